@@ -1,0 +1,68 @@
+# Every target sets up what it needs. A fresh machine needs Python 3.11 with its venv module; `make parts` also needs Go 1.26 or newer.
+
+PYTHON ?= $(firstword $(shell command -v python3.11) python3)
+VENV   := .venv
+PARTS  ?= $(if $(CANARYD_PARTS),$(CANARYD_PARTS),$(HOME)/.cache/canaryd-parts)
+IMAGE  ?= canaryd:dev
+WORLD  ?= sandbox
+ARGS   ?=
+# A file of this name says that .venv holds what requirements/dev.txt asks for now: other requirements, other name, new environment.
+MADE   := $(VENV)/made-$(shell sha256sum requirements/dev.txt | cut -c1-12)
+HELM    = $(firstword $(shell command -v helm) $(wildcard $(PARTS)/bin/helm))
+
+.DEFAULT_GOAL := help
+.PHONY: demo test bench lint types image chart parts clean help venv
+
+demo: $(MADE)  ## a good v2 to 100%, a bad v3 back to 0%, in this terminal (ARGS=--help; WORLD=real: on the real parts)
+ifeq ($(WORLD),real)
+	@$(VENV)/bin/python -m tests.real.demo $(ARGS)
+else ifeq ($(WORLD),sandbox)
+	@$(VENV)/bin/canaryd demo $(ARGS)
+else
+	@echo "WORLD must be sandbox or real, but is $(WORLD)" >&2; exit 2
+endif
+
+test: $(MADE)  ## all tests that can run here, and one line on each kind left out (ARGS="-k name")
+	@$(VENV)/bin/python -m pytest -n 2 --dist loadgroup -m "not real" $(ARGS)
+	@$(VENV)/bin/python -m pytest -m real $(ARGS); status=$$?; [ $$status = 5 ] || exit $$status  # alone: latencies are real there
+
+bench: $(MADE)  ## the numbers that canaryd promises, in a table (fixed seeds)
+	@$(VENV)/bin/python -m bench $(ARGS)
+
+lint: $(MADE)  ## style
+	@$(VENV)/bin/ruff check .
+
+types: $(MADE)  ## strict types of the package
+	@$(VENV)/bin/mypy
+
+image: Dockerfile  ## the container image, with buildah or docker (IMAGE=canaryd:dev)
+	@if command -v buildah >/dev/null; then buildah build --tag $(IMAGE) .; \
+	elif docker info >/dev/null 2>&1; then docker build --tag $(IMAGE) .; \
+	else echo "make image needs buildah (apt-get install buildah) or a running docker; neither is here" >&2; exit 1; fi
+
+chart:  ## lints and renders the Helm chart
+	@test -n "$(HELM)" || { echo "make chart needs helm: on the PATH, or by make parts" >&2; exit 1; }
+	@$(HELM) lint charts/canaryd
+	@$(HELM) template canaryd charts/canaryd --include-crds >/dev/null && echo "charts/canaryd renders"
+
+parts: $(MADE)  ## the real parts for tests/real: Kubernetes, Istio, Prometheus, Alertmanager (11 min the first time)
+	@tests/real/cluster/install "$(PARTS)"
+	@tests/real/cluster/debian
+
+clean:  ## removes what the targets above made here (not the parts)
+	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+venv: $(MADE)
+
+$(MADE):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "canaryd needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Name another: make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV) || { echo "no venv module: apt-get install python3-venv" >&2; exit 1; }
+	@echo "setting up $(VENV) (once, about a minute)"
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
