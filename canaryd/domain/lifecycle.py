@@ -1,0 +1,393 @@
+"""The life of a rollout: every phase, and every way from one phase to the next.
+
+All transitions are in `TRANSITIONS`; a pair that is not there is refused by name. Nothing here reads a clock, a cluster or
+a metric, so any rollout can be replayed from its recorded signals.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from canaryd.domain.counts import Counts
+from canaryd.domain.rollout import Announcement, Decision, Held, Phase, Rollout, RouteLists, Span
+from canaryd.domain.verdict import Answer, Finding, Verdict
+
+MAX_STEP_BACKS = 3  # a version that alarms at 100 this often is looked at by a person, not tried for ever
+DEADLINE_ODDS = 3.0  # evidence.md, section 5: at a deadline, advance only below 3 to 1 against the canary
+FEW_EVENTS = 5  # below which an estimate is chance
+PLAIN_SHARE = 0.01  # of the canary's requests, where stable had none to compare with
+KEPT_DECISIONS = 100  # bounds the record: a rollout has some ten; a flapping hold may make many
+
+
+class Signal(StrEnum):
+    """What happened. Named for the reader of a record, so each stands in `decisions` as it is."""
+
+    AVAILABLE = "canary available"
+    NOT_READY = "canary not ready"
+    ROUTED = "route confirmed"
+    PASS = "passed"
+    LET_PASS = "deadline, let pass"
+    STUCK = "deadline, undecided"
+    TIMED_OUT = "deadline, rolled back"
+    HARM = "harm"
+    ALARM = "alarm at full weight"
+    DATA_LOST = "data lost"
+    DATA = "data"
+    NO_DATA = "no data"
+    BLIND = "no data, rolled back"
+    DRIFT = "drift"
+    DRIFT_OVER = "drift over"
+    HOLD = "hold"
+    RESUME = "resume"
+    APPROVE = "approve"
+    ABORT = "abort"
+    PROMOTE = "promote"
+    NEWER = "newer version"
+    OVERDUE = "rollout overdue"
+    STABLE_CHANGED = "stable changed"
+    STABLE_DOWN = "stable not ready"
+    STABLE_UP = "stable ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Detail:
+    """What a signal brings along. reason: why, in one sentence with numbers. lists: the route as confirmed, or as found.
+    start: of the look grid (whole Unix seconds), with ROUTED. stage: approved up to. resumed: the resume that is obeyed.
+    template: stable's, as it is now."""
+
+    reason: str = ""
+    verdict: Verdict | None = None
+    lists: RouteLists | None = None
+    start: int = 0
+    stage: int = -1
+    resumed: int | None = None
+    template: str = ""
+
+
+class RefusedSignal(ValueError):
+    """A signal that has no meaning in this phase."""
+
+
+Step = Callable[[Rollout, float, Detail], Rollout]
+
+
+# ---------------------------------------------------------------- the clock of a stage
+
+
+def _stop(rollout: Rollout, now: float) -> Rollout:
+    return replace(rollout, clock=rollout.stage_clock(now), clock_from=None)
+
+
+def _run(rollout: Rollout, now: float) -> Rollout:
+    """The deadline's clock goes only while looks are being taken: from an open span on."""
+    is_open = rollout.span is not None and rollout.span.end is None
+    return replace(rollout, clock_from=now) if rollout.clock_from is None and is_open else rollout
+
+
+def _close(rollout: Rollout) -> Rollout:
+    """Ends the span at its last judged look, so that what follows is counted as served at a weight in change."""
+    span = rollout.span
+    if span is None or span.end is not None:
+        return rollout
+    judged = rollout.verdict.at if rollout.verdict is not None else span.start
+    return replace(rollout, spans=(*rollout.spans[:-1], replace(span, end=max(span.start, judged))))
+
+
+# ---------------------------------------------------------------- the steps
+
+
+def _away(phase: Phase) -> Step:
+    """All traffic back to stable."""
+
+    def step(rollout: Rollout, now: float, detail: Detail) -> Rollout:
+        return replace(_close(_stop(rollout, now)), phase=phase, weight=0, held=None)
+
+    return step
+
+
+def _end(phase: Phase) -> Step:
+    def step(rollout: Rollout, now: float, detail: Detail) -> Rollout:
+        return replace(rollout, phase=phase, ended=now, confirmed=detail.lists if detail.lists is not None else rollout.confirmed)
+
+    return step
+
+
+def _enter(rollout: Rollout, now: float, stage: int) -> Rollout:
+    """Wants the weight of a stage; its span opens when the route is confirmed."""
+    weight = rollout.policy.stages[stage].weight
+    return replace(_close(_stop(rollout, now)), phase=Phase.PROGRESSING, held=None, stage=stage, weight=weight,
+                   clock=0.0, stage_began=None, last_data=None)
+
+
+def _first_stage(rollout: Rollout, now: float, detail: Detail) -> Rollout:
+    return _enter(rollout, now, 0)
+
+
+def _onward(rollout: Rollout, now: float, detail: Detail) -> Rollout:
+    """The next stage; after the last one, promotion; where a person has to approve first, the question."""
+    if rollout.policy.stages[rollout.stage].approval and rollout.approved < rollout.stage:
+        return replace(_stop(rollout, now), phase=Phase.AWAITING_APPROVAL, held=None)
+    if rollout.stage + 1 < len(rollout.policy.stages):
+        return _enter(rollout, now, rollout.stage + 1)
+    return replace(_close(_stop(rollout, now)), phase=Phase.PROMOTING)
+
+
+def _routed(rollout: Rollout, now: float, detail: Detail) -> Rollout:
+    """The route is as wanted: looks begin, unless they are being taken already."""
+    rollout = replace(rollout, confirmed=detail.lists)
+    if rollout.span is not None and rollout.span.end is None:
+        return rollout
+    span = Span(rollout.stage, rollout.weight, detail.start, fresh=rollout.stale)
+    began = rollout.stage_began if rollout.stage_began is not None else float(detail.start)
+    rollout = replace(rollout, spans=(*rollout.spans, span), stage_began=began, last_data=float(detail.start), stale=False)
+    return _run(rollout, float(detail.start)) if rollout.phase is Phase.PROGRESSING else rollout
+
+
+def _hold(why: Held) -> Step:
+    def step(rollout: Rollout, now: float, detail: Detail) -> Rollout:
+        return replace(_stop(rollout, now), phase=Phase.HELD, held=why)
+
+    return step
+
+
+def _resume(rollout: Rollout, now: float, detail: Detail) -> Rollout:
+    """Back to where it was held. A person's resume after a drift takes what is there as the base to steer from, and after an
+    undecided deadline gives the stage another full one."""
+    if rollout.stage < 0:
+        return replace(rollout, phase=Phase.WAITING, held=None, resumed=rollout.resumed if detail.resumed is None else detail.resumed)
+    clock = 0.0 if rollout.held is Held.UNDECIDED else rollout.clock
+    confirmed = detail.lists if rollout.held is Held.DRIFT and detail.lists is not None else rollout.confirmed
+    rollout = replace(rollout, phase=Phase.PROGRESSING, held=None, clock=clock, confirmed=confirmed, last_data=now,
+                      resumed=rollout.resumed if detail.resumed is None else detail.resumed)
+    return _run(rollout, now)
+
+
+def _resume_if(why: Held) -> Step:
+    """Ends the hold that waited for exactly this, and no other."""
+
+    def step(rollout: Rollout, now: float, detail: Detail) -> Rollout:
+        return _resume(rollout, now, detail) if rollout.held is why else rollout
+
+    return step
+
+
+def _data_lost(rollout: Rollout, now: float, detail: Detail) -> Rollout:
+    return _stop(rollout, now)
+
+
+def _data(rollout: Rollout, now: float, detail: Detail) -> Rollout:
+    return replace(_run(rollout, now), last_data=now)
+
+
+def _approve(rollout: Rollout, now: float, detail: Detail) -> Rollout:
+    rollout = replace(rollout, approved=max(rollout.approved, detail.stage))
+    asked = rollout.phase is Phase.AWAITING_APPROVAL and rollout.approved >= rollout.stage
+    return _onward(rollout, now, detail) if asked else rollout
+
+
+def _promote(rollout: Rollout, now: float, detail: Detail) -> Rollout:
+    """To full weight now; the last stage is still judged. Obeyed once, so that a step back from there is not undone by it."""
+    if rollout.stage < 0:
+        return rollout  # it does not serve yet; obeyed once it does
+    last = len(rollout.policy.stages) - 1
+    rollout = replace(rollout, promoted=True)
+    if rollout.stage == last:
+        return rollout
+    return replace(_enter(rollout, now, last), approved=max(rollout.approved, last - 1))
+
+
+def _step_back(rollout: Rollout, now: float, detail: Detail) -> Rollout:
+    """From full weight to the one before, where both versions can be compared again."""
+    if rollout.stage == 0:  # the weight before is none at all
+        return _away(Phase.ROLLING_BACK)(rollout, now, detail)
+    back = replace(_enter(rollout, now, rollout.stage - 1), step_backs=rollout.step_backs + 1)
+    return replace(back, phase=Phase.HELD, held=Held.ALARMS) if back.step_backs >= MAX_STEP_BACKS else back
+
+
+def _fresh(rollout: Rollout, now: float, detail: Detail) -> Rollout:
+    """Stable is another one now: what was compared with the old one is void, and the stage begins anew with the next span."""
+    fresh = replace(_close(_stop(rollout, now)), stable_template=detail.template, clock=0.0, stage_began=None)
+    fresh = replace(fresh, stale=bool(rollout.spans))
+    return replace(fresh, phase=Phase.PROGRESSING) if fresh.phase is Phase.AWAITING_APPROVAL else fresh
+
+
+P, S = Phase, Signal
+_roll_back = _away(Phase.ROLLING_BACK)
+
+TRANSITIONS: dict[tuple[Phase, Signal], Step] = {
+    (P.WAITING, S.AVAILABLE): _first_stage,
+    (P.WAITING, S.NOT_READY): _roll_back,
+    (P.WAITING, S.HOLD): _hold(Held.PERSON),
+    (P.WAITING, S.ABORT): _roll_back,
+    (P.WAITING, S.OVERDUE): _roll_back,
+    (P.WAITING, S.NEWER): _away(Phase.GIVING_WAY),
+    (P.WAITING, S.STABLE_CHANGED): _fresh,
+    (P.WAITING, S.APPROVE): _approve,
+
+    (P.PROGRESSING, S.ROUTED): _routed,
+    (P.PROGRESSING, S.PASS): _onward,
+    (P.PROGRESSING, S.LET_PASS): _onward,
+    (P.PROGRESSING, S.STUCK): _hold(Held.UNDECIDED),
+    (P.PROGRESSING, S.TIMED_OUT): _roll_back,
+    (P.PROGRESSING, S.HARM): _roll_back,
+    (P.PROGRESSING, S.ALARM): _step_back,
+    (P.PROGRESSING, S.NOT_READY): _roll_back,
+    (P.PROGRESSING, S.DATA_LOST): _data_lost,
+    (P.PROGRESSING, S.DATA): _data,
+    (P.PROGRESSING, S.NO_DATA): _hold(Held.NO_DATA),
+    (P.PROGRESSING, S.BLIND): _roll_back,
+    (P.PROGRESSING, S.DRIFT): _hold(Held.DRIFT),
+    (P.PROGRESSING, S.HOLD): _hold(Held.PERSON),
+    (P.PROGRESSING, S.APPROVE): _approve,
+    (P.PROGRESSING, S.ABORT): _roll_back,
+    (P.PROGRESSING, S.PROMOTE): _promote,
+    (P.PROGRESSING, S.NEWER): _away(Phase.GIVING_WAY),
+    (P.PROGRESSING, S.OVERDUE): _roll_back,
+    (P.PROGRESSING, S.STABLE_CHANGED): _fresh,
+    (P.PROGRESSING, S.STABLE_DOWN): _hold(Held.STABLE),
+
+    (P.AWAITING_APPROVAL, S.ROUTED): _routed,
+    (P.AWAITING_APPROVAL, S.APPROVE): _approve,
+    # Its users are still served by it while people make up their minds, so harm still ends it.
+    (P.AWAITING_APPROVAL, S.HARM): _roll_back,
+    (P.AWAITING_APPROVAL, S.ALARM): _step_back,
+    (P.AWAITING_APPROVAL, S.NOT_READY): _roll_back,
+    (P.AWAITING_APPROVAL, S.DRIFT): _hold(Held.DRIFT),
+    (P.AWAITING_APPROVAL, S.HOLD): _hold(Held.PERSON),
+    (P.AWAITING_APPROVAL, S.ABORT): _roll_back,
+    (P.AWAITING_APPROVAL, S.PROMOTE): _promote,
+    (P.AWAITING_APPROVAL, S.NEWER): _away(Phase.GIVING_WAY),
+    (P.AWAITING_APPROVAL, S.OVERDUE): _roll_back,
+    (P.AWAITING_APPROVAL, S.BLIND): _roll_back,
+    (P.AWAITING_APPROVAL, S.STABLE_CHANGED): _fresh,
+    (P.AWAITING_APPROVAL, S.STABLE_DOWN): _hold(Held.STABLE),
+
+    (P.HELD, S.ROUTED): _routed,
+    # A held canary still serves users, so harm still ends it.
+    (P.HELD, S.HARM): _roll_back,
+    (P.HELD, S.ALARM): _step_back,
+    (P.HELD, S.NOT_READY): _roll_back,
+    (P.HELD, S.BLIND): _roll_back,
+    (P.HELD, S.DATA): _resume_if(Held.NO_DATA),
+    (P.HELD, S.DRIFT_OVER): _resume_if(Held.DRIFT),
+    (P.HELD, S.HOLD): _hold(Held.PERSON),
+    (P.HELD, S.RESUME): _resume,
+    (P.HELD, S.APPROVE): _approve,
+    (P.HELD, S.ABORT): _roll_back,
+    (P.HELD, S.PROMOTE): _promote,
+    (P.HELD, S.NEWER): _away(Phase.GIVING_WAY),
+    (P.HELD, S.OVERDUE): _roll_back,
+    (P.HELD, S.STABLE_CHANGED): _fresh,
+    (P.HELD, S.STABLE_UP): _resume_if(Held.STABLE),
+
+    (P.ROLLING_BACK, S.ROUTED): _end(Phase.ROLLED_BACK),
+    (P.GIVING_WAY, S.ROUTED): _end(Phase.SUPERSEDED),
+    # The last word on harm is the judge's, until the final route stands.
+    (P.PROMOTING, S.HARM): _roll_back,
+    (P.PROMOTING, S.ABORT): _roll_back,
+    (P.PROMOTING, S.NOT_READY): _roll_back,
+    (P.PROMOTING, S.ROUTED): _end(Phase.SUCCEEDED),
+}
+
+
+def advance(rollout: Rollout, signal: Signal, now: float, detail: Detail = Detail()) -> Rollout:
+    """The rollout after the signal, with the decision on record and what people are to be told.
+
+    Raises RefusedSignal for a pair that `TRANSITIONS` does not have.
+    """
+    step = TRANSITIONS.get((rollout.phase, signal))
+    if step is None:
+        known = ", ".join(s.value for p, s in TRANSITIONS if p is rollout.phase) or "none, it has ended"
+        raise RefusedSignal(f"{rollout.name} is {rollout.phase.value}: {signal.value!r} has no meaning there (what has: {known})")
+    judged = replace(rollout, verdict=detail.verdict) if detail.verdict is not None else rollout
+    after = step(judged, now, detail)
+    moved = (after.phase, after.stage, after.weight, after.held) != (rollout.phase, rollout.stage, rollout.weight, rollout.held)
+    if not moved:
+        return after
+    reason = detail.reason or rollout.reason if after.phase.ended else detail.reason or _plain_reason(rollout, signal)
+    after = replace(after, reason=reason, phase_since=now if after.phase is not rollout.phase else rollout.phase_since)
+    decision = Decision(now, signal.value, after.phase, after.stage, after.weight, reason, detail.verdict)
+    after = replace(after, decisions=(*after.decisions, decision)[-KEPT_DECISIONS:])
+    return _announce(rollout, after, now, reason)
+
+
+def _plain_reason(before: Rollout, signal: Signal) -> str:
+    if signal is Signal.AVAILABLE:
+        return f"{before.canary} is available"
+    if signal is Signal.ROUTED:
+        return before.reason
+    return signal.value
+
+
+def _announce(before: Rollout, after: Rollout, now: float, reason: str) -> Rollout:
+    """What people are told of a change; a change between two phases of the same meaning is not news."""
+    event = None
+    if after.phase is not before.phase or after.held is not before.held:
+        event = {
+            Phase.AWAITING_APPROVAL: "approval_needed", Phase.HELD: "held", Phase.ROLLED_BACK: "rolled_back",
+            Phase.SUPERSEDED: "superseded", Phase.SUCCEEDED: "succeeded",
+        }.get(after.phase)
+        if before.phase is Phase.HELD and after.phase in (Phase.PROGRESSING, Phase.WAITING):
+            event = "resumed"
+    if after.phase is Phase.PROGRESSING and after.stage > before.stage:
+        event = "advanced"
+    if 0 <= after.stage < before.stage and after.phase in (Phase.PROGRESSING, Phase.HELD):
+        event = "stepped_back"
+    return announced(after, event, now, reason) if event is not None else after
+
+
+def announced(rollout: Rollout, event: str, now: float, reason: str) -> Rollout:
+    """The rollout with one more announcement on record, not yet delivered to anyone."""
+    # After the last one's, not their number: the oldest of very many are not kept, and an id must never come twice.
+    number = int(rollout.announcements[-1].id.rpartition(".")[2]) + 1 if rollout.announcements else 1
+    told = rollout.verdict if event not in ("started", "advanced") or rollout.stage > 0 else None
+    news = Announcement(
+        id=f"{rollout.namespace}.{rollout.name}.{int(rollout.began)}.{number}", event=event, at=now, namespace=rollout.namespace,
+        service=rollout.service, rollout=rollout.name, stable=rollout.stable, canary=rollout.canary, stage=rollout.stage,
+        weight=rollout.weight, reason=reason, verdict=told)
+    return replace(rollout, announcements=(*rollout.announcements, news))
+
+
+def heard(rollout: Rollout, verdict: Verdict, counted: Mapping[str, Counts], counted_to: int, had_data: bool) -> Rollout:
+    """The rollout after a look that was judged: its latest numbers, and nothing decided."""
+    last_data = float(counted_to) if had_data else rollout.last_data
+    return replace(rollout, verdict=verdict, counted=counted, counted_to=counted_to, last_data=last_data)
+
+
+def _looks_unacceptable(finding: Finding) -> bool:
+    """Whether the plain estimate is beyond what the stage must rule out. Asked only where blocks are long and too few of them have
+    closed by the deadline for odds to say anything: that is no reason to let a ninefold error rate pass."""
+    if finding.answer is Answer.NO_DATA:
+        return True  # no block has closed: this metric has said nothing at all
+    if finding.unacceptable is None or finding.canary_events < FEW_EVENTS or not finding.stable_requests:
+        return False
+    if finding.ratio is None:  # stable had none at all
+        return finding.canary_events >= PLAIN_SHARE * finding.canary_requests
+    return finding.ratio > finding.unacceptable
+
+
+def stage_signal(rollout: Rollout, verdict: Verdict, now: float) -> Signal | None:
+    """What a verdict means for a rollout in its stage, by its policy's minimum and deadline; None: go on looking.
+
+    Only in PROGRESSING does a pass or a deadline mean anything; harm and alarms do in every phase that serves users.
+    """
+    if verdict.answer is Answer.FAIL:
+        return Signal.HARM
+    if verdict.answer is Answer.ALARM:
+        return Signal.ALARM
+    if rollout.phase is not Phase.PROGRESSING or rollout.span is None or rollout.span.end is not None:
+        return None
+    stage, analysis = rollout.policy.stages[rollout.stage], rollout.policy.analysis
+    if verdict.at - rollout.span.start < stage.minimum:
+        return None
+    if verdict.answer is Answer.PASS:
+        return Signal.PASS
+    if rollout.stage_clock(now) < stage.deadline:
+        return None
+    if analysis.undecided == "rollback":
+        return Signal.TIMED_OUT
+    seen_enough = verdict.canary_requests >= analysis.minimum_requests and verdict.stage_odds < DEADLINE_ODDS
+    queries = {query.name for query in analysis.queries}  # a limit that was never seen is not kept
+    seen_enough = seen_enough and not any(one.metric in queries and one.answer is Answer.NO_DATA for one in verdict.findings)
+    seen_enough = seen_enough and not (verdict.few_blocks and any(_looks_unacceptable(one) for one in verdict.findings))
+    return Signal.LET_PASS if analysis.undecided == "advance" and seen_enough else Signal.STUCK

@@ -1,0 +1,157 @@
+"""The ports: what the middle asks of the outside, and the two ways in which the outside may fail.
+
+Each port is implemented by one adapter, and by the fakes of the tests. Adapters raise `Unavailable` (try again) or
+`Rejected` (tell someone), `from` the original; nothing else is expected to come out of them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from canaryd.domain.counts import Look, Target
+from canaryd.domain.policy import Policy
+from canaryd.domain.rollout import Announcement, Record, RouteLists, Wishes
+
+
+class Unavailable(Exception):
+    """The other side did not answer, or not in time, or only in part: the same call may succeed later."""
+
+
+class Rejected(Exception):
+    """The other side understood and refused: trying again changes nothing, someone has to be told."""
+
+
+class Conflict(Rejected):
+    """Someone else wrote in between: read again, then decide again."""
+
+
+class Missing(Rejected):
+    """The object is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One Deployment of a service. `available`: its own Available condition, for the template as it now is, and at least one
+    replica ready. `failed`: why it will not become available by itself (progress deadline missed), or "". `created`: Unix seconds."""
+
+    name: str
+    version: str
+    template: str  # hash of the pod template, restarts left out
+    desired: int
+    ready: int
+    available: bool
+    failed: str = ""
+    ignored: bool = False
+    created: float = 0.0
+    selector: Mapping[str, str] | None = None  # the pod template's labels
+
+
+@dataclass(frozen=True, slots=True)
+class RouteView:
+    """The steered routes of one VirtualService, as last read.
+
+    lists: for each steered http route its key and its `route` list as it stands there. subsets: subset name -> version, of the
+    DestinationRule. resource_version: the precondition of a write.
+    """
+
+    lists: RouteLists
+    subsets: Mapping[str, str]
+    resource_version: str
+    raw: Mapping[str, Any]  # the whole VirtualService as read, for the adapter's own use
+
+
+@dataclass(frozen=True, slots=True)
+class KnownTemplates:
+    """What canaryd keeps about a service apart from its rollouts: templates that are not new, and whether it is paused."""
+
+    templates: frozenset[str]  # "VERSION/HASH"
+    paused: bool = False
+    problem: str = ""  # why no rollout can begin, for whoever wonders why nothing happens
+    resource_version: str = ""  # empty: nothing is stored yet, canaryd sees the service for the first time
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A rollout that a person asked for (`canaryd start`): a record that has no status yet."""
+
+    namespace: str
+    service: str
+    version: str
+    name: str
+
+
+class Telemetry(Protocol):
+    def read(self, targets: Sequence[Target], start: int, end: int, step: int) -> Mapping[Target, Sequence[Look]]:
+        """The looks (start, start + step], ... up to end, whole Unix seconds, for each target.
+
+        What comes back depends only on the arguments and on the stored telemetry, so a replay reads what was read live.
+        Raises Unavailable (no answer, or a partial one), Rejected (a query refused).
+        """
+
+    def measure(self, target: Target, promql: str, start: int, end: int, step: int) -> Sequence[float | None]:
+        """A policy's own query at the end of each of those looks; None where it has no value. Variables are filled in here."""
+
+
+class Workloads(Protocol):
+    def list(self, policy: Policy) -> Sequence[Workload]:
+        """The Deployments of a policy's service, chosen by their pod template's labels."""
+
+    def scale(self, namespace: str, name: str, replicas: int) -> None: ...
+
+
+class Traffic(Protocol):
+    def read(self, policy: Policy) -> RouteView:
+        """The steered routes. Raises Missing (no VirtualService or DestinationRule), Rejected (no route to this service's host)."""
+
+    def write(self, policy: Policy, view: RouteView, lists: RouteLists) -> RouteView:
+        """Replaces the `route` lists of the steered routes, and nothing else. Raises Conflict when `view` is no longer what is there."""
+
+    def add_subset(self, policy: Policy, version: str) -> str:
+        """Makes sure that the DestinationRule has a subset for the version; its name."""
+
+
+class Rollouts(Protocol):
+    def list(self) -> Sequence[Record]:
+        """All rollouts on record, of every service; a record that cannot be understood is left out and told about in the log."""
+
+    def requests(self) -> Sequence[Request]:
+        """What people asked for and canaryd has not begun; as of the last `list`."""
+
+    def create(self, record: Record) -> Record:
+        """Creates it, or fills the request of this name, or returns the record that is already there under it."""
+
+    def refuse(self, request: Request, reason: str) -> None:
+        """Answers a request that cannot be begun, in its status, so that it is not asked again."""
+
+    def save(self, record: Record) -> Record:
+        """Writes the status. Raises Conflict when someone (a verb) wrote in between."""
+
+    def delete(self, record: Record) -> None: ...
+
+    def known(self, policy: Policy) -> KnownTemplates: ...
+
+    def remember(self, policy: Policy, known: KnownTemplates) -> KnownTemplates: ...
+
+
+class Postman(Protocol):
+    """Delivers announcements in the background; never blocks, never raises."""
+
+    def offer(self, announcement: Announcement, notifiers: Sequence[str]) -> None:
+        """Hands it over for delivery to each; what is already under way (same id, same notifier) is not handed over twice."""
+
+    def collect(self) -> Sequence[tuple[str, str, bool]]:
+        """What ended since the last call: (announcement id, notifier, delivered or given up)."""
+
+    def keep_firing(self, notifier: str, announcements: Sequence[Announcement]) -> None:
+        """What should be firing at an alerting system now; what is no longer named is resolved."""
+
+
+class Clock(Protocol):
+    def now(self) -> float:
+        """Unix seconds."""
+
+
+__all__ = [
+    "Clock", "Conflict", "KnownTemplates", "Missing", "Postman", "Record", "Rejected", "Request", "Rollouts", "RouteView", "Telemetry",
+    "Traffic", "Unavailable", "Wishes", "Workload", "Workloads",
+]

@@ -1,0 +1,186 @@
+"""One rollout: one canary of one service, from its first sight to its end, with its history.
+
+Frozen: a change is `replace(rollout, ...)`; phase, stage and weight change in `lifecycle.py` alone. The record
+describes the wanted world, not commands; what is there is compared with it on every look.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from canaryd.domain.counts import Counts
+from canaryd.domain.policy import Policy
+from canaryd.domain.verdict import Verdict
+
+# The `route` list of each steered http route, by its key (the route's name, or "#0", "#1", ... among those without one).
+RouteLists = Mapping[str, tuple[Mapping[str, Any], ...]]
+
+
+class Phase(StrEnum):
+    WAITING = "Waiting"  # until the canary is available
+    PROGRESSING = "Progressing"  # in a stage
+    AWAITING_APPROVAL = "AwaitingApproval"  # the stage has passed; a person is asked
+    HELD = "Held"
+    ROLLING_BACK = "RollingBack"  # decided; the route is not yet confirmed
+    GIVING_WAY = "GivingWay"  # the same, to a newer version
+    PROMOTING = "Promoting"  # passed; the final route is not yet confirmed
+    SUCCEEDED = "Succeeded"
+    ROLLED_BACK = "RolledBack"
+    SUPERSEDED = "Superseded"
+
+    @property
+    def ended(self) -> bool:
+        return self in (Phase.SUCCEEDED, Phase.ROLLED_BACK, Phase.SUPERSEDED)
+
+
+class Held(StrEnum):
+    """Why a rollout is held; a hold ends by what it is waiting for, or by a person's `resume`."""
+
+    PERSON = "person"
+    DRIFT = "drift"
+    NO_DATA = "no data"
+    UNDECIDED = "undecided"
+    ALARMS = "alarms"
+    STABLE = "stable not ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A stretch of a rollout at one weight. Looks lie on a grid from `start` (whole Unix seconds). What lies between two spans was
+    served at a weight in change: it is counted and not compared. fresh: evidence gathered before is void (stable changed)."""
+
+    stage: int
+    weight: int
+    start: int
+    end: int | None = None
+    fresh: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What people ask for, by the record's `spec`. A verb raises or sets one of these; canaryd never writes them."""
+
+    hold: bool = False
+    abort: bool = False
+    promote: bool = False
+    approved_stage: int = -1  # the highest stage index approved
+    resumed: int = 0  # raised by `resume`: ends holds that no person began
+    attempt: int = 1  # raised by `retry`
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """Something people are told, with the numbers of the moment. id: the idempotency key, the same on every try.
+
+    event: started, advanced, approval_needed, held, resumed, stepped_back, rolled_back, superseded or succeeded.
+    delivered: notifiers that confirmed; given_up: those tried until their time was over.
+    """
+
+    id: str
+    event: str
+    at: float
+    namespace: str
+    service: str
+    rollout: str
+    stable: str
+    canary: str
+    stage: int
+    weight: int
+    reason: str
+    verdict: Verdict | None = None
+    delivered: tuple[str, ...] = ()
+    given_up: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One change of a rollout's life, kept with the verdict of the moment so that `explain` has an answer for ever."""
+
+    at: float
+    signal: str
+    phase: Phase
+    stage: int
+    weight: int
+    reason: str
+    verdict: Verdict | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """See the module. Times are Unix seconds. `weight` is the canary's share as wanted now, in per cent.
+
+    origin: the steered routes as they were at the beginning; confirmed: as last written and accepted (None: never written).
+    clock: seconds of the present stage that count towards its deadline, up to `clock_from`, from which it runs on (None: it stands).
+    resumed: how many resumes have been obeyed; approved: the highest stage index approved; promoted: whether that wish was obeyed.
+    last_data: end of the last look that held data; unready_since: since when no replica of the canary is ready.
+    stale: what was compared so far is void (stable changed), the next span begins anew. counted: per replica, what was counted since
+    the beginning, up to `counted_to`. scaled: done with scaling after the end: scaled, or left since it still got traffic or was gone.
+    """
+
+    name: str
+    namespace: str
+    service: str
+    stable: str
+    canary: str
+    stable_workload: str
+    canary_workload: str
+    template: str
+    stable_template: str
+    policy: Policy
+    began: float
+    attempt: int = 1
+    phase: Phase = Phase.WAITING
+    phase_since: float = 0.0
+    stage: int = -1
+    weight: int = 0
+    held: Held | None = None
+    reason: str = ""
+    canary_subset: str = ""
+    origin: RouteLists = field(default_factory=dict)
+    confirmed: RouteLists | None = None
+    spans: tuple[Span, ...] = ()
+    stage_began: float | None = None
+    clock: float = 0.0
+    clock_from: float | None = None
+    resumed: int = 0
+    approved: int = -1
+    promoted: bool = False
+    step_backs: int = 0
+    verdict: Verdict | None = None
+    last_data: float | None = None
+    unready_since: float | None = None
+    stale: bool = False
+    decisions: tuple[Decision, ...] = ()
+    announcements: tuple[Announcement, ...] = ()
+    counted: Mapping[str, Counts] = field(default_factory=dict)
+    counted_to: int | None = None
+    ended: float | None = None
+    scaled: bool = False
+
+    @property
+    def span(self) -> Span | None:
+        return self.spans[-1] if self.spans else None
+
+    def stage_clock(self, now: float) -> float:
+        """Seconds that count towards the stage's deadline."""
+        return self.clock + (now - self.clock_from if self.clock_from is not None else 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A rollout as stored: what people wish, what canaryd keeps, and the version of both."""
+
+    rollout: Rollout
+    wishes: Wishes = Wishes()
+    resource_version: str = ""
+    uid: str = ""
+
+    def having(self, rollout: Rollout) -> "Record":
+        return replace(self, rollout=rollout)
+
+
+def name_of(service: str, version: str, template: str, attempt: int = 1) -> str:
+    """A rollout's deterministic name, so that creating it twice is harmless; a valid Kubernetes name for any version label."""
+    plain = "".join(c if c.isalnum() or c == "-" else "-" for c in f"{service}-{version}".lower()).strip("-")
+    return f"{plain[:200]}-{template}" + (f"-{attempt}" if attempt > 1 else "")

@@ -1,0 +1,212 @@
+"""The arithmetic of routes: what a `route` list sends where, and what it becomes at a weight, at success, at rollback.
+
+Pure, on the lists as they stand in a VirtualService: destinations are copied whole (port, headers, what Istio may add later), and
+only `subset` and `weight` are ever set. Nothing is normalized: weight 0 gives back the list as it began.
+"""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from ipaddress import ip_address
+from typing import Any
+
+from canaryd.domain.ports import RouteView
+from canaryd.domain.rollout import RouteLists
+
+Destination = Mapping[str, Any]
+"""One entry of a `route` list: {"destination": {"host": ..., "subset": ...}, "weight": ..., ...}."""
+
+
+class Refusal(ValueError):
+    """The routes are not as a rollout needs them; the message says which, what was wanted, and what to do."""
+
+
+def full_host(host: str, namespace: str, domain: str = "cluster.local") -> str:
+    """A host as Istio reads it in an object of `namespace`.
+
+    A name without a dot is a Service of that namespace; anything with a dot is taken as it is, so `front-end.production` and
+    `front-end.production.svc.cluster.local.` (closing dot) are *not* the Service's full name, to Istio as here. The same goes for
+    `*` and for addresses.
+    """
+    if "." in host or host in ("", "*") or _is_address(host):
+        return host
+    return f"{host}.{namespace}.svc.{domain}"
+
+
+def stable_version(view: RouteView) -> str:
+    """The version that every steered route sends all its traffic to.
+
+    Raises Refusal when a route is split, names a subset that the DestinationRule does not map to a version, or when routes
+    disagree.
+    """
+    if not view.lists:
+        raise Refusal("there is no route to steer")
+    found: dict[str, str] = {}
+    for key, entries in view.lists.items():
+        at = _carrier(entries)
+        if at is None:
+            raise Refusal(
+                f"route {key} is split ({described({key: entries})}) and no rollout is on record: wanted all traffic on one subset; "
+                "set one weight to 100 and the others to 0, or leave one destination"
+            )
+        subset = str(entries[at].get("destination", {}).get("subset") or "")
+        if subset not in view.subsets:
+            known = ", ".join(sorted(view.subsets)) or "none"
+            raise Refusal(
+                f"route {key} sends all traffic to subset {subset!r}, which the DestinationRule does not map to a version "
+                f"(subsets that it does: {known}); add it there, with the version label, or correct the route"
+            )
+        found[key] = view.subsets[subset]
+    if len(set(found.values())) > 1:
+        each = ", ".join(f"{key} to {version}" for key, version in found.items())
+        raise Refusal(
+            f"the routes send traffic to different versions ({each}): wanted one version; make them agree, or name the ones to steer "
+            "in the policy's route.http"
+        )
+    return next(iter(found.values()))
+
+
+def versions(view: RouteView) -> frozenset[str]:
+    """Every version that the whole VirtualService may send something to: also by routes that are not steered, by mirrors, and by
+    destinations whose weight is 0, which a person may raise at any time."""
+    namespace = str(view.raw.get("metadata", {}).get("namespace", ""))
+    steered = {full_host(_host(entry), namespace) for entries in view.lists.values() for entry in entries}
+    found = [entry.get("destination", {}) for entries in view.lists.values() for entry in entries]
+    found += [one for one in _destinations(view.raw.get("spec", {})) if full_host(str(one.get("host") or ""), namespace) in steered]
+    named = (str(one.get("subset") or "") for one in found)
+    return frozenset(view.subsets[subset] for subset in named if subset in view.subsets)
+
+
+def split(origin: RouteLists, canary_subset: str, weight: int) -> RouteLists:
+    """The lists with `weight` per cent (0 to 100) on the canary's subset and the rest where all was; 0 is the origin itself.
+
+    The canary's destination is a copy of the one that carries the traffic, but for its subset; one that is already there, idle, is
+    used as it is. Raises ValueError for another weight, or an origin that is split.
+    """
+    if not 0 <= weight <= 100:
+        raise ValueError(f"a weight is 0 to 100 per cent, but is {weight}")
+    return {key: _split(key, entries, canary_subset, weight) if weight else tuple(entries) for key, entries in origin.items()}
+
+
+def only(origin: RouteLists, canary_subset: str) -> RouteLists:
+    """The lists after a success: one destination, the canary's, with a weight only where the origin had one."""
+    finished: dict[str, tuple[Destination, ...]] = {}
+    for key, entries in origin.items():
+        carrier = _carrier_of(key, entries)
+        present = _find(entries, canary_subset)
+        entry = _copy(entries[carrier], canary_subset) if present is None else deepcopy(dict(entries[present]))
+        if "weight" in entries[carrier]:
+            entry["weight"] = 100
+        else:
+            entry.pop("weight", None)
+        finished[key] = (entry,)
+    return finished
+
+
+def weight_of(lists: RouteLists, subset: str) -> int | None:
+    """The share of a subset in per cent, the same in every route; None when routes differ, or it is no whole number."""
+    shares = set()
+    for entries in lists.values():
+        weights = _weights(entries)
+        total = sum(weights)
+        if not total:
+            return None
+        share, rest = divmod(100 * sum(w for w, entry in zip(weights, entries, strict=True) if _subset(entry) == subset), total)
+        shares.add(None if rest else share)
+    return shares.pop() if len(shares) == 1 else None
+
+
+def same(one: RouteLists, other: RouteLists) -> bool:
+    """Whether two sets of lists are equal, entry by entry; lists and tuples, 1 and 1.0 are the same here, as they are in JSON."""
+    return bool(_plain(one) == _plain(other))
+
+
+def described(lists: RouteLists) -> str:
+    """The lists in one line, for people: `v1 90%, v2 10%`; each route by its key where they differ."""
+    texts = {key: _described(entries) for key, entries in lists.items()}
+    if not texts:
+        return "not there"
+    if len(set(texts.values())) == 1:
+        return next(iter(texts.values()))
+    return "; ".join(f"{key}: {text}" for key, text in texts.items())
+
+
+def _split(key: str, entries: Sequence[Destination], canary_subset: str, weight: int) -> tuple[Destination, ...]:
+    carrier = _carrier_of(key, entries)
+    if _subset(entries[carrier]) == canary_subset:
+        raise ValueError(f"route {key} already sends all traffic to subset {canary_subset}")
+    result = [deepcopy(dict(entry)) for entry in entries]
+    result[carrier]["weight"] = 100 - weight
+    present = _find(entries, canary_subset)
+    if present is None:
+        result.append(_copy(entries[carrier], canary_subset))
+        present = len(result) - 1
+    result[present]["weight"] = weight
+    return tuple(result)
+
+
+def _copy(entry: Destination, subset: str) -> dict[str, Any]:
+    copied = deepcopy(dict(entry))
+    copied["destination"] = {**copied["destination"], "subset": subset}
+    return copied
+
+
+def _carrier_of(key: str, entries: Sequence[Destination]) -> int:
+    at = _carrier(entries)
+    if at is None:
+        raise ValueError(f"route {key} must send all its traffic to one destination, but is {_described(entries)}")
+    return at
+
+
+def _carrier(entries: Sequence[Destination]) -> int | None:
+    """The position of the destination with all the traffic, None when there is none."""
+    weighty = [at for at, weight in enumerate(_weights(entries)) if weight]
+    return weighty[0] if len(weighty) == 1 else None
+
+
+def _weights(entries: Sequence[Destination]) -> list[int]:
+    # A destination alone takes all, whatever weight it has or has not; among several a missing weight is 0.
+    return [100] if len(entries) == 1 else [int(entry.get("weight") or 0) for entry in entries]
+
+
+def _find(entries: Sequence[Destination], subset: str) -> int | None:
+    return next((at for at, entry in enumerate(entries) if _subset(entry) == subset), None)
+
+
+def _subset(entry: Destination) -> str:
+    return str(entry.get("destination", {}).get("subset") or "")
+
+
+def _host(entry: Destination) -> str:
+    return str(entry.get("destination", {}).get("host") or "")
+
+
+def _destinations(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    found: list[Mapping[str, Any]] = []
+    for route in spec.get("http") or []:
+        entries = [*(route.get("route") or []), *(route.get("mirrors") or [])]
+        found += [entry.get("destination") or {} for entry in entries] + [route.get("mirror") or {}]
+    for route in [*(spec.get("tcp") or []), *(spec.get("tls") or [])]:
+        found += [entry.get("destination") or {} for entry in route.get("route") or []]
+    return found
+
+
+def _described(entries: Sequence[Destination]) -> str:
+    if len(entries) == 1:
+        return f"all to {_subset(entries[0]) or 'no subset'}"
+    return ", ".join(f"{_subset(entry) or 'no subset'} {weight}%" for entry, weight in zip(entries, _weights(entries), strict=True))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    return value
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

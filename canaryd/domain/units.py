@@ -1,0 +1,63 @@
+"""Durations and shares as people write them, `1h30m` and `0.1%`, and the numbers they mean: seconds and fractions.
+
+Both directions are exact: what `format_...` writes, `parse_...` reads back as the very same float.
+"""
+
+import re
+from decimal import Decimal
+
+_UNITS = {"d": Decimal(86400), "h": Decimal(3600), "m": Decimal(60), "s": Decimal(1), "ms": Decimal("0.001")}
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+# Each unit at most once, the larger first; the lookahead refuses an empty text.
+DURATION_PATTERN = "^(?=[0-9])" + "".join(f"(?:{_NUMBER}{unit}{'(?!s)' if unit == 'm' else ''})?" for unit in _UNITS) + "$"
+SHARE_PATTERN = f"^(?:{_NUMBER}%|0)$"
+_COMPONENT = re.compile(rf"({_NUMBER})(ms|[dhms])")
+
+
+def parse_duration(text: str) -> float:
+    """`90s`, `10m`, `1h30m`, `500ms`, `2d` in seconds. Raises ValueError for anything else, a number without a unit included."""
+    if not re.fullmatch(DURATION_PATTERN, text, re.ASCII):
+        raise ValueError(f"must be a duration such as 90s, 10m or 1h30m, but is {text!r}{_unit_hint(text, 's')}")
+    return float(sum(Decimal(number) * _UNITS[unit] for number, unit in _COMPONENT.findall(text)))
+
+
+def format_duration(seconds: float) -> str:
+    """Seconds as people write them: 5400.0 is `1h30m`, 0.5 is `500ms`, 0 is `0s`. Raises ValueError below 0."""
+    rest = _exact(seconds)
+    if rest < 0:
+        raise ValueError(f"a duration must not be negative, but is {seconds}")
+    parts = []
+    for unit in ("h", "m", "s"):
+        count, rest = divmod(rest, _UNITS[unit])
+        if count:
+            parts.append(f"{count:f}{unit}")
+    if rest:
+        parts.append(f"{_plain(rest * 1000)}ms")
+    return "".join(parts) or "0s"
+
+
+def parse_share(text: str) -> float:
+    """`0.1%` is 0.001, `100%` is 1.0, `0` is 0. Raises ValueError for anything else: whether 5 is 5% or 500% is not guessed."""
+    if not re.fullmatch(SHARE_PATTERN, text, re.ASCII):
+        raise ValueError(f"must be a share such as 0.1% or 25%, but is {text!r}{_unit_hint(text, '%')}")
+    return float(Decimal(text.removesuffix("%")) / 100)
+
+
+def format_share(share: float) -> str:
+    """A fraction as people write it: 0.001 is `0.1%`."""
+    return f"{_plain(_exact(share) * 100)}%"
+
+
+def _exact(number: float) -> Decimal:
+    """The shortest decimal that is this float."""
+    return Decimal(repr(float(number)))
+
+
+def _plain(number: Decimal) -> str:
+    """Without exponent and without trailing zeros."""
+    text = f"{number:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _unit_hint(text: str, unit: str) -> str:
+    return f": write {text}{unit} if that is meant" if re.fullmatch(_NUMBER, text) else ""

@@ -1,0 +1,69 @@
+"""What the evidence says: pass, fail, undecided, alarm or no data; always with its numbers."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Answer(StrEnum):
+    PASS = "pass"  # what this stage must rule out is ruled out, on every metric
+    FAIL = "fail"  # the canary is worse than tolerated: roll back
+    ALARM = "alarm"  # at weight 100, where nothing can be compared: step back, so that it can
+    UNDECIDED = "undecided"
+    NO_DATA = "no data"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One comparison, or one guardrail, in numbers.
+
+    metric: the policy's metric ("errors", "latency", a query's name); what: the comparison in words ("errors", "slower than 250 ms",
+    "mean latency", "at most 5% errors"). stable_events of stable_requests, canary_events of canary_requests: the counts of this
+    stage. ratio, low, high: canary's rate over stable's, with its anytime-valid interval (None: not estimable, or a guardrail).
+    tolerated, unacceptable: ratios this comparison was held against (None for a guardrail). odds: gathered against the canary
+    (1 is neutral), bar: the odds at which it is rolled back; cleared: odds gathered that nothing unacceptable is there, clear_bar:
+    what they must reach for the stage to pass. value, limit: of a guardrail or a query. says: the finding as one sentence.
+    """
+
+    metric: str
+    what: str
+    answer: Answer
+    stable_events: int = 0
+    stable_requests: int = 0
+    canary_events: int = 0
+    canary_requests: int = 0
+    ratio: float | None = None
+    low: float | None = None
+    high: float | None = None
+    tolerated: float | None = None
+    unacceptable: float | None = None
+    odds: float = 1.0
+    bar: float = 100.0
+    cleared: float = 1.0
+    clear_bar: float = 20.0
+    value: float | None = None
+    limit: float | None = None
+    says: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer after a look.
+
+    at: end of the last look it rests on (Unix seconds); stage: index, weight: of the canary in it; looks: how many of this stage were
+    compared; odds: the weighted total against the canary over the whole rollout, bar: the odds at which it is rolled back.
+    stage_odds: the same from this stage's own looks. canary_requests: of this stage. reason: why, in one sentence with numbers.
+    """
+
+    answer: Answer
+    at: int
+    stage: int
+    weight: int
+    looks: int = 0
+    odds: float = 1.0
+    stage_odds: float = 1.0
+    bar: float = 100.0
+    canary_requests: int = 0
+    reason: str = ""
+    few_blocks: bool = False  # looks are judged in long blocks, and too few of this stage's have closed for its odds to say much
+    findings: tuple[Finding, ...] = ()
+    notes: tuple[str, ...] = ()  # what a reader must know: noise floor, blocks, a single replica
