@@ -1,0 +1,48 @@
+"""Evidence by betting: a bettor stakes on arm 2 having more events than its share; her gain is evidence against "no more".
+
+Each process starts at 1 and, if the null holds, has expectation at most 1 at any stopping time (Ville's inequality: it exceeds
+1/alpha with chance at most alpha, ever). Stakes are fixed before the looks, and what they gain is averaged over a small grid
+(Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", JRSS-B 2024).
+
+A look counts by its size against a cap known before it. That makes the gain linear in the counts: only expected rates
+matter, and events may come in any burst within a look. Unweighted, one hanging replica would make a share of 1.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+STAKES = np.array([0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 0.95])  # small ones for small harm that lasts, large ones for the plain kind
+
+
+def log_gains_on_share(events1: Array, events2: Array, requests1: Array, requests2: Array, ratio: Array, cap: Array) -> Array:
+    """Log gain of each stake in one look, against "arm 2's rate is at most ratio times arm 1's"; shape (comparisons, stakes).
+
+    cap: the largest number of events of a look before this one, shape (comparisons,); where it is 0 nothing is staked.
+    All counts of shape (comparisons,), requests > 0. A look without events changes nothing.
+    """
+    events = events1 + events2
+    expected_share = requests2 * ratio / (requests1 + requests2 * ratio)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        size = np.where((cap > 0) & (events > 0), np.minimum(events, cap) / cap, 0.0)
+        surplus = np.where(events > 0, events2 / events / expected_share - 1.0, 0.0)
+    return np.asarray(np.log1p(STAKES * (size * surplus)[:, None]))
+
+
+def log_gains_on_rate(events: Array, requests: Array, limit: Array, cap: Array) -> Array:
+    """Log gain of each stake in one look, against "the rate is at most limit"; shape (comparisons, stakes).
+
+    limit: in (0, 1); cap: the largest number of requests of a look before this one, shape (comparisons,); where it is 0 the
+    look itself is the first measure. A look without requests changes nothing.
+    """
+    base = np.where(cap > 0, cap, np.maximum(requests, 1.0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        surplus = np.where(requests > 0, events / requests / limit - 1.0, 0.0)
+    return np.asarray(np.log1p(STAKES * (np.minimum(requests, base) / base * surplus)[:, None]))
+
+
+def log_mean(log_gains: Array) -> Array:
+    """Log of the average over stakes (the last axis) of exp(log_gains)."""
+    largest = log_gains.max(axis=-1)
+    return np.asarray(np.log(np.exp(log_gains - largest[..., None]).mean(axis=-1)) + largest)

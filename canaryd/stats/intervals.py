@@ -1,0 +1,37 @@
+"""Intervals that hold at every look at once: what people see beside an estimate."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from canaryd.stats.betabinomial import Grid
+
+Array = NDArray[np.float64]
+
+
+def log_ratio_interval(grid: Grid, log_lik: Array, risk: float = 0.05) -> tuple[Array, Array]:
+    """Anytime-valid interval of the log ratio over the border, each of shape (comparisons,).
+
+    All log ratios that the mixture over the whole grid has not refuted at 1/risk, each given its best nuisance cell; so a true
+    ratio on the grid is ever left out with a chance of at most risk. Between grid points the edge is interpolated; an edge that
+    is not on the grid is infinite. log_lik: as in betabinomial, shape (comparisons, T, S * P).
+    """
+    prior = grid.log_prior - np.logaddexp.reduce(grid.log_prior)
+    weighted = log_lik + (prior[:, None] + grid.log_weights)
+    largest = weighted.max(axis=(1, 2))
+    mixture = np.log(np.exp(weighted - largest[:, None, None]).sum(axis=(1, 2))) + largest
+    room = np.log(1.0 / risk) - (mixture[:, None] - log_lik.max(axis=2))  # >= 0: not refuted
+    best = np.arange(len(room)), room.argmax(axis=1)
+    kept = room >= 0
+    kept[best] = True  # rounding alone could refute every point of a coarse grid
+    room[best] = np.maximum(room[best], 0.0)
+    first, last = kept.argmax(axis=1), kept.shape[1] - 1 - kept[:, ::-1].argmax(axis=1)
+    low = [-np.inf if f == 0 else _crossing(grid.theta, one, f - 1, f) for one, f in zip(room, first, strict=True)]
+    top = len(grid.theta) - 1
+    high = [np.inf if f == top else _crossing(grid.theta, one, f + 1, f) for one, f in zip(room, last, strict=True)]
+    return np.array(low), np.array(high)
+
+
+def _crossing(theta: Array, room: Array, outside: int, inside: int) -> float:
+    """Where room crosses zero between a refuted grid point and its neighbour that is not."""
+    part = room[inside] / (room[inside] - room[outside])
+    return float(theta[inside] + part * (theta[outside] - theta[inside]))

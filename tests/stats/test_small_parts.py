@@ -1,0 +1,91 @@
+"""Histograms, blocks, limits and the noise floor."""
+
+from math import erfc, exp, log, sqrt
+
+import numpy as np
+import pytest
+
+from canaryd.stats.blocks import block_length, burst_size, correlation_time, sibling_correlation_time
+from canaryd.stats.histogram import share_slower_than, smoothed_shares
+from canaryd.stats.limits import fewest_requests
+from canaryd.stats.noise import prior_ratio_floor
+
+
+def _lognormal_survival(x, median, sigma):
+    return 0.5 * erfc(log(x / median) / sigma / sqrt(2))
+
+
+def test_share_between_bounds_is_exact_for_lognormal_latency():
+    bounds = np.array([25.0, 50.0, 100.0, 250.0, 500.0])
+    shares = np.array([_lognormal_survival(b, 60, 0.6) for b in bounds])
+    points = np.array([23.0, 45.0, 91.0, 227.0, 300.0])
+    assert share_slower_than(bounds, shares, points) == pytest.approx([_lognormal_survival(x, 60, 0.6) for x in points], rel=1e-6)
+
+
+def test_share_with_one_bound_is_that_bound_s():
+    assert share_slower_than(np.array([100.0]), np.array([0.2]), np.array([90.0])) == pytest.approx([0.2])
+
+
+def test_smoothed_shares_are_never_nought_or_one():
+    assert smoothed_shares(np.array([10.0, 0.0]), 10.0) == pytest.approx([10.5 / 11, 0.5 / 11])
+
+
+def test_independent_failures_have_blocks_of_one_look():
+    rng = np.random.default_rng(1)
+    long = [block_length(correlation_time(rng.poisson(2.5, 360).astype(float), np.full(360, 500.0))) for _ in range(100)]
+    assert sum(one > 1 for one in long) <= 3
+
+
+def test_spells_of_six_looks_have_blocks_about_three_times_as_long():
+    rng = np.random.default_rng(2)
+    events = rng.poisson(2.0, 360).astype(float)
+    for start in range(20, 340, 40):
+        events[start : start + 6] += 50
+    assert 12 <= block_length(correlation_time(events, np.full(360, 500.0))) <= 30
+
+
+def test_a_swing_over_an_hour_is_no_reason_for_blocks():
+    rng = np.random.default_rng(4)
+    rate = 0.005 * (1 + 0.8 * np.sin(np.arange(360) / 360 * 2 * np.pi))
+    assert block_length(correlation_time(rng.poisson(500 * rate).astype(float), np.full(360, 500.0))) == 1
+
+
+def test_too_short_a_past_or_one_without_events_has_no_correlation():
+    assert correlation_time(np.ones(5), np.ones(5)) == 1
+    assert correlation_time(np.zeros(100), np.ones(100)) == 1
+
+
+def test_one_replica_s_spell_is_told_from_trouble_that_all_replicas_share():
+    rng = np.random.default_rng(5)
+    requests = np.full((40, 3), 17.0)
+    shared = rng.binomial(17, 0.02, (40, 3)).astype(float)
+    shared[20:30] += 5
+    alone = rng.binomial(17, 0.02, (40, 3)).astype(float)
+    alone[20:26, 1] += 8
+    assert sibling_correlation_time(shared, requests) < 1.5
+    assert sibling_correlation_time(alone, requests) > 3
+    assert sibling_correlation_time(alone[:, :1], requests[:, :1]) == 1
+
+
+def test_burst_size_is_variance_over_mean_and_at_least_two():
+    assert burst_size(np.array([0.0, 0, 0, 16] * 30)) == pytest.approx(12)
+    assert burst_size(np.array([1.0, 2, 1, 2])) == 2
+    assert burst_size(np.zeros(10)) == 2
+
+
+def test_fewest_requests_is_the_worked_example():
+    """1% to 2%, nine stable requests to one of the canary, 1%: 1,345 requests, by hand from the divergences."""
+    assert fewest_requests(0.01, 0.02, 9.0, 0.01) == pytest.approx(1345, abs=1)
+
+
+@pytest.mark.parametrize(("given", "named"), [((0.0, 0.1, 1.0, 0.01), "rate1"), ((0.1, 0.2, 0.0, 0.01), "requests_ratio")])
+def test_fewest_requests_refuses_what_has_no_answer(given, named):
+    with pytest.raises(ValueError, match=named):
+        fewest_requests(*given)
+
+
+def test_prior_floor_is_by_student_s_quantile():
+    """t of 0.995 at 6 degrees of freedom is 3.7074 (any printed table)."""
+    assert prior_ratio_floor(3, 3, 0.01) == pytest.approx(exp(3.7074 * 0.1 * sqrt(2 / 3)), rel=1e-4)
+    with pytest.raises(ValueError, match="must have a replica"):
+        prior_ratio_floor(0, 1, 0.01)
