@@ -1,0 +1,92 @@
+"""At full weight there is nothing to compare with: an alarm, from the new version's looks against the rollout's own record.
+
+The record is what both versions did together before, and stable alone before that. Nothing cancels what the hour does, so no
+promise about false alarms holds here, and an alarm only asks for a step back to where both versions can be compared.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from canaryd.analysis.counting import FAILURES, REQUESTS, SLOWER, TIMED
+from canaryd.analysis.guardrails import RateLimits
+from canaryd.analysis.latency import MOST_SHARE
+from canaryd.domain.policy import Errors, Latency
+from canaryd.stats.histogram import share_slower_than
+
+Array = NDArray[np.float64]
+
+SPREAD = 2.0  # standard deviations between looks that are the hour's, not the version's
+INCREASE = 0.001  # of latency shares, as in latency.TINY
+
+
+class Alarm:
+    """Rates per look, errors first and then each bound: the record gathers below weight 100, the bets at it.
+
+    errors, latency: what the policy asks of them (None: not judged). past: stable's vectors before the rollout, shape (looks, width).
+    """
+
+    def __init__(self, errors: Errors | None, latency: Latency | None, bounds: Sequence[float], past: Array) -> None:
+        self._errors, self._latency = errors, latency
+        self._bounds = np.array(bounds, dtype=np.float64)
+        count = 1 + len(bounds)
+        self._sums = np.zeros((3, count))  # events, requests, and the sum of events^2 / requests
+        self._looks = np.zeros(count)
+        self._rates = RateLimits(count)
+        self.limits = np.full(count, 0.5)
+        self._judged = np.zeros(count, dtype=bool)
+        for vector in past:
+            self.record(vector)
+
+    def record(self, both: Array) -> None:
+        """One look below full weight: both versions' vector."""
+        events, requests = _rates_of(both)
+        self._sums += events, requests, events**2 / np.maximum(requests, 1.0)
+        self._looks += requests > 0
+
+    def begin(self) -> None:
+        """Full weight begins, or begins again: what is tolerated is fixed from the record so far."""
+        self._rates = RateLimits(len(self.limits))
+        self._rates.begin()
+        events, requests, squares = self._sums
+        share = (events + 0.5) / (requests + 1.0)
+        mean = np.where(requests > 0, events / np.maximum(requests, 1.0), 0.0)
+        variance = np.maximum(squares / np.maximum(requests, 1.0) - mean**2, 0.0)  # between looks, weighted by size
+        tolerated = np.full(len(share), np.inf)
+        if self._errors is not None:
+            tolerated[0] = max(mean[0] * (1 + self._errors.tolerated_ratio), mean[0] + self._errors.tolerated_increase)
+        if self._latency is not None and len(self._bounds):
+            slower = share_slower_than(self._bounds, share[1:], self._bounds / (1 + self._latency.tolerated))
+            tolerated[1:] = np.maximum(slower, mean[1:]) + INCREASE
+        self.limits = np.minimum(np.maximum(tolerated, mean + SPREAD * np.sqrt(variance)), 0.999)
+        self._judged = (requests > 0) & (mean <= MOST_SHARE) & np.isfinite(tolerated)
+
+    def fold(self, canary: Array) -> None:
+        """One look at full weight."""
+        events, requests = _rates_of(canary)
+        self._rates.fold(events, np.where(self._judged, requests, 0.0), self.limits)
+
+    @property
+    def each(self) -> Array:
+        """Odds of errors, and of each bound."""
+        return self._rates.latest
+
+    @property
+    def odds(self) -> float:
+        """That something is worse than the record: the louder of errors and of the average over bounds. What it costs in false alarms
+        is a step back; what a slow alarm costs is borne by all users."""
+        each = self.each
+        return max(float(each[0]), float(each[1:].mean()) if len(each) > 1 else 1.0)
+
+    @property
+    def usual(self) -> Array:
+        """The record's shares, errors first."""
+        return np.asarray(self._sums[0] / np.maximum(self._sums[1], 1.0))
+
+
+def _rates_of(vector: Array) -> tuple[Array, Array]:
+    bounds = len(vector) - SLOWER
+    events = np.concatenate(([vector[FAILURES]], vector[SLOWER:]))
+    requests = np.concatenate(([vector[REQUESTS]], np.full(bounds, vector[TIMED])))
+    return events, requests

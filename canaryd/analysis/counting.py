@@ -1,0 +1,53 @@
+"""Counts as arrays: one vector for each replica and look, and what is left out of it while a replica warms up.
+
+A vector holds requests, failures, timed requests, their total duration in ms, and then for each latency bound the requests
+slower than it. Vectors add up: over replicas to a version, over looks to a block.
+"""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from canaryd.domain.counts import Counts, Look
+
+Array = NDArray[np.float64]
+REQUESTS, FAILURES, TIMED, DURATION, SLOWER = 0, 1, 2, 3, 4  # places in a vector; from SLOWER on, one for each bound
+
+Replicas = Mapping[str, Array]
+
+
+def vectors(replicas: Mapping[str, Counts], bounds: int, cold: Iterable[str] = ()) -> dict[str, Array]:
+    """Each replica's vector; of those in `cold` the latency is left out, and so it is where the histogram has other bounds."""
+    result = {}
+    for name, counts in replicas.items():
+        vector = np.zeros(SLOWER + bounds)
+        vector[REQUESTS], vector[FAILURES] = counts.requests, counts.failures
+        if counts.timed and bounds and len(counts.within) == bounds and name not in cold:
+            vector[TIMED], vector[DURATION] = counts.timed, counts.duration_ms
+            vector[SLOWER:] = counts.timed - np.asarray(counts.within, dtype=np.float64)
+        result[name] = vector
+    return result
+
+
+def summed(replicas: Replicas, bounds: int) -> Array:
+    """A version's vector."""
+    total = np.zeros(SLOWER + bounds)
+    for vector in replicas.values():
+        total += vector
+    return total
+
+
+class Warmth:
+    """Who is still warming up. Stable's replicas of the first look were there before; what they do is their usual latency."""
+
+    def __init__(self, warmup: float) -> None:
+        self._warmup = warmup
+        self._old: set[str] | None = None
+
+    def cold(self, look: Look) -> set[str]:
+        """Replicas of the look whose latency is left out: those first seen less than `warmup` seconds before it began."""
+        if self._old is None:
+            self._old = set(look.stable)
+        since = look.start - self._warmup
+        return {name for name, seen in look.first_seen.items() if seen > since and name not in self._old}

@@ -1,0 +1,369 @@
+"""A rollout in words and numbers: what happened, on what evidence, and what it waits for.
+
+All of it is from the record alone, so the answer is the one that was acted on, also when Prometheus has long forgotten. Pure:
+a rollout and the present moment in, lines of text or plain data out. Nothing here judges, colours, or asks anyone.
+"""
+
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+from canaryd.analysis.plain import plain as as_plain
+from canaryd.analysis.standing import describe, stage_text
+from canaryd.analysis.wording import aligned, lasting, odds_text, percent_text, share_text, short, time_text, wrapped
+from canaryd.domain.counts import Counts, total
+from canaryd.domain.lifecycle import DEADLINE_ODDS
+from canaryd.domain.rollout import Decision, Held, Phase, Rollout, Span, Wishes
+from canaryd.domain.verdict import Answer, Finding, Verdict
+
+# The judge's rule for latency (see `LatencyEvidence.harmful_odds`), for a reader who sees the odds above the bar and no rollback.
+ABOVE_AND_NOT_ROLLED_BACK = (
+    "the odds are above the bar and it is not rolled back yet: latency has to convict the version with any one of its replicas left out, "
+    "and by more than a single bound that the mean does not agree with")
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading and its lines, already aligned."""
+
+    title: str
+    lines: tuple[str, ...]
+
+
+def explain(rollout: Rollout, now: float, wishes: Wishes = Wishes()) -> tuple[Section, ...]:  # noqa: B008 (frozen)
+    """The whole explanation, sections without anything to say left out. now: Unix seconds, for ages and what remains."""
+    sections = (
+        _head(rollout, now),
+        Section("What happened", _timeline(rollout)),
+        *_last_verdict(rollout),
+        Section("Counted, request by request", _counted(rollout)),
+        Section("To know", _notes(rollout)),
+        Section("People", _people(rollout, wishes)),
+        Section("Who was told", _told(rollout)),
+        Section("What happens next", _lines(_next(rollout, now, wishes))),
+    )
+    return tuple(section for section in sections if section.lines)
+
+
+def text(sections: tuple[Section, ...]) -> str:
+    """The explanation as plain text."""
+    return "\n\n".join("\n".join((section.title, *(f"  {line}".rstrip() for line in section.lines))) for section in sections) + "\n"
+
+
+def data(rollout: Rollout) -> dict[str, Any]:
+    """The whole record as JSON-able data: camelCase keys, times in Unix seconds, the policy as its file would have it.
+
+    `counted` has for each replica its version, requests and failures.
+    """
+    plain: dict[str, Any] = as_plain(rollout)
+    plain["counted"] = {
+        replica: {"version": _version_of(rollout, replica), "requests": counts.requests, "failures": counts.failures}
+        for replica, counts in rollout.counted.items()
+    }
+    return plain
+
+
+# ---------------------------------------------------------------- the sections
+
+
+def _head(rollout: Rollout, now: float) -> Section:
+    title = f"{rollout.service}, {rollout.stable} → {rollout.canary}: {describe(rollout)}"
+    ended = rollout.ended is not None
+    took = f"ended after {lasting((rollout.ended or now) - rollout.began)}" if ended else f"for {lasting(now - rollout.began)} now"
+    facts = [f"rollout   {rollout.namespace}/{rollout.name}" + (f", attempt {rollout.attempt}" if rollout.attempt > 1 else ""),
+             f"began     {time_text(rollout.began, day=True)}, {took}"]
+    if rollout.policy.mode == "observe":
+        facts.append("mode      observe: judged and told; the route was never touched, weights are what it would have been")
+    why = wrapped(rollout.reason, " " * 10) if rollout.reason else []
+    return Section(title, (*facts, *([f"why       {why[0].strip()}", *why[1:]] if why else [])))
+
+
+def _timeline(rollout: Rollout) -> tuple[str, ...]:
+    """Each decision: when, how long after the beginning, what, where to, at which odds; and why, below."""
+    rows: list[tuple[str, ...]] = [("UTC", "after", "what happened", "then", "stage", "weight", "odds")]
+    rows += [_decision_row(rollout, decision) for decision in rollout.decisions]
+    if len(rows) == 1:
+        return ()
+    lines = aligned(rows)
+    told, before = [lines[0]], ""
+    for line, decision in zip(lines[1:], rollout.decisions, strict=True):
+        # The end has the reason of the decision that led there: once is enough.
+        told += [line, *wrapped(decision.reason, " " * 10)] if decision.reason not in ("", before) else [line]
+        before = decision.reason
+    return tuple(told)
+
+
+def _decision_row(rollout: Rollout, decision: Decision) -> tuple[str, ...]:
+    odds = odds_text(decision.verdict.odds) if decision.verdict is not None else "-"
+    return (time_text(decision.at), lasting(decision.at - rollout.began), decision.signal, decision.phase.value,
+            stage_text(rollout, decision.stage), f"{decision.weight}%", odds)
+
+
+def _last_verdict(rollout: Rollout) -> tuple[Section, ...]:
+    """The latest look's; and, where the decisive one was earlier, that one too."""
+    decisive = next((d for d in reversed(rollout.decisions) if d.verdict is not None and d.verdict.findings), None)
+    found = []
+    if decisive is not None and decisive.verdict is not None and decisive.verdict != rollout.verdict:
+        found.append(_verdict_section(rollout, decisive.verdict, f"The verdict that decided ({decisive.signal})"))
+    if rollout.verdict is not None:
+        found.append(_verdict_section(rollout, rollout.verdict, "The last verdict"))
+    return tuple(found)
+
+
+def _verdict_section(rollout: Rollout, verdict: Verdict, title: str) -> Section:
+    lines = [
+        f"looks     {verdict.looks} compared in stage {stage_text(rollout, verdict.stage)} at {verdict.weight}%, the last one until "
+        f"{time_text(verdict.at)}; {verdict.canary_requests:,} requests of {rollout.canary}",
+        f"odds      {odds_text(verdict.odds)} against {rollout.canary} over the whole rollout ({odds_text(verdict.stage_odds)} by this "
+        f"stage alone); it is rolled back at {odds_text(verdict.bar)}",
+    ]
+    if verdict.reason:
+        lines += _labelled("why", verdict.reason)
+    if verdict.odds >= verdict.bar and verdict.answer in (Answer.UNDECIDED, Answer.PASS) and verdict.weight < 100:
+        lines += _labelled("but", ABOVE_AND_NOT_ROLLED_BACK)
+    for finding in verdict.findings:
+        lines += ["", *_finding(rollout, finding)]
+    return Section(f"{title}: {verdict.answer.value}", tuple(lines))
+
+
+def _finding(rollout: Rollout, finding: Finding) -> list[str]:
+    name = finding.what if finding.metric in finding.what else f"{finding.metric}, {finding.what}"
+    lines = [f"{name}: {finding.answer.value}"]
+    if finding.says:
+        lines += wrapped(finding.says, "  ")
+    lines += _both_counts(rollout, finding)
+    if finding.ratio is not None:
+        lines.append(f"  ratio     {short(finding.ratio)}{_interval(finding)}{_held_against(finding)}")
+    elif finding.tolerated is not None:
+        estimate = f"no estimate{_interval(finding)}" if finding.low is not None else "no estimate from these counts"
+        lines.append(f"  ratio     {estimate}{_held_against(finding)}")
+    if finding.value is not None or finding.limit is not None:
+        lines.append(f"  value     {_limited(finding, finding.value)}, limit {_limited(finding, finding.limit)}")
+    if finding.stable_requests or finding.canary_requests or finding.odds != 1.0:  # a query is a limit, and gathers no odds
+        lines.append(f"  harm      {odds_text(finding.odds)}; alone it rolls back at {odds_text(finding.bar)}")
+    if finding.unacceptable is not None:
+        bar = odds_text(finding.clear_bar)
+        lines.append(f"  cleared   {odds_text(finding.cleared)} that nothing unacceptable is there; the stage passes at {bar}")
+    return lines
+
+
+def _both_counts(rollout: Rollout, finding: Finding) -> list[str]:
+    """Events of requests on both sides; requests alone where a finding is about no one kind of event, as a mean is."""
+    events = finding.tolerated is not None or finding.limit is not None
+    sides = ((rollout.stable, finding.stable_events, finding.stable_requests),
+             (rollout.canary, finding.canary_events, finding.canary_requests))
+    shown = [f"{version} {share_text(happened, of) if events else f'{of:,} requests'}" for version, happened, of in sides if of]
+    return ["  counts    " + "; ".join(shown)] if shown else []
+
+
+def _limited(finding: Finding, number: float | None) -> str:
+    """A guardrail's numbers are shares of requests; a query's are its own."""
+    if number is None:
+        return "none"
+    return percent_text(number) if finding.metric in ("errors", "latency") else f"{number:.4g}"
+
+
+def _interval(finding: Finding) -> str:
+    if finding.low is None:
+        return ""
+    high = short(finding.high) if finding.high is not None and isfinite(finding.high) else "any"
+    return f" ({short(finding.low)} to {high})"
+
+
+def _held_against(finding: Finding) -> str:
+    tolerated = f"; up to {finding.tolerated:.3g} is tolerated" if finding.tolerated is not None else ""
+    return tolerated + (f"; this stage has to rule out {finding.unacceptable:.3g}" if finding.unacceptable is not None else "")
+
+
+def _counted(rollout: Rollout) -> tuple[str, ...]:
+    """Per replica and per version, since the rollout began, with the traffic served while a weight was in change."""
+    if not rollout.counted:
+        return ()
+    rows: list[tuple[str, ...]] = [("version", "replica", "requests", "failures", "share")]
+    for version in (rollout.stable, rollout.canary):
+        mine = {name: counts for name, counts in sorted(rollout.counted.items()) if _version_of(rollout, name) == version}
+        rows += [_counted_row(version, name, counts) for name, counts in mine.items()]
+        if len(mine) > 1:
+            rows.append(_counted_row(version, "all", total(mine.values())))
+    until = f", until {time_text(rollout.counted_to)}" if rollout.counted_to is not None else ""
+    note = f"Since {time_text(rollout.began)}{until}; what was served while a weight changed is counted, not compared."
+    return (*aligned(rows, right=(2, 3, 4)), note)
+
+
+def _counted_row(version: str, name: str, counts: Counts) -> tuple[str, ...]:
+    share = percent_text(counts.failures / counts.requests) if counts.requests else "-"
+    return version, name, f"{counts.requests:,}", f"{counts.failures:,}", share
+
+
+def _notes(rollout: Rollout) -> tuple[str, ...]:
+    """What the judge wants a reader to know, and what is void, each once."""
+    fresh = [f"stable changed at {time_text(span.start)}: what was compared before is void" for span in rollout.spans if span.fresh]
+    notes = dict.fromkeys((*(rollout.verdict.notes if rollout.verdict else ()), *fresh))
+    return tuple(("- " if first else "  ") + line for note in notes for first, line in _marked(wrapped(note)))
+
+
+def _people(rollout: Rollout, wishes: Wishes) -> tuple[str, ...]:
+    """What people did, as the record shows it; who it was is in the API server's audit log."""
+    said = []
+    if wishes.hold:
+        said.append("asked to hold (canaryd resume ends it)")
+    elif rollout.held is Held.PERSON:
+        said.append("held it")
+    if rollout.approved >= 0:
+        said.append(f"approved up to stage {stage_text(rollout, rollout.approved)}")
+    if wishes.approved_stage > rollout.approved:
+        said.append(f"approved up to stage {wishes.approved_stage + 1}, not obeyed yet")
+    if rollout.promoted:
+        said.append("promoted it to full weight")
+    elif wishes.promote:
+        said.append("asked to promote, not obeyed yet")
+    if wishes.abort:
+        said.append("aborted it")
+    if rollout.resumed:
+        said.append(f"resumed it {rollout.resumed} time{'s' * (rollout.resumed != 1)}")
+    if wishes.attempt > rollout.attempt:
+        said.append(f"asked for attempt {wishes.attempt}")
+    return (f"A person {', '.join(said)}.",) if said else ()
+
+
+def _told(rollout: Rollout) -> tuple[str, ...]:
+    """Each announcement, with the notifiers that confirmed it; what is neither delivered nor given up is still tried."""
+    rows: list[tuple[str, ...]] = [("UTC", "event", "delivered to", "given up")]
+    for one in rollout.announcements:
+        rows.append((time_text(one.at), one.event, ", ".join(one.delivered) or "nobody yet", ", ".join(one.given_up)))
+    return tuple(aligned(rows)) if len(rows) > 1 else ()
+
+
+# ---------------------------------------------------------------- what it waits for
+
+
+def _next(rollout: Rollout, now: float, wishes: Wishes) -> list[str]:
+    name = rollout.name
+    if rollout.phase is Phase.PROGRESSING:
+        told = _next_in_stage(rollout, now)
+    elif rollout.phase is Phase.HELD:
+        told = _next_held(rollout, wishes)
+    else:
+        told = {
+            Phase.WAITING: [f"Stage 1 begins when the Deployment {rollout.canary_workload} is available; if it misses its progress "
+                            "deadline, the rollout ends as rolled back."],
+            Phase.AWAITING_APPROVAL: [f"It waits for a person: canaryd approve {name}. {_after_stage(rollout)} Until then "
+                                      f"{rollout.weight}% stay on {rollout.canary}, and evidence of harm still rolls back."],
+            Phase.ROLLING_BACK: [f"All weight goes to {rollout.stable}; the route is not confirmed yet."],
+            Phase.GIVING_WAY: [f"All weight goes to {rollout.stable}, then the newer version begins."],
+            Phase.PROMOTING: [f"The route becomes one destination, {rollout.canary}; it is not confirmed yet."],
+            Phase.SUCCEEDED: _after_success(rollout),
+            Phase.ROLLED_BACK: _after_rollback(rollout),
+            Phase.SUPERSEDED: [f"This version is not tried again unless someone asks: canaryd retry {name}."],
+        }[rollout.phase]
+    if rollout.policy.mode == "observe":
+        told.append("It only observes: no route is changed, and what is said here of traffic is what canaryd would do.")
+    limit = rollout.policy.schedule.deadline
+    if limit is not None and not rollout.phase.ended:
+        left = lasting(rollout.began + limit - now)
+        told.append(f"The whole rollout has {left} left of its {lasting(limit)}; then it is rolled back.")
+    return told
+
+
+def _next_in_stage(rollout: Rollout, now: float) -> list[str]:
+    span, stage, analysis = rollout.span, rollout.policy.stages[rollout.stage], rollout.policy.analysis
+    if span is None or span.end is not None:
+        return [f"It waits for the route to be confirmed at {rollout.weight}%; looks begin then."]
+    if rollout.clock_from is None:
+        return ["It waits for telemetry; the stage's deadline stands still, and nothing advances without data. After "
+                f"{lasting(analysis.no_data_for)} without any: {analysis.no_data}."]
+    told = [_minimum_text(span, stage.minimum, now) + f" {_after_stage(rollout)}"]
+    left = stage.deadline - rollout.stage_clock(now)
+    at_deadline = {
+        "advance": f"it goes on if {analysis.minimum_requests} requests of {rollout.canary} gave less than "
+                   f"{odds_text(DEADLINE_ODDS)} against it, else it holds",
+        "hold": "it holds and asks a person",
+        "rollback": "it is rolled back",
+    }[analysis.undecided]
+    told.append(f"If it is still undecided in {lasting(left)} (the stage's deadline), {at_deadline}." if left > 0
+                else f"The stage's deadline has passed: {at_deadline}.")
+    return told
+
+
+def _minimum_text(span: Span, minimum: float, now: float) -> str:
+    if now < span.start:
+        return f"The first look of this stage begins at {time_text(span.start)}, when all that is scraped was served at the new weight."
+    left = span.start + minimum - now
+    if left > 0:
+        return f"The stage has {lasting(left)} left of its minimum of {lasting(minimum)}."
+    return f"The stage's minimum of {lasting(minimum)} is over: it ends at the first look that passes."
+
+
+def _after_stage(rollout: Rollout) -> str:
+    stages, stage = rollout.policy.stages, rollout.stage
+    if stage + 1 >= len(stages):
+        return f"Then the route becomes one destination, {rollout.canary}."
+    asked = ", once a person approves" if stages[stage].approval and rollout.approved < stage and rollout.phase is Phase.PROGRESSING else ""
+    return f"Then {stages[stage + 1].weight}%{asked}."
+
+
+def _next_held(rollout: Rollout, wishes: Wishes) -> list[str]:
+    resume = f"canaryd resume {rollout.name}"
+    waits = {
+        Held.PERSON: f"It is held until a person lets it go: {resume}.",
+        Held.DRIFT: f"It goes on by itself when the route is again as canaryd left it. Or {resume}: canaryd steers again, writes the route "
+                    f"back to {rollout.weight}%, and replaces edits inside the route list.",
+        Held.NO_DATA: f"It goes on by itself when telemetry is back; or now: {resume}.",
+        Held.STABLE: f"It goes on by itself when a replica of {rollout.stable_workload} is ready again. To send the traffic back "
+                     f"regardless: canaryd abort {rollout.name}.",
+        Held.UNDECIDED: f"The stage did not decide in time. Another full stage: {resume}; or canaryd promote, canaryd abort.",
+        Held.ALARMS: f"It alarmed at full weight too often and was stepped back. On: {resume}; back: canaryd abort {rollout.name}.",
+    }
+    if rollout.held is None:
+        return [f"It is held: {resume}."]
+    ask = [f"A person asked to hold too, so both have to end: {resume}."] if wishes.hold and rollout.held is not Held.PERSON else []
+    harm = "a rollback waits for stable too" if rollout.held is Held.STABLE else "evidence of harm still rolls back"
+    meanwhile = f"Meanwhile {rollout.weight}% stay on {rollout.canary}, the stage's deadline stands still, and {harm}."
+    return [waits[rollout.held], *ask, meanwhile]
+
+
+def _after_success(rollout: Rollout) -> list[str]:
+    retire = rollout.policy.promotion.retire_stable
+    if retire is None:
+        return [f"Nothing: {rollout.stable_workload} keeps its replicas (the policy has no promotion.retireStable)."]
+    return _scaling(rollout, rollout.stable_workload, retire.scale_to, retire.after)
+
+
+def _after_rollback(rollout: Rollout) -> list[str]:
+    again = f"This template is not tried again unless someone asks: canaryd retry {rollout.name}."
+    to = rollout.policy.rollback.scale_canary_to
+    if to is None:
+        return [f"{rollout.canary_workload} keeps its replicas, without traffic (the policy has no rollback.scaleCanaryTo).", again]
+    return [*_scaling(rollout, rollout.canary_workload, to, rollout.policy.rollback.after), again]
+
+
+def _scaling(rollout: Rollout, workload: str, to: int, after: float) -> list[str]:
+    if rollout.policy.mode == "observe":
+        return [f"{workload} is not scaled: the rollout only observes."]
+    if rollout.scaled:
+        return [f"Scaling is done: {workload} was set to {to}, unless it still got traffic or was gone."]
+    return [f"{workload} is scaled to {to} at {time_text((rollout.ended or 0.0) + after)}."]
+
+
+# ---------------------------------------------------------------- small things
+
+
+def _lines(sentences: list[str]) -> tuple[str, ...]:
+    return tuple(line for sentence in sentences for line in wrapped(sentence))
+
+
+def _marked(lines: list[str]) -> list[tuple[bool, str]]:
+    """Each line with whether it is the first."""
+    return [(position == 0, line) for position, line in enumerate(lines)]
+
+
+def _labelled(label: str, sentence: str) -> list[str]:
+    lines = wrapped(sentence, " " * 10)
+    return [f"{label:<10}{lines[0].strip()}", *lines[1:]]
+
+
+def _version_of(rollout: Rollout, replica: str) -> str:
+    """Pods are named after their Deployment; of two that fit (`web` and `web-v2`) the longer name says more."""
+    sides = ((rollout.stable_workload, rollout.stable), (rollout.canary_workload, rollout.canary))
+    fits = [(len(workload), version) for workload, version in sides if replica == workload or replica.startswith(f"{workload}-")]
+    return max(fits)[1] if fits else ""

@@ -1,0 +1,149 @@
+"""Limits of the canary's own, whatever stable does: an error rate, shares of slow requests, and queries with a max or min.
+
+Rates are tested by betting, so that they too hold at every look; they also end what is too plain to wait for. A query is a plain
+number without a count behind it, and needs several looks in a row.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from canaryd.analysis.comparisons import GATHERING
+from canaryd.analysis.counting import FAILURES, REQUESTS, SLOWER, TIMED
+from canaryd.analysis.evidence import LARGEST_LOG
+from canaryd.domain.policy import Policy, Query
+from canaryd.stats.betting import STAKES, log_gains_on_rate, log_mean
+
+Array = NDArray[np.float64]
+
+
+LEAST_LIMIT = 1e-6  # a limit of 0 is this: then a single event is odds enough
+
+
+@dataclass
+class Gains:
+    """One process: its weight, the log gains of each limit and stake, and each limit's odds as of the last look."""
+
+    weight: float
+    log_gains: Array
+    odds: Array
+
+
+class RateLimits:
+    """Bets on rates against limits, begun anew with weights 1/(j(j+1)) as comparisons are (see comparisons.py)."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._cap = np.zeros(count)
+        self._processes: list[Gains] = []
+
+    def begin(self) -> None:
+        begun = len(self._processes) + 1
+        self._processes.append(Gains(1.0 / (begun * (begun + 1)), np.zeros((self._count, len(STAKES))), np.ones(self._count)))
+
+    def fold(self, events: Array, requests: Array, limits: Array) -> None:
+        """One look; all of shape (count,). limits in (0, 1)."""
+        gains = log_gains_on_rate(events, requests, limits, self._cap)
+        self._cap = np.maximum(self._cap, requests)
+        for process in self._processes[-GATHERING:]:
+            process.log_gains += gains
+            process.odds = np.exp(np.minimum(log_mean(process.log_gains), LARGEST_LOG))
+
+    @property
+    def latest(self) -> Array:
+        """Odds of the process begun last alone, shape (count,)."""
+        return self._processes[-1].odds if self._processes else np.ones(self._count)
+
+    @property
+    def odds(self) -> Array:
+        """Against each limit being kept, shape (count,)."""
+        begun = len(self._processes)
+        return np.asarray(sum((p.weight * p.odds for p in self._processes), np.full(self._count, 1.0 / (begun + 1))))
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A share that must not be exceeded. events, requests: places in a look's vector; bound_ms: of a latency limit."""
+
+    metric: str
+    share: float
+    events: int
+    requests: int
+    bound_ms: float | None = None
+
+
+class Guardrails:
+    """The policy's limits on rates, folded look by look at any weight."""
+
+    def __init__(self, policy: Policy, bounds: Sequence[float]) -> None:
+        self.limits, self.blind = limits_of(policy, bounds)
+        self._rates = RateLimits(len(self.limits))
+        self._shares = np.array([limit.share for limit in self.limits])
+        self._events = np.array([limit.events for limit in self.limits], dtype=np.intp)
+        self._requests = np.array([limit.requests for limit in self.limits], dtype=np.intp)
+        self.seen = np.zeros((2, len(self.limits)))  # events and requests of this stage
+
+    def begin(self, new_stage: bool) -> None:
+        self._rates.begin()
+        if new_stage:
+            self.seen = np.zeros_like(self.seen)
+
+    def fold(self, canary: Array) -> None:
+        """canary: the version's vector of one look."""
+        if self.limits:
+            self._rates.fold(canary[self._events], canary[self._requests], self._shares)
+            self.seen += canary[self._events], canary[self._requests]
+
+    @property
+    def odds(self) -> Array:
+        return self._rates.odds
+
+
+def limits_of(policy: Policy, bounds: Sequence[float]) -> tuple[tuple[Limit, ...], tuple[str, ...]]:
+    """The rate limits, and those that the histogram cannot see, in words.
+
+    An SLO between two bounds is held at the next bound above: fewer requests are slower than that, so none is broken wrongly.
+    """
+    analysis = policy.analysis
+    limits, blind = [], []
+    if analysis.errors and analysis.errors.max is not None and analysis.errors.max < 1:
+        limits.append(Limit("errors", max(analysis.errors.max, LEAST_LIMIT), FAILURES, REQUESTS))
+    for quantile, seconds in sorted(analysis.latency.slo.items()) if analysis.latency else ():
+        share = 1.0 - float(quantile.removeprefix("p")) / 100.0
+        place = next((i for i, bound in enumerate(bounds) if bound >= seconds * 1000 * (1 - 1e-9)), None)
+        if place is None:
+            if bounds:
+                limit = f"{quantile} of {seconds * 1000:g} ms"
+                blind.append(f"{limit} lies beyond the histogram's last bound ({bounds[-1]:g} ms) and is not held")
+            continue
+        limits.append(Limit("latency", max(share, LEAST_LIMIT), SLOWER + place, TIMED, bounds[place]))
+    return tuple(limits), tuple(blind)
+
+
+@dataclass
+class QueryWatch:
+    """One query: how many looks in a row it has been out of its limits, and its last value (None: no data)."""
+
+    query: Query
+    streak: int = 0
+    value: float | None = None
+
+    def hear(self, values: Mapping[str, float | None]) -> None:
+        """A look without a value neither breaks a streak nor adds to it: nothing is known of it."""
+        self.value = values.get(self.query.name)
+        if self.value is None or self.value != self.value:  # NaN: a division by nothing
+            self.value = None
+            return
+        self.streak = self.streak + 1 if self.out else 0
+
+    @property
+    def out(self) -> bool:
+        """Whether the last value is out of its limits."""
+        query, value = self.query, self.value
+        return value is not None and ((query.max is not None and value > query.max) or (query.min is not None and value < query.min))
+
+    @property
+    def broken(self) -> bool:
+        return self.streak >= self.query.for_

@@ -1,0 +1,322 @@
+"""Folds looks into evidence, and evidence into one verdict.
+
+A pure fold: nothing here reads a clock or the world, so the same policy, spans and looks give the same verdicts, live, after a
+restart and in a backtest; and nothing grows with the looks but what a replay without one replica needs. What is gathered is in
+`errors`, `latency`, `guardrails` and `alarm`; how it is said, in `words`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from canaryd.analysis import words
+from canaryd.analysis.alarm import Alarm
+from canaryd.analysis.counting import REQUESTS, SLOWER, TIMED, Replicas, Warmth, summed, vectors
+from canaryd.analysis.errors import ErrorEvidence
+from canaryd.analysis.evidence import Evidence
+from canaryd.analysis.guardrails import Guardrails, QueryWatch
+from canaryd.analysis.latency import LatencyEvidence
+from canaryd.domain.counts import Counts, Look
+from canaryd.domain.policy import Policy
+from canaryd.domain.rollout import Span
+from canaryd.domain.verdict import Answer, Verdict
+
+Array = NDArray[np.float64]
+
+ANOTHER_AFTER = 1800.0  # seconds after which a long stage begins another process, so that a late fault is not drowned
+SUSPICION = 3.0  # odds against the canary at which a stage does not pass early, whatever else was ruled out
+FEWEST_LOOKS = 3  # of a stage, before it can pass
+FEW_BLOCKS = 3  # below which one burst and real harm look alike to the odds
+ERRORS_SHARE = 0.5  # of the total's weight where latency is judged as well
+UNBALANCED_LOOKS = 6  # in a row whose traffic must follow the weight
+UNBALANCED_EXPECTED = 60.0  # canary requests to expect in them, below which half of it may be chance
+
+
+class Judge:
+    """Folds looks into evidence, and evidence into one verdict. Deterministic: same policy, spans and looks give the same verdicts."""
+
+    def __init__(self, policy: Policy, history: Sequence[Look] = ()) -> None:
+        """history: stable's looks before the rollout, up to 360; blocks, caps and first tolerances come from it."""
+        self._policy = policy
+        self._span: Span | None = None
+        self._history = history
+        self._warmth = Warmth(policy.analysis.warmup)
+        self._queries = [QueryWatch(query) for query in policy.analysis.queries]
+        self._failed: Verdict | None = None
+        self._verdict = Verdict(Answer.UNDECIDED, at=0, stage=-1, weight=0, bar=self.bar, reason="nothing was heard yet")
+        self._bounds: tuple[float, ...] = next((look.bounds for look in history if look.bounds), ())
+        self._start_gathering()
+
+    def _start_gathering(self, errors: ErrorEvidence | None = None) -> None:
+        """Everything gathered, anew; but errors, if given."""
+        policy, width = self._policy, len(self._bounds)
+        usable = [look for look in self._history if look.sampled and look.bounds in ((), self._bounds)]
+        past = np.array([summed(vectors(look.stable, width), width) for look in usable]).reshape(len(usable), SLOWER + width)
+        analysis = policy.analysis
+        alone = analysis.errors is None or analysis.latency is None
+        self.errors = errors or (ErrorEvidence(analysis.errors, 1.0 if alone else ERRORS_SHARE, past) if analysis.errors else None)
+        self.latency = (
+            LatencyEvidence(analysis.latency, 1.0 if alone else 1 - ERRORS_SHARE, analysis.false_rollback_risk, self._bounds, past)
+            if analysis.latency
+            else None
+        )
+        self.metrics: list[Evidence] = [one for one in (self.errors, self.latency) if one is not None]
+        self.guardrails = Guardrails(policy, self._bounds)
+        self.alarm = Alarm(analysis.errors, analysis.latency, self._bounds, past)
+        self._processes = self._held_processes = 0  # of the comparison; of the guardrails, at full weight too
+        self._begin_stage()
+
+    def _begin_stage(self) -> None:
+        self._looks = 0
+        self.stage_canary = np.zeros(SLOWER + len(self._bounds))
+        self.stage_stable = np.zeros(SLOWER + len(self._bounds))
+        self._since_process = 0.0
+        self._recent: list[tuple[float, float]] = []  # canary requests, expected ones
+
+    @property
+    def verdict(self) -> Verdict:
+        """The latest."""
+        return self._verdict
+
+    @property
+    def policy(self) -> Policy:
+        return self._policy
+
+    @property
+    def queries(self) -> Sequence[QueryWatch]:
+        return self._queries
+
+    @property
+    def bar(self) -> float:
+        return 1.0 / self._policy.analysis.false_rollback_risk
+
+    @property
+    def clear_bar(self) -> float:
+        return 1.0 / self._policy.analysis.bad_advance_risk
+
+    @property
+    def span(self) -> Span | None:
+        return self._span
+
+    @property
+    def comparing(self) -> bool:
+        """Whether there is a stable arm to compare with."""
+        return self._span is not None and self._span.weight < 100
+
+    def open(self, span: Span) -> None:
+        """A new stretch at one weight. Another stage, or another weight, begins anew what a stage must show for itself; span.fresh voids
+        all that was gathered before."""
+        for metric in self.metrics:
+            metric.close()
+        before, self._span = self._span, span
+        if span.fresh:
+            self._history = ()
+            self._start_gathering()
+        if before is None or span.fresh or (before.stage, before.weight) != (span.stage, span.weight):
+            self._begin_stage()
+            self._begin_process(new_stage=True)
+            if span.weight >= 100:
+                self.alarm.begin()
+        self._recent = []
+
+    def _begin_process(self, new_stage: bool) -> None:
+        self._since_process = 0.0
+        self._held_processes += 1
+        self.guardrails.begin(new_stage)
+        if self.comparing:
+            self._processes += 1
+            for metric in self.metrics:
+                metric.begin(new_stage, self.next_weight)
+
+    @property
+    def next_weight(self) -> int:
+        """Where the present stage leads."""
+        stages = self._policy.stages
+        following = self._span.stage + 1 if self._span else 0
+        return stages[following].weight if following < len(stages) else 100
+
+    def hear(self, look: Look, values: Mapping[str, float | None] = {}, compared: bool = True) -> Verdict:
+        """One look further. values: the policy's queries by name, at the look's end. compared=False: traffic at a weight in change; it is
+        counted, guardrails hold, and nothing is compared."""
+        self._learn_bounds(look)
+        width = len(self._bounds) if look.bounds == self._bounds else 0
+        cold = self._warmth.cold(look)
+        stable, canary = (self._vectors(one, width, cold) for one in (look.stable, look.canary))
+        stable_sum, canary_sum = summed(stable, len(self._bounds)), summed(canary, len(self._bounds))
+        if look.sampled:
+            self.guardrails.fold(canary_sum)
+        missing = self._missing(look, stable_sum, canary_sum)
+        if compared and self._span is not None:
+            for query in self._queries:
+                query.hear(values)
+            if not missing:
+                self._compare(look, stable_sum, canary, canary_sum)
+                missing = self._off_weight()
+        self._verdict = replace(self._failed, at=look.end) if self._failed is not None else self._judged(look, missing, compared)
+        if self._verdict.answer is Answer.FAIL:
+            self._failed = self._verdict
+        return self._verdict
+
+    def _judged(self, look: Look, missing: str, compared: bool) -> Verdict:
+        found = words.findings(self)
+        compared = compared and self._span is not None
+        answer = self._answer(look, missing, compared)
+        odds = self.odds if self.comparing else self.alarm.odds if self._span is not None else 1.0
+        if answer is Answer.NO_DATA:
+            why = missing
+        elif answer is Answer.UNDECIDED and not compared:
+            why = "the weight is in change: requests are counted and not compared"
+        else:
+            why = words.reason(self, answer, found, odds)
+        stage, weight = (self._span.stage, self._span.weight) if self._span is not None else (-1, 0)
+        return Verdict(
+            answer, at=look.end, stage=stage, weight=weight, looks=self._looks, odds=odds,
+            stage_odds=self.stage_odds if self.comparing else odds, bar=self.bar, canary_requests=int(self.stage_canary[REQUESTS]),
+            reason=why, few_blocks=self.comparing and any(one.block > 1 and one.closed < FEW_BLOCKS for one in self.metrics),
+            findings=found, notes=words.notes(self),
+        )  # fmt: skip
+
+    def _answer(self, look: Look, missing: str, compared: bool) -> Answer:
+        if (self.guardrails.odds >= self.bar).any() or any(query.broken for query in self._queries):
+            return Answer.FAIL
+        if self.comparing and compared and self.harmful:
+            return Answer.FAIL
+        if missing:
+            return Answer.NO_DATA
+        if not compared or self._span is None:
+            return Answer.UNDECIDED
+        if not self.comparing:
+            if self.alarm.odds >= self.bar:
+                return Answer.ALARM
+            return Answer.PASS if self._settled(look, self._span) else Answer.UNDECIDED
+        return Answer.PASS if self._ruled_out else Answer.UNDECIDED
+
+    @property
+    def _queries_hold(self) -> bool:
+        """A query without a value is no pass."""
+        return all(query.value is not None and not query.out for query in self._queries)
+
+    @property
+    def _ruled_out(self) -> bool:
+        """Every metric has ruled out what this stage must, none is under suspicion, and there were looks enough. The stage's minimum
+        time is the lifecycle's to keep."""
+        cleared = all(metric.cleared >= self.clear_bar and metric.stage_odds < SUSPICION for metric in self.metrics)
+        return cleared and self._looks >= FEWEST_LOOKS and self._queries_hold
+
+    def _settled(self, look: Look, span: Span) -> bool:
+        """At full weight: the minimum time and traffic without an alarm near."""
+        stage, served = self._policy.stages[span.stage], self.stage_canary[REQUESTS]
+        long_enough = look.end - span.start >= stage.minimum and served >= self._policy.analysis.minimum_requests
+        return long_enough and self._looks >= FEWEST_LOOKS and self.alarm.odds < SUSPICION and self._queries_hold
+
+    def _vectors(self, replicas: Mapping[str, Counts], width: int, cold: set[str]) -> dict[str, Array]:
+        """A look whose histogram has other bounds than those that are gathered has no latency for us."""
+        found = vectors(replicas, width, cold)
+        if width == len(self._bounds):
+            return found
+        return {name: np.concatenate((vector, np.zeros(len(self._bounds)))) for name, vector in found.items()}
+
+    def _learn_bounds(self, look: Look) -> None:
+        """Without a history the first look with a histogram says which bounds there are. What was gathered of errors is kept."""
+        if self._bounds or not look.bounds:
+            return
+        self._bounds = look.bounds
+        errors = self.errors
+        if errors is not None:
+            errors.close()
+        looks, processes, held_processes = self._looks, self._processes, self._held_processes
+        served = self.stage_stable[:SLOWER], self.stage_canary[:SLOWER]
+        self._start_gathering(errors)
+        self._looks, self._processes, self._held_processes = looks, processes, held_processes
+        self.stage_stable[:SLOWER], self.stage_canary[:SLOWER] = served
+        for _ in range(held_processes):
+            self.guardrails.begin(new_stage=True)
+        if self.latency is not None:
+            for number in range(processes):
+                self.latency.begin(number == processes - 1, self.next_weight)
+        if not self.comparing and self._span is not None:
+            self.alarm.begin()
+
+    def _compare(self, look: Look, stable: Array, canary: Replicas, canary_sum: Array) -> None:
+        stable_replicas = sum(counts.requests > 0 for counts in look.stable.values())
+        self._looks += 1
+        self.stage_canary += canary_sum
+        self.stage_stable += stable
+        self._since_process += look.seconds
+        if self._since_process > ANOTHER_AFTER:
+            for metric in self.metrics:
+                metric.close()
+            self._begin_process(new_stage=False)
+        if not self.comparing:
+            self.alarm.fold(canary_sum)
+            return
+        self.alarm.record(stable + canary_sum)
+        for metric in self.metrics:
+            metric.stable_replicas = stable_replicas
+            metric.hear(stable, canary)
+        weight = self._span.weight if self._span else 0
+        expected = (stable[REQUESTS] + canary_sum[REQUESTS]) * weight / 100.0
+        self._recent = [*self._recent[1 - UNBALANCED_LOOKS :], (canary_sum[REQUESTS], expected)]
+
+    def _missing(self, look: Look, stable: Array, canary: Array) -> str:
+        """Why the look says nothing; empty if it does."""
+        lasting = f"in the {look.seconds} s to {look.end}"
+        if not look.sampled:
+            return f"no telemetry at all {lasting}"
+        if canary[REQUESTS] == 0:
+            of_stable = f"while stable served {stable[REQUESTS]:,.0f}" if stable[REQUESTS] else "nor of stable"
+            return f"no request of the canary {lasting}, {of_stable}"
+        if self.comparing and stable[REQUESTS] == 0:
+            return f"no request of stable {lasting} to compare with, while the canary served {canary[REQUESTS]:,.0f}"
+        return ""
+
+    def _off_weight(self) -> str:
+        """That the last looks' traffic is less than half of what the weight promises; else empty."""
+        if len(self._recent) < UNBALANCED_LOOKS or not self.comparing:
+            return ""
+        served, expected = (sum(one[i] for one in self._recent) for i in (0, 1))
+        if expected < UNBALANCED_EXPECTED or served >= expected / 2:
+            return ""
+        counted = f"the canary served {served:,.0f} requests in {UNBALANCED_LOOKS} looks where {expected:,.0f} were due"
+        return f"traffic does not follow the weight: {counted}"
+
+    @property
+    def processes(self) -> int:
+        """Processes of the comparison begun so far."""
+        return self._processes
+
+    @property
+    def looks(self) -> int:
+        """Looks of this stage that were compared."""
+        return self._looks
+
+    @property
+    def odds(self) -> float:
+        """Against the canary over the rollout: weighted over processes and metrics, what has not begun counting as 1."""
+        return self._total(metric.odds for metric in self.metrics)
+
+    def _total(self, each: Iterable[float]) -> float:
+        if not self.metrics:
+            return 1.0
+        return sum(metric.weight * odds for metric, odds in zip(self.metrics, each, strict=True)) + 1.0 / (self._processes + 1)
+
+    @property
+    def harmful(self) -> bool:
+        """Whether the evidence is enough to roll back. What a single replica or a single bound did is asked only when it would matter."""
+        return self.odds >= self.bar and self._total(metric.harmful_odds() for metric in self.metrics) >= self.bar
+
+    @property
+    def withheld(self) -> bool:
+        """Whether a rollback that the odds ask for is not made, because of what a single replica or a single bound did."""
+        return self.comparing and self.odds >= self.bar and not self.harmful
+
+    @property
+    def stage_odds(self) -> float:
+        return sum(metric.weight * metric.stage_odds for metric in self.metrics) if self.metrics and self.comparing else 1.0
+
+    @property
+    def timed(self) -> bool:
+        """Whether the canary's latency was seen in this stage."""
+        return bool(self.stage_canary[TIMED] > 0)

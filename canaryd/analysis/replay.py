@@ -1,0 +1,122 @@
+"""The second look before a rollback: the same evidence without one replica, or in longer blocks.
+
+Both can only save a canary: a rollback needs what was gathered *and* what is gathered so, hence no error rate grows by them, however
+the data chose what to replay. Replays are kept and told only what they have not been told, so asking again costs one unit.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from canaryd.analysis.comparisons import Comparisons, Unit
+from canaryd.stats.blocks import INDEPENDENT, LONGEST, sibling_correlation_time
+
+Array = NDArray[np.float64]
+
+BLOCKS = (5, 10, 20, LONGEST)  # lengths in looks that a replay may have: few, so that replays can be kept
+REMEMBERED = 90  # units back that correlation between siblings is looked for in
+
+
+@dataclass(frozen=True)
+class Record:
+    """One step of the fold: a begun process (no unit), or a unit with each canary replica's requests and events.
+
+    replicas: name -> requests, then events of each comparison, shape (1 + comparisons,).
+    """
+
+    unit: Unit | None
+    replicas: dict[str, Array]
+    new_stage: bool = False
+
+
+@dataclass
+class Shadow:
+    """Comparisons told another story; told: records so far. pending: units of a block that is not closed."""
+
+    comparisons: Comparisons
+    told: int = 0
+    pending: tuple[Unit, ...] = ()
+
+
+class Replays:
+    """The record of one metric's fold, and the shadows it has been replayed to. cap: as the comparisons began with."""
+
+    def __init__(self, count: int, cap: Array) -> None:
+        self._count, self._cap = count, cap
+        self._records: list[Record] = []
+        self._shadows: dict[str | int, Shadow] = {}
+
+    def begin(self, new_stage: bool) -> None:
+        self._records.append(Record(None, {}, new_stage))
+
+    def add(self, unit: Unit, replicas: dict[str, Array]) -> None:
+        self._records.append(Record(unit, replicas))
+
+    def _shadow(self, key: str | int) -> Shadow:
+        return self._shadows.setdefault(key, Shadow(Comparisons(self._count, cap=self._cap)))
+
+    def without(self, replica: str) -> Comparisons:
+        """The comparisons as they would be without one canary replica."""
+        shadow = self._shadow(replica)
+        for record in self._records[shadow.told :]:
+            if record.unit is None:
+                shadow.comparisons.begin(record.new_stage)
+                continue
+            unit, left_out = record.unit, record.replicas.get(replica)
+            if left_out is not None:
+                requests, events = unit.canary_requests - float(left_out[0]), unit.canary_events - left_out[1:]
+                unit = replace(unit, canary_requests=requests, canary_events=events)
+            shadow.comparisons.fold(unit)
+        shadow.told = len(self._records)
+        return shadow.comparisons
+
+    def in_blocks(self, units: int) -> Comparisons:
+        """The comparisons as they would be with `units` units in a block; a block that is not full waits, a new process closes it."""
+        shadow = self._shadow(units)
+        for record in self._records[shadow.told :]:
+            if record.unit is None:
+                if shadow.pending:
+                    shadow.comparisons.fold(_together(shadow.pending))
+                shadow.pending = ()
+                shadow.comparisons.begin(record.new_stage)
+                continue
+            shadow.pending = (*shadow.pending, record.unit)
+            if len(shadow.pending) >= units:
+                shadow.comparisons.fold(_together(shadow.pending))
+                shadow.pending = ()
+        shadow.told = len(self._records)
+        return shadow.comparisons
+
+    def lasting_trouble(self, comparison: int) -> tuple[float, str]:
+        """Correlation time, in units, of what single canary replicas do against their siblings; and the one with most of it."""
+        recent = [record.replicas for record in self._records[-REMEMBERED:] if record.unit is not None]
+        names = sorted({name for replicas in recent for name in replicas})
+        if not names:
+            return 1.0, ""
+        none = np.zeros(1 + self._count)
+        counts = np.array([[replicas.get(name, none)[[0, 1 + comparison]] for name in names] for replicas in recent])
+        requests, events = counts[..., 0], counts[..., 1]
+        share = events.sum(axis=1) / np.maximum(requests.sum(axis=1), 1.0)
+        loudest = int((events - requests * share[:, None]).sum(axis=0).argmax())
+        return sibling_correlation_time(events, requests), names[loudest]
+
+
+def _together(units: tuple[Unit, ...]) -> Unit:
+    """One block: the counts added up, the borders of the last."""
+    return replace(
+        units[-1],
+        stable_events=np.sum([unit.stable_events for unit in units], axis=0),
+        stable_requests=sum(unit.stable_requests for unit in units),
+        canary_events=np.sum([unit.canary_events for unit in units], axis=0),
+        canary_requests=sum(unit.canary_requests for unit in units),
+    )
+
+
+def block_for(tau: float, length: int) -> int:
+    """Units in a block for a correlation time of tau units, each `length` looks; 1 if the units are long enough as they are."""
+    if tau < INDEPENDENT:
+        return 1
+    wanted = 3.0 * tau * length
+    looks = next((one for one in BLOCKS if one >= wanted), LONGEST)
+    return max(1, -(-looks // length))

@@ -1,0 +1,285 @@
+"""A verdict's findings and sentences: what a person reads of the evidence, always with its numbers. Nothing here decides."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from canaryd.analysis.counting import FAILURES, REQUESTS, SLOWER, TIMED
+from canaryd.analysis.errors import ErrorEvidence
+from canaryd.analysis.evidence import odds_of
+from canaryd.analysis.guardrails import Limit, QueryWatch
+from canaryd.analysis.latency import TINY, LatencyEvidence
+from canaryd.analysis.wording import odds_text, percent_text, short
+from canaryd.domain.verdict import Answer, Finding
+
+if TYPE_CHECKING:
+    from canaryd.analysis.judge import Judge
+
+TOP_BOUNDS = 3  # bounds shown beside the median's and the 95th percentile's
+ALL_BOUNDS = "all bounds"
+UNEVEN = 2.0  # odds that make a bound worth naming
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """What is compared: events of requests, stable's and the canary's."""
+
+    stable_events: float
+    stable_requests: float
+    canary_events: float
+    canary_requests: float
+
+    @property
+    def whole(self) -> tuple[int, int, int, int]:
+        return int(self.stable_events), int(self.stable_requests), int(self.canary_events), int(self.canary_requests)
+
+    @property
+    def ratio(self) -> float | None:
+        """Of the rates; None where stable had no event."""
+        if not (self.stable_events and self.stable_requests and self.canary_requests):
+            return None
+        return float(self.canary_events / self.canary_requests / (self.stable_events / self.stable_requests))
+
+    def shown(self, low: float, high: float) -> tuple[float | None, float | None]:
+        """The interval of the ratio, if there is a ratio to put it round."""
+        return (low, high) if self.ratio is not None else (None, None)
+
+    def against(self, what: str, low: float, high: float, tolerated: str) -> str:
+        """`errors 2.1% against 0.5% (ratio 4.2, 1.9 to 9.3; 10% more tolerated)`."""
+        shares = [
+            percent_text(events / requests) if requests else "nothing"
+            for events, requests in ((self.canary_events, self.canary_requests), (self.stable_events, self.stable_requests))
+        ]
+        upto = short(high) if np.isfinite(high) else "any"
+        estimate = f"ratio {short(self.ratio)}, {short(low)} to {upto}; " if self.ratio is not None else ""
+        return f"{what} {shares[0]} against {shares[1]} ({estimate}{tolerated})"
+
+
+def findings(judge: "Judge") -> tuple[Finding, ...]:
+    """The useful ones: errors, latency and its bounds that matter, guardrails, queries."""
+    found: list[Finding] = []
+    if judge.comparing:
+        if judge.errors is not None:
+            found.append(_errors(judge, judge.errors))
+        if judge.latency is not None:
+            found += _latency(judge, judge.latency)
+    elif judge.span is not None:
+        found += _alarm(judge)
+    found += _guardrails(judge)
+    found += [_query(watch) for watch in judge.queries]
+    return tuple(found)
+
+
+def metric_bar(judge: "Judge", weight: float) -> float:
+    """The odds at which a metric with this weight reaches the bar alone, the others being neutral."""
+    return (judge.bar - (1.0 - weight)) / weight
+
+
+def _rest(judge: "Judge") -> float:
+    return 1.0 / (judge.processes + 1)
+
+
+def _metric_answer(judge: "Judge", odds: float, bar: float, cleared: float) -> Answer:
+    if odds >= bar:
+        return Answer.FAIL
+    return Answer.PASS if cleared >= judge.clear_bar else Answer.UNDECIDED
+
+
+def _errors(judge: "Judge", errors: ErrorEvidence) -> Finding:
+    stable, canary = judge.stage_stable, judge.stage_canary
+    odds, bar = errors.odds + _rest(judge), metric_bar(judge, errors.weight)
+    counts = Sides(stable[FAILURES], stable[REQUESTS], canary[FAILURES], canary[REQUESTS])
+    low, high = errors.interval()
+    answer = _metric_answer(judge, odds, bar, errors.cleared)
+    says = counts.against("errors", low, high, f"{percent_text(errors.tolerated - 1)} more tolerated")
+    return Finding(
+        "errors", "errors", answer, *counts.whole,
+        counts.ratio, *counts.shown(low, high), errors.tolerated, errors.unacceptable, odds, bar, errors.cleared, judge.clear_bar,
+        says=f"{says}, {_odds(odds, bar, errors.cleared, judge.clear_bar)}",
+    )  # fmt: skip
+
+
+def _latency(judge: "Judge", latency: LatencyEvidence) -> list[Finding]:
+    stable, canary = latency.stage_stable, latency.stage_canary
+    odds, bar = latency.odds + _rest(judge), metric_bar(judge, latency.weight)
+    if canary[TIMED] == 0 or stable[TIMED] == 0:
+        says = "no latency of both versions in one look of this stage yet"
+        return [Finding("latency", ALL_BOUNDS, Answer.NO_DATA, odds=odds, bar=bar, clear_bar=judge.clear_bar, says=says)]
+    answer = _metric_answer(judge, odds, bar, latency.cleared)
+    mean = latency.mean_ratio
+    body = f"mean {short(mean)} times stable's, " if mean is not None else ""
+    joined, ruled_out = f"{int(latency.joined.sum())} of {len(latency.bounds)} bounds", _odds(odds, bar, latency.cleared, judge.clear_bar)
+    whole = Finding(
+        "latency", ALL_BOUNDS, answer,
+        stable_requests=int(stable[TIMED]), canary_requests=int(canary[TIMED]),
+        ratio=mean, odds=odds, bar=bar, cleared=latency.cleared, clear_bar=judge.clear_bar,
+        says=f"latency over {joined}: {body}{ruled_out}",
+    )  # fmt: skip
+    rows = _rows_that_matter(latency)
+    if not len(rows):
+        return [whole]
+    lows, highs = latency.interval(rows)
+    tolerated, unacceptable = latency.borders(latency.replicas)
+    return [
+        whole,
+        *(
+            _bound(judge, latency, int(row), float(low), float(high), float(tolerated[row]), float(unacceptable[row]))
+            for row, low, high in zip(rows, lows, highs, strict=True)
+        ),
+    ]
+
+
+def _rows_that_matter(latency: LatencyEvidence) -> NDArray[np.intp]:
+    """Of the bounds that joined: those with most odds against the canary, and those nearest to stable's median and p95."""
+    joined = np.flatnonzero(latency.joined)
+    stage = latency.comparisons.stage
+    if not len(joined) or stage is None:
+        return np.empty(0, dtype=np.intp)
+    odds = stage.log_odds[joined]
+    top = joined[np.argsort(-odds, kind="stable")[:TOP_BOUNDS]]
+    top = top[stage.log_odds[top] > np.log(UNEVEN)]
+    share = latency.stage_stable[SLOWER:][joined] / max(latency.stage_stable[TIMED], 1.0)
+    usual = [int(joined[np.abs(share - one).argmin()]) for one in (0.5, 0.05)]
+    return np.array(sorted({*map(int, top), *usual}), dtype=np.intp)
+
+
+def _bound(judge: "Judge", latency: LatencyEvidence, row: int, low: float, high: float, tolerated: float, unacceptable: float) -> Finding:
+    stable, canary = latency.stage_stable, latency.stage_canary
+    stage = latency.comparisons.stage
+    odds = odds_of(float(stage.log_odds[row])) if stage is not None else 1.0
+    counts = Sides(stable[SLOWER + row], stable[TIMED], canary[SLOWER + row], canary[TIMED])
+    what = f"slower than {latency.bounds[row]:g} ms"
+    share = latency.weight * float(latency.bound_weights[row])
+    cleared = odds_of(float(latency.comparisons.log_cleared[row]))
+    bar = metric_bar(judge, share * (stage.weight if stage is not None else 1.0))
+    # Where stable has next to none, a ratio says little, and the tolerance is the increase.
+    border = f"{tolerated:.3g} times stable's" if counts.ratio is not None else f"{percent_text(TINY)} more"
+    says = counts.against(what, low, high, f"{border} tolerated")
+    return Finding(
+        "latency", what, Answer.FAIL if odds >= bar else Answer.UNDECIDED, *counts.whole,
+        counts.ratio, *counts.shown(low, high), tolerated, unacceptable, odds, bar, cleared, judge.clear_bar,
+        says=f"{says}, odds {odds_text(odds)}",
+    )  # fmt: skip
+
+
+def _odds(odds: float, bar: float, cleared: float, clear_bar: float) -> str:
+    """What decides: harm where there is some, what is still to rule out where there is none."""
+    if odds >= UNEVEN:
+        return f"odds {odds_text(odds)} against the canary (alone it is rolled back at {short(bar)})"
+    if cleared >= clear_bar:
+        return f"what this stage must rule out is ruled out at {odds_text(cleared)}"
+    return f"what this stage must rule out is at {odds_text(max(cleared, 1.0))} of {short(clear_bar)} to 1"
+
+
+def _alarm(judge: "Judge") -> list[Finding]:
+    """At full weight: errors against what the record tolerates, and of latency the bound that speaks loudest."""
+    canary, found = judge.stage_canary, []
+    if judge.errors is not None:
+        found.append(_against_record(judge, 0, "errors", "errors", canary[FAILURES], canary[REQUESTS]))
+    joined = np.flatnonzero(judge.latency.joined) if judge.latency is not None else np.empty(0, dtype=np.intp)
+    if judge.latency is not None and len(joined) and canary[TIMED]:
+        row = int(joined[judge.alarm.each[1 + joined].argmax()])
+        what = f"slower than {judge.latency.bounds[row]:g} ms"
+        found.append(_against_record(judge, 1 + row, "latency", what, canary[SLOWER + row], canary[TIMED]))
+    return found
+
+
+def _against_record(judge: "Judge", place: int, metric: str, what: str, events: float, requests: float) -> Finding:
+    odds, limit, usual = float(judge.alarm.each[place]), float(judge.alarm.limits[place]), float(judge.alarm.usual[place])
+    share = float(events / max(requests, 1.0))
+    compared = f"{percent_text(share)} at full weight against {percent_text(usual)} in the rollout's record"
+    return Finding(
+        metric, f"{what}, against the record", Answer.ALARM if odds >= judge.bar else Answer.UNDECIDED,
+        canary_events=int(events), canary_requests=int(requests), odds=odds, bar=judge.bar, value=share, limit=limit,
+        says=f"{what} {compared} (up to {percent_text(limit)} is usual), odds {odds_text(odds)}",
+    )  # fmt: skip
+
+
+def _guardrails(judge: "Judge") -> list[Finding]:
+    each = judge.guardrails.odds
+    return [
+        _guardrail(judge, limit, float(odds), *map(float, judge.guardrails.seen[:, i]))
+        for i, (limit, odds) in enumerate(zip(judge.guardrails.limits, each, strict=True))
+    ]
+
+
+def _guardrail(judge: "Judge", limit: Limit, odds: float, events: float, requests: float) -> Finding:
+    share = events / requests if requests else None
+    what = "errors" if limit.bound_ms is None else f"slower than {limit.bound_ms:g} ms"
+    if odds >= judge.bar:
+        answer = Answer.FAIL
+    elif share is None:
+        answer = Answer.NO_DATA
+    else:
+        answer = Answer.PASS if share <= limit.share else Answer.UNDECIDED
+    seen = f"{percent_text(share)} ({events:,.0f} of {requests:,.0f})" if share is not None else "nothing seen"
+    return Finding(
+        limit.metric, f"at most {percent_text(limit.share)} {what}", answer,
+        canary_events=int(events), canary_requests=int(requests), odds=odds, bar=judge.bar, value=share, limit=limit.share,
+        says=f"{what} {seen} where at most {percent_text(limit.share)} is allowed, odds {odds_text(odds)} that the limit is broken",
+    )  # fmt: skip
+
+
+def _query(watch: QueryWatch) -> Finding:
+    query, value = watch.query, watch.value
+    limits = " and ".join(f"{word} {one:g}" for word, one in (("at most", query.max), ("at least", query.min)) if one is not None)
+    over = query.max is not None and value is not None and value > query.max
+    limit = query.max if over or query.min is None else query.min
+    if value is None:
+        return Finding(query.name, limits, Answer.NO_DATA, limit=limit, says=f"{query.name} has no value in this look ({limits})")
+    answer = Answer.FAIL if watch.broken else Answer.UNDECIDED if watch.out else Answer.PASS
+    row = f", {watch.streak} of {query.for_} looks in a row" if watch.out else ""
+    return Finding(query.name, limits, answer, value=value, limit=limit, says=f"{query.name} {value:g} ({limits}){row}")
+
+
+def notes(judge: "Judge") -> tuple[str, ...]:
+    """What a reader must know to read the numbers right."""
+    said = []
+    for metric in judge.metrics:
+        if metric.block > 1:
+            lasts = f"trouble on stable lasts about {short(metric.tau)} looks at a time"
+            said.append(f"{metric.name}: {lasts}, so looks are judged in blocks of {metric.block}")
+    if judge.latency is not None and judge.comparing and judge.timed and judge.latency.replicas == 1:
+        said.append("one canary replica: a slow node cannot be told from a slow version, so more is tolerated of its latency")
+    if judge.withheld:
+        said.append("the odds are over the bar, yet they rest on one replica, or on one histogram bound that the mean does not bear out: "
+                    "that is not held against the version, and someone should look at it")
+    said += judge.guardrails.blind
+    return tuple(said)
+
+
+def reason(judge: "Judge", answer: Answer, found: Sequence[Finding], odds: float) -> str:
+    """The verdict in one sentence."""
+    total = f"odds {odds_text(odds)}, rolled back at {short(judge.bar)}"
+    if answer is Answer.FAIL:
+        broken = next((one.says for one in found if one.answer is Answer.FAIL and one.limit is not None), None)
+        if broken is not None:
+            return f"{broken}, rolled back"
+        loudest = _loudest(found)
+        return f"{_without_odds(loudest)}, {total}" if loudest else total
+    if answer is Answer.ALARM:
+        loudest = max((one for one in found if one.answer is Answer.ALARM), key=lambda one: one.odds, default=None)
+        return f"{loudest.says}: to be judged side by side again" if loudest else f"{total.partition(',')[0]} against the rollout's record"
+    if answer is Answer.PASS:
+        seen = f"nothing against the canary in {judge.looks} looks and {judge.stage_canary[REQUESTS]:,.0f} of its requests"
+        return "; ".join((seen, *(one.says for one in found if not one.what.startswith("slower"))))
+    open_ones = [one.says for one in found if one.answer is not Answer.PASS and not one.what.startswith("slower")]
+    return "; ".join(open_ones[:2]) or f"no evidence of harm so far ({total})"
+
+
+def _loudest(found: Sequence[Finding]) -> Finding | None:
+    """What decided a rollback on comparisons: the metric with most odds for its weight, and of latency the bound that speaks most. The
+    bounds' odds are this stage's alone: where an earlier stage's evidence decided, all bounds together say it."""
+    metrics = [one for one in found if one.stable_requests and one.what in ("errors", ALL_BOUNDS)]
+    loudest = max(metrics, key=lambda one: one.odds / one.bar, default=None)
+    if loudest is None or loudest.what != ALL_BOUNDS:
+        return loudest
+    bounds = [one for one in found if one.metric == loudest.metric and one.what.startswith("slower") and one.odds >= UNEVEN]
+    return max(bounds, key=lambda one: one.odds / one.bar, default=loudest)
+
+
+def _without_odds(finding: Finding) -> str:
+    return finding.says.rpartition(", odds ")[0] or finding.says

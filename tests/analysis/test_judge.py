@@ -1,0 +1,463 @@
+"""The judge as control uses it: looks in, verdicts out."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from canaryd.analysis.judge import Judge
+from canaryd.domain.counts import Counts
+from canaryd.domain.rollout import Span
+from canaryd.domain.verdict import Answer
+from tests.analysis.looks import BOUNDS, START, Sampled, a_ladder, a_look, some_counts
+
+ERRORS_ONLY = {"errors": {}}
+
+
+def a_judge(*metrics, history=(), weight=10, stage=0, start=START, **analysis):
+    judge = Judge(a_ladder(*metrics, **analysis), history)
+    judge.open(Span(stage, weight, start))
+    return judge
+
+
+def judged(service, weight=10, stage=0, looks=60, history=120, policy=None):
+    """The looks it took until a verdict of FAIL or PASS, and that verdict."""
+    judge = Judge(policy or a_ladder(), service.history(history))
+    judge.open(Span(stage, weight, service.now))
+    heard = 0
+    while heard < looks:
+        verdict, heard = judge.hear(service.look(weight)), heard + 1
+        if verdict.answer is Answer.FAIL:
+            break
+    return heard, verdict
+
+
+# ---------------------------------------------------------------- harm
+
+
+def test_threefold_errors_are_rolled_back_with_their_numbers():
+    looks, verdict = judged(Sampled(1, errors=0.01, more_errors=3.0), looks=90)
+    assert verdict.answer is Answer.FAIL
+    assert looks < 60
+    assert verdict.odds >= verdict.bar == 100
+    assert verdict.reason.startswith("errors ")
+    assert verdict.reason.endswith("rolled back at 100")
+    errors = verdict.findings[0]
+    assert errors.low < errors.ratio < errors.high
+    assert errors.tolerated == pytest.approx(1.1)
+
+
+def test_slower_version_is_rolled_back_within_16_looks():
+    looks, verdict = judged(Sampled(2, slower=1.5))
+    assert verdict.answer is Answer.FAIL
+    assert looks <= 16
+    assert "slower than" in verdict.reason
+
+
+def test_a_verdict_says_that_too_few_of_its_blocks_have_closed():
+    past = Sampled(9).history(200)
+    for number in range(0, 200, 20):  # spells of 8 looks: trouble that lasts makes long blocks
+        for look in range(number, number + 8):
+            sick = {name: replace(one, failures=one.requests // 10) for name, one in past[look].stable.items()}
+            past[look] = replace(past[look], stable=sick)
+    service = Sampled(9)
+    judge = a_judge(history=past)
+    few = [judge.hear(service.look(10)).few_blocks for _ in range(3 * judge.errors.block)]
+    assert judge.errors.block > 1
+    assert few == [True] * (len(few) - 1) + [False]
+    assert not a_judge(history=Sampled(9).history(200)).hear(service.look(10)).few_blocks
+
+
+def test_the_reason_names_the_metric_that_decided_also_where_an_earlier_stage_gathered_it():
+    service = Sampled(2, slower=1.5)
+    judge = a_judge(history=service.history())
+    while judge.hear(service.look(10)).odds < 15:
+        assert service.number < 200
+    judge.open(Span(1, 25, service.now))
+    while judge.hear(service.look(25)).answer is not Answer.FAIL:
+        assert service.number < 220
+    assert judge.verdict.looks <= 2  # too few for this stage to have said it alone
+    assert judge.verdict.reason.startswith(("latency over", "slower than"))
+
+
+def test_a_second_mode_stable_never_had_is_found():
+    """6% of the canary's requests take 2 s; stable's tail is empty there."""
+    judge = a_judge(history=Sampled(1).history(60))
+    for number in range(40):
+        stable, canary = some_counts(150), some_counts(17, slow=1, slow_ms=2000)
+        judge.hear(a_look(number, {f"s{i}": stable for i in range(3)}, {f"c{i}": canary for i in range(3)}))
+    assert judge.verdict.answer is Answer.FAIL
+
+
+def test_a_fail_stays_whatever_follows():
+    service = Sampled(3, errors=0.02, more_errors=10)
+    judge = a_judge(history=service.history())
+    while judge.hear(service.look(10)).answer is not Answer.FAIL:
+        assert service.number < 300
+    after = judge.hear(Sampled(4).look(10))
+    assert after.answer is Answer.FAIL
+    assert after.reason == judge.verdict.reason
+
+
+def test_one_slow_pod_is_not_a_slow_version():
+    looks, verdict = judged(Sampled(5, slower=6.0, only=1), looks=80)
+    assert looks == 80
+    assert verdict.answer is Answer.UNDECIDED
+    assert verdict.odds > verdict.bar  # it is the second look that saves it
+    assert any("rest on one replica" in note for note in verdict.notes)
+    _, all_of_them = judged(Sampled(5, slower=6.0), looks=80)
+    assert all_of_them.answer is Answer.FAIL
+
+
+def _with_a_spell(sick: tuple[int, int, int]):
+    """60 looks; in the first 8 the canary's replicas fail as many of their 17 requests as `sick` says: the verdicts."""
+    judge = a_judge(history=Sampled(6).history(120))
+    stable = {f"s{i}": some_counts(150, failures=1) for i in range(3)}
+    return [
+        judge.hear(a_look(number, stable, {f"c{i}": some_counts(17, failed if number < 8 else 0) for i, failed in enumerate(sick)}))
+        for number in range(60)
+    ]
+
+
+def test_one_replica_s_bad_spell_is_not_a_bad_version():
+    verdicts = _with_a_spell((0, 16, 0))
+    assert max(one.odds for one in verdicts) > 100  # it is the second look that saves it
+    assert all(one.answer is not Answer.FAIL for one in verdicts)
+
+
+def test_the_same_failures_on_all_replicas_are_the_version_s():
+    assert _with_a_spell((5, 6, 5))[-1].answer is Answer.FAIL
+
+
+def test_a_fault_that_shows_only_at_a_later_weight_is_not_drowned_by_a_good_record():
+    good, bad = Sampled(7, errors=0.01), Sampled(8, errors=0.01, more_errors=3)
+    judge = a_judge(history=good.history())
+    for _ in range(90):
+        assert judge.hear(good.look(10)).answer is not Answer.FAIL
+    judge.open(Span(2, 50, good.now))
+    answers = [judge.hear(bad.look(50)).answer for _ in range(20)]
+    assert Answer.FAIL in answers
+
+
+# ---------------------------------------------------------------- no harm
+
+
+def test_healthy_versions_are_not_rolled_back_and_pass():
+    """30 seeded rollouts' first stages, every look counted: 0 failures; P(more than 2 | 1%) is 0.3%."""
+    failed = passed = 0
+    for seed in range(30):
+        _, verdict = judged(Sampled(100 + seed), looks=40, history=60)
+        failed += verdict.answer is Answer.FAIL
+        passed += verdict.answer is Answer.PASS
+    assert failed <= 2
+    assert passed >= 24
+
+
+def test_a_canary_exactly_at_what_is_tolerated_is_not_rolled_back():
+    """1.1 times stable's errors, and 10% slower, at 2,000 requests/s for 100 looks, five times: the border is not beyond itself."""
+    for seed in range(5):
+        _, verdict = judged(Sampled(200 + seed, errors=0.05, more_errors=1.1, slower=1.1, requests=2000), looks=100)
+        assert verdict.answer is not Answer.FAIL
+
+
+def test_low_traffic_is_undecided():
+    _, verdict = judged(Sampled(9, requests=1.0), looks=60)
+    assert verdict.answer in (Answer.UNDECIDED, Answer.NO_DATA)
+
+
+def test_a_service_without_errors_passes_by_what_it_has_served():
+    _, verdict = judged(Sampled(10, errors=0.0), looks=30)
+    assert verdict.answer is Answer.PASS
+    assert verdict.findings[0].cleared >= 20
+
+
+def test_latency_without_any_slow_request_passes():
+    judge = a_judge(weight=50, stage=2)
+    fast = some_counts(100, usual_ms=1.0)
+    for number in range(30):
+        verdict = judge.hear(a_look(number, {"s0": fast, "s1": fast}, {"c0": fast, "c1": fast}))
+    assert verdict.answer is Answer.PASS
+
+
+def test_without_a_histogram_latency_is_no_data_and_nothing_passes():
+    judge = a_judge()
+    for number in range(40):
+        stable, canary = {"s0": some_counts(450, timed=False)}, {"c0": some_counts(50, timed=False)}
+        verdict = judge.hear(a_look(number, stable, canary, bounds=()))
+    assert verdict.answer is Answer.UNDECIDED
+    assert [one.answer for one in verdict.findings] == [Answer.PASS, Answer.NO_DATA]
+
+
+def test_a_later_stage_must_rule_out_more():
+    wanted = []
+    for stage, weight in ((0, 10), (1, 25), (2, 50)):
+        judge = a_judge(stage=stage, weight=weight)
+        judge.hear(a_look(0, {"s0": some_counts(100, 1)}, {"c0": some_counts(100, 1)}))
+        wanted.append(judge.verdict.findings[0].unacceptable)
+    assert wanted == pytest.approx([5.0, 3.0, 2.0])
+
+
+def test_what_a_stage_ruled_out_does_not_pass_the_next():
+    service = Sampled(11)
+    judge = a_judge(history=service.history())
+    for _ in range(40):
+        verdict = judge.hear(service.look(10))
+    assert verdict.answer is Answer.PASS
+    judge.open(Span(1, 25, service.now))
+    verdict = judge.hear(service.look(25))
+    assert verdict.answer is Answer.UNDECIDED
+    assert (verdict.looks, verdict.stage, verdict.weight) == (1, 1, 25)
+
+
+def test_the_same_weight_opened_again_goes_on_with_its_stage():
+    service = Sampled(12)
+    judge = a_judge(history=service.history())
+    for _ in range(5):
+        judge.hear(service.look(10))
+    judge.open(Span(0, 10, service.now))
+    assert judge.hear(service.look(10)).looks == 6
+
+
+def test_a_fresh_span_voids_what_was_gathered():
+    service = Sampled(13, errors=0.02, more_errors=4)
+    judge = a_judge(history=service.history())
+    while judge.odds < 20:
+        judge.hear(service.look(10))
+    judge.open(Span(0, 10, service.now, fresh=True))
+    assert judge.odds == pytest.approx(1)
+
+
+# ---------------------------------------------------------------- no data
+
+
+def test_a_look_without_samples_is_no_data_and_changes_no_evidence():
+    service = Sampled(14)
+    judge = a_judge(history=service.history())
+    for _ in range(5):
+        before = judge.hear(service.look(10))
+    verdict = judge.hear(replace(service.look(10), stable={}, canary={}, sampled=False))
+    assert verdict.answer is Answer.NO_DATA
+    assert "no telemetry" in verdict.reason
+    assert (verdict.odds, verdict.looks) == (before.odds, before.looks)
+
+
+def test_stable_traffic_without_the_canary_s_is_no_data_and_says_so():
+    service = Sampled(15)
+    judge = a_judge(history=service.history())
+    before = judge.hear(service.look(10))
+    verdict = judge.hear(replace(service.look(10), canary={"c0": Counts()}))
+    assert verdict.answer is Answer.NO_DATA
+    assert "no request of the canary" in verdict.reason
+    assert verdict.odds == before.odds
+
+
+def test_traffic_that_does_not_follow_the_weight_is_no_data():
+    service = Sampled(16)
+    judge = a_judge(history=service.history(), weight=50, stage=2)
+    for _ in range(8):
+        verdict = judge.hear(service.look(10))
+    assert verdict.answer is Answer.NO_DATA
+    assert "does not follow the weight" in verdict.reason
+
+
+def test_looks_at_a_weight_in_change_are_not_compared():
+    service = Sampled(17, errors=0.02, more_errors=20)
+    judge = a_judge(history=service.history())
+    for _ in range(30):
+        verdict = judge.hear(service.look(10), compared=False)
+    assert (verdict.answer, verdict.looks, verdict.odds) == (Answer.UNDECIDED, 0, 1.0)
+
+
+# ---------------------------------------------------------------- guardrails and queries
+
+
+def test_a_broken_canary_meets_the_error_limit_within_four_looks_even_while_the_weight_changes():
+    judge = a_judge({"errors": {"max": "5%"}})
+    stable, canary = {"s0": some_counts(450)}, {"c0": some_counts(50, failures=50)}
+    for number in range(4):
+        verdict = judge.hear(a_look(number, stable, canary), compared=False)
+    assert verdict.answer is Answer.FAIL
+    assert "at most 5.0% is allowed" in verdict.reason
+
+
+def test_a_canary_below_its_limit_keeps_it_even_where_stable_is_perfect():
+    judge = a_judge({"errors": {"max": "5%", "toleratedIncrease": "4%", "unacceptableIncrease": "5%"}})
+    stable = {"s0": some_counts(450)}
+    for number in range(100):
+        verdict = judge.hear(a_look(number, stable, {"c0": some_counts(50, failures=2 * (number % 2))}))
+    assert verdict.answer is not Answer.FAIL
+
+
+def test_a_latency_limit_holds_at_full_weight_too():
+    judge = a_judge({"latency": {"slo": {"p99": "500ms"}}}, weight=100, stage=3)
+    for number in range(10):
+        verdict = judge.hear(a_look(number, {}, {"c0": some_counts(500, slow=60, slow_ms=700.0)}))
+    assert verdict.answer is Answer.FAIL
+    assert "slower than 500 ms" in verdict.reason
+
+
+def test_a_latency_limit_beyond_the_histogram_is_said_to_be_blind():
+    judge = a_judge({"latency": {"slo": {"p99": "10s"}}})
+    verdict = judge.hear(a_look(0, {"s0": some_counts(450)}, {"c0": some_counts(50)}))
+    assert any("beyond the histogram's last bound" in note for note in verdict.notes)
+
+
+CPU = {"query": {"name": "cpu", "promql": "sandbox_cpu", "max": 0.9, "for": 3}}
+
+
+def test_a_query_fails_after_three_looks_in_a_row():
+    service = Sampled(18)
+    judge = a_judge(ERRORS_ONLY, CPU, history=service.history())
+    answers = [judge.hear(service.look(10), {"cpu": value}).answer for value in (0.95, 0.95, 0.5, 0.95, 0.95, 0.95)]
+    assert answers[:5] == [Answer.UNDECIDED] * 5
+    assert answers[5] is Answer.FAIL
+    assert "3 of 3 looks in a row" in judge.verdict.reason
+
+
+def test_a_query_without_a_value_is_no_data_of_its_own_and_no_pass():
+    service = Sampled(19)
+    judge = a_judge(ERRORS_ONLY, CPU, history=service.history())
+    for _ in range(40):
+        verdict = judge.hear(service.look(10), {"cpu": None})
+    assert verdict.answer is Answer.UNDECIDED
+    assert verdict.findings[-1].answer is Answer.NO_DATA
+    assert judge.hear(service.look(10), {"cpu": 0.4}).answer is Answer.PASS
+
+
+# ---------------------------------------------------------------- full weight
+
+
+def test_tenfold_errors_at_full_weight_alarm_within_a_minute():
+    service, bad = Sampled(20), Sampled(21, more_errors=10)
+    judge = a_judge(history=service.history(), weight=50, stage=2)
+    for _ in range(20):
+        judge.hear(service.look(50))
+    judge.open(Span(3, 100, service.now))
+    for _ in range(6):
+        verdict = judge.hear(bad.look(100))
+        if verdict.answer is Answer.ALARM:
+            break
+    assert verdict.answer is Answer.ALARM
+    assert "errors" in verdict.reason
+
+
+def test_an_alarm_is_over_once_both_versions_can_be_compared_again():
+    service, bad = Sampled(22), Sampled(23, more_errors=20)
+    judge = a_judge(history=service.history(), weight=100, stage=3)
+    while judge.hear(bad.look(100)).answer is not Answer.ALARM:
+        assert bad.number < 20
+    judge.open(Span(2, 50, service.now))
+    assert judge.hear(service.look(50)).answer is Answer.UNDECIDED
+
+
+def test_full_weight_passes_after_its_minimum_with_traffic_and_without_alarm():
+    service = Sampled(24)
+    judge = a_judge(history=service.history(), weight=50, stage=2)
+    for _ in range(20):
+        judge.hear(service.look(50))
+    judge.open(Span(3, 100, service.now))
+    answers = [judge.hear(service.look(100)).answer for _ in range(12)]
+    assert answers[:11] == [Answer.UNDECIDED] * 11
+    assert answers[11] is Answer.PASS
+
+
+# ---------------------------------------------------------------- warm-up
+
+
+def test_a_canary_replica_s_first_minute_is_left_out_of_latency_and_not_of_errors():
+    judge = a_judge()
+    slow = some_counts(50, failures=1, slow=50, slow_ms=900.0)
+    stable = {"s0": some_counts(450, failures=9)}
+    for number in range(6):
+        verdict = judge.hear(a_look(number, stable, {"c0": slow}, first_seen={"c0": START + 5.0, "s0": START + 5.0}))
+    latency = next(one for one in verdict.findings if one.metric == "latency")
+    assert (latency.answer, latency.canary_requests) == (Answer.NO_DATA, 0)
+    assert verdict.findings[0].canary_events == 6
+    for number in range(7, 10):
+        verdict = judge.hear(a_look(number, stable, {"c0": slow}, first_seen={"c0": START + 5.0}))
+    assert next(one for one in verdict.findings if one.metric == "latency").canary_requests == 150
+
+
+# ---------------------------------------------------------------- what must not matter
+
+
+def test_the_same_looks_give_the_same_verdicts():
+    def verdicts():
+        service = Sampled(25, errors=0.01, more_errors=2)
+        judge = a_judge(history=service.history())
+        return [judge.hear(service.look(10)) for _ in range(20)]
+
+    assert verdicts() == verdicts()
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 6), st.integers(0, 10)), min_size=1, max_size=5), st.permutations([0, 1, 2]))
+def test_names_and_splits_of_replicas_change_nothing_in_the_pooled_evidence(looks, order):
+    whole, split = a_judge(), a_judge()
+    for number, (failed_stable, failed, slow) in enumerate(looks):
+        stable = {"s0": some_counts(300, failed_stable, slow=3 * slow), "s1": some_counts(100)}
+        parts = [some_counts(20, failed), some_counts(30, slow=slow), some_counts(7)]
+        whole.hear(a_look(number, stable, {f"c{i}": part for i, part in enumerate(parts)}))
+        halves = {f"x{i}": parts[i] for i in order[:2]}
+        rest = parts[order[2]]
+        some = Counts(rest.requests // 2, rest.failures // 2, rest.timed // 2, tuple(one // 2 for one in rest.within))
+        other = Counts(
+            rest.requests - some.requests, rest.failures - some.failures, rest.timed - some.timed,
+            tuple(a - b for a, b in zip(rest.within, some.within, strict=True)), rest.duration_ms,
+        )  # fmt: skip
+        split.hear(a_look(number, stable, {**halves, "y0": some, "y1": other}))
+    assert split.odds == pytest.approx(whole.odds, rel=1e-9)
+    assert [one.cleared for one in split.metrics] == pytest.approx([one.cleared for one in whole.metrics], rel=1e-9)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 90), st.integers(0, 90), st.integers(100, 600)), min_size=3, max_size=12))
+def test_a_canary_with_no_failure_and_no_slow_request_is_never_rolled_back(looks):
+    judge = a_judge()
+    for number, (failures, slow, requests) in enumerate(looks):
+        stable = {f"s{i}": some_counts(requests, min(failures, requests), slow=min(slow, requests)) for i in range(2)}
+        assert judge.hear(a_look(number, stable, {"c0": some_counts(50), "c1": some_counts(60)})).answer is not Answer.FAIL
+
+
+def test_looks_are_judged_in_blocks_where_stable_s_trouble_lasts():
+    service = Sampled(26)
+    history = service.history(300)
+    for start in range(10, 290, 40):
+        for number in range(start, start + 6):
+            look = history[number]
+            history[number] = replace(look, stable={name: replace(one, failures=one.failures + 20) for name, one in look.stable.items()})
+    judge = a_judge(history=history)
+    assert judge.errors.block > 10
+    assert judge.latency.block == 1
+    verdict = judge.hear(service.look(10))
+    assert any("blocks of" in note for note in verdict.notes)
+    assert judge.errors.comparisons.stage.log_odds.tolist() == [0.0, 0.0]  # the block is not closed
+
+
+def test_a_single_canary_replica_is_told_and_more_is_tolerated_of_it():
+    one, three = Sampled(27, replicas=1), Sampled(27)
+    borders = []
+    for service in (one, three):
+        judge = a_judge(history=service.history())
+        verdict = judge.hear(service.look(10))
+        borders.append(judge.latency.borders(judge.latency.replicas)[0])
+        assert any("one canary replica" in note for note in verdict.notes) == (service is one)
+    assert (borders[0] >= borders[1] - 0.02).all()
+    assert borders[0][BOUNDS.index(250.0)] > borders[1][BOUNDS.index(250.0)]
+
+
+def test_the_thousandth_look_costs_what_the_first_did():
+    """Process time of 100 looks late against 100 looks early; three times would already be growth."""
+    from time import process_time
+
+    service = Sampled(28)
+    judge = a_judge(history=service.history())
+    spent = []
+    for _ in range(10):
+        looks = [service.look(10) for _ in range(100)]
+        began = process_time()
+        for look in looks:
+            judge.hear(look)
+        spent.append(process_time() - began)
+    assert spent[9] < 3 * min(spent[:3]) + 0.05
