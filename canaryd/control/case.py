@@ -1,0 +1,207 @@
+"""The case of one rollout: which telemetry it rests on, read window by window and folded through the judge.
+
+A live look, recovery after a restart and a replay are the same walk over the same windows; a restart begins it again at
+the beginning of the record. Nothing of it is stored. What was heard and could not be saved is handed out again, so that no
+verdict is lost with a write that failed.
+
+The looks of different rollouts lie on grids of their own (from each stage's start), so their windows seldom coincide and are
+read rollout by rollout: three queries a look, where sharing a grid would hold every stage up by half a look on average.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import floor
+from typing import Protocol
+
+import structlog
+
+from canaryd.analysis.judge import Judge
+from canaryd.domain.counts import Counts, Look, Target, total
+from canaryd.domain.policy import Policy, Query
+from canaryd.domain.ports import Rejected, Telemetry, Unavailable
+from canaryd.domain.rollout import Rollout, Span
+from canaryd.domain.verdict import Answer, Verdict
+
+log = structlog.get_logger()
+
+
+class Judging(Protocol):
+    """What `analysis.judge.Judge` is to control; tests put a scripted one in its place."""
+
+    def open(self, span: Span) -> None: ...
+
+    def hear(self, look: Look, values: Mapping[str, float | None], compared: bool) -> Verdict: ...
+
+
+JudgeOf = Callable[[Policy, Sequence[Look]], Judging]
+
+HISTORY_LOOKS = 360  # evidence.md, section 2: what block length and burst size are estimated from
+EMPTY_LOOKS = 6  # looks in a row without canary traffic ...
+EMPTY_EXPECTED = 10.0  # ... in which the weight promised at least so many requests: then it is no chance
+BATCH_LOOKS = 240  # read at once when catching up; bounds memory and the time a replay can block
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A stretch to read: looks of `step` seconds from start to end. span: whose looks these are; None: traffic at a weight in change."""
+
+    start: int
+    end: int
+    step: int
+    span: Span | None
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One look as judged.
+
+    compared: it belongs to a span and was held against the canary. counted: by replica, everything since the beginning up to its end.
+    had_data: whether there was anything to judge by. latest: no further look was due.
+    """
+
+    look: Look
+    verdict: Verdict
+    compared: bool
+    counted: Mapping[str, Counts]
+    had_data: bool
+    latest: bool
+
+
+@dataclass(slots=True)
+class Emptiness:
+    """Looks in a row in which stable had traffic and the canary none, and how many requests the weight promised it."""
+
+    looks: int = 0
+    expected: float = 0.0
+
+    def had_data(self, look: Look, weight: int, answer: Answer) -> bool:
+        """Whether there was anything to judge by. Now and then a look without a request of the canary is chance; many are not. Where
+        the canary was served and the judge still has nothing, the traffic does not follow the weight."""
+        if not look.sampled:
+            return False
+        stable, canary = total(look.stable.values()).requests, total(look.canary.values()).requests
+        if canary > 0 or weight == 0:
+            self.looks, self.expected = 0, 0.0
+            return answer is not Answer.NO_DATA
+        self.looks += 1
+        self.expected += stable * weight / max(1, 100 - weight)
+        return self.looks < EMPTY_LOOKS or self.expected < EMPTY_EXPECTED
+
+
+class Case:
+    """What has been read and judged of one rollout so far. Not thread-safe; one beat works on it at a time."""
+
+    def __init__(self, rollout: Rollout, telemetry: Telemetry, ingestion_delay: float, judge_of: JudgeOf = Judge) -> None:
+        """ingestion_delay: seconds after a look's end until its samples can be read (one scrape interval, and the store's own)."""
+        self._telemetry, self._delay = telemetry, ingestion_delay
+        self._interval = rollout.policy.analysis.interval
+        self._began = floor(rollout.began)
+        self._target = target_of(rollout, since=self._began - HISTORY_LOOKS * self._interval)
+        self._judge_of = judge_of
+        self._judge: Judging | None = None
+        self._position = self._began
+        self._opened = 0  # spans opened at the judge
+        self._empty = Emptiness()
+        self._unsaved: list[Heard] = []  # heard under `_spans`, and not on the record when last asked
+        self._spans = rollout.spans
+        self.counted: dict[str, Counts] = {}
+        self.query_problems: dict[str, str] = {}  # why a query has no value, as told
+
+    @property
+    def position(self) -> int:
+        """Up to where telemetry has been read and judged (Unix seconds)."""
+        return self._position
+
+    def fits(self, rollout: Rollout) -> bool:
+        """Whether the case can go on from this record: not when it is another rollout of the same name, nor when the judge has heard
+        looks as compared that the record, changed since, no longer has in a span."""
+        if floor(rollout.began) != self._began:
+            return False
+        saved = self._saved(rollout)
+        again = any(heard.look.start == saved for heard in self._unsaved)
+        return self._position <= saved or (again and rollout.spans == self._spans)
+
+    def _saved(self, rollout: Rollout) -> int:
+        return rollout.counted_to if rollout.counted_to is not None else self._began
+
+    def next(self, rollout: Rollout, now: float) -> Iterator[Heard]:
+        """Judges what is due and has not been judged, look by look; the caller stops asking once it has changed the rollout's weight.
+
+        First come the looks that were heard before and that the record does not have, since it could not be saved. Raises Unavailable
+        or Rejected, from the telemetry; nothing is lost then, the next call goes on from there.
+        """
+        saved = self._saved(rollout)
+        self._unsaved = [heard for heard in self._unsaved if heard.look.end > saved]
+        self._spans = rollout.spans
+        is_last = self._due(rollout, now) is None
+        for position, heard in enumerate(again := list(self._unsaved), start=1):
+            yield replace(heard, latest=is_last and position == len(again))
+        while (window := self._due(rollout, now)) is not None:
+            judge = self._the_judge(rollout)
+            looks, values = self._read(rollout, window)
+            if window.span is not None:
+                self._open(judge, rollout)
+            for look, at in zip(looks, values, strict=True):
+                verdict = judge.hear(look, at, window.span is not None)
+                self._position = look.end
+                self._count(look)
+                had_data = look.sampled if window.span is None else self._empty.had_data(look, window.span.weight, verdict.answer)
+                latest = look is looks[-1] and self._due(rollout, now) is None
+                heard = Heard(look, verdict, window.span is not None, dict(self.counted), had_data, latest)
+                if look.end > saved:
+                    self._unsaved.append(heard)
+                yield heard
+
+    def _due(self, rollout: Rollout, now: float) -> Window | None:
+        readable = floor(now - self._delay)
+        for span in rollout.spans:
+            if span.start > self._position:
+                return Window(self._position, span.start, span.start - self._position, None) if span.start <= readable else None
+            last = readable if span.end is None else min(span.end, readable)
+            looks = min((last - self._position) // self._interval, BATCH_LOOKS)
+            if looks > 0:
+                return Window(self._position, self._position + looks * self._interval, self._interval, span)
+        return None
+
+    def _the_judge(self, rollout: Rollout) -> Judging:
+        if self._judge is None:
+            history = self._telemetry.read([self._target], self._target.since, self._began, self._interval)[self._target]
+            self._judge = self._judge_of(rollout.policy, [look for look in history if look.sampled])
+        return self._judge
+
+    def _open(self, judge: Judging, rollout: Rollout) -> None:
+        begun = [span for span in rollout.spans if span.start <= self._position]
+        for span in begun[self._opened :]:
+            judge.open(span)
+        self._opened = len(begun)
+
+    def _read(self, rollout: Rollout, window: Window) -> tuple[Sequence[Look], Sequence[Mapping[str, float | None]]]:
+        looks = self._telemetry.read([self._target], window.start, window.end, window.step)[self._target]
+        queries = rollout.policy.analysis.queries if window.span is not None else ()
+        measured = {query.name: self._measure(query, window, len(looks)) for query in queries}
+        return looks, [{name: series[i] for name, series in measured.items()} for i in range(len(looks))]
+
+    def _measure(self, query: Query, window: Window, looks: int) -> Sequence[float | None]:
+        """A query that is refused, or too slow, has no value: nothing passes without it, and harm that the counts show does not wait
+        for it (so what was live may know less of it than a replay)."""
+        try:
+            values = self._telemetry.measure(self._target, query.promql, window.start, window.end, window.step)
+        except (Unavailable, Rejected) as error:
+            if self.query_problems.get(query.name) != str(error):
+                log.warning("query.failed", namespace=self._target.namespace, service=self._target.service, query=query.name,
+                            reason=str(error))
+            self.query_problems[query.name] = str(error)
+            return [None] * looks
+        self.query_problems.pop(query.name, None)
+        return values
+
+    def _count(self, look: Look) -> None:
+        for replica, counts in (*look.stable.items(), *look.canary.items()):
+            self.counted[replica] = self.counted.get(replica, Counts()) + counts
+
+
+def target_of(rollout: Rollout, since: int) -> Target:
+    errors = rollout.policy.analysis.errors
+    return Target(
+        namespace=rollout.namespace, stable=rollout.stable_workload, canary=rollout.canary_workload, since=since,
+        reporter=rollout.policy.analysis.reporter, service=rollout.service, grpc_failures=errors.grpc_failures if errors else ())

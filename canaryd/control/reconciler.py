@@ -1,0 +1,370 @@
+"""One look of one rollout: wishes, workloads, telemetry -> signals; advance, save, apply.
+
+The contract: the record is saved before anything is done, so a crash at any line below goes on from the record; what is done is
+idempotent, so doing it twice is harmless. A pair (phase, signal) that has no meaning is never sent: `_take` asks the table.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from math import ceil
+
+import structlog
+
+from canaryd.analysis.judge import Judge
+from canaryd.control.case import Case, Heard, JudgeOf
+from canaryd.domain import lifecycle, routes
+from canaryd.domain.lifecycle import TRANSITIONS, Detail, Signal
+from canaryd.domain.ports import Clock, Conflict, Rejected, Rollouts, RouteView, Telemetry, Traffic, Unavailable, Workload
+from canaryd.domain.rollout import Held, Phase, Record, Rollout, RouteLists
+from canaryd.domain.verdict import Verdict
+
+log = structlog.get_logger()
+
+PATIENCE = 15.0  # seconds without any ready replica: longer than a node's hiccup, short for the users it fails
+MESH_DELAY = 1  # seconds until the proxies follow a route; 0.11 s measured on one machine, more in a large mesh
+LIVE = (Phase.PROGRESSING, Phase.AWAITING_APPROVAL, Phase.HELD)
+ADVANCING = (Signal.AVAILABLE, Signal.PASS, Signal.LET_PASS, Signal.APPROVE, Signal.PROMOTE)  # what a pause stops
+# What sends traffic back to stable without a person's word. NOT_READY too, as long as the canary serves at all.
+GIVING_BACK = (Signal.HARM, Signal.ALARM, Signal.TIMED_OUT, Signal.BLIND, Signal.OVERDUE, Signal.NEWER, Signal.NOT_READY)
+URGENT = (Signal.HARM, Signal.ALARM)  # what is acted on while later looks wait to be read
+
+
+@dataclass
+class World:
+    """What one look sees besides telemetry."""
+
+    workloads: Sequence[Workload]
+    view: RouteView | None  # None: it could not be read as this policy's route
+    problem: str = ""  # why not
+    paused: bool = False
+    newer: str = ""  # a newer version that waits for this one to end
+    drifted: bool = False  # set by the look: the route is someone else's, hands off
+    outage: str = ""  # set by the look: why telemetry gave nothing
+    silent: bool = False  # set by the look: it did not even answer, so the next rollout would wait in vain as well
+
+    def workload(self, name: str) -> Workload | None:
+        return next((w for w in self.workloads if w.name == name), None)
+
+    def stable_serves(self, rollout: Rollout) -> bool:
+        """Whether stable could take traffic back: a bad canary serves more users than no replica at all."""
+        stable = self.workload(rollout.stable_workload)
+        return stable is not None and stable.ready > 0
+
+
+@dataclass
+class Reconciler:
+    telemetry: Telemetry
+    traffic: Traffic
+    rollouts: Rollouts
+    ingestion_delay: float
+    scrape_interval: float
+    clock: Clock  # for when a route was written; everything else goes by the look's `now`
+    judge_of: JudgeOf = Judge
+    cases: dict[tuple[str, str], Case] = field(default_factory=dict)
+
+    # ------------------------------------------------------------ one look
+
+    def look(self, record: Record, world: World, now: float, telemetry_is_up: bool = True) -> Record:
+        """Takes a rollout one look further. Raises Conflict (someone wrote in between: look again), Unavailable, Rejected.
+
+        telemetry_is_up: False skips reading, since another rollout has just waited for it in vain; the look is then one without data.
+        """
+        before = record.rollout
+        rollout = self._wishes(record, world, now)
+        rollout = self._workloads(rollout, world, now)
+        rollout = self._route(rollout, world, now)
+        if rollout.phase in LIVE:
+            try:
+                if not telemetry_is_up:
+                    raise Unavailable("telemetry did not answer another rollout in this beat")
+                rollout = self._evidence(rollout, world, now)
+            except (Unavailable, Rejected) as error:
+                world.outage, world.silent = str(error), isinstance(error, Unavailable)
+                rollout = self._without_data(rollout, world, now, world.outage)
+        if rollout != before:
+            record = self.rollouts.save(record.having(rollout))
+            _tell(before, rollout)
+        return self._apply(record, world)
+
+    def forget(self, record: Record) -> None:
+        self.cases.pop((record.rollout.namespace, record.rollout.name), None)
+
+    # ------------------------------------------------------------ what people wish
+
+    def _wishes(self, record: Record, world: World, now: float) -> Rollout:
+        rollout, wishes = record.rollout, record.wishes
+        if wishes.abort:
+            rollout = self._take(rollout, Signal.ABORT, now, Detail("aborted by a person"))
+        if world.newer:
+            reason = f"{world.newer} came while {rollout.canary} was being rolled out"
+            rollout = self._take(rollout, Signal.NEWER, now, Detail(reason), world)
+        deadline = rollout.policy.schedule.deadline
+        if deadline is not None and now - rollout.began >= deadline:
+            reason = f"not finished within the {deadline:.0f} s that the policy allows"
+            rollout = self._take(rollout, Signal.OVERDUE, now, Detail(reason), world)
+        if wishes.approved_stage > rollout.approved:
+            rollout = self._take(rollout, Signal.APPROVE, now, Detail("approved by a person", stage=wishes.approved_stage), world)
+        if wishes.promote and not rollout.promoted:
+            rollout = self._take(rollout, Signal.PROMOTE, now, Detail("promoted by a person"), world)
+        if wishes.hold and rollout.held is not Held.PERSON:
+            rollout = self._take(rollout, Signal.HOLD, now, Detail("held by a person"))
+        is_let_go = rollout.held is Held.PERSON and not wishes.hold
+        if rollout.phase is Phase.HELD and (is_let_go or (wishes.resumed > rollout.resumed and not wishes.hold)):
+            found = world.view.lists if world.view is not None else None
+            rollout = self._take(rollout, Signal.RESUME, now, Detail("resumed by a person", lists=found, resumed=wishes.resumed))
+        if wishes.resumed > rollout.resumed and rollout.phase is not Phase.HELD:
+            rollout = replace(rollout, resumed=wishes.resumed)  # said when nothing was held: not to be kept for the next hold
+        return rollout
+
+    # ------------------------------------------------------------ what the cluster says
+
+    def _workloads(self, rollout: Rollout, world: World, now: float) -> Rollout:
+        canary, stable = world.workload(rollout.canary_workload), world.workload(rollout.stable_workload)
+        if stable is not None and stable.template != rollout.stable_template:
+            reason = f"the stable version's template changed, so {rollout.stable} is compared anew"
+            before, rollout = rollout, self._take(rollout, Signal.STABLE_CHANGED, now, Detail(reason, template=stable.template))
+            if rollout is not before:
+                log.info("stable.changed", service=rollout.service, namespace=rollout.namespace, rollout=rollout.name, reason=reason)
+        if canary is None:
+            reason = f"the Deployment {rollout.canary_workload} is gone"
+            return self._take(rollout, Signal.NOT_READY, now, Detail(reason))
+        if rollout.phase is Phase.WAITING:
+            return self._waiting(rollout, canary, world, now)
+        if rollout.phase not in LIVE:
+            return rollout
+        if rollout.held is Held.STABLE and world.stable_serves(rollout):
+            rollout = self._take(rollout, Signal.STABLE_UP, now, Detail(f"{rollout.stable_workload} is ready again"))
+        elif 0 < rollout.weight < 100 and not world.stable_serves(rollout):
+            reason = f"no replica of {rollout.stable_workload} is ready, so there is nothing to compare with and no way back"
+            rollout = self._take(rollout, Signal.STABLE_DOWN, now, Detail(reason))
+        if canary.template != rollout.template:
+            reason = f"{canary.name} runs another template than the one that is rolled out"
+            return self._take(rollout, Signal.NOT_READY, now, Detail(reason), world if canary.ready else None)
+        if canary.failed:
+            reason = f"{canary.name} is not available: {canary.failed}"
+            return self._take(rollout, Signal.NOT_READY, now, Detail(reason), world if canary.ready else None)
+        if canary.ready > 0 or rollout.stage < 0:
+            return rollout if rollout.unready_since is None else replace(rollout, unready_since=None)
+        since = rollout.unready_since if rollout.unready_since is not None else now
+        if now - since >= PATIENCE:
+            reason = f"no replica of {canary.name} has been ready for {now - since:.0f} s ({canary.desired} wanted)"
+            return self._take(replace(rollout, unready_since=since), Signal.NOT_READY, now, Detail(reason))
+        return replace(rollout, unready_since=since)
+
+    def _waiting(self, rollout: Rollout, canary: Workload, world: World, now: float) -> Rollout:
+        if canary.failed:
+            return self._take(rollout, Signal.NOT_READY, now, Detail(f"{canary.name} did not become available: {canary.failed}"))
+        if not canary.available or world.paused:
+            return rollout
+        if rollout.policy.mode == "observe":
+            return self._take(rollout, Signal.AVAILABLE, now, Detail(f"{canary.name} is available; observing, the route stays as it is"))
+        if world.view is None:
+            return self._because(rollout, f"waiting: {world.problem}")
+        try:
+            found = routes.stable_version(world.view)
+        except routes.Refusal as error:
+            return self._because(rollout, f"waiting: {error}")
+        if found != rollout.stable:
+            why = f"the route went to {rollout.stable} when this rollout began, and goes to {found} now; put it back, or abort"
+            return self._because(rollout, f"waiting: {why}")
+        try:
+            subset = self.traffic.add_subset(rollout.policy, rollout.canary)
+        except (Unavailable, Conflict):
+            raise
+        except Rejected as error:
+            return self._because(rollout, f"waiting: {error}")
+        rollout = replace(rollout, canary_subset=subset, origin=world.view.lists)
+        return self._take(rollout, Signal.AVAILABLE, now, Detail(_thin(f"{canary.name} is available", rollout, world, 0)), world)
+
+    def _because(self, rollout: Rollout, reason: str) -> Rollout:
+        if reason != rollout.reason:
+            log.warning("rollout.waits", rollout=rollout.name, reason=reason)
+        return replace(rollout, reason=reason)
+
+    def _route(self, rollout: Rollout, world: World, now: float) -> Rollout:
+        """Drift: what is there was neither wanted nor confirmed, so someone else put it there."""
+        if rollout.phase not in LIVE or rollout.policy.mode == "observe" or not rollout.origin:
+            return rollout
+        found = world.view.lists if world.view is not None else None
+        expected = rollout.confirmed if rollout.confirmed is not None else rollout.origin
+        if found is not None and any(routes.same(found, lists) for lists in (expected, wanted(rollout))):
+            return self._take(rollout, Signal.DRIFT_OVER, now, Detail("the route is as canaryd left it again")) \
+                if rollout.held is Held.DRIFT else rollout
+        if rollout.policy.drift == "restore" and found is not None:
+            return rollout  # _apply puts it back
+        world.drifted = True
+        what = world.problem or f"the route is {routes.described(found or {})}, and canaryd had left it {routes.described(expected)}"
+        return self._take(rollout, Signal.DRIFT, now, Detail(f"someone else changed the route: {what}"))
+
+    # ------------------------------------------------------------ what telemetry says
+
+    def _evidence(self, rollout: Rollout, world: World, now: float) -> Rollout:
+        known = rollout.counted_to or 0  # looks up to here were decided on; heard again after a restart, they only inform the judge
+        for heard in self._case(rollout).next(rollout, now):
+            if heard.compared:
+                _log_look(rollout, heard.verdict)
+            if heard.look.end <= known:
+                continue
+            weight = rollout.weight
+            rollout = lifecycle.heard(rollout, heard.verdict, heard.counted, heard.look.end, heard.had_data)
+            if not heard.compared:
+                continue
+            rollout = self._data(rollout, world, now, heard)
+            signal = lifecycle.stage_signal(rollout, heard.verdict, now)
+            # To advance, or to give up at a deadline, is for the latest look: those that wait may show harm.
+            if signal is not None and (heard.latest or signal in URGENT):
+                rollout = self._take(rollout, signal, now, self._detail(rollout, signal, heard.verdict, world), world)
+            if rollout.phase not in LIVE or rollout.weight != weight:
+                break  # what was served since then was served at a weight in change
+        if rollout.last_data is not None and now - rollout.last_data > self._overdue(rollout):
+            return self._without_data(rollout, world, now, "no samples")
+        return rollout
+
+    def _case(self, rollout: Rollout) -> Case:
+        key = (rollout.namespace, rollout.name)
+        case = self.cases.get(key)
+        if case is None or not case.fits(rollout):
+            case = self.cases[key] = Case(rollout, self.telemetry, self.ingestion_delay, self.judge_of)
+        return case
+
+    def _data(self, rollout: Rollout, world: World, now: float, heard: Heard) -> Rollout:
+        if heard.had_data:
+            waits = rollout.held is Held.NO_DATA or (rollout.phase is Phase.PROGRESSING and rollout.clock_from is None)
+            return self._take(rollout, Signal.DATA, now, Detail("telemetry is back")) if waits else rollout
+        return self._without_data(rollout, world, now, heard.verdict.reason) if heard.latest else rollout
+
+    def _without_data(self, rollout: Rollout, world: World, now: float, why: str) -> Rollout:
+        """The stage's deadline stands still; after the policy's time without data, its `noData` says what happens."""
+        if rollout.last_data is None or rollout.span is None or rollout.span.end is not None:
+            return rollout
+        silent = now - rollout.last_data
+        if silent > self._overdue(rollout) and rollout.clock_from is not None:
+            rollout = self._take(rollout, Signal.DATA_LOST, now, Detail(why))
+        if silent < rollout.policy.analysis.no_data_for:
+            return rollout
+        signal = Signal.BLIND if rollout.policy.analysis.no_data == "rollback" else Signal.NO_DATA
+        return self._take(rollout, signal, now, Detail(f"no data for {silent:.0f} s: {why}"), world)
+
+    def _overdue(self, rollout: Rollout) -> float:
+        """Seconds after the last data from which the next look is late."""
+        return 2 * rollout.policy.analysis.interval + self.ingestion_delay
+
+    def _detail(self, rollout: Rollout, signal: Signal, verdict: Verdict, world: World) -> Detail:
+        reason = verdict.reason
+        stage = rollout.policy.stages[rollout.stage]
+        if signal is Signal.STUCK:
+            seen = f"with {verdict.canary_requests} canary requests"
+            reason = f"still undecided at the stage's deadline of {stage.deadline:.0f} s {seen}: {reason}"
+        elif signal is Signal.TIMED_OUT:
+            reason = f"undecided at the stage's deadline of {stage.deadline:.0f} s, where the policy rolls back: {reason}"
+        elif signal is Signal.LET_PASS:
+            reason = f"no evidence of harm at the stage's deadline of {stage.deadline:.0f} s: {reason}"
+        if signal in (Signal.PASS, Signal.LET_PASS):
+            reason = _thin(reason, rollout, world, rollout.stage + 1)
+        return Detail(reason, verdict)
+
+    # ------------------------------------------------------------ doing
+
+    def _apply(self, record: Record, world: World) -> Record:
+        """Makes the route what the record wants, and notes it as confirmed."""
+        rollout = record.rollout
+        if rollout.phase.ended or rollout.phase is Phase.WAITING or (rollout.phase is Phase.HELD and rollout.stage < 0):
+            return record
+        steers = rollout.policy.mode == "steer" and bool(rollout.origin)
+        lists = rollout.confirmed or rollout.origin
+        if steers:
+            if world.drifted and rollout.phase in LIVE:
+                return self._open(record, rollout.confirmed or rollout.origin)
+            if world.view is None:
+                return self._cannot(record, world)
+            lists = wanted(rollout)
+            if not routes.same(world.view.lists, lists):
+                world.view = self._write(rollout, world.view, lists)
+                log.info("route.written", service=rollout.service, namespace=rollout.namespace, rollout=rollout.name,
+                         weight=rollout.weight, phase=rollout.phase.value)
+        return self._open(record, lists)
+
+    def _write(self, rollout: Rollout, view: RouteView, lists: RouteLists) -> RouteView:
+        """Writes the steered routes. Raises Conflict when someone changed them; what else changed in the object is no reason to wait."""
+        try:
+            return self.traffic.write(rollout.policy, view, lists)
+        except Conflict:
+            found = self.traffic.read(rollout.policy)
+            if not routes.same(found.lists, view.lists):
+                raise
+            return self.traffic.write(rollout.policy, found, lists)
+
+    def _cannot(self, record: Record, world: World) -> Record:
+        """The route cannot be made what it should be, which stands in the record and not in the log alone. Raises Rejected."""
+        rollout = record.rollout
+        why = f"the route should be {routes.described(wanted(rollout))}, but {world.problem}"
+        if why not in rollout.reason:
+            hint = "put it back, or delete this record to give the rollout up"
+            self.rollouts.save(record.having(replace(rollout, reason=f"{rollout.reason}; {why}: {hint}")))
+        raise Rejected(f"{rollout.name}: {why}")
+
+    def _open(self, record: Record, lists: RouteLists) -> Record:
+        """Looks begin, or the end is reached: the route is as wanted, or someone else's, whose users deserve to be watched over too."""
+        rollout = record.rollout
+        is_looking = rollout.span is not None and rollout.span.end is None
+        if rollout.phase in LIVE and is_looking and rollout.confirmed is not None and routes.same(rollout.confirmed, lists):
+            return record
+        now = self.clock.now()  # not the look's: its reading, or the write, may have taken long
+        after = self._take(rollout, Signal.ROUTED, now, Detail(rollout.reason, lists=lists, start=self._grid(now)))
+        if after == rollout:
+            return record
+        record = self.rollouts.save(record.having(after))
+        _tell(rollout, after)
+        return record
+
+    def _grid(self, now: float) -> int:
+        """The first whole second from which all that is scraped was served at the new weight."""
+        return ceil(now + self.scrape_interval + MESH_DELAY)
+
+    def _take(self, rollout: Rollout, signal: Signal, now: float, detail: Detail, world: World | None = None) -> Rollout:
+        """The rollout after a signal, if it means anything in its phase; a pause stops what would advance it."""
+        if (rollout.phase, signal) not in TRANSITIONS:
+            return rollout
+        if world is not None and world.paused and signal in ADVANCING:
+            return rollout
+        if world is not None and signal in GIVING_BACK and rollout.stage >= 0 and not world.stable_serves(rollout):
+            return self._because(rollout, f"{detail.reason}; but no replica of {rollout.stable_workload} is ready to take the traffic back")
+        return lifecycle.advance(rollout, signal, now, detail)
+
+
+def wanted(rollout: Rollout) -> RouteLists:
+    """The steered routes as the record wants them now."""
+    if rollout.phase in (Phase.PROMOTING, Phase.SUCCEEDED):
+        return routes.only(rollout.origin, rollout.canary_subset)
+    return routes.split(rollout.origin, rollout.canary_subset, rollout.weight)
+
+
+def _thin(reason: str, rollout: Rollout, world: World, stage: int) -> str:
+    """The reason, and a warning where the canary has too few replicas for the weight to come."""
+    canary, stable = world.workload(rollout.canary_workload), world.workload(rollout.stable_workload)
+    if canary is None or stable is None or stage >= len(rollout.policy.stages) or not stable.ready:
+        return reason
+    weight = rollout.policy.stages[stage].weight
+    load = weight / 100 * stable.ready / max(1, canary.ready)
+    if load <= 1.5:
+        return reason
+    return (f"{reason}; mind that {canary.ready} ready replicas of {rollout.canary} will serve {weight}% of what {stable.ready} of "
+            f"{rollout.stable} served, {load:.1f} times the load on each")
+
+
+def _log_look(rollout: Rollout, verdict: Verdict) -> None:
+    log.debug("look.judged", service=rollout.service, namespace=rollout.namespace, rollout=rollout.name, at=verdict.at,
+              answer=verdict.answer.value, odds=verdict.odds, stage=verdict.stage, looks=verdict.looks, reason=verdict.reason)
+
+
+def _tell(before: Rollout, after: Rollout) -> None:
+    """Log lines for what changed, one fact each."""
+    for news in after.announcements[len(before.announcements):]:
+        log.info(f"rollout.{news.event}", service=after.service, namespace=after.namespace, rollout=after.name, stable=after.stable,
+                 canary=after.canary, stage=after.stage, weight=after.weight, reason=news.reason)
+    if after.phase is not before.phase and len(after.announcements) == len(before.announcements):
+        log.info("rollout.moved", service=after.service, namespace=after.namespace, rollout=after.name, phase=after.phase.value,
+                 stage=after.stage, weight=after.weight, reason=after.reason)
+
+
+__all__ = ["Reconciler", "World", "wanted"]

@@ -1,0 +1,293 @@
+"""Which rollouts exist: what is new begins one, what ended is scaled and retired, what is known stays in peace.
+
+Only a template that is not known begins a rollout by itself. Known is what was there when canaryd first saw the service, what
+stable runs, and what was ever judged; it is kept apart from the rollouts' records, which are trimmed.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from canaryd.domain import lifecycle, routes
+from canaryd.domain.policy import Policy
+from canaryd.domain.ports import KnownTemplates, Missing, Rejected, Request, Rollouts, RouteView, Traffic, Unavailable, Workload, Workloads
+from canaryd.domain.rollout import Phase, Record, Rollout, name_of
+
+log = structlog.get_logger()
+
+MOST_ATTEMPTS = 99  # of one template, by hand
+
+
+def key_of(workload: Workload) -> str:
+    return f"{workload.version}/{workload.template}"
+
+
+class CannotBegin(ValueError):
+    """Why a version cannot be rolled out now, in words for whoever wants it."""
+
+
+@dataclass
+class Seen:
+    """What one beat knows of one service."""
+
+    policy: Policy
+    workloads: Sequence[Workload]
+    known: KnownTemplates
+    view: RouteView | None
+    problem: str
+    records: list[Record]
+    unreadable: str = ""  # why what is kept of the service cannot be read; nothing begins or advances then
+
+    @property
+    def active(self) -> Record | None:
+        return next((record for record in self.records if not record.rollout.phase.ended), None)
+
+
+@dataclass
+class Supervisor:
+    workloads: Workloads
+    traffic: Traffic
+    rollouts: Rollouts
+    keep: int = 10
+    problems: dict[tuple[str, str], str] = field(default_factory=dict)  # as last told, so that each is told once
+
+    # ------------------------------------------------------------ seeing
+
+    def see(self, policy: Policy, records: Sequence[Record]) -> Seen:
+        """Reads what the cluster has of a service. Raises Unavailable."""
+        mine = [r for r in records if (r.rollout.namespace, r.rollout.service) == policy.key]
+        workloads = self.workloads.list(policy)
+        known, unreadable = KnownTemplates(frozenset()), ""
+        try:
+            known = self.rollouts.known(policy)
+        except Rejected as error:
+            # A rollout under way is still judged, and rolled back if need be; whether the service is paused is not known.
+            known, unreadable = replace(known, paused=True), str(error)
+        view, problem = None, ""
+        try:
+            view = self.traffic.read(policy)
+        except Unavailable:
+            raise
+        except Rejected as error:
+            problem = str(error)
+        return Seen(policy, workloads, known, view, problem, sorted(mine, key=lambda r: r.rollout.began), unreadable)
+
+    def newer(self, seen: Seen) -> Workload | None:
+        """The version that the rollout under way gives way to: the youngest of the unknown ones that could begin at all."""
+        if seen.unreadable or seen.known.paused:
+            return None
+        versions = Counter(w.version for w in seen.workloads)
+        return _youngest(w for w in self._unknown(seen) if versions[w.version] == 1)
+
+    def _unknown(self, seen: Seen) -> list[Workload]:
+        stable = self._stable(seen)
+        return [
+            w for w in seen.workloads
+            if key_of(w) not in seen.known.templates and not w.ignored and w.desired > 0 and w.version != stable
+            and not any((r.rollout.canary, r.rollout.template) == (w.version, w.template) for r in seen.records)
+        ]
+
+    # ------------------------------------------------------------ beginning
+
+    def supervise(self, seen: Seen, requests: Sequence[Request], now: float) -> Seen:
+        """Begins what is to begin. Returns what is seen after that. Raises Rejected when what is kept of the service cannot be read."""
+        if seen.unreadable:
+            raise Rejected(seen.unreadable)
+        if not seen.known.resource_version:
+            return self._first_sight(seen)
+        seen = self._remember_stable(seen)
+        for request in requests:
+            if (request.namespace, request.service) == seen.policy.key:
+                seen = self._requested(seen, request, now)
+        if seen.active is not None or seen.known.paused:
+            return self._tell_problem(seen, "")
+        problem = ""
+        for begin in (self._retries, self._begin_newest):  # what keeps one from beginning does not keep the other
+            try:
+                seen = begin(seen, now)
+            except CannotBegin as error:
+                problem = str(error)
+        return self._tell_problem(seen, problem)
+
+    def _begin_newest(self, seen: Seen, now: float) -> Seen:
+        """Of several unknown versions the youngest begins; the others were overtaken, and are no news any more."""
+        unknown = self._unknown(seen)
+        newest = _youngest(unknown)
+        if newest is None or seen.active is not None:
+            return seen
+        seen = self._begin(seen, newest, now)
+        overtaken = [w for w in unknown if w is not newest]
+        if overtaken:
+            log.info("versions.overtaken", service=seen.policy.service.name, namespace=seen.policy.service.namespace, by=newest.version,
+                     versions=sorted(w.version for w in overtaken))
+            seen = self._remember(seen, {key_of(w) for w in overtaken})
+        return seen
+
+    def _first_sight(self, seen: Seen) -> Seen:
+        if not seen.workloads:
+            return seen  # nothing of the service is here yet, or the selector is wrong: what comes first then is not new either
+        known = replace(seen.known, templates=frozenset(key_of(w) for w in seen.workloads))
+        log.info("service.first_seen", service=seen.policy.service.name, namespace=seen.policy.service.namespace,
+                 known=sorted(known.templates), hint="what is there now is not new; `canaryd start` rolls one of them out")
+        return replace(seen, known=self.rollouts.remember(seen.policy, known))
+
+    def _remember_stable(self, seen: Seen) -> Seen:
+        """What stable runs is not new, also when it was changed in place."""
+        stable = self._stable(seen)
+        fresh = {key_of(w) for w in seen.workloads if stable and w.version == stable} - seen.known.templates
+        return self._remember(seen, fresh) if fresh else seen
+
+    def _remember(self, seen: Seen, keys: set[str]) -> Seen:
+        known = replace(seen.known, templates=seen.known.templates | keys)
+        return replace(seen, known=self.rollouts.remember(seen.policy, known))
+
+    def _stable(self, seen: Seen) -> str:
+        """The stable version's label, or "" where the route does not say (then nothing begins, and `_begin` says why)."""
+        if seen.active is not None:
+            return seen.active.rollout.stable
+        if seen.view is None:
+            return ""
+        try:
+            return routes.stable_version(seen.view)
+        except routes.Refusal:
+            return ""
+
+    def _begin(self, seen: Seen, canary: Workload, now: float, attempt: int = 1, name: str = "") -> Seen:
+        policy = seen.policy
+        if seen.view is None:
+            raise CannotBegin(seen.problem)
+        try:
+            stable_version = routes.stable_version(seen.view)
+        except routes.Refusal as error:
+            raise CannotBegin(str(error)) from error
+        stable = _only(seen.workloads, stable_version, policy)
+        if canary.version == stable_version:
+            raise CannotBegin(f"{canary.version} is the stable version already")
+        _only(seen.workloads, canary.version, policy)
+        rollout = Rollout(
+            name=name or name_of(policy.service.name, canary.version, canary.template, attempt), namespace=policy.service.namespace,
+            service=policy.service.name, stable=stable.version, canary=canary.version, stable_workload=stable.name,
+            canary_workload=canary.name, template=canary.template, stable_template=stable.template, policy=policy, began=now,
+            attempt=attempt, phase_since=now, reason=f"waiting until {canary.name} is available")
+        said = f"{canary.name} is new beside {stable.name}: {rollout.reason}"
+        rollout = lifecycle.announced(rollout, "started", now, said)
+        record = self.rollouts.create(Record(rollout))
+        log.info("rollout.started", service=rollout.service, namespace=rollout.namespace, rollout=rollout.name,
+                 stable=rollout.stable, canary=rollout.canary, template=rollout.template, mode=policy.mode)
+        seen = self._remember(seen, {key_of(canary), _attempt_key(rollout, attempt)})
+        return replace(seen, records=[*seen.records, record])
+
+    def _requested(self, seen: Seen, request: Request, now: float) -> Seen:
+        """`canaryd start`: any version that is there, known or not, unless a rollout is under way."""
+        if seen.known.paused:
+            return seen
+        try:
+            if seen.active is not None:
+                raise CannotBegin(f"{seen.active.rollout.name} is under way: abort it first, or wait")
+            canary = _only(seen.workloads, request.version, seen.policy)
+            begun = self._begin(seen, canary, now, _attempt_of(request, canary), request.name)
+        except CannotBegin as error:
+            log.warning("request.refused", service=request.service, version=request.version, reason=str(error))
+            self.rollouts.refuse(request, str(error))
+            return seen
+        return begun
+
+    def _retries(self, seen: Seen, now: float) -> Seen:
+        """`canaryd retry` raises an ended record's attempt: a new attempt is a new record. Raises CannotBegin."""
+        for record in reversed(seen.records):
+            rollout, attempt = record.rollout, record.wishes.attempt
+            name = name_of(rollout.service, rollout.canary, rollout.template, attempt)
+            begun = any(r.rollout.name == name for r in seen.records) or _attempt_key(rollout, attempt) in seen.known.templates
+            overtaken = any(r.rollout.phase is Phase.SUCCEEDED and r.rollout.began > rollout.began for r in seen.records)
+            if attempt <= rollout.attempt or begun or overtaken or rollout.canary == self._stable(seen):
+                continue
+            canary = next((w for w in seen.workloads if (w.version, w.template) == (rollout.canary, rollout.template)), None)
+            if canary is None:
+                continue  # that template is gone; a changed one is a new version
+            return self._begin(seen, canary, now, attempt)
+        return seen
+
+    def _tell_problem(self, seen: Seen, problem: str) -> Seen:
+        if problem != self.problems.get(seen.policy.key, ""):
+            self.problems[seen.policy.key] = problem
+            if problem:
+                log.warning("rollout.refused", service=seen.policy.service.name, namespace=seen.policy.service.namespace, reason=problem)
+        if problem != seen.known.problem:
+            return replace(seen, known=self.rollouts.remember(seen.policy, replace(seen.known, problem=problem)))
+        return seen
+
+    # ------------------------------------------------------------ after the end
+
+    def after_end(self, seen: Seen, record: Record, now: float) -> Record:
+        """Scales what the policy wants scaled after an end, once, and only while nothing is routed to it."""
+        rollout = record.rollout
+        if not rollout.phase.ended or rollout.scaled or rollout.ended is None:
+            return record
+        name, version, replicas, after = _to_scale(rollout)
+        if name and (now - rollout.ended < after or seen.view is None):
+            return record
+        if name and self._is_idle(seen, version):
+            try:
+                self.workloads.scale(rollout.namespace, name, replicas)
+            except Missing:
+                log.info("workload.gone", service=rollout.service, namespace=rollout.namespace, rollout=rollout.name, deployment=name)
+                return self.rollouts.save(record.having(replace(rollout, scaled=True)))
+            log.info("workload.scaled", service=rollout.service, namespace=rollout.namespace, rollout=rollout.name, deployment=name,
+                     replicas=replicas)
+        return self.rollouts.save(record.having(replace(rollout, scaled=True)))
+
+    def _is_idle(self, seen: Seen, version: str) -> bool:
+        """No route sends anything to the version, and no rollout is about it."""
+        if seen.view is None or (seen.active is not None and version in (seen.active.rollout.canary, seen.active.rollout.stable)):
+            return False
+        return version not in routes.versions(seen.view)
+
+    def retire(self, seen: Seen, told: Callable[[Record], bool]) -> None:
+        """Keeps the last records of a service; those whose announcements are still under way (not `told`) stay."""
+        ended = [r for r in seen.records if r.rollout.phase.ended]
+        for record in filter(told, ended[: max(0, len(ended) - self.keep)]):
+            log.info("rollout.retired", service=record.rollout.service, namespace=record.rollout.namespace, rollout=record.rollout.name)
+            self.rollouts.delete(record)
+
+
+def _to_scale(rollout: Rollout) -> tuple[str, str, int, float]:
+    """Deployment, version, replicas and pause, or "" for nothing."""
+    policy = rollout.policy
+    if policy.mode == "observe":
+        return "", "", 0, 0.0
+    if rollout.phase is Phase.SUCCEEDED and policy.promotion.retire_stable is not None:
+        retire = policy.promotion.retire_stable
+        return rollout.stable_workload, rollout.stable, retire.scale_to, retire.after
+    if rollout.phase is Phase.ROLLED_BACK and policy.rollback.scale_canary_to is not None:
+        return rollout.canary_workload, rollout.canary, policy.rollback.scale_canary_to, policy.rollback.after
+    return "", "", 0, 0.0
+
+
+def _attempt_of(request: Request, canary: Workload) -> int:
+    """Which attempt the request's name stands for: `canaryd start` takes the first name of a template that is free."""
+    names = (name_of(request.service, canary.version, canary.template, attempt) for attempt in range(1, MOST_ATTEMPTS + 1))
+    return next((attempt for attempt, name in enumerate(names, start=1) if name == request.name), 1)
+
+
+def _youngest(workloads: Iterable[Workload]) -> Workload | None:
+    return max(workloads, key=lambda w: (w.created, w.name), default=None)
+
+
+def _attempt_key(rollout: Rollout, attempt: int) -> str:
+    """Under which a begun attempt is remembered, so that deleting its record does not begin it again."""
+    return f"{rollout.canary}/{rollout.template}#{attempt}"
+
+
+def _only(workloads: Sequence[Workload], version: str, policy: Policy) -> Workload:
+    """The one Deployment of a version."""
+    found = [w for w in workloads if w.version == version]
+    label = f"{policy.service.version_label}={version}"
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = " and ".join(sorted(w.name for w in found))
+        raise CannotBegin(f"one Deployment with the pod label {label} was wanted, but {names} have it: give each version its own")
+    there = ", ".join(sorted(w.version for w in workloads)) or "none"
+    raise CannotBegin(f"no Deployment of {policy.service.name} has the pod label {label} (there are: {there})")

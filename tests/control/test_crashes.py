@@ -1,0 +1,73 @@
+"""The process dies after any step that changed something: the next one goes on from the record."""
+
+import pytest
+
+from canaryd.domain.rollout import Phase
+from canaryd.domain.verdict import Answer
+from tests.builders import ORIGIN, a_destination
+from tests.control.world import Daemon, Script, always, healthy
+from tests.fakes import Crash
+
+HOOKS = [{"on": ["started", "advanced", "rolled_back", "succeeded"], "notify": "oncall"}]
+
+
+def run_to_end(daemon: Daemon) -> int:
+    """Beats until the rollout has ended and everyone knows; a crash starts a new process. Returns the steps that changed something."""
+    for _ in range(400):
+        try:
+            daemon.run()
+        except Crash:
+            daemon.restart()
+        records = daemon.rollouts.records
+        if records and daemon.rollout.phase.ended and all("oncall" in news.delivered for news in daemon.rollout.announcements):
+            return len(daemon.world.steps)
+    raise AssertionError("the rollout did not end")
+
+
+def a_daemon(script: Script) -> Daemon:
+    daemon = Daemon(script, hooks=HOOKS).run()
+    daemon.deploy()
+    return daemon
+
+
+STEPS = {"good": run_to_end(a_daemon(healthy)), "bad": run_to_end(a_daemon(always(Answer.FAIL)))}
+
+
+@pytest.mark.parametrize("step", range(2, STEPS["good"] + 1))
+def test_a_good_version_is_promoted_whatever_step_the_process_died_after(step: int) -> None:
+    daemon = a_daemon(healthy)
+    daemon.world.crash_after = step
+    run_to_end(daemon)
+    assert daemon.world.crash_after is None, "the crash never came"
+    assert daemon.rollout.phase is Phase.SUCCEEDED
+    assert daemon.world.lists == {"#0": (a_destination("v2"),)}
+    assert len(daemon.rollouts.records) == 1
+    told = {news.id: news.event for notifier, news in daemon.postman.got if notifier == "oncall"}
+    assert sorted(told.values()) == ["advanced"] * 4 + ["started", "succeeded"]
+
+
+@pytest.mark.parametrize("step", range(2, STEPS["bad"] + 1))
+def test_a_bad_version_is_rolled_back_and_told_once_whatever_step_the_process_died_after(step: int) -> None:
+    daemon = a_daemon(always(Answer.FAIL))
+    daemon.world.crash_after = step
+    run_to_end(daemon)
+    assert daemon.world.crash_after is None, "the crash never came"
+    assert daemon.rollout.phase is Phase.ROLLED_BACK
+    assert daemon.world.lists == ORIGIN
+    told = {news.id: news.event for notifier, news in daemon.postman.got if notifier == "oncall"}
+    assert sorted(told.values()) == ["advanced", "rolled_back", "started"]
+
+
+def looks_of(reads: list[tuple[int, int, int]]) -> set[tuple[int, int]]:
+    return {(at, at + step) for start, end, step in reads for at in range(start, end, step)}
+
+
+def test_a_restart_in_mid_stage_reads_the_very_windows_that_were_read_live() -> None:
+    daemon = Daemon(always(Answer.UNDECIDED)).with_canary().run(100)
+    live, verdict = looks_of(daemon.telemetry.reads), daemon.rollout.verdict
+    daemon.telemetry.reads.clear()
+    daemon.restart()
+    daemon.clock.at -= 5.0  # no time for another look
+    daemon.run()
+    assert looks_of(daemon.telemetry.reads) == live
+    assert daemon.rollout.verdict == verdict

@@ -1,0 +1,690 @@
+"""The life of a rollout through the whole loop, on fakes: what the cluster looks like afterwards, and who heard of it."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from canaryd.control.case import EMPTY_LOOKS
+from canaryd.domain.counts import Counts, Look
+from canaryd.domain.ports import Rejected, Request
+from canaryd.domain.rollout import Held, Phase, Span
+from canaryd.domain.verdict import Answer
+from tests.builders import HOST, ORIGIN, a_destination, a_policy, a_workload
+from tests.control.world import Daemon, always, healthy
+
+
+def test_a_good_version_climbs_the_ladder_and_ends_as_the_only_destination() -> None:
+    daemon = Daemon().run()
+    daemon.deploy()
+    daemon.ends_as(Phase.SUCCEEDED)
+    weights = [next((d["weight"] for d in lists["#0"] if d["destination"]["subset"] == "v2" and "weight" in d), 100)
+               for lists in daemon.world.history]
+    assert weights == [10, 25, 50, 100, 100]
+    assert daemon.world.lists == {"#0": (a_destination("v2"),)}
+
+
+def test_a_bad_version_is_rolled_back_and_the_route_is_as_it_began() -> None:
+    daemon = Daemon(always(Answer.FAIL)).run()
+    daemon.deploy()
+    rollout = daemon.ends_as(Phase.ROLLED_BACK)
+    assert daemon.world.lists == ORIGIN
+    assert rollout.reason == "the evidence says fail"
+
+
+def test_harm_is_acted_on_in_the_beat_that_finds_it() -> None:
+    daemon = Daemon(lambda end, span: Answer.FAIL if span.weight == 25 else healthy(end, span)).with_canary(25)
+    before = len(daemon.world.steps)
+    daemon.run_until(lambda r: r.phase is not Phase.PROGRESSING)
+    assert daemon.world.steps[before:].count("write route") == 1
+    assert daemon.rollout.phase is Phase.ROLLED_BACK
+
+
+def test_what_was_there_at_first_sight_never_begins_by_itself() -> None:
+    daemon = Daemon()
+    daemon.deploy("v0")
+    daemon.run(600)
+    assert not daemon.rollouts.records
+
+
+def test_an_old_stable_left_running_never_becomes_a_canary() -> None:
+    daemon = Daemon().run()
+    daemon.deploy()
+    daemon.ends_as(Phase.SUCCEEDED)
+    daemon.rollouts.records.clear()  # trimmed
+    daemon.restart()
+    daemon.run(600)
+    assert not daemon.rollouts.records
+    assert daemon.world.lists == {"#0": (a_destination("v2"),)}
+
+
+def test_a_rolled_back_template_is_not_tried_again_until_someone_says_retry() -> None:
+    daemon = Daemon(always(Answer.FAIL)).run()
+    daemon.deploy()
+    daemon.ends_as(Phase.ROLLED_BACK)
+    daemon.run(600)
+    assert len(daemon.rollouts.records) == 1
+    daemon.script = healthy
+    daemon.wish(attempt=2)
+    daemon.run()
+    assert daemon.rollout.name.endswith("-2")
+    assert daemon.ends_as(Phase.SUCCEEDED).attempt == 2
+
+
+def test_a_version_that_is_not_available_yet_stays_dark() -> None:
+    daemon = Daemon().run()
+    daemon.deploy(available=False, ready=0)
+    daemon.run(600)
+    assert daemon.rollout.phase is Phase.WAITING
+    assert daemon.world.lists == ORIGIN
+
+
+def test_a_version_that_misses_its_progress_deadline_ends_as_rolled_back_and_says_so() -> None:
+    daemon = Daemon().run()
+    daemon.deploy(available=False, ready=0)
+    daemon.run(60)
+    daemon.change("front-end-v2", failed="has timed out progressing")
+    rollout = daemon.ends_as(Phase.ROLLED_BACK)
+    assert "has timed out progressing" in rollout.reason
+    assert daemon.postman.events("kubernetes") == ["started", "rolled_back"]
+
+
+def test_a_canary_that_loses_its_last_replica_is_rolled_back() -> None:
+    daemon = Daemon(always(Answer.UNDECIDED)).with_canary()
+    daemon.change("front-end-v2", ready=0, available=False)
+    assert "no replica" in daemon.ends_as(Phase.ROLLED_BACK).reason
+
+
+def test_a_canary_whose_deployment_is_deleted_is_rolled_back() -> None:
+    daemon = Daemon(always(Answer.UNDECIDED)).with_canary()
+    del daemon.world.workloads["front-end-v2"]
+    assert "gone" in daemon.ends_as(Phase.ROLLED_BACK).reason
+    assert daemon.world.lists == ORIGIN
+
+
+def test_traffic_is_not_given_back_to_a_stable_without_a_ready_replica() -> None:
+    daemon = Daemon().with_canary()
+    daemon.change("front-end-v1", ready=0, available=False)
+    daemon.run(10)
+    assert daemon.rollout.held is Held.STABLE
+    daemon.script = always(Answer.FAIL)
+    daemon.run(120)
+    assert (daemon.rollout.phase, daemon.world.weight("v2")) == (Phase.HELD, 10)
+    assert "ready to take the traffic back" in daemon.rollout.reason
+    daemon.change("front-end-v1", ready=3, available=True)
+    daemon.ends_as(Phase.ROLLED_BACK)
+
+
+def test_a_hold_for_stable_s_sake_ends_when_it_is_ready_again() -> None:
+    daemon = Daemon().with_canary()
+    daemon.change("front-end-v1", ready=0, available=False)
+    daemon.run(60)
+    daemon.change("front-end-v1", ready=3, available=True)
+    daemon.ends_as(Phase.SUCCEEDED)
+
+
+def test_a_newer_version_supersedes_after_the_traffic_is_back_on_stable() -> None:
+    daemon = Daemon().with_canary()
+    daemon.deploy("v3")
+    daemon.run()
+    old = next(r.rollout for r in daemon.rollouts.records.values() if r.rollout.canary == "v2")
+    assert old.phase is Phase.SUPERSEDED
+    assert ORIGIN in daemon.world.history
+    daemon.run_until(lambda r: r.canary == "v3" and r.phase.ended)
+    assert daemon.world.lists == {"#0": (a_destination("v3"),)}
+
+
+def test_the_canary_s_own_changed_template_is_a_newer_version() -> None:
+    daemon = Daemon().with_canary()
+    daemon.change("front-end-v2", template="other")
+    daemon.run_until(lambda r: r.template == "other" and r.phase.ended)
+    assert daemon.rollout.phase is Phase.SUCCEEDED
+
+
+def test_stable_changed_in_place_is_no_new_version_and_restarts_the_evidence() -> None:
+    daemon = Daemon(always(Answer.UNDECIDED)).with_canary()
+    daemon.change("front-end-v1", template="patched")
+    daemon.run(60)
+    assert len(daemon.rollouts.records) == 1
+    assert daemon.rollout.spans[-1].fresh
+    assert daemon.rollout.phase is Phase.PROGRESSING
+
+
+def test_of_two_new_versions_the_youngest_begins_and_the_other_is_no_news() -> None:
+    daemon = Daemon().run()
+    daemon.deploy("v2")
+    daemon.deploy("v3", created=daemon.clock.at + 1)
+    daemon.run_until(lambda r: r.phase.ended)
+    daemon.run(60)
+    assert [r.rollout.canary for r in daemon.rollouts.records.values()] == ["v3"]
+    assert daemon.world.lists == {"#0": (a_destination("v3"),)}
+
+
+def test_a_second_deployment_of_the_canary_s_version_does_not_end_its_rollout() -> None:
+    daemon = Daemon().with_canary()
+    daemon.world.workloads["debug"] = a_workload("v2", name="debug", template="debug", created=daemon.clock.at)
+    daemon.ends_as(Phase.SUCCEEDED)
+
+
+def test_a_pause_keeps_a_newer_version_from_superseding() -> None:
+    daemon = Daemon(always(Answer.UNDECIDED)).with_canary()
+    daemon.rollouts.templates = replace(daemon.rollouts.templates, paused=True)
+    daemon.deploy("v3")
+    daemon.run(60)
+    assert (daemon.rollout.canary, daemon.world.weight("v2")) == ("v2", 10)
+
+
+def test_a_newer_version_does_not_send_traffic_to_a_dead_stable() -> None:
+    daemon = Daemon(always(Answer.UNDECIDED)).with_canary(10)
+    daemon.wish(promote=True)
+    daemon.run(30)
+    daemon.change("front-end-v1", ready=0, desired=0, available=False)
+    daemon.deploy("v3", ready=0, available=False)
+    daemon.run(60)
+    assert daemon.world.weight("v2") == 100
+
+
+def test_a_canary_changed_to_a_template_that_was_judged_before_is_rolled_back() -> None:
+    daemon = Daemon().with_canary()
+    daemon.change("front-end-v2", template="other")
+    daemon.run_until(lambda r: r.template == "other" and r.weight == 10)
+    daemon.change("front-end-v2", template="hash-v2")
+    assert "another template" in daemon.ends_as(Phase.ROLLED_BACK).reason
+
+
+def test_an_edit_of_the_policy_does_not_touch_the_rollout_under_way() -> None:
+    daemon = Daemon().with_canary()
+    seen: list[str] = []
+    listed = daemon.beat.supervisor.workloads.list
+
+    def list_(policy: object) -> object:
+        seen.append(policy.service.selector["app"])  # type: ignore[attr-defined]
+        return listed(policy)  # type: ignore[arg-type]
+
+    daemon.beat.supervisor.workloads.list = list_  # type: ignore[method-assign,assignment]
+    daemon.policies = [a_policy(service={"name": "front-end", "namespace": "production", "selector": {"app": "renamed"}})]
+    daemon.run(60)
+    assert set(seen) == {"front-end"}
+    daemon.ends_as(Phase.SUCCEEDED)
+    daemon.run()
+    assert seen[-1] == "renamed"
+
+
+def test_nothing_is_noted_of_a_service_that_is_not_there_yet() -> None:
+    daemon = Daemon()
+    daemon.world.workloads.clear()
+    daemon.run(30)
+    daemon.world.workloads = {w.name: w for w in (a_workload("v1"), a_workload("v0"))}
+    daemon.run(60)
+    assert not daemon.rollouts.records
+
+
+def test_harm_is_acted_on_while_a_query_of_the_policy_is_refused() -> None:
+    query = {"query": {"name": "cpu", "promql": "up", "max": 1}}
+    daemon = Daemon(always(Answer.UNDECIDED), analysis={"interval": "10s", "metrics": [{"errors": {}}, query]}).with_canary()
+
+    def refused(*arguments: object) -> list[float]:
+        raise Rejected("400: 2 series where one was wanted")
+
+    daemon.telemetry.measure = refused  # type: ignore[method-assign,assignment]
+    daemon.run(30)
+    daemon.script = always(Answer.FAIL)
+    daemon.ends_as(Phase.ROLLED_BACK)
+
+
+def test_rollouts_of_namespaces_that_are_not_this_daemon_s_are_left_alone() -> None:
+    daemon = Daemon().with_canary()
+    daemon.beat.namespaces = frozenset({"staging"})
+    daemon.policies = []
+    steps = len(daemon.world.steps)
+    daemon.run(600)
+    assert len(daemon.world.steps) == steps
+
+
+def test_a_promotion_said_before_the_canary_serves_is_obeyed_once_it_does() -> None:
+    daemon = Daemon(always(Answer.UNDECIDED)).run()
+    daemon.deploy(available=False, ready=0)
+    daemon.run(10)
+    daemon.wish(hold=True)
+    daemon.run(10)
+    daemon.wish(promote=True)
+    daemon.run(30)
+    assert (daemon.rollout.weight, daemon.rollout.phase) == (0, Phase.HELD)
+    daemon.change("front-end-v2", ready=3, available=True)
+    daemon.wish(hold=False)
+    daemon.run(60)
+    assert daemon.world.weight("v2") == 100
+
+
+def test_a_retry_is_not_begun_again_by_deleting_its_record_nor_after_a_later_success() -> None:
+    daemon = Daemon(always(Answer.FAIL)).run()
+    daemon.deploy()
+    daemon.ends_as(Phase.ROLLED_BACK)
+    daemon.wish(attempt=2)
+    daemon.run_until(lambda r: r.attempt == 2 and r.phase.ended)
+    del daemon.rollouts.records[daemon.rollout.name]
+    daemon.run(60)
+    assert [r.rollout.attempt for r in daemon.rollouts.records.values()] == [1]
+
+
+def test_an_unrelated_edit_of_the_virtualservice_does_not_delay_a_rollback() -> None:
+    daemon = Daemon().with_canary()
+    read = daemon.beat.supervisor.traffic.read
+
+    def read_then_edited(policy: object) -> object:
+        view = read(policy)  # type: ignore[arg-type]
+        daemon.world.route_version += 1  # someone changes a timeout right after
+        daemon.beat.supervisor.traffic.read = read  # type: ignore[method-assign]
+        return view
+
+    daemon.script = always(Answer.FAIL)
+    daemon.beat.supervisor.traffic.read = read_then_edited  # type: ignore[method-assign,assignment]
+    daemon.run_until(lambda r: r.phase is not Phase.PROGRESSING)
+    assert daemon.rollout.phase is Phase.ROLLED_BACK
+
+
+def test_an_ignored_deployment_is_left_alone() -> None:
+    daemon = Daemon().run()
+    daemon.deploy(ignored=True)
+    daemon.run(60)
+    assert not daemon.rollouts.records
+
+
+# ---------------------------------------------------------------- people
+
+
+def test_hold_keeps_the_weight_and_resume_goes_on() -> None:
+    daemon = Daemon().with_canary()
+    daemon.wish(hold=True)
+    daemon.run(1200)
+    assert (daemon.rollout.phase, daemon.world.weight("v2")) == (Phase.HELD, 10)
+    daemon.wish(hold=False)
+    daemon.ends_as(Phase.SUCCEEDED)
+
+
+def test_a_held_rollout_still_rolls_back_on_harm() -> None:
+    daemon = Daemon().with_canary()
+    daemon.wish(hold=True)
+    daemon.run(60)
+    daemon.script = always(Answer.FAIL)
+    daemon.ends_as(Phase.ROLLED_BACK)
+
+
+def test_abort_brings_all_traffic_back() -> None:
+    daemon = Daemon(always(Answer.UNDECIDED)).with_canary()
+    daemon.wish(abort=True)
+    assert daemon.ends_as(Phase.ROLLED_BACK).reason == "aborted by a person"
+    assert daemon.world.lists == ORIGIN
+
+
+def test_promote_goes_to_full_weight_which_is_still_judged() -> None:
+    daemon = Daemon(always(Answer.UNDECIDED)).with_canary()
+    daemon.wish(promote=True)
+    daemon.run(30)
+    assert daemon.world.weight("v2") == 100
+    daemon.script = always(Answer.FAIL)
+    daemon.ends_as(Phase.ROLLED_BACK)
+
+
+def test_approval_is_waited_for() -> None:
+    stages = [{"weight": 50, "minimum": "60s", "approval": "required"}, {"weight": 100, "minimum": "60s"}]
+    daemon = Daemon(stages=stages).run()
+    daemon.deploy()
+    daemon.run_until(lambda r: r.phase is Phase.AWAITING_APPROVAL)
+    daemon.run(1200)
+    assert daemon.world.weight("v2") == 50
+    daemon.wish(approved_stage=0)
+    daemon.ends_as(Phase.SUCCEEDED)
+
+
+def test_a_pause_stops_beginnings_and_advances_and_no_rollback() -> None:
+    daemon = Daemon().with_canary()
+    daemon.rollouts.templates = replace(daemon.rollouts.templates, paused=True)
+    daemon.run(1200)
+    assert (daemon.rollout.phase, daemon.world.weight("v2")) == (Phase.PROGRESSING, 10)
+    daemon.script = always(Answer.FAIL)
+    daemon.ends_as(Phase.ROLLED_BACK)
+    daemon.deploy("v3")
+    daemon.run(60)
+    assert len(daemon.rollouts.records) == 1
+
+
+def test_start_begins_a_known_version_by_hand() -> None:
+    daemon = Daemon()
+    daemon.deploy("v0")
+    daemon.run()
+    daemon.rollouts.asked.append(Request("production", "front-end", "v0", "by-hand"))
+    daemon.run()
+    assert (daemon.rollout.name, daemon.rollout.canary) == ("by-hand", "v0")
+
+
+@pytest.mark.parametrize(("version", "words"), [
+    ("v1", "the stable version already"), ("v9", "no Deployment of front-end has the pod label version=v9")])
+def test_a_start_that_makes_no_sense_is_refused_in_words(version: str, words: str) -> None:
+    daemon = Daemon().run()
+    daemon.rollouts.asked.append(Request("production", "front-end", version, "by-hand"))
+    daemon.run()
+    assert words in daemon.rollouts.refused["by-hand"]
+
+
+# ---------------------------------------------------------------- deadlines
+
+
+def test_undecided_at_the_deadline_goes_on_where_the_policy_lets_it() -> None:
+    daemon = Daemon(always(Answer.UNDECIDED)).run()
+    daemon.deploy()
+    daemon.run_until(lambda r: r.weight == 25, 900)
+    assert daemon.rollout.decisions[-1].signal == "deadline, let pass"
+
+
+def test_undecided_at_the_deadline_holds_where_the_policy_says_so_and_resume_gives_another() -> None:
+    daemon = Daemon(always(Answer.UNDECIDED), analysis={"interval": "10s", "undecided": "hold"}).with_canary()
+    daemon.run_until(lambda r: r.phase is Phase.HELD)
+    assert daemon.rollout.held is Held.UNDECIDED
+    daemon.wish(resumed=1)
+    daemon.run(300)
+    assert daemon.rollout.phase is Phase.PROGRESSING
+    daemon.run_until(lambda r: r.phase is Phase.HELD)
+
+
+def test_the_whole_rollout_has_a_deadline() -> None:
+    daemon = Daemon(always(Answer.UNDECIDED), schedule={"deadline": "20m"}).with_canary()
+    assert "1200 s" in daemon.ends_as(Phase.ROLLED_BACK).reason
+
+
+# ---------------------------------------------------------------- telemetry
+
+
+def test_an_outage_of_telemetry_holds_the_weight_and_the_rollout_goes_on_after_it() -> None:
+    daemon = Daemon().with_canary()
+    daemon.world.down.add("telemetry")
+    daemon.run(1200)
+    assert (daemon.rollout.held, daemon.world.weight("v2")) == (Held.NO_DATA, 10)
+    daemon.world.down.clear()
+    daemon.ends_as(Phase.SUCCEEDED)
+
+
+def test_a_short_outage_is_no_hold_and_stops_the_deadline_s_clock() -> None:
+    daemon = Daemon(always(Answer.UNDECIDED)).with_canary()
+    daemon.world.down.add("telemetry")
+    daemon.run(120)
+    clock = daemon.rollout.stage_clock(daemon.clock.at)
+    assert daemon.rollout.phase is Phase.PROGRESSING
+    assert clock < 60
+    daemon.world.down.clear()
+    daemon.run(60)
+    assert daemon.rollout.clock_from is not None
+
+
+def test_no_data_rolls_back_where_the_policy_says_so() -> None:
+    daemon = Daemon(analysis={"interval": "10s", "noData": "rollback", "noDataFor": "2m"}).with_canary()
+    daemon.world.down.add("telemetry")
+    assert "no data" in daemon.ends_as(Phase.ROLLED_BACK).reason
+
+
+def test_looks_without_a_sample_are_no_data() -> None:
+    daemon = Daemon(always(Answer.UNDECIDED)).with_canary()
+    daemon.telemetry.look = lambda start, end: Look(start, end, sampled=False)
+    daemon.run(1200)
+    assert daemon.rollout.held is Held.NO_DATA
+
+
+def test_a_canary_that_gets_none_of_its_traffic_is_no_data() -> None:
+    daemon = Daemon(always(Answer.UNDECIDED)).with_canary()
+    daemon.telemetry.look = lambda start, end: Look(start, end, (), {"v1-a": Counts(900, 9)}, {"v2-a": Counts()})
+    daemon.run(10 * EMPTY_LOOKS + 360)
+    assert daemon.rollout.held is Held.NO_DATA
+
+
+def test_traffic_that_does_not_follow_the_weight_is_no_data() -> None:
+    daemon = Daemon(always(Answer.NO_DATA)).with_canary()
+    daemon.telemetry.look = lambda start, end: Look(start, end, (), {"v1-a": Counts(900, 9)}, {"v2-a": Counts(3)})
+    daemon.run(400)
+    assert daemon.rollout.held is Held.NO_DATA
+
+
+def test_a_quiet_service_is_undecided_and_not_without_data() -> None:
+    daemon = Daemon(always(Answer.UNDECIDED)).with_canary()
+    daemon.telemetry.look = lambda start, end: Look(start, end, (), {"v1-a": Counts()}, {"v2-a": Counts()})
+    daemon.run(500)
+    assert daemon.rollout.phase is Phase.PROGRESSING
+
+
+def test_windows_are_contiguous_so_that_every_request_is_read_once() -> None:
+    daemon = Daemon().run()
+    daemon.deploy()
+    daemon.ends_as(Phase.SUCCEEDED)
+    reads = daemon.telemetry.reads
+    assert all(one[1] == other[0] for one, other in pairwise(reads))
+
+
+def test_an_alarm_at_full_weight_steps_back_and_the_evidence_decides_there() -> None:
+    def script(end: int, span: Span) -> Answer:
+        return Answer.ALARM if span.weight == 100 else healthy(end, span)
+
+    daemon = Daemon(script).with_canary(100)
+    daemon.run_until(lambda r: r.weight == 50)
+    assert daemon.rollout.step_backs == 1
+    daemon.script = always(Answer.FAIL)
+    daemon.ends_as(Phase.ROLLED_BACK)
+
+
+# ---------------------------------------------------------------- the route
+
+
+def test_a_hand_edit_holds_and_is_not_overwritten() -> None:
+    daemon = Daemon().with_canary()
+    edited = {"#0": (a_destination("v1", 70), a_destination("v2", 30))}
+    daemon.world.edit(edited)
+    daemon.run(600)
+    assert daemon.rollout.held is Held.DRIFT
+    assert daemon.world.lists == edited
+    assert "v1 70%, v2 30%" in daemon.rollout.reason
+
+
+def test_a_person_s_resume_after_an_edit_takes_the_route_back() -> None:
+    daemon = Daemon(always(Answer.UNDECIDED)).with_canary()
+    daemon.world.edit({"#0": (a_destination("v1", 70), a_destination("v2", 30))})
+    daemon.run(60)
+    daemon.wish(resumed=1)
+    daemon.run(60)
+    assert (daemon.rollout.phase, daemon.world.weight("v2")) == (Phase.PROGRESSING, 10)
+
+
+def test_an_edit_that_is_undone_ends_the_hold_by_itself() -> None:
+    daemon = Daemon().with_canary()
+    before = dict(daemon.world.lists)
+    daemon.world.edit({"#0": (a_destination("v1", 70), a_destination("v2", 30))})
+    daemon.run(60)
+    daemon.world.edit(before)
+    daemon.ends_as(Phase.SUCCEEDED)
+
+
+def test_a_hand_edit_is_put_back_where_the_policy_says_so() -> None:
+    daemon = Daemon(always(Answer.UNDECIDED), drift="restore").with_canary()
+    daemon.world.edit({"#0": (a_destination("v1", 70), a_destination("v2", 30))})
+    daemon.run(10)
+    assert daemon.world.weight("v2") == 10
+
+
+def test_an_edit_while_a_person_holds_is_not_overwritten() -> None:
+    daemon = Daemon().with_canary()
+    daemon.wish(hold=True)
+    daemon.run(10)
+    edited = {"#0": (a_destination("v1", 70), a_destination("v2", 30))}
+    daemon.world.edit(edited)
+    daemon.run(60)
+    assert daemon.world.lists == edited
+
+
+def test_harm_brings_the_route_back_whoever_edited_it() -> None:
+    daemon = Daemon().with_canary()
+    daemon.world.edit({"#0": (a_destination("v1", 70), a_destination("v2", 30))})
+    daemon.script = always(Answer.FAIL)
+    daemon.ends_as(Phase.ROLLED_BACK)
+    assert daemon.world.lists == ORIGIN
+
+
+def test_a_route_already_split_begins_nothing_and_says_what_to_do() -> None:
+    daemon = Daemon().run()
+    daemon.world.subsets["v0"] = "v0"
+    daemon.world.edit({"#0": (a_destination("v1", 70), a_destination("v0", 30))})
+    daemon.deploy()
+    daemon.run(60)
+    assert not daemon.rollouts.records
+    assert "v1 70%, v0 30%" in daemon.rollouts.templates.problem
+
+
+def test_observe_judges_and_tells_and_touches_no_route() -> None:
+    daemon = Daemon(mode="observe").run()
+    daemon.deploy()
+    rollout = daemon.ends_as(Phase.SUCCEEDED)
+    assert daemon.world.history == []
+    assert rollout.announcements[-1].event == "succeeded"
+    assert HOST in str(daemon.world.lists)
+
+
+# ---------------------------------------------------------------- telling
+
+
+def test_each_rollback_is_told_once_to_each_receiver_also_across_a_restart() -> None:
+    daemon = Daemon(always(Answer.FAIL), hooks=[{"on": ["rolled_back"], "notify": "oncall"}]).run()
+    daemon.deploy()
+    daemon.ends_as(Phase.ROLLED_BACK)
+    daemon.restart()
+    daemon.run(300)
+    assert daemon.postman.events("oncall") == ["rolled_back"]
+    assert daemon.postman.events("kubernetes") == ["started", "advanced", "rolled_back"]
+
+
+def test_a_dead_receiver_delays_no_rollback_and_is_tried_after_a_restart() -> None:
+    daemon = Daemon(always(Answer.FAIL), hooks=[{"on": ["rolled_back"], "notify": "oncall"}]).run()
+    daemon.postman.dead.add("oncall")
+    daemon.deploy()
+    daemon.ends_as(Phase.ROLLED_BACK)
+    daemon.restart()
+    daemon.postman.dead.clear()
+    daemon.run(30)
+    assert daemon.postman.events("oncall") == ["rolled_back"]
+
+
+def test_an_alert_fires_until_a_later_rollout_succeeds() -> None:
+    daemon = Daemon(always(Answer.FAIL), hooks=[{"on": ["rolled_back"], "notify": "alerts"}]).run()
+    daemon.deploy()
+    daemon.ends_as(Phase.ROLLED_BACK)
+    daemon.run(60)
+    assert [news.event for news in daemon.postman.firing["alerts"]] == ["rolled_back"]
+    daemon.script = healthy
+    daemon.deploy("v3")
+    daemon.run_until(lambda r: r.canary == "v3" and r.phase.ended)
+    daemon.run()
+    assert daemon.postman.firing["alerts"] == []
+
+
+def test_an_alert_of_a_hold_stands_while_it_is_held() -> None:
+    daemon = Daemon(hooks=[{"on": ["held"], "notify": "alerts"}]).with_canary()
+    daemon.wish(hold=True)
+    daemon.run(30)
+    assert [news.event for news in daemon.postman.firing["alerts"]] == ["held"]
+    daemon.wish(hold=False)
+    daemon.run(30)
+    assert daemon.postman.firing["alerts"] == []
+
+
+def test_too_few_replicas_for_the_weight_to_come_is_said() -> None:
+    daemon = Daemon().run()
+    daemon.deploy(ready=1, desired=1)
+    daemon.run_until(lambda r: r.weight == 100)
+    assert "times the load" in daemon.rollout.reason
+
+
+# ---------------------------------------------------------------- after the end
+
+
+def test_a_rolled_back_canary_is_scaled_down_after_the_pause_the_policy_sets() -> None:
+    daemon = Daemon(always(Answer.FAIL), rollback={"scaleCanaryTo": 0, "after": "5m"}).run()
+    daemon.deploy()
+    daemon.ends_as(Phase.ROLLED_BACK)
+    daemon.run(200)
+    assert daemon.world.workloads["front-end-v2"].desired == 3
+    daemon.run(200)
+    assert daemon.world.workloads["front-end-v2"].desired == 0
+
+
+def test_the_old_stable_is_retired_when_the_policy_says_so() -> None:
+    daemon = Daemon(promotion={"retireStable": {"scaleTo": 0, "after": "1m"}}).run()
+    daemon.deploy()
+    daemon.ends_as(Phase.SUCCEEDED)
+    daemon.run(120)
+    assert daemon.world.workloads["front-end-v1"].desired == 0
+    assert daemon.world.workloads["front-end-v2"].desired == 3
+
+
+def test_without_a_pause_scaling_comes_right_after_the_end() -> None:
+    daemon = Daemon(always(Answer.FAIL), rollback={"scaleCanaryTo": 0}).run()
+    daemon.deploy()
+    daemon.ends_as(Phase.ROLLED_BACK)
+    daemon.run(10)
+    assert daemon.world.workloads["front-end-v2"].desired == 0
+
+
+def test_nothing_is_scaled_that_still_gets_traffic() -> None:
+    daemon = Daemon(promotion={"retireStable": {"scaleTo": 0, "after": "1m"}}).run()
+    daemon.deploy()
+    daemon.ends_as(Phase.SUCCEEDED)
+    daemon.world.edit(dict(ORIGIN))  # someone went back by hand
+    daemon.run(300)
+    assert daemon.world.workloads["front-end-v1"].desired == 3
+
+
+def test_the_last_ten_records_of_a_service_are_kept() -> None:
+    daemon = Daemon(always(Answer.FAIL)).run()
+    for i in range(2, 15):
+        daemon.deploy(f"v{i}")
+        daemon.run_until(lambda r, i=i: r.canary == f"v{i}" and r.phase.ended)  # type: ignore[misc]
+        del daemon.world.workloads[f"front-end-v{i}"]
+    daemon.run()
+    assert sorted(r.rollout.canary for r in daemon.rollouts.records.values()) == sorted(f"v{i}" for i in range(5, 15))
+
+
+# ---------------------------------------------------------------- outages and policies
+
+
+def test_an_api_server_that_is_away_changes_nothing_and_the_rollout_goes_on() -> None:
+    daemon = Daemon().with_canary()
+    daemon.world.down.add("api")
+    daemon.run(600)
+    assert daemon.world.weight("v2") == 10
+    daemon.world.down.clear()
+    daemon.ends_as(Phase.SUCCEEDED)
+
+
+def test_a_rollout_goes_on_with_the_policy_it_began_with() -> None:
+    daemon = Daemon().with_canary()
+    daemon.policies = []
+    daemon.ends_as(Phase.SUCCEEDED)
+
+
+def test_two_deployments_of_one_version_are_refused_by_name() -> None:
+    daemon = Daemon().run()
+    daemon.deploy()
+    daemon.world.workloads["twin"] = a_workload("v2", name="twin", template="t")
+    daemon.run()
+    assert "front-end-v2 and twin" in daemon.rollouts.templates.problem
+
+
+def test_a_rollout_of_one_service_is_not_stopped_by_trouble_with_another() -> None:
+    daemon = Daemon().run()
+    other = a_policy(service={"name": "cart", "namespace": "production", "selector": {"app": "cart"}},
+                     route={"virtualService": "cart", "destinationRule": "cart"})
+    listed = daemon.beat.supervisor.workloads.list
+
+    def list_(policy: object) -> object:
+        if policy is other:
+            raise RuntimeError("a bug")
+        return listed(policy)  # type: ignore[arg-type]
+
+    daemon.beat.supervisor.workloads.list = list_  # type: ignore[method-assign,assignment]
+    daemon.policies = [other, daemon.policy]
+    daemon.deploy()
+    daemon.ends_as(Phase.SUCCEEDED)
