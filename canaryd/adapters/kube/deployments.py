@@ -1,0 +1,163 @@
+"""The Deployments of a service: which version each runs, whether it serves, and why it will not.
+
+Reads whole Deployments and writes nothing but a replica count, through the scale subresource.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from canaryd.adapters.kube.client import MERGE_PATCH, Api, Json, path_to
+from canaryd.domain.policy import Policy
+from canaryd.domain.ports import Workload
+
+IGNORE = "canaryd.dev/ignore"
+RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
+HASH_DIGITS = 10
+
+# What the API server writes where the manifest says nothing. Left out of the hash, so that a template is the same template before and
+# after it was stored, and after an upgrade of the cluster that fills in no more than these.
+_DEFAULTS: Mapping[str, Any] = {
+    "terminationMessagePath": "/dev/termination-log",
+    "terminationMessagePolicy": "File",
+    "protocol": "TCP",
+    "restartPolicy": "Always",
+    "dnsPolicy": "ClusterFirst",
+    "schedulerName": "default-scheduler",
+    "terminationGracePeriodSeconds": 30,
+    "timeoutSeconds": 1,
+    "periodSeconds": 10,
+    "successThreshold": 1,
+    "failureThreshold": 3,
+    "scheme": "HTTP",
+    "defaultMode": 420,
+}
+# The author's own words, where an empty value says something; and selectors, where {} is "all" and nothing is "none".
+_VERBATIM = ("labels", "annotations", "nodeSelector", "labelSelector", "namespaceSelector", "matchLabels")
+
+
+class KubeWorkloads:
+    """Implements the port `Workloads` on the API server."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    def list(self, policy: Policy) -> Sequence[Workload]:
+        """The Deployments whose pod template has the policy's selector and a version label, oldest first."""
+        service = policy.service
+        return self.select(service.namespace, service.selector, service.version_label)
+
+    def select(self, namespace: str, selector: Mapping[str, str], version_label: str) -> Sequence[Workload]:
+        """The same without a policy, for verbs that have none at hand. Raises Unavailable, Rejected."""
+        # No label selector for the server: it would ask for the Deployment's own labels, and only the template's are sure.
+        found = self._api.request("GET", path_to("apps/v1", "deployments", namespace)).get("items") or []
+        workloads = [workload(one, version_label) for one in found if _is_one(one, selector, version_label)]
+        return sorted(workloads, key=lambda one: (one.created, one.name))
+
+    def scale(self, namespace: str, name: str, replicas: int) -> None:
+        """Sets the replica count. Raises Missing when the Deployment is gone."""
+        path = path_to("apps/v1", "deployments", namespace, name, "scale")
+        self._api.request("PATCH", path, {"spec": {"replicas": replicas}}, content_type=MERGE_PATCH)
+
+
+def workload(deployment: Json, version_label: str) -> Workload:
+    """One Deployment, as the API server gives it, in the domain's words. See `Workload`.
+
+    Available is only what is available with the template as it now is: in the middle of a rolling update old pods may well
+    serve, and prove nothing about the new ones.
+    """
+    metadata, spec, status = deployment["metadata"], deployment["spec"], deployment.get("status") or {}
+    conditions = {one["type"]: one for one in status.get("conditions") or []}
+    labels = _labels(deployment)
+    desired = int(spec.get("replicas", 1))
+    observed = int(status.get("observedGeneration") or 0) >= int(metadata.get("generation") or 0)
+    updated, replicas = int(status.get("updatedReplicas") or 0), int(status.get("replicas") or 0)
+    ready = int(status.get("readyReplicas") or 0)
+    serves = _holds(conditions, "Available") and int(status.get("availableReplicas") or 0) > 0
+    available = desired > 0 and observed and serves and 0 < updated == replicas
+    return Workload(
+        name=metadata["name"],
+        version=labels[version_label],
+        template=template_hash(spec["template"]),
+        desired=desired,
+        ready=ready,
+        available=available,
+        failed="" if available or not desired or not observed else _failure(conditions),
+        ignored=(metadata.get("annotations") or {}).get(IGNORE) == "true",
+        created=_seconds(metadata.get("creationTimestamp")),
+        selector=labels,
+    )
+
+
+def template_hash(template: Mapping[str, Any]) -> str:
+    """The first ten hexadecimal digits of SHA-256 over a pod template's canonical JSON.
+
+    Left out: the annotation that `kubectl rollout restart` writes, empty fields, and what the API server fills in.
+    """
+    plain = dict(template)
+    metadata = dict(plain.get("metadata") or {})
+    metadata.pop("creationTimestamp", None)
+    annotations = {key: value for key, value in (metadata.get("annotations") or {}).items() if key != RESTARTED_AT}
+    plain["metadata"] = {**metadata, "annotations": annotations or None}
+    canonical = json.dumps(_without_noise(plain), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:HASH_DIGITS]
+
+
+def _without_noise(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        kept = {}
+        for key, one in value.items():
+            # serviceAccount is the deprecated twin that the server writes beside serviceAccountName.
+            if one is None or (key == "serviceAccount" and value.get("serviceAccountName") == one):
+                continue
+            if key in _VERBATIM:
+                kept[key] = one
+            elif one not in ({}, [], "") and not (key in _DEFAULTS and _DEFAULTS[key] == one) and not _is_own_default(key, one, value):
+                kept[key] = _without_noise(one)
+        return kept
+    return [_without_noise(one) for one in value] if isinstance(value, list) else value
+
+
+def _is_own_default(key: str, one: Any, container: Mapping[str, Any]) -> bool:
+    """The defaults that depend on a neighbour: how an image is pulled depends on its tag."""
+    if key == "apiVersion":
+        return bool(one == "v1" and "fieldPath" in container)
+    if key != "imagePullPolicy":
+        return False
+    image = str(container.get("image", ""))
+    tag = image.rsplit("/", 1)[-1].partition("@")[0].partition(":")[2]
+    latest = "@" not in image and tag in ("", "latest")
+    return bool(one == ("Always" if latest else "IfNotPresent"))
+
+
+def _failure(conditions: Mapping[str, Json]) -> str:
+    """Why it will not become available by itself, or "".
+
+    Only a missed progress deadline says so. A ReplicaFailure alone (a quota, an admission webhook that is down) may pass: the
+    controller goes on trying, and the deadline ends that too; then its message is the better explanation.
+    """
+    progressing = conditions.get("Progressing", {})
+    if progressing.get("status") != "False" or progressing.get("reason") != "ProgressDeadlineExceeded":
+        return ""
+    cause = conditions["ReplicaFailure"].get("message", "") if _holds(conditions, "ReplicaFailure") else ""
+    said = str(progressing.get("message") or "its progress deadline is exceeded")
+    return f"{said} ({cause})" if cause else said
+
+
+def _holds(conditions: Mapping[str, Json], kind: str) -> bool:
+    return bool(conditions.get(kind, {}).get("status") == "True")
+
+
+def _is_one(deployment: Json, selector: Mapping[str, str], version_label: str) -> bool:
+    labels = _labels(deployment)
+    return selector.items() <= labels.items() and bool(labels.get(version_label))
+
+
+def _labels(deployment: Json) -> dict[str, str]:
+    return dict((deployment["spec"]["template"].get("metadata") or {}).get("labels") or {})
+
+
+def _seconds(timestamp: str | None) -> float:
+    return datetime.fromisoformat(timestamp).timestamp() if timestamp else 0.0

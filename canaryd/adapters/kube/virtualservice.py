@@ -1,0 +1,211 @@
+"""The routes of a service: Istio's VirtualService and the subsets of its DestinationRule.
+
+Reads both; writes nothing but the `route` lists of the steered http routes, and a missing subset if the policy lets it. Every write
+carries what was read as its precondition, so no one's edit is overwritten unseen, and all else stays as it was. `tcp` and `tls` routes have
+no requests to count, and are not looked at.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from canaryd.adapters.kube.client import JSON_PATCH, Api, Json, path_to
+from canaryd.domain.policy import Policy
+from canaryd.domain.ports import Missing, Rejected, RouteView
+from canaryd.domain.rollout import RouteLists
+from canaryd.domain.routes import full_host
+
+GROUP = "networking.istio.io"
+_NO_SPLIT = ("redirect", "directResponse", "delegate")  # a route that has one of these sends no requests to destinations
+
+
+class KubeTraffic:
+    """Implements the port `Traffic` on the API server, in whichever version of Istio's API the server prefers.
+
+    domain: the cluster's domain, of which short host names are part.
+    """
+
+    def __init__(self, api: Api, domain: str = "cluster.local") -> None:
+        self._api = api
+        self._domain = domain
+
+    def read(self, policy: Policy) -> RouteView:
+        """The steered routes and the subsets. Besides the port's errors: Rejected for a route that cannot be steered, by its name."""
+        found = self._get(policy, "virtualservices", policy.route.virtual_service, "routes the service's requests")
+        rule = self._rule(policy)
+        return self._view(policy, found, _versions(policy, rule))
+
+    def write(self, policy: Policy, view: RouteView, lists: RouteLists) -> RouteView:
+        """The view after the write. Routes whose list is as wanted are left alone; if all are, nothing is sent."""
+        unknown = sorted(set(lists) - set(view.lists))
+        if unknown:
+            raise Rejected(
+                f"{_named(policy)} has no steered route {', '.join(unknown)} any more (it has {', '.join(view.lists)}); "
+                "put it back, or abort the rollout"
+            )
+        places = _steered(policy, view.raw, self._domain)
+        changed = {key: place for key, place in places.items() if key in lists and _listed(lists[key]) != _listed(view.lists[key])}
+        if not changed:
+            return view
+        patch: list[Json] = [{"op": "test", "path": "/metadata/resourceVersion", "value": view.resource_version}]
+        for key, place in places.items():
+            patch.append({"op": "test", "path": f"/spec/http/{place}/route", "value": _listed(view.lists[key])})
+        for key, place in changed.items():
+            patch.append({"op": "replace", "path": f"/spec/http/{place}/route", "value": _listed(lists[key])})
+        path = self._path(policy, "virtualservices", policy.route.virtual_service)
+        return self._view(policy, self._api.request("PATCH", path, patch, content_type=JSON_PATCH), view.subsets)
+
+    def add_subset(self, policy: Policy, version: str) -> str:
+        """The name of the subset of all of the version's pods, added if it was missing.
+
+        Raises Rejected, with what to add, when the policy forbids it.
+        """
+        rule = self._rule(policy)
+        subsets, whole = _subsets(rule), set(policy.service.selector) | {policy.service.version_label}
+        for name, known in _versions(policy, rule).items():
+            labels = next(one["labels"] for one in subsets if one["name"] == name)
+            if known == version and set(labels) <= whole:  # a further label selects some of its pods only, or none
+                return name
+        name = subset_name(version, {str(one.get("name")) for one in subsets})
+        label = policy.service.version_label
+        rule_name = policy.route.destination_rule
+        if not policy.route.add_subset:
+            raise Rejected(
+                f"DestinationRule {policy.service.namespace}/{rule_name} has no subset for all pods of version {version}, "
+                f"and route.addSubset is false; add to its spec.subsets:\n- name: {name}\n  labels:\n    {label}: {version}"
+            )
+        subset = {"name": name, "labels": {label: version}}
+        patch: list[Json] = [{"op": "test", "path": "/metadata/resourceVersion", "value": rule["metadata"]["resourceVersion"]}]
+        at_end: Json = {"op": "add", "path": "/spec/subsets/-", "value": subset}
+        patch.append(at_end if subsets else {"op": "add", "path": "/spec/subsets", "value": [subset]})
+        self._api.request("PATCH", self._path(policy, "destinationrules", rule_name), patch, content_type=JSON_PATCH)
+        return name
+
+    def _rule(self, policy: Policy) -> Json:
+        """The DestinationRule; Rejected when it is another host's."""
+        rule = self._get(policy, "destinationrules", policy.route.destination_rule, "has a subset for each version")
+        host, wanted = str((rule.get("spec") or {}).get("host") or ""), _host(policy, self._domain)
+        if full_host(host, policy.service.namespace, self._domain) != wanted:
+            raise Rejected(
+                f"DestinationRule {policy.service.namespace}/{policy.route.destination_rule} must be for host {wanted}, "
+                f"but is for {host!r}; name the right one in the policy's route.destinationRule"
+            )
+        return rule
+
+    def _get(self, policy: Policy, plural: str, name: str, purpose: str) -> Json:
+        try:
+            return self._api.request("GET", self._path(policy, plural, name))
+        except Missing as error:
+            kind = {"virtualservices": "VirtualService", "destinationrules": "DestinationRule"}[plural]
+            raise Missing(f"there is no {kind} {policy.service.namespace}/{name}, which {purpose} ({error})") from error
+
+    def _path(self, policy: Policy, plural: str, name: str) -> str:
+        return path_to(f"{GROUP}/{self._api.preferred_version(GROUP)}", plural, policy.service.namespace, name)
+
+    def _view(self, policy: Policy, found: Json, subsets: Mapping[str, str]) -> RouteView:
+        lists = {key: tuple(found["spec"]["http"][place]["route"]) for key, place in _steered(policy, found, self._domain).items()}
+        return RouteView(lists=lists, subsets=subsets, resource_version=found["metadata"]["resourceVersion"], raw=found)
+
+
+def subset_name(version: str, taken: set[str]) -> str:
+    """A subset's name for a version label: a DNS label (Istio refuses others), the version itself where that is one."""
+    plain = re.sub(r"[^a-z0-9-]", "-", version.lower()).strip("-")[:60].strip("-") or "canary"
+    name, number = plain, 2
+    while name in taken:
+        name, number = f"{plain}-{number}", number + 1
+    return name
+
+
+def _steered(policy: Policy, virtualservice: Mapping[str, Any], domain: str) -> dict[str, int]:
+    """The steered http routes: key -> position in spec.http. Raises Rejected for none, and for one that cannot be steered."""
+    http: Sequence[Json] = (virtualservice.get("spec") or {}).get("http") or []
+    host, namespace = _host(policy, domain), policy.service.namespace
+    if policy.route.http:
+        names = [str(one.get("name") or "") for one in http]
+        for wanted in policy.route.http:
+            if names.count(wanted) != 1:
+                there = ", ".join(name for name in names if name) or "none with a name"
+                number = "no" if wanted not in names else "more than one"
+                raise Rejected(f"{_named(policy)} has {number} http route {wanted!r}, which the policy's route.http names; it has: {there}")
+        places = [names.index(wanted) for wanted in policy.route.http]
+    else:
+        places = [at for at, one in enumerate(http) if not one.get("match") and _leads_to(one, host, namespace, domain)]
+    if not places:
+        raise Rejected(
+            f"{_named(policy)} has no http route without a match to {host}; add one, or name the routes to steer in the policy's "
+            f"route.http (those to this host: {_candidates(http, host, namespace, domain)})"
+        )
+    keys: dict[str, int] = {}
+    for position, place in enumerate(sorted(places)):
+        key = str(http[place].get("name") or f"#{position}")
+        if key in keys:
+            raise Rejected(f"{_named(policy)} has two http routes {key!r}; give each a name of its own, so that they can be told apart")
+        _check(policy, http[place], f"{_named(policy)}, http route {key}", host, domain)
+        keys[key] = place
+    return keys
+
+
+def _check(policy: Policy, route: Json, where: str, host: str, domain: str) -> None:
+    """Raises Rejected when a route does anything but send requests to subsets of the one host."""
+    wanted = f"wanted destinations with host {host} and a subset"
+    for kind in _NO_SPLIT:
+        if route.get(kind):
+            raise Rejected(f"{where}: {wanted}, but it has `{kind}`; leave this route out of the policy's route.http")
+    if not route.get("route"):
+        raise Rejected(f"{where}: {wanted}, but it has no destination; leave this route out of the policy's route.http")
+    for entry in route["route"]:
+        destination = entry.get("destination") or {}
+        named = str(destination.get("host") or "")
+        if full_host(named, policy.service.namespace, domain) != host:
+            hint = ""
+            if _could_mean(named, policy, domain):
+                hint = f" (Istio takes a name with a dot as it is: write {policy.service.name} or {host})"
+            raise Rejected(f"{where}: {wanted}, but one has host {named!r}{hint}; split the routes, and name those to steer in route.http")
+        if not destination.get("subset"):
+            raise Rejected(f"{where}: {wanted}, but one has no subset; add the subset of the version that is stable now")
+
+
+def _could_mean(named: str, policy: Policy, domain: str) -> bool:
+    """Whether a host looks like a shortened form of the service's, as DNS would have it and Istio does not."""
+    full = _host(policy, domain)
+    return full.startswith(named.rstrip(".") + ".") or named.rstrip(".") == full
+
+
+def _leads_to(route: Json, host: str, namespace: str, domain: str) -> bool:
+    hosts = (str((entry.get("destination") or {}).get("host") or "") for entry in route.get("route") or [])
+    return any(full_host(one, namespace, domain) == host for one in hosts)
+
+
+def _candidates(http: Sequence[Json], host: str, namespace: str, domain: str) -> str:
+    found = [one.get("name") or f"number {at}, without a name" for at, one in enumerate(http) if _leads_to(one, host, namespace, domain)]
+    return ", ".join(found) or "none"
+
+
+def _versions(policy: Policy, rule: Json) -> dict[str, str]:
+    """Subset name -> version, for the subsets that select this service's pods of one version.
+
+    A subset with further labels of its own selects fewer pods, so those with fewest labels come first: they are found first.
+    """
+    label, selector = policy.service.version_label, policy.service.selector
+    found = []
+    for subset in _subsets(rule):
+        labels: Mapping[str, str] = subset.get("labels") or {}
+        if labels.get(label) and all(labels.get(key, value) == value for key, value in selector.items()):
+            found.append((len(labels), str(subset["name"]), labels[label]))
+    return {name: version for _, name, version in sorted(found, key=lambda one: one[0])}
+
+
+def _subsets(rule: Json) -> list[Json]:
+    return (rule.get("spec") or {}).get("subsets") or []
+
+
+def _listed(entries: Sequence[Mapping[str, Any]]) -> list[Json]:
+    return [dict(entry) for entry in entries]
+
+
+def _named(policy: Policy) -> str:
+    return f"VirtualService {policy.service.namespace}/{policy.route.virtual_service}"
+
+
+def _host(policy: Policy, domain: str) -> str:
+    return full_host(policy.service.name, policy.service.namespace, domain)

@@ -1,0 +1,373 @@
+"""Policies as files: `policies/*.yaml` into `Policy` objects, and every problem with its file and line, all at once.
+
+Two ways in: `load`, once, for `canaryd validate`; and `PolicyFiles`, again and again, for the daemon, which keeps the last
+good version of a file that turned bad. Neither raises for a bad file. The reading of one YAML document with its line
+numbers (`read_document`) is here as well, since canaryd's own settings are read with it too. PromQL is parsed here and not
+in the domain, which knows no PromQL parser.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import promql_parser
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from canaryd.domain.fields import without_nones
+from canaryd.domain.policy import QUERY_VARIABLES, Policy
+from canaryd.domain.problems import Key, Problem, Refused, key_text, shown
+from canaryd.domain.units import DURATION_PATTERN, format_duration, format_share
+
+# What a query's variables stand for while it is parsed.
+_STAND_INS = dict(zip(QUERY_VARIABLES, ("pod-a|pod-b", "pod-c|pod-d", "namespace", "15s"), strict=True))
+
+_MOST = 10_000  # values in a document; aliases of aliases could otherwise grow without end
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One YAML document as plain data (maps, lists, scalars), and the line, from 1, on which each key begins."""
+
+    file: str
+    data: Any
+    lines: Mapping[Key, int]
+
+    def placed(self, problem: Problem) -> Problem:
+        """With file and line: of the key, or of the nearest map around a key that is not there."""
+        key = problem.key
+        while key and key not in self.lines:
+            key = key[:-1]
+        return replace(problem, file=self.file, line=self.lines.get(key, 1))
+
+
+def read_document(path: Path) -> Document:
+    """Reads a file with exactly one YAML document, a map. Raises Refused: unreadable, syntax, doubled keys, empty, several documents."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise Refused([Problem((), f"cannot be read: {error.strerror or error}", str(path))]) from error
+    return parse_document(content, str(path))
+
+
+def parse_document(content: bytes, file: str) -> Document:
+    """As `read_document`, of content that was read before."""
+    yaml = YAML(typ="safe", pure=True)
+    try:
+        nodes = list(yaml.compose_all(content.decode("utf-8-sig")))
+        if not nodes or nodes[0] is None:
+            raise Refused([Problem((), "must be a map of keys and values, but is empty", file, 1)])
+        if len(nodes) > 1:
+            line = _line(nodes[1]) if nodes[1] is not None else 1
+            raise Refused([Problem((), f"must be one document, but {len(nodes)} are there, parted by ---", file, line)])
+        plain = _Plain(yaml, file)
+        data = plain.of(nodes[0], ())
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise Refused([Problem((), f"must be UTF-8 text, but has the byte 0x{content[error.start]:02x}", file, line)]) from error
+    except YAMLError as error:
+        raise Refused([_syntax(error, file)]) from error
+    except RecursionError as error:
+        raise Refused([Problem((), "must not be nested so deeply", file, 1)]) from error
+    problems = plain.problems
+    if not problems and not isinstance(data, dict):
+        problems.append(Problem((), f"must be a map of keys and values, but is {shown(data)}", file, _line(nodes[0])))
+    if problems:
+        raise Refused(problems)
+    return Document(file, data, plain.lines)
+
+
+class _Plain:
+    """YAML's nodes as plain data; gathers the lines of keys, and what a policy or a settings file must not have."""
+
+    def __init__(self, yaml: YAML, file: str) -> None:
+        self.yaml, self.file = yaml, file
+        self.lines: dict[Key, int] = {}
+        self.problems: list[Problem] = []
+        self._around: list[Node] = []  # the nodes being read, outermost first
+
+    def of(self, node: Node, key: Key) -> Any:
+        self.lines.setdefault(key, _line(node))
+        if len(self.lines) > _MOST:
+            raise Refused(
+                [Problem((), f"must have at most {_MOST} values, aliases counted as often as they are used", self.file, _line(node))]
+            )
+        if any(node is one for one in self._around):
+            return self._refuse(node, key, "must not hold itself (an alias of what is around it)")
+        self._around.append(node)
+        try:
+            if isinstance(node, MappingNode):
+                return self._map(node, key)
+            if isinstance(node, SequenceNode):
+                return [self.of(one, (*key, position)) for position, one in enumerate(node.value)]
+            return self._scalar(node, key)
+        finally:
+            self._around.pop()
+
+    def _map(self, node: MappingNode, key: Key) -> dict[str, Any]:
+        result: dict[str, Any] = {}
+        first: dict[str, int] = {}
+        for name_node, value in node.value:
+            name = name_node.value if isinstance(name_node, ScalarNode) else None
+            if name is None or str(name_node.tag) != "tag:yaml.org,2002:str":
+                merge = str(name_node.tag) == "tag:yaml.org,2002:merge"
+                message = "must have its keys written out, but merges others (<<)" if merge else "must have text as keys"
+                came = "" if merge else f" (in quotes where YAML sees a number), but has {name or 'a map'}"
+                self._refuse(name_node, key, message + came)
+            elif name in result:
+                self._refuse(name_node, (*key, name), f"must not be there twice, but is on line {first[name]} too")
+            else:
+                first[name] = _line(name_node)
+                self.lines[*key, name] = first[name]
+                result[name] = self.of(value, (*key, name))
+        return result
+
+    def _scalar(self, node: Node, key: Key) -> Any:
+        try:
+            value = self.yaml.constructor.construct_object(node)
+        except (YAMLError, ValueError):
+            return self._refuse(node, key, f"must be a plain value, but is {shown(node.value)} with the tag {node.tag}")
+        # YAML's dates are text to us: {version: 2026-01-31} is a label.
+        return value if value is None or isinstance(value, str | int | float) else node.value
+
+    def _refuse(self, node: Node, key: Key, message: str) -> None:
+        self.problems.append(Problem(key, message, self.file, _line(node)))
+
+
+def _line(node: Node) -> int:
+    return int(node.start_mark.line) + 1
+
+
+def _syntax(error: YAMLError, file: str) -> Problem:
+    """YAML's own complaint in one line."""
+    if not isinstance(error, MarkedYAMLError):
+        return Problem((), f"is not YAML: {' '.join(str(error).split())}", file, 1)
+    mark = error.problem_mark or error.context_mark
+    says = ", ".join(part for part in (error.problem, error.context) if part)
+    hint = ": indent with spaces, not tabs" if r"'\t'" in says else ""
+    return Problem((), f"is not YAML: {says}{hint}", file, mark.line + 1 if mark else 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a directory (or one file) of policies holds, in the order of file names."""
+
+    policies: tuple[Policy, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+def load(path: Path, notifiers: Collection[str] | None = None) -> Loaded:
+    """Every policy of a directory's *.yaml and *.yml files, or of one file, with all problems of all files.
+
+    notifiers: the names that hooks may use; None: any.
+    """
+    files = PolicyFiles(path, notifiers)
+    changes = files.refresh()
+    nothing = () if files.policies or changes.refused else (Problem((), "must hold policies (*.yaml), but has none", str(path)),)
+    return Loaded(files.policies, changes.refused + nothing)
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What a refresh has found that the one before had not.
+
+    refused: problems of files that turned bad, or are bad in another way than before. kept: files among those whose last good version
+    stays in force. mended: files that were bad.
+    """
+
+    added: tuple[Policy, ...] = ()
+    changed: tuple[Policy, ...] = ()
+    removed: tuple[Policy, ...] = ()
+    refused: tuple[Problem, ...] = ()
+    kept: tuple[str, ...] = ()
+    mended: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return any((self.added, self.changed, self.removed, self.refused, self.kept, self.mended))
+
+
+@dataclass(slots=True)
+class _File:
+    """One file as last read. policy: what it says, if it can be used by itself; good: the last version in force."""
+
+    digest: bytes = b""
+    policy: Policy | None = None
+    line: int = 0  # of the service's name
+    own: tuple[Problem, ...] = ()  # what is wrong within the file
+    problems: tuple[Problem, ...] = ()  # the same, and what is wrong among files
+    good: Policy | None = None
+    good_line: int = field(default=0)
+
+
+class PolicyFiles:
+    """The policies in force, from a directory's *.yaml and *.yml files (or one file), read anew by each `refresh`.
+
+    Contents are compared, not times of modification, so a ConfigMap's swap of symbolic links is seen like any edit.
+    A directory that cannot be listed changes nothing. Of two files about one service the one in force stays, else the first by name.
+    """
+
+    def __init__(self, path: Path, notifiers: Collection[str] | None = None) -> None:
+        self._path, self._notifiers = path, notifiers
+        self._files: dict[str, _File] = {}
+        self._unlisted: tuple[Problem, ...] = ()
+
+    @property
+    def policies(self) -> tuple[Policy, ...]:
+        """Those in force, in the order of file names; one for each service."""
+        return tuple(one.good for _, one in sorted(self._files.items()) if one.good)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """All that is wrong with the files as they now are."""
+        return self._unlisted + tuple(problem for _, one in sorted(self._files.items()) for problem in one.problems)
+
+    def refresh(self) -> Changes:
+        """Reads what is there now, and tells what is new since the last time. Never raises for a bad file."""
+        try:
+            paths = _list(self._path)
+        except OSError as error:
+            problem = (Problem((), f"cannot be read: {error.strerror or error}", str(self._path)),)
+            news, self._unlisted = (problem if problem != self._unlisted else ()), problem
+            return Changes(refused=news, kept=tuple(sorted(name for name, one in self._files.items() if one.good)) if news else ())
+        self._unlisted = ()
+        before = {policy.key: policy for policy in self.policies}
+        complaints = {name: one.problems for name, one in self._files.items()}
+        self._files = {str(path): self._read(path) for path in paths}
+        self._settle()
+        after = {policy.key: policy for policy in self.policies}
+        refused = {name: one for name, one in self._files.items() if one.problems and one.problems != complaints.get(name)}
+        return Changes(
+            added=tuple(policy for key, policy in after.items() if key not in before),
+            changed=tuple(policy for key, policy in after.items() if key in before and policy != before[key]),
+            removed=tuple(policy for key, policy in before.items() if key not in after),
+            refused=tuple(problem for one in refused.values() for problem in one.problems),
+            kept=tuple(name for name, one in refused.items() if one.good),
+            mended=tuple(name for name, one in self._files.items() if complaints.get(name) and not one.problems),
+        )
+
+    def _read(self, path: Path) -> _File:
+        """What the file says now; parsed only if its content is another one."""
+        known = self._files.get(str(path), _File())
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            unreadable = (Problem((), f"cannot be read: {error.strerror or error}", str(path)),)
+            return replace(known, digest=b"", policy=None, own=unreadable, problems=unreadable)
+        digest = sha256(content).digest()
+        if digest == known.digest:
+            return replace(known, problems=known.own)
+        policy, line, problems = _policy(content, str(path), self._notifiers)
+        return replace(known, digest=digest, policy=policy, line=line, own=problems, problems=problems)
+
+    def _settle(self) -> None:
+        """Decides which version of each file is in force, so that each service has one policy."""
+        taken: dict[tuple[str, str], tuple[str, int]] = {}
+        # Whoever is in force for a service comes before who is new to it.
+        order = sorted(self._files.items(), key=lambda item: (not _stays(item[1]), item[0]))
+        for name, one in order:
+            if one.policy and one.policy.key not in taken:
+                one.good, one.good_line = one.policy, one.line
+            elif one.policy:
+                other, line = taken[one.policy.key]
+                service = "/".join(one.policy.key)
+                message = f"must be the only policy of {service}, but {other}:{line} is one too"
+                one.problems = (Problem(("service", "name"), message, name, one.line),)
+            if one.good and one.good.key in taken:
+                one.good = None  # its service has gone over to another file meanwhile
+            elif one.good:
+                taken[one.good.key] = name, one.good_line
+
+
+def _stays(one: _File) -> bool:
+    """Whether the file goes on to speak for the service it spoke for."""
+    return one.good is not None and (one.policy is None or one.policy.key == one.good.key)
+
+
+def _list(path: Path) -> list[Path]:
+    """The policy files of a directory by name; hidden ones are a ConfigMap's own. Raises OSError."""
+    if path.is_file():
+        return [path]
+    return sorted(one for one in path.iterdir() if one.suffix in (".yaml", ".yml") and not one.name.startswith(".") and not one.is_dir())
+
+
+def _policy(content: bytes, file: str, notifiers: Collection[str] | None) -> tuple[Policy | None, int, tuple[Problem, ...]]:
+    """The policy, unless there are problems; the line of its service's name; the problems, by line."""
+    try:
+        document = parse_document(content, file)
+    except Refused as refused:
+        return None, 0, refused.problems
+    policy, found = None, list(_beyond_the_model(document.data, notifiers))
+    try:
+        policy = Policy.load(document.data)
+    except Refused as refused:
+        found += refused.problems
+    problems = tuple(sorted((document.placed(problem) for problem in found), key=lambda one: (one.line, key_text(one.key))))
+    return (None if problems else policy), document.lines.get(("service", "name"), 1), problems
+
+
+def _beyond_the_model(data: Any, notifiers: Collection[str] | None) -> Iterator[Problem]:
+    """What a policy's text must keep to and the domain cannot know: PromQL, and the names of notifiers."""
+    for position, metric in enumerate(_items(_at(data, "analysis", "metrics"))):
+        promql = _at(metric, "query", "promql")
+        says = promql_refusal(promql) if isinstance(promql, str) and promql else ""
+        if says:
+            yield Problem(("analysis", "metrics", position, "query", "promql"), says)
+    for position, hook in enumerate(_items(_at(data, "hooks"))):
+        name = _at(hook, "notify")
+        if notifiers is not None and isinstance(name, str) and name not in notifiers:
+            known = ", ".join(sorted(notifiers)) or "none is defined"
+            yield Problem(("hooks", position, "notify"), f"must be a notifier of the settings ({known}), but is {shown(name)}")
+
+
+def promql_refusal(promql: str) -> str:
+    """Why a query of a policy cannot be used, or nothing when it can: syntax, or an answer that is no number."""
+    for name, stand_in in _STAND_INS.items():
+        promql = promql.replace(f"${name}", stand_in)
+    try:
+        parsed = promql_parser.parse(promql)
+    except ValueError as error:
+        return f"must be PromQL, but is not: {' '.join(str(error).split())}"
+    if isinstance(parsed, promql_parser.MatrixSelector | promql_parser.SubqueryExpr):
+        return "must answer one number, but is a range of them: put a function such as rate(...) around it"
+    return "must answer one number, but is text" if isinstance(parsed, promql_parser.StringLiteral) else ""
+
+
+def _at(data: Any, *names: str) -> Any:
+    for name in names:
+        data = data.get(name) if isinstance(data, dict) else None
+    return data
+
+
+def _items(data: Any) -> list[Any]:
+    return data if isinstance(data, list) else []
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of a policy file, for editors: `# yaml-language-server: $schema=...`."""
+    schema = _for_people(Policy.model_json_schema(by_alias=True, mode="validation"))
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "canaryd policy"}
+
+
+def _for_people(schema: Any) -> Any:
+    """Pydantic's schema as people would write it: defaults with units, no null (an empty key is refused), no titles made of names."""
+    if isinstance(schema, list):
+        return [_for_people(one) for one in schema if one != {"type": "null"}]
+    if not isinstance(schema, dict):
+        return schema
+    default = schema.get("default")
+    if isinstance(default, int | float) and not isinstance(default, bool) and "examples" in schema:
+        schema = {**schema, "default": format_duration(default) if schema.get("pattern") == DURATION_PATTERN else format_share(default)}
+    elif isinstance(default, dict | list):
+        schema = {**schema, "default": without_nones(default)}
+    kept = {
+        key: value
+        for key, value in schema.items()
+        if not (key in ("title", "le") and not isinstance(value, dict)) and not (key == "default" and value is None)
+    }
+    if len(kept.get("anyOf", ())) == 2 and {"type": "null"} in kept["anyOf"]:
+        only = next(one for one in kept.pop("anyOf") if one != {"type": "null"})
+        kept = {**only, **kept}
+    return {key: value if key == "default" else _for_people(value) for key, value in kept.items() if key != "le"}

@@ -1,0 +1,396 @@
+"""Telemetry from Prometheus: Istio's cumulative counters, read so that every request is counted once.
+
+Here are the HTTP API, the queries and how their answers are read; how counters become counts is `domain/ledger.py`, and nobody else
+knows PromQL. No rate() and no increase(): they extrapolate, and lose what a series was born with.
+
+**Why looks are read at the scrape's resolution.** A look is a window (start, start + step], but the counters are asked for at points
+no further apart than two scrapes, each with `last_over_time(...[resolution])`. An instant vector at a look's end would lose what a pod
+served between the look's start and its end on the way out (its series are stale by then), and a restart in mid-look. The windows tile
+time, so each scrape is in one, whatever the looks' grid: the same requests are counted, live look by look or in a replay all at once.
+`last_over_time` ignores staleness markers. Prometheus 2 takes a window's left edge in, Prometheus 3 does not: as the last sample
+is taken, the edge's only shows where the window holds no other, and then it repeats the point before, which is no growth.
+`scrape_interval` must not be longer than the real one: with two scrapes in one window, a restart between them can be misread.
+
+**Why reading begins before `since`.** Replicas are followed from 300 s earlier (Prometheus' own lookback), and what is counted up to
+the first look is thrown away. So a scrape missed at `since` makes nobody a newborn, and a pod that restarted shortly before is known by
+its new process. One wide window at `since` would mix both processes' series; the first new error would then look like a drop, and the
+whole pod would be counted twice. Pods that vanished in those 300 s are known too, which is harmless.
+
+**What `reporter: source` sees.** The `pod` label is then the client's: resets and births are told by client, and a workload has one
+replica, "(all)". Requests that no workload was found for are labelled `unknown` by Istio, and belong to neither version.
+
+A pair of Prometheus that both answer, undeduplicated, counts everything twice: ask them through what deduplicates them.
+"""
+
+import math
+import re
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+from prometheus_api_client import PrometheusConnect
+from requests.adapters import HTTPAdapter
+from urllib3.util.retry import Retry
+
+from canaryd.domain.counts import Look, Target
+from canaryd.domain.ledger import Ledger, Point, Reading, Replica, Sample
+from canaryd.domain.ports import Rejected, Unavailable
+
+RUN_UP = 300  # s before `since` from which replicas are followed: Prometheus' default lookback
+SETTLE_SCRAPES = 2  # scrape intervals for which a baseline stays open: pods are scraped at different moments, and one scrape may fail
+MOST_POINTS = 500  # of one range query; Prometheus refuses 11,000 a series, and 500 of 300 series are 10 MB of JSON
+CONNECT_SECONDS = 3.0  # at most; a Prometheus in reach accepts in milliseconds
+POOL = 4  # connections kept open
+KEEP_SECONDS = 900.0  # a ledger nobody asks for is dropped after this long, and built anew from Prometheus when someone does
+
+_AGAIN = frozenset({408, 429})  # and every 5xx
+_HINTS = {
+    401: "it wants to know who asks: set username and password, or bearer_token_file",
+    403: "these credentials may not query it; it must be let through to POST as well",
+    404: "is this the address of Prometheus' own API, with the path prefix it may have?",
+    405: "POST to /api/v1/query_range must be let through, queries can be too long for a GET",
+}
+_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?")
+_VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")  # not $1, which label_replace needs
+_PODS = "-[a-z0-9]+-[a-z0-9]+"  # what a Deployment appends to its name: the ReplicaSet's hash and the pod's own
+
+Labels = Mapping[str, str]
+Series = tuple[Labels, Sequence[tuple[float, str]]]  # labels, and (Unix seconds, value as written)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Where Prometheus is, and how to get in.
+
+    scrape_interval: of Istio's metrics, s, not longer than the real one. timeout: s, for each request. bearer_token_file is read for
+    each request, so a rotated token is taken up. headers go with each request (X-Scope-OrgID for tenants).
+    """
+
+    url: str
+    scrape_interval: float = 15.0
+    timeout: float = 10.0
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    bearer_token_file: str | None = None
+    ca_file: str | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    insecure_skip_verify: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.username and self.bearer_token_file:
+            raise ValueError("Prometheus: either username and password or bearer_token_file is wanted, but both are set")
+        if self.key_file and not self.cert_file:
+            raise ValueError(f"Prometheus: key_file is {self.key_file}, but cert_file, which it belongs to, is not set")
+        if not (self.scrape_interval > 0 and self.timeout > 0):
+            given = f"{self.scrape_interval:g} and {self.timeout:g}"
+            raise ValueError(f"Prometheus: scrape_interval and timeout must be above 0 s, but are {given}")
+
+
+class Api(PrometheusConnect):  # type: ignore[misc]  # the library has no types
+    """Prometheus' HTTP API with time limits, whole answers only, and no hidden retries. Raises Unavailable and Rejected, nothing else."""
+
+    def __init__(self, access: Access) -> None:
+        session = requests.Session()
+        session.trust_env = False  # no proxies, .netrc or CA bundles from the environment: what is not in the settings does not apply
+        session.verify = False if access.insecure_skip_verify else access.ca_file or True
+        session.cert = (access.cert_file, access.key_file) if access.cert_file and access.key_file else access.cert_file
+        session.auth = (access.username, access.password or "") if access.username else None
+        session.headers.update({"User-Agent": "canaryd", **access.headers})
+        if access.insecure_skip_verify:
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # asked for; one warning a query would drown the log
+        super().__init__(access.url.rstrip("/"), retry=Retry(total=0), session=session, method="POST")
+        session.mount(self.url, HTTPAdapter(pool_connections=1, pool_maxsize=POOL, max_retries=Retry(total=0)))
+        self._token_file = access.bearer_token_file
+        self._limits = (min(CONNECT_SECONDS, access.timeout), access.timeout)
+        parts = urlsplit(self.url)
+        self.shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"  # without a password
+
+    def range(self, query: str, times: range) -> list[Series]:
+        """The series of a query at these times (whole Unix seconds, evenly spaced)."""
+        form = {"query": query, "start": str(times[0]), "end": str(times[-1]), "step": str(times.step), "timeout": f"{self._limits[1]:g}"}
+        data = self.ask("POST", "/api/v1/query_range", form)
+        try:
+            return [(series["metric"], [(float(at), str(value)) for at, value in series["values"]]) for series in data["result"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise Unavailable(f"Prometheus at {self.shown}: the answer is no matrix of series: {error!r}") from error
+
+    def ask(self, method: str, path: str, form: Mapping[str, str] | None = None) -> Any:
+        """The `data` of one answer. The query goes in the body, so that it may be long."""
+        try:
+            response = self._session.request(
+                method, f"{self.url}{path}", data=form, headers=self._authorization(), timeout=self._limits, allow_redirects=False
+            )
+        except requests.Timeout as error:
+            raise Unavailable(f"Prometheus at {self.shown} did not answer within {self._limits[1]:g} s") from error
+        except requests.exceptions.SSLError as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error) or "doesn't match" in str(error):
+                raise Rejected(f"Prometheus at {self.shown}: certificate not trusted (is ca_file its CA?): {_cause(error)}") from error
+            raise Unavailable(f"Prometheus at {self.shown}: no TLS connection: {_cause(error)}") from error
+        except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError) as error:
+            raise Unavailable(f"Prometheus at {self.shown} cannot be reached: {_cause(error)}") from error
+        except (requests.RequestException, OSError) as error:  # an address that is none; a certificate file that is not there
+            raise Rejected(f"Prometheus at {self.shown} cannot be asked: {error}") from error
+        return self._data(response)
+
+    def _authorization(self) -> dict[str, str]:
+        if self._token_file is None:
+            return {}
+        try:
+            return {"Authorization": f"Bearer {Path(self._token_file).read_text(encoding='utf-8').strip()}"}
+        except (OSError, UnicodeDecodeError) as error:  # perhaps just being rotated
+            raise Unavailable(f"Prometheus' bearer_token_file {self._token_file} cannot be read: {error}") from error
+
+    def _data(self, response: requests.Response) -> Any:
+        status = response.status_code
+        try:
+            answer = response.json()
+        except ValueError:
+            answer = None
+        whole = isinstance(answer, dict)
+        said = str(answer.get("error", "")) if whole else response.text[:200].strip()
+        if status >= 500 or status in _AGAIN:
+            raise Unavailable(f"Prometheus at {self.shown} answered HTTP {status}: {said or response.reason}")
+        if 300 <= status < 400:
+            raise Rejected(f"Prometheus at {self.shown} redirects to {response.headers.get('Location')}: is that a login, or its address?")
+        if status in _HINTS:
+            raise Rejected(f"Prometheus at {self.shown} answered HTTP {status} ({_HINTS[status]}): {said or response.reason}")
+        if status != 200:
+            raise Rejected(f"Prometheus at {self.shown} refused the query (HTTP {status}): {said or response.reason}")
+        if not whole or answer.get("status") != "success" or answer.get("data") is None:
+            raise Unavailable(f"Prometheus at {self.shown}: the answer is no JSON of its API: {said or response.text[:200]!r}")
+        partial = [str(one) for one in answer.get("warnings") or ()]
+        partial += [str(one) for one in answer.get("infos") or () if "partial" in str(one).lower()]
+        if partial or answer.get("isPartial"):
+            raise Unavailable(f"Prometheus at {self.shown} answered in part: {'; '.join(partial) or 'isPartial'}")
+        return answer["data"]
+
+
+class PrometheusTelemetry:
+    """The port `Telemetry` on one Prometheus.
+
+    Ledgers are kept where they ended, so the next look costs what the first did; one that is not kept is built anew from `since`. Calls
+    may come from any thread, one is served at a time.
+    """
+
+    def __init__(self, access: Access) -> None:
+        self._api = Api(access)
+        self._scrape = access.scrape_interval
+        self._lock = threading.Lock()
+        self._kept: dict[Target, tuple[float, dict[int, Ledger]]] = {}  # when last asked for; by where they stand
+
+    def check(self) -> str:
+        """Asks whether queries are answered; Prometheus' version, or "unknown" where the API has none. Raises as `read`."""
+        try:
+            return str(self._api.ask("GET", "/api/v1/status/buildinfo")["version"])
+        except (Rejected, KeyError, TypeError):
+            # Thanos, Mimir and others may not tell: then a query has to.
+            self._api.ask("POST", "/api/v1/query", {"query": "vector(1)"})
+            return "unknown"
+
+    def close(self) -> None:
+        """Closes the connections."""
+        self._api.close()
+
+    def read(self, targets: Sequence[Target], start: int, end: int, step: int) -> Mapping[Target, Sequence[Look]]:
+        """The looks (start, start + step], ..., as many as fit before `end`, for each target; `since` must not be after `start`.
+
+        Three queries for each namespace and reporter, however many targets; a target read before to this `start` costs nothing more,
+        another one is followed from its `since` first. Raises Unavailable, Rejected; ValueError for looks that cannot be.
+        """
+        stop = start + (end - start) // max(step, 1) * step
+        with self._lock:
+            readings: list[Reading] = []
+            behind: dict[int, list[Reading]] = {}
+            for target in dict.fromkeys(targets):
+                at, ledger = self._ledger(target, start)
+                readings.append(Reading(target, ledger, start, end, step))
+                behind.setdefault(at, []).append(readings[-1])
+            for at, late in behind.items():
+                self._follow(late, at, start, max(1, math.floor(self._scrape)))
+            before = {reading.target: reading.ledger.copy() for reading in readings}
+            self._follow(readings, start, stop, resolution(step, self._scrape))
+            for reading in readings:
+                # Where this call began is kept as well: a look is asked for again when it could not be saved.
+                self._kept[reading.target] = (time.monotonic(), {start: before[reading.target], stop: reading.ledger})
+            self._drop()
+        return {reading.target: reading.looks() for reading in readings}
+
+    def measure(self, target: Target, promql: str, start: int, end: int, step: int) -> Sequence[float | None]:
+        """A policy's own query at the end of each look; None where it has no value (or NaN), infinities as they are.
+
+        $canary_pods and $stable_pods become regular expressions of the Deployments' pod names, $namespace and $window (the step) what
+        they say. Raises Rejected where more than one series has a value; Unavailable.
+        """
+        times = range(start + step, end + 1, step)
+        query = fill(promql, target, step)
+        if query is None:
+            return [None] * len(times)
+        values: dict[int, float] = {}
+        for chunk in _chunks(times):
+            found: dict[int, list[float]] = {}
+            for _, points in self._api.range(query, chunk):
+                for at, value in points:
+                    found.setdefault(round(at), []).append(_float(value))
+            # At one time, not over all: series that follow each other (a pod's successor) were each the only one when read live.
+            many = max((len(each) for each in found.values()), default=0)
+            if many > 1:
+                raise Rejected(f"the query must answer one number, but answers {many} series: aggregate them, as in max(...): {query}")
+            values |= {at: each[0] for at, each in found.items()}
+        return [None if math.isnan(values.get(at, math.nan)) else values[at] for at in times]
+
+    def _ledger(self, target: Target, start: int) -> tuple[int, Ledger]:
+        """The ledger to take further to `start`, and where it stands."""
+        if target.since > start:
+            raise ValueError(f"looks from {start} cannot be read for {target.stable}, {target.canary}: followed only since {target.since}")
+        _, ledgers = self._kept.get(target, (0.0, {}))
+        at = max((at for at in ledgers if at <= start), default=None)
+        if at is None:
+            return target.since - RUN_UP, Ledger(SETTLE_SCRAPES * self._scrape)
+        return at, ledgers[at].copy()
+
+    def _drop(self) -> None:
+        now = time.monotonic()
+        for target in [target for target, (asked, _) in self._kept.items() if now - asked > KEEP_SECONDS]:
+            del self._kept[target]
+
+    def _follow(self, readings: Iterable[Reading], begin: int, end: int, every: int) -> None:
+        """Takes readings from `begin` to `end`, with points `every` s, the last one at `end`."""
+        groups: dict[tuple[str, str], list[Reading]] = {}
+        for reading in readings:
+            groups.setdefault((reading.target.namespace, reading.target.reporter), []).append(reading)
+        count = math.ceil((end - begin) / every)
+        times = range(end - (count - 1) * every, end + 1, every)
+        for (namespace, reporter), group in groups.items():
+            workloads = sorted({name for reading in group for name in (reading.target.stable, reading.target.canary) if name})
+            for chunk in _chunks(times):
+                points = self._points(namespace, reporter, workloads, chunk)
+                for at in sorted(points):
+                    for reading in group:
+                        reading.fold(at, points[at])
+
+    def _points(self, namespace: str, reporter: str, workloads: Sequence[str], times: range) -> Mapping[int, Point]:
+        which = (
+            f'reporter="{_name(reporter, "reporter")}", destination_workload_namespace="{_name(namespace, "namespace")}", '
+            f'destination_workload=~"{"|".join(_pattern(name) for name in workloads)}"'
+        )
+
+        def ask(metric: str, by: str) -> list[Series]:
+            query = f"sum by (pod, destination_workload{by}) (last_over_time({metric}{{{which}}}[{times.step}s]))"
+            return self._api.range(query, times)
+
+        return points_of(
+            ask("istio_requests_total", ", response_code, grpc_response_status"),
+            ask("istio_request_duration_milliseconds_bucket", ", le"),
+            ask("istio_request_duration_milliseconds_sum", ""),
+        )
+
+
+def resolution(step: int, scrape_interval: float) -> int:
+    """Whole seconds between two points: the longest that divides the step and is not longer than a scrape interval, at least 1."""
+    return max(size for size in range(1, step + 1) if step % size == 0 and (size == 1 or size <= scrape_interval))
+
+
+def points_of(requests_total: Iterable[Series], buckets: Iterable[Series], sums: Iterable[Series]) -> dict[int, dict[Replica, Sample]]:
+    """The answers to the three queries, joined: what was scraped of each replica, by time. Raises Rejected for what is no count."""
+    codes: dict[tuple[int, Replica], dict[tuple[str, str], int]] = {}
+    within: dict[tuple[int, Replica], dict[float, int]] = {}
+    durations: dict[tuple[int, Replica], float] = {}
+    for labels, values in requests_total:
+        replica, code = _replica(labels), (labels.get("response_code", ""), labels.get("grpc_response_status", ""))
+        for at, value in values:
+            codes.setdefault((round(at), replica), {})[code] = count_of(value, labels)
+    for labels, values in buckets:
+        replica, bound = _replica(labels), _bound(labels)
+        for at, value in values:
+            here = within.setdefault((round(at), replica), {})
+            # Prometheus 3 writes le="10.0" where 2 wrote "10": for one window after an upgrade there are both, the larger is the later.
+            here[bound] = max(count_of(value, labels), here.get(bound, 0))
+    for labels, values in sums:
+        replica = _replica(labels)
+        durations |= {(round(at), replica): _float(value) for at, value in values}
+    points: dict[int, dict[Replica, Sample]] = {}
+    for key in codes.keys() | within.keys():
+        duration = durations.get(key)
+        known = None if duration is None or not math.isfinite(duration) else duration
+        points.setdefault(key[0], {})[key[1]] = Sample(codes.get(key, {}), within.get(key, {}), known)
+    return points
+
+
+def count_of(text: str, labels: Labels) -> int:
+    """A counter's value as an exact integer, also from "1.23e+06". Raises Rejected for NaN, infinity, a fraction or less than 0."""
+    if text.isdecimal():
+        return int(text)
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        value = Decimal("NaN")
+    if not value.is_finite() or value < 0 or value != value.to_integral_value():
+        raise Rejected(f"a counter of pod {labels.get('pod')} must be a whole number, but Prometheus has {text!r} for {dict(labels)}")
+    return int(value)
+
+
+def fill(promql: str, target: Target, step: int) -> str | None:
+    """A policy's query with its variables filled in; None when it asks for pods of a canary that there is none of. Raises Rejected."""
+    values = {
+        "canary_pods": _pattern(target.canary) + _PODS if target.canary else None,
+        "stable_pods": _pattern(target.stable) + _PODS,
+        "namespace": _name(target.namespace, "namespace"),
+        "window": f"{step}s",
+    }
+    names = [first or second for first, second in _VARIABLE.findall(promql)]
+    if unknown := [name for name in names if name not in values]:
+        raise Rejected(f"the query's variables are ${', $'.join(values)}, but it has ${unknown[0]}: {promql}")
+    if any(values[name] is None for name in names):
+        return None
+    return _VARIABLE.sub(lambda found: str(values[found[1] or found[2]]), promql)
+
+
+def _cause(error: Exception) -> object:
+    """What is at the bottom of a requests exception, without its layers' own words."""
+    inner = error.args[0] if error.args else error
+    return getattr(inner, "reason", inner)
+
+
+def _chunks(times: range) -> Iterable[range]:
+    return (times[first : first + MOST_POINTS] for first in range(0, len(times), MOST_POINTS))
+
+
+def _name(text: str, what: str) -> str:
+    if _NAME.fullmatch(text) is None:
+        raise Rejected(f"a {what} must be a Kubernetes name (letters, digits, - and .), but is {text!r}")
+    return text
+
+
+def _pattern(name: str) -> str:
+    # [.] rather than \\.: it means the same in each kind of PromQL's quotes.
+    return _name(name, "workload").replace(".", "[.]")
+
+
+def _replica(labels: Labels) -> Replica:
+    if not labels.get("pod"):
+        raise Rejected("Istio's metrics must have a label pod, by which replicas are told apart, and here they have none: "
+                       "add it to Prometheus' scrape configuration (target_label: pod from __meta_kubernetes_pod_name)")  # fmt: skip
+    return labels.get("destination_workload", ""), labels["pod"]
+
+
+def _bound(labels: Labels) -> float:
+    try:
+        return float(labels["le"])
+    except (KeyError, ValueError) as error:
+        raise Rejected(f"a bucket's le must be a number of milliseconds or +Inf, but the labels are {dict(labels)}") from error
+
+
+def _float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise Rejected(f"a value must be a number, but Prometheus has {text!r}") from error

@@ -1,0 +1,77 @@
+"""Announcements as Events: about both objects, once, and never too long."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from canaryd.adapters.kube.client import path_to
+from canaryd.adapters.kube.events import KubeEvents, event_of
+from canaryd.adapters.kube.rollouts import KubeRollouts
+from canaryd.domain.policy import EVENTS
+from canaryd.domain.rollout import Announcement as Told
+from canaryd.domain.rollout import Record
+from tests.adapters.kube.conftest import Place
+from tests.builders import a_rollout
+
+ABOUT = {"apiVersion": "canaryd.dev/v1alpha1", "kind": "CanaryRollout", "name": "r", "namespace": "ns", "uid": "1"}
+
+
+def an_announcement(namespace: str = "ns", event: str = "rolled_back", reason: str = "errors 2.1% against 0.5%", **changes: Any) -> Told:
+    values: dict[str, Any] = {"id": f"r/{event}/1", "at": 1_800_000_000.25, "service": "front-end", "rollout": "front-end-v2-abc"}
+    return Told(event=event, namespace=namespace, stable="v1", canary="v2", stage=0, weight=10, reason=reason, **{**values, **changes})
+
+
+def told(place: Place) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = place.api.request("GET", path_to("events.k8s.io/v1", "events", place.namespace))["items"]
+    ours = [one for one in found if one.get("reportingController") == "canaryd.dev/canaryd"]
+    return sorted(ours, key=lambda one: str(one["regarding"]["kind"]))
+
+
+def a_canary(place: Place) -> tuple[Record, dict[str, Any]]:
+    labels = {"app": "front-end", "version": "v2"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    spec = {"replicas": 0, "selector": {"matchLabels": labels}, "template": template}
+    deployment = place.put("apps/v1", "deployments", {"kind": "Deployment", "metadata": {"name": "front-end-v2"}, "spec": spec})
+    record = KubeRollouts(place.api).create(Record(a_rollout(name="front-end-v2-abc", namespace=place.namespace, policy=place.policy())))
+    return record, deployment
+
+
+def test_both_objects_are_told_once_however_often_it_is_tried(place: Place) -> None:
+    record, deployment = a_canary(place)
+    for _ in range(3):
+        KubeEvents(place.api).tell(an_announcement(place.namespace))
+    rollout_event, deployment_event = told(place)
+    assert rollout_event["regarding"]["uid"] == record.uid
+    assert deployment_event["regarding"]["uid"] == deployment["metadata"]["uid"]
+    for event in (rollout_event, deployment_event):
+        assert (event["type"], event["reason"]) == ("Warning", "RolledBack")
+        assert event["note"] == "front-end v1 to v2, weight 10%: errors 2.1% against 0.5%"
+        assert event["eventTime"] == "2027-01-15T08:00:00.250000Z"
+
+
+def test_a_deployment_that_is_gone_is_not_told_and_the_rollout_is(place: Place) -> None:
+    a_canary(place)
+    place.api.request("DELETE", path_to("apps/v1", "deployments", place.namespace, "front-end-v2"))
+    KubeEvents(place.api).tell(an_announcement(place.namespace))
+    assert [one["regarding"]["kind"] for one in told(place)] == ["CanaryRollout"]
+
+
+def test_a_rollout_that_is_gone_has_no_one_to_tell(place: Place) -> None:
+    KubeEvents(place.api).tell(an_announcement(place.namespace))
+    assert told(place) == []
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_every_kind_of_announcement_is_accepted_at_its_longest(place: Place, event: str) -> None:
+    a_canary(place)
+    KubeEvents(place.api).tell(an_announcement(place.namespace, event, reason="ü" * 2000))
+    for one in told(place):
+        assert len(one["note"].encode()) <= 1024
+        assert one["note"].endswith("ü ...")
+
+
+def test_two_announcements_have_two_names_and_one_has_always_the_same() -> None:
+    names = [event_of(an_announcement(id=one), ABOUT, None, "host")["metadata"]["name"] for one in ("a", "a", "b")]
+    assert names[0] == names[1] != names[2]

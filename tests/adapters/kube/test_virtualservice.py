@@ -1,0 +1,227 @@
+"""Steering: which routes are ours, that only their lists change, and that no one's edit is overwritten."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from canaryd.adapters.kube.virtualservice import KubeTraffic, subset_name
+from canaryd.domain import routes
+from canaryd.domain.ports import Conflict, Missing, Rejected
+from tests.adapters.kube.conftest import ISTIO, Place
+
+ROUTE = {"virtualService": "sockshop", "destinationRule": "front-end"}
+V1, V2 = ({"name": name, "labels": {"version": name}} for name in ("v1", "v2"))
+
+
+def to(subset: str | None = "v1", host: str = "front-end", **more: Any) -> dict[str, Any]:
+    return {"destination": {"host": host, **({"subset": subset} if subset else {})}, **more}
+
+
+def setup(place: Place, *http: dict[str, Any], subsets: Sequence[Any] = (V1,), version: str = ISTIO) -> KubeTraffic:
+    """A VirtualService with these http routes (default: the use case's one), and a DestinationRule."""
+    spec = {"hosts": ["*"], "http": list(http) or [{"route": [to()]}]}
+    place.put(version, "virtualservices", {"kind": "VirtualService", "metadata": {"name": "sockshop"}, "spec": spec})
+    rule = {"host": "front-end", **({"subsets": list(subsets)} if subsets else {})}
+    place.put(version, "destinationrules", {"kind": "DestinationRule", "metadata": {"name": "front-end"}, "spec": rule})
+    return KubeTraffic(place.api)
+
+
+def spec_of(place: Place) -> dict[str, Any]:
+    spec: dict[str, Any] = place.get(ISTIO, "virtualservices", "sockshop")["spec"]
+    return spec
+
+
+RICH = [
+    {"name": "beta", "match": [{"headers": {"x-beta": {"exact": "1"}}}], "route": [to("v1")]},
+    {
+        "route": [to()],
+        "timeout": "3s",
+        "retries": {"attempts": 2, "perTryTimeout": "1s"},
+        "headers": {"request": {"set": {"x-a": "b"}}},
+        "mirror": {"host": "shadow"},
+        "corsPolicy": {"allowMethods": ["GET"]},
+    },
+    {"match": [{"uri": {"prefix": "/carts"}}], "route": [to("v1", "carts")], "rewrite": {"uri": "/"}},
+]
+
+
+def test_routes_without_a_match_are_steered_by_default(place: Place) -> None:
+    view = setup(place, *RICH).read(place.policy())
+    assert dict(view.lists) == {"#0": (to(),)}
+    assert dict(view.subsets) == {"v1": "v1"}
+
+
+def test_named_routes_are_steered_with_their_match(place: Place) -> None:
+    traffic = setup(place, *RICH)
+    view = traffic.read(place.policy(route={**ROUTE, "http": ["beta"]}))
+    assert dict(view.lists) == {"beta": (to(),)}
+
+
+@pytest.mark.parametrize("host", ["front-end", "front-end.{}.svc.cluster.local"])
+def test_short_and_long_hosts_are_the_same_service(place: Place, host: str) -> None:
+    assert list(setup(place, {"route": [to("v1", host.format(place.namespace))]}).read(place.policy()).lists) == ["#0"]
+
+
+def test_a_write_changes_the_lists_of_steered_routes_and_nothing_else(place: Place) -> None:
+    traffic, policy = setup(place, *copy.deepcopy(RICH)), place.policy()
+    before = spec_of(place)
+    view = traffic.read(policy)
+    origin = view.lists
+    for weight in (10, 50, 100):
+        lists = routes.split(origin, "v2", weight)
+        view = traffic.write(policy, view, lists)
+        assert routes.same(view.lists, lists)
+        assert routes.same(traffic.read(policy).lists, lists)
+        after = spec_of(place)
+        assert after["http"][1]["route"] == [to(weight=100 - weight), to("v2", weight=weight)]
+        after["http"][1]["route"] = before["http"][1]["route"]
+        assert after == before
+    traffic.write(policy, view, routes.split(origin, "v2", 0))
+    assert spec_of(place) == before
+
+
+def test_several_routes_are_steered_in_one_write(place: Place) -> None:
+    traffic, policy = setup(place, {"name": "a", "route": [to()]}, {"route": [to()]}), place.policy()
+    view = traffic.read(policy)
+    assert list(view.lists) == ["a", "#1"]
+    after = traffic.write(policy, view, routes.split(view.lists, "v2", 25))
+    assert routes.weight_of(after.lists, "v2") == 25
+    finished = traffic.write(policy, after, routes.only(view.lists, "v2"))
+    assert dict(finished.lists) == {"a": (to("v2"),), "#1": (to("v2"),)}
+
+
+def test_nothing_is_sent_when_nothing_changes(place: Place) -> None:
+    traffic, policy = setup(place), place.policy()
+    view = traffic.read(policy)
+    assert traffic.write(policy, view, view.lists) is view
+    assert traffic.read(policy).resource_version == view.resource_version
+
+
+def test_a_write_after_someone_elses_is_a_conflict_and_leaves_theirs(place: Place) -> None:
+    traffic, policy = setup(place), place.policy()
+    view = traffic.read(policy)
+
+    def edit(obj: dict[str, Any]) -> None:
+        obj["spec"]["http"][0]["timeout"] = "9s"
+
+    place.edit(ISTIO, "virtualservices", "sockshop", edit)
+    theirs = spec_of(place)
+    with pytest.raises(Conflict):
+        traffic.write(policy, view, routes.split(view.lists, "v2", 10))
+    assert spec_of(place) == theirs
+
+
+def test_a_wanted_route_that_is_gone_is_named(place: Place) -> None:
+    traffic, policy = setup(place), place.policy()
+    with pytest.raises(Rejected, match=r"no steered route main any more \(it has #0\)"):
+        traffic.write(policy, traffic.read(policy), {"main": (to(),)})
+
+
+@pytest.mark.parametrize(
+    ("http", "says"),
+    [
+        ([{"route": [to("v1", "carts")]}], r"no http route without a match to front-end\..*: none"),
+        ([{"name": "beta", "match": [{"uri": {"prefix": "/"}}], "route": [to()]}], r"those to this host: beta"),
+        ([{"route": [to(weight=50), to("v1", "carts", weight=50)]}], r"http route #0: wanted .*but one has host 'carts'"),
+        ([{"route": [to(None)]}], "one has no subset; add the subset of the version that is stable now"),
+        ([{"name": "a", "route": [to()]}, {"name": "a", "route": [to()]}], "two http routes 'a'"),
+    ],
+)
+def test_routes_that_cannot_be_steered_are_refused_by_name(place: Place, http: list[Any], says: str) -> None:
+    with pytest.raises(Rejected, match=says):
+        setup(place, *http).read(place.policy())
+
+
+@pytest.mark.parametrize(
+    ("named", "says"),
+    [
+        ("none", "no http route 'none', .*it has: go, short, answer"),
+        ("go", "http route go: .*but it has `redirect`; leave this route out"),
+        ("answer", "but it has `directResponse`"),
+        ("short", r"a name with a dot as it is: write front-end or front-end\."),
+    ],
+)
+def test_named_routes_that_cannot_be_steered_are_refused_by_name(place: Place, named: str, says: str) -> None:
+    traffic = setup(
+        place,
+        {"name": "go", "redirect": {"uri": "/"}},
+        {"name": "short", "route": [to("v1", f"front-end.{place.namespace}")]},
+        {"name": "answer", "directResponse": {"status": 503}},
+    )
+    with pytest.raises(Rejected, match=says):
+        traffic.read(place.policy(route={**ROUTE, "http": [named]}))
+
+
+def test_a_missing_virtualservice_or_destinationrule_is_named(place: Place) -> None:
+    traffic = KubeTraffic(place.api)
+    with pytest.raises(Missing, match=rf"no VirtualService {place.namespace}/sockshop"):
+        traffic.read(place.policy())
+    setup(place)
+    with pytest.raises(Missing, match=rf"no DestinationRule {place.namespace}/other"):
+        traffic.read(place.policy(route={**ROUTE, "destinationRule": "other"}))
+
+
+def test_a_destinationrule_of_another_host_is_refused(place: Place) -> None:
+    traffic = setup(place)
+    place.put(ISTIO, "destinationrules", {"kind": "DestinationRule", "metadata": {"name": "carts"}, "spec": {"host": "carts"}})
+    with pytest.raises(Rejected, match=r"must be for host front-end\..*, but is for 'carts'"):
+        traffic.read(place.policy(route={**ROUTE, "destinationRule": "carts"}))
+
+
+def test_only_subsets_of_this_service_and_version_are_told(place: Place) -> None:
+    other = {"name": "other", "labels": {"app": "carts", "version": "v3"}}
+    narrow = {"name": "narrow", "labels": {"version": "v1", "zone": "a"}}
+    view = setup(place, subsets=[narrow, V1, other, {"name": "all"}, V2]).read(place.policy())
+    assert dict(view.subsets) == {"v1": "v1", "v2": "v2", "narrow": "v1"}
+
+
+@pytest.mark.parametrize("subsets", [[], [V1]])
+def test_a_missing_subset_is_added_and_the_rest_of_the_rule_stays(place: Place, subsets: list[Any]) -> None:
+    traffic, policy = setup(place, subsets=subsets), place.policy()
+    before = place.get(ISTIO, "destinationrules", "front-end")["spec"]
+    assert traffic.add_subset(policy, "v2") == "v2"
+    assert traffic.add_subset(policy, "v2") == "v2"
+    assert place.get(ISTIO, "destinationrules", "front-end")["spec"] == {**before, "subsets": [*subsets, V2]}
+
+
+def test_a_subset_of_another_name_is_used(place: Place) -> None:
+    assert setup(place, subsets=[V1, {"name": "green", "labels": {"version": "v2"}}]).add_subset(place.policy(), "v2") == "green"
+
+
+@pytest.mark.parametrize("further", [{"zone": "a"}, {"app": "front-end", "canary": "yes"}])
+def test_a_subset_of_only_some_of_the_versions_pods_is_not_used(place: Place, further: dict[str, str]) -> None:
+    narrow = {"name": "v2", "labels": {"version": "v2", **further}}
+    traffic = setup(place, subsets=[V1, narrow])
+    assert traffic.add_subset(place.policy(), "v2") == "v2-2"
+    assert traffic.add_subset(place.policy(), "v2") == "v2-2"
+    own = {"name": "v2-2", "labels": {"version": "v2"}}
+    assert place.get(ISTIO, "destinationrules", "front-end")["spec"]["subsets"] == [V1, narrow, own]
+
+
+def test_a_subset_with_the_services_own_labels_is_used(place: Place) -> None:
+    own = {"name": "green", "labels": {"app": "front-end", "version": "v2"}}
+    assert setup(place, subsets=[V1, own]).add_subset(place.policy(), "v2") == "green"
+
+
+def test_a_forbidden_subset_is_answered_with_what_to_add(place: Place) -> None:
+    traffic = setup(place)
+    with pytest.raises(Rejected, match=r"- name: v2-1\n  labels:\n    version: V2\.1"):
+        traffic.add_subset(place.policy(route={**ROUTE, "addSubset": False}), "V2.1")
+    assert place.get(ISTIO, "destinationrules", "front-end")["spec"]["subsets"] == [V1]
+
+
+@pytest.mark.parametrize("version", ["v1", "v1beta1", "v1alpha3"])
+def test_objects_of_every_api_version_are_steered(place: Place, version: str) -> None:
+    traffic, policy = setup(place, version=f"networking.istio.io/{version}"), place.policy()
+    view = traffic.read(policy)
+    assert routes.weight_of(traffic.write(policy, view, routes.split(view.lists, "v2", 5)).lists, "v2") == 5
+
+
+@pytest.mark.parametrize(("version", "name"), [("v2", "v2"), ("V2.1_rc", "v2-1-rc"), ("1.0", "1-0"), ("_", "canary")])
+def test_a_subsets_name_is_a_dns_label(version: str, name: str) -> None:
+    assert subset_name(version, set()) == name
+    assert subset_name(version, {name}) == f"{name}-2"
