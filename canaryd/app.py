@@ -1,0 +1,243 @@
+"""The composition root: settings -> adapters -> control. The only module that knows them all; it decides nothing."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType
+
+from canaryd.adapters import alertmanager, delivery, http, logs, posting, prometheus, scheduler, webhooks
+from canaryd.adapters.kube.client import Api
+from canaryd.adapters.kube.deployments import KubeWorkloads
+from canaryd.adapters.kube.events import KubeEvents
+from canaryd.adapters.kube.rollouts import KubeRollouts
+from canaryd.adapters.kube.virtualservice import KubeTraffic
+from canaryd.adapters.policy_files import PolicyFiles
+from canaryd.control.beat import EVENTS, Beat
+from canaryd.control.reconciler import Reconciler
+from canaryd.control.supervisor import Supervisor
+from canaryd.domain.policy import Policy
+from canaryd.domain.ports import Rejected, Unavailable
+from canaryd.domain.rollout import Record, Rollout
+from canaryd.settings import Notifier, Remote, Settings
+
+log = logs.logger(logs.OWN)
+
+TELEMETRY_CHECK = 15.0  # s between two asks whether Prometheus is there at all, for /readyz
+STOP = 3.0  # s for the look under way; the rest of the 5 s is for receivers and the interpreter, on a busy machine too
+
+
+class SystemClock:
+    def now(self) -> float:
+        return time.time()
+
+
+class Meter:
+    """What control tells of itself, as metrics and health."""
+
+    def __init__(self, metrics: http.Metrics, health: http.Health) -> None:
+        self._metrics, self._health = metrics, health
+        self._rollouts: dict[tuple[str, str], Rollout] = {}
+
+    def beat(self, seconds: float, api_answers: bool) -> None:
+        self._metrics.beats.inc()
+        self._metrics.beat_seconds.observe(seconds)
+        self._metrics.show(list(self._rollouts.values()))
+        self._health.progressed()
+        if api_answers:
+            self._health.good("API server")
+        else:
+            self._metrics.query_failures.labels("kubernetes", "unavailable").inc()
+            self._health.bad("API server", "does not answer, or refuses; see the log")
+
+    def look(self, record: Record, seconds: float) -> None:
+        self._metrics.look_seconds.observe(seconds)
+        self._rollouts[record.rollout.namespace, record.rollout.name] = record.rollout
+        self._health.progressed()
+
+    def telemetry(self, answers: bool) -> None:
+        if not answers:
+            self._metrics.query_failures.labels("prometheus", "unavailable").inc()
+
+    def ended(self, record: Record) -> None:
+        rollout = record.rollout
+        if self._rollouts.pop((rollout.namespace, rollout.name), None) is not None:
+            self._metrics.ended.labels(rollout.namespace, rollout.service, rollout.phase.value).inc()
+
+    def gone(self, record: Record) -> None:
+        self._rollouts.pop((record.rollout.namespace, record.rollout.name), None)
+
+    def delivered(self, notifier: str) -> None:
+        self._metrics.delivered.labels(notifier).inc()
+
+    def broken(self) -> None:
+        self._metrics.beat_failures.inc()
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Kubernetes Events, as a notifier among the others."""
+
+    events: KubeEvents
+    send: Callable[..., None]
+
+
+class Daemon:
+    """Built, not yet running. `run` blocks until SIGTERM or SIGINT."""
+
+    def __init__(self, settings: Settings, policies: PolicyFiles, telemetry: prometheus.PrometheusTelemetry, beat: Beat,
+                 deliver: delivery.Delivery, metrics: http.Metrics, health: http.Health) -> None:
+        self._settings, self._policies, self._telemetry = settings, policies, telemetry
+        self._beat, self._deliver, self._metrics, self._health = beat, deliver, metrics, health
+        self._stopped = threading.Event()
+
+    def run(self) -> int:
+        """Runs; the exit code. Raises Rejected when its port is taken."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        server = http.Server(self._settings.http.listen, self._settings.http.port, http.application(self._health, self._metrics))
+        log.info("daemon.started", version=version("canaryd"), pid=os.getpid(), port=server.port, policies=len(self.refresh()))
+        every = scheduler.Beat(self._once, self._settings.beat, self._failed)
+        every.start()
+        threading.Thread(target=self._watch_telemetry, name="telemetry", daemon=True).start()
+        self._stopped.wait()
+        began = time.monotonic()
+        finished = every.stop(STOP)
+        delivered = self._deliver.close(0.5)
+        server.close()
+        log.info("daemon.stopped", look_finished=finished, receivers_finished=delivered, seconds=round(time.monotonic() - began, 2))
+        return 0
+
+    def _stop(self, number: int, frame: FrameType | None) -> None:
+        self._stopped.set()
+
+    def _once(self) -> None:
+        self._health.progressed()
+        self.refresh()
+        self._beat.run()
+
+    def _failed(self, error: Exception) -> None:
+        self._metrics.beat_failures.inc()
+        log.error("beat.broken", exc_info=error)
+
+    def refresh(self) -> tuple[Policy, ...]:
+        """Reads the policy files again, and says what changed."""
+        changes = self._policies.refresh()
+        for word, policies in (("added", changes.added), ("changed", changes.changed), ("removed", changes.removed)):
+            for policy in policies:
+                log.info(f"policy.{word}", service=policy.service.name, namespace=policy.service.namespace,
+                         note="" if word != "changed" else "a rollout under way goes on with the policy it began with")
+        for problem in changes.refused:
+            log.error("policy.refused", problem=str(problem))
+        for name in changes.kept:
+            log.warning("policy.kept", file=name, note="its last good version stays in force")
+        for name in changes.mended:
+            log.info("policy.mended", file=name)
+        in_force = self._policies.policies
+        problems = self._policies.problems
+        self._metrics.policies.set(len(in_force))
+        self._metrics.policy_errors.set(len(problems))
+        if problems:
+            self._health.bad("policies", "; ".join(str(problem) for problem in problems))
+        elif not in_force:
+            self._health.bad("policies", "there is none")
+        else:
+            self._health.good("policies")
+        return in_force
+
+    def _watch_telemetry(self) -> None:
+        while True:
+            try:
+                self._telemetry.check()
+                self._health.good("Prometheus")
+            except (Unavailable, Rejected) as error:
+                self._health.bad("Prometheus", str(error))
+            if self._stopped.wait(TELEMETRY_CHECK):
+                return
+
+
+def build(settings: Settings, policies_path: Path) -> Daemon:
+    """The daemon of these settings. Nothing outside is asked yet, so it starts without API server and Prometheus.
+
+    Raises Rejected (no kubeconfig, a receiver that cannot be one), Refused (a secret that cannot be read).
+    """
+    logs.setup(settings.log.level, settings.log.format)
+    metrics = http.Metrics(version("canaryd"))
+    health = http.Health(settings.beat, {"policies": None, "API server": 10 * settings.beat + 30, "Prometheus": 4 * TELEMETRY_CHECK})
+    api = Api(_path(settings.kubernetes.kubeconfig), settings.kubernetes.context, read_seconds=settings.kubernetes.timeout)
+    telemetry = prometheus.PrometheusTelemetry(telemetry_access(settings))
+    traffic = KubeTraffic(api)
+    rollouts = KubeRollouts(api, lambda name, why: log.error("record.unreadable", rollout=name, reason=why))
+    files = PolicyFiles(policies_path, [*settings.notifiers])
+    clock = SystemClock()
+    deliver = delivery.Delivery(_notifiers(settings, api), clock, _delivery_failed(metrics), _patience(settings))
+    delay = settings.prometheus.ingestion_delay
+    reconciler = Reconciler(
+        telemetry, traffic, rollouts, ingestion_delay=settings.prometheus.scrape_interval if delay is None else delay,
+        scrape_interval=settings.prometheus.scrape_interval, clock=clock)
+    supervisor = Supervisor(KubeWorkloads(api), traffic, rollouts, settings.history)
+    namespaces = settings.kubernetes.namespaces
+
+    def in_force() -> tuple[Policy, ...]:
+        return tuple(p for p in files.policies if not namespaces or p.service.namespace in namespaces)
+
+    beat = Beat(in_force, supervisor, reconciler, deliver, clock, Meter(metrics, health), frozenset(namespaces))
+    return Daemon(settings, files, telemetry, beat, deliver, metrics, health)
+
+
+def telemetry_access(settings: Settings) -> prometheus.Access:
+    """How Prometheus is reached."""
+    one = settings.prometheus
+    username, password = one.basic() or (None, None)
+    return prometheus.Access(
+        url=one.url, scrape_interval=one.scrape_interval, timeout=one.timeout, username=username, password=password,
+        bearer_token_file=_path(one.bearer_token_file), ca_file=_path(one.ca_file), cert_file=_path(one.cert_file),
+        key_file=_path(one.key_file), insecure_skip_verify=one.insecure_skip_verify, headers=one.plain_headers())
+
+
+def _notifiers(settings: Settings, api: Api) -> Mapping[str, delivery.Notifier]:
+    if EVENTS in settings.notifiers:
+        raise Rejected(f"a notifier may have any name but {EVENTS}, which is canaryd's own for Kubernetes Events")
+    events = KubeEvents(api)
+    return {EVENTS: Events(events, events.tell), **{name: _notifier(name, one) for name, one in settings.notifiers.items()}}
+
+
+def _notifier(name: str, notifier: Notifier) -> delivery.Notifier:
+    try:
+        if notifier.webhook is not None:
+            hook = notifier.webhook
+            return webhooks.Webhook(hook.url, hook.signing_secret, _access(hook, hook.timeout))
+        if notifier.alertmanager is not None:
+            alerts = notifier.alertmanager
+            return alertmanager.Alertmanager(alerts.url, alerts.labels, _access(alerts, alerts.timeout))
+    except ValueError as error:
+        raise Rejected(f"notifier {name}: {error}") from error
+    raise Rejected(f"notifier {name} is neither a webhook nor an alertmanager")
+
+
+def _access(remote: Remote, timeout: float) -> posting.Access:
+    return posting.Access(remote.plain_headers(), remote.basic, remote.bearer_token, remote.verify, remote.certificate, timeout)
+
+
+def _patience(settings: Settings) -> Mapping[str, delivery.Patience]:
+    receivers = {name: one.webhook or one.alertmanager for name, one in settings.notifiers.items()}
+    return {name: delivery.Patience(give_up_after=one.give_up_after) for name, one in receivers.items() if one is not None}
+
+
+def _delivery_failed(metrics: http.Metrics) -> Callable[[delivery.Failure], None]:
+    def tell(failure: delivery.Failure) -> None:
+        metrics.delivery_failures.labels(failure.notifier).inc()
+        if failure.next_try is None:
+            metrics.given_up.labels(failure.notifier).inc()
+        log.warning("announcement.failed" if failure.next_try is not None else "announcement.given_up", notifier=failure.notifier,
+                    announcement=failure.announcement, reason=failure.reason, next_try_seconds=failure.next_try)
+
+    return tell
+
+
+def _path(path: Path | None) -> str | None:
+    return str(path) if path is not None else None

@@ -1,0 +1,50 @@
+"""The command line: `main`, and nothing that decides.
+
+One module per group of commands; a command's module is imported only when it runs, so that `canaryd --help` answers at once and
+`canaryd run` carries no terminal library in its memory.
+
+    daemon.py     run
+    files.py      validate, schema
+    reading.py    status, explain
+    verbs.py      start, hold, resume, approve, abort, promote, retry, pause
+    demo.py       demo
+
+Exit codes: 0 done; 1 refused or failed; 2 wrong usage; 3 the API server (or another server) did not answer.
+"""
+
+from canaryd.cli.lazy import LazyGroup
+
+COMMANDS = {
+    "The daemon": {
+        "run": ("canaryd.cli.daemon", "Run the daemon."),
+        "demo": ("canaryd.cli.demo", "Watch it work: a release and a rollback on a simulated cluster."),
+    },
+    "Policies": {
+        "validate": ("canaryd.cli.files", "Check policy files; every mistake at once, with its line."),
+        "schema": ("canaryd.cli.files", "Print the JSON Schema of a policy, for editors."),
+    },
+    "Looking": {
+        "status": ("canaryd.cli.reading", "Show the rollouts: stage, weight, odds, reason."),
+        "explain": ("canaryd.cli.reading", "Tell why a rollout is where it is, in numbers."),
+    },
+    "Acting": {
+        "start": ("canaryd.cli.verbs", "Begin a rollout by hand."),
+        "hold": ("canaryd.cli.verbs", "Keep the weight as it is; harm still rolls back."),
+        "resume": ("canaryd.cli.verbs", "Let a held rollout go on."),
+        "approve": ("canaryd.cli.verbs", "Let a rollout go on after the stage that asks for it."),
+        "abort": ("canaryd.cli.verbs", "Send all traffic back to stable, now."),
+        "promote": ("canaryd.cli.verbs", "Send all traffic to the canary, now; it is still judged there."),
+        "retry": ("canaryd.cli.verbs", "Try a rolled back version once more."),
+        "pause": ("canaryd.cli.verbs", "Stop beginnings and advances of a service (never rollbacks)."),
+    },
+}
+
+main = LazyGroup(
+    "canaryd",
+    commands=COMMANDS,
+    help="Hands-off canary releases for Istio: moves traffic, compares versions statistically, promotes or rolls back, and explains "
+    "itself.",
+    epilog="Begin with `canaryd demo`, which needs no cluster. `canaryd COMMAND --help` has an example for each command.",
+)
+
+__all__ = ["main"]

@@ -1,0 +1,153 @@
+"""`status` and `explain`: what the records say, for people and for machines. Reads only."""
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+import click
+
+from canaryd.adapters.kube.services import ServiceNote
+from canaryd.analysis import explain as explaining
+from canaryd.analysis.plain import finite
+from canaryd.analysis.standing import stage_text
+from canaryd.analysis.wording import lasting, odds_text
+from canaryd.cli import output
+from canaryd.cli.cluster import Cluster, cluster_options
+from canaryd.domain.ports import Unavailable
+from canaryd.domain.rollout import Record
+
+HEAD = ("SERVICE", "VERSIONS", "PHASE", "STAGE", "WEIGHT", "ODDS", "AGE", "WHY")
+WATCH = 2.0  # seconds between two readings of `status --watch`: a look is rarely shorter
+
+
+@click.command(epilog="\b\nExamples:\n  canaryd status\n  canaryd status front-end -n production --watch\n"
+               "  canaryd status -o json | jq '.rollouts[] | {service, phase, weight}'")
+@click.argument("name", required=False, metavar="[SERVICE|ROLLOUT]")
+@click.option("--all", "every", is_flag=True, help="Earlier rollouts of each service too.")
+@click.option("-w", "--watch", is_flag=True, help="Show it again as it changes, until Ctrl-C.")
+@click.option("-o", "--output", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@cluster_options
+def status(name: str | None, every: bool, watch: bool, form: str, cluster: Cluster) -> None:
+    """Show each service's rollout: the one under way, else the latest.
+
+    ODDS are those gathered against the canary; at the policy's bar (100 to 1 by default) it is rolled back. AGE is since the beginning.
+    Paused services, and why a new version cannot begin, are told below the table.
+    """
+    if watch:
+        with suppress(KeyboardInterrupt):
+            _watch(cluster, name, every, form)
+        return
+    records, notes = read(cluster, name, every)
+    if form == "json":
+        output.as_json(as_data(records, notes))
+    else:
+        _show(records, notes)
+
+
+def read(cluster: Cluster, name: str | None, every: bool) -> tuple[list[Record], list[ServiceNote]]:
+    """The rollouts to show, by service and newest last, and the notes of the services meant. Raises Failure for an unknown name."""
+    records, notes = list(cluster.records()), list(cluster.notes())
+    if name is not None:
+        chosen = [one for one in records if name in (one.rollout.name, one.rollout.service)]
+        services = {(one.rollout.namespace, one.rollout.service) for one in chosen}
+        notes = [one for one in notes if one.service == name or (one.namespace, one.service) in services]
+        if not chosen and not notes:
+            cluster.find(name)  # says what there is
+        records = chosen
+    key = {(one.rollout.namespace, one.rollout.service, one.rollout.phase.ended): one for one in records}
+    shown = records if every or any(one.rollout.name == name for one in records) else [
+        one for (namespace, service, ended), one in key.items() if not ended or (namespace, service, False) not in key]
+    return sorted(shown, key=lambda one: (one.rollout.namespace, one.rollout.service, one.rollout.began)), notes
+
+
+def as_data(records: Sequence[Record], notes: Sequence[ServiceNote]) -> dict[str, Any]:
+    """What `status -o json` prints. Keys are only ever added."""
+    return {
+        "rollouts": [entry(record) for record in records],
+        "services": [{"namespace": one.namespace, "service": one.service, "paused": one.paused, "problem": one.problem} for one in notes],
+    }
+
+
+def entry(record: Record) -> dict[str, Any]:
+    """One rollout, flat. stage: 1 is the first, 0 none yet. Times in Unix seconds. What is not there yet is null."""
+    rollout = record.rollout
+    verdict = rollout.verdict
+    return {
+        "name": rollout.name, "namespace": rollout.namespace, "service": rollout.service, "stable": rollout.stable,
+        "canary": rollout.canary, "attempt": rollout.attempt, "phase": rollout.phase.value,
+        "held": rollout.held.value if rollout.held else None, "stage": rollout.stage + 1, "stages": len(rollout.policy.stages),
+        "weight": rollout.weight, "verdict": verdict.answer.value if verdict else None,
+        "odds": finite(verdict.odds) if verdict else None, "bar": finite(verdict.bar) if verdict else None,
+        "reason": rollout.reason, "verdictReason": verdict.reason if verdict else None, "began": rollout.began, "ended": rollout.ended,
+        "lookedUntil": verdict.at if verdict else None, "mode": rollout.policy.mode,
+    }  # fmt: skip
+
+
+def rows(records: Sequence[Record], now: float) -> list[tuple[str, ...]]:
+    several = len({one.rollout.namespace for one in records}) > 1
+    return [_row(one, now, several) for one in records]
+
+
+def _row(record: Record, now: float, several: bool) -> tuple[str, ...]:
+    rollout = record.rollout
+    service = f"{rollout.namespace}/{rollout.service}" if several else rollout.service
+    odds = odds_text(rollout.verdict.odds) if rollout.verdict else "-"
+    stage = stage_text(rollout, rollout.stage)
+    said = rollout.verdict.reason if rollout.verdict and rollout.phase.value == "Progressing" else rollout.reason
+    return (service, f"{rollout.stable} → {rollout.canary}", rollout.phase.value, stage, f"{rollout.weight}%", odds,
+            lasting(now - rollout.began), said)
+
+
+def remarks(notes: Sequence[ServiceNote]) -> list[str]:
+    """What the table of rollouts cannot say: paused services, and services where nothing can begin."""
+    paused = [f"{one.namespace}/{one.service} is paused: nothing begins or advances, rollbacks happen (canaryd pause {one.service} --end)"
+              for one in notes if one.paused]
+    return paused + [f"{one.namespace}/{one.service}: no rollout can begin: {one.problem}" for one in notes if one.problem]
+
+
+def _show(records: Sequence[Record], notes: Sequence[ServiceNote]) -> None:
+    if records:
+        output.table(HEAD, rows(records, time.time()))
+    else:
+        seen = ", ".join(f"{one.namespace}/{one.service}" for one in notes)
+        click.echo(f"no rollouts{f'; canaryd looks after {seen}' if seen else ', and canaryd has seen no service yet'}")
+    for line in remarks(notes):
+        click.echo(line)
+
+
+def _watch(cluster: Cluster, name: str | None, every: bool, form: str) -> None:
+    """On a terminal in place; piped, again whenever something has changed. Waits for an API server that is away."""
+    before: Any = None
+    while True:  # Ctrl-C ends it
+        try:
+            records, notes = read(cluster, name, every)
+        except Unavailable as error:
+            click.echo(f"canaryd: {error}", err=True)
+        else:
+            present = as_data(records, notes)
+            if form == "json" and present != before:
+                output.as_line(present)
+            elif form == "table" and (present != before or output.is_terminal()):
+                if output.is_terminal():
+                    click.clear()
+                _show(records, notes)
+            before = present
+        time.sleep(WATCH)
+
+
+@click.command(epilog="\b\nExamples:\n  canaryd explain front-end\n  canaryd explain front-end-v3-5d4f9c7b66 -o json | jq .counted")
+@click.argument("name", metavar="SERVICE|ROLLOUT")
+@click.option("-o", "--output", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@cluster_options
+def explain(name: str, form: str, cluster: Cluster) -> None:
+    """Tell why a rollout is where it is: each decision with its numbers, the last verdict, what was counted, what comes next.
+
+    Of a service, the rollout under way, else the latest. All of it is what was recorded as it was decided; nothing is computed anew,
+    so the answer stays when Prometheus has forgotten. -o json has the whole record.
+    """
+    record = cluster.find(name)
+    if form == "json":
+        output.as_json(explaining.data(record.rollout))
+        return
+    output.explanation(explaining.explain(record.rollout, time.time(), record.wishes))

@@ -1,0 +1,79 @@
+"""The command line as a person has it: a kubeconfig, and an API server (the sandbox's) with records on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from canaryd.adapters.kube.client import Api
+from canaryd.adapters.kube.rollouts import KubeRollouts
+from canaryd.adapters.kube.services import KubeServices
+from canaryd.cli import main
+from canaryd.domain.ports import KnownTemplates
+from canaryd.domain.rollout import Record, Rollout
+from canaryd.sandbox.world import World
+from tests.builders import a_policy, a_rollout
+
+
+@dataclass
+class Shell:
+    """A terminal with this world's kubeconfig. `world` stands still."""
+
+    world: World
+    rollouts: KubeRollouts
+
+    def run(self, *arguments: str) -> Result:
+        return CliRunner().invoke(main, list(arguments), env={"KUBECONFIG": str(self.world.kubeconfig)}, prog_name="canaryd")
+
+    def fine(self, *arguments: str) -> str:
+        """What it prints; AssertionError with its words if it fails."""
+        result = self.run(*arguments)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    def refused(self, *arguments: str) -> str:
+        """What it says on stderr; AssertionError unless it is refused with exit code 1."""
+        result = self.run(*arguments)
+        assert result.exit_code == 1, result.output
+        assert "Traceback" not in result.output
+        return result.stderr
+
+    def store(self, rollout: Rollout | None = None, **changes: Any) -> Record:
+        """Puts a rollout on record, as the daemon would."""
+        return self.rollouts.create(Record(rollout or a_rollout(**changes)))
+
+    def spec(self, name: str = "front-end-v2-hash-v2") -> dict[str, Any]:
+        return dict(self.rollouts.get("production", name)["spec"])
+
+
+@pytest.fixture(scope="session")
+def still_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with World(realtime=False, start=1_800_000_000.0, folder=tmp_path_factory.mktemp("world"), replicas=1) as world:
+        yield world
+
+
+@pytest.fixture
+def shell(still_world: World) -> Iterator[Shell]:
+    """Without any record; canaryd has seen the service front-end."""
+    api = Api(str(still_world.kubeconfig))
+    rollouts, services = KubeRollouts(api), KubeServices(api)
+    if not services.notes():
+        services.remember(a_policy(), KnownTemplates(frozenset()))
+    services.pause(False)
+    yield Shell(still_world, rollouts)
+    for record in rollouts.list():
+        rollouts.delete(record)
+    for request in rollouts.requests():
+        rollouts.delete(Record(replace(a_rollout(), name=request.name, namespace=request.namespace)))
+
+
+@pytest.fixture
+def policies(tmp_path: Path) -> Path:
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    return folder

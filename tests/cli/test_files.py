@@ -1,0 +1,79 @@
+"""`validate` tells every mistake at once, and `schema` what is right."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from click.testing import CliRunner, Result
+
+from canaryd.cli import main
+
+GOOD = """\
+service: {name: NAME, namespace: production, selector: {app: NAME}}
+route: {virtualService: sockshop}
+stages: [{weight: 10}, {weight: 50, approval: required}, {weight: 100}]
+"""
+
+
+def a_policy_file(folder: Path, name: str, text: str = GOOD) -> Path:
+    path = folder / f"{name}.yaml"
+    path.write_text(text.replace("NAME", name))
+    return path
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(one) for one in arguments])
+
+
+def test_good_policies_are_summed_up_and_end_with_0(policies: Path) -> None:
+    a_policy_file(policies, "front-end")
+    result = run("validate", policies)
+    assert result.exit_code == 0
+    assert result.stdout == "ok: production/front-end: 10, 50 (approval), 100 on sockshop, judged by errors, latency\n"
+    assert result.stderr == ""
+
+
+def test_every_mistake_of_every_file_is_told_at_once_with_its_line(policies: Path) -> None:
+    a_policy_file(policies, "cart")
+    bad = a_policy_file(policies, "front-end", GOOD.replace("weight: 50", "weight: 5") + "mode: gamble\n")
+    worse = a_policy_file(policies, "orders", "stages: [")
+    result = run("validate", policies)
+    assert result.exit_code == 1
+    assert "ok: production/cart" in result.stdout
+    assert f"{bad}:3: stages[1].weight must be above the stage before it (10), but is 5" in result.stderr
+    assert f"{bad}:4: mode must be" in result.stderr
+    assert f"{worse}:1: is not YAML" in result.stderr
+    assert "3 problems; 1 of the policies can be used" in result.stderr
+
+
+def test_two_policies_of_a_service_in_two_places_are_refused(policies: Path, tmp_path: Path) -> None:
+    a_policy_file(policies, "front-end")
+    other = a_policy_file(tmp_path, "front-end")
+    result = run("validate", policies, other)
+    assert result.exit_code == 1
+    assert "production/front-end" in result.stderr
+
+
+def test_a_directory_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    assert run("validate", tmp_path / "nowhere").exit_code == 1
+
+
+def test_with_settings_a_hook_must_name_a_notifier_of_theirs(policies: Path, tmp_path: Path) -> None:
+    a_policy_file(policies, "front-end", GOOD + "hooks: [{on: [held], notify: oncall}]\n")
+    config = tmp_path / "canaryd.yaml"
+    config.write_text("prometheus: {url: 'http://prometheus:9090'}\n")
+    assert run("validate", policies).exit_code == 0
+    result = run("validate", policies, "--config", config)
+    assert result.exit_code == 1
+    assert "hooks[0].notify" in result.stderr
+
+
+def test_no_path_at_all_is_wrong_usage() -> None:
+    assert run("validate").exit_code == 2
+
+
+def test_the_schema_is_json_and_names_the_keys_of_a_policy() -> None:
+    result = run("schema")
+    assert result.exit_code == 0
+    assert {"service", "route", "stages", "analysis"} <= set(json.loads(result.stdout)["properties"])

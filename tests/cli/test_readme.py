@@ -1,0 +1,39 @@
+"""What the README shows can be done as it stands there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from canaryd.cli import COMMANDS, main
+
+ROOT = Path(__file__).parent.parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_its_policy_is_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "front-end.yaml"
+    path.write_text(README.partition("```yaml\n")[2].partition("```")[0])
+    result = CliRunner().invoke(main, ["validate", str(path)])
+    assert result.exit_code == 0, result.output
+    assert "10, 25, 50, 100 on sockshop" in result.output
+
+
+@pytest.mark.parametrize("path", ["policies", "canaryd/sandbox/demo-policy.yaml"])
+def test_the_policies_that_come_along_are_accepted(path: str) -> None:
+    result = CliRunner().invoke(main, ["validate", str(ROOT / path)])
+    assert result.exit_code == 0, result.output
+
+
+def test_every_command_it_names_is_there() -> None:
+    named = set(re.findall(r"(?:^    |`|\| )canaryd ([a-z]+)", README, re.MULTILINE))
+    assert {"run", "explain", "validate"} <= named <= {name for section in COMMANDS.values() for name in section}
+
+
+def test_every_file_it_links_to_is_there() -> None:
+    links = re.findall(r"\]\(([^)#:]+)\)", README)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
