@@ -1,0 +1,54 @@
+"""Objects for tests, whole by default, so that a test names only the detail it is about."""
+
+from typing import Any
+
+from canaryd.domain.policy import Policy
+from canaryd.domain.ports import Workload
+from canaryd.domain.rollout import Phase, Rollout, Span
+from canaryd.domain.verdict import Answer, Verdict
+
+HOST = "front-end.production.svc.cluster.local"
+NOW = 1_800_000_000.0
+
+
+def a_policy(**changes: Any) -> Policy:
+    """The worked example's, with a look of 10 s. changes: top-level keys of the YAML."""
+    data: dict[str, Any] = {
+        "version": 1,
+        "service": {"name": "front-end", "namespace": "production", "selector": {"app": "front-end"}},
+        "route": {"virtualService": "sockshop", "destinationRule": "front-end"},
+        "stages": [{"weight": w, "minimum": "60s", "deadline": "10m"} for w in (10, 25, 50, 100)],
+        "analysis": {"interval": "10s"},
+    }
+    return Policy.load({**data, **changes})
+
+
+def a_destination(subset: str, weight: int | None = None) -> dict[str, Any]:
+    destination: dict[str, Any] = {"destination": {"host": HOST, "subset": subset}}
+    return destination if weight is None else {**destination, "weight": weight}
+
+
+ORIGIN = {"#0": (a_destination("v1"),)}
+
+
+def a_workload(version: str = "v2", **changes: Any) -> Workload:
+    values: dict[str, Any] = {"name": f"front-end-{version}", "version": version, "template": f"hash-{version}", "desired": 3, "ready": 3,
+                              "available": True, "created": float(version.removeprefix("v") or 0)}
+    return Workload(**{**values, **changes})
+
+
+def a_rollout(**changes: Any) -> Rollout:
+    """In its first stage, at weight 10, judged so far without a verdict."""
+    values: dict[str, Any] = {
+        "name": "front-end-v2-hash-v2", "namespace": "production", "service": "front-end", "stable": "v1", "canary": "v2",
+        "stable_workload": "front-end-v1", "canary_workload": "front-end-v2", "template": "hash-v2", "stable_template": "hash-v1",
+        "policy": a_policy(), "began": NOW, "phase": Phase.PROGRESSING, "stage": 0, "weight": 10, "origin": ORIGIN, "canary_subset": "v2",
+        "spans": (Span(0, 10, int(NOW)),), "stage_began": NOW, "clock_from": NOW, "last_data": NOW,
+    }
+    return Rollout(**{**values, **changes})
+
+
+def a_verdict(answer: Answer = Answer.UNDECIDED, **changes: Any) -> Verdict:
+    values: dict[str, Any] = {"answer": answer, "at": int(NOW) + 300, "stage": 0, "weight": 10, "looks": 30, "canary_requests": 1000,
+                              "reason": f"the evidence says {answer.value}"}
+    return Verdict(**{**values, **changes})

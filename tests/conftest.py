@@ -1,0 +1,26 @@
+"""What all tests share: the real parts, a clock that can be frozen, and a word on what was left out."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import freezegun
+import hypothesis
+import pytest
+
+pytest_plugins = ["tests.real.fixtures"]
+
+# freeze_time walks every loaded module; the kubernetes client's lazy ones would build pydantic models under a false datetime, and crash.
+hypothesis.settings.register_profile("shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])  # shared cores
+hypothesis.settings.load_profile("shared")
+freezegun.configure(extend_ignore_list=["kubernetes", "pydantic"])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """One line for each reason why tests were left out: how many, and how to get them."""
+    reasons: Counter[str] = Counter()
+    for report in terminalreporter.stats.get("skipped", []):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        reasons[reason.removeprefix("Skipped: ")] += 1
+    for reason, number in sorted(reasons.items()):
+        terminalreporter.write_line(f"left out: {number} test{'s' * (number != 1)}: {reason}", yellow=True)

@@ -1,0 +1,60 @@
+"""The configuration of a Prometheus that makes Istio's metrics of Envoy's, and of an Alertmanager that tells a test at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+Document = dict[str, Any]
+
+OF_CLUSTER = "([^/]+)/([^/]+)/([^/]+)/(.+)"  # namespace/app/version/pod: proxies.Backend.name
+
+
+def _label(target: str, source: str, regex: str, replacement: str = "$1") -> Document:
+    return {"source_labels": [source], "regex": regex, "target_label": target, "replacement": replacement}
+
+
+def _of_cluster(target: str, replacement: str) -> Document:
+    return _label(target, "envoy_cluster_name", OF_CLUSTER, replacement)
+
+
+RELABEL: list[Document] = [
+    {"source_labels": ["__name__"], "regex": "envoy_cluster_upstream_rq(_time_(bucket|count|sum))?", "action": "keep"},
+    {"source_labels": ["envoy_cluster_name"], "regex": OF_CLUSTER, "action": "keep"},
+    _label("reporter", "__name__", ".*", "destination"),
+    _label("request_protocol", "__name__", ".*", "http"),
+    _label("response_flags", "__name__", ".*", "-"),
+    _of_cluster("destination_service_namespace", "$1"),
+    _of_cluster("destination_workload_namespace", "$1"),
+    _of_cluster("namespace", "$1"),
+    _of_cluster("destination_service_name", "$2"),
+    _of_cluster("destination_app", "$2"),
+    _of_cluster("destination_canonical_service", "$2"),
+    _of_cluster("destination_service", "$2.$1.svc.cluster.local"),
+    _of_cluster("destination_version", "$3"),
+    _of_cluster("destination_canonical_revision", "$3"),
+    _of_cluster("pod", "$4"),
+    _label("destination_workload", "pod", "(.+)-[a-z0-9]+-[a-z0-9]+"),
+    _label("response_code", "envoy_response_code", "(.+)"),
+    _label("__name__", "__name__", "envoy_cluster_upstream_rq", "istio_requests_total"),
+    _label("__name__", "__name__", "envoy_cluster_upstream_rq_time_(.+)", "istio_request_duration_milliseconds_$1"),
+    {"regex": "envoy_.*", "action": "labeldrop"},
+]
+
+
+def prometheus(target: str) -> Document:
+    """Scrapes the replicas' Envoy (host:port) each second."""
+    return {
+        "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+        "scrape_configs": [{
+            "job_name": "istio", "metrics_path": "/stats/prometheus", "static_configs": [{"targets": [target]}],
+            "metric_relabel_configs": RELABEL,
+        }],
+    }
+
+
+def alertmanager(webhook: str) -> Document:
+    """Sends each alert by itself to one webhook, without the waits that spare people's sleep."""
+    return {
+        "route": {"receiver": "test", "group_by": ["..."], "group_wait": "100ms", "group_interval": "1s", "repeat_interval": "1h"},
+        "receivers": [{"name": "test", "webhook_configs": [{"url": webhook, "send_resolved": True}]}],
+    }
