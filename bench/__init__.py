@@ -1,0 +1,1 @@
+"""Measurements of what canaryd promises, each a table; run one by `python -m bench.NAME`."""
