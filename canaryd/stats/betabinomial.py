@@ -24,8 +24,11 @@ DISTURBED_SHARES = (0.0, 0.01, 0.03, 0.1, 0.3)
 # Mixture weights of the same. They favour independent events and rare disturbance, which is what most services show (two looks sooner
 # than with equal weights, and no later when errors do come in bursts of 4); a weight costs at most log(1/weight) of evidence, once,
 # and no claim rests on it: the null takes its largest likelihood over all cells.
+# Disturbance that is not rare is the null's alone. With it an alternative explains each look without an event of arm 2 as a disturbed
+# one and the others by a higher ratio; where events come in large bursts neither side's model is the true one, and that misfit alone
+# gathers evidence at every look (22 of 30 versions as good as stable were rolled back at 2,000 requests/s with bursts of 16).
 CONCENTRATION_WEIGHTS = (0.02, 0.04, 0.08, 0.12, 0.17, 0.22, 0.35)
-DISTURBED_WEIGHTS = (0.60, 0.20, 0.10, 0.06, 0.04)
+DISTURBED_WEIGHTS = (0.65, 0.23, 0.12, 0.0, 0.0)
 # Log ratio over the border. 0 is the border itself: a border between grid points rolls tolerated canaries back. Finest near it, where
 # the decision falls; coarser far off, where a posterior at the bar is wider than a step.
 OVER = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.2, 1.4, 1.7, 2.0, 2.4, 3.0)
@@ -70,7 +73,8 @@ def a_grid(
     density = np.exp(-0.5 * theta**2) * np.gradient(theta)
     s_weights = CONCENTRATION_WEIGHTS if concentrations == CONCENTRATIONS else _equal(concentrations)
     p_weights = DISTURBED_WEIGHTS if disturbed == DISTURBED_SHARES else _equal(disturbed)
-    log_weights = np.log(np.outer(s_weights, p_weights)).ravel()
+    with np.errstate(divide="ignore"):
+        log_weights = np.log(np.outer(s_weights, p_weights)).ravel()  # -inf: the null's alone
     return Grid(theta, np.array(concentrations), np.array(disturbed), np.log(density), log_weights, len(below))
 
 

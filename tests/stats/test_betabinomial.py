@@ -99,6 +99,15 @@ def test_one_burst_is_not_held_against_the_canary():
     assert log_evidence_over(grid, _likelihood(grid, (0, 60), 450, 50, 1.1)[None])[0] < log(10)
 
 
+@pytest.mark.parametrize(("burst", "events"), [(16, 200), (64, 500)])
+def test_large_bursts_on_a_busy_service_gather_no_evidence_against_a_version_as_good_as_stable(burst, events):
+    """A tenth of the requests, `events` a look, in bursts: what gathers is misfit alone, and must not grow with the looks."""
+    rng, grid = np.random.default_rng(burst), a_grid()
+    looks = [(burst * rng.poisson(0.9 * events / burst), burst * rng.poisson(0.1 * events / burst)) for _ in range(300)]
+    gathered = sum(_likelihood(grid, look, 18_000, 2_000, 1.0) for look in looks if sum(look))
+    assert log_evidence_over(grid, gathered[None])[0] < log(3)
+
+
 def test_a_pi_of_zero_stays_finite_where_a_look_is_thousands_of_events_from_usual():
     grid = a_grid()
     gathered = sum(_likelihood(grid, (0, 4000), 45000, 5000, 1.1) for _ in range(2))[None]
