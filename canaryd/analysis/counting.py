@@ -4,7 +4,7 @@ A vector holds requests, failures, timed requests, their total duration in ms, a
 slower than it. Vectors add up: over replicas to a version, over looks to a block.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,15 +17,17 @@ REQUESTS, FAILURES, TIMED, DURATION, SLOWER = 0, 1, 2, 3, 4  # places in a vecto
 Replicas = Mapping[str, Array]
 
 
-def vectors(replicas: Mapping[str, Counts], bounds: int, cold: Iterable[str] = ()) -> dict[str, Array]:
-    """Each replica's vector; of those in `cold` the latency is left out, and so it is where the histogram has other bounds."""
+def vectors(replicas: Mapping[str, Counts], had: Sequence[float], bounds: Sequence[float], cold: Iterable[str] = ()) -> dict[str, Array]:
+    """Each replica's vector over `bounds`; had: those of the look. The latency of replicas in `cold` is left out, and so is that of a
+    look without some of `bounds`."""
     result = {}
+    places = [had.index(bound) for bound in bounds if bound in had]
     for name, counts in replicas.items():
-        vector = np.zeros(SLOWER + bounds)
+        vector = np.zeros(SLOWER + len(bounds))
         vector[REQUESTS], vector[FAILURES] = counts.requests, counts.failures
-        if counts.timed and bounds and len(counts.within) == bounds and name not in cold:
+        if counts.timed and 0 < len(bounds) == len(places) and len(counts.within) == len(had) and name not in cold:
             vector[TIMED], vector[DURATION] = counts.timed, counts.duration_ms
-            vector[SLOWER:] = counts.timed - np.asarray(counts.within, dtype=np.float64)
+            vector[SLOWER:] = counts.timed - np.asarray(counts.within, dtype=np.float64)[places]
         result[name] = vector
     return result
 

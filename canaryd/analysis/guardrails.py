@@ -20,6 +20,7 @@ Array = NDArray[np.float64]
 
 
 LEAST_LIMIT = 1e-6  # a limit of 0 is this: then a single event is odds enough
+CAP_KEPT, CAP_GROWTH = 0.95, 2.0  # of the measure of a full look, from one look to the next: see `RateLimits`
 
 
 @dataclass
@@ -32,10 +33,18 @@ class Gains:
 
 
 class RateLimits:
-    """Bets on rates against limits, begun anew with weights 1/(j(j+1)) as comparisons are (see comparisons.py)."""
+    """Bets on rates against limits, begun anew with weights 1/(j(j+1)) as comparisons are (see comparisons.py).
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    A look counts by its size against that of a full look, known before it. The largest ever would not do: the first look after an
+    outage may hold an hour's requests, and every usual look after it would weigh next to nothing. So the measure at most doubles
+    from one look to the next, and fades.
+
+    forgetful: good looks are forgotten (Page's CUSUM), so that what begins late is seen as fast as what was there at once. Nothing is
+    promised of false alarms then.
+    """
+
+    def __init__(self, count: int, forgetful: bool = False) -> None:
+        self._count, self._forgetful = count, forgetful
         self._cap = np.zeros(count)
         self._processes: list[Gains] = []
 
@@ -46,8 +55,11 @@ class RateLimits:
     def fold(self, events: Array, requests: Array, limits: Array) -> None:
         """One look; all of shape (count,). limits in (0, 1)."""
         gains = log_gains_on_rate(events, requests, limits, self._cap)
-        self._cap = np.maximum(self._cap, requests)
+        grown = np.minimum(np.maximum(CAP_KEPT * self._cap, requests), CAP_GROWTH * self._cap)
+        self._cap = np.where(self._cap > 0, grown, requests)
         for process in self._processes[-GATHERING:]:
+            if self._forgetful:
+                process.log_gains = np.maximum(process.log_gains, 0.0)
             process.log_gains += gains
             process.odds = np.exp(np.minimum(log_mean(process.log_gains), LARGEST_LOG))
 

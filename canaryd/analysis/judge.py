@@ -46,14 +46,17 @@ class Judge:
         self._queries = [QueryWatch(query) for query in policy.analysis.queries]
         self._failed: Verdict | None = None
         self._verdict = Verdict(Answer.UNDECIDED, at=0, stage=-1, weight=0, bar=self.bar, reason="nothing was heard yet")
-        self._bounds: tuple[float, ...] = next((look.bounds for look in history if look.bounds), ())
+        # The last look's: bounds only ever become fewer (see domain/ledger.py).
+        self._bounds: tuple[float, ...] = next((look.bounds for look in reversed(history) if look.bounds), ())
+        self._dropped: tuple[float, ...] = ()
         self._start_gathering()
 
     def _start_gathering(self, errors: ErrorEvidence | None = None) -> None:
         """Everything gathered, anew; but errors, if given."""
         policy, width = self._policy, len(self._bounds)
-        usable = [look for look in self._history if look.sampled and look.bounds in ((), self._bounds)]
-        past = np.array([summed(vectors(look.stable, width), width) for look in usable]).reshape(len(usable), SLOWER + width)
+        usable = [look for look in self._history if look.sampled]
+        each = [summed(vectors(look.stable, look.bounds, self._bounds), width) for look in usable]
+        past = np.array(each).reshape(len(usable), SLOWER + width)
         analysis = policy.analysis
         alone = analysis.errors is None or analysis.latency is None
         self.errors = errors or (ErrorEvidence(analysis.errors, 1.0 if alone else ERRORS_SHARE, past) if analysis.errors else None)
@@ -141,9 +144,8 @@ class Judge:
         """One look further. values: the policy's queries by name, at the look's end. compared=False: traffic at a weight in change; it is
         counted, guardrails hold, and nothing is compared."""
         self._learn_bounds(look)
-        width = len(self._bounds) if look.bounds == self._bounds else 0
         cold = self._warmth.cold(look)
-        stable, canary = (self._vectors(one, width, cold) for one in (look.stable, look.canary))
+        stable, canary = (vectors(one, look.bounds, self._bounds, cold) for one in (look.stable, look.canary))
         stable_sum, canary_sum = summed(stable, len(self._bounds)), summed(canary, len(self._bounds))
         if look.sampled:
             self.guardrails.fold(canary_sum)
@@ -211,26 +213,24 @@ class Judge:
         long_enough = look.end - span.start >= stage.minimum and served >= self._policy.analysis.minimum_requests
         return long_enough and self._looks >= FEWEST_LOOKS and self.alarm.odds < SUSPICION and self._queries_hold
 
-    def _vectors(self, replicas: Mapping[str, Counts], width: int, cold: set[str]) -> dict[str, Array]:
-        """A look whose histogram has other bounds than those that are gathered has no latency for us."""
-        found = vectors(replicas, width, cold)
-        if width == len(self._bounds):
-            return found
-        return {name: np.concatenate((vector, np.zeros(len(self._bounds)))) for name, vector in found.items()}
-
     def _learn_bounds(self, look: Look) -> None:
-        """Without a history the first look with a histogram says which bounds there are. What was gathered of errors is kept."""
-        if self._bounds or not look.bounds:
+        """Without a history the first look with a histogram says which bounds there are; and where a replica with other buckets comes,
+        only the bounds that all have can be compared. Latency begins anew then; what was gathered of errors is kept."""
+        before = self._bounds
+        common = tuple(bound for bound in before if bound in look.bounds) if before else look.bounds
+        if not common or common == before:
             return
-        self._bounds = look.bounds
-        errors = self.errors
+        self._bounds, self._dropped = common, (*self._dropped, *(bound for bound in before if bound not in common))
+        errors, alarm = self.errors, self.alarm
         if errors is not None:
             errors.close()
         looks, processes, held_processes = self._looks, self._processes, self._held_processes
-        served = self.stage_stable[:SLOWER], self.stage_canary[:SLOWER]
+        places = [*range(SLOWER), *(SLOWER + before.index(bound) for bound in common if bound in before)]
+        served = self.stage_stable[places], self.stage_canary[places]
         self._start_gathering(errors)
         self._looks, self._processes, self._held_processes = looks, processes, held_processes
-        self.stage_stable[:SLOWER], self.stage_canary[:SLOWER] = served
+        self.stage_stable[: len(places)], self.stage_canary[: len(places)] = served
+        self.alarm.remember(alarm)
         for _ in range(held_processes):
             self.guardrails.begin(new_stage=True)
         if self.latency is not None:
@@ -281,6 +281,11 @@ class Judge:
             return ""
         counted = f"the canary served {served:,.0f} requests in {UNBALANCED_LOOKS} looks where {expected:,.0f} were due"
         return f"traffic does not follow the weight: {counted}"
+
+    @property
+    def dropped(self) -> tuple[float, ...]:
+        """Latency bounds that are left out, since not every replica has them."""
+        return self._dropped
 
     @property
     def processes(self) -> int:

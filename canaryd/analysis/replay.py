@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from canaryd.analysis.comparisons import Comparisons, Unit
+from canaryd.analysis.comparisons import GATHERING, Comparisons, Unit
 from canaryd.stats.blocks import INDEPENDENT, LONGEST, sibling_correlation_time
 
 Array = NDArray[np.float64]
@@ -47,8 +47,24 @@ class Replays:
         self._records: list[Record] = []
         self._shadows: dict[str | int, Shadow] = {}
 
+    @property
+    def length(self) -> int:
+        """Records kept."""
+        return len(self._records)
+
     def begin(self, new_stage: bool) -> None:
         self._records.append(Record(None, {}, new_stage))
+        self._forget()
+
+    def _forget(self) -> None:
+        """Drops the units that only processes which gather no more have heard, so that neither memory nor the first replay grows with a
+        rollout's length. A shadow that is begun later lacks them, and may so save a canary that it would not have saved."""
+        begun = [place for place, record in enumerate(self._records) if record.unit is None]
+        oldest = begun[-GATHERING] if len(begun) >= GATHERING else 0
+        kept = [place for place in range(len(self._records)) if place >= oldest or self._records[place].unit is None]
+        for shadow in self._shadows.values():
+            shadow.told = sum(place < shadow.told for place in kept)
+        self._records = [self._records[place] for place in kept]
 
     def add(self, unit: Unit, replicas: dict[str, Array]) -> None:
         self._records.append(Record(unit, replicas))

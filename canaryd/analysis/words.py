@@ -244,6 +244,9 @@ def notes(judge: "Judge") -> tuple[str, ...]:
             said.append(f"{metric.name}: {lasts}, so looks are judged in blocks of {metric.block}")
     if judge.latency is not None and judge.comparing and judge.timed and judge.latency.replicas == 1:
         said.append("one canary replica: a slow node cannot be told from a slow version, so more is tolerated of its latency")
+    if judge.dropped:
+        left_out = ", ".join(f"{bound:g}" for bound in judge.dropped)
+        said.append(f"not every replica's histogram has the bounds {left_out} ms: latency was begun anew without them")
     if judge.withheld:
         said.append("the odds are over the bar, yet they rest on one replica, or on one histogram bound that the mean does not bear out: "
                     "that is not held against the version, and someone should look at it")

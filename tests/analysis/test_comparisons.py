@@ -68,6 +68,22 @@ def test_units_without_requests_on_a_side_or_without_events_change_nothing():
     assert gathered.processes[0].log_odds[0] == 0
 
 
+def test_replays_keep_only_what_processes_that_gather_have_heard_and_still_agree_with_them():
+    cap = np.zeros(1)
+    replays, gathered = Replays(1, cap), Comparisons(1, cap=cap)
+    for number in range(12):
+        replays.begin(new_stage=number == 0)
+        gathered.begin(new_stage=number == 0)
+        for _ in range(30):
+            replays.add(a_unit(), {"a": np.array([50.0, 6.0])})
+            gathered.fold(a_unit())
+        shadow = replays.without("nobody") if number > 5 else None
+    assert shadow is not None
+    assert replays.length <= 12 + 30 * GATHERING
+    newest = [process.log_odds[0] for process in gathered.processes[-3:]]
+    assert [process.log_odds[0] for process in shadow.processes[-3:]] == pytest.approx(newest)
+
+
 def test_leaving_out_a_replica_is_as_if_it_had_never_served():
     cap = np.zeros(1)
     replays, without = Replays(1, cap), comparisons()
@@ -106,7 +122,7 @@ def test_odds_stay_a_number():
 
 def test_vectors_hold_what_was_slower_than_each_bound_and_leave_cold_latency_out():
     counts = {"a": some_counts(10, 1, slow=4), "b": some_counts(5)}
-    warm, cold = vectors(counts, len(BOUNDS))["a"], vectors(counts, len(BOUNDS), cold={"a"})["a"]
+    warm, cold = vectors(counts, BOUNDS, BOUNDS)["a"], vectors(counts, BOUNDS, BOUNDS, cold={"a"})["a"]
     assert warm[REQUESTS] == cold[REQUESTS] == 10
     assert warm[SLOWER:].tolist() == [10, 4, 4, 0, 0, 0, 0]
     assert cold[TIMED] == cold[SLOWER:].sum() == 0

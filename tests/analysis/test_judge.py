@@ -297,6 +297,16 @@ def test_a_latency_limit_holds_at_full_weight_too():
     assert "slower than 500 ms" in verdict.reason
 
 
+@pytest.mark.parametrize("outage", [40, 120])
+def test_a_limit_is_held_as_well_after_a_look_that_holds_an_outage_s_traffic(outage):
+    judge = a_judge({"errors": {"max": "5%"}})
+    judge.hear(a_look(0, {"s0": some_counts(450 * outage)}, {"c0": some_counts(50 * outage)}), compared=False)
+    for number in range(1, 11):
+        judge.hear(a_look(number, {"s0": some_counts(450)}, {"c0": some_counts(50)}))
+    answers = [judge.hear(a_look(number, {"s0": some_counts(450)}, {"c0": some_counts(50, 50)})).answer for number in range(11, 31)]
+    assert Answer.FAIL in answers[:12]
+
+
 def test_a_latency_limit_beyond_the_histogram_is_said_to_be_blind():
     judge = a_judge({"latency": {"slo": {"p99": "10s"}}})
     verdict = judge.hear(a_look(0, {"s0": some_counts(450)}, {"c0": some_counts(50)}))
@@ -342,6 +352,35 @@ def test_tenfold_errors_at_full_weight_alarm_within_a_minute():
     assert "errors" in verdict.reason
 
 
+def _until_alarm(history, good, bad, looks):
+    """Looks of `bad` at full weight until an alarm, after looks at 50 and an hour's sixth at 100, both of `good`."""
+    judge = a_judge(history=history, weight=50, stage=2)
+    for _ in range(20):
+        judge.hear(good.look(50))
+    judge.open(Span(3, 100, good.now))
+    assert all(judge.hear(good.look(100)).answer is not Answer.ALARM for _ in range(60))
+    return next((heard for heard in range(1, looks + 1) if judge.hear(bad.look(100)).answer is Answer.ALARM), looks + 1)
+
+
+def test_tenfold_errors_that_begin_after_ten_good_minutes_at_full_weight_alarm_as_fast():
+    service = Sampled(20)
+    assert _until_alarm(service.history(), service, Sampled(21, more_errors=10), 20) <= 6
+
+
+def test_tenfold_errors_of_a_version_with_one_request_a_second_alarm():
+    service = Sampled(30, errors=0.01, requests=1.0)
+    assert _until_alarm(service.history(360), service, Sampled(31, errors=0.01, more_errors=10, requests=1.0), 60) <= 40
+
+
+def test_no_increase_tolerated_of_a_service_without_errors_is_a_limit_that_one_failure_breaks():
+    service = Sampled(32, errors=0.0)
+    judge = a_judge({"errors": {"toleratedIncrease": "0%"}}, history=service.history(), weight=100, stage=3)
+    for _ in range(13):
+        verdict = judge.hear(service.look(100))
+    assert (verdict.answer, verdict.odds) == (Answer.PASS, pytest.approx(1, abs=0.01))
+    assert judge.hear(Sampled(33, errors=0.01).look(100)).answer is Answer.ALARM
+
+
 def test_an_alarm_is_over_once_both_versions_can_be_compared_again():
     service, bad = Sampled(22), Sampled(23, more_errors=20)
     judge = a_judge(history=service.history(), weight=100, stage=3)
@@ -380,6 +419,41 @@ def test_a_canary_replica_s_first_minute_is_left_out_of_latency_and_not_of_error
 
 
 # ---------------------------------------------------------------- what must not matter
+
+
+def _narrowed(look, kept):
+    """The look as it is once a replica without some of the bounds has come."""
+    places = [BOUNDS.index(bound) for bound in kept]
+    sides = (
+        {name: replace(counts, within=tuple(counts.within[place] for place in places)) for name, counts in side.items()}
+        for side in (look.stable, look.canary)
+    )
+    return replace(look, bounds=kept, stable=next(sides), canary=next(sides))
+
+
+@pytest.mark.parametrize("before", [0, 30])
+def test_latency_is_judged_over_the_bounds_that_all_have_from_the_history_or_from_the_middle_on(before):
+    kept = (50.0, 100.0, 500.0, 1000.0)
+    service = Sampled(34, slower=3.0)
+    judge = a_judge(history=[*Sampled(35).history(60), *(_narrowed(look, kept) for look in Sampled(36).history(60 if not before else 0))])
+    good = Sampled(37)
+    for _ in range(before):
+        judge.hear(good.look(10))
+    answers = [judge.hear(_narrowed(service.look(10), kept)).answer for _ in range(30)]
+    assert Answer.FAIL in answers
+    assert "slower" in judge.verdict.reason
+    assert any("25, 250, 2500 ms" in note for note in judge.verdict.notes) == bool(before)
+
+
+def test_the_record_of_errors_outlives_a_change_of_bounds():
+    service, kept = Sampled(38), (50.0, 100.0)
+    judge = a_judge(history=service.history(), weight=50, stage=2)
+    for _ in range(20):
+        judge.hear(service.look(50))
+    usual = judge.alarm.usual[0]
+    judge.hear(_narrowed(service.look(50), kept))
+    assert judge.alarm.usual[0] == pytest.approx(usual, rel=0.2)
+    assert len(judge.alarm.usual) == 3
 
 
 def test_the_same_looks_give_the_same_verdicts():
