@@ -277,7 +277,7 @@ def _next_in_stage(rollout: Rollout, now: float) -> list[str]:
     at_deadline = {
         "advance": f"it goes on if {analysis.minimum_requests} requests of {rollout.canary} gave less than "
                    f"{odds_text(DEADLINE_ODDS)} against it, else it holds",
-        "hold": "it holds and asks a person",
+        "hold": "it is held until the evidence passes, or a person decides",
         "rollback": "it is rolled back",
     }[analysis.undecided]
     told.append(f"If it is still undecided in {lasting(left)} (the stage's deadline), {at_deadline}." if left > 0
@@ -311,7 +311,8 @@ def _next_held(rollout: Rollout, wishes: Wishes) -> list[str]:
         Held.NO_DATA: f"It goes on by itself when telemetry is back; or now: {resume}.",
         Held.STABLE: f"It goes on by itself when a replica of {rollout.stable_workload} is ready again. To send the traffic back "
                      f"regardless: canaryd abort {rollout.name}.",
-        Held.UNDECIDED: f"The stage did not decide in time. Another full stage: {resume}; or canaryd promote, canaryd abort.",
+        Held.UNDECIDED: f"The stage did not decide in time. It goes on by itself when the evidence passes. Another deadline: {resume}; or "
+                        "canaryd promote, canaryd abort.",
         Held.ALARMS: f"It alarmed at full weight too often and was stepped back. On: {resume}; back: canaryd abort {rollout.name}.",
     }
     if rollout.held is None:
@@ -365,5 +366,5 @@ def _labelled(label: str, sentence: str) -> list[str]:
 def _version_of(rollout: Rollout, replica: str) -> str:
     """Pods are named after their Deployment; of two that fit (`web` and `web-v2`) the longer name says more."""
     sides = ((rollout.stable_workload, rollout.stable), (rollout.canary_workload, rollout.canary))
-    fits = [(len(workload), version) for workload, version in sides if replica == workload or replica.startswith(f"{workload}-")]
+    fits = [(len(workload), version) for workload, version in sides if replica.startswith((f"{workload}-", f"{workload} "))]
     return max(fits)[1] if fits else ""

@@ -39,7 +39,7 @@ Code = tuple[str, str]  # response_code, grpc_response_status, as Istio labels t
 # A status' number is its place in the list, OK being 0: https://grpc.github.io/grpc/core/md_doc_statuscodes.html
 GRPC_NUMBERS = {name: str(number) for number, name in enumerate(GRPC_STATUSES, 1)}
 
-ALL = "(all)"  # the one replica of a workload whose servers cannot be told apart (reporter: source)
+ALL = "(all)"  # after a workload's name: its one replica, where servers cannot be told apart (reporter: source)
 
 _SERVER_ERROR = re.compile(r"5\d\d")
 
@@ -248,7 +248,7 @@ class Reading:
         sides: dict[str, dict[str, Counts]] = {self.target.stable: {}, self.target.canary: {}}
         seen: dict[str, float] = {}
         for (workload, pod), growths in sorted(self._open.items()):
-            name = ALL if self.target.reporter == "source" else pod
+            name = f"{workload} {ALL}" if self.target.reporter == "source" else pod
             counts = self._counts(growths, bounds)
             side = sides[workload]
             side[name] = side[name] + counts if name in side else counts

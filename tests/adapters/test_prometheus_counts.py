@@ -143,7 +143,7 @@ def test_an_outage_of_prometheus_leaves_looks_without_samples_and_loses_nothing(
 def test_by_the_source_workloads_are_counted_as_one_replica_each(played: Played) -> None:
     target = played.target(reporter="source")
     looks = list(played.telemetry().read([target], played.start, played.end, 10)[target])
-    assert {pod for look in looks for pod in (*look.stable, *look.canary)} == {"(all)"}
+    assert {pod for look in looks for pod in (*look.stable, *look.canary)} == {"front-end-v1 (all)", "front-end-v2 (all)"}
     canary = sum(requests for pod, (requests, _, _) in played.truth.items() if pod.startswith("front-end-v2-"))
     assert sides(looks) == (sum(requests for requests, _, _ in played.truth.values()) - canary, canary)
 

@@ -102,6 +102,8 @@ def test_what_was_counted_is_told_per_replica_and_adds_up_per_version() -> None:
 def test_replicas_belong_to_the_longer_of_two_names_that_both_fit() -> None:
     rollout = a_rollout(stable_workload="web", canary_workload="web-v2", counted={"web-v2-x": Counts(5), "web-y": Counts(7)})
     assert {name: one["version"] for name, one in data(rollout)["counted"].items()} == {"web-v2-x": "v2", "web-y": "v1"}
+    by_callers = a_rollout(stable_workload="web", canary_workload="web-v2", counted={"web-v2 (all)": Counts(5), "web (all)": Counts(7)})
+    assert {name: one["version"] for name, one in data(by_callers)["counted"].items()} == {"web-v2 (all)": "v2", "web (all)": "v1"}
 
 
 @pytest.mark.parametrize("phase", list(Phase))

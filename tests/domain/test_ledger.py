@@ -270,8 +270,8 @@ def test_by_the_source_a_workload_is_one_replica_and_its_clients_restart_by_them
     one, other = ("front-end-v1", "gateway-a"), ("front-end-v1", "gateway-b")
     points = {0: {one: a_sample(100), other: a_sample(50)}, 5: {one: a_sample(104), other: a_sample(3)}}
     (look,) = looks(points, 0, 10, target=target)
-    assert look.stable == {ALL: Counts(requests=7)}
-    assert look.first_seen == {ALL: 0}
+    assert look.stable == {f"front-end-v1 {ALL}": Counts(requests=7)}
+    assert look.first_seen == {f"front-end-v1 {ALL}": 0}
 
 
 def test_stable_alone_can_be_read() -> None:
