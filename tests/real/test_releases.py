@@ -102,8 +102,16 @@ def phase_of(world: World, version: str) -> str:
 
 
 def ends_as(world: World, daemon: Canaryd, version: str, phase: str, seconds: float = 120) -> None:
-    eventually(f"{version} ends", lambda: phase_of(world, version) in ENDED, seconds, every=0.3)
-    assert phase_of(world, version) == phase, daemon.cli("explain", name_of(daemon, version), "--namespace", "production")
+    try:
+        eventually(f"{version} ends", lambda: phase_of(world, version) in ENDED, seconds, every=0.3)
+    except AssertionError as late:
+        late.add_note(explained(daemon, version))
+        raise
+    assert phase_of(world, version) == phase, explained(daemon, version)
+
+
+def explained(daemon: Canaryd, version: str) -> str:
+    return daemon.cli("explain", name_of(daemon, version), "--namespace", "production")
 
 
 def start(world: World, canaryd: Callable[..., Canaryd], **changes: Any) -> Canaryd:
@@ -176,7 +184,7 @@ def told_once(world: World, daemon: Canaryd, version: str, why: str) -> None:
     alerts = [a for a in world.receiver.alerts if a["labels"]["version"] == version and a["status"] == "firing"]
     assert len({a["fingerprint"] for a in alerts}) == 1
     assert reason in alerts[0]["annotations"]["description"]
-    assert reason in " ".join(daemon.cli("explain", name_of(daemon, version), "--namespace", "production").split())
+    assert reason in " ".join(explained(daemon, version).split())
     events = [e for e in world.get("events.events.k8s.io")["items"]
               if e["reason"] == "RolledBack" and e["regarding"]["kind"] == "CanaryRollout" and version in e["regarding"]["name"]]
     assert len(events) == 1
