@@ -19,7 +19,8 @@ whole pod would be counted twice. Pods that vanished in those 300 s are known to
 **What `reporter: source` sees.** The `pod` label is then the client's: resets and births are told by client, and a workload has one
 replica, "(all)". Requests that no workload was found for are labelled `unknown` by Istio, and belong to neither version.
 
-A pair of Prometheus that both answer, undeduplicated, counts everything twice: ask them through what deduplicates them.
+Two scrape jobs that both take a pod's counters, or a pair of Prometheus behind one address, store each counter twice: see COPIES. Where
+copies differ in other labels, everything is counted twice.
 """
 
 import math
@@ -49,6 +50,10 @@ MOST_POINTS = 500  # of one range query; Prometheus refuses 11,000 a series, and
 CONNECT_SECONDS = 3.0  # at most; a Prometheus in reach accepts in milliseconds
 POOL = 4  # connections kept open
 KEEP_SECONDS = 900.0  # a ledger nobody asks for is dropped after this long, and built anew from Prometheus when someone does
+
+# Labels that tell copies of one counter apart, which two scrape jobs, or the halves of a pair of Prometheus, have each taken of the same
+# pod. The largest of the copies is the latest one, so each request is still counted once, and a job that misses a scrape is no restart.
+COPIES = ("job", "instance", "endpoint", "container", "service", "prometheus", "prometheus_replica", "replica")
 
 _AGAIN = frozenset({408, 429})  # and every 5xx
 _HINTS = {
@@ -284,8 +289,9 @@ class PrometheusTelemetry:
         )
 
         def ask(metric: str, by: str) -> list[Series]:
-            query = f"sum by (pod, destination_workload{by}) (last_over_time({metric}{{{which}}}[{times.step}s]))"
-            return self._api.range(query, times)
+            scraped = f"last_over_time({metric}{{{which}}}[{times.step}s])"
+            once = f"max without ({', '.join(COPIES)}) ({scraped})"
+            return self._api.range(f"sum by (pod, destination_workload{by}) ({once})", times)
 
         return points_of(
             ask("istio_requests_total", ", response_code, grpc_response_status"),

@@ -18,7 +18,7 @@ from canaryd.analysis.errors import ErrorEvidence
 from canaryd.analysis.evidence import Evidence
 from canaryd.analysis.guardrails import Guardrails, QueryWatch
 from canaryd.analysis.latency import LatencyEvidence
-from canaryd.domain.counts import Counts, Look
+from canaryd.domain.counts import Look
 from canaryd.domain.policy import Policy
 from canaryd.domain.rollout import Span
 from canaryd.domain.verdict import Answer, Verdict

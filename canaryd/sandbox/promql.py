@@ -6,6 +6,7 @@ Answered are, with matchers =, !=, =~, !~ and whitespace at will:
     METRIC{...}[15s]                                                instant: the raw samples
     sum|count|max|avg [by (a, b)] (METRIC{...})                     instant and range
     sum|count|max|avg [by (a, b)] (last_over_time(METRIC{...}[15s]))
+    sum|count|max|avg [by (a, b)] (max without (c, d) (METRIC{...} or last_over_time(...)))
     last_over_time(METRIC{...}[15s])
 
 Everything else is refused by name: an answer that is nearly right would teach the tests something wrong.
@@ -28,8 +29,8 @@ import promql_parser
 from canaryd.sandbox.mesh import Labels, Sample
 
 LOOKBACK = 300.0  # seconds that an instant selector looks back: Prometheus' default
-SUPPORTED = ("METRIC{matchers}, METRIC{matchers}[N], last_over_time(METRIC{matchers}[N]), and sum, count, max or avg, with by (...) or "
-             "without, of METRIC{matchers} or of last_over_time(METRIC{matchers}[N])")
+SUPPORTED = ("METRIC{matchers}, METRIC{matchers}[N], last_over_time(METRIC{matchers}[N]), and sum, count, max or avg, with or without "
+             "by (...), of METRIC{matchers}, of last_over_time(METRIC{matchers}[N]), or of max without (...) of one of these")
 
 
 class QueryError(Exception):
@@ -139,6 +140,7 @@ class Query:
     raw: bool = False                       # a bare range selector: all its samples
     aggregate: str | None = None
     by: tuple[str, ...] = ()
+    copies: tuple[str, ...] = ()            # labels that series are merged over first, the largest value being taken
 
 
 AGGREGATES: dict[str, Callable[[list[float]], float]] = {
@@ -159,13 +161,23 @@ def parse(text: str) -> Query:
     operation = str(tree.op)
     if operation not in AGGREGATES or tree.param is not None:
         raise _unsupported(f"the aggregation {operation}")
-    inner = _inner(_bare(tree.expr))
+    copies, merged = _copies(_bare(tree.expr))
+    inner = _inner(merged)
     by: tuple[str, ...] = ()
     if tree.modifier is not None:
         if tree.modifier.type != promql_parser.AggModifierType.By:
             raise _unsupported("without (...)")
         by = tuple(tree.modifier.labels)
-    return Query(inner.selector, inner.window, aggregate=operation, by=by)
+    return Query(inner.selector, inner.window, aggregate=operation, by=by, copies=copies)
+
+
+def _copies(tree: object) -> tuple[tuple[str, ...], object]:
+    """The labels of a `max without (...)`, and what it is taken of; for anything else no labels, and itself."""
+    if not isinstance(tree, promql_parser.AggregateExpr) or str(tree.op) != "max" or tree.modifier is None:
+        return (), tree
+    if tree.modifier.type != promql_parser.AggModifierType.Without:
+        return (), tree
+    return tuple(tree.modifier.labels), _bare(tree.expr)
 
 
 def _bare(tree: object) -> object:
@@ -225,6 +237,8 @@ def _unsupported(what: str) -> QueryError:
 
 Row = tuple[dict[str, str], list[tuple[float, float]]]
 """One series of a result: its labels, and its (time, value) pairs."""
+Column = Sequence[float | None]
+"""A series' value at each time; None where it has none."""
 
 
 def evaluate(samples: Samples, query: Query, times: Sequence[float]) -> list[Row]:
@@ -236,20 +250,30 @@ def evaluate(samples: Samples, query: Query, times: Sequence[float]) -> list[Row
             rows = [({"__name__": query.selector.metric, **labels}, list(series.window(times[0] - window, times[0])))
                     for labels, series in selected]
             return _ordered(rows)
-        values = [(labels, [_value(series, query.window, at) for at in times]) for labels, series in selected]
+        values: list[tuple[dict[str, str], Column]] = [
+            (labels, [_value(series, query.window, at) for at in times]) for labels, series in selected
+        ]
     if query.aggregate is None:
         # last_over_time keeps the metric's name, as the selector itself does
         return _ordered([({"__name__": query.selector.metric, **labels}, _points(times, column)) for labels, column in values])
-    groups: dict[tuple[tuple[str, str], ...], list[list[float | None]]] = {}
+    if query.copies:
+        values = _grouped(values, lambda labels: [name for name in labels if name not in query.copies], max)
+    grouped = _grouped(values, lambda labels: [name for name in query.by if name in labels], AGGREGATES[query.aggregate])
+    return _ordered([(labels, _points(times, column)) for labels, column in grouped])
+
+
+def _grouped(
+    values: Iterable[tuple[dict[str, str], Column]], kept: Callable[[dict[str, str]], list[str]], fold: Callable[[list[float]], float]
+) -> list[tuple[dict[str, str], Column]]:
+    """Series that agree in the labels that `kept` names, folded into one at each time."""
+    groups: dict[tuple[tuple[str, str], ...], list[Column]] = {}
     for labels, column in values:
-        key = tuple((name, labels[name]) for name in query.by if name in labels)
-        groups.setdefault(key, []).append(column)
-    fold = AGGREGATES[query.aggregate]
-    rows = []
+        groups.setdefault(tuple((name, labels[name]) for name in kept(labels)), []).append(column)
+    rows: list[tuple[dict[str, str], Column]] = []
     for key, columns in groups.items():
         there = [[value for value in at if value is not None] for at in zip(*columns, strict=True)]
-        rows.append((dict(key), _points(times, [fold(found) if found else None for found in there])))
-    return _ordered(rows)
+        rows.append((dict(key), [fold(found) if found else None for found in there]))
+    return rows
 
 
 def _value(series: Series, window: float | None, at: float) -> float | None:

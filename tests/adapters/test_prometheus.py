@@ -317,10 +317,12 @@ def test_the_three_queries(stub: Stub) -> None:
     since = TARGET.since
     read(a_telemetry(stub))
     which = 'reporter="destination", destination_workload_namespace="production", destination_workload=~"front-end-v1|front-end-v2"'
+    once = "max without (job, instance, endpoint, container, service, prometheus, prometheus_replica, replica)"
     queries = [
-        f"sum by (pod, destination_workload, response_code, grpc_response_status) (last_over_time(istio_requests_total{{{which}}}[5s]))",
-        f"sum by (pod, destination_workload, le) (last_over_time(istio_request_duration_milliseconds_bucket{{{which}}}[5s]))",
-        f"sum by (pod, destination_workload) (last_over_time(istio_request_duration_milliseconds_sum{{{which}}}[5s]))",
+        f"sum by (pod, destination_workload, response_code, grpc_response_status) ({once} "
+        f"(last_over_time(istio_requests_total{{{which}}}[5s])))",
+        f"sum by (pod, destination_workload, le) ({once} (last_over_time(istio_request_duration_milliseconds_bucket{{{which}}}[5s])))",
+        f"sum by (pod, destination_workload) ({once} (last_over_time(istio_request_duration_milliseconds_sum{{{which}}}[5s])))",
     ]
     assert [asked.form["query"] for asked in stub.asked] == queries * 2
     assert {(asked.method, asked.path) for asked in stub.asked} == {("POST", "/api/v1/query_range")}

@@ -1,7 +1,7 @@
 """The Prometheus adapter's counts, pod by pod, against the tally of the sandbox's application."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from canaryd.adapters.prometheus import Access, PrometheusTelemetry
 from canaryd.domain.counts import Counts, Look, Target, total
 from canaryd.domain.ports import Rejected, Unavailable
 from canaryd.sandbox.kubernetes_resources import DESTINATIONRULES, VIRTUALSERVICES
+from canaryd.sandbox.mesh import Sample
 from canaryd.sandbox.world import NAMESPACE, World
 
 
@@ -83,6 +84,35 @@ def played(request: pytest.FixtureRequest) -> Iterator[Played]:
             slower = tuple(count - (was.slower[bound] if was else 0) for bound, count in tally.slower.items())
             truth[pod] = (tally.requests - (was.requests if was else 0), tally.failures - (was.failures if was else 0), slower)
         yield Played(world, before_start, end + (before_start - end) % 60, truth)
+
+
+def scraped_by_another_job_too(world: World) -> None:
+    """From now on each counter is stored a second time, but in every fifth second."""
+    append = world.prometheus.samples.append
+
+    def both(now: float, samples: Iterable[Sample]) -> None:
+        own = list(samples)
+        copies = [(name, (*labels, ("job", "pods")), value) for name, labels, value in own if name != "up" and round(now) % 5]
+        append(now, [*own, *copies])
+
+    world.prometheus.samples.append = both  # type: ignore[method-assign]
+
+
+def test_counters_that_two_scrape_jobs_took_are_counted_once() -> None:
+    with World(rate=100, replicas=2, seed=8, realtime=False, start=1_700_000_000.0) as world:
+        scraped_by_another_job_too(world)
+        world.advance(world.now + 10)
+        start, before = rest(world), world.tally()
+        world.advance(world.now + 12)
+        world.restart(world.pods("v1")[0])
+        world.advance(world.now + 12)
+        end = rest(world)
+        target = Target(NAMESPACE, "front-end-v1", "", start)
+        telemetry = PrometheusTelemetry(Access(world.prometheus_url, scrape_interval=world.scrape, timeout=10))
+        counted = by_pod(list(telemetry.read([target], start, end, 1)[target]))
+        served = {pod: tally.requests - before[pod].requests for pod, tally in world.tally().items()}
+    assert {pod: requests for pod, (requests, _, _) in counted.items()} == served
+    assert sum(served.values()) > 2000
 
 
 def by_pod(looks: list[Look]) -> dict[str, tuple[int, int, tuple[int, ...]]]:

@@ -53,6 +53,12 @@ def test_last_over_time_is_empty_where_the_window_is(prometheus_api: Prometheus)
         {"metric": {"job": "istio"}, "value": [pytest.approx(at, abs=0.001), "1"]}]
 
 
+def test_copies_of_a_series_are_merged_to_the_largest_and_then_summed(prometheus_api: Prometheus) -> None:
+    at = between(prometheus_api)
+    found = prometheus_api.result('sum by (job) (max without (instance, nothing) (last_over_time(up{job="istio"}[1s])))', at)
+    assert found == [{"metric": {"job": "istio"}, "value": [pytest.approx(at, abs=0.001), "1"]}]
+
+
 def test_a_range_query_has_a_value_for_each_step_from_the_start(prometheus_api: Prometheus) -> None:
     at = between(prometheus_api)
     query = 'sum by (job) (last_over_time(up{job="istio"}[2s]))'

@@ -32,6 +32,9 @@ def answer(query: str, *times: float) -> Any:
     ("sum by (pod)(m)", 30.0, [({"pod": "a"}, [(30.0, 3.0)])]),  # stale is gone at once
     ("sum by (pod)(m)", 29.9, [({"pod": "a"}, [(29.9, 2.0)]), ({"pod": "b"}, [(29.9, 20.0)])]),
     ("sum(m)", 20.0, [({}, [(20.0, 22.0)])]),
+    ("sum(max without (pod, job) (m))", 20.0, [({}, [(20.0, 22.0)])]),  # they differ in version as well
+    ("sum(max without (pod, version) (last_over_time(m[10s])))", 20.0, [({}, [(20.0, 20.0)])]),
+    ("count by (version) (max without (pod) (m))", 20.0, [({"version": "v1"}, [(20.0, 1.0)]), ({"version": "v2"}, [(20.0, 1.0)])]),
     (" sum  by(nothing , version) ( ( m ) ) ", 20.0, [({"version": "v1"}, [(20.0, 2.0)]), ({"version": "v2"}, [(20.0, 20.0)])]),
     ("count by (version) (m{pod=~'a|b'})", 20.0, [({"version": "v1"}, [(20.0, 1.0)]), ({"version": "v2"}, [(20.0, 1.0)])]),
     ("max(m)", 20.0, [({}, [(20.0, 20.0)])]),
