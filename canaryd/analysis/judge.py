@@ -18,6 +18,7 @@ from canaryd.analysis.errors import ErrorEvidence
 from canaryd.analysis.evidence import Evidence
 from canaryd.analysis.guardrails import Guardrails, QueryWatch
 from canaryd.analysis.latency import LatencyEvidence
+from canaryd.analysis.wording import time_text
 from canaryd.domain.counts import Look
 from canaryd.domain.policy import Policy
 from canaryd.domain.rollout import Span
@@ -262,7 +263,7 @@ class Judge:
 
     def _missing(self, look: Look, stable: Array, canary: Array) -> str:
         """Why the look says nothing; empty if it does."""
-        lasting = f"in the {look.seconds} s to {look.end}"
+        lasting = f"in the {look.seconds} s to {time_text(look.end)} UTC"
         if not look.sampled:
             return f"no telemetry at all {lasting}"
         if canary[REQUESTS] == 0:

@@ -159,7 +159,7 @@ def _bound(judge: "Judge", latency: LatencyEvidence, row: int, low: float, high:
     border = f"{tolerated:.3g} times stable's" if counts.ratio is not None else f"{percent_text(TINY)} more"
     says = counts.against(what, low, high, f"{border} tolerated")
     return Finding(
-        "latency", what, Answer.FAIL if odds >= bar else Answer.UNDECIDED, *counts.whole,
+        "latency", what, _metric_answer(judge, odds, bar, cleared), *counts.whole,
         counts.ratio, *counts.shown(low, high), tolerated, unacceptable, odds, bar, cleared, judge.clear_bar,
         says=f"{says}, odds {odds_text(odds)}",
     )  # fmt: skip
@@ -243,7 +243,8 @@ def notes(judge: "Judge") -> tuple[str, ...]:
             lasts = f"trouble on stable lasts about {short(metric.tau)} looks at a time"
             said.append(f"{metric.name}: {lasts}, so looks are judged in blocks of {metric.block}")
     if judge.latency is not None and judge.comparing and judge.timed and judge.latency.replicas == 1:
-        said.append("one canary replica: a slow node cannot be told from a slow version, so more is tolerated of its latency")
+        one = "counted by the callers, replicas are one" if judge.policy.analysis.reporter == "source" else "latency of one canary replica"
+        said.append(f"{one}: a slow node cannot be told from a slow version, so more is tolerated of its latency")
     if judge.dropped:
         left_out = ", ".join(f"{bound:g}" for bound in judge.dropped)
         said.append(f"not every replica's histogram has the bounds {left_out} ms: latency was begun anew without them")

@@ -516,7 +516,7 @@ def test_a_single_canary_replica_is_told_and_more_is_tolerated_of_it():
         judge = a_judge(history=service.history())
         verdict = judge.hear(service.look(10))
         borders.append(judge.latency.borders(judge.latency.replicas)[0])
-        assert any("one canary replica" in note for note in verdict.notes) == (service is one)
+        assert any("of one canary replica" in note for note in verdict.notes) == (service is one)
     assert (borders[0] >= borders[1] - 0.02).all()
     assert borders[0][BOUNDS.index(250.0)] > borders[1][BOUNDS.index(250.0)]
 
