@@ -322,10 +322,11 @@ class Reconciler:
         return ceil(now + self.scrape_interval + MESH_DELAY)
 
     def _take(self, rollout: Rollout, signal: Signal, now: float, detail: Detail, world: World | None = None) -> Rollout:
-        """The rollout after a signal, if it means anything in its phase; a pause stops what would advance it."""
+        """The rollout after a signal, if it means anything in its phase; what would advance it is stopped by a pause, and while the route
+        is someone else's."""
         if (rollout.phase, signal) not in TRANSITIONS:
             return rollout
-        if world is not None and world.paused and signal in ADVANCING:
+        if world is not None and (world.paused or world.drifted) and signal in ADVANCING:
             return rollout
         if world is not None and signal in GIVING_BACK and rollout.stage >= 0 and not world.stable_serves(rollout):
             return self._because(rollout, f"{detail.reason}; but no replica of {rollout.stable_workload} is ready to take the traffic back")

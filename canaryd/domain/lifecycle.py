@@ -129,7 +129,7 @@ def _onward(rollout: Rollout, now: float, detail: Detail) -> Rollout:
         return replace(_stop(rollout, now), phase=Phase.AWAITING_APPROVAL, held=None)
     if rollout.stage + 1 < len(rollout.policy.stages):
         return _enter(rollout, now, rollout.stage + 1)
-    return replace(_close(_stop(rollout, now)), phase=Phase.PROMOTING)
+    return replace(_close(_stop(rollout, now)), phase=Phase.PROMOTING, held=None)
 
 
 def _routed(rollout: Rollout, now: float, detail: Detail) -> Rollout:
@@ -169,6 +169,11 @@ def _resume_if(why: Held) -> Step:
         return _resume(rollout, now, detail) if rollout.held is why else rollout
 
     return step
+
+
+def _onward_if_undecided(rollout: Rollout, now: float, detail: Detail) -> Rollout:
+    """The evidence that was waited for has come; other holds wait for something else."""
+    return _onward(rollout, now, detail) if rollout.held is Held.UNDECIDED else rollout
 
 
 def _data_lost(rollout: Rollout, now: float, detail: Detail) -> Rollout:
@@ -263,6 +268,7 @@ TRANSITIONS: dict[tuple[Phase, Signal], Step] = {
     (P.AWAITING_APPROVAL, S.STABLE_DOWN): _hold(Held.STABLE),
 
     (P.HELD, S.ROUTED): _routed,
+    (P.HELD, S.PASS): _onward_if_undecided,
     # A held canary still serves users, so harm still ends it.
     (P.HELD, S.HARM): _roll_back,
     (P.HELD, S.ALARM): _step_back,
@@ -369,20 +375,22 @@ def _looks_unacceptable(finding: Finding) -> bool:
 def stage_signal(rollout: Rollout, verdict: Verdict, now: float) -> Signal | None:
     """What a verdict means for a rollout in its stage, by its policy's minimum and deadline; None: go on looking.
 
-    Only in PROGRESSING does a pass or a deadline mean anything; harm and alarms do in every phase that serves users.
+    A deadline means something in PROGRESSING alone, a pass also to a hold that waits for evidence; harm and alarms do in every phase
+    that serves users.
     """
     if verdict.answer is Answer.FAIL:
         return Signal.HARM
     if verdict.answer is Answer.ALARM:
         return Signal.ALARM
-    if rollout.phase is not Phase.PROGRESSING or rollout.span is None or rollout.span.end is not None:
+    is_late = rollout.phase is Phase.HELD and rollout.held is Held.UNDECIDED
+    if not (rollout.phase is Phase.PROGRESSING or is_late) or rollout.span is None or rollout.span.end is not None:
         return None
     stage, analysis = rollout.policy.stages[rollout.stage], rollout.policy.analysis
     if verdict.at - rollout.span.start < stage.minimum:
         return None
     if verdict.answer is Answer.PASS:
         return Signal.PASS
-    if rollout.stage_clock(now) < stage.deadline:
+    if is_late or rollout.stage_clock(now) < stage.deadline:
         return None
     if analysis.undecided == "rollback":
         return Signal.TIMED_OUT

@@ -109,7 +109,7 @@ class Stage(Written):
     }
     weight: StrictInt = Field(ge=1, le=100, description="The canary's share of the traffic in per cent, 1 to 100.")
     minimum: Seconds = Field(default=120.0, description="A stage is never shorter.")
-    deadline: Seconds = Field(default=900.0, description="A stage is never undecided for longer.")
+    deadline: Seconds = Field(default=900.0, description="Undecided at it, `analysis.undecided` says what happens.")
     approval: Annotated[
         bool,
         BeforeValidator(_approval),
@@ -239,7 +239,8 @@ class Analysis(Written):
         default=(Metric(errors=Errors()), Metric(latency=Latency())), min_length=1, description="What is compared or limited."
     )
     undecided: Literal["advance", "hold", "rollback"] = Field(
-        default="advance", description="At a stage's deadline, without evidence of harm and without enough to pass."
+        default="advance",
+        description="At a stage's deadline, without evidence of harm and without enough to pass. A hold ends when it passes later.",
     )
     minimum_requests: StrictInt = Field(default=100, ge=0, description="Of the canary in a stage; with fewer, `advance` holds.")
     no_data: Literal["hold", "rollback"] = Field(default="hold", description="After `noDataFor` without telemetry.")

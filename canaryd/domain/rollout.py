@@ -40,7 +40,7 @@ class Held(StrEnum):
     PERSON = "person"
     DRIFT = "drift"
     NO_DATA = "no data"
-    UNDECIDED = "undecided"
+    UNDECIDED = "undecided"  # goes on when the evidence passes after all; a deadline never ends it
     ALARMS = "alarms"
     STABLE = "stable not ready"
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -385,6 +386,65 @@ def test_undecided_at_the_deadline_holds_where_the_policy_says_so_and_resume_giv
     daemon.run(300)
     assert daemon.rollout.phase is Phase.PROGRESSING
     daemon.run_until(lambda r: r.phase is Phase.HELD)
+
+
+def held_undecided(**policy: Any) -> Daemon:
+    """At its first stage, past the deadline."""
+    daemon = Daemon(always(Answer.UNDECIDED), analysis={"interval": "10s", "undecided": "hold"}, **policy).run()
+    daemon.deploy()
+    daemon.run_until(lambda r: r.held is Held.UNDECIDED)
+    return daemon
+
+
+def test_a_rollout_held_undecided_goes_on_by_itself_once_its_evidence_passes_also_after_a_restart() -> None:
+    daemon = held_undecided().run(600)
+    daemon.restart()
+    daemon.script = healthy
+    daemon.ends_as(Phase.SUCCEEDED)
+    assert [d.signal for d in daemon.rollout.decisions].count("resume") == 0
+
+
+def test_a_rollout_held_undecided_at_the_last_stage_ends_promoted() -> None:
+    daemon = held_undecided(stages=[{"weight": 100, "minimum": "60s", "deadline": "10m"}])
+    daemon.script = always(Answer.PASS)
+    rollout = daemon.ends_as(Phase.SUCCEEDED)
+    assert rollout.held is None
+    assert daemon.world.lists == {"#0": (a_destination("v2"),)}
+
+
+def test_a_person_s_hold_over_an_undecided_one_is_not_ended_by_evidence() -> None:
+    daemon = held_undecided()
+    daemon.wish(hold=True)
+    daemon.run(10)
+    daemon.script = always(Answer.PASS)
+    daemon.run(600)
+    assert (daemon.rollout.held, daemon.world.weight("v2")) == (Held.PERSON, 10)
+
+
+def test_approval_is_still_asked_after_an_undecided_hold() -> None:
+    daemon = held_undecided(stages=[{"weight": 50, "minimum": "60s", "deadline": "10m", "approval": "required"}, {"weight": 100}])
+    daemon.script = always(Answer.PASS)
+    daemon.run(60)
+    assert (daemon.rollout.phase, daemon.world.weight("v2")) == (Phase.AWAITING_APPROVAL, 50)
+
+
+def test_a_pause_keeps_an_undecided_hold_where_it_is() -> None:
+    daemon = held_undecided()
+    daemon.rollouts.templates = replace(daemon.rollouts.templates, paused=True)
+    daemon.script = always(Answer.PASS)
+    daemon.run(300)
+    assert (daemon.rollout.phase, daemon.world.weight("v2")) == (Phase.HELD, 10)
+    daemon.rollouts.templates = replace(daemon.rollouts.templates, paused=False)
+    daemon.run_until(lambda r: r.weight == 25)
+
+
+def test_a_late_pass_does_not_advance_while_the_route_is_someone_else_s() -> None:
+    daemon = held_undecided()
+    edited = {"#0": (a_destination("v1", 70), a_destination("v2", 30))}
+    daemon.world.edit(edited)
+    daemon.script = always(Answer.PASS)
+    daemon.run(60)
+    assert (daemon.rollout.stage, daemon.world.lists) == (0, edited)
 
 
 def test_the_whole_rollout_has_a_deadline() -> None:

@@ -200,6 +200,28 @@ def test_a_rollout_that_waits_still_rolls_back_on_harm_and_does_not_advance(phas
     assert stage_signal(waiting, a_verdict(Answer.PASS, at=int(NOW) + 900), NOW + 900) is None
 
 
+def test_a_hold_for_want_of_evidence_goes_on_when_the_evidence_passes_and_not_at_a_deadline() -> None:
+    held = in_phase(Phase.HELD, held=Held.UNDECIDED, clock=600.0, clock_from=None)
+    late = a_verdict(Answer.PASS, at=int(NOW) + 900)
+    assert stage_signal(held, late, NOW + 900) is Signal.PASS
+    assert stage_signal(held, replace(late, answer=Answer.UNDECIDED), NOW + 9000) is None
+    assert stage_signal(held, replace(late, at=int(NOW) + 59), NOW + 900) is None, "a minimum stays one"
+    on = advance(held, Signal.PASS, NOW + 900, Detail("fine", late))
+    assert (on.phase, on.held, on.weight, on.announcements[-1].event) == (Phase.PROGRESSING, None, 25, "advanced")
+
+
+@pytest.mark.parametrize("why", [why for why in Held if why is not Held.UNDECIDED])
+def test_no_other_hold_ends_with_evidence(why: Held) -> None:
+    held = in_phase(Phase.HELD, held=why)
+    assert stage_signal(held, a_verdict(Answer.PASS, at=int(NOW) + 900), NOW + 900) is None
+    assert advance(held, Signal.PASS, NOW + 900) == held
+
+
+def test_a_late_pass_of_the_last_stage_is_a_promotion_and_no_hold() -> None:
+    done = advance(in_phase(Phase.HELD, held=Held.UNDECIDED, stage=3, weight=100), Signal.PASS, NOW + 900)
+    assert (done.phase, done.held) == (Phase.PROMOTING, None)
+
+
 def test_the_record_of_decisions_is_bounded() -> None:
     rollout = a_rollout()
     for i in range(lifecycle.KEPT_DECISIONS + 10):
