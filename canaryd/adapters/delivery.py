@@ -144,6 +144,8 @@ class _Lane:
             if announcement.id in self.ended:
                 self.outcomes.append((announcement.id, self.name, self.ended[announcement.id]))
             elif announcement.id not in self.pending:
+                if self.standing is not None:
+                    self.standing.supersede([announcement])
                 self.pending[announcement.id] = announcement
                 self._queue(announcement.id, time.monotonic())
 
@@ -278,11 +280,17 @@ class _Standing:
             self.over[identity] = self.firing[identity]
             self.lapses[identity] = now + self.notifier.stands
             self.last.pop(identity, None)
-        for identity in wanted:  # one that is back need not be resolved any more
-            self.forget(identity)
+        self.supersede(announcements)
         self.firing = wanted
         self.last = {one: at for one, at in self.last.items() if one in wanted or at > now - self.notifier.stands}
         return gone
+
+    def supersede(self, announcements: Sequence[Announcement]) -> None:
+        """Leaves out what was still to be resolved and fires again, be it by a later announcement."""
+        # A rollout that is held a second time is the same alert to its receiver: the first one's late resolve would end it.
+        again = {_alert(one) for one in announcements}
+        for identity in [identity for identity, one in self.over.items() if _alert(one) in again]:
+            self.forget(identity)
 
     def forget(self, identity: str) -> None:
         self.over.pop(identity, None)
@@ -310,6 +318,11 @@ class _Standing:
         """At once, if never; then at half of its life, which leaves the other half for retries."""
         last = self.last.get(identity)
         return 0.0 if last is None else last + self.notifier.stands / 2
+
+
+def _alert(announcement: Announcement) -> tuple[str, str, str]:
+    """What a receiver tells alerts apart by."""
+    return announcement.namespace, announcement.rollout, announcement.event
 
 
 def _tried(call: Callable[[], None]) -> tuple[str, bool]:

@@ -223,11 +223,12 @@ def test_what_fires_is_sent_at_once_after_a_restart_and_resolved_once_when_it_is
     standing = Standing()
     assert isinstance(standing, StandingNotifier)
     delivery = delivering({"alerts": standing, "oncall": Told()})
+    other = an_announcement(id="b", rollout="carts-v3-abc12", service="carts")
     for _ in range(5):
-        delivery.keep_firing("alerts", [an_announcement(id="a"), an_announcement(id="b")])
+        delivery.keep_firing("alerts", [an_announcement(id="a"), other])
     assert standing.next() == "refresh a b"
     for _ in range(5):
-        delivery.keep_firing("alerts", [an_announcement(id="b")])
+        delivery.keep_firing("alerts", [other])
     assert standing.next() == "resolve a"
     delivery.keep_firing("oncall", [an_announcement(id="a")])
     delivery.keep_firing("nobody", [an_announcement(id="a")])
@@ -271,3 +272,43 @@ def test_what_is_over_before_it_could_be_told_is_not_told_afterwards(delivering:
     delivery.keep_firing("alerts", [])
     assert standing.next() == "resolve a"
     assert outcomes(delivery, 1) == [("a", "alerts", False)]
+
+
+def held(identity: str) -> Announcement:
+    return an_announcement(id=identity, event="held")
+
+
+def seen_until(standing: Standing, last: str) -> list[str]:
+    """What was tried, up to and with `last`."""
+    seen = [standing.next()]
+    while seen[-1] != last:
+        seen.append(standing.next())
+    return seen
+
+
+@pytest.mark.parametrize("told_first", [True, False], ids=["offered", "after a restart"])
+def test_a_resolve_that_comes_late_does_not_end_the_alert_of_a_second_hold(delivering: Making, told_first: bool) -> None:
+    standing = Standing(stands=0.2)
+    standing.unreachable.set()
+    delivery = delivering({"alerts": standing})
+    delivery.keep_firing("alerts", [held("1")])
+    delivery.keep_firing("alerts", [])
+    seen_until(standing, "resolve 1")
+    if told_first:  # as the beat does: news first, then all that stands
+        delivery.offer(held("2"), ["alerts"])
+        seen_until(standing, "2")
+    delivery.keep_firing("alerts", [held("2")])
+    seen_until(standing, "refresh 2")
+    standing.unreachable.clear()
+    assert {standing.next() for _ in range(3)} == {"refresh 2"}
+
+
+def test_a_resolve_that_comes_late_still_ends_the_alert_of_another_rollout(delivering: Making) -> None:
+    standing = Standing()
+    standing.unreachable.set()
+    delivery = delivering({"alerts": standing})
+    delivery.keep_firing("alerts", [held("1")])
+    delivery.keep_firing("alerts", [an_announcement(id="2", event="held", rollout="front-end-v4-abc12")])
+    seen_until(standing, "resolve 1")
+    standing.unreachable.clear()
+    seen_until(standing, "resolve 1")
