@@ -1,7 +1,7 @@
 """Announcements as CloudEvents 1.0 over HTTP, signed as Standard Webhooks has it.
 
 One try is made here, and what its reply means is said here; when to try again is `delivery.py`'s. The id of the event and of the
-webhook is the announcement's own, so a receiver that has seen it knows what it may ignore.
+webhook is the announcement's own (with _ for each dot), so a receiver that has seen it knows what it may ignore.
 """
 
 import base64
@@ -23,6 +23,7 @@ from canaryd.domain.rollout import Announcement
 from canaryd.domain.verdict import Finding, Verdict
 
 TYPE = "dev.canaryd.rollout."  # before the event: dev.canaryd.rollout.rolled_back
+KEY_BYTES = (24, 64)  # of a secret, at least and at most, as Standard Webhooks has it
 MOST_ODDS = 1e300  # JSON has no infinity; odds beyond this are told as this
 
 
@@ -54,19 +55,27 @@ class Webhook:
             signer = _signer(self._secret())
         except (Refused, ValueError) as error:  # a file in the middle of a rotation
             raise Unavailable(f"{self._poster.shown}: {error}") from error
-        reply = self._poster.post(body, {**headers, **self._signature(signer, announcement.id, body)})
+        reply = self._poster.post(body, {**headers, **self._signature(signer, identity(announcement), body)})
         if reply.status == 410:
             raise Rejected(f"{self._poster.shown} is gone for good ({reply})")
         if not reply.ok:
             raise Unavailable(f"{self._poster.shown} answered {reply}")
 
-    def _signature(self, signer: standardwebhooks.Webhook | None, identity: str, body: bytes) -> dict[str, str]:
+    def _signature(self, signer: standardwebhooks.Webhook | None, name: str, body: bytes) -> dict[str, str]:
         # A repeated try is signed with its own time: receivers refuse signatures older than five minutes.
         sent = datetime.fromtimestamp(math.floor(self._clock()), UTC)
-        headers = {"webhook-id": identity, "webhook-timestamp": str(int(sent.timestamp()))}
+        headers = {"webhook-id": name, "webhook-timestamp": str(int(sent.timestamp()))}
         if signer is not None:
-            headers["webhook-signature"] = signer.sign(msg_id=identity, timestamp=sent, data=body.decode())
+            headers["webhook-signature"] = signer.sign(msg_id=name, timestamp=sent, data=body.decode())
         return headers
+
+
+def identity(announcement: Announcement) -> str:
+    """Its id without dots: these part id, time and body where they are signed, and Standard Webhooks lets no id have one.
+
+    Two ids stay two, since Kubernetes' names have no _ that a dot could be taken for.
+    """
+    return announcement.id.replace(".", "_")
 
 
 def envelope(announcement: Announcement) -> CloudEvent:
@@ -74,7 +83,7 @@ def envelope(announcement: Announcement) -> CloudEvent:
     return CloudEvent(
         {
             "specversion": "1.0",
-            "id": announcement.id,
+            "id": identity(announcement),
             "type": TYPE + announcement.event,
             "source": f"/canaryd/{announcement.namespace}/{announcement.service}",
             "subject": announcement.rollout,
@@ -157,7 +166,8 @@ def _signer(secret: str | None) -> standardwebhooks.Webhook | None:
         key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
     except (binascii.Error, ValueError):
         key = b""
-    if prefix != "whsec" or not 16 <= len(key) <= 64:
-        wanted = "whsec_ followed by the base64 of 16 to 64 random bytes (`openssl rand -base64 32`)"
+    least, most = KEY_BYTES
+    if prefix != "whsec" or not least <= len(key) <= most:
+        wanted = f"whsec_ followed by the base64 of {least} to {most} random bytes (`openssl rand -base64 32`)"
         raise ValueError(f"secret must be {wanted}, and is something else")
     return standardwebhooks.Webhook(key)

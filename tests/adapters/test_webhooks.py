@@ -62,6 +62,24 @@ def test_a_receiver_verifies_the_signature_with_the_standard_library_for_it(rece
         standardwebhooks.Webhook(other).verify(post.body, post.headers)
 
 
+def test_an_id_has_no_dots_in_header_and_envelope_alike_and_is_verified(receiver: Receiver) -> None:
+    Webhook(receiver.url, lambda: SECRET).send(an_announcement(id="production.front-end-v3-abc12.1790000000.7"))
+    post = receiver.next()
+    assert post.headers["webhook-id"] == "production_front-end-v3-abc12_1790000000_7"
+    assert from_http(post.headers, post.body)["id"] == post.headers["webhook-id"]
+    standardwebhooks.Webhook(SECRET).verify(post.body, post.headers)
+
+
+@pytest.mark.parametrize(("size", "taken"), [(16, False), (23, False), (24, True), (64, True), (65, False)])
+def test_a_secret_has_as_many_bytes_as_receivers_libraries_ask_for(size: int, taken: bool) -> None:
+    secret = "whsec_" + base64.b64encode(bytes(range(size))).decode()
+    if taken:
+        Webhook("http://127.0.0.1", lambda: secret)
+    else:
+        with pytest.raises(ValueError, match="24 to 64 random bytes"):
+            Webhook("http://127.0.0.1", lambda: secret)
+
+
 def test_a_later_try_has_the_same_id_and_body_and_a_time_of_its_own(receiver: Receiver) -> None:
     now = [time.time()]
     webhook = Webhook(receiver.url, lambda: SECRET, clock=lambda: now[0])
