@@ -106,6 +106,46 @@ def test_canaryd_takes_the_policies_it_is_given(helm: str, tmp_path: Path, polic
     assert [(one.service.name, [stage.weight for stage in one.stages]) for one in loaded.policies] == [("front-end", [10, 100])]
 
 
+@pytest.mark.parametrize("before", ["  # a comment that is indented\n", "\n   \n", "# \"quoted\": <é> {{ x }} \\ \n"])
+def test_a_policy_s_text_comes_as_it_was_written_whatever_its_first_line(helm: str, before: str) -> None:
+    text = before + yaml.safe_dump(POLICY)
+    assert rendered(helm, {"policies": {"a.yaml": text}})["ConfigMap", "canaryd-policies"]["data"]["a.yaml"] == text
+
+
+def test_names_that_look_like_numbers_stay_text(helm: str) -> None:
+    values = {"priorityClassName": "1000", "serviceAccount": {"name": "007"}, "fullnameOverride": "12", "nameOverride": "34"}
+    objects = rendered(helm, values, release="56")
+    deployment = objects["Deployment", "12"]
+    pod = deployment["spec"]["template"]["spec"]
+    assert (pod["priorityClassName"], pod["serviceAccountName"]) == ("1000", "007")
+    assert deployment["spec"]["selector"]["matchLabels"] == {"app.kubernetes.io/name": "34", "app.kubernetes.io/instance": "56"}
+    assert objects["ServiceAccount", "007"]
+    assert objects["ClusterRoleBinding", "delivery-12"]["subjects"][0]["name"] == "007"
+    mounted = rendered(helm, {"existingPoliciesConfigMap": "78"})["Deployment", "canaryd"]["spec"]["template"]["spec"]["volumes"]
+    assert {"name": "policies", "configMap": {"name": "78"}} in mounted
+
+
+def test_labels_of_one_s_own_are_on_the_pod(helm: str) -> None:
+    template = rendered(helm, {"podLabels": {"team": "delivery"}})["Deployment", "canaryd"]["spec"]["template"]
+    assert template["metadata"]["labels"]["team"] == "delivery"
+    assert template["metadata"]["labels"]["app.kubernetes.io/name"] == "canaryd"
+
+
+def test_the_notes_command_shows_what_is_lacking_and_works_while_it_is_not_ready(helm: str, tmp_path: Path) -> None:
+    # `kubectl get --raw` prints no body of a 503. Notes are rendered by an installation only, so here they stand in a ConfigMap.
+    copy = shutil.copytree(CHART, tmp_path / "canaryd")
+    notes = (copy / "templates" / "NOTES.txt").read_text()
+    (copy / "templates" / "notes.yaml").write_text(
+        '{{- define "notes" }}' + notes + '{{- end }}\nkind: ConfigMap\nmetadata: {name: notes}\ndata: {notes: {{ include "notes" . | quote }}}\n'
+    )
+    command = [helm, "template", "canaryd", str(copy), "--namespace", "delivery", "--set", "port=9000", "--show-only", "templates/notes.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    told = yaml.safe_load(done.stdout)["data"]["notes"]
+    assert "kubectl -n delivery port-forward deployment/canaryd 9000\n" in told
+    assert "curl -s http://127.0.0.1:9000/readyz\n" in told
+    assert "--raw" not in told
+
+
 def test_without_policies_the_configmap_is_there_and_empty(helm: str) -> None:
     assert rendered(helm)["ConfigMap", "canaryd-policies"]["data"] == {}
 
@@ -159,6 +199,9 @@ def test_two_releases_share_no_name(helm: str) -> None:
         ({"policies": {"front-end.txt": {}}}, "front-end.txt"),
         ({"image": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
         ({"serviceAccount": {"create": False}}, "serviceAccount.name is needed"),
+        ({"policies": {"a.yaml": POLICY}, "existingPoliciesConfigMap": "ours"}, "existingPoliciesConfigMap (ours), which is read instead"),
+        ({"podLabels": {"app.kubernetes.io/name": "mine"}}, "podLabels must leave app.kubernetes.io/name to the chart"),
+        ({"podLabels": {"helm.sh/chart": "mine"}}, "podLabels must leave helm.sh/chart to the chart"),
     ],
 )
 def test_nonsense_is_refused_by_name(helm: str, values: dict[str, Any], named: str) -> None:

@@ -13,8 +13,8 @@
 {{- end }}
 
 {{- define "canaryd.selector" -}}
-app.kubernetes.io/name: {{ include "canaryd.name" . }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ include "canaryd.name" . | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "canaryd.labels" -}}
@@ -22,6 +22,16 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end }}
+
+{{- define "canaryd.podLabels" -}}
+{{- $own := include "canaryd.labels" . | fromYaml }}
+{{- range $name, $value := .Values.podLabels }}
+{{- if hasKey $own $name }}
+{{- fail (printf "podLabels must leave %s to the chart, which sets it to %q, but has %q" $name (get $own $name) $value) }}
+{{- end }}
+{{- end }}
+{{- toYaml .Values.podLabels }}
 {{- end }}
 
 {{- define "canaryd.serviceAccount" -}}
@@ -33,6 +43,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
 {{- define "canaryd.policies" -}}
+{{- if and .Values.policies .Values.existingPoliciesConfigMap }}
+{{- $given := keys .Values.policies | sortAlpha | join ", " }}
+{{- fail (printf "policies must be empty beside existingPoliciesConfigMap (%s), which is read instead, but has %s" .Values.existingPoliciesConfigMap $given) }}
+{{- end }}
 {{- default (printf "%s-policies" (include "canaryd.fullname" .)) .Values.existingPoliciesConfigMap }}
 {{- end }}
 
