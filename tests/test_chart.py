@@ -135,10 +135,10 @@ def test_the_notes_command_shows_what_is_lacking_and_works_while_it_is_not_ready
     # `kubectl get --raw` prints no body of a 503. Notes are rendered by an installation only, so here they stand in a ConfigMap.
     copy = shutil.copytree(CHART, tmp_path / "canaryd")
     notes = (copy / "templates" / "NOTES.txt").read_text()
-    (copy / "templates" / "notes.yaml").write_text(
-        '{{- define "notes" }}' + notes + '{{- end }}\nkind: ConfigMap\nmetadata: {name: notes}\ndata: {notes: {{ include "notes" . | quote }}}\n'
-    )
-    command = [helm, "template", "canaryd", str(copy), "--namespace", "delivery", "--set", "port=9000", "--show-only", "templates/notes.yaml"]
+    shown = 'kind: ConfigMap\nmetadata: {name: notes}\ndata: {notes: {{ include "notes" . | quote }}}\n'
+    (copy / "templates" / "notes.yaml").write_text('{{- define "notes" }}' + notes + "{{- end }}\n" + shown)
+    options = ["--namespace", "delivery", "--set", "port=9000", "--show-only", "templates/notes.yaml"]
+    command = [helm, "template", "canaryd", str(copy), *options]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     told = yaml.safe_load(done.stdout)["data"]["notes"]
     assert "kubectl -n delivery port-forward deployment/canaryd 9000\n" in told
