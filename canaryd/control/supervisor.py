@@ -97,7 +97,7 @@ class Supervisor:
             raise Rejected(seen.unreadable)
         if not seen.known.resource_version:
             return self._first_sight(seen)
-        seen = self._remember_stable(seen)
+        seen = self._remember_seen(seen)
         for request in requests:
             if (request.namespace, request.service) == seen.policy.key:
                 seen = self._requested(seen, request, now)
@@ -117,13 +117,13 @@ class Supervisor:
         newest = _youngest(unknown)
         if newest is None or seen.active is not None:
             return seen
-        seen = self._begin(seen, newest, now)
+        rollout = self._planned(seen, newest, now)
         overtaken = [w for w in unknown if w is not newest]
-        if overtaken:
+        if overtaken:  # remembered first: after a crash in between, none of them supersedes the one that overtook it
             log.info("versions.overtaken", service=seen.policy.service.name, namespace=seen.policy.service.namespace, by=newest.version,
                      versions=sorted(w.version for w in overtaken))
             seen = self._remember(seen, {key_of(w) for w in overtaken})
-        return seen
+        return self._begin(seen, rollout, now)
 
     def _first_sight(self, seen: Seen) -> Seen:
         if not seen.workloads:
@@ -133,10 +133,12 @@ class Supervisor:
                  known=sorted(known.templates), hint="what is there now is not new; `canaryd start` rolls one of them out")
         return replace(seen, known=self.rollouts.remember(seen.policy, known))
 
-    def _remember_stable(self, seen: Seen) -> Seen:
-        """What stable runs is not new, also when it was changed in place."""
+    def _remember_seen(self, seen: Seen) -> Seen:
+        """What stable runs is not new, also when it was changed in place; nor is what has a record, which may be deleted any time (and
+        whose beginning may have ended in a crash before it was remembered)."""
         stable = self._stable(seen)
-        fresh = {key_of(w) for w in seen.workloads if stable and w.version == stable} - seen.known.templates
+        there = {key_of(w) for w in seen.workloads if stable and w.version == stable}
+        fresh = there.union(*(_keys_of(record.rollout) for record in seen.records)) - seen.known.templates
         return self._remember(seen, fresh) if fresh else seen
 
     def _remember(self, seen: Seen, keys: set[str]) -> Seen:
@@ -154,7 +156,8 @@ class Supervisor:
         except routes.Refusal:
             return ""
 
-    def _begin(self, seen: Seen, canary: Workload, now: float, attempt: int = 1, name: str = "") -> Seen:
+    def _planned(self, seen: Seen, canary: Workload, now: float, attempt: int = 1, name: str = "") -> Rollout:
+        """The rollout of a version, not yet on record. Raises CannotBegin."""
         policy = seen.policy
         if seen.view is None:
             raise CannotBegin(seen.problem)
@@ -166,17 +169,19 @@ class Supervisor:
         if canary.version == stable_version:
             raise CannotBegin(f"{canary.version} is the stable version already")
         _only(seen.workloads, canary.version, policy)
-        rollout = Rollout(
+        return Rollout(
             name=name or name_of(policy.service.name, canary.version, canary.template, attempt), namespace=policy.service.namespace,
             service=policy.service.name, stable=stable.version, canary=canary.version, stable_workload=stable.name,
             canary_workload=canary.name, template=canary.template, stable_template=stable.template, policy=policy, began=now,
             attempt=attempt, phase_since=now, reason=f"waiting until {canary.name} is available")
-        said = f"{canary.name} is new beside {stable.name}: {rollout.reason}"
+
+    def _begin(self, seen: Seen, rollout: Rollout, now: float) -> Seen:
+        said = f"{rollout.canary_workload} is new beside {rollout.stable_workload}: {rollout.reason}"
         rollout = lifecycle.announced(rollout, "started", now, said)
         record = self.rollouts.create(Record(rollout))
         log.info("rollout.started", service=rollout.service, namespace=rollout.namespace, rollout=rollout.name,
-                 stable=rollout.stable, canary=rollout.canary, template=rollout.template, mode=policy.mode)
-        seen = self._remember(seen, {key_of(canary), _attempt_key(rollout, attempt)})
+                 stable=rollout.stable, canary=rollout.canary, template=rollout.template, mode=rollout.policy.mode)
+        seen = self._remember(seen, _keys_of(rollout))
         return replace(seen, records=[*seen.records, record])
 
     def _requested(self, seen: Seen, request: Request, now: float) -> Seen:
@@ -187,12 +192,12 @@ class Supervisor:
             if seen.active is not None:
                 raise CannotBegin(f"{seen.active.rollout.name} is under way: abort it first, or wait")
             canary = _only(seen.workloads, request.version, seen.policy)
-            begun = self._begin(seen, canary, now, _attempt_of(request, canary), request.name)
+            rollout = self._planned(seen, canary, now, _attempt_of(request, canary), request.name)
         except CannotBegin as error:
             log.warning("request.refused", service=request.service, version=request.version, reason=str(error))
             self.rollouts.refuse(request, str(error))
             return seen
-        return begun
+        return self._begin(seen, rollout, now)
 
     def _retries(self, seen: Seen, now: float) -> Seen:
         """`canaryd retry` raises an ended record's attempt: a new attempt is a new record. Raises CannotBegin."""
@@ -206,7 +211,7 @@ class Supervisor:
             canary = next((w for w in seen.workloads if (w.version, w.template) == (rollout.canary, rollout.template)), None)
             if canary is None:
                 continue  # that template is gone; a changed one is a new version
-            return self._begin(seen, canary, now, attempt)
+            return self._begin(seen, self._planned(seen, canary, now, attempt), now)
         return seen
 
     def _tell_problem(self, seen: Seen, problem: str) -> Seen:
@@ -273,6 +278,10 @@ def _attempt_of(request: Request, canary: Workload) -> int:
 
 def _youngest(workloads: Iterable[Workload]) -> Workload | None:
     return max(workloads, key=lambda w: (w.created, w.name), default=None)
+
+
+def _keys_of(rollout: Rollout) -> set[str]:
+    return {f"{rollout.canary}/{rollout.template}", _attempt_key(rollout, rollout.attempt)}
 
 
 def _attempt_key(rollout: Rollout, attempt: int) -> str:

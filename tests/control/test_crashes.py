@@ -2,6 +2,8 @@
 
 import pytest
 
+from canaryd.domain.policy import Policy
+from canaryd.domain.ports import Conflict, KnownTemplates
 from canaryd.domain.rollout import Phase
 from canaryd.domain.verdict import Answer
 from tests.builders import ORIGIN, a_destination
@@ -56,6 +58,51 @@ def test_a_bad_version_is_rolled_back_and_told_once_whatever_step_the_process_di
     assert daemon.world.lists == ORIGIN
     told = {news.id: news.event for notifier, news in daemon.postman.got if notifier == "oncall"}
     assert sorted(told.values()) == ["advanced", "rolled_back", "started"]
+
+
+def beats_through_a_crash(daemon: Daemon, after_steps: int) -> Daemon:
+    """The process dies after so many further steps, and another one goes on."""
+    daemon.world.crash_after = len(daemon.world.steps) + after_steps
+    with pytest.raises(Crash):
+        daemon.run(60)
+    daemon.restart()
+    return daemon
+
+
+def test_a_version_whose_beginning_ended_in_a_crash_does_not_begin_again_when_its_record_is_deleted() -> None:
+    daemon = beats_through_a_crash(a_daemon(always(Answer.FAIL)), after_steps=1)
+    assert daemon.world.steps[-1] == "create record"
+    daemon.ends_as(Phase.ROLLED_BACK)
+    daemon.rollouts.records.clear()
+    daemon.run(60)
+    assert not daemon.rollouts.records
+
+
+def test_a_version_whose_beginning_met_someone_else_s_write_is_remembered_as_well() -> None:
+    daemon = a_daemon(always(Answer.FAIL))
+    remember, refused = daemon.rollouts.remember, []
+
+    def refuses_once(policy: Policy, known: KnownTemplates) -> KnownTemplates:
+        if not refused:
+            refused.append(known)
+            raise Conflict("paused in between")
+        return remember(policy, known)
+
+    daemon.rollouts.remember = refuses_once  # type: ignore[method-assign]
+    daemon.ends_as(Phase.ROLLED_BACK)
+    assert refused
+    assert {"v2/hash-v2", "v2/hash-v2#1"} <= daemon.rollouts.templates.templates
+
+
+@pytest.mark.parametrize("after_steps", [1, 2, 3])
+def test_an_overtaken_version_does_not_supersede_the_newer_one_after_a_crash(after_steps: int) -> None:
+    daemon = a_daemon(healthy)
+    daemon.deploy("v3", created=daemon.clock.at + 1)
+    beats_through_a_crash(daemon, after_steps)
+    daemon.to_end()
+    daemon.run(60)
+    assert [r.rollout.canary for r in daemon.rollouts.records.values()] == ["v3"]
+    assert daemon.rollout.phase is Phase.SUCCEEDED
 
 
 def looks_of(reads: list[tuple[int, int, int]]) -> set[tuple[int, int]]:
