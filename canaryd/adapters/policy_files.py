@@ -18,7 +18,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from canaryd.domain.fields import without_nones
-from canaryd.domain.policy import QUERY_VARIABLES, Policy
+from canaryd.domain.policy import QUERY_VARIABLES, Metric, Policy
 from canaryd.domain.problems import Key, Problem, Refused, key_text, shown
 from canaryd.domain.units import DURATION_PATTERN, format_duration, format_share
 
@@ -348,6 +348,10 @@ def _items(data: Any) -> list[Any]:
 def json_schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of a policy file, for editors: `# yaml-language-server: $schema=...`."""
     schema = _for_people(Policy.model_json_schema(by_alias=True, mode="validation"))
+    metrics = schema["$defs"]["Metric"]["properties"]
+    for name in sorted(Metric.may_be_empty):  # `- errors:` alone is errors with all defaults
+        filled = metrics[name].pop("$ref")
+        metrics[name] = {"anyOf": [{"$ref": filled}, {"type": "null"}], **metrics[name]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "canaryd policy"}
 
 

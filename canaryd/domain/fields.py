@@ -12,19 +12,23 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo, WithJsonSchema
 
 from canaryd.domain.problems import Key, refusal, refuse_at, shown
-from canaryd.domain.units import DURATION_PATTERN, SHARE_PATTERN, format_duration, format_share, parse_duration, parse_share
+from canaryd.domain.units import DURATION_PATTERN, SHARE_PATTERN, format_duration, format_share, parse_duration, parse_share, unit_hint
 
 _Names = TypeVar("_Names", bound=tuple[Any, ...])
 
 
-def _seconds(value: object, info: ValidationInfo) -> float:
-    """Text is parsed. A bare number is seconds in code, and refused in what people write."""
+def _seconds(value: object, info: ValidationInfo, meant: tuple[str, ...] = ("s",)) -> float:
+    """Text is parsed. A bare number is seconds in code, and refused in what people write: meant has the units it may have there."""
     if isinstance(value, str):
-        return _parsed(parse_duration, value)
+        return _parsed(lambda text: parse_duration(text, meant), value)
     if isinstance(value, bool) or not isinstance(value, int | float) or info.context or not isfinite(value):
-        hint = f": write {value}s if that is meant" if isinstance(value, int | float) and not isinstance(value, bool) else ""
-        raise refusal(f"must be a duration such as 90s, 10m or 1h30m, but is {shown(value)}{hint}")
+        raise refusal(f"must be a duration such as 90s, 10m or 1h30m, but is {shown(value)}{unit_hint(str(value), *meant)}")
     return value
+
+
+def _response_time(value: object, info: ValidationInfo) -> float:
+    # A bare 500 is nearly always milliseconds, and 0.5 seconds.
+    return _seconds(value, info, ("ms", "s"))
 
 
 def _share(value: object, info: ValidationInfo) -> float:
@@ -114,6 +118,14 @@ Share = Annotated[
     float, BeforeValidator(_share), Field(ge=0, allow_inf_nan=False), PlainSerializer(format_share), WithJsonSchema(_SHARE_SCHEMA)
 ]
 PositiveSeconds = Annotated[Seconds, AfterValidator(_positive)]
+ResponseTime = Annotated[
+    float,
+    BeforeValidator(_response_time),
+    Field(allow_inf_nan=False),
+    AfterValidator(_positive),
+    PlainSerializer(format_duration),
+    WithJsonSchema({**_DURATION_SCHEMA, "examples": ["100ms", "500ms", "2s"]}),
+]
 Risk = Annotated[Share, AfterValidator(_risk)]
 Part = Annotated[Share, AfterValidator(_part)]  # of a whole: at most 100%
 Text = Annotated[str, Field(min_length=1)]

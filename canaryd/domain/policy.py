@@ -32,6 +32,7 @@ from canaryd.domain.fields import (
     ObjectName,
     Part,
     PositiveSeconds,
+    ResponseTime,
     Risk,
     Seconds,
     Share,
@@ -164,7 +165,7 @@ class Latency(Written):
 
     tolerated: Share = Field(default=0.10, description="So much slower than stable is no harm.")
     unacceptable: Share = Field(default=0.25, description="So much slower must be ruled out to advance early.")
-    slo: Annotated[Mapping[str, PositiveSeconds], AfterValidator(_slo)] = Field(
+    slo: Annotated[Mapping[str, ResponseTime], AfterValidator(_slo)] = Field(
         default={}, description="Limits of the canary's own, whatever stable does: {p99: 500ms} means 99% of requests within 500 ms."
     )
 

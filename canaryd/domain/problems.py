@@ -60,14 +60,17 @@ class Written(BaseModel):
     @classmethod
     def read(cls, data: object, **context: object) -> Self:
         """From plain data (maps, lists, scalars) as a YAML or JSON document has it. Raises Refused with all problems."""
-        empty = [Problem(key, "must have a value or be left out, but is empty") for key in _empty(cls, data, ())]
-        seen = {problem.key for problem in empty}
+        empty = list(_empty(cls, data, ()))
         try:
             read = cls.model_validate(data, context={**WRITTEN, **context}, by_alias=True, by_name=False)
         except ValidationError as error:
-            raise Refused(empty + [problem for problem in refusals(cls, error) if problem.key not in seen]) from error
+            # That a key is not known, or not yet, is told of it, and nothing of what is or is not in it.
+            unknown = {one["loc"] for one in error.errors(include_url=False) if one["type"] == "extra_forbidden"}
+            empty = [key for key in empty if not any(key[:depth] in unknown for depth in range(1, len(key) + 1))]
+            others = [problem for problem in refusals(cls, error) if problem.key not in empty]
+            raise Refused([*(_emptiness(cls, key) for key in empty), *others]) from error
         if empty:
-            raise Refused(empty)
+            raise Refused([_emptiness(cls, key) for key in empty])
         return read
 
 
@@ -85,6 +88,13 @@ def _empty(model: type[BaseModel], data: object, key: Key) -> Iterator[Key]:
         if value is None and name not in free:
             yield *key, name
         yield from _empty(model, value, (*key, name))
+
+
+def _emptiness(model: type[BaseModel], key: Key) -> Problem:
+    field = _field(model, key)
+    if field is not None and field.is_required():
+        return Problem(key, "must have a value, but is empty" + (f"; wanted: {field.description}" if field.description else ""))
+    return Problem(key, "must have a value or be left out, but is empty")
 
 
 def refusal(message: str) -> PydanticCustomError:

@@ -4,6 +4,7 @@ Both directions are exact: what `format_...` writes, `parse_...` reads back as t
 """
 
 import re
+from collections.abc import Sequence
 from decimal import Decimal
 
 _UNITS = {"d": Decimal(86400), "h": Decimal(3600), "m": Decimal(60), "s": Decimal(1), "ms": Decimal("0.001")}
@@ -14,10 +15,13 @@ SHARE_PATTERN = f"^(?:{_NUMBER}%|0)$"
 _COMPONENT = re.compile(rf"({_NUMBER})(ms|[dhms])")
 
 
-def parse_duration(text: str) -> float:
-    """`90s`, `10m`, `1h30m`, `500ms`, `2d` in seconds. Raises ValueError for anything else, a number without a unit included."""
+def parse_duration(text: str, meant: Sequence[str] = ("s",)) -> float:
+    """`90s`, `10m`, `1h30m`, `500ms`, `2d` in seconds. Raises ValueError for anything else, a number without a unit included.
+
+    meant: the units such a number may have been meant in; they are shown, and none is guessed.
+    """
     if not re.fullmatch(DURATION_PATTERN, text, re.ASCII):
-        raise ValueError(f"must be a duration such as 90s, 10m or 1h30m, but is {text!r}{_unit_hint(text, 's')}")
+        raise ValueError(f"must be a duration such as 90s, 10m or 1h30m, but is {text!r}{unit_hint(text, *meant)}")
     return float(sum(Decimal(number) * _UNITS[unit] for number, unit in _COMPONENT.findall(text)))
 
 
@@ -39,7 +43,7 @@ def format_duration(seconds: float) -> str:
 def parse_share(text: str) -> float:
     """`0.1%` is 0.001, `100%` is 1.0, `0` is 0. Raises ValueError for anything else: whether 5 is 5% or 500% is not guessed."""
     if not re.fullmatch(SHARE_PATTERN, text, re.ASCII):
-        raise ValueError(f"must be a share such as 0.1% or 25%, but is {text!r}{_unit_hint(text, '%')}")
+        raise ValueError(f"must be a share such as 0.1% or 25%, but is {text!r}{unit_hint(text, '%')}")
     return float(Decimal(text.removesuffix("%")) / 100)
 
 
@@ -59,5 +63,8 @@ def _plain(number: Decimal) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def _unit_hint(text: str, unit: str) -> str:
-    return f": write {text}{unit} if that is meant" if re.fullmatch(_NUMBER, text) else ""
+def unit_hint(text: str, *meant: str) -> str:
+    """`: write 500ms or 500s, whichever is meant`, to follow a number without a unit; nothing after any other text."""
+    if not re.fullmatch(_NUMBER, text):
+        return ""
+    return f": write {' or '.join(text + unit for unit in meant)}{' if that' if len(meant) == 1 else ', whichever'} is meant"

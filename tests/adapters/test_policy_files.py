@@ -318,6 +318,8 @@ def test_the_published_schema_is_one_and_takes_the_worked_example_and_every_dump
         ("stages:", "analysis: {falseRollbackRisk: 0.01}\nstages:"),
         ("stages:", "analysis: {metrics: [{errors: {grpcFailures: [BROKEN]}}]}\nstages:"),
         ("stages:", "analysis: {metrics: [{}]}\nstages:"),
+        ("stages:", "analysis: {metrics: [{query: }]}\nstages:"),
+        ("stages:", "analysis: {metrics: [{errors: {max: }}]}\nstages:"),
         ("stages:", "mode:\nstages:"),
     ],
 )
@@ -327,6 +329,13 @@ def test_an_editor_sees_by_the_schema_what_would_be_refused(tmp_path: Path, old:
     path = write(tmp_path, a_policy().replace(old, new, 1))
     assert not validator.is_valid(read_document(path).data)
     assert problems(path)
+
+
+@pytest.mark.parametrize("metrics", ["- errors:", "- latency:", "- errors:\n    - latency: {tolerated: 20%}"])
+def test_an_editor_takes_a_metric_without_a_value_as_canaryd_does(tmp_path: Path, metrics: str) -> None:
+    path = write(tmp_path, a_policy() + f"analysis:\n  metrics:\n    {metrics}\n")
+    assert problems(path) == []
+    jsonschema.Draft202012Validator(json_schema()).validate(read_document(path).data)
 
 
 def test_every_key_of_the_schema_is_described_and_no_default_breaks_its_own_rule() -> None:

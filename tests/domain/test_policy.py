@@ -156,6 +156,11 @@ def put(path: str, value: Any) -> Callable[[], dict[str, Any]]:
         ("stages.2.approval", "required", "stages[2].approval must be left out at weight 100: no weight comes after it, but is required"),
         ("mode", "watch", "mode must be 'steer' or 'observe', but is 'watch'"),
         ("mode", None, "mode must have a value or be left out, but is empty"),
+        ("service", None, "service must have a value, but is empty; wanted: The service, and how its Deployments are found."),
+        ("stages.0.weight", None, "stages[0].weight must have a value, but is empty; wanted: The canary's share of the traffic in per cent, 1 to 100."),
+        ("service.selector", {"app": None}, "service.selector.app must have a value or be left out, but is empty"),
+        ("servce", None, "servce is not known here, wanted one of version, service, route, stages, mode, analysis, schedule, rollback, promotion, drift, hooks (did you mean service?)"),
+        ("servce", {"name": None}, "servce is not known here, wanted one of version, service, route, stages, mode, analysis, schedule, rollback, promotion, drift, hooks (did you mean service?)"),
         ("analysis.interval", "1.5s", "analysis.interval must be at least one second, in whole seconds, but is 1s500ms"),
         ("analysis.interval", "0s", "analysis.interval must be at least one second, in whole seconds, but is 0s"),
         ("analysis.falseRollbackRisk", 0.01, "analysis.falseRollbackRisk must be a share such as 0.1% or 25%, but is 0.01: write 1% or 0.01%"),
@@ -182,6 +187,16 @@ def put(path: str, value: Any) -> Callable[[], dict[str, Any]]:
             "analysis.metrics",
             [{"latency": {"slo": {"p100": "1s"}}}],
             "analysis.metrics[0].latency.slo.p100 must be named after a quantile such as p50, p99 or p99.9, but is 'p100'",
+        ),
+        (
+            "analysis.metrics",
+            [{"latency": {"slo": {"p99": 500}}}],
+            "analysis.metrics[0].latency.slo.p99 must be a duration such as 90s, 10m or 1h30m, but is 500: write 500ms or 500s, whichever is meant",
+        ),
+        (
+            "analysis.metrics",
+            [{"latency": {"slo": {"p99": "0.5"}}}],
+            "analysis.metrics[0].latency.slo.p99 must be a duration such as 90s, 10m or 1h30m, but is '0.5': write 0.5ms or 0.5s, whichever is meant",
         ),
         ("analysis.metrics", [{"latency": {"slo": {"p99": "0s"}}}], "analysis.metrics[0].latency.slo.p99 must be above 0s, but is 0s"),
         (
@@ -231,6 +246,9 @@ def test_nonsense_is_refused_once_by_key_with_what_was_wanted_and_what_came(path
         ("stages.0", {"mirror": "10%"}, ["stages[0].mirror"]),
         ("stages.0", {"weight": 5, "mirrorPercentage": 10}, ["stages[0].mirrorPercentage"]),
         ("schedule.freeze", ["Fri 16:00-Mon 08:00"], ["schedule.freeze"]),
+        ("schedule.freeze", None, ["schedule.freeze"]),
+        ("bracket", {"name": None}, ["bracket"]),
+        ("hooks", [{"before": None}], ["hooks[0].before"]),
         ("hooks", [{"before": "promotion", "gate": "https://tests.example"}], ["hooks[0].before", "hooks[0].gate"]),
     ],
 )
