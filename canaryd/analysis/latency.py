@@ -79,16 +79,20 @@ class LatencyEvidence(Evidence):
         if new_stage:
             self._begin_stage()
 
+    def hear(self, stable: Array, canary: Replicas) -> bool:
+        """As for every metric; the stage's plain counts are known at once, also while a block is open."""
+        if stable[TIMED] > 0 and (timed := _timed(canary)):
+            self._remember_stage(stable, self._summed(canary), timed)
+        return super().hear(stable, canary)
+
     def fold(self, stable: Array, canary: Replicas) -> None:
         self._join()
-        both = self._summed(canary)
-        timed = {name: np.concatenate(([vector[TIMED]], vector[SLOWER:])) for name, vector in canary.items() if vector[TIMED] > 0}
+        both, timed = self._summed(canary), _timed(canary)
         if stable[TIMED] > 0 and timed:
             unit = self._unit(stable, both, replicas=len(timed))
             self._comparisons.fold(unit)
             self._replays.add(unit, timed)
             self._comparisons.fold_clearing(replace(unit, tolerated=self.borders(len(timed))[1]))
-            self._remember_stage(stable, both, timed)
         self._remember(stable, both)
 
     def _unit(self, stable: Array, canary: Array, replicas: int) -> Unit:
@@ -208,6 +212,11 @@ class LatencyEvidence(Evidence):
         share = smoothed_shares(self._stable_slower, self._stable_timed)
         scale = tolerated * (share + TINY) / share
         return low * scale[rows], high * scale[rows]
+
+
+def _timed(canary: Replicas) -> dict[str, Array]:
+    """Of each replica with latency: timed requests, then those slower than each bound."""
+    return {name: np.concatenate(([vector[TIMED]], vector[SLOWER:])) for name, vector in canary.items() if vector[TIMED] > 0}
 
 
 def _correlation_time(timed: Array, slower: Array) -> float:

@@ -364,7 +364,7 @@ def _looks_unacceptable(finding: Finding) -> bool:
     """Whether the plain estimate is beyond what the stage must rule out. Asked only where blocks are long and too few of them have
     closed by the deadline for odds to say anything: that is no reason to let a ninefold error rate pass."""
     if finding.answer is Answer.NO_DATA:
-        return True  # no block has closed: this metric has said nothing at all
+        return True  # this metric has said nothing at all
     if finding.unacceptable is None or finding.canary_events < FEW_EVENTS or not finding.stable_requests:
         return False
     if finding.ratio is None:  # stable had none at all

@@ -8,9 +8,11 @@ from hypothesis import strategies as st
 
 from canaryd.analysis.judge import Judge
 from canaryd.domain.counts import Counts
-from canaryd.domain.rollout import Span
+from canaryd.domain.lifecycle import Signal, stage_signal
+from canaryd.domain.rollout import Phase, Span
 from canaryd.domain.verdict import Answer
 from tests.analysis.looks import BOUNDS, START, Sampled, a_ladder, a_look, some_counts
+from tests.builders import NOW, a_rollout
 
 ERRORS_ONLY = {"errors": {}}
 
@@ -333,6 +335,19 @@ def test_a_query_without_a_value_is_no_data_of_its_own_and_no_pass():
     assert verdict.answer is Answer.UNDECIDED
     assert verdict.findings[-1].answer is Answer.NO_DATA
     assert judge.hear(service.look(10), {"cpu": 0.4}).answer is Answer.PASS
+
+
+@pytest.mark.parametrize(("slower", "answer"), [(1.0, Signal.LET_PASS), (3.0, Signal.STUCK)])
+def test_at_a_deadline_within_the_first_block_plain_latency_decides_and_not_that_nothing_was_said(slower, answer):
+    usual, slow = Sampled(40), Sampled(41, slower=2.0)  # stable is slow in spells of 8 looks
+    spells = [slow.look(100).canary if number // 8 % 3 == 0 else usual.look(0).stable for number in range(120)]
+    judge = a_judge(history=[a_look(number - 120, one, {}) for number, one in enumerate(spells)])
+    service = Sampled(42, slower=slower)
+    for _ in range(12):
+        verdict = judge.hear(service.look(10))
+    assert judge.latency.block > 12
+    rollout = a_rollout(policy=judge.policy, phase=Phase.PROGRESSING, stage=0, weight=10, spans=(judge.span,), clock=1000.0)
+    assert stage_signal(rollout, replace(verdict, at=verdict.at + 900), NOW) is answer
 
 
 # ---------------------------------------------------------------- full weight
