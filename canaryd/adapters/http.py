@@ -154,7 +154,9 @@ def application(health: Health, metrics: Metrics) -> WSGIApplication:
 
     def pages(environ: WSGIEnvironment, respond: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "/")
-        if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
+        if environ["REQUEST_METHOD"] == "HEAD":
+            return _head_of(pages, environ, respond)
+        if environ["REQUEST_METHOD"] != "GET":
             return _page(respond, "405 Method Not Allowed", "only GET and HEAD are answered here")
         if path == "/metrics":
             body: Iterable[bytes] = exposition(environ, respond)
@@ -168,6 +170,20 @@ def application(health: Health, metrics: Metrics) -> WSGIApplication:
         return _page(respond, "404 Not Found", "there are /livez, /readyz and /metrics")
 
     return pages
+
+
+def _head_of(pages: WSGIApplication, environ: WSGIEnvironment, respond: StartResponse) -> list[bytes]:
+    """Answers as to a GET, with the length and without the body."""
+    said: list[tuple[str, list[tuple[str, str]]]] = []
+
+    def note(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
+        said.append((status, headers))
+        return lambda data: None
+
+    length = sum(map(len, pages({**environ, "REQUEST_METHOD": "GET"}, note)))
+    status, headers = said[0]
+    respond(status, [*((name, value) for name, value in headers if name.lower() != "content-length"), ("Content-Length", str(length))])
+    return []
 
 
 def _page(respond: StartResponse, status: str, text: str) -> list[bytes]:

@@ -169,6 +169,21 @@ def test_other_paths_and_methods_are_told_what_there_is(server: Server) -> None:
     assert ask(server, "/livez", "HEAD")[0] == 200
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/livez", "/readyz", "/"])
+def test_head_is_answered_as_get_is_with_its_length_and_without_a_body(server: Server, path: str) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as client:
+        client.sendall(f"HEAD {path} HTTP/1.0\r\n\r\n".encode())
+        with client.makefile("rb") as reply:
+            head, _, body = reply.read().partition(b"\r\n\r\n")
+    status, text = ask(server, path)
+    assert f" {status} ".encode() in head.splitlines()[0]
+    assert body == b""
+    told = int(next(line.split()[1] for line in head.lower().splitlines() if line.startswith(b"content-length:")))
+    # A process tells its own seconds and bytes, which need not have as many digits a moment later.
+    assert abs(told - len(text.encode())) < (100 if path == "/metrics" else 1)
+    assert head.lower().count(b"content-length:") == 1
+
+
 def test_a_port_in_use_is_said_with_the_address() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
