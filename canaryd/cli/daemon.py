@@ -4,6 +4,9 @@ import sys
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
+
+from canaryd.cli.lazy import Failure
 
 EXAMPLE = """
 \b
@@ -15,7 +18,7 @@ Examples:
 
 @click.command(epilog=EXAMPLE)
 @click.option("--config", type=click.Path(path_type=Path), default="config/canaryd.yaml", show_default=True,
-              help="The daemon's settings. With --prometheus it need not be there.")
+              help="The daemon's settings. With --prometheus the default file need not be there.")
 @click.option("--policies", type=click.Path(path_type=Path),
               help="Directory of policy files, read again when they change. Default: the settings' `policies`.")
 @click.option("--kubeconfig", type=click.Path(dir_okay=False), help="Default: $KUBECONFIG, ~/.kube/config, the pod's own account.")
@@ -36,6 +39,9 @@ def run(
     from canaryd.app import build
     from canaryd.settings import load_settings
 
+    # Without --config the usual place may have no file, but a file that was asked for is never left out.
+    if click.get_current_context().get_parameter_source("config") is not ParameterSource.DEFAULT and not config.exists():
+        raise Failure(f"{config}: cannot be read: No such file or directory")
     settings = load_settings(config, prometheus, kubeconfig)
     kubernetes = settings.kubernetes.model_copy(update={"context": context} if context else {})
     log = settings.log.model_copy(update={key: one for key, one in (("format", log_format), ("level", log_level)) if one})

@@ -1,12 +1,16 @@
 """A group of commands that imports a command when it is run, and turns what is expected to go wrong into one readable line."""
 
+import errno
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
 import click
 
+# Of a write to a file that click does not name, and so of the output: everything else that canaryd opens has a name.
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 Sections = Mapping[str, Mapping[str, tuple[str, str]]]
 """Heading -> command -> (module that has it under its own name, what the list of commands says)."""
 
@@ -46,16 +50,27 @@ class LazyGroup(click.Group):
             with formatter.section(title):
                 formatter.write_dl([(name.ljust(width), says) for name, (_, says) in commands.items()])
 
+    def make_context(self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any) -> click.Context:
+        with said_readably():  # --help and --version are answered here
+            return super().make_context(info_name, args, parent, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
-        try:
+        with said_readably():
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
-            raise
-        except Exception as error:
-            known = readable(error)
-            if known is None:
-                raise  # a fault of canaryd's own: whoever mends it needs the traceback
-            raise known from error
+
+
+@contextmanager
+def said_readably() -> Iterator[None]:
+    """Raises a `Failure` for what is expected to go wrong within."""
+    try:
+        yield
+    except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+        raise
+    except Exception as error:
+        known = readable(error)
+        if known is None:
+            raise  # a fault of canaryd's own: whoever mends it needs the traceback
+        raise known from error
 
 
 def readable(error: Exception) -> Failure | None:
@@ -71,6 +86,8 @@ def readable(error: Exception) -> Failure | None:
         return Failure("\n".join(str(problem) for problem in error.problems))
     if isinstance(error, OSError) and error.filename is not None:
         return Failure(f"{error.filename}: {error.strerror}")
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return Failure(f"the output cannot be written: {error.strerror}")
     return None
 
 

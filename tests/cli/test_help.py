@@ -5,10 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import click
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from canaryd.cli import COMMANDS, main
 from canaryd.cli.lazy import readable
@@ -63,6 +64,27 @@ def test_the_daemon_carries_no_terminal_library_in_its_memory(tmp_path: object) 
     assert python(code) == "1 True False"
 
 
+def starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Result:
+    """`canaryd run` with a Prometheus and without any kubeconfig, which ends it as soon as its settings are read."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    return CliRunner().invoke(main, ["run", "--prometheus", "http://127.0.0.1:9", "--policies", str(tmp_path), *arguments])
+
+
+def test_a_settings_file_that_was_asked_for_and_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = starting(tmp_path, monkeypatch, "--config", "canary.yaml")
+    assert result.exit_code == 1
+    assert result.stderr == "canaryd: canary.yaml: cannot be read: No such file or directory\n"
+
+
+def test_without_config_the_usual_file_may_be_missing_where_prometheus_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = starting(tmp_path, monkeypatch)
+    assert "canaryd.yaml" not in result.stderr
+    assert "kubeconfig" in result.stderr
+
+
 def test_an_unknown_command_is_wrong_usage() -> None:
     result = CliRunner().invoke(main, ["promot"])
     assert result.exit_code == 2
@@ -82,6 +104,16 @@ def test_what_is_expected_to_go_wrong_is_a_line_and_an_exit_code(error: Exceptio
     assert failure is not None
     assert failure.exit_code == code
     assert "no answer" in failure.message
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full, where every write fails")
+@pytest.mark.parametrize("arguments", ["schema", "--help", "--version"])
+def test_an_output_that_is_full_is_a_line_and_no_traceback(arguments: str) -> None:
+    command = [sys.executable, "-m", "canaryd", *arguments.split()]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+    assert done.stderr == "canaryd: the output cannot be written: No space left on device\n"
+    assert done.returncode == 1
 
 
 def test_a_fault_of_canaryds_own_keeps_its_traceback() -> None:
