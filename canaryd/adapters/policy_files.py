@@ -6,7 +6,7 @@ numbers (`read_document`) is here as well, since canaryd's own settings are read
 in the domain, which knows no PromQL parser.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
@@ -49,7 +49,7 @@ def read_document(path: Path) -> Document:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise Refused([Problem((), f"cannot be read: {error.strerror or error}", str(path))]) from error
+        raise Refused([_unreadable(path, error)]) from error
     return parse_document(content, str(path))
 
 
@@ -78,6 +78,10 @@ def parse_document(content: bytes, file: str) -> Document:
     if problems:
         raise Refused(problems)
     return Document(file, data, plain.lines)
+
+
+def _unreadable(path: Path, error: OSError) -> Problem:
+    return Problem((), f"cannot be read: {error.strerror or error}", str(path))
 
 
 class _Plain:
@@ -153,21 +157,31 @@ def _syntax(error: YAMLError, file: str) -> Problem:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What a directory (or one file) of policies holds, in the order of file names."""
+    """What files of policies hold, in the order of file names. files: of each policy, the file it is from."""
 
     policies: tuple[Policy, ...] = ()
     problems: tuple[Problem, ...] = ()
+    files: tuple[str, ...] = ()
 
 
-def load(path: Path, notifiers: Collection[str] | None = None) -> Loaded:
-    """Every policy of a directory's *.yaml and *.yml files, or of one file, with all problems of all files.
+def load(path: Path | Sequence[Path], notifiers: Collection[str] | None = None) -> Loaded:
+    """Every policy of a directory's *.yaml and *.yml files, or of one file, or of several of these, with all problems of all files.
 
-    notifiers: the names that hooks may use; None: any.
+    notifiers: the names that hooks may use; None: any. A file that is named twice, or beside its directory, is read once.
     """
-    files = PolicyFiles(path, notifiers)
-    changes = files.refresh()
-    nothing = () if files.policies or changes.refused else (Problem((), "must hold policies (*.yaml), but has none", str(path)),)
-    return Loaded(files.policies, changes.refused + nothing)
+    files = PolicyFiles(Path(), notifiers)
+    named: dict[Path, Path] = {}  # what a path stands for -> its first name
+    problems: list[Problem] = []
+    for one in [path] if isinstance(path, Path) else path:
+        try:
+            found = _list(one)
+        except OSError as error:
+            problems.append(_unreadable(one, error))
+            continue
+        problems += [] if found else [Problem((), "must hold policies (*.yaml), but has none", str(one))]
+        named = {file.resolve(): file for file in found} | named
+    changes = files.take(list(named.values()))
+    return Loaded(files.policies, (*problems, *changes.refused), tuple(files.in_force))
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +231,12 @@ class PolicyFiles:
     @property
     def policies(self) -> tuple[Policy, ...]:
         """Those in force, in the order of file names; one for each service."""
-        return tuple(one.good for _, one in sorted(self._files.items()) if one.good)
+        return tuple(self.in_force.values())
+
+    @property
+    def in_force(self) -> dict[str, Policy]:
+        """The same, by file."""
+        return {name: one.good for name, one in sorted(self._files.items()) if one.good}
 
     @property
     def problems(self) -> tuple[Problem, ...]:
@@ -229,10 +248,14 @@ class PolicyFiles:
         try:
             paths = _list(self._path)
         except OSError as error:
-            problem = (Problem((), f"cannot be read: {error.strerror or error}", str(self._path)),)
+            problem = (_unreadable(self._path, error),)
             news, self._unlisted = (problem if problem != self._unlisted else ()), problem
             return Changes(refused=news, kept=tuple(sorted(name for name, one in self._files.items() if one.good)) if news else ())
         self._unlisted = ()
+        return self.take(paths)
+
+    def take(self, paths: Sequence[Path]) -> Changes:
+        """As `refresh`, of these files instead of those that the directory has."""
         before = {policy.key: policy for policy in self.policies}
         complaints = {name: one.problems for name, one in self._files.items()}
         self._files = {str(path): self._read(path) for path in paths}
@@ -254,7 +277,7 @@ class PolicyFiles:
         try:
             content = path.read_bytes()
         except OSError as error:
-            unreadable = (Problem((), f"cannot be read: {error.strerror or error}", str(path)),)
+            unreadable = (_unreadable(path, error),)
             return replace(known, digest=b"", policy=None, own=unreadable, problems=unreadable)
         digest = sha256(content).digest()
         if digest == known.digest:
@@ -350,8 +373,7 @@ def json_schema() -> dict[str, Any]:
     schema = _for_people(Policy.model_json_schema(by_alias=True, mode="validation"))
     metrics = schema["$defs"]["Metric"]["properties"]
     for name in sorted(Metric.may_be_empty):  # `- errors:` alone is errors with all defaults
-        filled = metrics[name].pop("$ref")
-        metrics[name] = {"anyOf": [{"$ref": filled}, {"type": "null"}], **metrics[name]}
+        metrics[name]["anyOf"] = [{"$ref": metrics[name].pop("$ref")}, {"type": "null"}]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "canaryd policy"}
 
 

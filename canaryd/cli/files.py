@@ -7,7 +7,6 @@ import click
 
 from canaryd.adapters.policy_files import json_schema, load
 from canaryd.domain.policy import Policy
-from canaryd.domain.problems import Problem
 
 
 @click.command(epilog="\b\nExamples:\n  canaryd validate policies/\n"
@@ -24,21 +23,14 @@ def validate(paths: tuple[Path, ...], config: Path | None) -> None:
         from canaryd.settings import load_settings
 
         notifiers = tuple(load_settings(config).notifiers)
-    policies: dict[tuple[str, str], Policy] = {}
-    problems: list[Problem] = []
-    for path in dict.fromkeys(paths):
-        loaded = load(path, notifiers)
-        problems += loaded.problems
-        for policy in loaded.policies:
-            if policy.key in policies:
-                problems.append(Problem((), f"has a second policy of {'/'.join(policy.key)}, and a service has one", str(path)))
-            policies.setdefault(policy.key, policy)
-    for policy in policies.values():
-        click.echo(f"ok: {summary(policy)}")
-    for problem in problems:
+    loaded = load(paths, notifiers)
+    for file, policy in zip(loaded.files, loaded.policies, strict=True):
+        click.echo(f"ok: {summary(policy)} ({file})")
+    for problem in loaded.problems:
         click.echo(str(problem), err=True)
-    if problems:
-        click.echo(f"{len(problems)} problem{'s' * (len(problems) > 1)}; {len(policies)} of the policies can be used", err=True)
+    if loaded.problems:
+        count = len(loaded.problems)
+        click.echo(f"{count} problem{'s' * (count > 1)}; {len(loaded.policies)} of the policies can be used", err=True)
         raise click.exceptions.Exit(1)
 
 

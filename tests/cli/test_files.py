@@ -27,10 +27,10 @@ def run(*arguments: object) -> Result:
 
 
 def test_good_policies_are_summed_up_and_end_with_0(policies: Path) -> None:
-    a_policy_file(policies, "front-end")
+    path = a_policy_file(policies, "front-end")
     result = run("validate", policies)
     assert result.exit_code == 0
-    assert result.stdout == "ok: production/front-end: 10, 50 (approval), 100 on sockshop, judged by errors, latency\n"
+    assert result.stdout == f"ok: production/front-end: 10, 50 (approval), 100 on sockshop, judged by errors, latency ({path})\n"
     assert result.stderr == ""
 
 
@@ -53,6 +53,30 @@ def test_two_policies_of_a_service_in_two_places_are_refused(policies: Path, tmp
     result = run("validate", policies, other)
     assert result.exit_code == 1
     assert "production/front-end" in result.stderr
+
+
+def test_a_second_policy_of_a_service_is_told_once_with_its_line_key_and_the_first(policies: Path) -> None:
+    first, second = a_policy_file(policies, "a", GOOD.replace("NAME", "cart")), a_policy_file(policies, "b", GOOD.replace("NAME", "cart"))
+    expected = f"{second}:1: service.name must be the only policy of production/cart, but {first}:1 is one too"
+    for paths in ([first, second], [first, second, policies], [policies, policies], [policies / ".." / "policies", second]):
+        result = run("validate", *paths)
+        assert result.stderr.replace("policies/../", "").splitlines() == [expected, "1 problem; 1 of the policies can be used"]
+        assert result.stdout.count("ok: ") == 1
+
+
+def test_a_mistake_of_a_file_named_beside_its_directory_is_told_once(policies: Path) -> None:
+    bad = a_policy_file(policies, "front-end", GOOD + "mode: gamble\n")
+    result = run("validate", policies, bad)
+    assert result.stderr.count("mode must be") == 1
+
+
+def test_a_path_that_is_not_there_does_not_hide_the_others(policies: Path, tmp_path: Path) -> None:
+    good = a_policy_file(policies, "front-end")
+    (tmp_path / "empty").mkdir()
+    result = run("validate", tmp_path / "nowhere", tmp_path / "empty", good)
+    assert "ok: production/front-end" in result.stdout
+    assert f"{tmp_path / 'nowhere'}: cannot be read" in result.stderr
+    assert f"{tmp_path / 'empty'}: must hold policies (*.yaml), but has none" in result.stderr
 
 
 def test_a_directory_that_is_not_there_is_refused(tmp_path: Path) -> None:
