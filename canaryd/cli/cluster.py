@@ -1,18 +1,35 @@
 """What every command that talks to a cluster shares: its options, and the connection with the caller's own rights."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import update_wrapper
 from typing import Any
 
 import click
 
-from canaryd.adapters.kube.client import Api
+from canaryd.adapters.kube.client import Api, Json, path_to
+from canaryd.adapters.kube.records import API_VERSION, PLURAL
 from canaryd.adapters.kube.rollouts import KubeRollouts
 from canaryd.adapters.kube.services import KubeServices, ServiceNote
 from canaryd.cli.lazy import Failure
-from canaryd.domain.ports import Missing, Request
+from canaryd.domain.ports import Missing
 from canaryd.domain.rollout import Record
+
+NAMES_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"  # of a list
+
+@dataclass(frozen=True)
+class Asked:
+    """A rollout that someone asked for with `start` and that has not begun. since: Unix seconds; refused: why it never will, or ""."""
+
+    namespace: str
+    service: str
+    version: str
+    name: str
+    since: float
+    refused: str
+    resource_version: str
 
 
 @dataclass(frozen=True)
@@ -45,23 +62,40 @@ class Cluster:
             raise Failure(f"{name} is in several namespaces ({', '.join(places)}): say which with --namespace")
         return max(found, key=lambda one: (not one.rollout.phase.ended, one.rollout.began))
 
-    def requests(self) -> list[Request]:
-        """What was asked for and has not begun, as of the last `records`."""
-        return [one for one in self.rollouts.requests() if self.namespace in (None, one.namespace)]
+    def asked(self) -> list[Asked]:
+        """What was asked for and has not begun, with what was refused; oldest first."""
+        begun = {(one.rollout.namespace, one.rollout.name) for one in self.rollouts.list()}
+        # A record is tens of kilobytes, and has been read: only what is none is fetched.
+        listed = self.api.request("GET", path_to(API_VERSION, PLURAL), accept=NAMES_ONLY).get("items") or []
+        names = {(one["metadata"]["namespace"], one["metadata"]["name"]) for one in listed} - begun
+        found = []
+        for namespace, name in names:
+            if self.namespace in (None, namespace):
+                with suppress(Missing):
+                    found.append(_asked(self.rollouts.get(namespace, name)))
+        return sorted((one for one in found if one is not None), key=lambda one: (one.since, one.name))
+
+    def take_back(self, asked: Asked) -> None:
+        """Deletes the request. Raises Conflict when it has begun, or was refused, meanwhile."""
+        path = path_to(API_VERSION, PLURAL, asked.namespace, asked.name)
+        self.api.request("DELETE", path, {"preconditions": {"resourceVersion": asked.resource_version}})
 
     def _never_began(self, name: str) -> None:
         """Raises Failure for what was asked for by `start` and has no record."""
-        for request in self.requests():
-            if name in (request.name, request.service):
-                asked = f"{request.namespace}/{request.name} is asked for and has not begun"
-                raise Failure(f"{asked}: does the daemon run, and is the service paused?")
-        for namespace in {self.namespace} if self.namespace else {one.namespace for one in self.notes()}:
-            try:
-                status = self.rollouts.get(namespace, name).get("status") or {}
-            except Missing:
-                continue
-            if status.get("refused"):
-                raise Failure(f"{namespace}/{name} was asked for and refused: {status['refused']}")
+        for one in self.asked():
+            if name == one.name or (name == one.service and not one.refused):
+                raise Failure(f"{one.namespace}/{one.name} was asked for and refused: {one.refused}" if one.refused else
+                              f"{one.namespace}/{one.name} is asked for and has not begun: does the daemon run, and is the service paused?")
+
+
+def _asked(obj: Json) -> Asked | None:
+    """The request that an object is; None for a record."""
+    metadata, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
+    refused = str(status.get("refused") or "")
+    if (status and not refused) or not (spec.get("service") and spec.get("version")):
+        return None
+    since = datetime.fromisoformat(metadata["creationTimestamp"]).timestamp()
+    return Asked(metadata["namespace"], spec["service"], spec["version"], metadata["name"], since, refused, metadata["resourceVersion"])
 
 
 def connect(kubeconfig: str | None, context: str | None, namespace: str | None) -> Cluster:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -13,7 +14,7 @@ from canaryd.analysis.plain import finite
 from canaryd.analysis.standing import stage_text
 from canaryd.analysis.wording import lasting, odds_text
 from canaryd.cli import output
-from canaryd.cli.cluster import Cluster, cluster_options
+from canaryd.cli.cluster import Asked, Cluster, cluster_options
 from canaryd.domain.ports import Unavailable
 from canaryd.domain.rollout import Record
 
@@ -32,41 +33,69 @@ def status(name: str | None, every: bool, watch: bool, form: str, cluster: Clust
     """Show each service's rollout: the one under way, else the latest.
 
     ODDS are those gathered against the canary; at the policy's bar (100 to 1 by default) it is rolled back. AGE is since the beginning.
-    Paused services, and why a new version cannot begin, are told below the table.
+    Paused services, why a new version cannot begin, and what `start` asked for and has not begun are told below the table.
     """
     if watch:
         with suppress(KeyboardInterrupt):
             _watch(cluster, name, every, form)
         return
-    records, notes = read(cluster, name, every)
+    seen = read(cluster, name, every)
     if form == "json":
-        output.as_json(as_data(records, notes))
+        output.as_json(as_data(seen))
     else:
-        _show(records, notes)
+        _show(seen)
 
 
-def read(cluster: Cluster, name: str | None, every: bool) -> tuple[list[Record], list[ServiceNote]]:
-    """The rollouts to show, by service and newest last, and the notes of the services meant. Raises Failure for an unknown name."""
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What `status` shows: rollouts by service and newest last, the notes of the services meant, what was asked for and did not begin."""
+
+    records: Sequence[Record]
+    notes: Sequence[ServiceNote]
+    asked: Sequence[Asked]
+
+
+def read(cluster: Cluster, name: str | None, every: bool) -> Seen:
+    """What there is to show. Raises Failure for an unknown name."""
     records, notes = list(cluster.records()), list(cluster.notes())
+    asked = [one for one in cluster.asked() if not _outlived(one, records)]
     if name is not None:
         chosen = [one for one in records if name in (one.rollout.name, one.rollout.service)]
+        asked = [one for one in asked if name in (one.name, one.service)]
         services = {(one.rollout.namespace, one.rollout.service) for one in chosen}
         notes = [one for one in notes if one.service == name or (one.namespace, one.service) in services]
-        if not chosen and not notes:
+        if not chosen and not notes and not asked:
             cluster.find(name)  # says what there is
         records = chosen
+    return Seen(_chosen(records, name, every), notes, asked)
+
+
+def _outlived(asked: Asked, records: Sequence[Record]) -> bool:
+    """Whether a rollout of the service has begun since it was refused: then the refusal is no news."""
+    began = (one.rollout.began for one in records if (one.rollout.namespace, one.rollout.service) == (asked.namespace, asked.service))
+    return bool(asked.refused) and max(began, default=asked.since) > asked.since
+
+
+def _chosen(records: Sequence[Record], name: str | None, every: bool) -> list[Record]:
+    """Of each service the rollout under way, else the latest; all when asked for, or named."""
     key = {(one.rollout.namespace, one.rollout.service, one.rollout.phase.ended): one for one in records}
     shown = records if every or any(one.rollout.name == name for one in records) else [
         one for (namespace, service, ended), one in key.items() if not ended or (namespace, service, False) not in key]
-    return sorted(shown, key=lambda one: (one.rollout.namespace, one.rollout.service, one.rollout.began)), notes
+    return sorted(shown, key=lambda one: (one.rollout.namespace, one.rollout.service, one.rollout.began))
 
 
-def as_data(records: Sequence[Record], notes: Sequence[ServiceNote]) -> dict[str, Any]:
+def as_data(seen: Seen) -> dict[str, Any]:
     """What `status -o json` prints. Keys are only ever added."""
     return {
-        "rollouts": [entry(record) for record in records],
-        "services": [{"namespace": one.namespace, "service": one.service, "paused": one.paused, "problem": one.problem} for one in notes],
-    }
+        "rollouts": [entry(record) for record in seen.records],
+        "services": [
+            {"namespace": one.namespace, "service": one.service, "paused": one.paused, "problem": one.problem} for one in seen.notes
+        ],
+        "requests": [
+            {"name": one.name, "namespace": one.namespace, "service": one.service, "version": one.version, "since": one.since,
+             "refused": one.refused or None} for one in seen.asked
+        ],
+    }  # fmt: skip
 
 
 def entry(record: Record) -> dict[str, Any]:
@@ -99,20 +128,30 @@ def _row(record: Record, now: float, several: bool) -> tuple[str, ...]:
             lasting(now - rollout.began), said)
 
 
-def remarks(notes: Sequence[ServiceNote]) -> list[str]:
-    """What the table of rollouts cannot say: paused services, and services where nothing can begin."""
+def remarks(seen: Seen, now: float) -> list[str]:
+    """What the table of rollouts cannot say: paused services, services where nothing can begin, and what has not begun."""
+    notes = seen.notes
     paused = [f"{one.namespace}/{one.service} is paused: nothing begins or advances, rollbacks happen (canaryd pause {one.service} --end)"
               for one in notes if one.paused]
-    return paused + [f"{one.namespace}/{one.service}: no rollout can begin: {one.problem}" for one in notes if one.problem]
+    stuck = [f"{one.namespace}/{one.service}: no rollout can begin: {one.problem}" for one in notes if one.problem]
+    return paused + stuck + [_remark(one, now) for one in seen.asked]
 
 
-def _show(records: Sequence[Record], notes: Sequence[ServiceNote]) -> None:
-    if records:
-        output.table(HEAD, rows(records, time.time()))
+def _remark(asked: Asked, now: float) -> str:
+    name = f"{asked.namespace}/{asked.name} ({asked.version})"
+    if asked.refused:
+        return f"{name} was asked for and refused: {asked.refused}"
+    return f"{name} is asked for since {lasting(now - asked.since)} and has not begun (canaryd abort {asked.name} takes it back)"
+
+
+def _show(seen: Seen) -> None:
+    now = time.time()
+    if seen.records:
+        output.table(HEAD, rows(seen.records, now))
     else:
-        seen = ", ".join(f"{one.namespace}/{one.service}" for one in notes)
-        click.echo(f"no rollouts{f'; canaryd looks after {seen}' if seen else ', and canaryd has seen no service yet'}")
-    for line in remarks(notes):
+        services = ", ".join(f"{one.namespace}/{one.service}" for one in seen.notes)
+        click.echo(f"no rollouts{f'; canaryd looks after {services}' if services else ', and canaryd has seen no service yet'}")
+    for line in remarks(seen, now):
         click.echo(line)
 
 
@@ -121,17 +160,17 @@ def _watch(cluster: Cluster, name: str | None, every: bool, form: str) -> None:
     before: Any = None
     while True:  # Ctrl-C ends it
         try:
-            records, notes = read(cluster, name, every)
+            seen = read(cluster, name, every)
         except Unavailable as error:
             click.echo(f"canaryd: {error}", err=True)
         else:
-            present = as_data(records, notes)
+            present = as_data(seen)
             if form == "json" and present != before:
                 output.as_line(present)
             elif form == "table" and (present != before or output.is_terminal()):
                 if output.is_terminal():
                     click.clear()
-                _show(records, notes)
+                _show(seen)
             before = present
         time.sleep(WATCH)
 

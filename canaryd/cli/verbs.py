@@ -3,16 +3,18 @@
 canaryd obeys at its next look. What has no meaning in the rollout's phase is refused here, by the same table that the daemon goes by.
 """
 
+from contextlib import suppress
+
 import click
 
 from canaryd.adapters.kube.deployments import KubeWorkloads
 from canaryd.adapters.kube.services import ServiceNote
 from canaryd.analysis.standing import describe
-from canaryd.cli.cluster import Cluster, cluster_options
+from canaryd.cli.cluster import Asked, Cluster, cluster_options
 from canaryd.cli.lazy import Failure
 from canaryd.cli.waiting import follow
 from canaryd.domain.lifecycle import TRANSITIONS, Signal
-from canaryd.domain.ports import Conflict, Request, Workload
+from canaryd.domain.ports import Conflict, Rejected, Request, Workload
 from canaryd.domain.rollout import Held, Phase, Record, name_of
 
 WAIT = click.option("--wait", is_flag=True, help="Until the rollout has ended; exit code 1 unless it ended as wished.")
@@ -81,7 +83,15 @@ def approve(name: str, stage: int | None, cluster: Cluster) -> None:
 @WAIT
 @cluster_options
 def abort(name: str, wait: bool, cluster: Cluster) -> None:
-    """Send all traffic back to stable, now. The same template is not tried again until `canaryd retry`."""
+    """Send all traffic back to stable, now. The same template is not tried again until `canaryd retry`.
+
+    What `canaryd start` asked for and has not begun is taken back.
+    """
+    asked = not_begun(cluster, name)
+    if asked is not None:
+        cluster.take_back(asked)
+        click.echo(f"{asked.namespace}/{asked.name} is no longer asked for; it had not begun")
+        return
     record = meant(cluster, name, Signal.ABORT, "abort")
     wish(cluster, record, abort=True)
     said(record, f"goes back: all traffic to {record.rollout.stable}")
@@ -143,11 +153,26 @@ def meant(cluster: Cluster, name: str, signal: Signal, verb: str) -> Record:
     return record
 
 
+def not_begun(cluster: Cluster, name: str) -> Asked | None:
+    """The request that is meant, by its name, or by its service's where no rollout of it is under way. Raises Failure for several."""
+    under_way = {one.rollout.service for one in cluster.records() if not one.rollout.phase.ended}
+    asked = cluster.asked()
+    found = [one for one in asked if one.name == name] or [
+        one for one in asked if one.service == name and not one.refused and name not in under_way]
+    if len(found) > 1:
+        raise Failure(f"{name} is asked for several times: {', '.join(f'{one.namespace}/{one.name}' for one in found)}")
+    return found[0] if found else None
+
+
 def refuse_while_another(cluster: Cluster, namespace: str, service: str) -> None:
-    """Raises Failure while a rollout of the service is under way: one at a time."""
+    """Raises Failure while a rollout of the service is under way, or is asked for: one at a time."""
     for one in cluster.rollouts.list():
         if not one.rollout.phase.ended and (one.rollout.namespace, one.rollout.service) == (namespace, service):
             raise Failure(f"{where(one)}: abort it first, or wait until it has ended")
+    for asked in cluster.asked():
+        if not asked.refused and (asked.namespace, asked.service) == (namespace, service):
+            back = f"canaryd abort {asked.name} takes it back"
+            raise Failure(f"{asked.name} ({asked.version}) is asked for already, and has not begun: {back}")
 
 
 def wish(cluster: Cluster, record: Record, **wishes: bool | int) -> None:
@@ -189,6 +214,7 @@ def start(service: str, version: str, wait: bool, cluster: Cluster) -> None:
     note = noted(cluster, service)
     refuse_while_another(cluster, note.namespace, service)
     canary = deployment_of(cluster, note, version)
+    forget_refused(cluster, note)
     name = ask(cluster, note, canary)
     click.echo(f"{note.namespace}/{name} is asked for: {canary.name} ({version})")
     if note.paused:
@@ -220,6 +246,14 @@ def deployment_of(cluster: Cluster, note: ServiceNote, version: str) -> Workload
         raise Failure(f"{' and '.join(one.name for one in found)} both have the pod label {label}: a version is one Deployment")
     known = ", ".join(one.version for one in there) or "none"
     raise Failure(f"no Deployment of {note.service} in {note.namespace} has the pod label {label} (versions there: {known})")
+
+
+def forget_refused(cluster: Cluster, note: ServiceNote) -> None:
+    """Deletes the service's refused requests: their answer was read, and their names are wanted again."""
+    for one in cluster.asked():
+        if one.refused and (one.namespace, one.service) == (note.namespace, note.service):
+            with suppress(Rejected):  # the right to create does not come with the right to delete; the next free name does as well
+                cluster.take_back(one)
 
 
 def ask(cluster: Cluster, note: ServiceNote, canary: Workload) -> str:

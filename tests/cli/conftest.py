@@ -14,6 +14,7 @@ from canaryd.adapters.kube.client import Api
 from canaryd.adapters.kube.rollouts import KubeRollouts
 from canaryd.adapters.kube.services import KubeServices
 from canaryd.cli import main
+from canaryd.cli.cluster import Cluster
 from canaryd.domain.ports import KnownTemplates
 from canaryd.domain.rollout import Record, Rollout
 from canaryd.sandbox.world import World
@@ -68,7 +69,7 @@ def shell(still_world: World) -> Iterator[Shell]:
     yield Shell(still_world, rollouts)
     for record in rollouts.list():
         rollouts.delete(record)
-    for request in rollouts.requests():
+    for request in Cluster(api, rollouts, services, None).asked():
         rollouts.delete(Record(replace(a_rollout(), name=request.name, namespace=request.namespace)))
 
 

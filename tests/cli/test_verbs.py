@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from canaryd.cli import waiting
+from canaryd.cli.cluster import connect
 from canaryd.domain.lifecycle import TRANSITIONS, Signal
+from canaryd.domain.ports import Conflict
 from canaryd.domain.rollout import Held, Phase
 from tests.builders import NOW, a_policy
 from tests.cli.conftest import Shell
@@ -189,8 +191,95 @@ def test_start_asks_for_a_rollout_by_the_templates_own_name(shell: Shell) -> Non
 
 def test_start_after_an_earlier_rollout_of_the_template_takes_the_next_name(shell: Shell) -> None:
     shell.world.deploy("v2")
-    first = shell.fine("start", "front-end", "v2").split()[0].removeprefix("production/")
+    first = asked(shell)
+    shell.store(name=first, **ended(Phase.ROLLED_BACK))
     assert f"{first}-2 " in shell.fine("start", "front-end", "v2")
+
+
+def asked(shell: Shell) -> str:
+    """Asks for v2; the request's name."""
+    shell.world.deploy("v2")
+    return shell.fine("start", "front-end", "v2").split()[0].removeprefix("production/")
+
+
+def the_daemon_refuses(shell: Shell, why: str) -> None:
+    shell.rollouts.list()
+    for request in shell.rollouts.requests():
+        shell.rollouts.refuse(request, why)
+
+
+def requests(shell: Shell) -> list[tuple[str, str | None]]:
+    return [(one["name"], one["refused"]) for one in json.loads(shell.fine("status", "-o", "json"))["requests"]]
+
+
+@pytest.mark.parametrize("arguments", [(), ("front-end",)])
+def test_status_shows_what_was_asked_for_and_has_not_begun(shell: Shell, arguments: tuple[str, ...]) -> None:
+    name = asked(shell)
+    told = shell.fine("status", *arguments)
+    assert f"production/{name} (v2) is asked for since" in told
+    assert f"has not begun (canaryd abort {name} takes it back)" in told
+    assert requests(shell) == [(name, None)]
+    assert f"production/{name} (v2)" in shell.fine("status", name)
+
+
+def test_status_shows_a_refusal_until_a_later_rollout_of_the_service_has_begun(shell: Shell) -> None:
+    name = asked(shell)
+    the_daemon_refuses(shell, "the route is split by hand")
+    assert f"production/{name} (v2) was asked for and refused: the route is split by hand" in shell.fine("status")
+    assert requests(shell) == [(name, "the route is split by hand")]
+    shell.store(name="earlier", canary="v0", began=NOW - 1e6, phase=Phase.ROLLED_BACK, ended=NOW - 1e5)
+    assert requests(shell) == [(name, "the route is split by hand")]
+    shell.store(name="later", canary="v3", began=NOW + 1e6)
+    assert requests(shell) == []
+    assert "refused" not in shell.fine("status")
+
+
+def test_a_second_start_is_refused_while_one_is_asked_for(shell: Shell) -> None:
+    name = asked(shell)
+    assert f"{name} (v2) is asked for already, and has not begun: canaryd abort {name}" in shell.refused("start", "front-end", "v2")
+    assert requests(shell) == [(name, None)]
+
+
+def test_a_start_after_a_refused_one_takes_its_place_and_its_name(shell: Shell) -> None:
+    name = asked(shell)
+    the_daemon_refuses(shell, "the route is split by hand")
+    assert asked(shell) == name
+    assert requests(shell) == [(name, None)]
+
+
+@pytest.mark.parametrize("by_service", [True, False])
+def test_abort_takes_back_what_was_asked_for_and_says_nothing_of_an_older_rollout(shell: Shell, by_service: bool) -> None:
+    shell.store(name="older", canary="v0", began=NOW - 1e6, phase=Phase.ROLLED_BACK, ended=NOW - 1e5)
+    name = asked(shell)
+    assert f"production/{name} is no longer asked for" in shell.fine("abort", "front-end" if by_service else name)
+    assert requests(shell) == []
+
+
+def test_abort_of_a_refused_request_by_its_name_removes_it_and_by_its_service_does_not(shell: Shell) -> None:
+    name = asked(shell)
+    the_daemon_refuses(shell, "the route is split by hand")
+    shell.refused("abort", "front-end")
+    assert requests(shell) == [(name, "the route is split by hand")]
+    shell.fine("abort", name)
+    assert requests(shell) == []
+
+
+def test_abort_by_service_means_the_rollout_under_way_before_what_is_asked_for(shell: Shell) -> None:
+    name = asked(shell)
+    shell.store(name="front-end-v3-x", canary="v3")
+    shell.fine("abort", "front-end")
+    assert shell.spec("front-end-v3-x")["abort"] is True
+    assert requests(shell) == [(name, None)]
+
+
+def test_a_request_that_begins_while_it_is_taken_back_is_not_deleted(shell: Shell) -> None:
+    name = asked(shell)
+    cluster = connect(str(shell.world.kubeconfig), None, None)
+    (request,) = cluster.asked()
+    shell.store(name=name)
+    with pytest.raises(Conflict):
+        cluster.take_back(request)
+    assert shell.rollouts.get("production", name)["status"]["phase"] == "Progressing"
 
 
 def test_start_of_a_version_without_a_deployment_names_the_versions_there(shell: Shell) -> None:
