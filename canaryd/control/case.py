@@ -16,7 +16,7 @@ from typing import Protocol
 import structlog
 
 from canaryd.analysis.judge import Judge
-from canaryd.domain.counts import Counts, Look, Target, total
+from canaryd.domain.counts import Counts, Look, Target
 from canaryd.domain.policy import Policy, Query
 from canaryd.domain.ports import Rejected, Telemetry, Unavailable
 from canaryd.domain.rollout import Rollout, Span
@@ -69,22 +69,29 @@ class Heard:
 
 @dataclass(slots=True)
 class Emptiness:
-    """Looks in a row in which stable had traffic and the canary none, and how many requests the weight promised it."""
+    """Looks in a row without a request of the canary, and how many requests the weight promised it in them.
+
+    heard, served: looks of the rollout so far, and both versions' requests in them, from which a look without any is known to be unusual.
+    """
 
     looks: int = 0
     expected: float = 0.0
+    heard: int = 0
+    served: int = 0
 
     def had_data(self, look: Look, weight: int, answer: Answer) -> bool:
         """Whether there was anything to judge by. Now and then a look without a request of the canary is chance; many are not. Where
         the canary was served and the judge still has nothing, the traffic does not follow the weight."""
         if not look.sampled:
             return False
-        stable, canary = total(look.stable.values()).requests, total(look.canary.values()).requests
+        stable, canary = (sum(counts.requests for counts in side.values()) for side in (look.stable, look.canary))
+        usual = self.served / max(1, self.heard)
+        self.heard, self.served = self.heard + 1, self.served + stable + canary
         if canary > 0 or weight == 0:
             self.looks, self.expected = 0, 0.0
             return answer is not Answer.NO_DATA
         self.looks += 1
-        self.expected += stable * weight / max(1, 100 - weight)
+        self.expected += stable * weight / (100 - weight) if stable and weight < 100 else usual * weight / 100
         return self.looks < EMPTY_LOOKS or self.expected < EMPTY_EXPECTED
 
 
@@ -143,8 +150,8 @@ class Case:
                 self._open(judge, rollout)
             for look, at in zip(looks, values, strict=True):
                 verdict = judge.hear(look, at, window.span is not None)
-                self._position = look.end
                 self._count(look)
+                self._position = look.end
                 had_data = look.sampled if window.span is None else self._empty.had_data(look, window.span.weight, verdict.answer)
                 latest = look is looks[-1] and self._due(rollout, now) is None
                 heard = Heard(look, verdict, window.span is not None, dict(self.counted), had_data, latest)
@@ -156,12 +163,21 @@ class Case:
         readable = floor(now - self._delay)
         for span in rollout.spans:
             if span.start > self._position:
-                return Window(self._position, span.start, span.start - self._position, None) if span.start <= readable else None
+                return self._between(span.start, readable)
             last = readable if span.end is None else min(span.end, readable)
             looks = min((last - self._position) // self._interval, BATCH_LOOKS)
             if looks > 0:
                 return Window(self._position, self._position + looks * self._interval, self._interval, span)
         return None
+
+    def _between(self, start: int, readable: int) -> Window | None:
+        """Up to a span that begins at `start`: looks of the usual length, and one of what is left. A single one would be read at whatever
+        resolution divides it, a weekend's wait second by second."""
+        left = start - self._position
+        looks = min(left // self._interval, BATCH_LOOKS)
+        step = self._interval if looks > 0 else left
+        end = self._position + max(looks, 1) * step
+        return Window(self._position, end, step, None) if end <= readable else None
 
     def _the_judge(self, rollout: Rollout) -> Judging:
         if self._judge is None:
@@ -197,7 +213,8 @@ class Case:
 
     def _count(self, look: Look) -> None:
         for replica, counts in (*look.stable.items(), *look.canary.items()):
-            self.counted[replica] = self.counted.get(replica, Counts()) + counts
+            # Not the latency: bounds may become fewer in mid-rollout, and nobody asks for it.
+            self.counted[replica] = self.counted.get(replica, Counts()) + Counts(counts.requests, counts.failures)
 
 
 def target_of(rollout: Rollout, since: int) -> Target:

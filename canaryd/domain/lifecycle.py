@@ -52,12 +52,14 @@ class Signal(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Detail:
     """What a signal brings along. reason: why, in one sentence with numbers. lists: the route as confirmed, or as found.
-    start: of the look grid (whole Unix seconds), with ROUTED. stage: approved up to. resumed: the resume that is obeyed.
+    origin: to steer from, where another one was
+    taken over with RESUME. start: of the look grid (whole Unix seconds), with ROUTED. stage: approved up to. resumed: the resume that is obeyed.
     template: stable's, as it is now."""
 
     reason: str = ""
     verdict: Verdict | None = None
     lists: RouteLists | None = None
+    origin: RouteLists | None = None
     start: int = 0
     stage: int = -1
     resumed: int | None = None
@@ -152,12 +154,13 @@ def _hold(why: Held) -> Step:
 
 def _resume(rollout: Rollout, now: float, detail: Detail) -> Rollout:
     """Back to where it was held. A person's resume after a drift takes what is there as the base to steer from, and after an
-    undecided deadline gives the stage another full one."""
+    undecided deadline gives the stage another full one, also where it was held for something else since."""
     if rollout.stage < 0:
         return replace(rollout, phase=Phase.WAITING, held=None, resumed=rollout.resumed if detail.resumed is None else detail.resumed)
     clock = 0.0 if rollout.held is Held.UNDECIDED else rollout.clock
     confirmed = detail.lists if rollout.held is Held.DRIFT and detail.lists is not None else rollout.confirmed
-    rollout = replace(rollout, phase=Phase.PROGRESSING, held=None, clock=clock, confirmed=confirmed, last_data=now,
+    origin = detail.origin if detail.origin is not None else rollout.origin
+    rollout = replace(rollout, phase=Phase.PROGRESSING, held=None, clock=clock, confirmed=confirmed, origin=origin, last_data=now,
                       resumed=rollout.resumed if detail.resumed is None else detail.resumed)
     return _run(rollout, now)
 
@@ -292,6 +295,7 @@ TRANSITIONS: dict[tuple[Phase, Signal], Step] = {
     (P.PROMOTING, S.HARM): _roll_back,
     (P.PROMOTING, S.ABORT): _roll_back,
     (P.PROMOTING, S.NOT_READY): _roll_back,
+    (P.PROMOTING, S.DRIFT): _hold(Held.DRIFT),
     (P.PROMOTING, S.ROUTED): _end(Phase.SUCCEEDED),
 }
 
@@ -398,4 +402,7 @@ def stage_signal(rollout: Rollout, verdict: Verdict, now: float) -> Signal | Non
     queries = {query.name for query in analysis.queries}  # a limit that was never seen is not kept
     seen_enough = seen_enough and not any(one.metric in queries and one.answer is Answer.NO_DATA for one in verdict.findings)
     seen_enough = seen_enough and not (verdict.few_blocks and any(_looks_unacceptable(one) for one in verdict.findings))
-    return Signal.LET_PASS if analysis.undecided == "advance" and seen_enough else Signal.STUCK
+    if analysis.undecided != "advance" or not seen_enough:
+        return Signal.STUCK
+    # A look without data lets nothing pass: the next one that says something does; where none comes, that is told as what it is.
+    return None if verdict.answer is Answer.NO_DATA else Signal.LET_PASS

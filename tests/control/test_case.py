@@ -1,0 +1,60 @@
+"""What a rollout's telemetry says between its looks, in silence, and where histograms change."""
+
+from canaryd.domain.counts import Counts, Look
+from canaryd.domain.rollout import Held, Phase
+from canaryd.domain.verdict import Answer
+from tests.control.world import Daemon, always
+
+SERVED = {"v1-a": Counts(900, 9)}, {"v2-a": Counts(100, 1)}
+
+
+def test_silence_at_full_weight_is_no_data_and_lets_nothing_pass() -> None:
+    daemon = Daemon(lambda end, span: Answer.UNDECIDED if span.weight == 100 else Answer.PASS).with_canary(100)
+    silent_from = int(daemon.clock.at)
+    daemon.telemetry.look = lambda start, end: Look(start, end, (), *(SERVED if start < silent_from else ({}, {"v2-a": Counts()})))
+    daemon.script = lambda end, span: Answer.NO_DATA if end > silent_from else Answer.UNDECIDED
+    daemon.run(1800)
+    assert (daemon.rollout.phase, daemon.rollout.held, daemon.rollout.weight) == (Phase.HELD, Held.NO_DATA, 100)
+
+
+def test_the_deadline_waits_for_a_look_that_says_something() -> None:
+    daemon = Daemon(always(Answer.UNDECIDED)).with_canary(10)
+    stage = daemon.policy.stages[0]
+    quiet = int(daemon.rollout.spans[0].start + stage.deadline)
+    daemon.script = lambda end, span: Answer.NO_DATA if quiet - 20 <= end < quiet + 25 else Answer.UNDECIDED
+    weights = {}
+    while daemon.clock.at < quiet + 60:
+        daemon.run()
+        weights[int(daemon.clock.at)] = daemon.rollout.weight
+    assert all(weight == 10 for at, weight in weights.items() if at < quiet + 25)
+    assert daemon.rollout.weight == 25
+
+
+def test_a_long_wait_before_the_first_look_is_read_in_looks_of_the_usual_length() -> None:
+    daemon = Daemon().run()
+    daemon.deploy(available=False, ready=0)
+    daemon.run(3607)
+    daemon.change("front-end-v2", available=True, ready=2)
+    rollout = daemon.run_until(lambda r: r.counted_to is not None and bool(r.spans) and r.counted_to > r.spans[0].start)
+    windows = [window for window in daemon.telemetry.reads if rollout.began <= window[0] < rollout.spans[0].start]
+    assert {step for *_, step in windows[:-1]} == {10}
+    assert windows[-1][2] <= 10
+    assert windows[-1][1] == rollout.spans[0].start
+    assert all(one[1] == next_one[0] for one, next_one in zip(windows, windows[1:], strict=False))
+
+
+def test_a_histogram_with_fewer_bounds_in_mid_rollout_stops_no_verdict() -> None:
+    daemon = Daemon(always(Answer.UNDECIDED)).with_canary()
+    until = int(daemon.clock.at)
+
+    def look(start: int, end: int) -> Look:
+        wide = (Counts(900, 9, 900, (1, 2, 3)), Counts(100, 1, 100, (1, 2, 3)))
+        narrow = (Counts(900, 9, 900, (1,)), Counts(100, 1, 100, (1,)))
+        stable, canary = wide if end < until else narrow
+        return Look(start, end, (1.0, 2.0, 3.0) if end < until else (1.0,), {"v1-a": stable}, {"v2-a": canary})
+
+    daemon.telemetry.look = look
+    daemon.restart()
+    before = daemon.run(100).rollout.counted["v2-a"].requests
+    assert daemon.run(100).rollout.counted["v2-a"].requests == before + 1000
+    assert daemon.meter.bugs == 0
