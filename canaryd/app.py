@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -137,7 +137,12 @@ class Daemon:
             log.warning("policy.kept", file=name, note="its last good version stays in force")
         for name in changes.mended:
             log.info("policy.mended", file=name)
-        in_force = self._policies.policies
+        namespaces = self._settings.kubernetes.namespaces
+        in_force = in_namespaces(self._policies.policies, namespaces)
+        for policy in (*changes.added, *changes.changed):
+            if policy not in in_force:
+                log.warning("policy.elsewhere", service=policy.service.name, namespace=policy.service.namespace,
+                            namespaces=list(namespaces), note="kubernetes.namespaces leaves its namespace out, so it does nothing")
         problems = self._policies.problems
         self._metrics.policies.set(len(in_force))
         self._metrics.policy_errors.set(len(problems))
@@ -150,14 +155,28 @@ class Daemon:
         return in_force
 
     def _watch_telemetry(self) -> None:
+        told = ""
         while True:
+            problem = ""
             try:
                 self._telemetry.check()
                 self._health.good("Prometheus")
             except (Unavailable, Rejected) as error:
-                self._health.bad("Prometheus", str(error))
+                problem = str(error)
+                self._health.bad("Prometheus", problem)
+                self._metrics.query_failures.labels("prometheus", "check").inc()  # not of a look
+            if problem and not told:
+                log.warning("prometheus.unavailable", reason=problem, note="rollouts wait for it; nothing advances meanwhile")
+            elif told and not problem:
+                log.info("prometheus.available", was=told)
+            told = problem
             if self._stopped.wait(TELEMETRY_CHECK):
                 return
+
+
+def in_namespaces(policies: Sequence[Policy], namespaces: Sequence[str]) -> tuple[Policy, ...]:
+    """The policies that this daemon works on; no namespaces: all."""
+    return tuple(policy for policy in policies if not namespaces or policy.service.namespace in namespaces)
 
 
 def build(settings: Settings, policies_path: Path) -> Daemon:
@@ -170,7 +189,7 @@ def build(settings: Settings, policies_path: Path) -> Daemon:
     health = http.Health(settings.beat, {"policies": None, "API server": 10 * settings.beat + 30, "Prometheus": 4 * TELEMETRY_CHECK})
     api = Api(_path(settings.kubernetes.kubeconfig), settings.kubernetes.context, read_seconds=settings.kubernetes.timeout)
     telemetry = prometheus.PrometheusTelemetry(telemetry_access(settings))
-    traffic = KubeTraffic(api)
+    traffic = KubeTraffic(api, settings.kubernetes.cluster_domain)
     rollouts = KubeRollouts(api, lambda name, why: log.error("record.unreadable", rollout=name, reason=why))
     files = PolicyFiles(policies_path, [*settings.notifiers])
     clock = SystemClock()
@@ -182,10 +201,8 @@ def build(settings: Settings, policies_path: Path) -> Daemon:
     supervisor = Supervisor(KubeWorkloads(api), traffic, rollouts, settings.history)
     namespaces = settings.kubernetes.namespaces
 
-    def in_force() -> tuple[Policy, ...]:
-        return tuple(p for p in files.policies if not namespaces or p.service.namespace in namespaces)
-
-    beat = Beat(in_force, supervisor, reconciler, deliver, clock, Meter(metrics, health), frozenset(namespaces))
+    beat = Beat(lambda: in_namespaces(files.policies, namespaces), supervisor, reconciler, deliver, clock, Meter(metrics, health),
+                frozenset(namespaces))
     return Daemon(settings, files, telemetry, beat, deliver, metrics, health)
 
 

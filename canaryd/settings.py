@@ -46,11 +46,13 @@ def _file(value: object, info: ValidationInfo) -> object:
 
 
 def _from_environment(value: object) -> object:
-    """`${NAME}` alone is the environment's; anything else is the secret itself."""
-    name = re.fullmatch(r"\$\{(\w+)\}", value) if isinstance(value, str) else None
-    if name and not os.environ.get(name[1]):
-        raise refusal(f"must come from the environment's {name[1]}, but that is {'empty' if name[1] in os.environ else 'not set'}")
-    return os.environ[name[1]] if name else value
+    """Each `${NAME}` is the environment's, alone or within a text such as `Bearer ${TOKEN}`; the rest is the secret itself."""
+    if not isinstance(value, str):
+        return value
+    for name in re.findall(r"\$\{(\w+)\}", value):
+        if not os.environ.get(name):
+            raise refusal(f"must come from the environment's {name}, but that is {'empty' if name in os.environ else 'not set'}")
+    return re.sub(r"\$\{(\w+)\}", lambda found: os.environ[found[1]], value)
 
 
 def _beat(seconds: float) -> float:
@@ -69,6 +71,13 @@ def _headers(headers: Mapping[str, SecretStr]) -> Mapping[str, SecretStr]:
     return headers
 
 
+def _domain(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*", value):
+        raise refusal(f"must be a DNS domain such as cluster.local, without a dot at either end, but is {shown(value)}")
+    return value
+
+
+ClusterDomain = Annotated[str, AfterValidator(_domain)]
 Url = Annotated[str, AfterValidator(_url)]
 File = Annotated[Path, BeforeValidator(_file)]
 Secret = Annotated[SecretStr, BeforeValidator(_from_environment), Field(min_length=1)]
@@ -171,6 +180,7 @@ class Kubernetes(Written):
     kubeconfig: File | None = Field(default=None, description="By default $KUBECONFIG, ~/.kube/config or the pod's account.")
     context: Text | None = Field(default=None, description="Of the kubeconfig; by default its current one.")
     namespaces: tuple[LabelName, ...] = Field(default=(), description="Only services in these have rollouts. Empty: in all.")
+    cluster_domain: ClusterDomain = Field(default="cluster.local", description="The cluster's DNS domain, of which its hosts are part.")
     timeout: PositiveSeconds = Field(default=5.0, description="For one request.")
 
 

@@ -194,6 +194,16 @@ def test_a_refusal_shows_no_secret(tmp_path: Path, text: str) -> None:
     assert "hidden" not in refusal
 
 
+def test_a_variable_within_a_text_is_the_environment_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CANARYD_TEST_TOKEN", "t0k\\1en")
+    config = tmp_path / "canaryd.yaml"
+    config.write_text('prometheus: {url: "http://p", headers: {Authorization: "Bearer ${CANARYD_TEST_TOKEN}"}}')
+    assert load_settings(config).prometheus.plain_headers() == {"Authorization": "Bearer t0k\\1en"}
+    monkeypatch.delenv("CANARYD_TEST_TOKEN")
+    with pytest.raises(Refused, match="must come from the environment's CANARYD_TEST_TOKEN, but that is not set"):
+        load_settings(config)
+
+
 def test_a_secret_that_the_environment_lacks_is_refused_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = 'prometheus: {url: http://p, headers: {X: "${CANARYD_TEST_NONE}"}}'
     monkeypatch.delenv("CANARYD_TEST_NONE", raising=False)

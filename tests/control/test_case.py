@@ -1,5 +1,7 @@
 """What a rollout's telemetry says between its looks, in silence, and where histograms change."""
 
+from itertools import pairwise
+
 from canaryd.domain.counts import Counts, Look
 from canaryd.domain.rollout import Held, Phase
 from canaryd.domain.verdict import Answer
@@ -40,7 +42,7 @@ def test_a_long_wait_before_the_first_look_is_read_in_looks_of_the_usual_length(
     assert {step for *_, step in windows[:-1]} == {10}
     assert windows[-1][2] <= 10
     assert windows[-1][1] == rollout.spans[0].start
-    assert all(one[1] == next_one[0] for one, next_one in zip(windows, windows[1:], strict=False))
+    assert all(one[1] == following[0] for one, following in pairwise(windows))
 
 
 def test_a_histogram_with_fewer_bounds_in_mid_rollout_stops_no_verdict() -> None:

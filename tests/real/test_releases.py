@@ -30,7 +30,7 @@ def a_policy(**changes: Any) -> dict[str, Any]:
     return {
         "service": {"name": "front-end", "namespace": "production", "selector": {"app": "front-end"}},
         "route": {"virtualService": "sockshop"},
-        "stages": [{"weight": w, "minimum": "4s", "deadline": "20s"} for w in (10, 25, 50, 100)],
+        "stages": [{"weight": w, "minimum": "4s", "deadline": "12s"} for w in (10, 25, 50, 100)],
         "analysis": {"interval": "1s", "warmup": "2s", "minimumRequests": 30, "noDataFor": "10s"},
         "hooks": [{"on": ["rolled_back"], "notify": "oncall"}, {"on": ["started", "rolled_back", "succeeded"], "notify": "audit"}],
         **changes,
@@ -163,7 +163,7 @@ def test_the_use_case(world: World, canaryd: Callable[..., Canaryd]) -> None:
 
         world.behaviour("v6", **HEALTHY, burst=6)
         world.deploy("v6", replicas=2)
-        ends_as(world, daemon, "v6", "Succeeded", 180)
+        ends_as(world, daemon, "v6", "Succeeded", 300)  # a burst at a deadline holds it until the evidence has passed
     assert world.weights() == {"v6": 100}
     assert requests.result["unanswered"] == 0
     assert {event["data"]["versions"]["canary"] for event in heard(world, "rolled_back")} == {"v3", "v4", "v5"}

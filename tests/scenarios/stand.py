@@ -76,7 +76,7 @@ class Stand:
 
     def failures(self) -> float:
         """Looks so far for which Prometheus gave nothing."""
-        return self.metric("canaryd_query_failures_total", backend="prometheus")
+        return self.metric("canaryd_query_failures_total", backend="prometheus", kind="unavailable")
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum over the series with these labels, 0 without any."""

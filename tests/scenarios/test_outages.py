@@ -37,6 +37,8 @@ def test_it_starts_without_api_server_and_prometheus_and_waits_for_each_saying_s
     eventually("ready", lambda: stand.page("/readyz") == (200, "ready\n"))
     stand.canaryd.wait_for("service.first_seen")
     assert len(stand.canaryd.logged("rollouts.unreadable")) == 1, "told once, not at every beat"
+    eventually("Prometheus' absence and return are in the log", lambda: stand.canaryd.logged("prometheus.available"))
+    assert len(stand.canaryd.logged("prometheus.unavailable")) == 1
 
 
 def test_nothing_advances_while_prometheus_is_away_slow_unwilling_or_half_there(stand: Stand) -> None:
