@@ -122,7 +122,9 @@ def play(scenario: Scenario, stage: Stage, view: View) -> None:
         release.apply(stage.world)
         record = _watch(release, stage, view)
         view.say("")
-        output.explanation(explain(record.rollout, time.time(), record.wishes))
+        with output.width_of_prose():
+            sections = explain(record.rollout, time.time(), record.wishes)
+        output.explanation(sections)
         view.say("\nThe route now:")
         view.say(_route(stage.world))
         if record.rollout.phase is not ENDINGS[release.ending]:

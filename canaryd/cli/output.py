@@ -1,12 +1,16 @@
 """Tables and explanations on a terminal with colour, and the same plain and aligned when piped. rich is imported for a terminal only."""
 
 import json
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from textwrap import wrap
 from typing import Any
 
 import click
 
+from canaryd.analysis import wording
 from canaryd.analysis.explain import Section, text
 from canaryd.analysis.wording import aligned
 
@@ -14,6 +18,7 @@ STYLES = {
     "Succeeded": "green", "Promoting": "green", "Progressing": "cyan", "Waiting": "dim", "AwaitingApproval": "yellow", "Held": "yellow",
     "RollingBack": "red", "RolledBack": "red", "GivingWay": "magenta", "Superseded": "magenta",
 }  # fmt: skip
+LEAST_PROSE = 30  # columns a sentence needs beside others; with fewer it has lines of its own
 
 
 def is_terminal() -> bool:
@@ -21,14 +26,54 @@ def is_terminal() -> bool:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """One line each when piped, never cut; on a terminal the last column wraps."""
+    """One line each when piped, never cut; on a terminal the last column wraps, and where there is no room for it, it goes below."""
     if not is_terminal():
         for line in aligned([tuple(head), *map(tuple, rows)]):
+            click.echo(line)
+        return
+    if _width_of_facts(head, rows) + LEAST_PROSE > _columns():
+        for line in narrow(head, rows, _columns()):
             click.echo(line)
         return
     from rich.console import Console
 
     Console().print(rich_table(head, rows))
+
+
+def narrow(head: Sequence[str], rows: Sequence[Sequence[str]], columns: int) -> list[str]:
+    """The table for few columns: the last cell below the others; and these named one by one where a row of them has no room either."""
+    if _width_of_facts(head, rows) <= columns:
+        title, *facts = ([line] for line in aligned([tuple(head[:-1]), *(tuple(row[:-1]) for row in rows)]))
+    else:
+        title, facts = [], [_named(head, row, columns) for row in rows]
+    lines = [click.style(line, bold=True) for line in title]
+    for row, said in zip(rows, facts, strict=True):
+        lines += [_coloured(line, row) for line in said]
+        lines += wrap(row[-1], columns, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+    return lines
+
+
+def _named(head: Sequence[str], row: Sequence[str], columns: int) -> list[str]:
+    """`SERVICE front-end  VERSIONS v1 → v2`, and so on, broken between the cells."""
+    whole = "  ".join(f"{name} {cell}".replace(" ", "\N{NO-BREAK SPACE}") for name, cell in zip(head[:-1], row[:-1], strict=True))
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in wrap(whole, columns, subsequent_indent="  ", break_on_hyphens=False)]
+
+
+def _coloured(line: str, row: Sequence[str]) -> str:
+    for cell in row:
+        if cell in STYLES:
+            style = STYLES[cell]
+            line = line.replace(cell, click.style(cell, dim=True) if style == "dim" else click.style(cell, fg=style))
+    return line
+
+
+def _width_of_facts(head: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """Columns of all but the last cell, two spaces apart."""
+    return max(map(len, aligned([(*row[:-1], "") for row in (head, *rows)])))
+
+
+def _columns() -> int:
+    return shutil.get_terminal_size().columns
 
 
 def rich_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
@@ -44,15 +89,34 @@ def rich_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
     return made
 
 
+@contextmanager
+def width_of_prose() -> Iterator[None]:
+    """Within, sentences of an explanation are broken for the terminal that there is; for a pipe, and a wide one, as they are recorded."""
+    usual = wording.WIDTH
+    if is_terminal():
+        wording.WIDTH = max(LEAST_PROSE, min(usual, _columns()))
+    try:
+        yield
+    finally:
+        wording.WIDTH = usual
+
+
 def explanation(sections: tuple[Section, ...]) -> None:
-    """Headings in bold on a terminal."""
+    """On a terminal with headings in bold, and what is wider than it broken between words."""
     if not is_terminal():
         click.echo(text(sections), nl=False)
         return
     for number, section in enumerate(sections):
         click.secho(f"{chr(10) if number else ''}{section.title}", bold=True)
         for line in section.lines:
-            click.echo(f"  {line}".rstrip())
+            for part in _broken(f"  {line}".rstrip(), _columns()):
+                click.echo(part)
+
+
+def _broken(line: str, columns: int) -> list[str]:
+    """The line, or its parts, which are set in deeper than it is."""
+    margin = " " * (len(line) - len(line.lstrip()) + 2)
+    return wrap(line, columns, subsequent_indent=margin, break_on_hyphens=False) if len(line) > columns else [line]
 
 
 def as_json(value: Any) -> None:

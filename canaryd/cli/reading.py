@@ -189,4 +189,6 @@ def explain(name: str, form: str, cluster: Cluster) -> None:
     if form == "json":
         output.as_json(explaining.data(record.rollout))
         return
-    output.explanation(explaining.explain(record.rollout, time.time(), record.wishes))
+    with output.width_of_prose():
+        sections = explaining.explain(record.rollout, time.time(), record.wishes)
+    output.explanation(sections)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import pytest
+from click import unstyle
 from click.testing import CliRunner
 
 from canaryd.adapters.kube.client import MERGE_PATCH, Api, path_to
 from canaryd.adapters.kube.records import API_VERSION, KIND, PLURAL
-from canaryd.cli import main
+from canaryd.cli import main, output
 from canaryd.domain.rollout import Held, Phase
 from tests.builders import NOW, a_verdict
 from tests.cli.conftest import Shell
@@ -33,6 +35,45 @@ def test_the_table_has_a_line_for_a_rollout_with_its_versions_stage_weight_and_o
 def test_a_long_reason_is_never_cut_when_piped(shell: Shell) -> None:
     shell.store(phase=Phase.HELD, held=Held.PERSON, reason="because " * 60 + "end")
     assert "because end" in shell.fine("status")
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Makes the output a terminal with so many columns."""
+
+    def of(columns: int) -> None:
+        monkeypatch.setattr(output, "is_terminal", lambda: True)
+        monkeypatch.setenv("COLUMNS", str(columns))
+
+    return of
+
+
+WHY = "errors 2.1% against 0.5% (ratio 4.2, 1.9 to 9.3; 10% tolerated), odds 140 to 1"
+
+
+@pytest.mark.parametrize("columns", [30, 40, 60, 70, 80, 100, 120, 200])
+def test_status_loses_nothing_on_a_terminal_however_narrow(shell: Shell, terminal: Callable[[int], None], columns: int) -> None:
+    terminal(columns)
+    shell.store(verdict=a_verdict(odds=43.2, reason=WHY))
+    lines = unstyle(shell.fine("status")).splitlines()
+    assert max(map(len, lines)) <= columns
+    for part in ("front-end", "v1 → v2", "Progressing", "1/4", "10%", "43 to 1"):
+        assert any(part in line for line in lines), part
+    words = WHY.split()
+    assert [word for line in lines for word in line.split() if word in words and word not in ("10%", "43", "to", "1")] == [
+        word for word in words if word not in ("10%", "43", "to", "1")]
+
+
+@pytest.mark.parametrize("columns", [40, 60, 80, 118, 200])
+def test_explain_is_as_wide_as_the_terminal_and_breaks_no_word(shell: Shell, terminal: Callable[[int], None], columns: int) -> None:
+    shell.store(phase=Phase.HELD, held=Held.PERSON, reason=" ".join(["because"] * 60), verdict=a_verdict(reason=WHY))
+    piped = shell.fine("explain", "front-end")
+    terminal(columns)
+    lines = unstyle(shell.fine("explain", "front-end")).splitlines()
+    assert max(map(len, lines[1:])) <= columns
+    assert " ".join(lines).split() == piped.split()
+    full = [line for line in lines if line.split()[:1] == ["because"]]
+    assert max(map(len, full)) > min(columns, 118) - 12  # as wide as that, and not only as narrow
 
 
 def test_status_shows_the_rollout_under_way_else_the_latest_and_all_when_asked(shell: Shell) -> None:
