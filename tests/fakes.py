@@ -37,6 +37,7 @@ class FakeWorld:
     subsets: dict[str, str] = field(default_factory=lambda: {"v1": "v1"})
     route_version: int = 1
     route_problem: str = ""
+    refuses: dict[str, str] = field(default_factory=dict)  # "write" or "subset": what the API server says instead of doing it
     down: set[str] = field(default_factory=set)
     steps: list[str] = field(default_factory=list)
     crash_after: int | None = None  # dies right after so many steps that change something
@@ -45,6 +46,10 @@ class FakeWorld:
     def answer(self, port: str) -> None:
         if port in self.down:
             raise Unavailable(f"{port} does not answer")
+
+    def permit(self, what: str) -> None:
+        if what in self.refuses:
+            raise Rejected(self.refuses[what])
 
     def did(self, step: str) -> None:
         self.steps.append(step)
@@ -94,10 +99,13 @@ class FakeTraffic:
         self.world.answer("api")
         if view.resource_version != str(self.world.route_version):
             raise Conflict("the VirtualService was changed in between")
+        self.world.permit("write")
+        if unknown := sorted(set(lists) - set(self.world.lists)):
+            raise Rejected(f"there is no steered route {unknown} any more")
         for route in lists.values():
             weights = [destination.get("weight") for destination in route]
             assert weights in ([None], [100]) or sum(weights) == 100, f"weights {weights} do not sum to 100"
-        self.world.lists = {key: tuple(deepcopy(route)) for key, route in lists.items()}
+        self.world.lists = {**self.world.lists, **{key: tuple(deepcopy(route)) for key, route in lists.items()}}
         self.world.history.append(self.world.lists)
         self.world.route_version += 1
         self.world.did("write route")
@@ -105,7 +113,9 @@ class FakeTraffic:
 
     def add_subset(self, policy: Policy, version: str) -> str:
         self.world.answer("api")
-        self.world.subsets[version] = version
+        if version not in self.world.subsets:
+            self.world.permit("subset")
+            self.world.subsets[version] = version
         return version
 
 

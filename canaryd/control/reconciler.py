@@ -4,14 +4,16 @@ The contract: the record is saved before anything is done, so a crash at any lin
 idempotent, so doing it twice is harmless. A pair (phase, signal) that has no meaning is never sent: `_take` asks the table.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
+from typing import NoReturn
 
 import structlog
 
 from canaryd.analysis.judge import Judge
+from canaryd.control import steering
 from canaryd.control.case import Case, Heard, JudgeOf
+from canaryd.control.world import World, thin
 from canaryd.domain import lifecycle, routes
 from canaryd.domain.lifecycle import TRANSITIONS, Detail, Signal
 from canaryd.domain.ports import Clock, Conflict, Rejected, Rollouts, RouteView, Telemetry, Traffic, Unavailable, Workload
@@ -23,32 +25,11 @@ log = structlog.get_logger()
 PATIENCE = 15.0  # seconds without any ready replica: longer than a node's hiccup, short for the users it fails
 MESH_DELAY = 1  # seconds until the proxies follow a route; 0.11 s measured on one machine, more in a large mesh
 LIVE = (Phase.PROGRESSING, Phase.AWAITING_APPROVAL, Phase.HELD)
+STEERED = (*LIVE, Phase.PROMOTING)  # when the canary's share of the route is canaryd's alone
 ADVANCING = (Signal.AVAILABLE, Signal.PASS, Signal.LET_PASS, Signal.APPROVE, Signal.PROMOTE)  # what a pause stops
 # What sends traffic back to stable without a person's word. NOT_READY too, as long as the canary serves at all.
 GIVING_BACK = (Signal.HARM, Signal.ALARM, Signal.TIMED_OUT, Signal.BLIND, Signal.OVERDUE, Signal.NEWER, Signal.NOT_READY)
 URGENT = (Signal.HARM, Signal.ALARM)  # what is acted on while later looks wait to be read
-
-
-@dataclass
-class World:
-    """What one look sees besides telemetry."""
-
-    workloads: Sequence[Workload]
-    view: RouteView | None  # None: it could not be read as this policy's route
-    problem: str = ""  # why not
-    paused: bool = False
-    newer: str = ""  # a newer version that waits for this one to end
-    drifted: bool = False  # set by the look: the route is someone else's, hands off
-    outage: str = ""  # set by the look: why telemetry gave nothing
-    silent: bool = False  # set by the look: it did not even answer, so the next rollout would wait in vain as well
-
-    def workload(self, name: str) -> Workload | None:
-        return next((w for w in self.workloads if w.name == name), None)
-
-    def stable_serves(self, rollout: Rollout) -> bool:
-        """Whether stable could take traffic back: a bad canary serves more users than no replica at all."""
-        stable = self.workload(rollout.stable_workload)
-        return stable is not None and stable.ready > 0
 
 
 @dataclass
@@ -69,7 +50,6 @@ class Reconciler:
 
         telemetry_is_up: False skips reading, since another rollout has just waited for it in vain; the look is then one without data.
         """
-        before = record.rollout
         rollout = self._wishes(record, world, now)
         rollout = self._workloads(rollout, world, now)
         rollout = self._route(rollout, world, now)
@@ -81,10 +61,7 @@ class Reconciler:
             except (Unavailable, Rejected) as error:
                 world.outage, world.silent = str(error), isinstance(error, Unavailable)
                 rollout = self._without_data(rollout, world, now, world.outage)
-        if rollout != before:
-            record = self.rollouts.save(record.having(rollout))
-            _tell(before, rollout)
-        return self._apply(record, world)
+        return self._apply(self._saved(record, rollout), world)
 
     def forget(self, record: Record) -> None:
         self.cases.pop((record.rollout.namespace, record.rollout.name), None)
@@ -110,11 +87,21 @@ class Reconciler:
             rollout = self._take(rollout, Signal.HOLD, now, Detail("held by a person"))
         is_let_go = rollout.held is Held.PERSON and not wishes.hold
         if rollout.phase is Phase.HELD and (is_let_go or (wishes.resumed > rollout.resumed and not wishes.hold)):
-            found = world.view.lists if world.view is not None else None
-            rollout = self._take(rollout, Signal.RESUME, now, Detail("resumed by a person", lists=found, resumed=wishes.resumed))
+            rollout = self._resumed(record, rollout, world, now)
         if wishes.resumed > rollout.resumed and rollout.phase is not Phase.HELD:
             rollout = replace(rollout, resumed=wishes.resumed)  # said when nothing was held: not to be kept for the next hold
         return rollout
+
+    def _resumed(self, record: Record, rollout: Rollout, world: World, now: float) -> Rollout:
+        """After a drift, with the routes that are there now to steer from."""
+        found, origin = world.view.lists if world.view is not None else None, None
+        if rollout.held is Held.DRIFT and found is not None:
+            try:
+                origin = routes.adopted(found, rollout.origin, rollout.canary_subset)
+            except routes.Refusal as error:
+                return self._because(rollout, f"cannot be resumed: {error}")
+        detail = Detail("resumed by a person", lists=found, origin=origin, resumed=record.wishes.resumed)
+        return self._take(rollout, Signal.RESUME, now, detail)
 
     # ------------------------------------------------------------ what the cluster says
 
@@ -173,8 +160,9 @@ class Reconciler:
             raise
         except Rejected as error:
             return self._because(rollout, f"waiting: {error}")
+        world.view = replace(world.view, subsets={**world.view.subsets, subset: rollout.canary})
         rollout = replace(rollout, canary_subset=subset, origin=world.view.lists)
-        return self._take(rollout, Signal.AVAILABLE, now, Detail(_thin(f"{canary.name} is available", rollout, world, 0)), world)
+        return self._take(rollout, Signal.AVAILABLE, now, Detail(thin(f"{canary.name} is available", rollout, world, 0)), world)
 
     def _because(self, rollout: Rollout, reason: str) -> Rollout:
         if reason != rollout.reason:
@@ -183,17 +171,15 @@ class Reconciler:
 
     def _route(self, rollout: Rollout, world: World, now: float) -> Rollout:
         """Drift: what is there was neither wanted nor confirmed, so someone else put it there."""
-        if rollout.phase not in LIVE or rollout.policy.mode == "observe" or not rollout.origin:
+        if rollout.phase not in STEERED or rollout.policy.mode == "observe" or not rollout.origin:
             return rollout
-        found = world.view.lists if world.view is not None else None
-        expected = rollout.confirmed if rollout.confirmed is not None else rollout.origin
-        if found is not None and any(routes.same(found, lists) for lists in (expected, wanted(rollout))):
+        what = steering.drift(rollout, world.view, world.problem)
+        if not what:
             return self._take(rollout, Signal.DRIFT_OVER, now, Detail("the route is as canaryd left it again")) \
                 if rollout.held is Held.DRIFT else rollout
-        if rollout.policy.drift == "restore" and found is not None:
+        if steering.is_restorable(rollout, world.view):
             return rollout  # _apply puts it back
         world.drifted = True
-        what = world.problem or f"the route is {routes.described(found or {})}, and canaryd had left it {routes.described(expected)}"
         return self._take(rollout, Signal.DRIFT, now, Detail(f"someone else changed the route: {what}"))
 
     # ------------------------------------------------------------ what telemetry says
@@ -260,7 +246,7 @@ class Reconciler:
         elif signal is Signal.LET_PASS:
             reason = f"no evidence of harm at the stage's deadline of {stage.deadline:.0f} s: {reason}"
         if signal in (Signal.PASS, Signal.LET_PASS):
-            reason = _thin(reason, rollout, world, rollout.stage + 1)
+            reason = thin(reason, rollout, world, rollout.stage + 1)
         return Detail(reason, verdict)
 
     # ------------------------------------------------------------ doing
@@ -271,50 +257,74 @@ class Reconciler:
         if rollout.phase.ended or rollout.phase is Phase.WAITING or (rollout.phase is Phase.HELD and rollout.stage < 0):
             return record
         steers = rollout.policy.mode == "steer" and bool(rollout.origin)
-        lists = rollout.confirmed or rollout.origin
+        lists = steering.left(rollout)
         if steers:
             if world.drifted and rollout.phase in LIVE:
-                return self._open(record, rollout.confirmed or rollout.origin)
+                return self._open(record, lists)
+            record = self._subset(record, world)
+            rollout = record.rollout
             if world.view is None:
-                return self._cannot(record, world)
-            lists = wanted(rollout)
-            if not routes.same(world.view.lists, lists):
-                world.view = self._write(rollout, world.view, lists)
-                log.info("route.written", service=rollout.service, namespace=rollout.namespace, rollout=rollout.name,
-                         weight=rollout.weight, phase=rollout.phase.value)
+                self._cannot(record, f"{world.problem}: put it back, or delete this record to give the rollout up")
+            lists = self._written(record, world, world.view)
         return self._open(record, lists)
 
-    def _write(self, rollout: Rollout, view: RouteView, lists: RouteLists) -> RouteView:
-        """Writes the steered routes. Raises Conflict when someone changed them; what else changed in the object is no reason to wait."""
-        try:
-            return self.traffic.write(rollout.policy, view, lists)
-        except Conflict:
-            found = self.traffic.read(rollout.policy)
-            if not routes.same(found.lists, view.lists):
-                raise
-            return self.traffic.write(rollout.policy, found, lists)
-
-    def _cannot(self, record: Record, world: World) -> Record:
-        """The route cannot be made what it should be, which stands in the record and not in the log alone. Raises Rejected."""
+    def _written(self, record: Record, world: World, view: RouteView) -> RouteLists:
+        """The lists that are due, as they stand in the route now."""
         rollout = record.rollout
-        why = f"the route should be {routes.described(wanted(rollout))}, but {world.problem}"
-        if why not in rollout.reason:
-            hint = "put it back, or delete this record to give the rollout up"
-            self.rollouts.save(record.having(replace(rollout, reason=f"{rollout.reason}; {why}: {hint}")))
-        raise Rejected(f"{rollout.name}: {why}")
+        lists = steering.due(rollout, view)
+        if not routes.same(view.lists, lists):
+            try:
+                world.view = steering.write(self.traffic, rollout, view, lists)
+            except Conflict:
+                raise
+            except Rejected as error:
+                self._cannot(record, f"{error} (it is tried again at every beat)")
+            log.info("route.written", service=rollout.service, namespace=rollout.namespace, rollout=rollout.name, weight=rollout.weight,
+                     phase=rollout.phase.value)
+        return lists
+
+    def _subset(self, record: Record, world: World) -> Record:
+        """The canary's subset, put back where someone took it out (a tool that keeps the DestinationRule as its repository has it):
+        requests sent to a subset that is not there fail, and no replica counts them."""
+        rollout, view = record.rollout, world.view
+        if view is None or rollout.phase not in STEERED or not rollout.weight or view.subsets.get(rollout.canary_subset) == rollout.canary:
+            return record
+        try:
+            name = self.traffic.add_subset(rollout.policy, rollout.canary)
+            why = "" if name == rollout.canary_subset else f"there is {name} instead"
+        except (Unavailable, Conflict):
+            raise
+        except Rejected as error:
+            why = str(error)
+        if not why:
+            log.warning("subset.restored", service=rollout.service, namespace=rollout.namespace, rollout=rollout.name, subset=name)
+            return record
+        detail = Detail(f"the subset {rollout.canary_subset} of {rollout.canary} is gone: {why}")
+        return self._saved(record, self._take(rollout, Signal.NOT_READY, self.clock.now(), detail, world))
+
+    def _cannot(self, record: Record, why: str) -> NoReturn:
+        """The route cannot be made what it should be, which stands in the record and not in the log alone. Raises Rejected."""
+        reason = steering.troubled(record.rollout, why)
+        self._saved(record, replace(record.rollout, reason=reason))
+        raise Rejected(f"{record.rollout.name}: {reason}")
 
     def _open(self, record: Record, lists: RouteLists) -> Record:
         """Looks begin, or the end is reached: the route is as wanted, or someone else's, whose users deserve to be watched over too."""
         rollout = record.rollout
         is_looking = rollout.span is not None and rollout.span.end is None
-        if rollout.phase in LIVE and is_looking and rollout.confirmed is not None and routes.same(rollout.confirmed, lists):
+        is_known = rollout.confirmed is not None and routes.same(rollout.confirmed, lists)
+        reason = steering.untroubled(rollout)
+        if rollout.phase in LIVE and is_looking and is_known and reason == rollout.reason:
             return record
         now = self.clock.now()  # not the look's: its reading, or the write, may have taken long
-        after = self._take(rollout, Signal.ROUTED, now, Detail(rollout.reason, lists=lists, start=self._grid(now)))
-        if after == rollout:
+        detail = Detail(reason, lists=lists, start=self._grid(now))
+        return self._saved(record, self._take(replace(rollout, reason=reason), Signal.ROUTED, now, detail))
+
+    def _saved(self, record: Record, after: Rollout) -> Record:
+        if after == record.rollout:
             return record
-        record = self.rollouts.save(record.having(after))
-        _tell(rollout, after)
+        before, record = record.rollout, self.rollouts.save(record.having(after))
+        _tell(before, after)
         return record
 
     def _grid(self, now: float) -> int:
@@ -333,26 +343,6 @@ class Reconciler:
         return lifecycle.advance(rollout, signal, now, detail)
 
 
-def wanted(rollout: Rollout) -> RouteLists:
-    """The steered routes as the record wants them now."""
-    if rollout.phase in (Phase.PROMOTING, Phase.SUCCEEDED):
-        return routes.only(rollout.origin, rollout.canary_subset)
-    return routes.split(rollout.origin, rollout.canary_subset, rollout.weight)
-
-
-def _thin(reason: str, rollout: Rollout, world: World, stage: int) -> str:
-    """The reason, and a warning where the canary has too few replicas for the weight to come."""
-    canary, stable = world.workload(rollout.canary_workload), world.workload(rollout.stable_workload)
-    if canary is None or stable is None or stage >= len(rollout.policy.stages) or not stable.ready:
-        return reason
-    weight = rollout.policy.stages[stage].weight
-    load = weight / 100 * stable.ready / max(1, canary.ready)
-    if load <= 1.5:
-        return reason
-    return (f"{reason}; mind that {canary.ready} ready replicas of {rollout.canary} will serve {weight}% of what {stable.ready} of "
-            f"{rollout.stable} served, {load:.1f} times the load on each")
-
-
 def _log_look(rollout: Rollout, verdict: Verdict) -> None:
     log.debug("look.judged", service=rollout.service, namespace=rollout.namespace, rollout=rollout.name, at=verdict.at,
               answer=verdict.answer.value, odds=verdict.odds, stage=verdict.stage, looks=verdict.looks, reason=verdict.reason)
@@ -368,4 +358,4 @@ def _tell(before: Rollout, after: Rollout) -> None:
                  stage=after.stage, weight=after.weight, reason=after.reason)
 
 
-__all__ = ["Reconciler", "World", "wanted"]
+__all__ = ["Reconciler", "World"]

@@ -52,9 +52,9 @@ class Signal(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Detail:
     """What a signal brings along. reason: why, in one sentence with numbers. lists: the route as confirmed, or as found.
-    origin: to steer from, where another one was
-    taken over with RESUME. start: of the look grid (whole Unix seconds), with ROUTED. stage: approved up to. resumed: the resume that is obeyed.
-    template: stable's, as it is now."""
+    origin: to steer from, where a RESUME
+    takes another one over. start: of the look grid (whole Unix seconds), with ROUTED. stage: approved up to. resumed: the resume that
+    is obeyed. template: stable's, as it is now."""
 
     reason: str = ""
     verdict: Verdict | None = None

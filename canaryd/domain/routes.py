@@ -4,7 +4,7 @@ Pure, on the lists as they stand in a VirtualService: destinations are copied wh
 only `subset` and `weight` are ever set. Nothing is normalized: weight 0 gives back the list as it began.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from ipaddress import ip_address
 from typing import Any
@@ -69,9 +69,9 @@ def versions(view: RouteView) -> frozenset[str]:
     """Every version that the whole VirtualService may send something to: also by routes that are not steered, by mirrors, and by
     destinations whose weight is 0, which a person may raise at any time."""
     namespace = str(view.raw.get("metadata", {}).get("namespace", ""))
-    steered = {full_host(_host(entry), namespace) for entries in view.lists.values() for entry in entries}
+    steered = {_service(_host(entry), namespace) for entries in view.lists.values() for entry in entries}
     found = [entry.get("destination", {}) for entries in view.lists.values() for entry in entries]
-    found += [one for one in _destinations(view.raw.get("spec", {})) if full_host(str(one.get("host") or ""), namespace) in steered]
+    found += [one for one in _destinations(view.raw.get("spec", {})) if _service(str(one.get("host") or ""), namespace) in steered]
     named = (str(one.get("subset") or "") for one in found)
     return frozenset(view.subsets[subset] for subset in named if subset in view.subsets)
 
@@ -100,6 +100,30 @@ def only(origin: RouteLists, canary_subset: str) -> RouteLists:
             entry.pop("weight", None)
         finished[key] = (entry,)
     return finished
+
+
+def without(found: RouteLists, origin: RouteLists, canary_subset: str) -> RouteLists:
+    """The lists as found, but for the canary's share, which goes where the traffic went at the beginning.
+
+    A list that only has other weights than one of canaryd's becomes the origin's again, whoever set them. Of any other (renamed, or
+    added since) the canary's destination is dropped and its weight given to stable's. A list that does not name the canary stays.
+    """
+    return {key: _without(entries, origin.get(key, ()), origin, canary_subset) for key, entries in found.items()}
+
+
+def adopted(found: RouteLists, origin: RouteLists, canary_subset: str) -> RouteLists:
+    """The origin to steer from after a person changed the routes: where they are others than before, each as it is without the canary.
+    Where they are the same, it stays what it was, and edits inside them are replaced.
+
+    Raises Refusal for a route that sends its traffic to several destinations even without the canary.
+    """
+    if found.keys() == origin.keys():
+        return origin
+    plain = without(found, origin, canary_subset)
+    for key, entries in plain.items():
+        if _carrier(entries) is None:
+            raise Refusal(f"route {key} is split ({described({key: entries})}): wanted all traffic on one subset; set the others to 0")
+    return plain
 
 
 def weight_of(lists: RouteLists, subset: str) -> int | None:
@@ -144,6 +168,35 @@ def _split(key: str, entries: Sequence[Destination], canary_subset: str, weight:
     return tuple(result)
 
 
+def _without(entries: Sequence[Destination], own: Sequence[Destination], origin: RouteLists, canary_subset: str) -> tuple[Destination, ...]:
+    at = _find(entries, canary_subset)
+    if at is None:
+        return tuple(entries)
+    if own and any(_plain(_weightless(entries)) == _plain(_weightless(one)) for one in _own_lists(own, canary_subset)):
+        return tuple(own)
+    before = own or next(iter(origin.values()))
+    stable = _subset(before[_carrier_of("", before)])
+    left = [deepcopy(dict(entry)) for entry in entries if _subset(entry) != canary_subset]
+    freed = sum(weight for weight, entry in zip(_weights(entries), entries, strict=True) if _subset(entry) == canary_subset)
+    heir = _find(left, stable)
+    if heir is None:
+        left.append(_copy(entries[at], stable) | ({"weight": freed} if len(entries) > 1 else {}))
+    elif len(left) > 1 or "weight" in left[heir]:
+        left[heir]["weight"] = freed + int(left[heir].get("weight") or 0)
+    return tuple(left)
+
+
+def _own_lists(origin: Sequence[Destination], canary_subset: str) -> Iterator[Sequence[Destination]]:
+    """What canaryd makes of a list, but for weights: the origin, a split, and what stands after a success."""
+    yield origin
+    yield _split("", origin, canary_subset, 1)
+    yield only({"": tuple(origin)}, canary_subset)[""]
+
+
+def _weightless(entries: Sequence[Destination]) -> list[Destination]:
+    return [{name: value for name, value in entry.items() if name != "weight"} for entry in entries]
+
+
 def _copy(entry: Destination, subset: str) -> dict[str, Any]:
     copied = deepcopy(dict(entry))
     copied["destination"] = {**copied["destination"], "subset": subset}
@@ -178,6 +231,12 @@ def _subset(entry: Destination) -> str:
 
 def _host(entry: Destination) -> str:
     return str(entry.get("destination", {}).get("host") or "")
+
+
+def _service(host: str, namespace: str) -> str:
+    """The Service's name, of its short host and its full one alike, whatever the cluster's domain is."""
+    name, _, rest = host.partition(".")
+    return name if rest.startswith(f"{namespace}.svc.") else host
 
 
 def _destinations(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -131,6 +131,35 @@ def test_every_split_has_the_weights_that_were_wanted_and_the_way_back_is_exact(
     assert all(len(entries) == 1 for entries in routes.only(origin, "v2").values())
 
 
+@given(origins(), st.integers(0, 100))
+def test_the_way_back_from_what_canaryd_wrote_is_the_origin_by_whatever_weights(origin: RouteLists, weight: int) -> None:
+    assert routes.same(routes.without(routes.split(origin, "v2", weight), origin, "v2"), origin)
+    assert routes.same(routes.without(routes.only(origin, "v2"), origin, "v2"), origin)
+
+
+@pytest.mark.parametrize(
+    ("found", "back"),
+    [
+        ((a_destination("v1", 90), a_destination("v2", 10)), (a_destination("v1", 100),)),
+        ((a_destination("v1", 60), a_destination("v0", 30), a_destination("v2", 10)), (a_destination("v1", 70), a_destination("v0", 30))),
+        ((a_destination("v0", 30), a_destination("v2", 70)), (a_destination("v0", 30), a_destination("v1", 70))),
+        ((a_destination("v2"),), (a_destination("v1"),)),
+        ((a_destination("v1"), a_destination("v2", 100)), (a_destination("v1"),)),  # a missing weight is 0 among several, 100 alone
+        ((a_destination("v0"),), (a_destination("v0"),)),
+    ],
+)
+def test_a_list_that_canaryd_did_not_write_loses_the_canary_and_nothing_else(found: Any, back: Any) -> None:
+    assert routes.without({"new": found}, ORIGIN, "v2") == {"new": back}
+
+
+def test_other_routes_are_steered_from_what_they_are_without_the_canary() -> None:
+    mixed = {"main": routes.split(ORIGIN, "v2", 10)["#0"], "b": ORIGIN["#0"]}
+    assert routes.adopted(mixed, ORIGIN, "v2") == {"main": (a_destination("v1", 100),), "b": ORIGIN["#0"]}
+    assert routes.adopted({"#0": (a_destination("v0"),)}, ORIGIN, "v2") == ORIGIN
+    with pytest.raises(routes.Refusal, match=r"route b is split \(v1 50%, v0 50%\)"):
+        routes.adopted({**ORIGIN, "b": (a_destination("v1", 50), a_destination("v0", 50))}, ORIGIN, "v2")
+
+
 def test_a_weight_that_routes_do_not_share_is_none() -> None:
     lists = {"a": (a_destination("v1", 90), a_destination("v2", 10)), "b": (a_destination("v1"),)}
     assert routes.weight_of(lists, "v2") is None
@@ -161,3 +190,5 @@ def test_versions_count_wherever_the_virtualservice_may_send_requests() -> None:
     short = {"host": "front-end", "subset": "v2"}
     assert routes.versions(a_view(ORIGIN, http=[{"route": [to_v1], "mirror": short}])) == {"v1", "v2"}
     assert routes.versions(a_view(ORIGIN, tcp=[{"route": [{"destination": short}]}])) == {"v1", "v2"}
+    elsewhere_named = {"host": "front-end.production.svc.example.internal", "subset": "v2"}
+    assert routes.versions(a_view(ORIGIN, tcp=[{"route": [{"destination": elsewhere_named}]}])) == {"v1", "v2"}

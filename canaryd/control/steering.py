@@ -1,0 +1,65 @@
+"""What a record wants of the route, what stands there instead, and the write that makes the two the same.
+
+Decides nothing about a rollout's life: the reconciler makes signals of what is said here.
+"""
+
+from canaryd.domain import routes
+from canaryd.domain.ports import Conflict, RouteView, Traffic
+from canaryd.domain.rollout import Phase, Rollout, RouteLists
+
+GOING_BACK = (Phase.ROLLING_BACK, Phase.GIVING_WAY)
+_TROUBLE = "; the route should be "
+
+
+def wanted(rollout: Rollout) -> RouteLists:
+    """The steered routes as the record wants them now."""
+    if rollout.phase in (Phase.PROMOTING, Phase.SUCCEEDED):
+        return routes.only(rollout.origin, rollout.canary_subset)
+    return routes.split(rollout.origin, rollout.canary_subset, rollout.weight)
+
+
+def due(rollout: Rollout, view: RouteView) -> RouteLists:
+    """What is to be written. On the way back from what is there: whichever routes have been renamed, added or taken out meanwhile,
+    none may go on sending users to a version that was given up."""
+    if rollout.phase in GOING_BACK:
+        return routes.without(view.lists, rollout.origin, rollout.canary_subset)
+    return wanted(rollout)
+
+
+def left(rollout: Rollout) -> RouteLists:
+    """The routes as canaryd last left them."""
+    return rollout.confirmed if rollout.confirmed is not None else rollout.origin
+
+
+def drift(rollout: Rollout, view: RouteView | None, problem: str) -> str:
+    """How the route is neither as canaryd left it nor as it is wanted, so that someone else changed it; "" if it is."""
+    found = view.lists if view is not None else None
+    if found is not None and any(routes.same(found, lists) for lists in (left(rollout), wanted(rollout))):
+        return ""
+    return problem or f"the route is {routes.described(found or {})}, and canaryd had left it {routes.described(left(rollout))}"
+
+
+def is_restorable(rollout: Rollout, view: RouteView | None) -> bool:
+    """Whether the policy has edits put back, and the routes to put back are there: no more, no fewer, by their names."""
+    return rollout.policy.drift == "restore" and view is not None and view.lists.keys() == rollout.origin.keys()
+
+
+def write(traffic: Traffic, rollout: Rollout, view: RouteView, lists: RouteLists) -> RouteView:
+    """Writes the steered routes. Raises Conflict when someone changed them; what else changed in the object is no reason to wait."""
+    try:
+        return traffic.write(rollout.policy, view, lists)
+    except Conflict:
+        found = traffic.read(rollout.policy)
+        if not routes.same(found.lists, view.lists):
+            raise
+        return traffic.write(rollout.policy, found, lists)
+
+
+def troubled(rollout: Rollout, why: str) -> str:
+    """The rollout's reason, and why its route cannot be made what it should be."""
+    return f"{untroubled(rollout)}{_TROUBLE}{routes.described(wanted(rollout))}, but {why}"
+
+
+def untroubled(rollout: Rollout) -> str:
+    """The rollout's reason as it was before that."""
+    return rollout.reason.partition(_TROUBLE)[0]

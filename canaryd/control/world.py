@@ -1,0 +1,44 @@
+"""What one look sees besides telemetry: Deployments, the route, and what people and other rollouts want of this one."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from canaryd.domain.ports import RouteView, Workload
+from canaryd.domain.rollout import Rollout
+
+MOST_LOAD = 1.5  # times what a replica of stable served: above it people are warned
+
+
+@dataclass
+class World:
+    """See the module."""
+
+    workloads: Sequence[Workload]
+    view: RouteView | None  # None: it could not be read as this policy's route
+    problem: str = ""  # why not
+    paused: bool = False
+    newer: str = ""  # a newer version that waits for this one to end
+    drifted: bool = False  # set by the look: the route is someone else's, hands off
+    outage: str = ""  # set by the look: why telemetry gave nothing
+    silent: bool = False  # set by the look: it did not even answer, so the next rollout would wait in vain as well
+
+    def workload(self, name: str) -> Workload | None:
+        return next((w for w in self.workloads if w.name == name), None)
+
+    def stable_serves(self, rollout: Rollout) -> bool:
+        """Whether stable could take traffic back: a bad canary serves more users than no replica at all."""
+        stable = self.workload(rollout.stable_workload)
+        return stable is not None and stable.ready > 0
+
+
+def thin(reason: str, rollout: Rollout, world: World, stage: int) -> str:
+    """The reason, and a warning where the canary has too few replicas for the weight to come."""
+    canary, stable = world.workload(rollout.canary_workload), world.workload(rollout.stable_workload)
+    if canary is None or stable is None or stage >= len(rollout.policy.stages) or not stable.ready:
+        return reason
+    weight = rollout.policy.stages[stage].weight
+    load = weight / 100 * stable.ready / max(1, canary.ready)
+    if load <= MOST_LOAD:
+        return reason
+    return (f"{reason}; mind that {canary.ready} ready replicas of {rollout.canary} will serve {weight}% of what {stable.ready} of "
+            f"{rollout.stable} served, {load:.1f} times the load on each")
