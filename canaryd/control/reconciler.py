@@ -115,18 +115,18 @@ class Reconciler:
         if canary is None:
             reason = f"the Deployment {rollout.canary_workload} is gone"
             return self._take(rollout, Signal.NOT_READY, now, Detail(reason))
+        if rollout.phase not in (Phase.WAITING, *LIVE):
+            return rollout
+        if canary.template != rollout.template:
+            reason = f"{canary.name} runs another template than the one that is rolled out"
+            return self._take(rollout, Signal.NOT_READY, now, Detail(reason), world if canary.ready else None)
         if rollout.phase is Phase.WAITING:
             return self._waiting(rollout, canary, world, now)
-        if rollout.phase not in LIVE:
-            return rollout
         if rollout.held is Held.STABLE and world.stable_serves(rollout):
             rollout = self._take(rollout, Signal.STABLE_UP, now, Detail(f"{rollout.stable_workload} is ready again"))
         elif 0 < rollout.weight < 100 and not world.stable_serves(rollout):
             reason = f"no replica of {rollout.stable_workload} is ready, so there is nothing to compare with and no way back"
             rollout = self._take(rollout, Signal.STABLE_DOWN, now, Detail(reason))
-        if canary.template != rollout.template:
-            reason = f"{canary.name} runs another template than the one that is rolled out"
-            return self._take(rollout, Signal.NOT_READY, now, Detail(reason), world if canary.ready else None)
         if canary.failed:
             reason = f"{canary.name} is not available: {canary.failed}"
             return self._take(rollout, Signal.NOT_READY, now, Detail(reason), world if canary.ready else None)

@@ -1,6 +1,6 @@
 """What comes between: restarts that hear old looks again, writes that fail, people who act in the same moment, things that are gone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from math import floor
 from typing import Any
@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from canaryd.domain import lifecycle
-from canaryd.domain.counts import Look
+from canaryd.domain.counts import Look, Target
 from canaryd.domain.ports import Conflict, KnownTemplates, Rejected, Request, Unavailable
 from canaryd.domain.rollout import Held, Phase, Record, RouteLists
 from canaryd.domain.verdict import Answer
-from tests.builders import ORIGIN, a_destination, a_rollout
+from tests.builders import ORIGIN, a_destination, a_policy, a_rollout
 from tests.control.world import BEAT, Daemon, always, healthy
 
 

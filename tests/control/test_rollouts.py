@@ -193,6 +193,19 @@ def test_a_canary_changed_to_a_template_that_was_judged_before_is_rolled_back() 
     assert "another template" in daemon.ends_as(Phase.ROLLED_BACK).reason
 
 
+def test_a_template_that_was_judged_before_is_not_served_when_it_comes_while_another_one_is_awaited() -> None:
+    daemon = Daemon(always(Answer.FAIL)).run()
+    daemon.deploy()
+    daemon.ends_as(Phase.ROLLED_BACK)
+    daemon.world.history.clear()
+    daemon.change("front-end-v2", template="fixed", available=False, ready=0)
+    daemon.run(20)
+    assert daemon.rollout.phase is Phase.WAITING
+    daemon.change("front-end-v2", template="hash-v2", available=True, ready=3)  # someone undid the change
+    assert "another template" in daemon.ends_as(Phase.ROLLED_BACK).reason
+    assert not daemon.world.history
+
+
 def test_an_edit_of_the_policy_does_not_touch_the_rollout_under_way() -> None:
     daemon = Daemon().with_canary()
     seen: list[str] = []
