@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from canaryd.domain import lifecycle, routes
+from canaryd.domain import news, routes
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import KnownTemplates, Missing, Rejected, Request, Rollouts, RouteView, Traffic, Unavailable, Workload, Workloads
 from canaryd.domain.rollout import Phase, Record, Rollout, name_of
@@ -177,7 +177,7 @@ class Supervisor:
 
     def _begin(self, seen: Seen, rollout: Rollout, now: float) -> Seen:
         said = f"{rollout.canary_workload} is new beside {rollout.stable_workload}: {rollout.reason}"
-        rollout = lifecycle.announced(rollout, "started", now, said)
+        rollout = news.announced(rollout, "started", now, said)
         record = self.rollouts.create(Record(rollout))
         log.info("rollout.started", service=rollout.service, namespace=rollout.namespace, rollout=rollout.name,
                  stable=rollout.stable, canary=rollout.canary, template=rollout.template, mode=rollout.policy.mode)

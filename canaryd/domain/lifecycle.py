@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from canaryd.domain.counts import Counts
-from canaryd.domain.rollout import Announcement, Decision, Held, Phase, Rollout, RouteLists, Span
+from canaryd.domain.news import announced, events
+from canaryd.domain.rollout import Decision, Held, Phase, Rollout, RouteLists, Span
 from canaryd.domain.verdict import Answer, Finding, Verdict
 
 MAX_STEP_BACKS = 3  # a version that alarms at 100 this often is looked at by a person, not tried for ever
@@ -318,7 +319,9 @@ def advance(rollout: Rollout, signal: Signal, now: float, detail: Detail = Detai
     after = replace(after, reason=reason, phase_since=now if after.phase is not rollout.phase else rollout.phase_since)
     decision = Decision(now, signal.value, after.phase, after.stage, after.weight, reason, detail.verdict)
     after = replace(after, decisions=(*after.decisions, decision)[-KEPT_DECISIONS:])
-    return _announce(rollout, after, now, reason)
+    for event in events(rollout, after):
+        after = announced(after, event, now, reason)
+    return after
 
 
 def _plain_reason(before: Rollout, signal: Signal) -> str:
@@ -327,35 +330,6 @@ def _plain_reason(before: Rollout, signal: Signal) -> str:
     if signal is Signal.ROUTED:
         return before.reason
     return signal.value
-
-
-def _announce(before: Rollout, after: Rollout, now: float, reason: str) -> Rollout:
-    """What people are told of a change; a change between two phases of the same meaning is not news."""
-    event = None
-    if after.phase is not before.phase or after.held is not before.held:
-        event = {
-            Phase.AWAITING_APPROVAL: "approval_needed", Phase.HELD: "held", Phase.ROLLED_BACK: "rolled_back",
-            Phase.SUPERSEDED: "superseded", Phase.SUCCEEDED: "succeeded",
-        }.get(after.phase)
-        if before.phase is Phase.HELD and after.phase in (Phase.PROGRESSING, Phase.WAITING):
-            event = "resumed"
-    if after.phase is Phase.PROGRESSING and after.stage > before.stage:
-        event = "advanced"
-    if 0 <= after.stage < before.stage and after.phase in (Phase.PROGRESSING, Phase.HELD):
-        event = "stepped_back"
-    return announced(after, event, now, reason) if event is not None else after
-
-
-def announced(rollout: Rollout, event: str, now: float, reason: str) -> Rollout:
-    """The rollout with one more announcement on record, not yet delivered to anyone."""
-    # After the last one's, not their number: the oldest of very many are not kept, and an id must never come twice.
-    number = int(rollout.announcements[-1].id.rpartition(".")[2]) + 1 if rollout.announcements else 1
-    told = rollout.verdict if event not in ("started", "advanced") or rollout.stage > 0 else None
-    news = Announcement(
-        id=f"{rollout.namespace}.{rollout.name}.{int(rollout.began)}.{number}", event=event, at=now, namespace=rollout.namespace,
-        service=rollout.service, rollout=rollout.name, stable=rollout.stable, canary=rollout.canary, stage=rollout.stage,
-        weight=rollout.weight, reason=reason, verdict=told)
-    return replace(rollout, announcements=(*rollout.announcements, news))
 
 
 def heard(rollout: Rollout, verdict: Verdict, counted: Mapping[str, Counts], counted_to: int, had_data: bool) -> Rollout:

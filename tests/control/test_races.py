@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from canaryd.domain import lifecycle
+from canaryd.domain import news
 from canaryd.domain.counts import Look, Target
 from canaryd.domain.ports import Conflict, KnownTemplates, Rejected, Request, Unavailable
 from canaryd.domain.rollout import Held, Phase, Record, RouteLists
@@ -270,7 +270,7 @@ def test_a_rollback_is_told_when_the_policy_file_has_gone_meanwhile() -> None:
 def test_no_announcement_of_a_long_life_has_the_id_of_another() -> None:
     rollout, ids = a_rollout(), []
     for number in range(300):
-        rollout = lifecycle.announced(rollout, "held", rollout.began + number, "again")
+        rollout = news.announced(rollout, "held", rollout.began + number, "again")
         ids.append(rollout.announcements[-1].id)
         rollout = replace(rollout, announcements=rollout.announcements[-200:])  # as a record is bounded
     assert len(set(ids)) == 300

@@ -664,6 +664,16 @@ def test_an_alert_of_a_hold_stands_while_it_is_held() -> None:
     assert daemon.postman.firing["alerts"] == []
 
 
+def test_a_hold_after_repeated_alarms_reaches_those_who_wait_for_holds() -> None:
+    daemon = Daemon(lambda end, span: Answer.ALARM if span.weight == 100 else healthy(end, span),
+                    hooks=[{"on": ["held"], "notify": "oncall"}]).run()
+    daemon.deploy()
+    daemon.run_until(lambda r: r.held is Held.ALARMS)
+    daemon.run()
+    assert daemon.postman.events("oncall") == ["held"]
+    assert [news.event for news in daemon.postman.firing["oncall"]] == ["held"]
+
+
 def test_too_few_replicas_for_the_weight_to_come_is_said() -> None:
     daemon = Daemon().run()
     daemon.deploy(ready=1, desired=1)

@@ -106,6 +106,11 @@ def test_a_version_that_keeps_alarming_is_left_to_a_person() -> None:
     assert (back.phase, back.held, back.weight) == (Phase.HELD, Held.ALARMS, 50)
 
 
+def test_a_step_back_into_a_hold_is_told_as_both() -> None:
+    back = advance(a_rollout(stage=3, weight=100, step_backs=lifecycle.MAX_STEP_BACKS - 1), Signal.ALARM, NOW)
+    assert [news.event for news in back.announcements] == ["stepped_back", "held"]
+
+
 def test_with_a_ladder_of_one_rung_an_alarm_rolls_back() -> None:
     only = a_policy(stages=[{"weight": 100}])
     assert advance(a_rollout(policy=only, stage=0, weight=100), Signal.ALARM, NOW).phase is Phase.ROLLING_BACK
