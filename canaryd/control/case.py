@@ -128,6 +128,10 @@ class Case:
         again = any(heard.look.start == saved for heard in self._unsaved)
         return self._position <= saved or (again and rollout.spans == self._spans)
 
+    def is_behind(self, rollout: Rollout, now: float) -> bool:
+        """Whether there are looks that could be read and have not been."""
+        return self._due(rollout, now) is not None
+
     def _saved(self, rollout: Rollout) -> int:
         return rollout.counted_to if rollout.counted_to is not None else self._began
 

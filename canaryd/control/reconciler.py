@@ -4,6 +4,7 @@ The contract: the record is saved before anything is done, so a crash at any lin
 idempotent, so doing it twice is harmless. A pair (phase, signal) that has no meaning is never sent: `_take` asks the table.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import NoReturn
@@ -29,6 +30,7 @@ STEERED = (*LIVE, Phase.PROMOTING)  # when the canary's share of the route is ca
 ADVANCING = (Signal.AVAILABLE, Signal.PASS, Signal.LET_PASS, Signal.APPROVE, Signal.PROMOTE)  # what a pause stops
 # What sends traffic back to stable without a person's word. NOT_READY too, as long as the canary serves at all.
 GIVING_BACK = (Signal.HARM, Signal.ALARM, Signal.TIMED_OUT, Signal.BLIND, Signal.OVERDUE, Signal.NEWER, Signal.NOT_READY)
+CATCH_UP = 10.0  # seconds that one look may judge old looks for: the other rollouts wait meanwhile, and /livez does for 60 s
 URGENT = (Signal.HARM, Signal.ALARM)  # what is acted on while later looks wait to be read
 
 
@@ -42,6 +44,7 @@ class Reconciler:
     clock: Clock  # for when a route was written; everything else goes by the look's `now`
     judge_of: JudgeOf = Judge
     cases: dict[tuple[str, str], Case] = field(default_factory=dict)
+    since: dict[tuple[str, str], float] = field(default_factory=dict)  # from when silence counts: this process was there, and up to date
 
     # ------------------------------------------------------------ one look
 
@@ -50,6 +53,7 @@ class Reconciler:
 
         telemetry_is_up: False skips reading, since another rollout has just waited for it in vain; the look is then one without data.
         """
+        self.since.setdefault(_key(record.rollout), now)
         rollout = self._wishes(record, world, now)
         rollout = self._workloads(rollout, world, now)
         rollout = self._route(rollout, world, now)
@@ -64,7 +68,8 @@ class Reconciler:
         return self._apply(self._saved(record, rollout), world)
 
     def forget(self, record: Record) -> None:
-        self.cases.pop((record.rollout.namespace, record.rollout.name), None)
+        self.cases.pop(_key(record.rollout), None)
+        self.since.pop(_key(record.rollout), None)
 
     # ------------------------------------------------------------ what people wish
 
@@ -186,7 +191,8 @@ class Reconciler:
 
     def _evidence(self, rollout: Rollout, world: World, now: float) -> Rollout:
         known = rollout.counted_to or 0  # looks up to here were decided on; heard again after a restart, they only inform the judge
-        for heard in self._case(rollout).next(rollout, now):
+        case = self._case(rollout)
+        for heard in self._heard(case, rollout, now):
             if heard.compared:
                 _log_look(rollout, heard.verdict)
             if heard.look.end <= known:
@@ -202,12 +208,24 @@ class Reconciler:
                 rollout = self._take(rollout, signal, now, self._detail(rollout, signal, heard.verdict, world), world)
             if rollout.phase not in LIVE or rollout.weight != weight:
                 break  # what was served since then was served at a weight in change
-        if rollout.last_data is not None and now - rollout.last_data > self._overdue(rollout):
+        if case.is_behind(rollout, now):
+            self.since[_key(rollout)] = now
+        elif rollout.last_data is not None and now - rollout.last_data > self._overdue(rollout):
             return self._without_data(rollout, world, now, "no samples")
         return rollout
 
+    def _heard(self, case: Case, rollout: Rollout, now: float) -> Iterator[Heard]:
+        """The looks that are due, as many as a beat has time for: what a long rollout has gathered takes minutes to judge again."""
+        began = self.clock.now()
+        for heard in case.next(rollout, now):
+            yield heard
+            if not heard.latest and self.clock.now() - began > CATCH_UP:
+                log.info("rollout.catches_up", service=rollout.service, namespace=rollout.namespace, rollout=rollout.name,
+                         seconds_left=round(now - heard.look.end))
+                return
+
     def _case(self, rollout: Rollout) -> Case:
-        key = (rollout.namespace, rollout.name)
+        key = _key(rollout)
         case = self.cases.get(key)
         if case is None or not case.fits(rollout):
             case = self.cases[key] = Case(rollout, self.telemetry, self.ingestion_delay, self.judge_of)
@@ -226,7 +244,7 @@ class Reconciler:
         silent = now - rollout.last_data
         if silent > self._overdue(rollout) and rollout.clock_from is not None:
             rollout = self._take(rollout, Signal.DATA_LOST, now, Detail(why))
-        if silent < rollout.policy.analysis.no_data_for:
+        if min(silent, now - self.since[_key(rollout)]) < rollout.policy.analysis.no_data_for:
             return rollout
         signal = Signal.BLIND if rollout.policy.analysis.no_data == "rollback" else Signal.NO_DATA
         return self._take(rollout, signal, now, Detail(f"no data for {silent:.0f} s: {why}"), world)
@@ -341,6 +359,10 @@ class Reconciler:
         if world is not None and signal in GIVING_BACK and rollout.stage >= 0 and not world.stable_serves(rollout):
             return self._because(rollout, f"{detail.reason}; but no replica of {rollout.stable_workload} is ready to take the traffic back")
         return lifecycle.advance(rollout, signal, now, detail)
+
+
+def _key(rollout: Rollout) -> tuple[str, str]:
+    return rollout.namespace, rollout.name
 
 
 def _log_look(rollout: Rollout, verdict: Verdict) -> None:

@@ -79,6 +79,38 @@ def test_a_deadline_that_passed_while_the_daemon_was_dead_is_judged_by_the_lates
     assert (daemon.rollout.phase, daemon.rollout.weight) == (Phase.PROGRESSING, 25)
 
 
+def test_a_restart_that_finds_no_telemetry_yet_waits_as_long_as_the_policy_says() -> None:
+    daemon = Daemon(always(Answer.UNDECIDED), analysis={"interval": "10s", "noData": "rollback", "noDataFor": "5m"}).with_canary().run(60)
+    dead_for(daemon, 600)
+    daemon.world.down.add("telemetry")
+    daemon.run(240)
+    assert daemon.rollout.phase is Phase.PROGRESSING
+    daemon.run(120)
+    assert daemon.rollout.phase is Phase.ROLLED_BACK
+
+
+def test_a_restart_after_a_long_hold_judges_it_again_in_several_beats_and_decides_nothing_meanwhile() -> None:
+    daemon = Daemon(always(Answer.UNDECIDED), analysis={"interval": "10s", "noData": "rollback", "noDataFor": "1m"}).with_canary()
+    daemon.wish(hold=True)
+    daemon.run(2 * 3600)
+    before, took, read = daemon.rollout.decisions, [], daemon.telemetry.read
+
+    def slow(targets: Sequence[Target], start: int, end: int, step: int) -> Mapping[Target, Sequence[Look]]:
+        daemon.clock.at += 6
+        return read(targets, start, end, step)
+
+    daemon.telemetry.read = slow  # type: ignore[method-assign]
+    dead_for(daemon, 2 * 3600)
+    for _ in range(10):
+        began = daemon.clock.at
+        daemon.run()
+        took.append(daemon.clock.at - began - BEAT)
+    assert 6 < max(took) <= 18, "s, whatever there is to read"
+    assert daemon.rollout.decisions == before
+    assert daemon.rollout.counted_to is not None
+    assert daemon.rollout.counted_to > daemon.clock.at - 60, "it has caught up"
+
+
 # ---------------------------------------------------------------- writes that fail
 
 
