@@ -158,7 +158,8 @@ def _resume(rollout: Rollout, now: float, detail: Detail) -> Rollout:
     undecided deadline gives the stage another full one, also where it was held for something else since."""
     if rollout.stage < 0:
         return replace(rollout, phase=Phase.WAITING, held=None, resumed=rollout.resumed if detail.resumed is None else detail.resumed)
-    clock = 0.0 if rollout.held is Held.UNDECIDED else rollout.clock
+    is_over = detail.resumed is not None and rollout.clock >= rollout.policy.stages[rollout.stage].deadline
+    clock = 0.0 if rollout.held is Held.UNDECIDED or is_over else rollout.clock
     confirmed = detail.lists if rollout.held is Held.DRIFT and detail.lists is not None else rollout.confirmed
     origin = detail.origin if detail.origin is not None else rollout.origin
     rollout = replace(rollout, phase=Phase.PROGRESSING, held=None, clock=clock, confirmed=confirmed, origin=origin, last_data=now,

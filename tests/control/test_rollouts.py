@@ -460,6 +460,15 @@ def test_a_late_pass_does_not_advance_while_the_route_is_someone_else_s() -> Non
     assert (daemon.rollout.stage, daemon.world.lists) == (0, edited)
 
 
+def test_a_resume_after_a_person_s_hold_over_an_undecided_one_gives_another_deadline() -> None:
+    daemon = held_undecided()
+    daemon.wish(hold=True)
+    daemon.run(20)
+    daemon.wish(hold=False, resumed=1)
+    daemon.run(300)
+    assert daemon.rollout.phase is Phase.PROGRESSING
+
+
 def test_the_whole_rollout_has_a_deadline() -> None:
     daemon = Daemon(always(Answer.UNDECIDED), schedule={"deadline": "20m"}).with_canary()
     assert "1200 s" in daemon.ends_as(Phase.ROLLED_BACK).reason
