@@ -111,6 +111,7 @@ class Beat:
     def _looks(self, seen: Sequence[Seen], records: Sequence[Record]) -> None:
         collected = {(told, notifier): delivered for told, notifier, delivered in self.postman.collect()}
         telemetry_is_up = True
+        outages: list[str] = []  # of each rollout that was read, "" for none
         # Who waited in vain last time comes last, so that one slow query cannot keep the others blind.
         turns = [(one, i) for one in seen for i in range(len(one.records))]
         turns.sort(key=lambda turn: _life(turn[0].records[turn[1]]) in self.blind)
@@ -118,7 +119,7 @@ class Beat:
             record, name = one.records[i], f"{one.records[i].rollout.namespace}/{one.records[i].rollout.name}"
             with self._trouble(name, "look.failed"):
                 if not record.rollout.phase.ended:
-                    record, telemetry_is_up = self._look(one, record, telemetry_is_up)
+                    record, telemetry_is_up = self._look(one, record, telemetry_is_up, outages)
                     one.records[i] = record
             with self._trouble(f"{name} announcements", "announcing.failed"):
                 record = one.records[i] = self._announce(one.records[i], collected)
@@ -126,21 +127,23 @@ class Beat:
                 self.known_ended.add(_life(record))
                 self.reconciler.forget(record)
                 self.meter.ended(record)
+        if outages:
+            self._note("telemetry", "telemetry.unavailable", next(filter(None, outages), ""))
         services = {one.policy.key for one in seen}
         for record in records:  # whose service has no policy any more, or cannot be read now: people are told nevertheless
             if (record.rollout.namespace, record.rollout.service) not in services:
                 with self._trouble(f"{record.rollout.namespace}/{record.rollout.name} announcements", "announcing.failed"):
                     self._announce(record, collected)
 
-    def _look(self, seen: Seen, record: Record, telemetry_is_up: bool) -> tuple[Record, bool]:
+    def _look(self, seen: Seen, record: Record, telemetry_is_up: bool, outages: list[str]) -> tuple[Record, bool]:
         newer = self.supervisor.newer(seen)
         world = World(seen.workloads, seen.view, seen.problem, seen.known.paused, f"{newer.name} ({newer.version})" if newer else "")
         began = perf_counter()
         try:
             record = self.reconciler.look(record, world, self.clock.now(), telemetry_is_up)
         finally:
-            self._note("telemetry", "telemetry.unavailable", world.outage if telemetry_is_up else self.troubles.get("telemetry", ""))
             if telemetry_is_up:
+                outages.append(world.outage)
                 self.meter.telemetry(not world.outage)
                 self.blind = self.blind | {_life(record)} if world.silent else self.blind - {_life(record)}
             self.meter.look(record, perf_counter() - began)

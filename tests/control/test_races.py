@@ -299,6 +299,24 @@ def test_a_rollback_is_told_when_the_policy_file_has_gone_meanwhile() -> None:
     assert daemon.postman.events("oncall") == ["rolled_back"]
 
 
+def test_telemetry_that_refuses_one_of_two_rollouts_is_told_once(logs: list[dict[str, object]]) -> None:
+    daemon = Daemon(always(Answer.UNDECIDED)).with_canary()
+    cart = a_policy(service={"name": "cart", "namespace": "production", "selector": {"app": "front-end"}})
+    daemon.rollouts.create(Record(replace(daemon.rollout, name="cart", service="cart", policy=cart)))
+    daemon.policies.append(cart)
+    read = daemon.telemetry.read
+
+    def refused(targets: Sequence[Target], start: int, end: int, step: int) -> Mapping[Target, Sequence[Look]]:
+        if targets[0].service == "cart":
+            raise Rejected("422: too many samples")
+        return read(targets, start, end, step)
+
+    daemon.telemetry.read = refused  # type: ignore[method-assign]
+    daemon.run(60)
+    told = [line["event"] for line in logs if line.get("name") == "telemetry"]
+    assert told == ["telemetry.unavailable"]
+
+
 def test_no_announcement_of_a_long_life_has_the_id_of_another() -> None:
     rollout, ids = a_rollout(), []
     for number in range(300):
