@@ -86,6 +86,7 @@ class Beat:
 
     def _services(self, records: Sequence[Record]) -> None:
         policies = {policy.key: policy for policy in self.policies()}
+        in_force = frozenset(policies)
         for record in records:  # a rollout under way goes on with the policy it began with, whatever the file says now
             if not record.rollout.phase.ended:
                 policies[record.rollout.namespace, record.rollout.service] = record.rollout.policy
@@ -93,7 +94,7 @@ class Beat:
         for policy in policies.values():
             name = f"{policy.service.namespace}/{policy.service.name}"
             with self._trouble(name, "service.unreadable"):
-                one = self.supervisor.see(policy, records)
+                one = self.supervisor.see(policy, records, policy.key in in_force)
                 seen.append(one)  # looked at also when nothing can begin
                 seen[-1] = self.supervisor.supervise(one, self.supervisor.rollouts.requests(), self.clock.now())
         self._looks(seen, records)

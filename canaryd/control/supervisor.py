@@ -38,6 +38,7 @@ class Seen:
     view: RouteView | None
     problem: str
     records: list[Record]
+    in_force: bool = True  # the policy; False: its file is gone, and only the rollout under way goes on with it
     unreadable: str = ""  # why what is kept of the service cannot be read; nothing begins or advances then
 
     @property
@@ -55,7 +56,7 @@ class Supervisor:
 
     # ------------------------------------------------------------ seeing
 
-    def see(self, policy: Policy, records: Sequence[Record]) -> Seen:
+    def see(self, policy: Policy, records: Sequence[Record], in_force: bool = True) -> Seen:
         """Reads what the cluster has of a service. Raises Unavailable."""
         mine = [r for r in records if (r.rollout.namespace, r.rollout.service) == policy.key]
         workloads = self.workloads.list(policy)
@@ -72,11 +73,11 @@ class Supervisor:
             raise
         except Rejected as error:
             problem = str(error)
-        return Seen(policy, workloads, known, view, problem, sorted(mine, key=lambda r: r.rollout.began), unreadable)
+        return Seen(policy, workloads, known, view, problem, sorted(mine, key=lambda r: r.rollout.began), in_force, unreadable)
 
     def newer(self, seen: Seen) -> Workload | None:
         """The version that the rollout under way gives way to: the youngest of the unknown ones that could begin at all."""
-        if seen.unreadable or seen.known.paused:
+        if seen.unreadable or seen.known.paused or not seen.in_force:
             return None
         versions = Counter(w.version for w in seen.workloads)
         return _youngest(w for w in self._unknown(seen) if versions[w.version] == 1)

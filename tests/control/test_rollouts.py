@@ -206,6 +206,17 @@ def test_a_template_that_was_judged_before_is_not_served_when_it_comes_while_ano
     assert not daemon.world.history
 
 
+def test_without_its_policy_file_a_rollout_is_not_superseded_by_a_version_that_could_not_begin() -> None:
+    daemon = Daemon(always(Answer.UNDECIDED)).with_canary()
+    daemon.policies = []
+    daemon.run(10)
+    daemon.deploy("v3")
+    daemon.run(60)
+    assert (daemon.rollout.canary, daemon.rollout.phase, daemon.world.weight("v2")) == ("v2", Phase.PROGRESSING, 10)
+    daemon.policies = [daemon.policy]
+    daemon.run_until(lambda r: r.canary == "v3" and r.weight == 10)
+
+
 def test_an_edit_of_the_policy_does_not_touch_the_rollout_under_way() -> None:
     daemon = Daemon().with_canary()
     seen: list[str] = []
