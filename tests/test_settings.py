@@ -46,6 +46,14 @@ def test_only_prometheus_has_to_be_named(tmp_path: Path) -> None:
     assert refusals(tmp_path, "http: {port: 1}") == ["1: prometheus is missing, wanted: Where the counts come from: {url: http://...}."]
 
 
+def test_a_cluster_s_domain_is_one_without_a_dot_at_either_end(tmp_path: Path) -> None:
+    text = "prometheus: {{url: http://p}}\nkubernetes: {{clusterDomain: {}}}"
+    assert load_settings(write(tmp_path, text.format("example.internal"))).kubernetes.cluster_domain == "example.internal"
+    for wrong in (".cluster.local", "cluster.local.", "Cluster.local", "a b"):
+        assert refusals(tmp_path, text.format(wrong)) == [
+            f"2: kubernetes.clusterDomain must be a DNS domain such as cluster.local, without a dot at either end, but is {wrong!r}"]
+
+
 def test_the_delay_follows_the_scrape_interval_unless_it_is_written(tmp_path: Path) -> None:
     assert load_settings(write(tmp_path, "prometheus: {url: http://p, scrapeInterval: 30s}")).prometheus.ingestion_delay == 30
     written = load_settings(write(tmp_path, "prometheus: {url: http://p, scrapeInterval: 30s, ingestionDelay: 5s}"))

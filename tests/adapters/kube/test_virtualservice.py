@@ -66,6 +66,15 @@ def test_short_and_long_hosts_are_the_same_service(place: Place, host: str) -> N
     assert list(setup(place, {"route": [to("v1", host.format(place.namespace))]}).read(place.policy()).lists) == ["#0"]
 
 
+def test_hosts_may_end_in_another_domain_where_the_cluster_s_is_another(place: Place) -> None:
+    host = f"front-end.{place.namespace}.svc.example.internal"
+    setup(place, {"route": [to("v1", host)]})
+    with pytest.raises(Rejected):
+        KubeTraffic(place.api).read(place.policy())
+    view = KubeTraffic(place.api, "example.internal").read(place.policy())
+    assert dict(view.lists) == {"#0": (to("v1", host),)}
+
+
 def test_a_write_changes_the_lists_of_steered_routes_and_nothing_else(place: Place) -> None:
     traffic, policy = setup(place, *copy.deepcopy(RICH)), place.policy()
     before = spec_of(place)
