@@ -246,7 +246,9 @@ class Reconciler:
             rollout = self._take(rollout, Signal.DATA_LOST, now, Detail(why))
         if min(silent, now - self.since[_key(rollout)]) < rollout.policy.analysis.no_data_for:
             return rollout
-        signal = Signal.BLIND if rollout.policy.analysis.no_data == "rollback" else Signal.NO_DATA
+        # Whose traffic someone else has to steer may be without any for long: that is no reason to say that it would be rolled back.
+        gives_up = rollout.policy.analysis.no_data == "rollback" and rollout.policy.mode != "observe"
+        signal = Signal.BLIND if gives_up else Signal.NO_DATA
         return self._take(rollout, signal, now, Detail(f"no data for {silent:.0f} s: {why}"), world)
 
     def _overdue(self, rollout: Rollout) -> float:

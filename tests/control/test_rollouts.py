@@ -637,6 +637,14 @@ def test_observe_judges_and_tells_and_touches_no_route() -> None:
     assert HOST in str(daemon.world.lists)
 
 
+def test_observing_a_canary_whom_nobody_sends_traffic_is_no_rollback() -> None:
+    daemon = Daemon(always(Answer.NO_DATA), mode="observe", analysis={"interval": "10s", "noData": "rollback", "noDataFor": "2m"}).run()
+    daemon.telemetry.look = lambda start, end: Look(start, end, (), {"v1-a": Counts(900, 9)})
+    daemon.deploy()
+    daemon.run(600)
+    assert daemon.rollout.held is Held.NO_DATA
+
+
 # ---------------------------------------------------------------- telling
 
 
