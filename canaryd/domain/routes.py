@@ -103,11 +103,14 @@ def only(origin: RouteLists, canary_subset: str) -> RouteLists:
 
 
 def without(found: RouteLists, origin: RouteLists, canary_subset: str) -> RouteLists:
-    """The lists as found, but for the canary's share, which goes where the traffic went at the beginning.
+    """The lists on the way back: the origin, whatever was edited inside them; where they are others than before, as found without the
+    canary.
 
-    A list that only has other weights than one of canaryd's becomes the origin's again, whoever set them. Of any other (renamed, or
-    added since) the canary's destination is dropped and its weight given to stable's. A list that does not name the canary stays.
+    Then a list that only has other weights than one of canaryd's becomes the origin's again. Of any other (renamed, or added since) the
+    canary's destination is dropped and its weight given to stable's. A list that does not name the canary stays.
     """
+    if found.keys() == origin.keys():
+        return origin
     return {key: _without(entries, origin.get(key, ()), origin, canary_subset) for key, entries in found.items()}
 
 

@@ -51,6 +51,14 @@ def test_a_route_inserted_before_a_nameless_one_does_not_hide_it_from_a_rollback
     assert daemon.world.lists == {"#0": V1, "#1": ALL_BACK}
 
 
+def test_a_rollback_also_ends_what_was_edited_to_a_third_version() -> None:
+    daemon = undecided()
+    daemon.world.edit({"#0": (a_destination("v1", 97), a_destination("v0", 3))})
+    daemon.script = always(Answer.FAIL)
+    daemon.ends_as(Phase.ROLLED_BACK)
+    assert daemon.world.lists == ORIGIN
+
+
 def test_a_resume_takes_in_a_route_that_was_added() -> None:
     daemon = undecided("a")
     daemon.world.edit({**daemon.world.lists, "b": V1})
