@@ -36,6 +36,8 @@ def drift(rollout: Rollout, view: RouteView | None, problem: str) -> str:
     found = view.lists if view is not None else None
     if found is not None and any(routes.same(found, lists) for lists in (left(rollout), wanted(rollout))):
         return ""
+    if found is not None and found.keys() != left(rollout).keys():
+        return f"the routes to steer are {', '.join(found)}, and canaryd had left {', '.join(left(rollout))}"
     return problem or f"the route is {routes.described(found or {})}, and canaryd had left it {routes.described(left(rollout))}"
 
 

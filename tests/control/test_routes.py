@@ -28,6 +28,7 @@ def test_a_rollback_finds_a_route_that_was_given_a_name_meanwhile() -> None:
     daemon = undecided("#0")
     daemon.world.edit({"main": daemon.world.lists["#0"]})
     daemon.run(10)
+    assert "the routes to steer are main, and canaryd had left #0" in daemon.rollout.reason
     daemon.script = always(Answer.FAIL)
     daemon.ends_as(Phase.ROLLED_BACK)
     assert daemon.world.lists == {"main": ALL_BACK}
