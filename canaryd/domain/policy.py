@@ -90,12 +90,9 @@ class Route(Written):
         json_schema_extra=without_default,
     )  # fmt: skip
     add_subset: StrictBool = Field(default=True, description="Whether a new version gets a subset in the DestinationRule when it has none.")
-    http: tuple[Text, ...] = Field(default=(), description="Names of the http routes to steer. Empty: all to this host without a match.")
-
-    @field_validator("http")
-    @classmethod
-    def _each_once(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        return unique(names)
+    http: Annotated[tuple[Text, ...], AfterValidator(unique)] = Field(
+        default=(), description="Names of the http routes to steer. Empty: all to this host without a match."
+    )
 
 
 class Stage(Written):
