@@ -68,7 +68,7 @@ def test_nothing_advances_while_prometheus_is_away_slow_unwilling_or_half_there(
 def test_it_goes_on_after_an_api_server_that_hangs_conflicts_and_fails(stand: Stand) -> None:
     faults = stand.world.kubernetes.faults
     stand.deploy("v3")
-    stand.until("v3", "the first stage", weight=20)
+    eventually("v3 is served", lambda: stand.weight("v3") == 20)  # the record says so before the route does
     faults.hang = True
     eventually("it is missed", lambda: "API server: " in stand.page("/readyz")[1])
     assert stand.page("/livez")[0] == 200
