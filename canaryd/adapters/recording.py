@@ -76,23 +76,28 @@ class Writer:
     def __init__(self, out: TextIO, past: Past, made_by: str) -> None:
         self._out = out
         self.looks = 0
-        self._line({"kind": KIND, "format": FORMAT, "says": SAYS, "madeBy": made_by, "past": _plain_past(past)})
+        self._line(json.dumps({"kind": KIND, "format": FORMAT, "says": SAYS, "madeBy": made_by, "past": _plain_past(past)}))
 
     def write(self, look: Look, values: Values) -> None:
         """One look. A look that comes twice is read as it came last."""
         replicas = [(True, *one) for one in look.canary.items()] + [(False, *one) for one in look.stable.items()]
         head = _Look(look.start, look.end, look.bounds, look.sampled, values, len(replicas))
-        self._line(_LOOK.dump_python([head], mode="json", by_alias=True)[0])
+        self._line(_one(_LOOK.dump_json([head], by_alias=True)))
         for canary, name, counts in replicas:
             one = _Replica(canary, name, first_seen=look.first_seen.get(name), **asdict(counts))
-            self._line(_REPLICA.dump_python([one], mode="json", by_alias=True)[0])
+            self._line(_one(_REPLICA.dump_json([one], by_alias=True)))
         self.looks += 1
 
     def close(self) -> None:
-        self._line({"looks": self.looks})
+        self._line(f'{{"looks":{self.looks}}}')
 
-    def _line(self, value: Any) -> None:
-        self._out.write(json.dumps(value, separators=(",", ":"), allow_nan=False) + "\n")
+    def _line(self, text: str) -> None:
+        self._out.write(text + "\n")
+
+
+def _one(listed: bytes) -> str:
+    """The one object of a list in JSON."""
+    return listed.decode()[1:-1]
 
 
 @contextmanager
@@ -124,7 +129,7 @@ def refuse_existing(path: Path, force: bool) -> None:
 
 
 def _plain_past(past: Past) -> Any:
-    plain: Any = _PAST.dump_python([past], mode="json", by_alias=True, exclude={0: {"policy": True, "rollout": {"policy"}}})[0]
+    plain = json.loads(_PAST.dump_json([past], by_alias=True, exclude={0: {"policy": True, "rollout": {"policy"}}}))[0]
     # As its file would have it, so that it means the same whatever later defaults are.
     return {**plain, "policy": past.policy.dump()}
 
@@ -217,7 +222,7 @@ def _read(path: Path, raw: BinaryIO) -> Recording:
             recording = Recording(_header(path, lines.readline()))
             for line in lines:
                 if line.startswith('{"looks":'):
-                    return _ended(path, json.loads(line)["looks"], looks, recording)
+                    return _ended(path, json.loads(line)["looks"], looks, recording, rest=lines.read())  # to where the checksum is
                 head = _LOOK.validate_json(f"[{line}]")[0]
                 replicas = [_REPLICA.validate_json(f"[{lines.readline()}]")[0] for _ in range(head.replicas)]
                 recording.write(_look_of(head, replicas), head.values)
@@ -255,7 +260,9 @@ def _header(path: Path, line: str) -> Past:
     return past
 
 
-def _ended(path: Path, said: object, came: int, recording: Recording) -> Recording:
+def _ended(path: Path, said: object, came: int, recording: Recording, rest: str) -> Recording:
+    if rest:
+        raise Rejected(f"{path} is damaged: its last line was wanted after {came} looks, and {len(rest)} characters follow it")
     if said != came:
         raise Rejected(f"{path} is damaged: its last line says {said} looks, and {came} came")
     return recording

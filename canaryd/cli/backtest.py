@@ -73,14 +73,16 @@ def backtest(path: Path | None, paths: Sequence[Path], every_look: bool, form: s
 
 
 def named(paths: Sequence[Path], past: Past | None, default: str) -> dict[str, Policy]:
-    """The policies by the names they are shown under; of a directory, those of the past's service."""
+    """The policies by the names they are shown under, as short as tells them apart; of a directory, those of the past's service."""
     policies: dict[str, Policy] = {}
-    for path in dict.fromkeys(paths):
+    given = list(dict.fromkeys(paths))
+    short = len({path.name for path in given}) == len(given)
+    for path in given:
         for one in policies_of(path):
             if path.is_dir() and past is not None and one.key != past.policy.key:
                 continue
-            name = f"{path}/{one.service.name}" if path.is_dir() else str(path)
-            policies[name] = one
+            name = path.name if short else str(path)
+            policies[f"{name}/{one.service.name}" if path.is_dir() else name] = one
     if not policies and paths and past is not None:
         raise Failure(f"{', '.join(map(str, paths))}: a policy of {'/'.join(past.policy.key)} was wanted, but there is none")
     return policies or ({default: past.policy} if past is not None else {})
