@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from canaryd.adapters.recording import FORMAT, Recording, load, writing
+from canaryd.adapters.recording import FORMAT, Recording, Writer, load, writing
 from canaryd.domain.counts import Counts, Look, Target
 from canaryd.domain.past import Past
 from canaryd.domain.ports import Rejected
@@ -170,9 +170,12 @@ def test_a_file_that_is_there_is_not_overwritten_unless_forced(tmp_path: Path) -
 
 
 def test_a_writing_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), writing(tmp_path / "a.gz", PAST, "canaryd test") as writer:
+    def failing(writer: Writer) -> None:
         writer.write(a_look(T), {})
         raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError), writing(tmp_path / "a.gz", PAST, "canaryd test") as writer:
+        failing(writer)
     assert list(tmp_path.iterdir()) == []
 
 

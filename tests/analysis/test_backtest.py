@@ -21,9 +21,10 @@ from tests.builders import NOW, a_policy, a_rollout, a_verdict
 
 
 def a_past(policy: Policy, **changes: Any) -> Past:
-    values = {"namespace": "production", "service": "front-end", "stable": "v1", "canary": "v2", "stable_workload": "front-end-v1",
-              "canary_workload": "front-end-v2", "interval": 10, "since": START - 100, "start": START, "end": START + 3600, "policy": policy,
-              "grpc_failures": policy.analysis.errors.grpc_failures if policy.analysis.errors else ()}
+    values = {
+        "namespace": "production", "service": "front-end", "stable": "v1", "canary": "v2", "stable_workload": "front-end-v1",
+        "canary_workload": "front-end-v2", "interval": 10, "since": START - 100, "start": START, "end": START + 3600, "policy": policy,
+        "grpc_failures": policy.analysis.errors.grpc_failures if policy.analysis.errors else ()}
     return Past(**{**values, **changes})
 
 
@@ -131,11 +132,11 @@ def test_an_alarm_at_full_weight_steps_back() -> None:
 
 
 @pytest.mark.parametrize(("changes", "says"), [
-    ({"service": {"name": "cart", "namespace": "production", "selector": {"app": "cart"}}}, "is the policy of production/cart, and the looks"),
+    ({"service": {"name": "cart", "namespace": "production", "selector": {"app": "cart"}}}, "is the policy of production/cart, and"),
     ({"analysis": {"interval": "15s"}}, "looks of 15 s (analysis.interval), which looks of 10 s do not make up"),
     ({"analysis": {"interval": "10s", "reporter": "source"}}, "wants counts of the source (analysis.reporter), and the looks are the dest"),
     ({"analysis": {"interval": "10s", "metrics": [{"errors": {"grpcFailures": ["ABORTED"]}}]}}, "counts ABORTED as failures"),
-    ({"analysis": {"interval": "10s", "metrics": [{"query": {"name": "cpu", "promql": "up", "max": 1}}]}}, "asks the query cpu (up), whose"),
+    ({"analysis": {"interval": "10s", "metrics": [{"query": {"name": "cpu", "promql": "up", "max": 1}}]}}, "asks the query cpu (up)"),
     ({"analysis": {"interval": "20s", "metrics": [{"query": {"name": "w", "promql": "f[$window]", "max": 1}}]}}, "over a $window of 20 s"),
 ])
 def test_a_policy_that_does_not_fit_the_past_says_what_was_wanted_and_what_came(changes: dict[str, Any], says: str) -> None:
@@ -144,7 +145,8 @@ def test_a_policy_that_does_not_fit_the_past_says_what_was_wanted_and_what_came(
     assert says in why
 
 
-@pytest.mark.parametrize("changes", [{}, {"analysis": {"interval": "30s"}}, {"analysis": {"interval": "10s", "metrics": [{"latency": {}}]}}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"analysis": {"interval": "30s"}}, {"analysis": {"interval": "10s", "metrics": [{"latency": {}}]}}])
 def test_a_policy_of_longer_looks_or_fewer_metrics_fits(changes: dict[str, Any]) -> None:
     assert unfit(a_past(a_policy()), a_policy(**changes)) == ()
 
