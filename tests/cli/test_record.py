@@ -6,47 +6,14 @@ import os
 import pty
 import subprocess
 import sys
-from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 import yaml
-from click.testing import CliRunner, Result
 
 from canaryd.adapters.recording import load
-from canaryd.cli import main
 from canaryd.cli.past import moment
+from tests.cli.conftest import Desk
 from tests.live import Released
-
-
-def at(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat()
-
-
-class Desk:
-    """Someone with the settings, the policy and a kubeconfig, in a directory of their own."""
-
-    def __init__(self, released: Released, folder: Path) -> None:
-        self.released, self.folder = released, folder
-        self.config, self.policy, self.out = folder / "canaryd.yaml", folder / "front-end.yaml", folder / "past.gz"
-        self.config.write_text(f"prometheus: {{url: '{released.world.prometheus_url}', scrapeInterval: 1s}}\n")
-        self.policy.write_text(yaml.safe_dump(released.live.policy.dump()))
-        self.time = ("--from", at(released.bad.began), "--to", at(released.world.now - 1))
-
-    def run(self, *arguments: object, code: int = 0) -> Result:
-        environment = {"KUBECONFIG": str(self.released.world.kubeconfig)}
-        result = CliRunner().invoke(main, [*map(str, arguments), "--config", str(self.config)], env=environment)
-        assert result.exit_code == code, result.output
-        assert "Traceback" not in result.output
-        return result
-
-    def by_versions(self, *more: object, stable: str = "v2", canary: str = "v3", code: int = 0) -> Result:
-        return self.run("record", self.out, "--policies", self.policy, "--stable", stable, "--canary", canary, *(more or self.time), code=code)
-
-
-@pytest.fixture
-def desk(released: Released, tmp_path: Path) -> Desk:
-    return Desk(released, tmp_path)
 
 
 def test_versions_and_time_make_a_recording_and_one_line_on_it(desk: Desk) -> None:
@@ -143,7 +110,8 @@ def test_on_a_terminal_there_is_a_bar(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(("text", "seconds"), [
-    ("2026-11-23T20:15", 1795464900), ("2026-11-23T20:15:00Z", 1795464900), ("2026-11-23T21:15+01:00", 1795464900), ("2026-11-23", 1795392000),
+    ("2026-11-23T20:15", 1795464900), ("2026-11-23T20:15:00Z", 1795464900), ("2026-11-23T21:15+01:00", 1795464900),
+    ("2026-11-23", 1795392000),
 ])
 def test_a_time_without_a_zone_is_utc(text: str, seconds: float) -> None:
     assert moment(text) == seconds
