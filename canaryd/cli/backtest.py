@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
 
 import click
@@ -99,7 +100,7 @@ def part_of(recording: Recording, asked: Asked) -> Recording:
     if start < past.start or end > past.end:
         raise Failure(f"--from and --to must lie within the recording, {time_text(past.start, day=True)} to "
                       f"{time_text(past.end, day=True)}, but are {time_text(start, day=True)} and {time_text(end, day=True)}")
-    first = past.start - (past.start - int(start)) // past.interval * past.interval  # on the recording's grid, not before --from
+    first = past.start - (past.start - ceil(start)) // past.interval * past.interval  # on the recording's grid, not before --from
     recording.past = replace(past, start=first, end=first + int(end - first) // past.interval * past.interval, rollout=None)
     return recording
 

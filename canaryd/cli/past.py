@@ -115,7 +115,7 @@ def past_options(function: Callable[..., None]) -> Callable[..., None]:
         click.option("--canary", metavar="VERSION", help="The version label of the version that is judged."),
         click.option("--stable", metavar="VERSION", help="The version label of the one it is compared with."),
         click.option("--rollout", metavar="ROLLOUT|SERVICE", help="A rollout on record: its versions, its time and its stages."),
-        click.option("--prometheus", metavar="URL", help="Instead of the settings' prometheus.url."),
+        click.option("--prometheus", metavar="URL", help="Instead of the settings' prometheus.url; the scrape interval is theirs (15s)."),
         click.option("--config", type=click.Path(path_type=Path), default="config/canaryd.yaml", show_default=True,
                      help="The daemon's settings, for Prometheus. With --prometheus it need not be there."),
     ):
