@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from collections.abc import Iterator
 
 import freezegun
 import hypothesis
 import pytest
+
+from canaryd.sandbox.world import World
+from tests.live import Released, a_released_world
 
 pytest_plugins = ["tests.real.fixtures"]
 
@@ -24,3 +29,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         reasons[reason.removeprefix("Skipped: ")] += 1
     for reason, number in sorted(reasons.items()):
         terminalreporter.write_line(f"left out: {number} test{'s' * (number != 1)}: {reason}", yellow=True)
+
+
+@pytest.fixture(scope="session")
+def released(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Released]:
+    """See `Released`; made once, and only read."""
+    folder = tmp_path_factory.mktemp("released")
+    with World(realtime=False, start=time.time() - 400, rate=100.0, folder=folder) as world:
+        yield a_released_world(world)

@@ -28,6 +28,7 @@ LIBRARY_OF_ADAPTER: dict[str, set[str]] = {
     "logs": {"structlog"},
     "scheduler": {"apscheduler"},
     "policy_files": {"ruamel", "promql_parser", "pydantic"},
+    "recording": {"pydantic"},
 }
 # One adapter may build on another only where that one is a tool of its layer, not a thing outside.
 TOOLS = {"canaryd.adapters.posting": {"webhooks", "alertmanager"}}

@@ -252,6 +252,14 @@ class PrometheusTelemetry:
             values |= {at: each[0] for at, each in found.items()}
         return [None if math.isnan(values.get(at, math.nan)) else values[at] for at in times]
 
+    def workloads(self, namespace: str, reporter: str, start: int, end: int) -> Sequence[str]:
+        """The Deployments of a namespace that have any sample in (start, end]; for messages. Raises as `read`."""
+        which = f'reporter="{_name(reporter, "reporter")}", destination_workload_namespace="{_name(namespace, "namespace")}"'
+        query = f"count by (destination_workload) (last_over_time(istio_requests_total{{{which}}}[{end - start}s]))"
+        with self._lock:
+            found = self._api.range(query, range(end, end + 1))
+        return sorted(labels.get("destination_workload", "") for labels, _ in found)
+
     def _ledger(self, target: Target, start: int) -> tuple[int, Ledger]:
         """The ledger to take further to `start`, and where it stands."""
         if target.since > start:

@@ -34,7 +34,7 @@ def explain(rollout: Rollout, now: float, wishes: Wishes = Wishes()) -> tuple[Se
     """The whole explanation, sections without anything to say left out. now: Unix seconds, for ages and what remains."""
     sections = (
         _head(rollout, now),
-        Section("What happened", _timeline(rollout)),
+        Section("What happened", timeline(rollout)),
         *_last_verdict(rollout),
         Section("Counted, request by request", _counted(rollout)),
         Section("To know", _notes(rollout)),
@@ -78,7 +78,7 @@ def _head(rollout: Rollout, now: float) -> Section:
     return Section(title, (*facts, *([f"why       {why[0].strip()}", *why[1:]] if why else [])))
 
 
-def _timeline(rollout: Rollout) -> tuple[str, ...]:
+def timeline(rollout: Rollout) -> tuple[str, ...]:
     """Each decision: when, how long after the beginning, what, where to, at which odds; and why, below."""
     rows: list[tuple[str, ...]] = [("UTC", "after", "what happened", "then", "stage", "weight", "odds")]
     rows += [_decision_row(rollout, decision) for decision in rollout.decisions]

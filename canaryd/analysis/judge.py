@@ -38,9 +38,11 @@ UNBALANCED_EXPECTED = 60.0  # canary requests to expect in them, below which hal
 class Judge:
     """Folds looks into evidence, and evidence into one verdict. Deterministic: same policy, spans and looks give the same verdicts."""
 
-    def __init__(self, policy: Policy, history: Sequence[Look] = ()) -> None:
-        """history: stable's looks before the rollout, up to 360; blocks, caps and first tolerances come from it."""
+    def __init__(self, policy: Policy, history: Sequence[Look] = (), by_weight: bool = True) -> None:
+        """history: stable's looks before the rollout, up to 360; blocks, caps and first tolerances come from it. by_weight: whether the
+        spans' weights are what the traffic was split by, and so can be asked whether it follows them; not so in an imagined past."""
         self._policy = policy
+        self._by_weight = by_weight
         self._span: Span | None = None
         self._history = history
         self._warmth = Warmth(policy.analysis.warmup)
@@ -275,7 +277,7 @@ class Judge:
 
     def _off_weight(self) -> str:
         """That the last looks' traffic is less than half of what the weight promises; else empty."""
-        if len(self._recent) < UNBALANCED_LOOKS or not self.comparing:
+        if len(self._recent) < UNBALANCED_LOOKS or not self.comparing or not self._by_weight:
             return ""
         served, expected = (sum(one[i] for one in self._recent) for i in (0, 1))
         if expected < UNBALANCED_EXPECTED or served >= expected / 2:

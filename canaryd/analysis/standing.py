@@ -6,7 +6,7 @@ from canaryd.domain.rollout import Phase, Rollout
 def describe(rollout: Rollout) -> str:
     """Where a rollout is, in half a sentence; of one that only observes, where it would be."""
     if rollout.policy.mode == "observe" and rollout.phase is not Phase.WAITING:
-        return f"observing: {_observed(rollout)}"
+        return f"observing: {would_be(rollout)}"
     where = {
         Phase.WAITING: f"waiting for {rollout.canary_workload} to be available",
         Phase.PROGRESSING: f"in stage {stage_text(rollout, rollout.stage)} at {rollout.weight}%",
@@ -22,8 +22,8 @@ def describe(rollout: Rollout) -> str:
     return where[rollout.phase]
 
 
-def _observed(rollout: Rollout) -> str:
-    """The same for a rollout that moves no traffic."""
+def would_be(rollout: Rollout) -> str:
+    """The same for a rollout that moves no traffic, or moved none."""
     stage = stage_text(rollout, rollout.stage)
     return {
         Phase.WAITING: "",  # it says the same in both modes

@@ -6,6 +6,8 @@ One module per group of commands; a command's module is imported only when it ru
     daemon.py     run
     files.py      validate, schema
     reading.py    status, explain
+    record.py     record
+    backtest.py   backtest
     verbs.py      start, hold, resume, approve, abort, promote, retry, pause
     demo.py       demo
 
@@ -26,6 +28,10 @@ COMMANDS = {
     "Looking": {
         "status": ("canaryd.cli.reading", "Show the rollouts: stage, weight, odds, reason."),
         "explain": ("canaryd.cli.reading", "Tell why a rollout is where it is, in numbers."),
+    },
+    "Looking back": {
+        "record": ("canaryd.cli.record", "Keep in a file what was counted of two versions."),
+        "backtest": ("canaryd.cli.backtest", "Try policies on the past: what would have been decided when."),
     },
     "Acting": {
         "start": ("canaryd.cli.verbs", "Begin a rollout by hand."),

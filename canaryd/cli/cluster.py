@@ -115,6 +115,11 @@ def cluster_options(function: Callable[..., None]) -> Callable[..., None]:
         function(*args, cluster=connect(kubeconfig, context, namespace), **rest)
 
     update_wrapper(command, function)  # with the options that click has noted on it
+    return connection_options(command)
+
+
+def connection_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options alone, for commands that need a cluster only at times; `connect` takes them."""
     for option in (
         click.option("--context", help="One of the kubeconfig's, other than its current one."),
         click.option("--kubeconfig", type=click.Path(dir_okay=False), help="Default: $KUBECONFIG, ~/.kube/config, the pod's account."),

@@ -15,7 +15,7 @@ from canaryd.analysis.judge import Judge
 from canaryd.control import steering
 from canaryd.control.case import Case, Heard, JudgeOf
 from canaryd.control.world import World, thin
-from canaryd.domain import lifecycle, routes
+from canaryd.domain import lifecycle, meaning, routes
 from canaryd.domain.lifecycle import TRANSITIONS, Detail, Signal
 from canaryd.domain.ports import Clock, Conflict, Rejected, Rollouts, RouteView, Telemetry, Traffic, Unavailable, Workload
 from canaryd.domain.rollout import Held, Phase, Record, Rollout, RouteLists
@@ -80,9 +80,7 @@ class Reconciler:
         if world.newer:
             reason = f"{world.newer} came while {rollout.canary} was being rolled out"
             rollout = self._take(rollout, Signal.NEWER, now, Detail(reason), world)
-        deadline = rollout.policy.schedule.deadline
-        if deadline is not None and now - rollout.began >= deadline:
-            reason = f"not finished within the {deadline:.0f} s that the policy allows"
+        if reason := meaning.overdue(rollout, now):
             rollout = self._take(rollout, Signal.OVERDUE, now, Detail(reason), world)
         if wishes.approved_stage > rollout.approved:
             rollout = self._take(rollout, Signal.APPROVE, now, Detail("approved by a person", stage=wishes.approved_stage), world)
@@ -210,7 +208,7 @@ class Reconciler:
                 break  # what was served since then was served at a weight in change
         if case.is_behind(rollout, now):
             self.since[_key(rollout)] = now
-        elif rollout.last_data is not None and now - rollout.last_data > self._overdue(rollout):
+        elif rollout.last_data is not None and now - rollout.last_data > meaning.silence_is_late(rollout, self.ingestion_delay):
             return self._without_data(rollout, world, now, "no samples")
         return rollout
 
@@ -233,38 +231,18 @@ class Reconciler:
 
     def _data(self, rollout: Rollout, world: World, now: float, heard: Heard) -> Rollout:
         if heard.had_data:
-            waits = rollout.held is Held.NO_DATA or (rollout.phase is Phase.PROGRESSING and rollout.clock_from is None)
+            waits = meaning.waits_for_data(rollout)
             return self._take(rollout, Signal.DATA, now, Detail("telemetry is back")) if waits else rollout
         return self._without_data(rollout, world, now, heard.verdict.reason) if heard.latest else rollout
 
     def _without_data(self, rollout: Rollout, world: World, now: float, why: str) -> Rollout:
-        """The stage's deadline stands still; after the policy's time without data, its `noData` says what happens."""
-        if rollout.last_data is None or rollout.span is None or rollout.span.end is not None:
-            return rollout
-        silent = now - rollout.last_data
-        if silent > self._overdue(rollout) and rollout.clock_from is not None:
-            rollout = self._take(rollout, Signal.DATA_LOST, now, Detail(why))
-        if min(silent, now - self.since[_key(rollout)]) < rollout.policy.analysis.no_data_for:
-            return rollout
-        # Whose traffic someone else has to steer may be without any for long: that is no reason to say that it would be rolled back.
-        gives_up = rollout.policy.analysis.no_data == "rollback" and rollout.policy.mode != "observe"
-        signal = Signal.BLIND if gives_up else Signal.NO_DATA
-        return self._take(rollout, signal, now, Detail(f"no data for {silent:.0f} s: {why}"), world)
-
-    def _overdue(self, rollout: Rollout) -> float:
-        """Seconds after the last data from which the next look is late."""
-        return 2 * rollout.policy.analysis.interval + self.ingestion_delay
+        watched = now - self.since[_key(rollout)]
+        for signal, detail in meaning.silence(rollout, now, self.ingestion_delay, why, watched):
+            rollout = self._take(rollout, signal, now, detail, world)
+        return rollout
 
     def _detail(self, rollout: Rollout, signal: Signal, verdict: Verdict, world: World) -> Detail:
-        reason = verdict.reason
-        stage = rollout.policy.stages[rollout.stage]
-        if signal is Signal.STUCK:
-            seen = f"with {verdict.canary_requests} canary requests"
-            reason = f"still undecided at the stage's deadline of {stage.deadline:.0f} s {seen}: {reason}"
-        elif signal is Signal.TIMED_OUT:
-            reason = f"undecided at the stage's deadline of {stage.deadline:.0f} s, where the policy rolls back: {reason}"
-        elif signal is Signal.LET_PASS:
-            reason = f"no evidence of harm at the stage's deadline of {stage.deadline:.0f} s: {reason}"
+        reason = meaning.reason_of(rollout, signal, verdict)
         if signal in (Signal.PASS, Signal.LET_PASS):
             reason = thin(reason, rollout, world, rollout.stage + 1)
         return Detail(reason, verdict)

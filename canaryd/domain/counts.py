@@ -3,8 +3,9 @@
 A `Look` is one window of telemetry, left-open: (start, end]. Nothing here knows where counts come from.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +87,36 @@ class Target:
     reporter: str = "destination"
     service: str = ""
     grpc_failures: tuple[str, ...] = ()
+
+
+def joined(looks: Sequence[Look]) -> Look:
+    """Looks that follow each other without a gap as the one longer look that they are. ValueError for none, and for a gap.
+
+    Bounds are the last one's, since they only ever become fewer; a look before the first histogram has no latency to add.
+    """
+    if not looks:
+        raise ValueError("at least one look is wanted, but none came")
+    for before, after in pairwise(looks):
+        if before.end != after.start:
+            raise ValueError(f"looks must follow each other, but one ends at {before.end} and the next begins at {after.start}")
+    if len(looks) == 1:
+        return looks[0]
+    bounds = looks[-1].bounds
+    had = [look.bounds for look in looks]
+    stable, canary = (_side(each, had, bounds) for each in ([look.stable for look in looks], [look.canary for look in looks]))
+    seen: dict[str, float] = {}
+    for look in looks:
+        for name, first in look.first_seen.items():
+            seen[name] = min(first, seen.get(name, first))
+    return Look(looks[0].start, looks[-1].end, bounds, stable, canary, any(look.sampled for look in looks), seen)
+
+
+def _side(each: Sequence[Mapping[str, Counts]], had: Sequence[tuple[float, ...]], bounds: tuple[float, ...]) -> dict[str, Counts]:
+    """One version's replicas over several looks, each with bounds of its own."""
+    found: dict[str, Counts] = {}
+    for replicas, own in zip(each, had, strict=True):
+        places = [own.index(bound) for bound in bounds if bound in own]
+        for name, counts in replicas.items():
+            within = tuple(counts.within[place] for place in places) if len(places) == len(bounds) and counts.within else ()
+            found[name] = found.get(name, Counts()) + replace(counts, within=within)
+    return dict(sorted(found.items()))

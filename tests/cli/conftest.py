@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from click.testing import CliRunner, Result
 
 from canaryd.adapters.kube.client import Api
@@ -19,6 +21,7 @@ from canaryd.domain.ports import KnownTemplates
 from canaryd.domain.rollout import Record, Rollout
 from canaryd.sandbox.world import World
 from tests.builders import a_policy, a_rollout
+from tests.live import Released
 
 
 @dataclass
@@ -78,3 +81,37 @@ def policies(tmp_path: Path) -> Path:
     folder = tmp_path / "policies"
     folder.mkdir()
     return folder
+
+
+# ---------------------------------------------------------------- the past
+
+
+def at(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat()
+
+
+class Desk:
+    """Someone with the settings, the policy and a kubeconfig, in a directory of their own."""
+
+    def __init__(self, released: Released, folder: Path) -> None:
+        self.released, self.folder = released, folder
+        self.config, self.policy, self.out = folder / "canaryd.yaml", folder / "front-end.yaml", folder / "past.gz"
+        self.config.write_text(f"prometheus: {{url: '{released.world.prometheus_url}', scrapeInterval: 1s}}\n")
+        self.policy.write_text(yaml.safe_dump(released.live.policy.dump()))
+        self.time = ("--from", at(released.bad.began), "--to", at(released.world.now - 1))
+
+    def run(self, *arguments: object, code: int = 0) -> Result:
+        environment = {"KUBECONFIG": str(self.released.world.kubeconfig)}
+        result = CliRunner().invoke(main, [*map(str, arguments), "--config", str(self.config)], env=environment)
+        assert result.exit_code == code, result.output
+        assert "Traceback" not in result.output
+        return result
+
+    def by_versions(self, *more: object, stable: str = "v2", canary: str = "v3", code: int = 0) -> Result:
+        versions = ("--stable", stable, "--canary", canary)
+        return self.run("record", self.out, "--policies", self.policy, *versions, *(more or self.time), code=code)
+
+
+@pytest.fixture
+def desk(released: Released, tmp_path: Path) -> Desk:
+    return Desk(released, tmp_path)
