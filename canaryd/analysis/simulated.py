@@ -26,7 +26,8 @@ BAD = 10.0  # times the usual error rate, in a version's bad spell
 
 @dataclass(frozen=True)
 class World:
-    """One service. requests: per second, of both versions; errors: stable's rate; canary_*: the canary's over stable's.
+    """One service. requests: per second, of both versions; errors: stable's rate; canary_*: the canary's over stable's; more_errors: what
+    the canary's error rate has on top of that.
 
     burst: failures that come together within a look; swing: amplitude of the base rate over an hour; hanging: share of a version's
     looks in which one of its replicas hangs, for `spell` looks; bad: share of a version's looks in which all of it fails ten times as
@@ -39,6 +40,7 @@ class World:
     errors: float = 0.005
     canary_errors: float = 1.0
     canary_latency: float = 1.0
+    more_errors: float = 0.0
     burst: int = 1
     swing: float = 0.0
     hanging: float = 0.0
@@ -93,7 +95,7 @@ class Service:
         base = world.errors * (1 + world.swing * sin(2 * pi * self.now / 3600 + self._phase))
         served = world.requests * length
         stable = self._version("stable", served * (1 - weight / 100), base)
-        canary = self._version("canary", served * weight / 100, base * world.canary_errors)
+        canary = self._version("canary", served * weight / 100, base * world.canary_errors + world.more_errors)
         return Look(start, self.now, world.bounds, stable if weight < 100 else {}, canary if weight > 0 else {})
 
     def _version(self, version: str, expected: float, rate: float) -> dict[str, Counts]:
