@@ -24,7 +24,7 @@ from canaryd.domain.units import parse_share
 from canaryd.stats.sampling import exact_interval, quantile, quantile_interval
 
 ROLLOUTS = 100  # of each version: a share of one half is known to about 10 points
-LOOKS = 20_000  # after which no further rollouts are begun, unless a number was asked for: some twenty seconds on two idle cores
+LOOKS = 15_000  # after which no further rollouts are begun, unless a number was asked for: half a minute or so on two cores
 ROUND = 10  # rollouts of each version that are begun at once, and the fewest there are
 ONWARD = (Signal.PASS, Signal.LET_PASS)
 ERROR_TIMES, ERROR_SHARES, LATENCY_TIMES = (1.5, 2.0, 3.0, 5.0), (0.005, 0.01, 0.02, 0.05), (1.25, 1.5, 2.0)
@@ -214,6 +214,7 @@ class Caught:
 class Plan:
     policy: Policy
     traffic: Traffic
+    lag: Lag
     seed: int
     rollouts: int
     looks: int
@@ -221,12 +222,15 @@ class Plan:
     regressions: tuple[Caught, ...]
 
 
-def plan_of(policy: Policy, traffic: Traffic, regressions: Sequence[Regression], seed: int, results: Sequence[tuple[Outcome, ...]]) -> Plan:
-    """What the rehearsals of `rehearsals` say."""
+def plan_of(
+    policy: Policy, traffic: Traffic, regressions: Sequence[Regression], seed: int, results: Sequence[tuple[Outcome, ...]],
+    lag: Lag = USUAL_LAG,
+) -> Plan:  # fmt: skip
+    """What the results of `rehearsals` say, of the same arguments."""
     versions = list(zip(*results, strict=True))
     worse = tuple(_caught(policy, one, outcomes) for one, outcomes in zip(regressions, versions[1:], strict=True))
     looks = sum(one.looks for each in results for one in each)
-    return Plan(policy, traffic, seed, len(results), looks, _healthy(policy, traffic, versions[0]), worse)
+    return Plan(policy, traffic, lag, seed, len(results), looks, _healthy(policy, traffic, versions[0]), worse)
 
 
 def _healthy(policy: Policy, traffic: Traffic, outcomes: Sequence[Outcome]) -> Healthy:

@@ -25,7 +25,7 @@ def warnings(plan: Plan) -> tuple[str, ...]:
 def notes(plan: Plan) -> tuple[str, ...]:
     """What the numbers rest on, that the world may do otherwise."""
     policy, traffic = plan.policy, plan.traffic
-    said = ["Telemetry is read one scrape (15 s) late, and a new weight settles for as long; both are in the times."]
+    said = [f"A look is acted on {plan.lag.late} s after its end, and a new weight settles for {plan.lag.settle} s: both are in the times."]
     if any(stage.approval for stage in policy.stages):
         said.append("Approvals are taken to be given at once: a person's time comes on top.")
     if policy.analysis.queries:

@@ -7,6 +7,7 @@ policy's own queries to be within their limits, and telemetry to be there.
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from math import ceil
 
 from canaryd.analysis.judge import Judge
 from canaryd.analysis.simulated import Service
@@ -34,11 +35,16 @@ class End(StrEnum):
 class Lag:
     """Whole seconds. late: from a look's end until what it says is acted on; settle: from a new weight until its first look begins."""
 
-    late: int = 18  # one scrape interval of 15 s, and half a beat of 5 s
-    settle: int = 16  # one scrape interval, and the mesh's second
+    late: int
+    settle: int
+
+    @classmethod
+    def of(cls, scrape_interval: float, ingestion_delay: float, beat: float) -> "Lag":
+        """By the daemon's settings: half a beat passes until a look is read, and the mesh needs a second to follow a route."""
+        return cls(ceil(ingestion_delay + beat / 2), ceil(scrape_interval + 1))
 
 
-USUAL_LAG = Lag()
+USUAL_LAG = Lag.of(scrape_interval=15.0, ingestion_delay=15.0, beat=5.0)  # the settings' defaults
 
 
 @dataclass(frozen=True, slots=True)

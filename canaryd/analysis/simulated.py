@@ -58,6 +58,8 @@ class World:
 
     def share_slower(self, times: float) -> Array:
         """Of a version `times` as slow as stable: its share slower than each bound, nothing being stuck."""
+        if not self.bounds:
+            return np.zeros(0)
         if self.slower:
             bounds, known = np.array(self.bounds), np.array(self.slower)
             return known if times == 1.0 else share_slower_than(bounds, known, bounds / times)

@@ -23,6 +23,8 @@ Array = NDArray[np.float64]
 HISTORY = 360  # looks of stable's past that the judge is given (evidence.md, section 2)
 FEWEST = 20  # looks, below which nothing is known of how failures hang together
 USUAL_SIGMA = 0.6  # of the log latency, where only the median is given: 99% of requests within four times the median
+MOST_REQUESTS = 10_000_000  # per second; counts stay exact as floats
+MOST_REPLICAS = 1000  # simulated one by one
 OFTEN_BAD = 1 / (1 + BAD)  # share of bad looks at which their number varies most: what varies more is burst, not spell
 
 
@@ -111,14 +113,15 @@ def _or(value: float | None, other: float | None) -> float:
 
 def _check(given: Given) -> None:
     """Raises ValueError: which, what was wanted, what came."""
-    if given.rate is not None and given.rate <= 0:
-        raise ValueError(f"the rate must be above 0 requests/s, but is {given.rate:g}: without requests there is nothing to judge")
+    if given.rate is not None and not 0 < given.rate <= MOST_REQUESTS:
+        why = ": without requests there is nothing to judge" if given.rate <= 0 else ""
+        raise ValueError(f"the rate must be above 0 and at most {MOST_REQUESTS:,} requests/s, but is {given.rate:,g}{why}")
     if given.errors is not None and not 0 <= given.errors < 1:
         raise ValueError(f"the share of errors must be at least 0% and below 100%, but is {given.errors:.0%}")
     if given.median_ms is not None and given.median_ms <= 0:
         raise ValueError(f"the median latency must be above 0 ms, but is {given.median_ms:g} ms")
-    if given.replicas is not None and given.replicas < 1:
-        raise ValueError(f"each version must have at least 1 replica, but has {given.replicas}")
+    if given.replicas is not None and not 1 <= given.replicas <= MOST_REPLICAS:
+        raise ValueError(f"each version must have 1 to {MOST_REPLICAS} replicas, but has {given.replicas:,}")
 
 
 def _sigma(median: float, p99: float) -> float:

@@ -17,14 +17,17 @@ from canaryd.adapters.policy_files import load
 from canaryd.adapters.prometheus import PrometheusTelemetry
 from canaryd.analysis import plan_text
 from canaryd.analysis.plan import ROLLOUTS, Regression, Run, plan_of, regression_of, rehearsals, usual_regressions
+from canaryd.analysis.rehearsal import USUAL_LAG, Lag
 from canaryd.analysis.traffic import FEWEST, Given, Traffic, as_given, busiest, changed, measured, workload_of
 from canaryd.analysis.wording import lasting, wrapped
+from canaryd.app import telemetry_access
 from canaryd.cli import output
 from canaryd.cli.lazy import Failure
 from canaryd.domain.counts import Target
 from canaryd.domain.policy import Policy
 from canaryd.domain.problems import Refused
 from canaryd.domain.units import parse_duration, parse_rate, parse_share
+from canaryd.settings import Settings, load_settings
 
 MOST_CORES = 8  # processes: more are done before they have imported everything
 LONGEST_PAST = 86_400  # seconds: looks of a day are read in about a minute
@@ -90,16 +93,18 @@ def plan(
     given = Given(rate, errors, _ms(latency), _ms(p99), replicas)
     if stable and not (prometheus or config):
         raise click.UsageError("--stable names what is measured, so it needs --prometheus or --config")
+    settings = load_settings(config, prometheus) if prometheus or config else None
     try:
-        traffic = changed(measure(policy, prometheus, config, stable, past), given) if prometheus or config else as_given(given)
+        traffic = changed(measure(policy, settings, stable, past), given) if settings else as_given(given)
+        lag = lag_of(settings) if settings else USUAL_LAG
         regressions = wanted or usual_regressions(policy, traffic)
         with workers(cores or min(MOST_CORES, os.cpu_count() or 1)) as run, progress() as done:
-            results = rehearsals(policy, traffic, regressions, seed, rollouts, run=run, done=done)
+            results = rehearsals(policy, traffic, regressions, seed, rollouts, lag, run, done)
     except ValueError as error:
         if isinstance(error, Refused):
             raise
         raise Failure(str(error)) from error
-    made = plan_of(policy, traffic, regressions, seed, results)
+    made = plan_of(policy, traffic, regressions, seed, results, lag)
     if form == "json":
         output.as_json(plan_text.as_data(made))
     else:
@@ -122,23 +127,23 @@ def one_policy(path: Path) -> Policy:
     return loaded.policies[0]
 
 
-def measure(policy: Policy, prometheus: str | None, config: Path | None, stable: str | None, past: float) -> Traffic:
-    """The service's traffic up to now. Raises Failure and ValueError where there is too little of it, Refused, Unavailable, Rejected."""
-    from canaryd.app import telemetry_access
-    from canaryd.settings import load_settings
+def lag_of(settings: Settings) -> Lag:
+    return Lag.of(settings.prometheus.scrape_interval, settings.prometheus.ingestion_delay, settings.beat)
 
-    step, service = policy.analysis.interval, policy.service
+
+def measure(policy: Policy, settings: Settings, stable: str | None, past: float) -> Traffic:
+    """The service's traffic up to now. Raises Failure and ValueError where there is too little of it, Refused, Unavailable, Rejected."""
+    step, service, prometheus = policy.analysis.interval, policy.service, settings.prometheus
     if not FEWEST * step <= past <= LONGEST_PAST:
         least, most = lasting(FEWEST * step), lasting(LONGEST_PAST)
         raise Failure(f"--past must be at least {FEWEST} looks ({least}) and at most {most}, but is {lasting(past)}")
-    settings = load_settings(config, prometheus)
     telemetry = PrometheusTelemetry(telemetry_access(settings))
-    end = floor(time.time() - settings.prometheus.ingestion_delay)
+    end = floor(time.time() - prometheus.ingestion_delay)
     start = end - floor(past) // step * step
     try:
         names = telemetry.workloads(service.namespace, service.name, policy.analysis.reporter, end, end - start)
         if not names:
-            raise Failure(f"Prometheus at {settings.prometheus.url} has no istio_requests_total of the service {service.name} in "
+            raise Failure(f"Prometheus at {prometheus.url} has no istio_requests_total of the service {service.name} in "
                           f"{service.namespace} in the last {lasting(past)} (reporter {policy.analysis.reporter}): is it in the mesh, and "
                           "does it get requests?")  # fmt: skip
         chosen = workload_of(names, stable) if stable else ""
