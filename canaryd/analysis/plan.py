@@ -24,7 +24,7 @@ from canaryd.domain.units import parse_share
 from canaryd.stats.sampling import exact_interval, quantile, quantile_interval
 
 ROLLOUTS = 100  # of each version: a share of one half is known to about 10 points
-LOOKS = 15_000  # after which no further rollouts are begun, unless a number was asked for: half a minute or so on two cores
+LOOKS = 12_000  # after which no further rollouts are begun, unless a number was asked for: half a minute or so on two cores
 ROUND = 10  # rollouts of each version that are begun at once, and the fewest there are
 ONWARD = (Signal.PASS, Signal.LET_PASS)
 ERROR_TIMES, ERROR_SHARES, LATENCY_TIMES = (1.5, 2.0, 3.0, 5.0), (0.005, 0.01, 0.02, 0.05), (1.25, 1.5, 2.0)

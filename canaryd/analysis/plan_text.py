@@ -65,7 +65,7 @@ def _healthy(plan: Plan) -> Part:
     caught = healthy.ends[End.CAUGHT]
     wrongly = f"; taken back wrongly: {caught.events} of {caught.runs} (at most {percent_text(caught.interval[1])})"
     return Part("A healthy version", (head, *rows), (
-        f"full weight begins after {_both(healthy.full)}; it is promoted after {_both(healthy.promoted)}",
+        f"until full weight: {_both(healthy.full)}; until promoted: {_both(healthy.promoted)}",
         f"ends: {ends}{wrongly}",
     ))  # fmt: skip
 

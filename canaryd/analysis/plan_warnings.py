@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from canaryd.analysis.counting import SLOWER
 from canaryd.analysis.guardrails import limits_of
 from canaryd.analysis.judge import FEWEST_LOOKS, Judge
-from canaryd.analysis.plan import Caught, Plan, Regression, Share
+from canaryd.analysis.plan import Caught, HealthyStage, Plan, Regression, Share
 from canaryd.analysis.rehearsal import LONGEST, End
 from canaryd.analysis.wording import lasting, percent_text, short
 from canaryd.domain.policy import Policy
@@ -74,19 +74,27 @@ def _healthy(plan: Plan) -> Iterator[str]:
 
 def _stages(plan: Plan) -> Iterator[str]:
     analysis, count = plan.policy.analysis, len(plan.policy.stages)
-    then = {"hold": "are held", "rollback": "are rolled back", "advance": "go on without evidence, or are held"}[analysis.undecided]
     for number, (stage, found) in enumerate(zip(plan.policy.stages, plan.healthy.stages, strict=True), start=1):
         where = f"stage {number}/{count} at {stage.weight}%"
         expected = found.canary_rate * stage.deadline
         if expected < analysis.minimum_requests:
             yield (f"{where} serves about {short(expected)} canary requests until its deadline of {lasting(stage.deadline)}, fewer than "
-                   f"minimumRequests ({analysis.minimum_requests}): it cannot go on")  # fmt: skip
+                   f"minimumRequests ({analysis.minimum_requests}): it goes on only by chance")  # fmt: skip
         elif found.undecided.value >= MANY_UNDECIDED:
-            many = f"{_share(found.undecided)} of healthy versions are undecided"
-            yield f"{where}: {many} at its deadline of {lasting(stage.deadline)}, and {then}: it needs a longer one, or more traffic"
+            many = f"{_share(found.undecided)} of healthy versions are undecided at its deadline of {lasting(stage.deadline)}"
+            yield f"{where}: {many}, and {_then(analysis.undecided, found)}: it needs a longer one, or more traffic"
         if stage.minimum < FEWEST_LOOKS * analysis.interval:
             least = lasting(FEWEST_LOOKS * analysis.interval)
             yield f"{where}: its minimum of {lasting(stage.minimum)} is shorter than the {FEWEST_LOOKS} looks ({least}) that a pass needs"
+
+
+def _then(undecided: str, found: HealthyStage) -> str:
+    """What becomes of those."""
+    if undecided == "rollback":
+        return "are rolled back"
+    if not found.held.events:
+        return "go on without evidence"
+    return "are held" if found.held == found.undecided else f"are held ({percent_text(found.held.value)}) or go on without evidence"
 
 
 def _blocks(plan: Plan) -> Iterator[str]:
