@@ -25,22 +25,24 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]], wrapping: bool = False) -> None:
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], prose: bool = True) -> None:
     """One line each when piped, never cut; on a terminal the last column wraps, and where there is no room for it, it goes below.
 
-    wrapping: for tables of numbers without prose, where each cell that has to wraps on a terminal.
+    prose: whether the last column is; without any, a row that has no room has its cells named one by one.
     """
     if not is_terminal():
         for line in aligned([tuple(head), *map(tuple, rows)]):
             click.echo(line)
         return
-    if not wrapping and _width_of_facts(head, rows) + LEAST_PROSE > _columns():
+    if not prose:
+        head, rows = (*head, ""), [(*row, "") for row in rows]
+    if _width_of_facts(head, rows) + (LEAST_PROSE if prose else 0) > _columns():
         for line in narrow(head, rows, _columns()):
             click.echo(line)
         return
     from rich.console import Console
 
-    Console().print(rich_table(head, rows, wrapping))
+    Console().print(rich_table(head, rows))
 
 
 def narrow(head: Sequence[str], rows: Sequence[Sequence[str]], columns: int) -> list[str]:
@@ -79,13 +81,13 @@ def _columns() -> int:
     return shutil.get_terminal_size().columns
 
 
-def rich_table(head: Sequence[str], rows: Sequence[Sequence[str]], wrapping: bool = False) -> Any:
+def rich_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
     from rich.markup import escape
     from rich.table import Table
 
     made = Table(box=None, pad_edge=False, header_style="bold")
     for name in head[:-1]:
-        made.add_column(name, no_wrap=not wrapping)
+        made.add_column(name, no_wrap=True)
     made.add_column(head[-1], overflow="fold")
     for row in rows:
         made.add_row(*(f"[{STYLES[cell]}]{cell}[/]" if cell in STYLES else escape(cell) for cell in row))

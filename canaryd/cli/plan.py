@@ -190,7 +190,7 @@ def show(parts: Sequence[plan_text.Part]) -> None:
     for number, part in enumerate(parts):
         click.secho(f"{chr(10) if number else ''}{part.title}", bold=True)
         if part.rows:
-            output.table(part.rows[0], part.rows[1:], wrapping=True)
+            output.table(part.rows[0], part.rows[1:], prose=False)
         for line in part.lines:
             for one in wrapped(line, "  "):
                 click.echo(one)

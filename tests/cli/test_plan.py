@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from canaryd.cli import main
+from canaryd.cli import main, output
 from canaryd.cli import plan as command
 from canaryd.sandbox.world import World
 
@@ -191,6 +191,15 @@ def test_on_a_terminal_there_are_tables_and_a_bar(
     assert "UNDECIDED AT DEADLINE" in shown.out
     assert "errors 5x (5.0%)" in shown.out
     assert "simulating" in shown.err
+
+
+def test_a_row_of_numbers_that_has_no_room_has_its_cells_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("canaryd.cli.output.is_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "24")
+    output.table(("STAGE", "MEDIAN TIME", "BY 90%"), [("1/4", "2m49s", "4m4s")], prose=False)
+    assert capsys.readouterr().out == "STAGE 1/4\n  MEDIAN TIME 2m49s\n  BY 90% 4m4s\n"
 
 
 def test_without_a_terminal_there_is_no_bar(capsys: pytest.CaptureFixture[str]) -> None:
