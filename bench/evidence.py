@@ -15,15 +15,15 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import betaincinv
 
-from bench.worlds import Service, World, services
 from canaryd.analysis.judge import Judge
+from canaryd.analysis.simulated import Service, World, services
 from canaryd.domain.lifecycle import DEADLINE_ODDS
 from canaryd.domain.policy import Policy
 from canaryd.domain.rollout import Span
 from canaryd.domain.verdict import Answer, Verdict
 from canaryd.stats.limits import fewest_requests
+from canaryd.stats.sampling import exact_interval
 
 LADDER = (10, 25, 50, 100)
 HISTORY = 360  # looks of stable before the rollout
@@ -117,13 +117,6 @@ HARMFUL = {
     "latency 1.5 times": (World(canary_latency=1.5), 16),
     "3% of requests stuck for 3 s": (World(stuck=0.03), None),
 }
-
-
-def exact_interval(events: int, runs: int) -> tuple[float, float]:
-    """Of a share, at 95% (Clopper and Pearson)."""
-    low = float(betaincinv(events, runs - events + 1, 0.025)) if events else 0.0
-    high = float(betaincinv(events + 1, runs - events, 0.975)) if events < runs else 1.0
-    return low, high
 
 
 Job = tuple[str, int, int]  # a world's name, how many rollouts, and their seed

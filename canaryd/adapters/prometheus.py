@@ -229,6 +229,16 @@ class PrometheusTelemetry:
             self._drop()
         return {reading.target: reading.looks() for reading in readings}
 
+    def workloads(self, namespace: str, service: str, reporter: str, at: int, past: int) -> Sequence[str]:
+        """Names of the workloads behind a Kubernetes Service that have counters in the `past` seconds before `at`. Raises as `read`."""
+        which = (
+            f'reporter="{_name(reporter, "reporter")}", destination_workload_namespace="{_name(namespace, "namespace")}", '
+            f'destination_service_name="{_name(service, "service")}"'
+        )
+        query = f"sum by (destination_workload) (last_over_time(istio_requests_total{{{which}}}[{past}s]))"
+        names = {labels.get("destination_workload", "") for labels, _ in self._api.range(query, range(at, at + 1))}
+        return sorted(names - {"", "unknown"})  # what Istio calls those it cannot tell
+
     def measure(self, target: Target, promql: str, start: int, end: int, step: int) -> Sequence[float | None]:
         """A policy's own query at the end of each look; None where it has no value (or NaN), infinities as they are.
 

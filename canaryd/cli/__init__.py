@@ -5,6 +5,7 @@ One module per group of commands; a command's module is imported only when it ru
 
     daemon.py     run
     files.py      validate, schema
+    plan.py       plan
     reading.py    status, explain
     record.py     record
     backtest.py   backtest
@@ -24,6 +25,7 @@ COMMANDS = {
     "Policies": {
         "validate": ("canaryd.cli.files", "Check policy files; every mistake at once, with its line."),
         "schema": ("canaryd.cli.files", "Print the JSON Schema of a policy, for editors."),
+        "plan": ("canaryd.cli.plan", "Foresee a policy's releases: time in each stage, what is caught where."),
     },
     "Looking": {
         "status": ("canaryd.cli.reading", "Show the rollouts: stage, weight, odds, reason."),

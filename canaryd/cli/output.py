@@ -25,13 +25,18 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """One line each when piped, never cut; on a terminal the last column wraps, and where there is no room for it, it goes below."""
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], prose: bool = True) -> None:
+    """One line each when piped, never cut; on a terminal the last column wraps, and where there is no room for it, it goes below.
+
+    prose: whether the last column is; without any, a row that has no room has its cells named one by one.
+    """
     if not is_terminal():
         for line in aligned([tuple(head), *map(tuple, rows)]):
             click.echo(line)
         return
-    if _width_of_facts(head, rows) + LEAST_PROSE > _columns():
+    if not prose:
+        head, rows = (*head, ""), [(*row, "") for row in rows]
+    if _width_of_facts(head, rows) + (LEAST_PROSE if prose else 0) > _columns():
         for line in narrow(head, rows, _columns()):
             click.echo(line)
         return

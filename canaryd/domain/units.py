@@ -52,6 +52,14 @@ def format_share(share: float) -> str:
     return f"{_plain(_exact(share) * 100)}%"
 
 
+def parse_rate(text: str) -> float:
+    """`50/s`, `3000/m`, `200/h` in events per second. Raises ValueError for anything else, a number without a unit included."""
+    found = re.fullmatch(rf"({_NUMBER})/([smh])", text, re.ASCII)
+    if found is None:
+        raise ValueError(f"must be a rate such as 50/s, 3000/m or 200/h, but is {text!r}{unit_hint(text, '/s')}")
+    return float(Decimal(found[1]) / _UNITS[found[2]])
+
+
 def _exact(number: float) -> Decimal:
     """The shortest decimal that is this float."""
     return Decimal(repr(float(number)))

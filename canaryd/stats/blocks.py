@@ -20,10 +20,8 @@ def correlation_time(events: Array, requests: Array) -> float:
     events, requests = events[requests > 0], requests[requests > 0]
     if len(events) < 20:
         return 1.0
-    window = np.ones(min(TREND, len(events)))
-    local = np.convolve(events, window, "same") / np.maximum(np.convolve(requests, window, "same"), 1.0)
-    surplus = events - requests * local
-    scale = np.sqrt(np.maximum(requests * local, 1e-9))
+    surplus, expected = surplus_over_trend(events, requests)
+    scale = np.sqrt(np.maximum(expected, 1e-9))
     residual = surplus / np.maximum(scale, np.sqrt(max(float(events.mean()), 1e-9)))
     residual = residual - residual.mean()
     variance = float(residual @ residual)
@@ -36,6 +34,13 @@ def correlation_time(events: Array, requests: Array) -> float:
             break
         tau += 2.0 * rho
     return tau
+
+
+def surplus_over_trend(events: Array, requests: Array) -> tuple[Array, Array]:
+    """Events beyond what the average over TREND looks, centred, says, and what it says; each of shape (looks,)."""
+    window = np.ones(min(TREND, len(events)))
+    local = np.convolve(events, window, "same") / np.maximum(np.convolve(requests, window, "same"), 1.0)
+    return events - requests * local, requests * local
 
 
 def block_length(tau: float) -> int:

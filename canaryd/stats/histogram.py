@@ -26,3 +26,8 @@ def share_slower_than(bounds: Array, shares: Array, points: Array) -> Array:
 def smoothed_shares(slower: Array, timed: float) -> Array:
     """Shares slower than each bound, kept off 0 and 1: half a request is added on either side. slower: counts, shape (B,)."""
     return np.asarray((slower + 0.5) / (timed + 1.0))
+
+
+def lognormal_share_slower(bounds: Array, median: float, sigma: float) -> Array:
+    """Share of requests slower than each bound where latency is lognormal; shape of bounds. median in ms, sigma of the log, > 0."""
+    return np.asarray(ndtr((np.log(median) - np.log(bounds)) / sigma))

@@ -331,6 +331,18 @@ def test_the_three_queries(stub: Stub) -> None:
     )
 
 
+def test_the_workloads_of_a_service_are_those_with_counters_in_the_past(stub: Stub) -> None:
+    found = ("front-end-v2", "front-end-v1", "unknown", "")
+    series = [{"metric": {"destination_workload": name}, "values": [[1_700_000_000, "7"]]} for name in found]
+    stub.says(200, {"status": "success", "data": {"resultType": "matrix", "result": series}})
+    names = a_telemetry(stub).workloads(NAMESPACE, "front-end", "destination", 1_700_000_000, 3600)
+    assert names == ["front-end-v1", "front-end-v2"]
+    which = 'reporter="destination", destination_workload_namespace="production", destination_service_name="front-end"'
+    form = stub.asked[0].form
+    assert form["query"] == f"sum by (destination_workload) (last_over_time(istio_requests_total{{{which}}}[3600s]))"
+    assert (form["start"], form["end"]) == ("1700000000", "1700000000")
+
+
 def test_targets_of_one_namespace_and_reporter_share_their_queries(stub: Stub) -> None:
     others = [Target(NAMESPACE, f"basket-v{number}", "", TARGET.since) for number in range(300)]
     elsewhere = [Target("test", "front-end-v1", "", TARGET.since), Target(NAMESPACE, "front-end-v1", "", TARGET.since, reporter="source")]

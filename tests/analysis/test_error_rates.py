@@ -6,8 +6,9 @@ Every look of every rollout is judged, with the whole default policy. Seeds are 
 import numpy as np
 import pytest
 
-from bench.evidence import HARMFUL, HEALTHY, exact_interval, roll_out
-from bench.worlds import services
+from bench.evidence import HARMFUL, HEALTHY, roll_out
+from canaryd.analysis.simulated import services
+from canaryd.stats.sampling import exact_interval
 
 HEALTHY_RUNS = 12
 HARMFUL_RUNS = 9

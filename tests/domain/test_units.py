@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from canaryd.domain.units import DURATION_PATTERN, SHARE_PATTERN, format_duration, format_share, parse_duration, parse_share
+from canaryd.domain.units import DURATION_PATTERN, SHARE_PATTERN, format_duration, format_share, parse_duration, parse_rate, parse_share
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,14 @@ def test_a_written_share_is_read_back_as_the_very_same_fraction(share: float) ->
     written = format_share(share)
     assert parse_share(written) == share
     assert re.fullmatch(SHARE_PATTERN, written)
+
+
+@pytest.mark.parametrize(("text", "rate"), [("50/s", 50.0), ("0.5/s", 0.5), ("3000/m", 50.0), ("1800/h", 0.5), ("0/s", 0.0)])
+def test_a_rate_is_its_events_per_second(text: str, rate: float) -> None:
+    assert parse_rate(text) == rate
+
+
+@pytest.mark.parametrize("text", ["", "50", "50s", "50/", "/s", "50/d", "-1/s", "50 /s", "1e3/s"])
+def test_what_is_no_rate_is_refused_by_name(text: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"must be a rate such as 50/s, 3000/m or 200/h, but is {text!r}")):
+        parse_rate(text)
