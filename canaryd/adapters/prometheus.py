@@ -230,13 +230,14 @@ class PrometheusTelemetry:
         return {reading.target: reading.looks() for reading in readings}
 
     def workloads(self, namespace: str, service: str, reporter: str, at: int, past: int) -> Sequence[str]:
-        """Names of the workloads behind a Kubernetes Service that have counters in the `past` seconds before `at`. Raises as `read`."""
-        which = (
-            f'reporter="{_name(reporter, "reporter")}", destination_workload_namespace="{_name(namespace, "namespace")}", '
-            f'destination_service_name="{_name(service, "service")}"'
-        )
+        """Names of the workloads of a namespace that have counters in the `past` seconds before `at`; with a Kubernetes Service those
+        behind it. Raises as `read`."""
+        which = f'reporter="{_name(reporter, "reporter")}", destination_workload_namespace="{_name(namespace, "namespace")}"'
+        if service:
+            which += f', destination_service_name="{_name(service, "service")}"'
         query = f"sum by (destination_workload) (last_over_time(istio_requests_total{{{which}}}[{past}s]))"
-        names = {labels.get("destination_workload", "") for labels, _ in self._api.range(query, range(at, at + 1))}
+        with self._lock:
+            names = {labels.get("destination_workload", "") for labels, _ in self._api.range(query, range(at, at + 1))}
         return sorted(names - {"", "unknown"})  # what Istio calls those it cannot tell
 
     def measure(self, target: Target, promql: str, start: int, end: int, step: int) -> Sequence[float | None]:
@@ -261,14 +262,6 @@ class PrometheusTelemetry:
                 raise Rejected(f"the query must answer one number, but answers {many} series: aggregate them, as in max(...): {query}")
             values |= {at: each[0] for at, each in found.items()}
         return [None if math.isnan(values.get(at, math.nan)) else values[at] for at in times]
-
-    def workloads(self, namespace: str, reporter: str, start: int, end: int) -> Sequence[str]:
-        """The Deployments of a namespace that have any sample in (start, end]; for messages. Raises as `read`."""
-        which = f'reporter="{_name(reporter, "reporter")}", destination_workload_namespace="{_name(namespace, "namespace")}"'
-        query = f"count by (destination_workload) (last_over_time(istio_requests_total{{{which}}}[{end - start}s]))"
-        with self._lock:
-            found = self._api.range(query, range(end, end + 1))
-        return sorted(labels.get("destination_workload", "") for labels, _ in found)
 
     def _ledger(self, target: Target, start: int) -> tuple[int, Ledger]:
         """The ledger to take further to `start`, and where it stands."""

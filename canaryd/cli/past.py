@@ -166,7 +166,7 @@ class Source:
             click.echo(f"canaryd: a query has no value, and nothing passes without it: {promql}: {why}", err=True)
 
     def _nothing(self, past: Past, missing: Sequence[str]) -> Failure:
-        there = [one for one in self.telemetry.workloads(past.namespace, past.reporter, past.start, past.end) if one]
+        there = self.telemetry.workloads(past.namespace, "", past.reporter, past.end, past.end - past.start)
         known = f"there were samples of {', '.join(there)}" if there else (
             f"nor of anything else in {past.namespace}: is it kept for so long, and are these Istio's metrics?")
         span = f"between {time_text(past.start, day=True)} and {time_text(past.end, day=True)}"
