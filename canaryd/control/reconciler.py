@@ -231,7 +231,9 @@ class Reconciler:
 
     def _data(self, rollout: Rollout, world: World, now: float, heard: Heard) -> Rollout:
         if heard.had_data:
-            waits = meaning.waits_for_data(rollout)
+            # What was counted before an outage and is read after it does not say that the outage is over.
+            is_recent = now - heard.look.end <= meaning.silence_is_late(rollout, self.ingestion_delay)
+            waits = is_recent and meaning.waits_for_data(rollout)
             return self._take(rollout, Signal.DATA, now, Detail("telemetry is back")) if waits else rollout
         return self._without_data(rollout, world, now, heard.verdict.reason) if heard.latest else rollout
 

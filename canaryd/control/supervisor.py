@@ -104,7 +104,7 @@ class Supervisor:
                 seen = self._requested(seen, request, now)
         if seen.active is not None or seen.known.paused:
             return self._tell_problem(seen, "")
-        problem = ""
+        problem = seen.problem
         for begin in (self._retries, self._begin_newest):  # what keeps one from beginning does not keep the other
             try:
                 seen = begin(seen, now)
@@ -127,8 +127,10 @@ class Supervisor:
         return self._begin(seen, rollout, now)
 
     def _first_sight(self, seen: Seen) -> Seen:
-        if not seen.workloads:
-            return seen  # nothing of the service is here yet, or the selector is wrong: what comes first then is not new either
+        if not seen.workloads:  # nothing of the service is here yet, or the selector is wrong: what comes first then is not new either
+            chosen = ", ".join(f"{label}={value}" for label, value in seen.policy.service.selector.items())
+            self._tell(seen, f"no Deployment in {seen.policy.service.namespace} has pods labelled {chosen} (service.selector)")
+            return seen
         known = replace(seen.known, templates=frozenset(key_of(w) for w in seen.workloads))
         log.info("service.first_seen", service=seen.policy.service.name, namespace=seen.policy.service.namespace,
                  known=sorted(known.templates), hint="what is there now is not new; `canaryd start` rolls one of them out")
@@ -215,11 +217,15 @@ class Supervisor:
             return self._begin(seen, self._planned(seen, canary, now, attempt), now)
         return seen
 
-    def _tell_problem(self, seen: Seen, problem: str) -> Seen:
+    def _tell(self, seen: Seen, problem: str) -> None:
+        """Once, when it begins or changes."""
         if problem != self.problems.get(seen.policy.key, ""):
             self.problems[seen.policy.key] = problem
             if problem:
                 log.warning("rollout.refused", service=seen.policy.service.name, namespace=seen.policy.service.namespace, reason=problem)
+
+    def _tell_problem(self, seen: Seen, problem: str) -> Seen:
+        self._tell(seen, problem)
         if problem != seen.known.problem:
             return replace(seen, known=self.rollouts.remember(seen.policy, replace(seen.known, problem=problem)))
         return seen

@@ -9,19 +9,22 @@ from math import inf
 
 from canaryd.domain.lifecycle import Detail, Signal
 from canaryd.domain.rollout import Held, Phase, Rollout
+from canaryd.domain.units import format_duration
 from canaryd.domain.verdict import Verdict
 
 
 def reason_of(rollout: Rollout, signal: Signal, verdict: Verdict) -> str:
     """Why a verdict's signal is given, in one sentence with numbers."""
-    deadline = rollout.policy.stages[rollout.stage].deadline
+    deadline = format_duration(rollout.policy.stages[rollout.stage].deadline)
     if signal is Signal.STUCK:
-        seen = f"with {verdict.canary_requests} canary requests"
-        return f"still undecided at the stage's deadline of {deadline:.0f} s {seen}: {verdict.reason}"
+        wanted = rollout.policy.analysis.minimum_requests
+        few = f", of {wanted} that it takes" if verdict.canary_requests < wanted else ""
+        seen = f"with {verdict.canary_requests:,} canary requests{few}"
+        return f"still undecided at the stage's deadline of {deadline} {seen}: {verdict.reason}"
     if signal is Signal.TIMED_OUT:
-        return f"undecided at the stage's deadline of {deadline:.0f} s, where the policy rolls back: {verdict.reason}"
+        return f"undecided at the stage's deadline of {deadline}, where the policy rolls back: {verdict.reason}"
     if signal is Signal.LET_PASS:
-        return f"no evidence of harm at the stage's deadline of {deadline:.0f} s: {verdict.reason}"
+        return f"no evidence of harm at the stage's deadline of {deadline}: {verdict.reason}"
     return verdict.reason
 
 
@@ -30,7 +33,7 @@ def overdue(rollout: Rollout, now: float) -> str:
     deadline = rollout.policy.schedule.deadline
     if deadline is None or now - rollout.began < deadline:
         return ""
-    return f"not finished within the {deadline:.0f} s that the policy allows"
+    return f"not finished within the {format_duration(deadline)} that the policy allows"
 
 
 def waits_for_data(rollout: Rollout) -> bool:

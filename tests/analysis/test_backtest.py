@@ -107,7 +107,7 @@ def test_a_rollout_that_takes_too_long_is_rolled_back() -> None:
     policy = a_policy(schedule={"deadline": "5m"}, stages=[{"weight": 10, "minimum": "2m"}, {"weight": 100, "minimum": "3m"}])
     rollout, verdicts = course(policy, many(lambda i: a_look(i, {"s": some_counts(50)}, {"c": some_counts(1)})))
     assert signals(rollout)[-2:] == [Signal.OVERDUE.value, Signal.ROUTED.value]
-    assert "not finished within the 300 s" in rollout.reason
+    assert "not finished within the 5m" in rollout.reason
     assert verdicts[-1].at == START + 300
 
 
@@ -116,7 +116,7 @@ def test_an_undecided_stage_is_held_at_its_deadline_and_passes_late() -> None:
     rollout, _ = course(policy, many(lambda i: service.look(50), 300))
     assert Signal.STUCK.value in signals(rollout)
     assert rollout.phase is not Phase.ROLLED_BACK
-    assert "still undecided at the stage's deadline of 600 s" in next(one for one in rollout.decisions if one.signal == Signal.STUCK).reason
+    assert "still undecided at the stage's deadline of 10m" in next(one for one in rollout.decisions if one.signal == Signal.STUCK).reason
 
 
 def test_an_alarm_at_full_weight_steps_back() -> None:

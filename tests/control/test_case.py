@@ -60,3 +60,32 @@ def test_a_histogram_with_fewer_bounds_in_mid_rollout_stops_no_verdict() -> None
     before = daemon.run(100).rollout.counted["v2-a"].requests
     assert daemon.run(100).rollout.counted["v2-a"].requests == before + 1000
     assert daemon.meter.bugs == 0
+
+
+def test_what_was_counted_before_an_outage_and_read_after_it_ends_no_hold() -> None:
+    """The API server and telemetry are both away; back, the looks from before come first, then those without a sample."""
+    daemon = Daemon(always(Answer.UNDECIDED), analysis={"interval": "10s", "noDataFor": "1m"}).with_canary()
+    daemon.world.down.add("telemetry")
+    daemon.run(200)
+    assert daemon.rollout.held is Held.NO_DATA
+    back = int(daemon.clock.at)
+    daemon.telemetry.look = lambda start, end: Look(start, end, (), *SERVED) if end < back - 100 or end > back + 60 else Look(
+        start, end, sampled=False)
+    daemon.world.down.clear()
+    daemon.run(50)
+    assert daemon.rollout.held is Held.NO_DATA
+    daemon.run(60)
+    assert daemon.rollout.phase is Phase.PROGRESSING
+    told = [news.event for news in daemon.rollout.announcements if news.event in ("held", "resumed")]
+    assert told == ["held", "resumed"]
+
+
+def test_a_policy_that_can_never_act_is_told_about_before_a_version_comes() -> None:
+    astray = Daemon()
+    astray.world.route_problem = "there is no VirtualService sockshop"
+    astray.run(20)
+    assert astray.rollouts.templates.problem == "there is no VirtualService sockshop"
+    empty = Daemon()
+    empty.world.workloads.clear()
+    empty.run(20)
+    assert "app=front-end" in next(iter(empty.beat.supervisor.problems.values()))

@@ -482,7 +482,7 @@ def test_a_resume_after_a_person_s_hold_over_an_undecided_one_gives_another_dead
 
 def test_the_whole_rollout_has_a_deadline() -> None:
     daemon = Daemon(always(Answer.UNDECIDED), schedule={"deadline": "20m"}).with_canary()
-    assert "1200 s" in daemon.ends_as(Phase.ROLLED_BACK).reason
+    assert "within the 20m that" in daemon.ends_as(Phase.ROLLED_BACK).reason
 
 
 # ---------------------------------------------------------------- telemetry
