@@ -102,11 +102,11 @@ def play(world: World, daemon: Canaryd) -> None:
     with world.load(100):
         world.behaviour("v2", **HEALTHY)
         world.deploy("v2", replicas=2)
-        eventually("v2 is promoted", lambda: phase(world, "v2") == "Succeeded", 60)
+        eventually("v2 is promoted", lambda: phase(world, "v2") == "Succeeded", 300)
         eventually("v1 is scaled down", lambda: world.get("deployment", "front-end-v1")["spec"]["replicas"] == 1)
         world.behaviour("v3", **{**HEALTHY, "errors": 0.4})
         world.deploy("v3", replicas=2)
-        eventually("v3 is rolled back", lambda: phase(world, "v3") == "RolledBack", 60)
+        eventually("v3 is rolled back", lambda: phase(world, "v3") == "RolledBack", 300)
         eventually("v3 is scaled to nothing", lambda: world.get("deployment", "front-end-v3")["spec"]["replicas"] == 0)
     eventually("the record of v2 is gone", lambda: [one["spec"]["version"] for one in world.get("canaryrollouts")["items"]] == ["v3"])
     world.apply({
@@ -118,7 +118,7 @@ def play(world: World, daemon: Canaryd) -> None:
     eventually("the Events are written", lambda: told <= {one["reason"] for one in world.get("events.events.k8s.io")["items"]})
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_canaryd_uses_every_right_that_the_chart_grants_and_lacks_none(
     installed: World, canaryd: Callable[..., Canaryd], tmp_path: Path
 ) -> None:

@@ -25,6 +25,8 @@ from tests.real.world import Outage, World, eventually
 RATE = 100.0  # requests/s through the ingress
 HEALTHY: dict[str, Any] = {"errors": 0.01, "latency_ms": 20, "sigma": 0.4}
 ENDED = ("Succeeded", "RolledBack", "Superseded")
+# s in which a rollout must end: a minute as a rule, minutes where a busy machine makes blocks of looks long and chance holds it once.
+ENDS = 420
 
 
 def a_policy(**changes: Any) -> dict[str, Any]:
@@ -102,7 +104,7 @@ def phase_of(world: World, version: str) -> str:
     return str(found[-1].get("status", {}).get("phase", ""))
 
 
-def ends_as(world: World, daemon: Canaryd, version: str, phase: str, seconds: float = 120) -> None:
+def ends_as(world: World, daemon: Canaryd, version: str, phase: str, seconds: float = ENDS) -> None:
     try:
         eventually(f"{version} ends", lambda: phase_of(world, version) in ENDED, seconds, every=0.3)
     except AssertionError as late:
@@ -138,7 +140,7 @@ def heard(world: World, event: str) -> list[dict[str, Any]]:
     return events
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_the_use_case(world: World, canaryd: Callable[..., Canaryd]) -> None:
     """A good version to full weight; then bad ones back to 0, each heard of once; then one whose errors come in bursts, promoted."""
     world.behaviour("v1", **HEALTHY)
@@ -149,7 +151,7 @@ def test_the_use_case(world: World, canaryd: Callable[..., Canaryd]) -> None:
         with watching(world) as route:
             world.behaviour("v2", **HEALTHY)
             world.deploy("v2", replicas=2)
-            ends_as(world, daemon, "v2", "Succeeded", 180)
+            ends_as(world, daemon, "v2", "Succeeded")
         assert route.weights("v2") == [0, 10, 25, 50, 100]
         assert all(rest == route.rest()[0] for rest in route.rest())
         final = world.route()
@@ -163,13 +165,13 @@ def test_the_use_case(world: World, canaryd: Callable[..., Canaryd]) -> None:
         for version, (behaviour, pod, why) in bad.items():
             world.behaviour(version, **behaviour)
             world.deploy(version, replicas=2, pod=pod, deadline=4)
-            ends_as(world, daemon, version, "RolledBack", 240)
+            ends_as(world, daemon, version, "RolledBack")
             assert world.route() == final, "a rollback leaves the route as it began"
             told_once(world, daemon, version, why)
 
         world.behaviour("v6", **HEALTHY, burst=4)
         world.deploy("v6", replicas=2)
-        ends_as(world, daemon, "v6", "Succeeded", 300)  # a burst at a deadline holds it until the evidence has passed
+        ends_as(world, daemon, "v6", "Succeeded")  # a burst at a deadline holds it until the evidence has passed
     assert world.weights() == {"v6": 100}
     assert requests.result["unanswered"] == 0
     assert {event["data"]["versions"]["canary"] for event in heard(world, "rolled_back")} == {"v3", "v4", "v5"}
@@ -256,7 +258,7 @@ def test_a_kill_in_mid_stage_leaves_the_same_rollout_and_the_same_verdicts(world
     assert (killed["verdict"]["odds"], killed["verdict"]["reason"]) in judged[killed["verdict"]["at"]]
 
 
-@pytest.mark.timeout(500)
+@pytest.mark.timeout(1200)
 def test_outages_of_the_api_server_and_of_prometheus_hold_the_weight_and_the_rollout_goes_on(
         world: World, canaryd: Callable[..., Canaryd]) -> None:
     for version in ("v1", "v2"):
@@ -271,7 +273,7 @@ def test_outages_of_the_api_server_and_of_prometheus_hold_the_weight_and_the_rol
         assert world.envoy_weights() == held == {"v1": 80, "v2": 20}
         assert daemon.alive
         world.start_api()
-        eventually("50% on v2", lambda: world.weights().get("v2") == 50, 60)
+        eventually("50% on v2", lambda: world.weights().get("v2") == 50, ENDS)
         world.stop_prometheus()
         time.sleep(30)
         assert world.weights() == {"v1": 50, "v2": 50}
