@@ -54,7 +54,6 @@ class Alarm:
     def begin(self) -> None:
         """Full weight begins, or begins again: what is tolerated is fixed from the record so far."""
         self._rates = RateLimits(len(self.limits), forgetful=True)
-        self._rates.begin()
         events, requests, squares = self._sums
         share = (events + 0.5) / (requests + 1.0)
         mean = np.where(requests > 0, events / np.maximum(requests, 1.0), 0.0)
@@ -79,7 +78,7 @@ class Alarm:
     @property
     def each(self) -> Array:
         """Odds of errors, and of each bound."""
-        return self._rates.latest
+        return self._rates.odds
 
     @property
     def odds(self) -> float:

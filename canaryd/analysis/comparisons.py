@@ -1,28 +1,31 @@
-"""Evidence of many comparisons at once, gathered look by look, begun anew with each stage, and weighed over the rollout.
+"""Evidence of many comparisons at once, gathered look by look: against harm over the rollout and in this stage, and for passing it.
 
-Process j begins with the j-th stage (a long stage begins another every half hour) and gathers to the end of comparison; it has the
-weight 1/(j(j+1)), and what has not begun counts as 1. The weights are fixed from the start and sum to 1, so the weighted sum is an evidence
-process itself, and a fault that appears late is not drowned by an early good record. Nothing here knows what is compared.
+What is gathered over the rollout knows that harm may begin at any look, and above all with a stage (`stats/switching.py`). What a stage
+shows by itself begins anew with it. Nothing here knows what is compared.
 """
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from canaryd.stats.betabinomial import a_grid, log_evidence_below, log_evidence_over, log_likelihood
-from canaryd.stats.betting import STAKES, log_gains_on_share, log_mean
+from canaryd.stats.betabinomial import Single, a_grid, log_likelihood
+from canaryd.stats.betting import log_gains_on_share, log_total, purse, staked
 from canaryd.stats.intervals import log_ratio_interval
+from canaryd.stats.switching import AT_STAGE, hazard, initial, log_evidence_below, log_null, step
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.bool_]
 
 HARM = a_grid()
-# Clearing asks about far smaller ratios than the border only; what lies over it is the null, and may be coarse.
-CLEAR = a_grid(below=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.3, 1.6, 2.0, 2.4), over=(0.1, 0.2, 0.4, 0.8, 1.4))
-RATIO_WEIGHT = 0.75  # of the beta-binomial ratio in the average; the bet, slower and needing least, has the rest
-EXPECTED_WEIGHT, EXPECTED_SD = 0.7, 0.3  # of the part of a clearing's mixture that lies where a good canary is expected
-GATHERING = 4  # processes that go on gathering; older ones keep what they have, so a look's cost never grows
+# Clearing asks about far smaller ratios than the border only; what lies over it is the null, and may be coarse. As many points as HARM
+# has, so that both are one call.
+CLEAR = a_grid(below=(0.1, 0.2, 0.3, 0.45, 0.6, 0.75, 0.9, 1.1, 1.4, 1.75, 2.1, 2.5), over=(0.2, 0.5, 1.0, 2.0))
+GRIDS = np.array([HARM.theta, CLEAR.theta])
+LUCKY = 7  # log ratios from the border on that replicas' luck may reach
+RATIO_WEIGHT = 0.9  # of the beta-binomial ratio in the average; the bet, slower and needing least, has the rest
+EXPECTED_WEIGHT, EXPECTED_SD = 0.9, 0.15  # of the part of a clearing's mixture that lies where a good canary is expected
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,9 @@ class Unit:
     """A look, or a closed block of looks: what was counted, and what is tolerated. Arrays of shape (comparisons,).
 
     joined: which comparisons take part. tolerated: the ratio at the border; pseudo: events per stable request that are added on
-    stable's side (an absolute tolerance, made a ratio).
+    stable's side (an absolute tolerance, made a ratio); unacceptable, unacceptable_pseudo: the same for what the stage must rule out.
+    log_luck: of the log ratios over the border that replicas' luck brings, shape (comparisons, LUCKY); lucky: the ratio over the border
+    that luck hardly ever exceeds, at least 1, for the bet, which knows no distributions.
     """
 
     joined: Rows
@@ -40,115 +45,176 @@ class Unit:
     canary_requests: float
     tolerated: Array
     pseudo: Array
+    unacceptable: Array
+    unacceptable_pseudo: Array
+    log_luck: Single
+    lucky: Array
 
 
-@dataclass
-class Process:
-    """What one process has gathered. log_odds: of each comparison, as of the last unit."""
+class Gathered:
+    """What one stretch of looks has shown. log_odds: against the canary, of each comparison, as of the last unit; the rest is as
+    `stats/switching.py` and `stats/betting.py` have it."""
 
-    weight: float
-    log_likelihood: Array
-    log_gains: Array
-    log_odds: Array
+    def __init__(self, log_past: Single) -> None:
+        count = len(log_past)
+        self._units, self._turning = 0, 0.0
+        self.mass = initial(HARM, log_past)
+        self.scale = np.zeros(count)
+        self.purse = purse(count)
+        self.log_likelihood = np.zeros((count, len(HARM.theta), HARM.cells), dtype=np.float32)
+        self.log_odds = np.zeros(count)
+
+    def new_stage(self) -> None:
+        """Harm may well begin here."""
+        self._turning = AT_STAGE
+
+    def turning(self) -> float:
+        """The share of what is healthy that turns before the next unit, which is counted by this."""
+        share = max(self._turning, hazard(self._units))
+        self._turning, self._units = 0.0, self._units + 1
+        return share
 
 
-@dataclass
 class Comparisons:
-    """The evidence of `count` comparisons. cap: largest number of events of a unit so far, stable's past included."""
+    """The evidence of some comparisons. cap: largest number of events of a unit so far, stable's past included; log_past: what that past
+    says of the cells, shape (comparisons, cells). clearing=False: nothing is gathered for passing."""
 
-    count: int
-    cap: Array
-    processes: list[Process] = field(default_factory=list)
-    stage: Process | None = None
-    begun: int = 0
-    clear_likelihood: Array = field(init=False)
-    log_cleared: Array = field(init=False)
-    clear_prior: Array = field(default_factory=lambda: CLEAR.log_prior)
-
-    def __post_init__(self) -> None:
+    def __init__(self, cap: Array, log_past: Single, clearing: bool = True) -> None:
+        self.cap, self.log_past, self.clearing = cap, log_past, clearing
+        self.clear_prior = np.tile(CLEAR.prior[: CLEAR.border], (len(cap), 1))
+        self.whole = self.stage = Gathered(log_past)
+        self._heard = False
         self._begin_clearing()
 
-    def begin(self, new_stage: bool) -> None:
-        """Another process; with new_stage the stage's own evidence, against harm and for clearing, begins anew as well."""
-        self.begun += 1
-        process = Process(
-            weight=1.0 / (self.begun * (self.begun + 1)),
-            log_likelihood=np.zeros((self.count, len(HARM.theta), HARM.cells)),
-            log_gains=np.zeros((self.count, len(STAKES))),
-            log_odds=np.zeros(self.count),
-        )
-        self.processes.append(process)
-        if new_stage or self.stage is None:
-            self.stage = process
+    def begin_stage(self) -> None:
+        """The stage's own evidence, against harm and for clearing, begins anew."""
+        if self._heard:
+            self.whole.new_stage()
+            self.stage = Gathered(self.log_past)
             self._begin_clearing()
-        self._retire()
 
-    def _retire(self) -> None:
-        """What gathers no more keeps its odds and gives back its memory."""
-        going_on = self.gathering
-        for process in self.processes:
-            if not any(process is one for one in going_on):
-                process.log_likelihood = process.log_gains = np.empty(0)
-
-    def expect(self, distance: float) -> None:
-        """How far below what must be ruled out a good canary is expected, in log ratio: there the stage's clearing looks most.
+    def expect(self, distance: Array) -> None:
+        """How far below what must be ruled out a good canary is expected, in log ratio, shape (comparisons,): there the stage's clearing
+        looks most.
 
         A stage must rule out a fivefold rate, another a twofold one, and a good canary's is onefold: to mix evenly over all smaller
         ratios costs a healthy version a minute and a half on its way. The prior has to be set before the stage's first unit.
         """
-        near = np.exp(-0.5 * ((CLEAR.theta + distance) / EXPECTED_SD) ** 2) * np.gradient(CLEAR.theta)
-        far = np.exp(CLEAR.log_prior)
-        self.clear_prior = np.log(EXPECTED_WEIGHT * near / near.sum() + (1 - EXPECTED_WEIGHT) * far / far.sum())
+        theta = CLEAR.theta[: CLEAR.border]
+        # The grid point next to a distance beyond the grid is near enough.
+        near = np.exp(-0.5 * ((theta + np.minimum(distance, -theta[0])[:, None]) / EXPECTED_SD) ** 2) * np.gradient(theta)
+        near /= near.sum(axis=1, keepdims=True)
+        self.clear_prior = EXPECTED_WEIGHT * near + (1 - EXPECTED_WEIGHT) * CLEAR.prior[: CLEAR.border]
 
     def _begin_clearing(self) -> None:
-        self.clear_likelihood = np.zeros((self.count, len(CLEAR.theta), CLEAR.cells))
-        self.log_cleared = np.zeros(self.count)
+        self.clear_likelihood = np.zeros((len(self.cap), len(CLEAR.theta), CLEAR.cells), dtype=np.float32)
+        self.log_cleared = np.zeros(len(self.cap))
 
     @property
-    def gathering(self) -> list[Process]:
-        """The newest, and always the stage's own."""
-        newest = self.processes[-GATHERING:]
-        return newest if self.stage is None or any(one is self.stage for one in newest) else [self.stage, *newest[1:]]
+    def gathering(self) -> tuple[Gathered, ...]:
+        return (self.whole,) if self.stage is self.whole else (self.whole, self.stage)
 
     def fold(self, unit: Unit) -> None:
-        """Gathers one unit's evidence of harm. A comparison without an event, or without requests on either side, learns nothing."""
-        stable_events, rows = _informative(unit)
-        if len(rows):
-            part = _part(unit, stable_events, rows)
-            likelihood = log_likelihood(HARM, *part)
-            gains = log_gains_on_share(*part, self.cap[rows])
-            for process in self.gathering:
-                process.log_likelihood[rows] += likelihood
-                process.log_gains[rows] += gains
-                ratio = log_evidence_over(HARM, process.log_likelihood[rows]) + np.log(RATIO_WEIGHT)
-                process.log_odds[rows] = np.logaddexp(ratio, log_mean(process.log_gains[rows]) + np.log(1 - RATIO_WEIGHT))
-        self.cap = np.maximum(self.cap, stable_events + unit.canary_events)
-
-    def fold_clearing(self, unit: Unit) -> None:
-        """The same for what must be ruled out: `tolerated` and `pseudo` are of that then."""
-        stable_events, rows = _informative(unit)
-        if len(rows):
-            self.clear_likelihood[rows] += log_likelihood(CLEAR, *_part(unit, stable_events, rows))
-            prior = replace(CLEAR, log_prior=self.clear_prior)
-            self.log_cleared[rows] = log_evidence_below(prior, self.clear_likelihood[rows])
+        """Gathers one unit's evidence."""
+        fold_all([(self, unit)])
 
     def intervals(self, rows: NDArray[np.intp]) -> tuple[Array, Array]:
         """Of the ratio over what is tolerated, from the stage's own units; anytime-valid at 95%."""
-        if self.stage is None:
-            return np.zeros(len(rows)), np.full(len(rows), np.inf)
-        low, high = log_ratio_interval(HARM, self.stage.log_likelihood[rows])
+        low, high = log_ratio_interval(HARM, self.stage.log_likelihood[rows], self.log_past[rows])
         return np.exp(low), np.exp(high)
 
+    def _take(self, unit: Unit) -> "_Part | None":
+        self._heard = True
+        n1, n2 = unit.stable_requests, unit.canary_requests
+        if n1 <= 0 or n2 <= 0:
+            return None
+        with_pseudo = unit.stable_events + n1 * unit.pseudo
+        rows = np.flatnonzero(unit.joined & (with_pseudo + unit.canary_events > 0))
+        cleared, clear_rows = with_pseudo[:0], rows[:0]
+        if self.clearing:
+            cleared = unit.stable_events + n1 * unit.unacceptable_pseudo
+            clear_rows = np.flatnonzero(unit.joined & (cleared + unit.canary_events > 0))
+        cap = self.cap[rows]
+        self.cap = np.maximum(self.cap, with_pseudo + unit.canary_events)
+        if len(rows) + len(clear_rows) == 0:
+            return None
+        return _Part(self, unit, rows, clear_rows, with_pseudo[rows], cleared[clear_rows], cap)
 
-def _informative(unit: Unit) -> tuple[Array, NDArray[np.intp]]:
-    """Stable's events with the pseudo-events, and the comparisons that learn something."""
-    stable_events = unit.stable_events + unit.stable_requests * unit.pseudo
-    if unit.stable_requests <= 0 or unit.canary_requests <= 0:
-        return stable_events, np.empty(0, dtype=np.intp)
-    return stable_events, np.flatnonzero(unit.joined & (stable_events + unit.canary_events > 0))
+
+@dataclass(slots=True)
+class _Part:
+    """What one unit brings to one set of comparisons: rows that learn of harm, and for clearing; stable's events in each; their caps."""
+
+    comparisons: Comparisons
+    unit: Unit
+    rows: NDArray[np.intp]
+    clear_rows: NDArray[np.intp]
+    events: Array
+    clear_events: Array
+    cap: Array
 
 
-def _part(unit: Unit, stable_events: Array, rows: NDArray[np.intp]) -> tuple[Array, Array, Array, Array, Array]:
-    count = len(rows)
-    requests = np.full(count, unit.stable_requests), np.full(count, unit.canary_requests)
-    return stable_events[rows], unit.canary_events[rows], *requests, unit.tolerated[rows]
+def fold_all(units: Iterable[tuple[Comparisons, Unit]]) -> None:
+    """Each set of comparisons gathers its unit's evidence, all of them in one go. A comparison without an event, or without requests on
+    either side, learns nothing. A set must not come twice.
+
+    What a look costs is for the most part the calls, not the numbers: a metric alone costs nearly as much as ten rollouts together.
+    """
+    parts = [part for comparisons, unit in units if (part := comparisons._take(unit)) is not None]
+    if not parts:
+        return
+    harm, clear = [len(part.rows) for part in parts], [len(part.clear_rows) for part in parts]
+    total = sum(harm)
+    taken = [part.rows for part in parts], [part.clear_rows for part in parts]
+    k1 = np.concatenate([part.events for part in parts] + [part.clear_events for part in parts])
+    k2 = np.concatenate([part.unit.canary_events[rows] for each in taken for part, rows in zip(parts, each, strict=True)])
+    n1, n2 = (np.repeat([getattr(part.unit, side) for part in parts] * 2, harm + clear) for side in ("stable_requests", "canary_requests"))
+    ratio = np.concatenate([part.unit.tolerated[part.rows] for part in parts] + [part.unit.unacceptable[part.clear_rows] for part in parts])
+    theta = np.repeat(GRIDS, [total, sum(clear)], axis=0)
+    log_lik = log_likelihood(HARM, theta, k1, k2, n1, n2, ratio)
+    if total:
+        cap = np.concatenate([part.cap for part in parts])
+        border = ratio[:total] * np.concatenate([part.unit.lucky[part.rows] for part in parts])
+        gains = log_gains_on_share(k1[:total], k2[:total], n1[:total], n2[:total], border, cap)
+        _gather(parts, harm, log_lik[:total], gains)
+    if sum(clear):
+        _clear(parts, clear, log_lik[total:])
+
+
+def _gather(parts: list[_Part], lengths: list[int], log_lik: Single, gains: Array) -> None:
+    """What was found about harm, to the whole rollout's and to the stage's own evidence."""
+    starts = np.cumsum([0, *lengths])
+    work = [(part, one, start, start + length) for part, start, length in zip(parts, starts, lengths, strict=False) if length
+            for one in part.comparisons.gathering]  # fmt: skip
+    each = [len(part.comparisons.gathering) for part in parts]
+    if any(count > 1 for count in each):
+        at = np.concatenate([np.arange(start, end) for _, _, start, end in work])
+        log_lik, gains = log_lik[at], gains[at]
+    turning = np.concatenate([np.full(end - start, one.turning()) for _, one, start, end in work])
+    mass, gained = step(HARM, np.concatenate([one.mass[part.rows] for part, one, _, _ in work]), log_lik, turning)
+    scale = np.concatenate([one.scale[part.rows] for part, one, _, _ in work]) + gained
+    kept = staked(np.concatenate([one.purse[part.rows] for part, one, _, _ in work]), gains, turning)
+    likelihood = np.concatenate([one.log_likelihood[part.rows] for part, one, _, _ in work]) + log_lik
+    past = np.concatenate([part.comparisons.log_past[part.rows] for part, _, _, _ in work])
+    luck = np.concatenate([part.unit.log_luck[part.rows] for part, _, _, _ in work])
+    ratio = scale - log_null(HARM, likelihood, past, luck)
+    odds = np.logaddexp(ratio + np.log(RATIO_WEIGHT), log_total(kept) + np.log(1 - RATIO_WEIGHT))
+    place = 0
+    for part, one, start, end in work:
+        here, rows = slice(place, place + end - start), part.rows
+        one.mass[rows], one.scale[rows], one.purse[rows] = mass[here], scale[here], kept[here]
+        one.log_likelihood[rows], one.log_odds[rows] = likelihood[here], odds[here]
+        place += end - start
+
+
+def _clear(parts: list[_Part], lengths: list[int], log_lik: Single) -> None:
+    """What was found about what the stages must rule out."""
+    likelihood = np.concatenate([part.comparisons.clear_likelihood[part.clear_rows] for part in parts]) + log_lik
+    past = np.concatenate([part.comparisons.log_past[part.clear_rows] for part in parts])
+    prior = np.concatenate([part.comparisons.clear_prior[part.clear_rows] for part in parts])
+    cleared = log_evidence_below(CLEAR, prior, likelihood, past)
+    place = 0
+    for part, length in zip(parts, lengths, strict=True):
+        here, rows = slice(place, place + length), part.clear_rows
+        part.comparisons.clear_likelihood[rows], part.comparisons.log_cleared[rows] = likelihood[here], cleared[here]
+        place += length

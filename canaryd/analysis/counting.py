@@ -20,24 +20,25 @@ Replicas = Mapping[str, Array]
 def vectors(replicas: Mapping[str, Counts], had: Sequence[float], bounds: Sequence[float], cold: Iterable[str] = ()) -> dict[str, Array]:
     """Each replica's vector over `bounds`; had: those of the look. The latency of replicas in `cold` is left out, and so is that of a
     look without some of `bounds`."""
-    result = {}
-    places = [had.index(bound) for bound in bounds if bound in had]
-    for name, counts in replicas.items():
-        vector = np.zeros(SLOWER + len(bounds))
-        vector[REQUESTS], vector[FAILURES] = counts.requests, counts.failures
-        if counts.timed and 0 < len(bounds) == len(places) and len(counts.within) == len(had) and name not in cold:
-            vector[TIMED], vector[DURATION] = counts.timed, counts.duration_ms
-            vector[SLOWER:] = counts.timed - np.asarray(counts.within, dtype=np.float64)[places]
-        result[name] = vector
-    return result
+    if not replicas:
+        return {}
+    each = list(replicas.values())
+    width, places = len(bounds), [had.index(bound) for bound in bounds if bound in had]
+    matrix = np.zeros((len(each), SLOWER + width))
+    matrix[:, REQUESTS], matrix[:, FAILURES] = [one.requests for one in each], [one.failures for one in each]
+    if 0 < width == len(places):
+        seen = [one.timed > 0 and len(one.within) == len(had) and name not in cold for name, one in replicas.items()]
+        timed = [place for place, usable in enumerate(seen) if usable]
+        if timed:
+            within = np.array([each[place].within for place in timed], dtype=np.float64)
+            matrix[timed, TIMED], matrix[timed, DURATION] = [each[i].timed for i in timed], [each[i].duration_ms for i in timed]
+            matrix[timed, SLOWER:] = matrix[timed, TIMED][:, None] - within[:, places]
+    return dict(zip(replicas, matrix, strict=True))
 
 
 def summed(replicas: Replicas, bounds: int) -> Array:
     """A version's vector."""
-    total = np.zeros(SLOWER + bounds)
-    for vector in replicas.values():
-        total += vector
-    return total
+    return np.sum(list(replicas.values()), axis=0) if replicas else np.zeros(SLOWER + bounds)
 
 
 class Warmth:

@@ -4,22 +4,23 @@ Two comparisons: "at most so many times stable's rate" and "at most so many perc
 tolerated, so the smaller evidence counts; and what is unacceptable lies beyond both, so evidence against either rules it out.
 """
 
-from dataclasses import replace
-from math import log
-
 import numpy as np
 from numpy.typing import NDArray
 
-from canaryd.analysis.comparisons import Comparisons, Process, Unit
+from canaryd.analysis.comparisons import HARM, LUCKY, Comparisons, Gathered, Unit
 from canaryd.analysis.counting import FAILURES, REQUESTS, Replicas
-from canaryd.analysis.evidence import Evidence, excess, odds_of
+from canaryd.analysis.evidence import Evidence, excess, odds_of, past_units
 from canaryd.analysis.replay import Replays
+from canaryd.analysis.siblings import Siblings
 from canaryd.domain.policy import Errors
+from canaryd.stats.betabinomial import log_past
 from canaryd.stats.blocks import block_length, burst_size, correlation_time
+from canaryd.stats.noise import Luck, luck
 
 Array = NDArray[np.float64]
 
 RATIO = 0  # place of the first comparison; the second is by the increase
+FAVOURED = 0.8  # of the weight in clearing
 BOTH = np.ones(2, dtype=bool)
 
 
@@ -28,44 +29,53 @@ class ErrorEvidence(Evidence):
 
     name = "errors"
 
-    def __init__(self, wanted: Errors, weight: float, past: Array) -> None:
+    def __init__(self, wanted: Errors, weight: float, past: Array, siblings: Siblings) -> None:
         requests, failures = past[:, REQUESTS], past[:, FAILURES]
         self.tau = correlation_time(failures, requests)
         super().__init__(weight, block_length(self.tau))
-        self._wanted = wanted
+        self._wanted, self.siblings = wanted, siblings
         self.burst = burst_size(failures)
         self._tolerated = np.array([1.0 + wanted.tolerated_ratio, 1.0])
         self._pseudo = np.array([0.0, wanted.tolerated_increase])
-        cap = self._largest(failures, requests)
-        self._comparisons = Comparisons(2, cap=cap)
-        self._replays = Replays(2, cap)
+        self._past_failed, self._past_served = float(failures.sum()), float(requests.sum())
+        self._known_luck: tuple[tuple[int, int], float, Luck] | None = None
+        units = past_units(past, self.block)
+        events = units[:, [FAILURES]] + units[:, [REQUESTS]] * self._pseudo
+        cap = events.max(axis=0) if len(units) else np.zeros(2)
+        known = np.repeat(log_past(HARM, units[:, [FAILURES]], units[:, REQUESTS]), 2, axis=0)
+        self._comparisons = Comparisons(cap, known)
+        self._replays = Replays(cap, known)
         self._served = self._failed = 0.0  # the canary's, of this stage
-        self.stable_served = self.stable_failed = 0.0
-
-    def _largest(self, failures: Array, requests: Array) -> Array:
-        """The cap of the bet: the largest count of a block in stable's past."""
-        if not len(failures):
-            return np.zeros(2)
-        starts = np.arange(0, len(failures), self.block)
-        events = np.add.reduceat(failures[:, None] + requests[:, None] * self._pseudo, starts)
-        return np.asarray(events.max(axis=0))
+        self._clear_weights = np.full(2, 0.5)
 
     @property
     def comparisons(self) -> Comparisons:
         return self._comparisons
 
-    def begin(self, new_stage: bool, next_weight: int) -> None:
-        super().begin(new_stage, next_weight)
-        self._comparisons.expect(log(self.unacceptable))
-        self._replays.begin(new_stage)
-        if new_stage:
-            self._served = self._failed = 0.0
-            self.stable_served = self.stable_failed = 0.0
+    def begin_stage(self, next_weight: int) -> None:
+        super().begin_stage(next_weight)
+        self._expect()
+        self._replays.begin_stage()
+        self._served = self._failed = 0.0
 
-    def fold(self, stable: Array, canary: Replicas) -> None:
+    def _expect(self) -> None:
+        """Where a canary as good as stable lies from what the stage must rule out, and which of both comparisons will say so sooner: that
+        one has most of the weight, by stable's rate as it is known when the stage begins."""
+        usual = (self._past_failed + 0.5) / (self._past_served + 1.0)
+        distance = np.log(np.array([self.unacceptable, 1.0 + self.unacceptable_increase / usual]))
+        self._comparisons.expect(distance)
+        # As many events as there are at equal halves, and the divergence between what is expected and what must be ruled out.
+        border = 1.0 / (1.0 + np.exp(distance * np.array([-1.0, 0.0])))
+        expected = 1.0 / (1.0 + np.exp(distance * np.array([0.0, 1.0])))
+        events = usual * np.array([2.0, 1.0 + np.exp(distance[1])])
+        speed = events * (expected * np.log(expected / border) + (1 - expected) * np.log((1 - expected) / (1 - border)))
+        self._clear_weights = np.where(speed >= speed.max(), FAVOURED, 1.0 - FAVOURED) if speed[0] != speed[1] else np.full(2, 0.5)
+
+    def unit(self, stable: Array, canary: Replicas) -> Unit:
         both = self._summed(canary)
         self._served += both[REQUESTS]
         self._failed += both[FAILURES]
+        by_luck = self._luck(sum(vector[REQUESTS] > 0 for vector in canary.values()))
         unit = Unit(
             joined=BOTH,
             stable_events=np.full(2, stable[FAILURES]),
@@ -74,11 +84,29 @@ class ErrorEvidence(Evidence):
             canary_requests=float(both[REQUESTS]),
             tolerated=self._tolerated,
             pseudo=self._pseudo,
+            unacceptable=np.array([self.unacceptable, 1.0]),
+            unacceptable_pseudo=np.array([0.0, self.unacceptable_increase]),
+            log_luck=by_luck.log_chances,
+            lucky=by_luck.hardly_more,
         )
-        self._comparisons.fold(unit)
         self._replays.add(unit, {name: vector[[REQUESTS, FAILURES, FAILURES]] for name, vector in canary.items()})
-        increase = np.array([0.0, self.unacceptable_increase])
-        self._comparisons.fold_clearing(replace(unit, tolerated=np.array([self.unacceptable, 1.0]), pseudo=increase))
+        self._past_failed += stable[FAILURES]
+        self._past_served += stable[REQUESTS]
+        return unit
+
+    def _luck(self, replicas: int) -> Luck:
+        """As `_estimated_luck`, once for each state of stable's counts: a fiftieth more of them changes nothing that anyone could see."""
+        state, known = (replicas, self.stable_replicas), self._known_luck
+        if known is None or known[0] != state or self._past_served > known[1]:
+            known = self._known_luck = state, 1.02 * self._past_served, self._estimated_luck(replicas)
+        return known[2]
+
+    def _estimated_luck(self, replicas: int) -> Luck:
+        """Of both comparisons. Equal versions lie below the border by what is tolerated: an increase in the measure of stable's rate."""
+        usual = (self._past_failed + 0.5) / (self._past_served + 1.0)
+        centre = -np.log(np.array([self.tolerated, 1.0 + self._wanted.tolerated_increase / usual]))
+        sd = np.full(2, self.siblings.sd[0])
+        return luck(HARM.theta[HARM.border :][:LUCKY], centre, sd, self.siblings.seen, self.stable_replicas, replicas)
 
     def harmful_odds(self) -> float:
         """What a rollback may rest on: the less of the odds as they are, and in blocks as long as single replicas' trouble lasts."""
@@ -97,12 +125,12 @@ class ErrorEvidence(Evidence):
     def unacceptable_increase(self) -> float:
         return excess(self._wanted.unacceptable_increase, self.next_weight)
 
-    def log_odds(self, process: Process) -> float:
-        return float(process.log_odds.min())
+    def log_odds(self, gathered: Gathered) -> float:
+        return float(gathered.log_odds.min())
 
     def clearing(self) -> float:
         """The average of both comparisons' evidence, or what a canary without any error has shown by serving."""
-        gathered = float(np.logaddexp.reduce(self._comparisons.log_cleared)) - log(2.0)
+        gathered = float(np.logaddexp.reduce(self._comparisons.log_cleared + np.log(self._clear_weights)))
         if self._failed == 0:
             # Bursts of `burst` failures come once in burst / rate requests: the chance that none came is exp(-served * rate / burst).
             gathered = max(gathered, self._served * self.unacceptable_increase / self.burst)

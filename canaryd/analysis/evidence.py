@@ -1,22 +1,20 @@
-"""What one metric has gathered: in blocks as long as its failures hang together, over stages, against harm and for passing.
+"""What one metric has gathered: in blocks as long as its failures hang together, against harm and for passing.
 
 `errors.py` and `latency.py` say what is compared; this file holds what they share.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from math import exp
 
 import numpy as np
 from numpy.typing import NDArray
 
-from canaryd.analysis.comparisons import Comparisons, Process
+from canaryd.analysis.comparisons import Comparisons, Gathered, Unit, fold_all
 from canaryd.analysis.counting import Replicas
 from canaryd.analysis.replay import Replays, block_for
+from canaryd.stats.blocks import INDEPENDENT
 
 Array = NDArray[np.float64]
-
-LogOdds = Callable[[Process], float]
 
 SIBLINGS_AGREE = 3.0  # odds against the canary without its loudest replica
 LARGEST_LOG = 690.0  # exp of it is still a float
@@ -43,9 +41,11 @@ class Evidence(ABC):
         self.block = block
         self.closed = 0  # blocks of this stage
         self._open_looks = 0
+        self._unheard = False  # a block was closed, and what it showed is not gathered yet
         self._open_stable: Array | None = None
         self._open_canary: dict[str, Array] = {}
         self.next_weight = 100
+        self._known_odds: tuple[float, float] | None = None  # of the rollout and of the stage, as of the last block
         self.stable_replicas = 1  # that served in the last look
         self.cleared = 1.0
 
@@ -54,78 +54,95 @@ class Evidence(ABC):
     def comparisons(self) -> Comparisons: ...
 
     @abstractmethod
-    def fold(self, stable: Array, canary: Replicas) -> None:
-        """One closed block: stable's vector, and each canary replica's."""
+    def unit(self, stable: Array, canary: Replicas) -> Unit | None:
+        """One closed block: stable's vector, and each canary replica's; None if it has nothing to compare."""
 
     @abstractmethod
-    def log_odds(self, process: Process) -> float:
-        """The metric's log evidence in one process, over its comparisons."""
+    def log_odds(self, gathered: Gathered) -> float:
+        """The metric's log evidence, over its comparisons."""
 
     @abstractmethod
     def clearing(self) -> float:
         """The odds gathered in this stage that what it must rule out is not there."""
 
-    def begin(self, new_stage: bool, next_weight: int) -> None:
-        """A new process; with new_stage, what was cleared is cleared no more, since a fault may show only under this stage's load."""
+    def begin_stage(self, next_weight: int) -> None:
+        """What was cleared is cleared no more, since a fault may show only under this stage's load."""
         self.next_weight = next_weight
-        self.comparisons.begin(new_stage)
-        if new_stage:
-            self.cleared = 1.0
-            self.closed = 0
+        self.comparisons.begin_stage()
+        self.cleared = 1.0
+        self.closed = 0
+        self._known_odds = None
 
-    def hear(self, stable: Array, canary: Replicas) -> bool:
-        """Adds a look to the open block; True if that closed it."""
+    def hear(self, stable: Array, canary: Replicas) -> list[tuple[Comparisons, Unit]]:
+        """Adds a look to the open block. What that closed has to be folded by the caller, together with others' (`fold_all`), and then
+        `heard` be called."""
         self._open_stable = stable if self._open_stable is None else self._open_stable + stable
         for name, vector in canary.items():
             before = self._open_canary.get(name)
             self._open_canary[name] = vector if before is None else before + vector
         self._open_looks += 1
-        return self.close() if self._open_looks >= self.block else False
+        return self._closed() if self._open_looks >= self.block else []
 
-    def close(self) -> bool:
-        """Closes the open block, full or not; False if there was none."""
+    def _closed(self) -> list[tuple[Comparisons, Unit]]:
         if self._open_stable is None:
-            return False
-        self.fold(self._open_stable, self._open_canary)
-        self.closed += 1
+            return []
+        unit = self.unit(self._open_stable, self._open_canary)
         self._open_looks, self._open_stable, self._open_canary = 0, None, {}
+        self.closed += 1
+        self._unheard = True
+        return [(self.comparisons, unit)] if unit is not None else []
+
+    def heard(self) -> None:
+        """What a block showed has been gathered."""
+        if not self._unheard:
+            return
+        self._unheard = False
         # Evidence is valid whenever one looks, so what was ruled out once stays ruled out; later harm is the other side's matter.
         self.cleared = max(self.cleared, self.clearing())
-        return True
+        self._known_odds = None
+
+    def close(self) -> None:
+        """Closes the open block, full or not."""
+        fold_all(self._closed())
+        self.heard()
 
     @property
     def odds(self) -> float:
-        """Against the canary over all processes begun, weighted; what has not begun is for the judge to add."""
-        return weighted(self.comparisons, self.log_odds)
+        """Against the canary over the rollout."""
+        return self._both_odds()[0]
+
+    def _both_odds(self) -> tuple[float, float]:
+        if self._known_odds is None:
+            whole, *stage = (odds_of(self.log_odds(gathered)) for gathered in self.comparisons.gathering)
+            self._known_odds = whole, stage[0] if stage else whole
+        return self._known_odds
 
     @abstractmethod
     def harmful_odds(self) -> float:
         """As `odds`, but what a single replica's bad spell shows is not taken for the version's doing."""
 
     def lasting_odds(self, replays: Replays, comparison: int) -> float:
-        """The less of the odds as they are, and in blocks as long as a single replica's trouble lasts.
+        """The less of the odds as they are, and in blocks as long as a single replica's trouble lasts, with no trust in the past.
 
         Stable's past may well have been too short to show a spell that the canary is having now. Where the siblings speak against the
         canary too, it is no single replica's trouble, however replicas differ: with much traffic they always do, and lastingly.
         """
         tau, loudest = replays.lasting_trouble(comparison)
-        units = block_for(tau, self.block)
-        if units == 1:
+        if not loudest or odds_of(self.log_odds(replays.without(loudest).whole)) >= SIBLINGS_AGREE:
             return self.odds
-        siblings = replays.without(loudest)
-        if any(odds_of(self.log_odds(process)) >= SIBLINGS_AGREE for process in siblings.processes):
-            return self.odds
-        return min(self.odds, weighted(replays.in_blocks(units), self.log_odds))
+        units = block_for(max(tau, INDEPENDENT), self.block)  # after a few looks nobody can know how long it lasts
+        return min(self.odds, odds_of(self.log_odds(replays.in_blocks(units).whole)))
 
     @property
     def stage_odds(self) -> float:
         """Against the canary from this stage's own looks."""
-        return odds_of(self.log_odds(self.comparisons.stage)) if self.comparisons.stage else 1.0
+        return self._both_odds()[1]
 
     @staticmethod
     def _summed(canary: Replicas) -> Array:
         return np.asarray(np.sum(list(canary.values()), axis=0))
 
 
-def weighted(comparisons: Comparisons, log_odds: LogOdds) -> float:
-    return sum(process.weight * odds_of(log_odds(process)) for process in comparisons.processes)
+def past_units(past: Array, block: int) -> Array:
+    """Looks of the past added up to blocks, as the rollout's will be; shape (units, width)."""
+    return np.add.reduceat(past, np.arange(0, len(past), block)) if len(past) else past

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from canaryd.analysis.comparisons import GATHERING
 from canaryd.analysis.counting import FAILURES, REQUESTS, SLOWER, TIMED
 from canaryd.analysis.evidence import LARGEST_LOG
 from canaryd.domain.policy import Policy, Query
-from canaryd.stats.betting import STAKES, log_gains_on_rate, log_mean
+from canaryd.stats.betting import STAKES, log_gains_on_rate, log_total, purse, staked
+from canaryd.stats.switching import AT_STAGE, hazard
 
 Array = NDArray[np.float64]
 
@@ -23,17 +23,8 @@ LEAST_LIMIT = 1e-6  # a limit of 0 is this: then a single event is odds enough
 CAP_KEPT, CAP_GROWTH = 0.95, 2.0  # of the measure of a full look, from one look to the next: see `RateLimits`
 
 
-@dataclass
-class Gains:
-    """One process: its weight, the log gains of each limit and stake, and each limit's odds as of the last look."""
-
-    weight: float
-    log_gains: Array
-    odds: Array
-
-
 class RateLimits:
-    """Bets on rates against limits, begun anew with weights 1/(j(j+1)) as comparisons are (see comparisons.py).
+    """Bets on rates against limits; they know that a limit may be broken from any look on, and above all from a stage's first.
 
     A look counts by its size against that of a full look, known before it. The largest ever would not do: the first look after an
     outage may hold an hour's requests, and every usual look after it would weigh next to nothing. So the measure at most doubles
@@ -44,35 +35,29 @@ class RateLimits:
     """
 
     def __init__(self, count: int, forgetful: bool = False) -> None:
-        self._count, self._forgetful = count, forgetful
+        self._forgetful = forgetful
         self._cap = np.zeros(count)
-        self._processes: list[Gains] = []
+        self._gains = np.zeros((count, len(STAKES)))
+        self._purse = purse(count)
+        self._looks, self._turning = 0, 0.0
+        self.odds = np.ones(count)  # against each limit being kept
 
-    def begin(self) -> None:
-        begun = len(self._processes) + 1
-        self._processes.append(Gains(1.0 / (begun * (begun + 1)), np.zeros((self._count, len(STAKES))), np.ones(self._count)))
+    def new_stage(self) -> None:
+        self._turning = AT_STAGE
 
     def fold(self, events: Array, requests: Array, limits: Array) -> None:
         """One look; all of shape (count,). limits in (0, 1)."""
         gains = log_gains_on_rate(events, requests, limits, self._cap)
         grown = np.minimum(np.maximum(CAP_KEPT * self._cap, requests), CAP_GROWTH * self._cap)
         self._cap = np.where(self._cap > 0, grown, requests)
-        for process in self._processes[-GATHERING:]:
-            if self._forgetful:
-                process.log_gains = np.maximum(process.log_gains, 0.0)
-            process.log_gains += gains
-            process.odds = np.exp(np.minimum(log_mean(process.log_gains), LARGEST_LOG))
-
-    @property
-    def latest(self) -> Array:
-        """Odds of the process begun last alone, shape (count,)."""
-        return self._processes[-1].odds if self._processes else np.ones(self._count)
-
-    @property
-    def odds(self) -> Array:
-        """Against each limit being kept, shape (count,)."""
-        begun = len(self._processes)
-        return np.asarray(sum((p.weight * p.odds for p in self._processes), np.full(self._count, 1.0 / (begun + 1))))
+        if self._forgetful:
+            self._gains = np.maximum(self._gains, 0.0) + gains
+            log_odds = log_total(self._gains) - np.log(len(STAKES))
+        else:
+            self._purse = staked(self._purse, gains, np.full(len(gains), max(self._turning, hazard(self._looks))))
+            log_odds = log_total(self._purse)
+        self._turning, self._looks = 0.0, self._looks + 1
+        self.odds = np.exp(np.minimum(log_odds, LARGEST_LOG))
 
 
 @dataclass(frozen=True)
@@ -97,10 +82,9 @@ class Guardrails:
         self._requests = np.array([limit.requests for limit in self.limits], dtype=np.intp)
         self.seen = np.zeros((2, len(self.limits)))  # events and requests of this stage
 
-    def begin(self, new_stage: bool) -> None:
-        self._rates.begin()
-        if new_stage:
-            self.seen = np.zeros_like(self.seen)
+    def begin_stage(self) -> None:
+        self._rates.new_stage()
+        self.seen = np.zeros_like(self.seen)
 
     def fold(self, canary: Array) -> None:
         """canary: the version's vector of one look."""

@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 
 from canaryd.analysis import words
 from canaryd.analysis.alarm import Alarm
+from canaryd.analysis.comparisons import Comparisons, Unit, fold_all
 from canaryd.analysis.counting import REQUESTS, SLOWER, TIMED, Replicas, Warmth, summed, vectors
 from canaryd.analysis.errors import ErrorEvidence
 from canaryd.analysis.evidence import Evidence
 from canaryd.analysis.guardrails import Guardrails, QueryWatch
 from canaryd.analysis.latency import LatencyEvidence
+from canaryd.analysis.siblings import Siblings
 from canaryd.analysis.wording import time_text
 from canaryd.domain.counts import Look
 from canaryd.domain.policy import Policy
@@ -26,11 +28,10 @@ from canaryd.domain.verdict import Answer, Verdict
 
 Array = NDArray[np.float64]
 
-ANOTHER_AFTER = 1800.0  # seconds after which a long stage begins another process, so that a late fault is not drowned
 SUSPICION = 3.0  # odds against the canary at which a stage does not pass early, whatever else was ruled out
 FEWEST_LOOKS = 3  # of a stage, before it can pass
 FEW_BLOCKS = 3  # below which one burst and real harm look alike to the odds
-ERRORS_SHARE = 0.5  # of the total's weight where latency is judged as well
+ERRORS_SHARE = 0.6  # of the total's weight where latency is judged as well
 UNBALANCED_LOOKS = 6  # in a row whose traffic must follow the weight
 UNBALANCED_EXPECTED = 60.0  # canary requests to expect in them, below which half of it may be chance
 
@@ -57,28 +58,33 @@ class Judge:
     def _start_gathering(self, errors: ErrorEvidence | None = None) -> None:
         """Everything gathered, anew; but errors, if given."""
         policy, width = self._policy, len(self._bounds)
+        self.siblings = Siblings(width)
         usable = [look for look in self._history if look.sampled]
-        each = [summed(vectors(look.stable, look.bounds, self._bounds), width) for look in usable]
-        past = np.array(each).reshape(len(usable), SLOWER + width)
+        past = np.zeros((len(usable), SLOWER + width))
+        for place, look in enumerate(usable):
+            each = vectors(look.stable, look.bounds, self._bounds)
+            past[place] = summed(each, width)
+            self.siblings.hear(each, past[place])
         analysis = policy.analysis
         alone = analysis.errors is None or analysis.latency is None
-        self.errors = errors or (ErrorEvidence(analysis.errors, 1.0 if alone else ERRORS_SHARE, past) if analysis.errors else None)
-        self.latency = (
-            LatencyEvidence(analysis.latency, 1.0 if alone else 1 - ERRORS_SHARE, analysis.false_rollback_risk, self._bounds, past)
-            if analysis.latency
-            else None
-        )
+        self.errors = errors
+        if errors is not None:
+            errors.siblings = self.siblings
+        elif analysis.errors is not None:
+            self.errors = ErrorEvidence(analysis.errors, 1.0 if alone else ERRORS_SHARE, past, self.siblings)
+        self.latency: LatencyEvidence | None = None
+        if analysis.latency is not None:
+            share, risk = 1.0 if alone else 1 - ERRORS_SHARE, analysis.false_rollback_risk
+            self.latency = LatencyEvidence(analysis.latency, share, risk, self._bounds, past, self.siblings)
         self.metrics: list[Evidence] = [one for one in (self.errors, self.latency) if one is not None]
         self.guardrails = Guardrails(policy, self._bounds)
         self.alarm = Alarm(analysis.errors, analysis.latency, self._bounds, past)
-        self._processes = self._held_processes = 0  # of the comparison; of the guardrails, at full weight too
         self._begin_stage()
 
     def _begin_stage(self) -> None:
         self._looks = 0
         self.stage_canary = np.zeros(SLOWER + len(self._bounds))
         self.stage_stable = np.zeros(SLOWER + len(self._bounds))
-        self._since_process = 0.0
         self._recent: list[tuple[float, float]] = []  # canary requests, expected ones
 
     @property
@@ -122,19 +128,13 @@ class Judge:
             self._start_gathering()
         if before is None or span.fresh or (before.stage, before.weight) != (span.stage, span.weight):
             self._begin_stage()
-            self._begin_process(new_stage=True)
-            if span.weight >= 100:
+            self.guardrails.begin_stage()
+            if self.comparing:
+                for metric in self.metrics:
+                    metric.begin_stage(self.next_weight)
+            else:
                 self.alarm.begin()
         self._recent = []
-
-    def _begin_process(self, new_stage: bool) -> None:
-        self._since_process = 0.0
-        self._held_processes += 1
-        self.guardrails.begin(new_stage)
-        if self.comparing:
-            self._processes += 1
-            for metric in self.metrics:
-                metric.begin(new_stage, self.next_weight)
 
     @property
     def next_weight(self) -> int:
@@ -146,6 +146,11 @@ class Judge:
     def hear(self, look: Look, values: Mapping[str, float | None] = {}, compared: bool = True) -> Verdict:
         """One look further. values: the policy's queries by name, at the look's end. compared=False: traffic at a weight in change; it is
         counted, guardrails hold, and nothing is compared."""
+        fold_all(self.take(look, values, compared))
+        return self.conclude()
+
+    def take(self, look: Look, values: Mapping[str, float | None] = {}, compared: bool = True) -> list[tuple[Comparisons, Unit]]:
+        """The first half of `hear`: what is to be gathered. `hear_all` does it for many judges at once."""
         self._learn_bounds(look)
         cold = self._warmth.cold(look)
         stable, canary = (vectors(one, look.bounds, self._bounds, cold) for one in (look.stable, look.canary))
@@ -153,34 +158,44 @@ class Judge:
         if look.sampled:
             self.guardrails.fold(canary_sum)
         missing = self._missing(look, stable_sum, canary_sum)
+        units: list[tuple[Comparisons, Unit]] = []
         if compared and self._span is not None:
             for query in self._queries:
                 query.hear(values)
             if not missing:
-                self._compare(look, stable_sum, canary, canary_sum)
+                units = self._compare(look, stable, stable_sum, canary, canary_sum)
                 missing = self._off_weight()
-        self._verdict = replace(self._failed, at=look.end) if self._failed is not None else self._judged(look, missing, compared)
+        self._taken = look, missing, compared
+        return units
+
+    def conclude(self, told: bool = True) -> Verdict:
+        """The second half. told=False: only what goes wrong comes with words and findings, which cost more than the rest."""
+        look, missing, compared = self._taken
+        for metric in self.metrics:
+            metric.heard()
+        self._verdict = replace(self._failed, at=look.end) if self._failed is not None else self._judged(look, missing, compared, told)
         if self._verdict.answer is Answer.FAIL:
             self._failed = self._verdict
         return self._verdict
 
-    def _judged(self, look: Look, missing: str, compared: bool) -> Verdict:
-        found = words.findings(self)
+    def _judged(self, look: Look, missing: str, compared: bool, told: bool) -> Verdict:
         compared = compared and self._span is not None
         answer = self._answer(look, missing, compared)
+        told = told or answer in (Answer.FAIL, Answer.ALARM)
+        found = words.findings(self) if told else ()
         odds = self.odds if self.comparing else self.alarm.odds if self._span is not None else 1.0
         if answer is Answer.NO_DATA:
             why = missing
         elif answer is Answer.UNDECIDED and not compared:
             why = "the weight is in change: requests are counted and not compared"
         else:
-            why = words.reason(self, answer, found, odds)
+            why = words.reason(self, answer, found, odds) if told else ""
         stage, weight = (self._span.stage, self._span.weight) if self._span is not None else (-1, 0)
         return Verdict(
             answer, at=look.end, stage=stage, weight=weight, looks=self._looks, odds=odds,
             stage_odds=self.stage_odds if self.comparing else odds, bar=self.bar, canary_requests=int(self.stage_canary[REQUESTS]),
             reason=why, few_blocks=self.comparing and any(one.block > 1 and one.closed < FEW_BLOCKS for one in self.metrics),
-            findings=found, notes=words.notes(self),
+            findings=found, notes=words.notes(self) if told else (),
         )  # fmt: skip
 
     def _answer(self, look: Look, missing: str, compared: bool) -> Answer:
@@ -227,41 +242,38 @@ class Judge:
         errors, alarm = self.errors, self.alarm
         if errors is not None:
             errors.close()
-        looks, processes, held_processes = self._looks, self._processes, self._held_processes
+        looks = self._looks
         places = [*range(SLOWER), *(SLOWER + before.index(bound) for bound in common if bound in before)]
         served = self.stage_stable[places], self.stage_canary[places]
         self._start_gathering(errors)
-        self._looks, self._processes, self._held_processes = looks, processes, held_processes
+        self._looks = looks
         self.stage_stable[: len(places)], self.stage_canary[: len(places)] = served
         self.alarm.remember(alarm)
-        for _ in range(held_processes):
-            self.guardrails.begin(new_stage=True)
         if self.latency is not None:
-            for number in range(processes):
-                self.latency.begin(number == processes - 1, self.next_weight)
+            self.latency.begin_stage(self.next_weight)
         if not self.comparing and self._span is not None:
             self.alarm.begin()
 
-    def _compare(self, look: Look, stable: Array, canary: Replicas, canary_sum: Array) -> None:
-        stable_replicas = sum(counts.requests > 0 for counts in look.stable.values())
+    def _compare(
+        self, look: Look, stable: Replicas, stable_sum: Array, canary: Replicas, canary_sum: Array
+    ) -> list[tuple[Comparisons, Unit]]:
         self._looks += 1
         self.stage_canary += canary_sum
-        self.stage_stable += stable
-        self._since_process += look.seconds
-        if self._since_process > ANOTHER_AFTER:
-            for metric in self.metrics:
-                metric.close()
-            self._begin_process(new_stage=False)
+        self.stage_stable += stable_sum
         if not self.comparing:
             self.alarm.fold(canary_sum)
-            return
-        self.alarm.record(stable + canary_sum)
+            return []
+        self.alarm.record(stable_sum + canary_sum)
+        stable_replicas = sum(counts.requests > 0 for counts in look.stable.values())
+        units = []
         for metric in self.metrics:
             metric.stable_replicas = stable_replicas
-            metric.hear(stable, canary)
+            units += metric.hear(stable_sum, canary)
+        self.siblings.hear(stable, stable_sum)
         weight = self._span.weight if self._span else 0
-        expected = (stable[REQUESTS] + canary_sum[REQUESTS]) * weight / 100.0
+        expected = (stable_sum[REQUESTS] + canary_sum[REQUESTS]) * weight / 100.0
         self._recent = [*self._recent[1 - UNBALANCED_LOOKS :], (canary_sum[REQUESTS], expected)]
+        return units
 
     def _missing(self, look: Look, stable: Array, canary: Array) -> str:
         """Why the look says nothing; empty if it does."""
@@ -291,24 +303,17 @@ class Judge:
         return self._dropped
 
     @property
-    def processes(self) -> int:
-        """Processes of the comparison begun so far."""
-        return self._processes
-
-    @property
     def looks(self) -> int:
         """Looks of this stage that were compared."""
         return self._looks
 
     @property
     def odds(self) -> float:
-        """Against the canary over the rollout: weighted over processes and metrics, what has not begun counting as 1."""
+        """Against the canary over the rollout: weighted over metrics."""
         return self._total(metric.odds for metric in self.metrics)
 
     def _total(self, each: Iterable[float]) -> float:
-        if not self.metrics:
-            return 1.0
-        return sum(metric.weight * odds for metric, odds in zip(self.metrics, each, strict=True)) + 1.0 / (self._processes + 1)
+        return sum(metric.weight * odds for metric, odds in zip(self.metrics, each, strict=True)) if self.metrics else 1.0
 
     @property
     def harmful(self) -> bool:
@@ -328,3 +333,9 @@ class Judge:
     def timed(self) -> bool:
         """Whether the canary's latency was seen in this stage."""
         return bool(self.stage_canary[TIMED] > 0)
+
+
+def hear_all(looks: Sequence[tuple[Judge, Look]], told: bool = False) -> list[Verdict]:
+    """A look further for many judges at once, each with the verdict that it would have come to alone; several times as fast."""
+    fold_all([unit for judge, look in looks for unit in judge.take(look)])
+    return [judge.conclude(told) for judge, _ in looks]

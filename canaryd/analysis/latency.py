@@ -6,20 +6,23 @@ far. Before a rollback, one slow pod must not be the whole of it, and neither a 
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from math import log
 
 import numpy as np
 from numpy.typing import NDArray
 
-from canaryd.analysis.comparisons import Comparisons, Process, Unit
+from canaryd.analysis.comparisons import HARM, LUCKY, Comparisons, Gathered, Unit
 from canaryd.analysis.counting import DURATION, SLOWER, TIMED, Replicas
-from canaryd.analysis.evidence import LARGEST_LOG, Evidence, excess, odds_of, weighted
+from canaryd.analysis.evidence import LARGEST_LOG, Evidence, excess, odds_of, past_units
+from canaryd.analysis.mean import MeanEvidence
 from canaryd.analysis.replay import Replays
+from canaryd.analysis.siblings import Siblings
 from canaryd.domain.policy import Latency
+from canaryd.stats.betabinomial import log_past
 from canaryd.stats.blocks import block_length, correlation_time
 from canaryd.stats.histogram import share_slower_than, smoothed_shares
-from canaryd.stats.noise import prior_ratio_floor
+from canaryd.stats.noise import Luck, luck, ratio_by_luck
 
 Array = NDArray[np.float64]
 
@@ -27,9 +30,21 @@ LEAST_SHARE, MOST_SHARE = 0.0005, 0.60  # slower than a bound, of both versions'
 FEW_SLOWER = 5  # pooled requests slower: joins as well, so that a fault stable never showed is looked at
 TINY = 0.001  # percentage points that are no harm where stable has next to none (0.1)
 USUAL_WEIGHT = 4.0  # of bounds that stable's past shows to be informative, against the others
+MEAN_WEIGHT = 0.1  # of the mean in the average, against the bounds together
 CORROBORATED = 10.0  # odds of a second bound, at which a rollback no longer rests on one
 SUSPECTS = 4  # replicas that are left out in turn: if leaving out none of the slowest saves the canary, no other will
+BORDERS_GROWTH = 0.02  # of stable's counts, before what is tolerated is read from them anew
 QUIET_BURST = 2.0  # slow requests that come together, where none was seen
+
+
+@dataclass(frozen=True, slots=True)
+class Borders:
+    """Ratios of the shares slower than each bound that are tolerated, and that the stage must rule out, shape (bounds,); and what luck
+    brings."""
+
+    tolerated: Array
+    unacceptable: Array
+    luck: Luck
 
 
 class LatencyEvidence(Evidence):
@@ -37,8 +52,10 @@ class LatencyEvidence(Evidence):
 
     name = "latency"
 
-    def __init__(self, wanted: Latency, weight: float, risk: float, bounds: Sequence[float], past: Array) -> None:
-        self._wanted, self._risk = wanted, risk
+    def __init__(
+        self, wanted: Latency, weight: float, risk: float, bounds: Sequence[float], past: Array, siblings: Siblings
+    ) -> None:
+        self._wanted, self._risk, self._siblings = wanted, risk, siblings
         self.bounds = np.array(bounds, dtype=np.float64)
         count = len(self.bounds)
         timed, slower = past[:, TIMED], past[:, SLOWER:]
@@ -50,19 +67,16 @@ class LatencyEvidence(Evidence):
         self.joined = np.zeros(count, dtype=bool)
         self._join()
         usual = np.where(self.joined, USUAL_WEIGHT, 1.0)
-        self.bound_weights = usual / usual.sum()
-        self._known_borders: tuple[tuple[int, int, int], tuple[Array, Array]] | None = None
+        self.bound_weights = (1.0 - MEAN_WEIGHT) * usual / usual.sum()
+        self._known_borders: tuple[tuple[int, int, int], float, Borders] | None = None
         self._pseudo = np.full(count, TINY)
-        cap = self._largest(timed, slower)
-        self._comparisons = Comparisons(count, cap=cap)
-        self._replays = Replays(count, cap)
+        units = past_units(past, self.block)
+        cap = (units[:, SLOWER:] + units[:, [TIMED]] * TINY).max(axis=0) if len(units) else np.zeros(count)
+        known = log_past(HARM, units[:, SLOWER:], units[:, TIMED])
+        self._comparisons = Comparisons(cap, known)
+        self._replays = Replays(cap, known)
+        self.mean = MeanEvidence(1.0 + wanted.tolerated)
         self._begin_stage()
-
-    def _largest(self, timed: Array, slower: Array) -> Array:
-        if not len(timed):
-            return np.zeros(len(self.bounds))
-        starts = np.arange(0, len(timed), self.block)
-        return np.asarray(np.add.reduceat(slower + timed[:, None] * TINY, starts).max(axis=0))
 
     def _begin_stage(self) -> None:
         self.stage_stable = np.zeros(SLOWER + len(self.bounds))
@@ -73,37 +87,43 @@ class LatencyEvidence(Evidence):
     def comparisons(self) -> Comparisons:
         return self._comparisons
 
-    def begin(self, new_stage: bool, next_weight: int) -> None:
-        super().begin(new_stage, next_weight)
-        self._replays.begin(new_stage)
-        if new_stage:
-            self._begin_stage()
+    def begin_stage(self, next_weight: int) -> None:
+        super().begin_stage(next_weight)
+        self._replays.begin_stage()
+        self.mean.begin_stage()
+        self._begin_stage()
 
-    def hear(self, stable: Array, canary: Replicas) -> bool:
+    def hear(self, stable: Array, canary: Replicas) -> list[tuple[Comparisons, Unit]]:
         """As for every metric; the stage's plain counts are known at once, also while a block is open."""
         if stable[TIMED] > 0 and (timed := _timed(canary)):
             self._remember_stage(stable, self._summed(canary), timed)
         return super().hear(stable, canary)
 
-    def fold(self, stable: Array, canary: Replicas) -> None:
+    def unit(self, stable: Array, canary: Replicas) -> Unit | None:
         self._join()
         both, timed = self._summed(canary), _timed(canary)
+        unit = None
         if stable[TIMED] > 0 and timed:
             unit = self._unit(stable, both, replicas=len(timed))
-            self._comparisons.fold(unit)
             self._replays.add(unit, timed)
-            self._comparisons.fold_clearing(replace(unit, tolerated=self.borders(len(timed))[1]))
+            self.mean.fold(stable, canary, self._siblings, self.stable_replicas)
         self._remember(stable, both)
+        return unit
 
     def _unit(self, stable: Array, canary: Array, replicas: int) -> Unit:
+        borders = self.borders(replicas)
         return Unit(
             joined=self.joined.copy(),
             stable_events=stable[SLOWER:],
             stable_requests=float(stable[TIMED]),
             canary_events=canary[SLOWER:],
             canary_requests=float(canary[TIMED]),
-            tolerated=self.borders(replicas)[0],
+            tolerated=borders.tolerated,
             pseudo=self._pseudo,
+            unacceptable=borders.unacceptable,
+            unacceptable_pseudo=self._pseudo,
+            log_luck=borders.luck.log_chances,
+            lucky=borders.luck.hardly_more,
         )
 
     def _remember_stage(self, stable: Array, canary: Array, timed: dict[str, Array]) -> None:
@@ -115,7 +135,6 @@ class LatencyEvidence(Evidence):
             self._stage_replicas[name] = vector if before is None else before + vector
 
     def _remember(self, stable: Array, canary: Array) -> None:
-        self._known_borders = None
         self._stable_timed += stable[TIMED]
         self._stable_slower = self._stable_slower + stable[SLOWER:]
         self._pooled_timed += stable[TIMED] + canary[TIMED]
@@ -129,38 +148,46 @@ class LatencyEvidence(Evidence):
             share = self._pooled_slower / self._pooled_timed
             self.joined |= (share <= MOST_SHARE) & ((share >= LEAST_SHARE) | (self._rollout_slower >= FEW_SLOWER))
 
-    def borders(self, replicas: int) -> tuple[Array, Array]:
-        """As `_borders`, once for each state of stable's counts."""
-        if self._known_borders is None or self._known_borders[0] != (replicas, self.stable_replicas, self.next_weight):
-            self._known_borders = (replicas, self.stable_replicas, self.next_weight), self._borders(replicas)
-        return self._known_borders[1]
+    def borders(self, replicas: int) -> "Borders":
+        """As `_borders`, once for each state of stable's counts: a fiftieth more of them moves no border that anyone could see."""
+        state, known = (replicas, self.stable_replicas, self.next_weight), self._known_borders
+        if known is None or known[0] != state or self._stable_timed > known[1]:
+            known = self._known_borders = state, (1.0 + BORDERS_GROWTH) * self._stable_timed, self._borders(replicas)
+        return known[2]
 
-    def _borders(self, replicas: int) -> tuple[Array, Array]:
-        """Ratios of the share slower than each bound that are tolerated, and that this stage must rule out.
+    def _borders(self, replicas: int) -> "Borders":
+        """What is tolerated at each bound, what this stage must rule out, and what luck brings.
 
         If all of stable's requests took 10% longer, those slower than b would be those that are slower than b / 1.1 now. Both
-        shares have the pseudo-events of TINY added, as the counts have. replicas: of the canary; one alone gets the prior's floor.
+        shares have the pseudo-events of TINY added, as the counts have. replicas: of the canary; one alone may be on a slow node, so what
+        its luck explains need not be ruled out either.
         """
         share = smoothed_shares(self._stable_slower, self._stable_timed)
-        factors = 1.0 + self._wanted.tolerated, 1.0 + excess(self._wanted.unacceptable, self.next_weight)
-        tolerated, unacceptable = (
-            (np.maximum(share, share_slower_than(self.bounds, share, self.bounds / factor)) + TINY) / (share + TINY) for factor in factors
-        )
+        factors = np.array([1.0 + self._wanted.tolerated, 1.0 + excess(self._wanted.unacceptable, self.next_weight)])
+        at = share_slower_than(self.bounds, share, self.bounds / factors[:, None])
+        tolerated, unacceptable = (np.maximum(share, at) + TINY) / (share + TINY)
+        sd, seen, of_stable = self._siblings.sd[1:], self._siblings.seen, max(1, self.stable_replicas)
         if replicas == 1:
-            floor = prior_ratio_floor(max(1, self.stable_replicas), 1, self._risk)
-            tolerated = np.maximum(tolerated, np.minimum(floor, 1.0 / share))
-            unacceptable = np.maximum(unacceptable, 1.25 * tolerated)
-        return tolerated, unacceptable
+            floor = np.minimum(ratio_by_luck(sd, seen, of_stable, 1, self._risk / 2.0), 1.0 / share)
+            unacceptable = np.maximum(unacceptable, 1.25 * floor)
+        lucky = HARM.theta[HARM.border :][:LUCKY]
+        return Borders(tolerated, unacceptable, luck(lucky, -np.log(tolerated), sd, seen, of_stable, max(1, replicas)))
 
-    def log_odds(self, process: Process) -> float:
-        return self._average(process.log_odds)
+    def log_odds(self, gathered: Gathered) -> float:
+        return self._with_mean(gathered, self.mean.log_odds)
 
-    def _average(self, log_odds: Array) -> float:
-        """Log of the weighted average over bounds; nothing is said where there are none."""
-        return float(np.log(np.exp(np.minimum(log_odds, LARGEST_LOG)) @ self.bound_weights)) if len(self.bounds) else 0.0
+    def _with_mean(self, gathered: Gathered, mean: float) -> float:
+        """Log of the weighted average over bounds and the mean; nothing is said where there is no histogram."""
+        if not len(self.bounds):
+            return 0.0
+        bounds = float(np.exp(np.minimum(gathered.log_odds, LARGEST_LOG)) @ self.bound_weights)
+        return log(bounds + MEAN_WEIGHT * odds_of(mean))
 
     def clearing(self) -> float:
-        gathered = odds_of(self._average(self._comparisons.log_cleared))
+        """By the bounds alone: what lies within one of them, the mean may find and cannot rule out."""
+        gathered = 1.0
+        if len(self.bounds):
+            gathered = float(np.exp(np.minimum(self._comparisons.log_cleared, LARGEST_LOG)) @ self.bound_weights) / (1.0 - MEAN_WEIGHT)
         if len(self.bounds) and not self.joined.any() and self.stage_canary[SLOWER] == 0:
             # Everything is faster than the lowest bound, where no histogram sees; nothing unacceptable is slower than it.
             gathered = max(gathered, odds_of(self.stage_canary[TIMED] * 5 * TINY / QUIET_BURST))
@@ -181,23 +208,22 @@ class LatencyEvidence(Evidence):
 
     def harmful_odds(self) -> float:
         """What a rollback may rest on: the least of the odds as they are, without the replica that speaks most against the canary,
-        and in blocks as long as single replicas' trouble lasts. At most 1 for each process if one bound alone speaks and the
-        mean does not agree."""
+        and in blocks as long as single replicas' trouble lasts. At most 1 if one bound alone speaks and the mean does not agree."""
+        whole = self._comparisons.whole
         if not self._corroborated():
-            return sum(process.weight * min(1.0, odds_of(self.log_odds(process))) for process in self._comparisons.processes)
+            return min(1.0, self.odds)
         if self.replicas < 2:
             return self.odds
-        loudest = int(self._comparisons.processes[-1].log_odds.argmax())
         return min(
-            self.lasting_odds(self._replays, loudest),
-            *(weighted(self._replays.without(name), self.log_odds) for name in self._suspects()),
+            self.lasting_odds(self._replays, int(whole.log_odds.argmax())),
+            *(odds_of(self._with_mean(self._replays.without(name).whole, self.mean.without(name))) for name in self._suspects()),
         )
 
     def _corroborated(self) -> bool:
         mean = self.mean_ratio
         if mean is not None and mean > 1.0 + self._wanted.tolerated:
             return True
-        return any((process.log_odds >= log(CORROBORATED)).sum() >= 2 for process in self._comparisons.processes)
+        return bool((self._comparisons.whole.log_odds >= log(CORROBORATED)).sum() >= 2)
 
     def _suspects(self) -> list[str]:
         """The replicas with most slow requests over their share, summed over bounds that joined."""
@@ -208,7 +234,7 @@ class LatencyEvidence(Evidence):
     def interval(self, rows: NDArray[np.intp]) -> tuple[Array, Array]:
         """Of the ratio of the shares slower than each bound of `rows`."""
         low, high = self._comparisons.intervals(rows)
-        tolerated, _ = self.borders(self.replicas)
+        tolerated = self.borders(self.replicas).tolerated
         share = smoothed_shares(self._stable_slower, self._stable_timed)
         scale = tolerated * (share + TINY) / share
         return low * scale[rows], high * scale[rows]

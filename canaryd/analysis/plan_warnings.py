@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from canaryd.analysis.counting import SLOWER
 from canaryd.analysis.guardrails import limits_of
 from canaryd.analysis.judge import FEWEST_LOOKS, Judge
@@ -9,7 +11,7 @@ from canaryd.analysis.plan import Caught, HealthyStage, Plan, Regression, Share
 from canaryd.analysis.rehearsal import LONGEST, End
 from canaryd.analysis.wording import lasting, percent_text, short
 from canaryd.domain.policy import Policy
-from canaryd.stats.noise import prior_ratio_floor
+from canaryd.stats.noise import PRIOR_SD, ratio_by_luck
 
 MANY_UNDECIDED = 0.2  # of healthy versions at a deadline: more than a person wants to be asked about
 MANY_ALARMS = 0.1  # of healthy versions stepped back at full weight
@@ -138,7 +140,7 @@ def _replicas(plan: Plan) -> Iterator[str]:
     analysis = plan.policy.analysis
     if analysis.latency is None or (analysis.reporter == "destination" and plan.traffic.replicas > 1):
         return
-    floor = prior_ratio_floor(1, 1, analysis.false_rollback_risk)
+    floor = float(ratio_by_luck(np.array(PRIOR_SD), 1, 1, 1, analysis.false_rollback_risk / 2))
     who = "reporter: source has no replicas to tell apart" if analysis.reporter == "source" else "with 1 replica"
     yield (f"{who}, so a slow node cannot be told from a slow version: up to {floor:.1f} times as many slow requests are tolerated; "
            "2 or more replicas lift that")  # fmt: skip

@@ -9,25 +9,26 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from canaryd.analysis.comparisons import GATHERING, Comparisons, Unit
+from canaryd.analysis.comparisons import Comparisons, Unit
+from canaryd.stats.betabinomial import Single
 from canaryd.stats.blocks import INDEPENDENT, LONGEST, sibling_correlation_time
 
 Array = NDArray[np.float64]
 
 BLOCKS = (5, 10, 20, LONGEST)  # lengths in looks that a replay may have: few, so that replays can be kept
 REMEMBERED = 90  # units back that correlation between siblings is looked for in
+MOST_UNITS = 720  # units kept
 
 
 @dataclass(frozen=True)
 class Record:
-    """One step of the fold: a begun process (no unit), or a unit with each canary replica's requests and events.
+    """One step of the fold: a begun stage (no unit), or a unit with each canary replica's requests and events.
 
     replicas: name -> requests, then events of each comparison, shape (1 + comparisons,).
     """
 
     unit: Unit | None
     replicas: dict[str, Array]
-    new_stage: bool = False
 
 
 @dataclass
@@ -40,11 +41,12 @@ class Shadow:
 
 
 class Replays:
-    """The record of one metric's fold, and the shadows it has been replayed to. cap: as the comparisons began with."""
+    """The record of one metric's fold, and the shadows it has been replayed to. cap, log_past: as the comparisons began with."""
 
-    def __init__(self, count: int, cap: Array) -> None:
-        self._count, self._cap = count, cap
+    def __init__(self, cap: Array, log_past: Single) -> None:
+        self._cap, self._log_past = cap, log_past
         self._records: list[Record] = []
+        self._dropped = 0  # records that are kept no more
         self._shadows: dict[str | int, Shadow] = {}
 
     @property
@@ -52,65 +54,64 @@ class Replays:
         """Records kept."""
         return len(self._records)
 
-    def begin(self, new_stage: bool) -> None:
-        self._records.append(Record(None, {}, new_stage))
-        self._forget()
-
-    def _forget(self) -> None:
-        """Drops the units that only processes which gather no more have heard, so that neither memory nor the first replay grows with a
-        rollout's length. A shadow that is begun later lacks them, and may so save a canary that it would not have saved."""
-        begun = [place for place, record in enumerate(self._records) if record.unit is None]
-        oldest = begun[-GATHERING] if len(begun) >= GATHERING else 0
-        kept = [place for place in range(len(self._records)) if place >= oldest or self._records[place].unit is None]
-        for shadow in self._shadows.values():
-            shadow.told = sum(place < shadow.told for place in kept)
-        self._records = [self._records[place] for place in kept]
+    def begin_stage(self) -> None:
+        self._records.append(Record(None, {}))
 
     def add(self, unit: Unit, replicas: dict[str, Array]) -> None:
+        """The oldest are dropped, so that neither memory nor the first replay grows with a rollout's length. A shadow that is begun later
+        lacks them, and may so save a canary that it would not have saved."""
         self._records.append(Record(unit, replicas))
+        if len(self._records) > 2 * MOST_UNITS:
+            self._dropped += MOST_UNITS
+            del self._records[:MOST_UNITS]
 
     def _shadow(self, key: str | int) -> Shadow:
-        return self._shadows.setdefault(key, Shadow(Comparisons(self._count, cap=self._cap)))
+        trusted = self._log_past if isinstance(key, str) else np.zeros_like(self._log_past)
+        return self._shadows.setdefault(key, Shadow(Comparisons(self._cap, trusted, clearing=False)))
+
+    def _untold(self, shadow: Shadow) -> list[Record]:
+        untold = self._records[max(0, shadow.told - self._dropped) :]
+        shadow.told = self._dropped + len(self._records)
+        return untold
 
     def without(self, replica: str) -> Comparisons:
         """The comparisons as they would be without one canary replica."""
         shadow = self._shadow(replica)
-        for record in self._records[shadow.told :]:
+        for record in self._untold(shadow):
             if record.unit is None:
-                shadow.comparisons.begin(record.new_stage)
+                shadow.comparisons.begin_stage()
                 continue
             unit, left_out = record.unit, record.replicas.get(replica)
             if left_out is not None:
                 requests, events = unit.canary_requests - float(left_out[0]), unit.canary_events - left_out[1:]
                 unit = replace(unit, canary_requests=requests, canary_events=events)
             shadow.comparisons.fold(unit)
-        shadow.told = len(self._records)
         return shadow.comparisons
 
     def in_blocks(self, units: int) -> Comparisons:
-        """The comparisons as they would be with `units` units in a block; a block that is not full waits, a new process closes it."""
+        """The comparisons as they would be with `units` units in a block, and without what the past says; a block that is not full waits,
+        a new stage closes it."""
         shadow = self._shadow(units)
-        for record in self._records[shadow.told :]:
+        for record in self._untold(shadow):
             if record.unit is None:
                 if shadow.pending:
                     shadow.comparisons.fold(_together(shadow.pending))
                 shadow.pending = ()
-                shadow.comparisons.begin(record.new_stage)
+                shadow.comparisons.begin_stage()
                 continue
             shadow.pending = (*shadow.pending, record.unit)
             if len(shadow.pending) >= units:
                 shadow.comparisons.fold(_together(shadow.pending))
                 shadow.pending = ()
-        shadow.told = len(self._records)
         return shadow.comparisons
 
     def lasting_trouble(self, comparison: int) -> tuple[float, str]:
         """Correlation time, in units, of what single canary replicas do against their siblings; and the one with most of it."""
         recent = [record.replicas for record in self._records[-REMEMBERED:] if record.unit is not None]
         names = sorted({name for replicas in recent for name in replicas})
-        if not names:
+        if len(names) < 2:
             return 1.0, ""
-        none = np.zeros(1 + self._count)
+        none = np.zeros(1 + len(self._cap))
         counts = np.array([[replicas.get(name, none)[[0, 1 + comparison]] for name in names] for replicas in recent])
         requests, events = counts[..., 0], counts[..., 1]
         share = events.sum(axis=1) / np.maximum(requests.sum(axis=1), 1.0)

@@ -78,10 +78,6 @@ def metric_bar(judge: "Judge", weight: float) -> float:
     return (judge.bar - (1.0 - weight)) / weight
 
 
-def _rest(judge: "Judge") -> float:
-    return 1.0 / (judge.processes + 1)
-
-
 def _metric_answer(judge: "Judge", odds: float, bar: float, cleared: float) -> Answer:
     if odds >= bar:
         return Answer.FAIL
@@ -90,7 +86,7 @@ def _metric_answer(judge: "Judge", odds: float, bar: float, cleared: float) -> A
 
 def _errors(judge: "Judge", errors: ErrorEvidence) -> Finding:
     stable, canary = judge.stage_stable, judge.stage_canary
-    odds, bar = errors.odds + _rest(judge), metric_bar(judge, errors.weight)
+    odds, bar = errors.odds, metric_bar(judge, errors.weight)
     counts = Sides(stable[FAILURES], stable[REQUESTS], canary[FAILURES], canary[REQUESTS])
     low, high = errors.interval()
     answer = _metric_answer(judge, odds, bar, errors.cleared)
@@ -104,7 +100,7 @@ def _errors(judge: "Judge", errors: ErrorEvidence) -> Finding:
 
 def _latency(judge: "Judge", latency: LatencyEvidence) -> list[Finding]:
     stable, canary = latency.stage_stable, latency.stage_canary
-    odds, bar = latency.odds + _rest(judge), metric_bar(judge, latency.weight)
+    odds, bar = latency.odds, metric_bar(judge, latency.weight)
     if canary[TIMED] == 0 or stable[TIMED] == 0:
         says = "no latency of both versions in one look of this stage yet"
         return [Finding("latency", ALL_BOUNDS, Answer.NO_DATA, odds=odds, bar=bar, clear_bar=judge.clear_bar, says=says)]
@@ -122,11 +118,11 @@ def _latency(judge: "Judge", latency: LatencyEvidence) -> list[Finding]:
     if not len(rows):
         return [whole]
     lows, highs = latency.interval(rows)
-    tolerated, unacceptable = latency.borders(latency.replicas)
+    borders = latency.borders(latency.replicas)
     return [
         whole,
         *(
-            _bound(judge, latency, int(row), float(low), float(high), float(tolerated[row]), float(unacceptable[row]))
+            _bound(judge, latency, int(row), float(low), float(high), float(borders.tolerated[row]), float(borders.unacceptable[row]))
             for row, low, high in zip(rows, lows, highs, strict=True)
         ),
     ]
@@ -136,7 +132,7 @@ def _rows_that_matter(latency: LatencyEvidence) -> NDArray[np.intp]:
     """Of the bounds that joined: those with most odds against the canary, and those nearest to stable's median and p95."""
     joined = np.flatnonzero(latency.joined)
     stage = latency.comparisons.stage
-    if not len(joined) or stage is None:
+    if not len(joined):
         return np.empty(0, dtype=np.intp)
     odds = stage.log_odds[joined]
     top = joined[np.argsort(-odds, kind="stable")[:TOP_BOUNDS]]
@@ -149,12 +145,12 @@ def _rows_that_matter(latency: LatencyEvidence) -> NDArray[np.intp]:
 def _bound(judge: "Judge", latency: LatencyEvidence, row: int, low: float, high: float, tolerated: float, unacceptable: float) -> Finding:
     stable, canary = latency.stage_stable, latency.stage_canary
     stage = latency.comparisons.stage
-    odds = odds_of(float(stage.log_odds[row])) if stage is not None else 1.0
+    odds = odds_of(float(stage.log_odds[row]))
     counts = Sides(stable[SLOWER + row], stable[TIMED], canary[SLOWER + row], canary[TIMED])
     what = f"slower than {latency.bounds[row]:g} ms"
     share = latency.weight * float(latency.bound_weights[row])
     cleared = odds_of(float(latency.comparisons.log_cleared[row]))
-    bar = metric_bar(judge, share * (stage.weight if stage is not None else 1.0))
+    bar = metric_bar(judge, share)
     # Where stable has next to none, a ratio says little, and the tolerance is the increase.
     border = f"{tolerated:.3g} times stable's" if counts.ratio is not None else f"{percent_text(TINY)} more"
     says = counts.against(what, low, high, f"{border} tolerated")

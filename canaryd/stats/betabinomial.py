@@ -1,12 +1,10 @@
-"""Beta-binomial evidence on a ratio of two rates, with disturbed looks: the log-likelihood grid, and evidence over and below a border.
+"""Beta-binomial likelihood of a ratio of two rates, with disturbed looks, on a grid.
 
 Of the K = k1 + k2 events of one look, k2 are arm 2's. At the ratio r of the rates its expected share of them is
 rho = n2 r / (n1 + n2 r), whatever the common rate was in those seconds. Given K, k2 is beta-binomial with mean rho and a
 concentration s (small: events come in bursts); with a chance pi the look is a disturbed one, almost all or nothing
-(concentration 0.5). s and pi are not known: evidence is the mixture over what is claimed divided by the largest likelihood
-of what is held against it ("universal inference", Wasserman, Ramdas and Balakrishnan, PNAS 2020), so until the data have
-said how bursty events are, a burst proves nothing. Under any point of the null its expectation is at most 1 at any
-stopping time. Evidence of different looks multiplies, so looks at different weights may follow each other.
+(concentration 0.5). s and pi are not known, so each pair of them is a cell of the grid; what is made of the cells is in
+`switching.py`. Looks multiply, so looks at different weights may follow each other.
 """
 
 from dataclasses import dataclass
@@ -16,47 +14,45 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 
 Array = NDArray[np.float64]
+Single = NDArray[np.float32]
 
 DISTURBED_CONCENTRATION = 0.5  # of a look in which a replica hung or a node died: nearly all its events are one arm's
-# How bursty: from 3 (a handful of bursts a look) to 1e5 (independent events).
-CONCENTRATIONS = (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 1e5)
-DISTURBED_SHARES = (0.0, 0.01, 0.03, 0.1, 0.3)
-# Mixture weights of the same. They favour independent events and rare disturbance, which is what most services show (two looks sooner
-# than with equal weights, and no later when errors do come in bursts of 4); a weight costs at most log(1/weight) of evidence, once,
-# and no claim rests on it: the null takes its largest likelihood over all cells.
+# How bursty: from 3 (a handful of bursts a look) to independent events (infinite: binomial). Steps of three to five change nothing
+# that could be measured against steps of three; what twice the cells cost was half of the speed.
+CONCENTRATIONS = (3.0, 12.0, 50.0, 300.0, np.inf)
+DISTURBED_SHARES = (0.0, 0.02, 0.1, 0.3)
+# Mixture weights of the same, where the past says nothing. They favour independent events and rare disturbance, which is what most
+# services show; a weight costs at most log(1/weight) of evidence, once, and no claim rests on it: the null takes its largest
+# likelihood over all cells.
 # Disturbance that is not rare is the null's alone. With it an alternative explains each look without an event of arm 2 as a disturbed
 # one and the others by a higher ratio; where events come in large bursts neither side's model is the true one, and that misfit alone
 # gathers evidence at every look (22 of 30 versions as good as stable were rolled back at 2,000 requests/s with bursts of 16).
-CONCENTRATION_WEIGHTS = (0.02, 0.04, 0.08, 0.12, 0.17, 0.22, 0.35)
-DISTURBED_WEIGHTS = (0.65, 0.23, 0.12, 0.0, 0.0)
+CONCENTRATION_WEIGHTS = (0.04, 0.10, 0.16, 0.25, 0.45)
+DISTURBED_WEIGHTS = (0.75, 0.25, 0.0, 0.0)
 # Log ratio over the border. 0 is the border itself: a border between grid points rolls tolerated canaries back. Finest near it, where
 # the decision falls; coarser far off, where a posterior at the bar is wider than a step.
-OVER = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.2, 1.4, 1.7, 2.0, 2.4, 3.0)
-BELOW = (0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.1, 1.5, 2.0, 2.6)
+OVER = (0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0, 1.25, 1.6, 2.0, 2.5, 3.1)
+BELOW = (0.2, 0.5, 1.0, 2.0)  # by monotony nothing but the interval needs them finer
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Log ratios, concentrations and disturbed shares; log_prior: of each log ratio (alternatives are mixed by it).
+    """Log ratios over the border, and the cells of what is not known.
 
-    theta: rising, 0 at index `border`. Shapes: theta (T,), concentration (S,), disturbed (P,), log_weights (S * P,).
+    theta: rising, 0 at index `border`, shape (T,); prior: of each, shape (T,), on either side of the border summing to 1; concentration
+    (S,), the last may be infinite; disturbed (P,), the first is 0; weights: of the cells in a mixture, shape (S * P,), summing to 1.
     """
 
     theta: Array
+    prior: Array
     concentration: Array
     disturbed: Array
-    log_prior: Array
-    log_weights: Array
+    weights: Array
     border: int
 
     @property
-    def each(self) -> Array:
-        """The concentrations, and last that of a disturbed look."""
-        return np.append(self.concentration, DISTURBED_CONCENTRATION)
-
-    @property
     def cells(self) -> int:
-        return len(self.concentration) * len(self.disturbed)
+        return len(self.weights)
 
 
 def a_grid(
@@ -65,47 +61,53 @@ def a_grid(
     concentrations: tuple[float, ...] = CONCENTRATIONS,
     disturbed: tuple[float, ...] = DISTURBED_SHARES,
 ) -> Grid:
-    """A grid with the border at 0. below, over: distances from it, rising, > 0; the prior is a normal of sd 1 in log ratio.
+    """A grid with the border at 0. below, over: distances from it, rising, > 0; the prior on either side is a normal of sd 1 in log ratio,
+    with a tenth spread evenly over the grid so that the plainest harm is not the least expected.
 
     Concentrations and disturbed shares other than the default ones are weighted equally.
     """
     theta = np.array([*(-one for one in reversed(below)), 0.0, *over])
     density = np.exp(-0.5 * theta**2) * np.gradient(theta)
+    prior = np.zeros(len(theta))
+    for side in (theta < 0, theta > 0):
+        prior[side] = 0.9 * density[side] / density[side].sum() + 0.1 / side.sum()
     s_weights = CONCENTRATION_WEIGHTS if concentrations == CONCENTRATIONS else _equal(concentrations)
     p_weights = DISTURBED_WEIGHTS if disturbed == DISTURBED_SHARES else _equal(disturbed)
-    with np.errstate(divide="ignore"):
-        log_weights = np.log(np.outer(s_weights, p_weights)).ravel()  # -inf: the null's alone
-    return Grid(theta, np.array(concentrations), np.array(disturbed), np.log(density), log_weights, len(below))
+    weights = np.outer(s_weights, p_weights).ravel()
+    return Grid(theta, prior, np.array(concentrations), np.array(disturbed), weights, len(below))
 
 
 def _equal(values: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(1.0 / len(values) for _ in values)
 
 
-def log_likelihood(grid: Grid, events1: Array, events2: Array, requests1: Array, requests2: Array, ratio: Array) -> Array:
+def log_likelihood(grid: Grid, theta: Array, events1: Array, events2: Array, requests1: Array, requests2: Array, ratio: Array) -> Single:
     """Log-likelihood of one look (or block) up to a constant of each comparison, shape (comparisons, T, S * P).
 
-    events, requests: shape (comparisons,), >= 0; events1 may hold fractions (pseudo-events), requests must be > 0.
-    ratio: the border, > 0: theta = 0 is this ratio. The binomial coefficient is the same in every cell and left out; the largest
-    cell of each comparison is 0, so that long sums keep their precision.
+    theta: log ratios over the border, shape (T,), or (comparisons, T) where comparisons differ. events, requests: shape (comparisons,),
+    >= 0; events1 may hold fractions (pseudo-events), requests must be > 0. ratio: the border, > 0: theta = 0 is this ratio. The binomial
+    coefficient is the same in every cell and left out; the largest cell of each comparison is 0, so that long sums keep their precision
+    (in single precision: what it costs is a hundred-thousandth of a nat a look).
     """
-    log_odds = (np.log(requests2 / requests1) + np.log(ratio))[:, None] + grid.theta
-    share = 1.0 / (1.0 + np.exp(-log_odds))
-    each = _beta_binomial(events1, events2, share[:, :, None], grid.each)
-    usual, disturbed = each[..., :-1], each[..., -1:]
-    # Of the two, the likelier is taken out before exp: in a look of thousands of events they lie thousands apart.
-    higher = np.maximum(usual, disturbed)
-    usual, disturbed = np.exp(usual - higher), np.exp(disturbed - higher)
-    pi = grid.disturbed
-    mixed = np.empty((*higher.shape, len(pi)))
-    np.multiply(disturbed[..., None], pi, out=mixed)
-    mixed += usual[..., None] * (1.0 - pi)
-    with np.errstate(divide="ignore"):
-        np.log(mixed, out=mixed)  # -inf: all usual, and impossible so
-    mixed += higher[..., None]
-    mixed = mixed.reshape(len(share), len(grid.theta), grid.cells)
-    mixed -= mixed.max(axis=(1, 2), keepdims=True)
-    return mixed
+    log_odds = np.log(requests2 * ratio / requests1)[:, None] + theta
+    log_share = -np.logaddexp(0.0, -log_odds)  # of arm 2
+    usual = np.empty((*log_odds.shape, len(grid.concentration)))
+    finite = np.append(grid.concentration[np.isfinite(grid.concentration)], DISTURBED_CONCENTRATION)
+    each = _beta_binomial(events1, events2, np.exp(log_share)[:, :, None], finite)
+    usual[..., : len(finite) - 1] = each[..., :-1]
+    if len(finite) - 1 < len(grid.concentration):
+        usual[..., -1] = events2[:, None] * log_share + events1[:, None] * (log_share - log_odds)
+    mixed: Single = np.empty((*usual.shape, len(grid.disturbed)), dtype=np.float32)
+    # All in one scale, so that what is left for single precision is what a reader could care about.
+    higher = np.maximum(usual, each[..., -1:])
+    largest = higher.max(axis=(1, 2), keepdims=True)
+    mixed[..., 0] = usual - largest
+    shown, hidden = np.exp((usual - higher).astype(np.float32)), np.exp((each[..., -1:] - higher).astype(np.float32))
+    base = (higher - largest).astype(np.float32)
+    for place, pi in enumerate(grid.disturbed[1:].astype(np.float32), start=1):
+        mixed[..., place] = np.log(shown * (1 - pi) + hidden * pi) + base
+    result = mixed.reshape(*log_odds.shape, grid.cells)
+    return np.asarray(result - result.max(axis=(1, 2), keepdims=True))
 
 
 def _beta_binomial(events1: Array, events2: Array, share: Array, concentration: Array) -> Array:
@@ -121,24 +123,27 @@ def _beta_binomial(events1: Array, events2: Array, share: Array, concentration: 
     return np.asarray(rising)
 
 
-def log_evidence_over(grid: Grid, log_lik: Array) -> Array:
-    """Log evidence that the ratio is over the border, against "at most the border"; shape (comparisons,).
+PAST_TRUST = 0.5  # of the past's log-likelihood: the next hour need not be as the last one, nor a version in detail as its siblings
+PAST_LIMIT = 4.0  # nats at most by which the past speaks against a cell: rare trouble may not have come in it
 
-    log_lik: sums of `log_likelihood` over looks, shape (comparisons, T, S * P).
+
+def log_past(grid: Grid, events: Array, requests: Array) -> Single:
+    """What one version's own past says of each cell, at most 0, shape (comparisons, S * P); 0 where it says nothing.
+
+    events: per look (or block), shape (looks, comparisons); requests: shape (looks,). Of two looks that follow each other the second's
+    share of their events is as random as that of a second version that is as good, or more: what changes from look to look is the version's
+    own trouble and the hour's, of which only the first remains in a comparison. A pair holds the events of two looks and a comparison
+    those of one; events in bursts have a concentration in proportion to their number, hence the 2.
     """
-    return _mixture_over_largest(grid, log_lik, slice(grid.border + 1, None), slice(None, grid.border + 1))
-
-
-def log_evidence_below(grid: Grid, log_lik: Array) -> Array:
-    """Log evidence that the ratio is below the border, against "at least the border"; shape (comparisons,)."""
-    return _mixture_over_largest(grid, log_lik, slice(None, grid.border), slice(grid.border, None))
-
-
-def _mixture_over_largest(grid: Grid, log_lik: Array, claimed: slice, null: slice) -> Array:
-    prior = grid.log_prior[claimed]
-    weights = (prior - np.logaddexp.reduce(prior))[:, None] + grid.log_weights
-    weighted = log_lik[:, claimed] + weights
-    largest = weighted.max(axis=(1, 2))
-    weighted -= largest[:, None, None]
-    mixture = np.log(np.exp(weighted, out=weighted).sum(axis=(1, 2))) + largest
-    return np.asarray(mixture - log_lik[:, null].max(axis=(1, 2)))
+    pairs = len(requests) // 2
+    first, second = events[: 2 * pairs : 2], events[1 : 2 * pairs : 2]
+    n1, n2 = requests[: 2 * pairs : 2], requests[1 : 2 * pairs : 2]
+    total = np.zeros((events.shape[1], grid.cells))
+    at, of = np.nonzero((first + second > 0) & ((n1 > 0) & (n2 > 0))[:, None])
+    if len(at):
+        twice = Grid(grid.theta, grid.prior, 2.0 * grid.concentration, grid.disturbed, grid.weights, grid.border)
+        one = np.ones(len(at))
+        each = log_likelihood(twice, np.zeros(1), first[at, of], second[at, of], n1[at], n2[at], one)[:, 0]
+        np.add.at(total, of, each)
+    total = PAST_TRUST * (total - total.max(axis=1, keepdims=True))
+    return np.maximum(total, -PAST_LIMIT).astype(np.float32)

@@ -6,10 +6,14 @@ Each process starts at 1 and, if the null holds, has expectation at most 1 at an
 
 A look counts by its size against a cap known before it. That makes the gain linear in the counts: only expected rates
 matter, and events may come in any burst within a look. Unweighted, one hanging replica would make a share of 1.
+
+The bettor keeps a purse back and stakes a part of it at each look, since harm may begin at any (`switching.py` has the shares).
 """
 
 import numpy as np
 from numpy.typing import NDArray
+
+from canaryd.stats.switching import AT_ONCE
 
 Array = NDArray[np.float64]
 
@@ -42,7 +46,21 @@ def log_gains_on_rate(events: Array, requests: Array, limit: Array, cap: Array) 
     return np.asarray(np.log1p(STAKES * (np.minimum(requests, base) / base * surplus)[:, None]))
 
 
-def log_mean(log_gains: Array) -> Array:
-    """Log of the average over stakes (the last axis) of exp(log_gains)."""
-    largest = log_gains.max(axis=-1)
-    return np.asarray(np.log(np.exp(log_gains - largest[..., None]).mean(axis=-1)) + largest)
+def purse(count: int) -> Array:
+    """Log of what is kept back, and of what each stake has, before the first look; shape (count, 1 + stakes)."""
+    shares = np.concatenate(([1.0 - AT_ONCE], np.full(len(STAKES), AT_ONCE / len(STAKES))))
+    return np.tile(np.log(shares), (count, 1))
+
+
+def staked(log_wealth: Array, log_gains: Array, turning: Array) -> Array:
+    """The purse a look later; shapes (count, 1 + stakes) and (count, stakes). turning: of what is kept back, the share that is staked
+    now, shape (count,)."""
+    kept = log_wealth[:, :1]
+    onto = np.logaddexp(log_wealth[:, 1:], kept + np.log(turning / len(STAKES))[:, None]) + log_gains
+    return np.concatenate((kept + np.log1p(-turning)[:, None], onto), axis=1)
+
+
+def log_total(log_wealth: Array) -> Array:
+    """Log of all that is in it: the evidence; shape (count,)."""
+    largest = log_wealth.max(axis=-1)
+    return np.asarray(np.log(np.exp(log_wealth - largest[..., None]).sum(axis=-1)) + largest)

@@ -3,23 +3,27 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from canaryd.stats.betabinomial import Grid
+from canaryd.stats.betabinomial import Grid, Single
 
 Array = NDArray[np.float64]
 
 
-def log_ratio_interval(grid: Grid, log_lik: Array, risk: float = 0.05) -> tuple[Array, Array]:
+def log_ratio_interval(grid: Grid, log_lik: Single, log_past: Single, risk: float = 0.05) -> tuple[Array, Array]:
     """Anytime-valid interval of the log ratio over the border, each of shape (comparisons,).
 
-    All log ratios that the mixture over the whole grid has not refuted at 1/risk, each given its best nuisance cell; so a true
-    ratio on the grid is ever left out with a chance of at most risk. Between grid points the edge is interpolated; an edge that
-    is not on the grid is infinite. log_lik: as in betabinomial, shape (comparisons, T, S * P).
+    All log ratios that the mixture over the whole grid has not refuted at 1/risk, each given its best cell; so a true ratio on the grid is
+    ever left out with a chance of at most risk. Between grid points the edge is interpolated; an edge that is not on the grid is infinite.
+    log_lik: as in betabinomial, shape (comparisons, T, S * P); log_past: shape (comparisons, S * P).
     """
-    prior = grid.log_prior - np.logaddexp.reduce(grid.log_prior)
-    weighted = log_lik + (prior[:, None] + grid.log_weights)
+    likelihood = log_lik.astype(np.float64) + log_past[:, None]
+    prior = grid.prior.copy()
+    prior[grid.border] = prior[[grid.border - 1, grid.border + 1]].max()
+    cells = grid.weights * np.exp(log_past)
+    log_prior = np.log(prior / prior.sum())[:, None] + np.log(np.maximum(grid.weights, 1e-30))
+    weighted = likelihood + log_prior - np.log(cells.sum(axis=1))[:, None, None]
     largest = weighted.max(axis=(1, 2))
     mixture = np.log(np.exp(weighted - largest[:, None, None]).sum(axis=(1, 2))) + largest
-    room = np.log(1.0 / risk) - (mixture[:, None] - log_lik.max(axis=2))  # >= 0: not refuted
+    room = np.log(1.0 / risk) - (mixture[:, None] - likelihood.max(axis=2))  # >= 0: not refuted
     best = np.arange(len(room)), room.argmax(axis=1)
     kept = room >= 0
     kept[best] = True  # rounding alone could refute every point of a coarse grid

@@ -1,18 +1,87 @@
 """How much replicas of one version differ from each other, so that such a difference is not held against another version."""
 
+from dataclasses import dataclass
+
 import numpy as np
-from scipy.special import stdtrit
+from numpy.typing import NDArray
+from scipy.special import stdtr, stdtrit
+
+from canaryd.stats.betabinomial import Single
+
+Array = NDArray[np.float64]
 
 PRIOR_SD = 0.1  # of the log rate between replicas of one version
 PRIOR_REPLICAS = 4  # what the prior weighs, in replicas
+RARE = 0.005
 
 
-def prior_ratio_floor(replicas1: int, replicas2: int, risk: float) -> float:
-    """The least ratio that two versions' rates may differ by, from the prior alone: what their replicas' luck explains.
+def between_replicas(events: Array, requests: Array, dispersion: Array) -> Array:
+    """Standard deviation between replicas of the log rate, in excess of sampling noise; shape (comparisons,).
 
-    exp(t * 0.1 * sqrt(1/m1 + 1/m2)), t the one-sided Student quantile for half of risk at m1 + 3 degrees of freedom.
+    The method of moments of DerSimonian and Laird (Controlled Clinical Trials 7, 1986). events: shape (replicas, comparisons); requests:
+    shape (replicas,); dispersion: variance over mean of an event count, at least 1, shape (comparisons,): events in bursts make equal
+    replicas look unequal. 0 for fewer than two replicas with requests, and for comparisons with less than five events in all.
+    """
+    served = requests > 0
+    events, requests = events[served], requests[served]
+    if len(requests) < 2:
+        return np.zeros(events.shape[1])
+    rate = (events + 0.5) / (requests[:, None] + 1.0)
+    log_rate = np.log(rate)
+    # Of one replica's count the expected one, not its own: few events would otherwise weigh as if they were certain.
+    pooled = (events.sum(axis=0) + 0.5) / (requests.sum() + 1.0)
+    weight = 1.0 / (dispersion * (1.0 - pooled) / (pooled * requests[:, None] + 0.5))
+    total = weight.sum(axis=0)
+    mean = (weight * log_rate).sum(axis=0) / total
+    spread = (weight * (log_rate - mean) ** 2).sum(axis=0)
+    room = total - (weight**2).sum(axis=0) / total
+    excess = np.maximum(0.0, spread - (len(requests) - 1)) / np.maximum(room, 1e-12)
+    return np.asarray(np.where(events.sum(axis=0) >= 5, np.sqrt(excess), 0.0))
+
+
+def shrunk(sd: Array, replicas: int) -> Array:
+    """The estimate drawn towards PRIOR_SD, since few replicas say little: alone it is 0 in half of all draws. Shape as sd."""
+    weight = max(replicas - 1, 0)
+    return np.asarray(np.sqrt((PRIOR_REPLICAS * PRIOR_SD**2 + weight * np.asarray(sd) ** 2) / (PRIOR_REPLICAS + weight)))
+
+
+def degrees(seen: int) -> int:
+    """Of freedom, of an estimate from so many replicas that was drawn towards the prior."""
+    return max(seen, 1) - 1 + PRIOR_REPLICAS
+
+
+def ratio_by_luck(sd: Array, seen: int, replicas1: int, replicas2: int, risk: float) -> Array:
+    """The ratio of two equal versions' rates that their replicas' luck exceeds with chance `risk`; shape of sd, which is a shrunk one.
+
+    exp(t * sd * sqrt(1/m1 + 1/m2)), t the one-sided Student quantile. seen: replicas that sd was estimated from.
     """
     if replicas1 < 1 or replicas2 < 1:
         raise ValueError(f"both versions must have a replica, but have {replicas1} and {replicas2}")
-    quantile = float(stdtrit(replicas1 + PRIOR_REPLICAS - 1, 1.0 - risk / 2.0))
-    return float(np.exp(quantile * PRIOR_SD * np.sqrt(1.0 / replicas1 + 1.0 / replicas2)))
+    quantile = float(stdtrit(degrees(seen), 1.0 - risk))
+    return np.asarray(np.exp(quantile * np.asarray(sd) * np.sqrt(1.0 / replicas1 + 1.0 / replicas2)))
+
+
+@dataclass(frozen=True, slots=True)
+class Luck:
+    """What the luck of the draw of replicas brings at each comparison.
+
+    log_chances: of some log ratios over a border, shape (comparisons, log ratios), their exponentials summing to 1. hardly_more: the ratio
+    over the border that is exceeded with chance RARE, at least 1, shape (comparisons,).
+    """
+
+    log_chances: Single
+    hardly_more: Array
+
+
+def luck(theta: Array, centre: Array, sd: Array, seen: int, replicas1: int, replicas2: int) -> Luck:
+    """Of the log ratios theta over a border: rising from 0, shape (L,); the first takes all that is less, the last all that is more.
+
+    centre: where equal versions lie from the border, at most 0, shape (comparisons,); sd: between replicas (shrunk), shape
+    (comparisons,), estimated from `seen` of them. Student's distribution, since those are a handful.
+    """
+    scale = np.maximum(sd, 1e-6) * np.sqrt(1.0 / max(replicas1, 1) + 1.0 / max(replicas2, 1))
+    edges = (theta[:-1] + theta[1:]) / 2.0
+    below = stdtr(degrees(seen), (edges - centre[:, None]) / scale[:, None])
+    chances = np.diff(np.concatenate((np.zeros((len(centre), 1)), below, np.ones((len(centre), 1))), axis=1), axis=1)
+    log_chances = np.log(np.maximum(chances, 1e-30)).astype(np.float32)
+    return Luck(log_chances, np.exp(np.maximum(centre + stdtrit(degrees(seen), 1.0 - RARE) * scale, 0.0)))

@@ -3,7 +3,8 @@ from math import comb, exp, log
 import numpy as np
 import pytest
 
-from canaryd.stats.betting import STAKES, log_gains_on_rate, log_gains_on_share, log_mean
+from canaryd.stats.betting import STAKES, log_gains_on_rate, log_gains_on_share, log_total, purse, staked
+from canaryd.stats.switching import AT_ONCE
 
 
 def _gains(events1, events2, requests1, requests2, ratio, cap):
@@ -48,10 +49,29 @@ def test_expected_gain_on_a_rate_at_its_limit_is_one():
 
 
 def test_total_failure_breaks_a_limit_of_five_per_cent_within_three_looks():
-    gained = sum(log_gains_on_rate(np.array([50.0]), np.array([50.0]), np.array([0.05]), np.array([50.0])) for _ in range(3))
-    assert log_mean(gained)[0] > log(200)
+    kept = purse(1)
+    for _ in range(3):
+        gains = log_gains_on_rate(np.array([50.0]), np.array([50.0]), np.array([0.05]), np.array([50.0]))
+        kept = staked(kept, gains, np.array([0.01]))
+    assert log_total(kept)[0] > log(200)
 
 
-def test_log_mean_is_the_log_of_the_mean():
+def test_a_purse_is_one_at_first_and_loses_nothing_where_nothing_is_won():
+    kept = purse(2)
+    for turning in (0.5, 0.01, 0.3):
+        kept = staked(kept, np.zeros((2, len(STAKES))), np.full(2, turning))
+    assert log_total(kept) == pytest.approx([0.0, 0.0])
+
+
+def test_what_was_kept_back_is_staked_when_it_turns():
+    """By hand: the staked part loses all but a fifth in a bad look, then the kept part's share gains tenfold."""
+    lost, won = np.full((1, len(STAKES)), log(0.2)), np.full((1, len(STAKES)), log(10.0))
+    kept = staked(staked(purse(1), lost, np.array([0.1])), won, np.array([0.5]))
+    back = (1 - AT_ONCE) * 0.9
+    on = (AT_ONCE + (1 - AT_ONCE) * 0.1) * 0.2
+    assert exp(log_total(kept)[0]) == pytest.approx(back * 0.5 + (on + back * 0.5) * 10)
+
+
+def test_log_total_is_the_log_of_the_sum():
     values = np.array([[0.0, 1.0, -3.0], [900.0, 900.0, 900.0]])
-    assert log_mean(values) == pytest.approx([log((1 + exp(1) + exp(-3)) / 3), 900.0])
+    assert log_total(values) == pytest.approx([log(1 + exp(1) + exp(-3)), 900.0 + log(3)])

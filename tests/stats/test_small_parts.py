@@ -8,7 +8,7 @@ import pytest
 from canaryd.stats.blocks import block_length, burst_size, correlation_time, sibling_correlation_time
 from canaryd.stats.histogram import share_slower_than, smoothed_shares
 from canaryd.stats.limits import fewest_requests
-from canaryd.stats.noise import prior_ratio_floor
+from canaryd.stats.noise import between_replicas, luck, ratio_by_luck, shrunk
 
 
 def _lognormal_survival(x, median, sigma):
@@ -84,8 +84,43 @@ def test_fewest_requests_refuses_what_has_no_answer(given, named):
         fewest_requests(*given)
 
 
-def test_prior_floor_is_by_student_s_quantile():
+def test_what_luck_explains_is_by_student_s_quantile():
     """t of 0.995 at 6 degrees of freedom is 3.7074 (any printed table)."""
-    assert prior_ratio_floor(3, 3, 0.01) == pytest.approx(exp(3.7074 * 0.1 * sqrt(2 / 3)), rel=1e-4)
+    assert ratio_by_luck(np.array(0.1), 3, 3, 3, 0.005) == pytest.approx(exp(3.7074 * 0.1 * sqrt(2 / 3)), rel=1e-4)
     with pytest.raises(ValueError, match="must have a replica"):
-        prior_ratio_floor(0, 1, 0.01)
+        ratio_by_luck(np.array(0.1), 1, 0, 1, 0.01)
+
+
+def test_luck_s_chances_are_student_s_between_the_points_and_sum_to_one():
+    """At 6 degrees of freedom 2.5% lie beyond 2.4469 (any printed table); the points' borders are put there."""
+    scale = 0.2 * sqrt(2 / 3)
+    theta = np.array([0.0, 2 * (2.4469 * scale - 0.05), 9.0])
+    found = luck(theta, np.array([-0.05]), np.array([0.2]), 3, 3, 3)
+    chances = np.exp(found.log_chances)[0]
+    assert chances.sum() == pytest.approx(1, abs=1e-5)
+    assert chances[0] == pytest.approx(0.975, abs=1e-3)
+    assert found.hardly_more[0] == pytest.approx(exp(-0.05) * ratio_by_luck(np.array(0.2), 3, 3, 3, 0.005))
+
+
+def test_replicas_that_differ_are_told_from_counting_and_from_bursts():
+    """1,000 draws of 8 replicas: the mean of the squared estimate is near the truth, and near none where only counting or bursts differ."""
+    rng = np.random.default_rng(5)
+    requests = np.full(8, 20_000.0)
+    found = {}
+    for name, sd, burst in (("alike", 0.0, 1), ("differing", 0.3, 1), ("bursts", 0.0, 16)):
+        estimates = []
+        for _ in range(300):
+            rate = 0.01 * rng.lognormal(0, sd, 8) if sd else np.full(8, 0.01)
+            events = burst * rng.poisson(requests * rate / burst)
+            estimates.append(between_replicas(events[:, None].astype(float), requests, np.array([float(burst)]))[0])
+        found[name] = np.sqrt(np.mean(np.square(estimates)))
+    assert found["differing"] == pytest.approx(0.3, rel=0.1)
+    assert found["alike"] < 0.05
+    assert found["bursts"] < 0.25
+
+
+def test_few_replicas_and_few_events_say_nothing_and_the_prior_speaks():
+    assert between_replicas(np.array([[50.0]]), np.array([1000.0]), np.ones(1)) == 0
+    assert between_replicas(np.array([[0.0], [4.0]]), np.array([1000.0, 1000.0]), np.ones(1)) == 0
+    assert shrunk(np.zeros(1), 1) == pytest.approx(0.1)
+    assert shrunk(np.array([0.3]), 3) == pytest.approx(sqrt((4 * 0.01 + 2 * 0.09) / 6))

@@ -1,0 +1,49 @@
+"""Mean latency, the canary's against stable's in the same seconds: it sees what happens inside one wide bucket.
+
+A look's number is the log of the ratio of the two means over what is tolerated; bets on its being above 0 are in `stats/scores.py`. The
+same is gathered without each canary replica, since one slow pod is not a slow version.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from canaryd.analysis.counting import DURATION, TIMED, Replicas
+from canaryd.analysis.siblings import Siblings
+from canaryd.stats.scores import ScoreBets
+
+Array = NDArray[np.float64]
+
+class MeanEvidence:
+    """tolerated: the ratio of the means that is no harm."""
+
+    def __init__(self, tolerated: float) -> None:
+        self._tolerated = tolerated
+        self._bets = ScoreBets()  # all replicas together, then without each
+        self._names: list[str] = []
+
+    def begin_stage(self) -> None:
+        self._bets.new_stage()
+
+    def fold(self, stable: Array, canary: Replicas, siblings: Siblings, stable_replicas: int) -> None:
+        """A look, or a closed block of looks."""
+        if stable[TIMED] <= 0 or stable[DURATION] <= 0:
+            return
+        tolerated = max(self._tolerated, siblings.mean_by_luck(stable_replicas, len(canary)))
+        for name in sorted(canary.keys() - set(self._names)):
+            self._names.append(name)
+            self._bets.split(0)
+        none = np.zeros(2)
+        each = np.array([none, *(canary[name][[TIMED, DURATION]] if name in canary else none for name in self._names)])
+        timed, spent = (each.sum(axis=0) - each).T
+        usable = (timed > 0) & (spent > 0)
+        mean = np.where(usable, spent, 1.0) / np.where(usable, timed, 1.0)
+        self._bets.hear(np.where(usable, np.log(mean / (tolerated * stable[DURATION] / stable[TIMED])), np.nan))
+
+    @property
+    def log_odds(self) -> float:
+        """Against the canary."""
+        return float(self._bets.log_odds[0])
+
+    def without(self, replica: str) -> float:
+        """The same without one canary replica."""
+        return float(self._bets.log_odds[1 + self._names.index(replica)]) if replica in self._names else self.log_odds

@@ -1,0 +1,91 @@
+"""How much stable's own replicas differ from each other, at every comparison, as far as its counts go back."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from canaryd.analysis.counting import DURATION, FAILURES, REQUESTS, SLOWER, TIMED, Replicas
+from canaryd.stats.noise import between_replicas, ratio_by_luck, shrunk
+
+Array = NDArray[np.float64]
+
+REFRESHED = 10  # looks after which differences are estimated anew
+MEAN_LUCK = 0.05  # a bet on averages has one border, so luck is given its quantile; what lies beyond has to be shown look by look
+
+
+class Siblings:
+    """Counts of each replica of stable, those of earlier ReplicaSets included, and what they say. bounds: how many latency bounds."""
+
+    def __init__(self, bounds: int) -> None:
+        self._totals: dict[str, Array] = {}
+        self._bounds = bounds
+        self._before: Array | None = None
+        self._surprise = np.zeros((2, 1 + bounds))  # squared differences between neighbouring looks, and those that counting alone brings
+        self._heard = 0
+        self._sd: Array | None = None
+        self._mean_sd: float | None = None
+
+    def hear(self, stable: Replicas, both: Array) -> None:
+        """One look of stable, replica by replica, and their sum."""
+        for name, vector in stable.items():
+            before = self._totals.get(name)
+            self._totals[name] = vector if before is None else before + vector
+        if self._before is not None:
+            (k1, n1), (k2, n2) = rates_of(self._before), rates_of(both)
+            events, requests = k1 + k2, np.maximum(n1 + n2, 1.0)
+            self._surprise += (k1 - events * n1 / requests) ** 2, events * n1 * n2 / requests**2
+        self._before = None if self._before is not None else both
+        self._heard += 1
+        if self._heard % REFRESHED == 0:
+            self._sd = self._mean_sd = None
+
+    @property
+    def seen(self) -> int:
+        """Replicas with requests."""
+        return sum(vector[REQUESTS] > 0 for vector in self._totals.values())
+
+    @property
+    def raw(self) -> Array:
+        """Standard deviations between replicas of the log rate: of errors, then of the share slower than each bound. In excess of what
+        counting, and the bursts seen between neighbouring looks, bring."""
+        if self._sd is None:
+            self._sd = self._estimated()
+        return self._sd
+
+    @property
+    def sd(self) -> Array:
+        """The same drawn towards the prior."""
+        return shrunk(self.raw, self.seen)
+
+    def _estimated(self) -> Array:
+        if not self._totals:
+            return np.zeros(1 + self._bounds)
+        each = np.array(list(self._totals.values()))
+        differences, counting = self._surprise
+        dispersion = np.maximum(1.0, np.where(counting > 0, differences / np.maximum(counting, 1e-9), 1.0))
+        errors = between_replicas(each[:, [FAILURES]], each[:, REQUESTS], dispersion[:1])
+        latency = between_replicas(each[:, SLOWER:], each[:, TIMED], dispersion[1:])
+        return np.concatenate((errors, latency))
+
+    def mean_by_luck(self, stable_replicas: int, canary_replicas: int) -> float:
+        """The ratio of two equal versions' mean latencies that is exceeded by replicas' luck in one of twenty cases."""
+        if self._mean_sd is None:
+            self._mean_sd = self._estimated_mean_sd()
+        sd = shrunk(np.array(self._mean_sd), self.seen)
+        return float(ratio_by_luck(sd, self.seen, max(1, stable_replicas), max(1, canary_replicas), MEAN_LUCK))
+
+    def _estimated_mean_sd(self) -> float:
+        """Between replicas, of the log of the mean duration; 0 for fewer than two replicas. Sampling noise is left in: it is small."""
+        timed = np.array([vector[TIMED] for vector in self._totals.values()])
+        spent = np.array([vector[DURATION] for vector in self._totals.values()])
+        usable = (timed > 0) & (spent > 0)
+        if usable.sum() < 2:
+            return 0.0
+        weights, logs = timed[usable] / timed[usable].sum(), np.log(spent[usable] / timed[usable])
+        return float(np.sqrt((weights * (logs - weights @ logs) ** 2).sum() / (1.0 - (weights**2).sum())))
+
+
+def rates_of(vector: Array) -> tuple[Array, Array]:
+    """Events and requests of a version's vector: failures, then those slower than each bound; shape (1 + bounds,) each."""
+    events = np.concatenate(([vector[FAILURES]], vector[SLOWER:]))
+    requests = np.concatenate(([vector[REQUESTS]], np.full(len(vector) - SLOWER, vector[TIMED])))
+    return events, requests
