@@ -27,7 +27,7 @@ from canaryd.analysis.judge import Judge
 from canaryd.analysis.simulated import Service, World
 from canaryd.domain.rollout import Span
 
-PARTS = ("pace", "power", "late", "calibration")
+PARTS = ("pace", "power", "late", "calibration", "comparison")
 QUICK_RUNS = 50
 QUICK = ROOT / "build" / "measured.json"  # of fewer rollouts, and in no README
 SPEED_BOUNDS = (50, 75, 100, 150, 200, 250, 300, 400, 500, 750, 1000, 1500)
@@ -82,7 +82,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--only", default="", help=f"one of {', '.join(PARTS)}, speed; or cases with this in their name")
     parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)), help="processes; results do not depend on it")
     parser.add_argument("--fresh", action="store_true", help="keep nothing of what was measured before")
-    parser.add_argument("--results", type=Path, default=None, help="the file of what is measured (docs/measured.json; build/ for fewer runs)")
+    parser.add_argument("--results", type=Path, default=None, help="what is measured (docs/measured.json; build/ for fewer runs)")
     given = parser.parse_args(arguments)
     most = given.runs or (QUICK_RUNS if given.quick else None)
     results = Results(given.results or (QUICK if most else MEASURED), given.fresh)

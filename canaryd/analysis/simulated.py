@@ -123,8 +123,8 @@ class Service:
         """Stable alone, before the rollout."""
         return self.looks(0, looks)
 
-    def looks(self, weight: float, count: int, seconds: int | None = None) -> list[Look]:
-        """The next `count` looks at one weight."""
+    def looks(self, weight: float, count: int, seconds: int | None = None, stable_weight: float | None = None) -> list[Look]:
+        """The next `count` looks at one weight. stable_weight: stable's, where only a part of it is looked at."""
         world = self.world
         length = world.interval if seconds is None else seconds
         ends = self.now + length * np.arange(1, count + 1)
@@ -134,8 +134,9 @@ class Service:
         self.now = int(ends[-1]) if count else self.now
         rates = world.errors * (1 + world.swing * np.sin(2 * pi * ends / 3600 + self._phase))
         served, share = world.requests * length, weight / 100
+        rest = 1 - share if stable_weight is None else stable_weight / 100
         none: list[dict[str, Counts]] = [{} for _ in range(count)]
-        stable = self.stable.serve(self._rng, served * (1 - share), rates, np.zeros(count)) if share < 1 else none
+        stable = self.stable.serve(self._rng, served * rest, rates, np.zeros(count)) if rest > 0 else none
         canary = self.canary.serve(self._rng, served * share, rates, faulty) if share > 0 else none
         both = zip(ends.tolist(), stable, canary, strict=True)
         return [Look(end - length, end, world.bounds, old, new) for end, old, new in both]
