@@ -37,9 +37,9 @@ def summary(case: Case, outcomes: Sequence[Outcome]) -> Entry:
     }  # fmt: skip
 
 
-def reached(entry: Entry) -> bool:
+def reached(name: str, one: Entry) -> bool:
     """A rate is missed when its whole interval, of the rollouts that keep to the assumptions, lies above the risk."""
-    return bool(entry["inside_low"] <= RISK)
+    return bool(one["inside_low"] <= RISK)
 
 
 def table(entries: Mapping[str, Entry]) -> Table:
@@ -51,7 +51,7 @@ def table(entries: Mapping[str, Entry]) -> Table:
             mark = "*" * (len(notes) + 1) if len(notes) < 3 else f"[{len(notes) + 1}]"
             notes.append(f"{mark} {name}: {case.note}. In {one['outside']:,} of {one['runs']:,} rollouts it is not so; "
                          f"{one['outside_rolled_back']} of the {one['rolled_back']} rolled back are of those.")  # fmt: skip
-        rolled = missed(f"{one['rolled_back']} ({share(one['low'])} to {share(one['high'])})", reached(one))
+        rolled = missed(f"{one['rolled_back']} ({share(one['low'])} to {share(one['high'])})", reached(name, one))
         pace = (minutes(one["full"]), minutes(one["full_90"])) if case.climbing else ("kept at 10%", "")
         rows.append((f"{name} {mark}".rstrip(), f"{one['runs']:,}", rolled, *pace, share(one["promoted"]), share(one["undecided"]),
                      share(one["stepped_back"])))  # fmt: skip

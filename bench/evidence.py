@@ -16,10 +16,11 @@ import time
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import numpy as np
 
+from bench.machine import machine
+from bench.plots import draw
 from bench.results import MEASURED, ROOT, Results
 from bench.rollouts import HISTORY, a_policy
 from bench.running import Runner
@@ -27,7 +28,7 @@ from canaryd.analysis.judge import Judge
 from canaryd.analysis.simulated import Service, World
 from canaryd.domain.rollout import Span
 
-PARTS = ("pace", "power", "late", "calibration", "comparison")
+PARTS = ("pace", "power", "late", "calibration", "comparison", "curve")
 QUICK_RUNS = 50
 QUICK = ROOT / "build" / "measured.json"  # of fewer rollouts, and in no README
 SPEED_BOUNDS = (50, 75, 100, 150, 200, 250, 300, 400, 500, 750, 1000, 1500)
@@ -45,11 +46,7 @@ def measure_part(runner: Runner, part: str, most: int | None) -> bool:
     if entries:
         print(module.table(entries).text(), flush=True)
         print()
-    return all(_reached(module, name, entry) for name, entry in entries.items())
-
-
-def _reached(module: ModuleType, name: str, entry: dict[str, Any]) -> bool:
-    return bool(module.reached(entry) if module.__name__.endswith("calibration") else module.reached(name, entry))
+    return all(module.reached(name, entry) for name, entry in entries.items())
 
 
 def looks_per_second(looks: int) -> tuple[float, int]:
@@ -69,7 +66,7 @@ def looks_per_second(looks: int) -> tuple[float, int]:
 def print_speed(results: Results, looks: int) -> bool:
     """Whether it was reached."""
     speed, joined = looks_per_second(looks)
-    results.keep("speed", "one core", looks, "", {"looks_per_second": speed, "joined": joined})
+    results.keep("speed", "one core", looks, "", {"looks_per_second": speed, "joined": joined, "machine": machine()})
     print(f"Speed: {speed:,.0f} looks/s on one core, errors and {joined} latency bounds (to reach: {LOOKS_PER_SECOND})")
     return speed >= LOOKS_PER_SECOND
 
@@ -79,7 +76,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.evidence", description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--quick", action="store_true", help=f"at most {QUICK_RUNS} rollouts of each world")
     parser.add_argument("--runs", type=int, default=None, help="at most so many rollouts of each world")
-    parser.add_argument("--only", default="", help=f"one of {', '.join(PARTS)}, speed; or cases with this in their name")
+    parser.add_argument("--only", default="", help=f"one of {', '.join(PARTS)}, speed, plots; or cases with this in their name")
     parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)), help="processes; results do not depend on it")
     parser.add_argument("--fresh", action="store_true", help="keep nothing of what was measured before")
     parser.add_argument("--results", type=Path, default=None, help="what is measured (docs/measured.json; build/ for fewer runs)")
@@ -90,6 +87,8 @@ def main(arguments: list[str]) -> int:
     reached = [measure_part(runner, part, most) for part in PARTS]
     if given.only in ("", "speed"):
         reached.append(print_speed(results, 200 if most else 1000))
+    if given.only in ("", "plots"):
+        print(*(f"drawn: {path}" for path in draw(results)), sep="\n")
     return 0 if all(reached) else 1
 
 

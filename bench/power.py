@@ -42,9 +42,11 @@ def limit_of(case: Case, tolerated: float) -> float | None:
 
 
 def reached(name: str, one: Entry) -> bool:
-    goal = CASES[name].goal
-    over = one["limit"] is not None and one["requests_mean"] > TIMES_THE_LIMIT * one["limit"]
-    late = goal is not None and (one["median"] is None or one["median"] > goal * CASES[name].world.interval)
+    """The limit binds where it is more than a look's requests: nobody decides within one."""
+    goal, world = CASES[name].goal, CASES[name].world
+    binding = one["limit"] is not None and one["limit"] > world.requests * world.interval * LADDER[0] / 100
+    over = binding and one["requests_mean"] > TIMES_THE_LIMIT * one["limit"]
+    late = goal is not None and (one["median"] is None or one["median"] > goal * world.interval)
     return not over and not late
 
 

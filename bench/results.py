@@ -31,28 +31,28 @@ class Results:
     """Entries by part and name, read from a file and written back after each change. Numbers that are not finite are kept as null."""
 
     def __init__(self, path: Path, fresh: bool = False) -> None:
-        self._path, self._tree = path, tree()
+        self.path, self.tree = path, tree()
         self.entries: dict[str, dict[str, Entry]] = {}
         if path.exists() and not fresh:
             self.entries = json.loads(path.read_text())["parts"]
 
     def kept(self, part: str, name: str, runs: int, definition: str) -> Entry | None:
         entry = self.entries.get(part, {}).get(name)
-        same = entry is not None and (entry["tree"], entry["runs"], entry["definition"]) == (self._tree, runs, _short(definition))
+        same = entry is not None and (entry["tree"], entry["runs"], entry["definition"]) == (self.tree, runs, _short(definition))
         return entry if same else None
 
     def keep(self, part: str, name: str, runs: int, definition: str, measured: Entry) -> Entry:
-        entry = {"tree": self._tree, "runs": runs, "definition": _short(definition), **_finite(measured)}
+        entry = {"tree": self.tree, "runs": runs, "definition": _short(definition), **_finite(measured)}
         self.entries.setdefault(part, {})[name] = entry
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        beside = self._path.with_suffix(".new")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        beside = self.path.with_suffix(".new")
         beside.write_text(json.dumps({"parts": self.entries}, indent=1) + "\n")
-        os.replace(beside, self._path)
+        os.replace(beside, self.path)
         return entry
 
-    def of_trees(self) -> set[str]:
-        """Of which code the entries are."""
-        return {entry["tree"] for part in self.entries.values() for entry in part.values()}
+    def stale(self) -> list[str]:
+        """What was measured on other code than there is now, as "part: name"."""
+        return [f"{part}: {name}" for part, each in self.entries.items() for name, one in each.items() if one["tree"] != self.tree]
 
 
 def _short(definition: str) -> str:

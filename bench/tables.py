@@ -14,6 +14,11 @@ class Table:
     rows: Sequence[Sequence[str]]
     notes: Sequence[str] = ()
 
+    def columns(self, *heads: str) -> "Table":
+        """The same with these columns alone."""
+        places = [self.heads.index(head) for head in heads]
+        return Table(self.title, heads, [[row[place] for place in places] for row in self.rows], self.notes)
+
     def text(self) -> str:
         """In columns: the first to the left, the others to the right."""
         lines = [self.heads, *self.rows]
@@ -25,7 +30,7 @@ class Table:
     def markdown(self) -> str:
         rows = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in (self.heads, *self.rows)]
         rule = "|" + "---|" * len(self.heads)
-        return "\n".join([self.title, "", rows[0], rule, *rows[1:], *(f"\n{note}" for note in self.notes)])
+        return "\n".join([f"{self.title}.", "", rows[0], rule, *rows[1:], *(f"\n{note}" for note in self.notes)])
 
 
 def minutes(value: float | None) -> str:
