@@ -42,7 +42,7 @@ def reached(name: str, one: Entry) -> bool:
     return bool(one["inside_low"] <= RISK)
 
 
-def table(entries: Mapping[str, Entry]) -> Table:
+def tables(entries: Mapping[str, Entry]) -> list[Table]:
     notes, rows = [], []
     for name, one in entries.items():
         case = CASES[name]
@@ -57,4 +57,4 @@ def table(entries: Mapping[str, Entry]) -> Table:
                      share(one["stepped_back"])))  # fmt: skip
     heads = ("healthy versions", "rollouts", "rolled back (exact 95% interval)", "full weight, median", "by 90%", "promoted", "undecided",
              "stepped back")  # fmt: skip
-    return Table(f"Healthy versions, up to half an hour; to reach: at most {RISK:.0%} rolled back", heads, rows, notes)
+    return [Table(f"Healthy versions, up to half an hour; to reach: at most {RISK:.0%} rolled back", heads, rows, notes)]

@@ -98,16 +98,19 @@ def reached(name: str, one: Entry) -> bool:
     return True
 
 
-def table(entries: Mapping[str, Entry]) -> Table:
-    """One row for a world; of each rule what it did there."""
+def tables(entries: Mapping[str, Entry]) -> list[Table]:
+    """Healthy worlds and bad ones: one row for a world, of each rule what it did there."""
     rules = (OURS, *RULES)
-    rows = []
-    for name in dict.fromkeys(CASES[key].name for key in entries):
-        each = [entries.get(f"{name} | {rule}") for rule in rules]
-        ill = next(match.ill for match in CASES.values() if match.name == name)
-        rows.append((name, *(_cell(one, ill) for one in each)))
-    heads = ("healthy: rolled back, full weight; bad: caught, after (median), users hurt within the hour", *rules)
-    return Table("canaryd and the rules of use today, on the same seeded services, watched for an hour", heads, rows)
+    found = []
+    for ill, title, head in (
+        (False, "Healthy versions: how many are rolled back, and the median time to full weight", "healthy versions"),
+        (True, "Bad versions: how many are caught, after how long (median), and how many users are hurt within the hour", "bad versions"),
+    ):
+        names = dict.fromkeys(CASES[key].name for key in entries if CASES[key].ill is ill)
+        rows = [(name, *(_cell(entries.get(f"{name} | {rule}"), ill) for rule in rules)) for name in names]
+        if rows:
+            found.append(Table(f"{title}; the same seeded services for canaryd and the rules of today", (head, *rules), rows))
+    return found
 
 
 def _cell(one: Entry | None, ill: bool) -> str:
@@ -115,4 +118,4 @@ def _cell(one: Entry | None, ill: bool) -> str:
         return "-"
     if not ill:
         return f"{share(one['rolled_back'])}, {minutes(one['full'])}"
-    return f"{share(one['rolled_back'])}, {minutes(one['caught'])}, {number(one['hurt'])}"
+    return f"{share(one['rolled_back'])}, {minutes(one['caught'])}, {number(one['hurt'])} hurt"

@@ -22,7 +22,7 @@ def reached(name: str, one: Entry) -> bool:
     return True
 
 
-def table(entries: Mapping[str, Entry]) -> Table:
+def tables(entries: Mapping[str, Entry]) -> list[Table]:
     rows = [(name, number(one["requests_mean"]), number(one["limit"]), number(one["tolerant_limit"])) for name, one in entries.items()]
-    return Table("Canary requests at weight 10 until rolled back, by how much is wrong",
-                 ("effect", "mean", "least of any test", "least of a test that tolerates 10%"), rows)  # fmt: skip
+    return [Table("Canary requests at weight 10 until rolled back, by how much is wrong",
+                 ("effect", "mean", "least of any test", "least of a test that tolerates 10%"), rows)]  # fmt: skip

@@ -20,7 +20,6 @@ from types import ModuleType
 import numpy as np
 
 from bench.machine import machine
-from bench.plots import draw
 from bench.results import MEASURED, ROOT, Results
 from bench.rollouts import HISTORY, a_policy
 from bench.running import Runner
@@ -43,9 +42,8 @@ def measure_part(runner: Runner, part: str, most: int | None) -> bool:
     for name, entry in runner.measure(part, runs):
         entries[name] = entry
         print(f"  {part}: {name} ({entry['took']:.0f} s)", file=sys.stderr, flush=True)
-    if entries:
-        print(module.table(entries).text(), flush=True)
-        print()
+    for table in module.tables(entries) if entries else ():
+        print(f"{table.text()}\n", flush=True)
     return all(module.reached(name, entry) for name, entry in entries.items())
 
 
@@ -88,7 +86,8 @@ def main(arguments: list[str]) -> int:
     if given.only in ("", "speed"):
         reached.append(print_speed(results, 200 if most else 1000))
     if given.only in ("", "plots"):
-        print(*(f"drawn: {path}" for path in draw(results)), sep="\n")
+        # Imported when it draws: matplotlib is needed for nothing else.
+        print(*(f"drawn: {path}" for path in import_module("bench.plots").draw(results)), sep="\n")
     return 0 if all(reached) else 1
 
 

@@ -43,7 +43,7 @@ def reached(name: str, one: Entry) -> bool:
     return one["median"] is not None and one["median"] <= COMPARED
 
 
-def table(entries: Mapping[str, Entry]) -> Table:
+def tables(entries: Mapping[str, Entry]) -> list[Table]:
     rows = []
     for name, one in entries.items():
         step: tuple[str, ...] = ("", "", "")
@@ -56,4 +56,4 @@ def table(entries: Mapping[str, Entry]) -> Table:
     title = (f"From 0.2% to 5% errors ten minutes after the beginning, 50 requests/s, looks of 15 s; to reach: rolled back within "
              f"{COMPARED:.0f} s in the median; from weight 100 stepped back within {STEPPED:.0f} s and rolled back within "
              f"{ROLLED_BACK:.0f} s, all of them")  # fmt: skip
-    return Table(title, heads, rows)
+    return [Table(title, heads, rows)]

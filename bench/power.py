@@ -50,7 +50,7 @@ def reached(name: str, one: Entry) -> bool:
     return not over and not late
 
 
-def table(entries: Mapping[str, Entry]) -> Table:
+def tables(entries: Mapping[str, Entry]) -> list[Table]:
     rows = []
     for name, one in entries.items():
         interval = CASES[name].world.interval
@@ -62,5 +62,5 @@ def table(entries: Mapping[str, Entry]) -> Table:
         rows.append((name, f"{one['runs']:,}", median, number(looks), *delays, share(one["missed"]), *costs))
     heads = ("bad versions", "rollouts", "median", "looks", "mean", "by 90%", "most", "missed", "users hurt", "canary requests, mean",
              "least of any test", "times that", "times that of a test that tolerates 10%")  # fmt: skip
-    return Table(f"Bad versions at weight 10, until rolled back, watched for {HOUR} looks; to reach: at most {TIMES_THE_LIMIT:g} times "
-                 "the least of any test", heads, rows)  # fmt: skip
+    return [Table(f"Bad versions at weight 10, until rolled back, watched for {HOUR} looks; to reach: at most {TIMES_THE_LIMIT:g} times "
+                 "the least of any test", heads, rows)]  # fmt: skip

@@ -33,8 +33,7 @@ def measured(results: Results) -> str:
         module = import_module(f"bench.{part}")
         entries = {name: results.entries[part][name] for name in module.CASES if name in results.entries.get(part, {})}
         if entries:
-            table = module.table(entries)
-            blocks.append((table.columns(*heads) if heads else table).markdown())
+            blocks += [(table.columns(*heads) if heads else table).markdown() for table in module.tables(entries)]
     if rest := _rest(results.entries):
         blocks.append(Table("The rest", ("what", "measured"), rest).markdown())
     # Beside the results, which lie beside the README or below it.

@@ -133,24 +133,25 @@ def is_high(experiment: Array, baseline: Array, confidence: float = 0.98, tolera
 
 def shift(experiment: Array, baseline: Array, z: float) -> float:
     """How far experiment lies above baseline at least, so that Mann and Whitney's statistic is z: the lower end of an interval, or for
-    z = 0 Hodges and Lehmann's estimate. Normal approximation with ties and continuity corrected."""
+    z = 0 Hodges and Lehmann's estimate. Normal approximation, corrected for ties and, but for the estimate, for continuity."""
     low, high = experiment.min() - baseline.max(), experiment.max() - baseline.min()
-    if _statistic(experiment, baseline, low) <= z:
+    continuity = 0.5 if z else 0.0
+    if _statistic(experiment, baseline, low, continuity) <= z:
         return float(low)
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (middle, high) if _statistic(experiment, baseline, middle) > z else (low, middle)
+        low, high = (middle, high) if _statistic(experiment, baseline, middle, continuity) > z else (low, middle)
     return float((low + high) / 2)
 
 
-def _statistic(experiment: Array, baseline: Array, shifted: float) -> float:
+def _statistic(experiment: Array, baseline: Array, shifted: float, continuity: float) -> float:
     m, n = len(experiment), len(baseline)
     moved = experiment - shifted
     ahead = np.sign(moved[:, None] - baseline)
     off = float(ahead.sum()) / 2  # U less its mean
     ties = np.unique(np.concatenate((moved, baseline)), return_counts=True)[1].astype(float)
     variance = m * n / 12 * (m + n + 1 - float((ties**3 - ties).sum()) / ((m + n) * (m + n - 1)))
-    return (off - 0.5 * np.sign(off)) / np.sqrt(variance) if variance > 0 else 0.0
+    return (off - continuity * np.sign(off)) / np.sqrt(variance) if variance > 0 else 0.0
 
 
 RULES: dict[str, type[Rule]] = {"success-rate threshold": Thresholds, "expression": Expression, "Mann-Whitney": MannWhitney}

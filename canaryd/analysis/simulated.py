@@ -173,8 +173,9 @@ class _Version:
         if self.name != "canary":
             self._faulty = self._usual
             return
-        # A replica's own latency is a matter of healthy worlds; a faulty canary's replicas are alike.
-        faulty = _buckets(world.canary_slower()[None]) if world.canary_slower().tolist() != usual[0].tolist() else self._usual[0]
+        # A replica's own latency is a matter of versions that are as fast as stable; in a slower or faster one they are alike.
+        slower = world.canary_slower()
+        faulty = self._usual[0] if slower.tolist() == world.share_slower(1.0).tolist() else _buckets(slower[None])
         second_mode = world.second_mode
         of_mean = 1 + second_mode * (SECOND_MODE - 1)
         of_second = 1 + second_mode * (SECOND_MODE**2 - 1)
