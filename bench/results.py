@@ -28,18 +28,23 @@ def tree() -> str:
 
 
 class Results:
-    """Entries by part and name, read from a file and written back after each change. Numbers that are not finite are kept as null."""
+    """Entries by part and name, read from a file and written back after each change. Numbers that are not finite are kept as null.
+
+    fresh: what is in the file is not taken for done, and stays until it is measured again."""
 
     def __init__(self, path: Path, fresh: bool = False) -> None:
         self.path, self.tree = path, tree()
         self.entries: dict[str, dict[str, Entry]] = {}
-        if path.exists() and not fresh:
+        self._fresh = fresh
+        if path.exists():
             self.entries = json.loads(path.read_text())["parts"]
 
     def kept(self, part: str, name: str, runs: int, definition: str) -> Entry | None:
         entry = self.entries.get(part, {}).get(name)
-        same = entry is not None and (entry["tree"], entry["runs"], entry["definition"]) == (self.tree, runs, _short(definition))
-        return entry if same else None
+        if entry is None or self._fresh:
+            return None
+        wanted = self.tree, runs, _short(definition)
+        return entry if (entry["tree"], entry["runs"], entry["definition"]) == wanted else None
 
     def keep(self, part: str, name: str, runs: int, definition: str, measured: Entry) -> Entry:
         entry = {"tree": self.tree, "runs": runs, "definition": _short(definition), **_finite(measured)}

@@ -46,6 +46,7 @@ def test_what_is_kept_is_not_run_again_but_for_other_numbers_of_rollouts(tmp_pat
         list(Runner(Results(path), 1, FAILING).measure("power", 3))
     with pytest.raises(pytest.fail.Exception, match="ran again"):
         list(Runner(Results(path, fresh=True), 1, FAILING).measure("power", 2))
+    assert Results(path, fresh=True).entries["power"] == first  # until it is measured again
 
 
 def test_full_weight_is_counted_from_the_moment_it_is_set() -> None:
