@@ -48,7 +48,7 @@ def tables(entries: Mapping[str, Entry]) -> list[Table]:
         case = CASES[name]
         mark = ""
         if case.note:
-            mark = "*" * (len(notes) + 1) if len(notes) < 3 else f"[{len(notes) + 1}]"
+            mark = f"[{len(notes) + 1}]"
             notes.append(f"{mark} {name}: {case.note}. In {one['outside']:,} of {one['runs']:,} rollouts it is not so; "
                          f"{one['outside_rolled_back']} of the {one['rolled_back']} rolled back are of those.")  # fmt: skip
         rolled = missed(f"{one['rolled_back']} ({share(one['low'])} to {share(one['high'])})", reached(name, one))
