@@ -63,7 +63,8 @@ def tables(entries: Mapping[str, Entry]) -> list[Table]:
         looks = one["median"] / CASES[name].world.interval if one["median"] is not None else None
         over = [_times(one, limit) for limit in ("limit", "tolerant_limit")]
         delays = (seconds(one["mean"]), seconds(one["by_90"]), seconds(one["most"]))
-        costs = (number(one["hurt"]), number(one["requests_mean"]), number(one["limit"]), missed(over[0], _near_the_limit(name, one)), over[1])
+        times = (missed(over[0], _near_the_limit(name, one)), over[1])
+        costs = (number(one["hurt"]), number(one["requests_mean"]), number(one["limit"]), *times)
         median = missed(seconds(one["median"]), _in_time(name, one))
         rows.append((name, f"{one['runs']:,}", median, number(looks), *delays, share(one["missed"]), *costs))
     heads = ("bad versions", "rollouts", "median", "looks", "mean", "by 90%", "most", "missed", "users hurt", "canary requests, mean",
