@@ -21,6 +21,7 @@ import numpy as np
 
 from bench.fleet import Fleet
 from bench.machine import machine
+from bench.results import MEASURED, Results
 from canaryd.sandbox.mesh import Behaviour
 from tests.real.daemon import Canaryd, free_port
 
@@ -55,8 +56,8 @@ def look_milliseconds(daemon: Canaryd) -> float:
     return 1000 * values["canaryd_look_duration_seconds_sum"] / values["canaryd_look_duration_seconds_count"]
 
 
-def print_memory(daemon: Canaryd, fleet: Fleet, seconds: float) -> bool:
-    """Ten healthy rollouts at weight 10; then a new start, which reads everything again. Whether it stayed under MEMORY."""
+def print_memory(daemon: Canaryd, fleet: Fleet, seconds: float) -> float:
+    """Ten healthy rollouts at weight 10; then a new start, which reads everything again. The most it was in MB."""
     print(f"Memory of the daemon, resident, with {SERVICES} services; to reach: under {MEMORY:.0f} MB")
     print(f"{'':{WIDTH}}{'now':>9}{'peak':>9}{'looks':>8}")
     highest = 0.0
@@ -88,11 +89,11 @@ def print_memory(daemon: Canaryd, fleet: Fleet, seconds: float) -> bool:
     time.sleep(3)
     row("killed and started anew: everything read and judged again", looks() - before)
     print(f"A look of one rollout takes {took:.1f} ms in the mean, its queries to the sandbox and its record included.")
-    return highest < MEMORY
+    return highest
 
 
-def print_delay(daemon: Canaryd, fleet: Fleet, rounds: int) -> bool:
-    """Ten rollbacks at once, `rounds` times: from the verdict's line in the log to the write in the API server. Whether under DELAY."""
+def print_delay(daemon: Canaryd, fleet: Fleet, rounds: int) -> list[float]:
+    """Ten rollbacks at once, `rounds` times: seconds from the verdict's line in the log to the write in the API server."""
     written: dict[tuple[str, str], float] = {}
     version = "v2"
 
@@ -122,7 +123,7 @@ def print_delay(daemon: Canaryd, fleet: Fleet, rounds: int) -> bool:
     late = "" if max(delays) < DELAY else "  too late"
     print(f"{'verdict in the log to all weight on stable':{WIDTH}}{_ms(np.median(delays)):>10}{_ms(max(delays)):>10}{_ms(DELAY):>10}{late}")
     print(f"{'end of the look to all weight on stable (1 s is scrape delay)':{WIDTH}}{_ms(np.median(ages)):>10}{_ms(max(ages)):>10}")
-    return max(delays) < DELAY
+    return delays
 
 
 def _ms(seconds: Any) -> str:
@@ -140,11 +141,15 @@ def main(arguments: list[str]) -> int:
         daemon = Canaryd(Path(name), fleet.kubeconfig, config=config, policies=fleet.policies(interval="1s", warmup="0s"))
         daemon.start()
         try:
-            small = print_memory(daemon, fleet, 20 if given.quick else 60)
-            quick = print_delay(daemon, fleet, 1 if given.quick else 2)
+            memory = print_memory(daemon, fleet, 20 if given.quick else 60)
+            delays = print_delay(daemon, fleet, 1 if given.quick else 2)
         finally:
             daemon.close()
-    return 0 if small and quick else 1
+    if not given.quick:
+        results = Results(MEASURED)
+        results.keep("daemon", "memory", SERVICES, "", {"highest": memory})
+        results.keep("daemon", "delay", len(delays), "", {"median": float(np.median(delays)), "most": max(delays)})
+    return 0 if memory < MEMORY and max(delays) < DELAY else 1
 
 
 if __name__ == "__main__":

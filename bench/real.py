@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.machine import machine
+from bench.results import MEASURED, Results
 from tests.real.cluster.api import Api
 from tests.real.daemon import Canaryd, settings
 from tests.real.world import PartsMissing, World, check_parts, eventually
@@ -117,6 +118,10 @@ def main(arguments: list[str]) -> int:
         late = "" if max(seconds) < most else "  too late"
         print(f"{f'{what}, {len(seconds)} rollbacks':60}{_ms(np.median(seconds)):>10}{_ms(max(seconds)):>10}{_ms(most):>10}{late}")
     print(f"The daemon, one service, TLS to the API server: {memory:.0f} MB")
+    if not given.quick:
+        results = Results(MEASURED)
+        for name, each in (("api", in_api), ("envoy", in_envoy)):
+            results.keep("real", name, len(each), "", {"median": float(np.median(each)), "most": max(each)})
     return int(max(in_api) >= IN_API or max(in_envoy) >= IN_ENVOY)
 
 

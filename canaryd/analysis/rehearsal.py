@@ -88,7 +88,7 @@ class _Rehearsal:
     def __init__(self, policy: Policy, judge: Judge, service: Service, lag: Lag, longest: int) -> None:
         self._judge, self._service, self._lag, self._longest = judge, service, lag, longest
         self._began = service.now
-        self._rollout = _a_rollout(policy, service.now)
+        self._rollout = a_rollout(policy, service.now)
         # At its limit a query is kept; without a value nothing would ever pass.
         self._values = {query.name: query.max if query.max is not None else query.min for query in policy.analysis.queries}
         self._visits: list[Visit] = []
@@ -148,7 +148,7 @@ class _Rehearsal:
         return End.RUNNING
 
 
-def _a_rollout(policy: Policy, now: int) -> Rollout:
+def a_rollout(policy: Policy, now: int) -> Rollout:
     """Waiting for its canary to be available; approved all the way."""
     service = policy.service
     return Rollout(

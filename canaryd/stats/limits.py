@@ -1,21 +1,35 @@
 """How good any test can be: the least number of requests (Wald's argument)."""
 
-from math import log
+from math import log, sqrt
 
 
-def fewest_requests(rate1: float, rate2: float, requests_ratio: float, risk: float) -> float:
-    """Arm 2's requests below which no test of level `risk` can tell rate2 from rate1 on average.
+def fewest_requests(rate1: float, rate2: float, requests_ratio: float, risk: float, tolerated: float = 1.0) -> float:
+    """Arm 2's requests below which no test of level `risk` can tell on average that rate2 is more than `tolerated` times rate1.
 
-    requests_ratio: arm 1's requests per request of arm 2, > 0; rates in (0, 1) and unequal. log(1/risk) over the information
-    per request of arm 2, I = KL(p2, q) + a KL(p1, q) at the pooled rate q (Bernoulli divergences).
+    requests_ratio: arm 1's requests per request of arm 2, > 0; rates in [0, 1], rate2 > tolerated * rate1; tolerated >= 1, a ratio.
+    log(1/risk) over the information per request of arm 2, I = KL(p2, r q) + a KL(p1, q) (Bernoulli divergences): of all pairs of rates
+    that are tolerated, (q, r q) is the one nearest to the true pair, the hardest to rule out. With r = 1, q is the pooled rate.
     """
-    if not (0 < rate1 < 1 and 0 < rate2 < 1) or rate1 == rate2:
-        raise ValueError(f"rate1 and rate2 must differ and lie between 0 and 1, but are {rate1} and {rate2}")
+    if not (0 <= rate1 < 1 and 0 < rate2 <= 1) or tolerated < 1 or rate2 <= tolerated * rate1:
+        raise ValueError(
+            f"rate1 and rate2 must lie between 0 and 1, and rate2 above tolerated (at least 1) times rate1, but are {rate1} and {rate2}, "
+            f"and tolerated is {tolerated}"
+        )
     if requests_ratio <= 0 or not 0 < risk < 1:
         raise ValueError(f"requests_ratio must be above 0 and risk between 0 and 1, but are {requests_ratio} and {risk}")
-    pooled = (requests_ratio * rate1 + rate2) / (1 + requests_ratio)
-    return log(1 / risk) / (_divergence(rate2, pooled) + requests_ratio * _divergence(rate1, pooled))
+    nearest = _nearest(rate1, rate2, requests_ratio, tolerated)
+    return log(1 / risk) / (_divergence(rate2, tolerated * nearest) + requests_ratio * _divergence(rate1, nearest))
+
+
+def _nearest(rate1: float, rate2: float, ratio: float, tolerated: float) -> float:
+    """The q that minimises KL(p2, r q) + a KL(p1, q): its derivative times the denominators is a quadratic, whose lower root is below
+    1/r."""
+    square = tolerated * (1 + ratio)
+    linear = ratio * (1 + tolerated * rate1) + tolerated + rate2
+    constant = ratio * rate1 + rate2
+    # The lower root, without the difference of two large numbers.
+    return 2 * constant / (linear + sqrt(max(linear**2 - 4 * square * constant, 0.0)))
 
 
 def _divergence(p: float, q: float) -> float:
-    return p * log(p / q) + (1 - p) * log((1 - p) / (1 - q))
+    return (p * log(p / q) if p else 0.0) + ((1 - p) * log((1 - p) / (1 - q)) if p < 1 else 0.0)

@@ -70,3 +70,93 @@ def test_a_service_without_a_histogram_has_looks_without_one() -> None:
     look = a_service(bounds=()).look(10)
     assert look.bounds == ()
     assert all(counts.within == () for counts in look.stable.values())
+
+
+def shares(looks: list, side: str) -> np.ndarray:
+    """Each look's share of failures, of one version."""
+    each = [total(getattr(look, side).values()) for look in looks]
+    return np.array([one.failures / one.requests for one in each])
+
+
+TROUBLES = [
+    {}, {"burst": 16}, {"retries": 4.0, "spell": 4}, {"swing": 0.8}, {"jitter": 0.5}, {"noise": 0.1, "replicas": 20},
+    {"stable_replicas": 1},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("trouble", TROUBLES, ids=str)
+def test_whatever_the_trouble_the_error_rate_is_the_promised_one(trouble: dict) -> None:
+    """Over 720 looks, two whole swings: 10% is more than five standard deviations of each."""
+    looks = a_service(requests=2000.0, errors=0.02, **trouble).looks(50, 720)
+    for side in ("stable", "canary"):
+        assert shares(looks, side).mean() == pytest.approx(0.02, rel=0.1)
+
+
+def test_one_look_after_another_is_as_many_at_once() -> None:
+    world = {"requests": 500.0, "errors": 0.05, "retries": 2.0, "spell": 3, "hanging": 0.1}
+    many, one = a_service(**world), a_service(seed=4, **world)
+    at_once, singly = many.looks(30, 400), [one.look(30) for _ in range(400)]
+    assert many.now == one.now
+    for side in ("stable", "canary"):
+        mean = shares(at_once, side).mean()
+        assert mean == pytest.approx(shares(singly, side).mean(), rel=0.2)
+
+
+def test_clients_that_retry_make_failures_last_over_looks() -> None:
+    alone, retried = (shares(a_service(errors=0.02, **more).looks(50, 600), "stable") for more in ({}, {"retries": 4.0, "spell": 4}))
+    correlations = [float(np.corrcoef(one[:-1], one[1:])[0, 1]) for one in (alone, retried)]
+    assert abs(correlations[0]) < 0.2  # five standard deviations
+    assert correlations[1] == pytest.approx(0.6, abs=0.2)  # three of four go on, less what is drawn anew each look
+
+
+def test_replicas_differ_as_much_as_is_said_and_stay_so() -> None:
+    service = a_service(requests=200_000.0, errors=0.02, noise=0.3, replicas=400)
+    first, second = (np.array([one.failures / one.requests for one in service.look(50).canary.values()]) for _ in range(2))
+    assert np.std(np.log(service.canary.error_rates)) == pytest.approx(0.3, rel=0.2)
+    assert np.corrcoef(first, second)[0, 1] > 0.6
+
+
+def test_a_slow_node_slows_the_one_replica_on_it() -> None:
+    look = a_service(requests=10_000.0, slow_node=2.0).look(50)
+    means = [one.duration_ms / one.timed for one in (*look.canary.values(), *look.stable.values())]
+    usual = World().mean_ms
+    assert means == pytest.approx([2 * usual, *[usual] * 5], rel=0.05)
+    assert look.canary["canary-0"].slower()[6] > 2 * look.canary["canary-1"].slower()[6]  # slower than 100 ms at 60 in the median
+
+
+def test_a_second_mode_and_stuck_requests_are_in_the_histogram_and_in_the_mean() -> None:
+    usual = World().mean_ms
+    twice = total(a_service(requests=20_000.0, second_mode=0.2).look(50).canary.values())
+    assert twice.duration_ms / twice.timed == pytest.approx(1.2 * usual, rel=0.02)
+    stuck = total(a_service(requests=20_000.0, stuck=0.03).look(50).canary.values())
+    assert stuck.duration_ms / stuck.timed == pytest.approx(0.97 * usual + 0.03 * 3000, rel=0.02)
+    assert stuck.slower()[10] / stuck.timed == pytest.approx(0.03, rel=0.1)
+
+
+def test_the_spread_of_the_mean_is_that_of_the_latency() -> None:
+    """A lognormal's standard deviation is its mean times sqrt(exp(sigma^2) - 1)."""
+    counts = [total(look.stable.values()) for look in a_service(requests=100.0).history(2000)]
+    off = [(one.duration_ms - one.timed * World().mean_ms) / np.sqrt(one.timed) for one in counts]
+    assert np.std(off) == pytest.approx(World().mean_ms * np.sqrt(np.expm1(0.36)), rel=0.1)
+
+
+def test_broken_replicas_fail_every_request() -> None:
+    canary = a_service(broken=1).look(50).canary
+    assert [one.failures == one.requests > 0 for one in canary.values()] == [True, False, False]
+
+
+def test_a_fault_begins_when_it_is_said_to_also_within_a_look() -> None:
+    service = a_service(requests=10_000.0, errors=0.0, more_errors=0.1, fault_begins=25.0)
+    service.history(5)
+    rates = shares(service.looks(50, 4), "canary")
+    assert rates == pytest.approx([0, 0, 0.05, 0.1], abs=0.01)
+
+
+def test_a_fault_of_high_weights_is_not_seen_below() -> None:
+    service = a_service(requests=10_000.0, errors=0.0, more_errors=0.1, fault_weight=50)
+    assert shares([service.look(weight) for weight in (25, 50, 25)], "canary") == pytest.approx([0, 0.1, 0], abs=0.02)
+
+
+def test_a_baseline_beside_production_has_its_own_share() -> None:
+    look = a_service(requests=10_000.0).looks(10, 1, stable_weight=10)[0]
+    assert [total(side.values()).requests for side in (look.stable, look.canary)] == pytest.approx([10_000, 10_000], rel=0.05)

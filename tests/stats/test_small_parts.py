@@ -4,6 +4,8 @@ from math import erfc, exp, log, sqrt
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize_scalar
+from scipy.special import rel_entr
 
 from canaryd.stats.blocks import block_length, burst_size, correlation_time, sibling_correlation_time
 from canaryd.stats.histogram import share_slower_than, smoothed_shares
@@ -78,7 +80,28 @@ def test_fewest_requests_is_the_worked_example():
     assert fewest_requests(0.01, 0.02, 9.0, 0.01) == pytest.approx(1345, abs=1)
 
 
-@pytest.mark.parametrize(("given", "named"), [((0.0, 0.1, 1.0, 0.01), "rate1"), ((0.1, 0.2, 0.0, 0.01), "requests_ratio")])
+def test_fewest_requests_with_a_tolerance_is_at_the_nearest_tolerated_pair_of_rates():
+    """The nearest pair by a search over all of them, in place of the root of its derivative."""
+    def information(q, rate1, rate2, ratio, tolerated):
+        stable, canary = (rel_entr(p, r) + rel_entr(1 - p, 1 - r) for p, r in ((rate1, q), (rate2, tolerated * q)))
+        return canary + ratio * stable
+
+    for rate1, rate2, ratio, tolerated in [(0.01, 0.02, 9.0, 1.1), (0.05, 0.1, 1.0, 1.3), (0.0, 0.01, 3.0, 1.1), (0.3, 0.9, 2.0, 2.0)]:
+        found = minimize_scalar(information, bounds=(1e-9, (1 - 1e-9) / tolerated), args=(rate1, rate2, ratio, tolerated), method="bounded",
+                                options={"xatol": 1e-10})
+        assert fewest_requests(rate1, rate2, ratio, 0.01, tolerated) == pytest.approx(log(100) / found.fun, rel=1e-5)
+
+
+def test_a_tolerance_costs_requests_and_a_version_that_always_fails_needs_few():
+    assert fewest_requests(0.01, 0.02, 9.0, 0.01, 1.1) > 1.2 * fewest_requests(0.01, 0.02, 9.0, 0.01)
+    assert fewest_requests(0.0, 1.0, 9.0, 0.01) == pytest.approx(log(100) / (log(10) + 9 * log(10 / 9)))
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [((0.1, 0.1, 1.0, 0.01), "rate2"), ((0.1, 0.109, 1.0, 0.01, 1.1), "rate2"), ((1.0, 1.0, 1.0, 0.01), "rate1"),
+     ((0.1, 0.2, 1.0, 0.01, 0.9), "tolerated"), ((0.1, 0.2, 0.0, 0.01), "requests_ratio")],
+)
 def test_fewest_requests_refuses_what_has_no_answer(given, named):
     with pytest.raises(ValueError, match=named):
         fewest_requests(*given)

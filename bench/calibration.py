@@ -1,0 +1,60 @@
+"""Healthy versions in every kind of trouble: how many are rolled back, and how long the others take."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from bench.results import Entry
+from bench.rollouts import Outcome, a_policy, roll_out
+from bench.tables import Table, minutes, missed, share
+from bench.worlds import HEALTHY, Case
+from canaryd.analysis.simulated import Service
+from canaryd.stats.sampling import exact_interval, quantile
+
+RUNS = 2000
+RISK = 0.01  # the policy's falseRollbackRisk
+CASES = {case.name: case for case in HEALTHY}
+
+
+def run(case: Case, service: Service) -> Outcome:
+    policy = a_policy(case.world.interval, case.minimum, case.last, case.climbing)
+    return roll_out(service, longest=case.longest, policy=policy, past=case.past)
+
+
+def summary(case: Case, outcomes: Sequence[Outcome]) -> Entry:
+    full = [one.full / 60 if one.full is not None else np.inf for one in outcomes]
+    back = [one for one in outcomes if one.rolled_back]
+    outside = [one for one in outcomes if one.outside]
+    inside_back = sum(one.rolled_back and not one.outside for one in outcomes)
+    low, high = exact_interval(len(back), len(outcomes))
+    inside = exact_interval(inside_back, len(outcomes) - len(outside)) if len(outside) < len(outcomes) else (0.0, 1.0)
+    return {
+        "rolled_back": len(back), "low": low, "high": high, "full": quantile(full, 0.5), "full_90": quantile(full, 0.9),
+        "promoted": float(np.mean([one.end == "succeeded" for one in outcomes])),
+        "undecided": float(np.mean([one.end in ("watched", "held") for one in outcomes])),
+        "stepped_back": float(np.mean([one.steps_back > 0 for one in outcomes])),
+        "outside": len(outside), "outside_rolled_back": len(back) - inside_back, "inside_low": inside[0],
+    }  # fmt: skip
+
+
+def reached(name: str, one: Entry) -> bool:
+    """A rate is missed when its whole interval, of the rollouts that keep to the assumptions, lies above the risk."""
+    return bool(one["inside_low"] <= RISK)
+
+
+def tables(entries: Mapping[str, Entry]) -> list[Table]:
+    notes, rows = [], []
+    for name, one in entries.items():
+        case = CASES[name]
+        mark = ""
+        if case.note:
+            mark = f"[{len(notes) + 1}]"
+            notes.append(f"{mark} {name}: {case.note}. In {one['outside']:,} of {one['runs']:,} rollouts it is not so; "
+                         f"{one['outside_rolled_back']} of the {one['rolled_back']} rolled back are of those.")  # fmt: skip
+        rolled = missed(f"{one['rolled_back']} ({share(one['low'])} to {share(one['high'])})", reached(name, one))
+        pace = (minutes(one["full"]), minutes(one["full_90"])) if case.climbing else ("kept at 10%", "")
+        rows.append((f"{name} {mark}".rstrip(), f"{one['runs']:,}", rolled, *pace, share(one["promoted"]), share(one["undecided"]),
+                     share(one["stepped_back"])))  # fmt: skip
+    heads = ("healthy versions", "rollouts", "rolled back (exact 95% interval)", "full weight, median", "by 90%", "promoted", "undecided",
+             "stepped back")  # fmt: skip
+    return [Table(f"Healthy versions, up to half an hour; to reach: at most {RISK:.0%} rolled back", heads, rows, notes)]

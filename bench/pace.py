@@ -1,0 +1,32 @@
+"""Healthy versions: how soon they have all the traffic."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from bench.calibration import run as run
+from bench.results import Entry
+from bench.rollouts import Outcome
+from bench.tables import Table, minutes, missed
+from bench.worlds import PACE, Case
+from canaryd.stats.sampling import quantile
+
+RUNS = 200
+CASES = {case.name: case for case in PACE}
+
+
+def summary(case: Case, outcomes: Sequence[Outcome]) -> Entry:
+    full = [one.full / 60 if one.full is not None else np.inf for one in outcomes]
+    return {"median": quantile(full, 0.5), "by_90": quantile(full, 0.9)}
+
+
+def reached(name: str, one: Entry) -> bool:
+    goal = CASES[name].goal
+    return goal is None or (one["median"] is not None and one["median"] <= goal + 1e-5)
+
+
+def tables(entries: Mapping[str, Entry]) -> list[Table]:
+    rows = [(name, f"{one['runs']:,}", missed(minutes(one["median"]), reached(name, one)), minutes(CASES[name].goal), minutes(one["by_90"]))
+            for name, one in entries.items()]  # fmt: skip
+    return [Table("Healthy versions until full weight, a minimum of 2 minutes a stage unless said",
+                 ("pace", "rollouts", "median", "to reach", "by 90%"), rows)]  # fmt: skip

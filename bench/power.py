@@ -1,0 +1,79 @@
+"""Bad versions: how soon they are rolled back, what that costs users, and how near it is to the least that any test needs."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from bench.calibration import run as run  # the same rollout; what differs is the canary
+from bench.results import Entry
+from bench.rollouts import LADDER, Outcome
+from bench.tables import Table, missed, number, seconds, share
+from bench.worlds import BAD, HOUR, Case
+from canaryd.stats.limits import fewest_requests
+from canaryd.stats.sampling import quantile
+
+RUNS = 400
+CASES = {case.name: case for case in BAD}
+TOLERATED = 1.1  # the policy's toleratedRatio
+TIMES_THE_LIMIT = 2.0  # at most, on independent failures
+
+
+def summary(case: Case, outcomes: Sequence[Outcome]) -> Entry:
+    """Delays in seconds; requests_mean: the canary's until the rollback, or as far as was watched."""
+    delays = [one.delay for one in outcomes]
+    requests = float(np.mean([one.canary_requests for one in outcomes]))
+    limit, tolerant = (limit_of(case, ratio) for ratio in (1.0, TOLERATED))
+    caught = [one.delay for one in outcomes if one.rolled_back]
+    return {
+        "median": quantile(delays, 0.5), "mean": float(np.mean(caught)) if caught else None, "by_90": quantile(delays, 0.9),
+        "most": max(delays), "missed": float(np.mean([not one.rolled_back for one in outcomes])),
+        "hurt": float(np.mean([one.hurt for one in outcomes])), "requests_mean": requests, "limit": limit, "tolerant_limit": tolerant,
+    }  # fmt: skip
+
+
+def limit_of(case: Case, tolerated: float) -> float | None:
+    """The least canary requests that any test at 1% needs on average; independent errors that are there from the beginning only."""
+    world = case.world
+    rate = world.errors * world.canary_errors + world.more_errors
+    if rate == world.errors or world.burst > 1 or world.fault_weight:
+        return None
+    weight = LADDER[0] / 100
+    return fewest_requests(world.errors, min(rate, 1.0), (1 - weight) / weight, 0.01, tolerated)
+
+
+def reached(name: str, one: Entry) -> bool:
+    return _in_time(name, one) and _near_the_limit(name, one)
+
+
+def _in_time(name: str, one: Entry) -> bool:
+    goal = CASES[name].goal
+    return goal is None or (one["median"] is not None and one["median"] <= goal * CASES[name].world.interval)
+
+
+def _near_the_limit(name: str, one: Entry) -> bool:
+    """The limit binds where it is more than a look's requests: nobody decides within one."""
+    world = CASES[name].world
+    binding = one["limit"] is not None and one["limit"] > world.requests * world.interval * LADDER[0] / 100
+    return not binding or one["requests_mean"] <= TIMES_THE_LIMIT * one["limit"]
+
+
+def tables(entries: Mapping[str, Entry]) -> list[Table]:
+    rows = []
+    for name, one in entries.items():
+        looks = one["median"] / CASES[name].world.interval if one["median"] is not None else None
+        over = [_times(one, limit) for limit in ("limit", "tolerant_limit")]
+        delays = (seconds(one["mean"]), seconds(one["by_90"]), seconds(one["most"]))
+        times = (missed(over[0], _near_the_limit(name, one)), over[1])
+        costs = (number(one["hurt"]), number(one["requests_mean"]), number(one["limit"]), *times)
+        median = missed(seconds(one["median"]), _in_time(name, one))
+        rows.append((name, f"{one['runs']:,}", median, number(looks), *delays, share(one["missed"]), *costs))
+    heads = ("bad versions", "rollouts", "median", "looks", "mean", "by 90%", "most", "missed", "users hurt", "canary requests, mean",
+             "least of any test", "times that", "times that of a test that tolerates 10%")  # fmt: skip
+    return [Table(f"Bad versions at weight 10, until rolled back, watched for {HOUR} looks; to reach: at most {TIMES_THE_LIMIT:g} times "
+                 "the least of any test", heads, rows)]  # fmt: skip
+
+
+def _times(one: Entry, limit: str) -> str:
+    """At least so many, where some were not rolled back as long as they were watched."""
+    times = number(one["requests_mean"] / one[limit] if one[limit] else None, 1)
+    return f"over {times}" if one["missed"] and one[limit] else times

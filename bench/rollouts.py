@@ -1,0 +1,197 @@
+"""One simulated rollout: a service, the real judge and the real state machine, look by look.
+
+As the daemon would take it, but that nothing is late: one look after each change of weight is not compared.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from math import ceil
+
+import numpy as np
+
+from canaryd.analysis.judge import Judge
+from canaryd.analysis.rehearsal import a_rollout
+from canaryd.analysis.simulated import Service, World
+from canaryd.domain.counts import Look, total
+from canaryd.domain.lifecycle import Detail, Signal, advance, stage_signal
+from canaryd.domain.policy import Policy
+from canaryd.domain.rollout import Held, Phase
+from canaryd.domain.verdict import Verdict
+
+LADDER = (10, 25, 50, 100)
+HISTORY = 360  # looks of stable before the rollout
+LONGEST = 180  # looks of a rollout that is watched: half an hour of looks of 10 s
+KEPT = "24h"  # minimum of the first stage, where a rollout is kept at 10%
+MOST_DRAWN = 30  # looks at once
+FINE = tuple(np.geomspace(1.0, 20_000.0, 400).tolist())  # ms; what users feel has no buckets
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a simulated rollout went; times in seconds since it began, None: it never came to that.
+
+    end: rolled back, succeeded, held (after alarms) or watched; looks, seconds: until then; full: full weight was set first; stepped:
+    the first step back from it; fault, fault_weight: when the canary's fault showed first, and at which weight. odds: the highest against
+    the canary. canary_requests: it served; hurt: those of them that failed or were slow and would not have been with stable. outside:
+    whether this rollout was outside of what the promise assumes (`breaks`). path: seconds, weight and odds after each look, if asked for.
+    """
+
+    end: str
+    looks: int
+    seconds: int
+    full: int | None = None
+    stepped: int | None = None
+    steps_back: int = 0
+    fault: int | None = None
+    fault_weight: int = 0
+    odds: float = 1.0
+    canary_requests: int = 0
+    hurt: float = 0.0
+    outside: bool = False
+    path: tuple[tuple[int, int, float], ...] = ()
+
+    @property
+    def rolled_back(self) -> bool:
+        return self.end == "rolled back"
+
+    @property
+    def delay(self) -> float:
+        """Seconds from the fault's beginning until the rollback; inf: it was missed."""
+        return self.seconds - (self.fault or 0) if self.rolled_back else float("inf")
+
+
+@cache
+def a_policy(interval: int = 10, minimum: str = "2m", last: str = "2m", climbing: bool = True) -> Policy:
+    """The whole default policy. minimum: of each stage, last: of the one at 100; climbing=False: it stays at 10%."""
+    stages = [{"weight": weight, "minimum": minimum, "deadline": "15m"} for weight in LADDER]
+    stages[-1] |= {"minimum": last, "deadline": "2h"}
+    if not climbing:
+        stages[0] = {"weight": LADDER[0], "minimum": KEPT, "deadline": KEPT}
+    return Policy.load(
+        {
+            "service": {"name": "front-end", "namespace": "production", "selector": {"app": "front-end"}},
+            "route": {"virtualService": "sockshop"},
+            "stages": stages,
+            "analysis": {"interval": f"{interval}s"},
+        }
+    )
+
+
+def roll_out(
+    service: Service,
+    climbing: bool = True,
+    longest: int = LONGEST,
+    policy: Policy | None = None,
+    past: int = HISTORY,
+    path: bool = False,
+) -> Outcome:
+    """One rollout. climbing=False: at 10% all the time; longest: looks that are watched; past: looks of stable before it."""
+    policy = policy or a_policy(service.world.interval, climbing=climbing)
+    judge = Judge(policy, service.history(past))
+    return _Course(service, policy, judge, path).run(longest)
+
+
+class _Course:
+    """The rollout as it goes on, and what it has cost so far."""
+
+    def __init__(self, service: Service, policy: Policy, judge: Judge, keeps_path: bool) -> None:
+        self._service, self._judge, self._keeps_path = service, judge, keeps_path
+        self._began = self._now = service.now
+        self._drawn: list[Look] = []
+        self._outside = breaks(service)
+        self._excess = excess(service.world)
+        self._rollout = advance(a_rollout(policy, service.now), Signal.AVAILABLE, float(service.now))
+        self._looks = self._steps_back = self._requests = self._fault_weight = 0
+        self._full: int | None = None
+        self._stepped: int | None = None
+        self._fault: int | None = None
+        self._odds, self._hurt = 1.0, 0.0
+        self._path: list[tuple[int, int, float]] = []
+        self._settled()
+
+    def run(self, longest: int) -> Outcome:
+        while self._looks < longest:
+            self._take(self._judge.hear(self._look()))
+            if self._rollout.phase is Phase.ROLLING_BACK:
+                return self._outcome("rolled back")
+            if self._rollout.phase is Phase.PROMOTING:
+                return self._outcome("succeeded")
+            if self._rollout.held is Held.ALARMS:
+                return self._outcome("held")
+            if self._rollout.span is None or self._rollout.span.end is not None:
+                self._judge.hear(self._look(), compared=False)
+                self._settled()
+        return self._outcome("watched")
+
+    def _take(self, verdict: Verdict) -> None:
+        weight, since = self._rollout.weight, verdict.at - self._began
+        self._looks += 1
+        self._odds = max(self._odds, verdict.odds if weight < 100 else 1.0)
+        if self._keeps_path:
+            self._path.append((since, weight, verdict.odds))
+        signal = stage_signal(self._rollout, verdict, float(verdict.at))
+        if signal is None:
+            return
+        self._rollout = advance(self._rollout, signal, float(verdict.at), Detail(verdict.reason, verdict))
+        if self._rollout.weight == 100 and weight < 100 and self._full is None:
+            self._full = since
+        if signal is Signal.ALARM:
+            self._steps_back += 1
+            self._stepped = since if self._stepped is None else self._stepped
+
+    def _settled(self) -> None:
+        """The new weight is what all is served at from here on."""
+        self._rollout = advance(self._rollout, Signal.ROUTED, float(self._service.now), Detail(lists={}, start=self._service.now))
+        assert self._rollout.span is not None
+        self._judge.open(self._rollout.span)
+
+    def _look(self) -> Look:
+        weight, span = self._rollout.weight, self._rollout.span
+        if not self._drawn:
+            # Below full weight nothing but the end can come before a stage's minimum: its looks are drawn at once, which costs less.
+            rest = 0.0
+            if weight < 100 and span is not None and span.end is None:
+                rest = self._rollout.policy.stages[self._rollout.stage].minimum - (self._service.now - span.start)
+            self._drawn = self._service.looks(weight, max(1, min(MOST_DRAWN, ceil(rest / self._service.world.interval))))
+        look = self._drawn.pop(0)
+        start, self._now = look.start, look.end
+        requests = total(look.canary.values()).requests
+        faulty = float(self._service.faulty(weight, np.array([look.end]), look.seconds)[0])
+        self._requests += requests
+        self._hurt += requests * faulty * self._excess
+        if faulty and self._fault is None:
+            self._fault, self._fault_weight = start - self._began + round((1 - faulty) * look.seconds), weight
+        return look
+
+    def _outcome(self, end: str) -> Outcome:
+        return Outcome(
+            end, self._looks, self._now - self._began, self._full, self._stepped, self._steps_back, self._fault,
+            self._fault_weight, self._odds, self._requests, self._hurt, self._outside, tuple(self._path),
+        )  # fmt: skip
+
+
+def excess(world: World) -> float:
+    """The share of a faulty canary's requests that are worse than stable's would have been: that fail, or are slower than the latency
+    at which both versions differ most."""
+    failing = min(world.errors * world.canary_errors + world.more_errors, 1.0)
+    failing += world.broken / world.replicas * (1 - failing)
+    fine = World(median=world.median, sigma=world.sigma, canary_latency=world.canary_latency, stuck=world.stuck,
+                 second_mode=world.second_mode, bounds=FINE)  # fmt: skip
+    slower = float((fine.canary_slower() - fine.share_slower(1.0)).max())
+    return max(failing - world.errors, slower, 0.0)
+
+
+def breaks(service: Service) -> bool:
+    """Whether a service, its past being over, is outside of what the promise assumes: its spells have not shown in stable's past, or
+    the canary's replicas are by chance worse than what is tolerated."""
+    world = service.world
+    if (world.bad or world.hanging) and world.spell > 1 and service.stable.spells == 0:
+        return True
+    stable, canary = (float(one.error_rates.mean()) * world.errors for one in (service.stable, service.canary))
+    errors = a_policy().analysis.errors
+    assert errors is not None
+    if canary > stable * (1 + errors.tolerated_ratio) and canary > stable + errors.tolerated_increase:
+        return True
+    slow = float(np.exp(np.log(service.canary.latencies).mean() - np.log(service.stable.latencies).mean()))
+    latency = a_policy().analysis.latency
+    return bool(world.latency_noise and latency is not None and slow > 1 + latency.tolerated)

@@ -1,0 +1,74 @@
+"""Runs cases on all cores, with the same outcomes on any number of them, and keeps what is done.
+
+A part is a module with CASES (by name), `run(case, service)`, which gives one outcome, and `summary(case, outcomes)`, which gives what is
+kept of them. `counts(case, outcome)`, where there is one, says which outcomes are wanted: more are run then, up to MOST times as many.
+"""
+
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+
+from bench.results import Entry, Results
+from bench.rollouts import Outcome
+from canaryd.analysis.simulated import Service, World
+
+CHUNK = 10  # rollouts in a job
+MOST = 3  # times the wanted rollouts, where only some count
+
+
+def service(world: World, name: str, index: int) -> Service:
+    """The index-th service of a world: the same whatever else is run, and whoever judges it."""
+    return Service(world, np.random.default_rng([zlib.crc32(name.encode()), index]))
+
+
+def run_some(part: str, name: str, indices: Sequence[int]) -> list[Outcome]:
+    """In a process of its own."""
+    module = import_module(f"bench.{part}")
+    case = module.CASES[name]
+    return [module.run(case, service(case.world, case.name, index)) for index in indices]
+
+
+@dataclass
+class Runner:
+    """only: the part that is run, or what is in the names of the cases that are; all if it is empty."""
+
+    results: Results
+    cores: int
+    only: str = ""
+
+    def measure(self, part: str, runs: int) -> Iterator[tuple[str, Entry]]:
+        """Each case's entry, as soon as it is there."""
+        module = import_module(f"bench.{part}")
+        with ProcessPoolExecutor(max_workers=self.cores) as pool:
+            for name, case in module.CASES.items():
+                definition = repr(case)
+                if self.only not in (part, "") and self.only not in name:
+                    continue
+                entry = self.results.kept(part, name, runs, definition)
+                if entry is None:
+                    began = time.perf_counter()
+                    outcomes = self._outcomes(pool, part, name, runs)
+                    measured = {**module.summary(case, outcomes), "took": time.perf_counter() - began}
+                    entry = self.results.keep(part, name, runs, definition, measured)
+                yield name, entry
+
+    def _outcomes(self, pool: ProcessPoolExecutor, part: str, name: str, runs: int) -> list[Outcome]:
+        module: Any = import_module(f"bench.{part}")
+        if not hasattr(module, "counts"):
+            return self._in_chunks(pool, part, name, range(runs))
+        outcomes: list[Outcome] = []
+        # The first `runs` that count are taken, and what is between them: which those are does not depend on the cores.
+        while sum(module.counts(module.CASES[name], one) for one in outcomes) < runs and len(outcomes) < MOST * runs:
+            outcomes += self._in_chunks(pool, part, name, range(len(outcomes), len(outcomes) + runs // 2 + 1))
+        return outcomes
+
+    def _in_chunks(self, pool: ProcessPoolExecutor, part: str, name: str, indices: range) -> list[Outcome]:
+        chunks = [indices[first : first + CHUNK] for first in range(0, len(indices), CHUNK)]
+        parts = pool.map(run_some, [part] * len(chunks), [name] * len(chunks), chunks)
+        return [outcome for outcomes in parts for outcome in outcomes]

@@ -1,0 +1,96 @@
+"""The services that are simulated: healthy ones in every kind of trouble, bad ones, and ones whose fault begins late."""
+
+from dataclasses import dataclass
+
+from bench.rollouts import HISTORY, LONGEST
+from canaryd.analysis.simulated import World
+
+
+@dataclass(frozen=True)
+class Case:
+    """A world, and how its rollouts are run. climbing=False: kept at 10%; past: looks of stable before; longest: looks watched;
+    minimum: of each stage, last: of the one at 100%; goal: what is to be reached, see the module that runs it; note: which assumption of
+    the promise it breaks."""
+
+    name: str
+    world: World
+    climbing: bool = True
+    past: int = HISTORY
+    longest: int = LONGEST
+    minimum: str = "2m"
+    last: str = "2m"
+    goal: float | None = None
+    note: str = ""
+
+
+SHOWN = "spells have to show in stable's past"
+HEALTHY = (
+    Case("independent errors", World()),
+    Case("errors in bursts of 4", World(burst=4)),
+    Case("errors in bursts of 16", World(burst=16)),
+    Case("errors in bursts of 64", World(burst=64)),
+    Case("bad spells of 3 looks", World(bad=0.1, spell=3), note=SHOWN),
+    Case("bad spells of 6 looks", World(bad=0.1, spell=6), note=SHOWN),
+    Case("bad spells of 18 looks", World(bad=0.1, spell=18), note=SHOWN),
+    Case("replicas hang now and then", World(hanging=0.02)),
+    Case("replicas hang, in spells of 6 looks", World(hanging=0.02, spell=6), note=SHOWN),
+    Case("base rate swings by 80% in an hour", World(swing=0.8)),
+    Case("replicas' error rates differ, sd 10%", World(noise=0.1), note="the canary's replicas are no worse than tolerated"),
+    Case("replicas' error rates differ, sd 30%", World(noise=0.3), note="the canary's replicas are no worse than tolerated"),
+    Case("replicas' latencies differ, sd 10%", World(latency_noise=0.1), note="the canary's replicas are no slower than tolerated"),
+    Case("one canary replica on a node half as fast", World(slow_node=2.0)),
+    Case("retry storms: clients fail 16 times in 4 looks", World(retries=4.0, spell=4)),
+    Case("1 request/s", World(requests=1.0)),
+    Case("2,000 requests/s", World(requests=2000.0)),
+    Case("2,000 requests/s, bursts of 16", World(requests=2000.0, errors=0.01, burst=16), climbing=False),
+    Case("2,000 requests/s, bursts of 64", World(requests=2000.0, errors=0.025, burst=64), climbing=False),
+    Case("no errors at all", World(errors=0.0)),
+    Case("5% errors", World(errors=0.05)),
+    Case("0.001% errors, the canary 0.05% more", World(errors=1e-5, more_errors=5e-4)),
+    Case("stable has one replica, the canary three", World(stable_replicas=1)),
+    Case("one replica each", World(replicas=1)),
+    Case("each version's rate jitters, sd 0.5", World(jitter=0.5)),
+    Case("stable is 10 minutes old", World(), past=60),
+    Case("stable has no past", World(), past=0),
+)
+
+HOUR = 360  # looks of 10 s
+BAD = (
+    Case("errors 1% to 3%", World(errors=0.01, canary_errors=3.0), False, longest=HOUR, goal=15),
+    Case("errors 1% to 2%", World(errors=0.01, canary_errors=2.0), False, longest=HOUR),
+    Case("errors 0.5% to 1%", World(canary_errors=2.0), False, longest=HOUR),
+    Case("errors 0.5% to 3%, in bursts of 4", World(canary_errors=6.0, burst=4), False, longest=HOUR),
+    Case("errors 0 to 1%", World(errors=0.0, more_errors=0.01), False, longest=HOUR),
+    Case("errors 0.1% to 1%", World(errors=0.001, canary_errors=10.0), False, longest=HOUR),
+    Case("errors 5% to 7%", World(errors=0.05, canary_errors=1.4), False, longest=HOUR),
+    Case("errors 5% to 10%", World(errors=0.05, canary_errors=2.0), False, longest=HOUR),
+    Case(
+        "every request fails, 10 requests/s, looks of 5 s",
+        World(requests=10.0, more_errors=1.0, interval=5),
+        False,
+        longest=HOUR,
+        goal=4,
+    ),
+    Case("one of three replicas fails every request", World(broken=1), False, longest=HOUR),
+    Case("errors 1% to 3% from weight 50 on", World(errors=0.01, canary_errors=3.0, fault_weight=50), longest=HOUR),
+    Case("latency 1.25 times", World(canary_latency=1.25), False, longest=HOUR),
+    Case("latency 1.5 times", World(canary_latency=1.5), False, longest=HOUR),
+    Case("latency 2 times", World(canary_latency=2.0), False, longest=HOUR),
+    Case("3% of requests stuck for 3 s", World(stuck=0.03), False, longest=HOUR),
+    Case("a fifth of the requests twice as slow", World(second_mode=0.2), False, longest=HOUR),
+)
+
+LATE_WORLD = World(errors=0.002, more_errors=0.048, interval=15, fault_begins=600.0)
+LATE = (
+    Case("at weight 25", LATE_WORLD, minimum="6m", last="1h", longest=160, goal=25),
+    Case("at weight 50", LATE_WORLD, minimum="4m", last="1h", longest=160, goal=50),
+    Case("at weight 100", LATE_WORLD, minimum="1m", last="1h", longest=160, goal=100),
+)
+
+PACE = (
+    Case("50 requests/s, 0.5% errors", World(), goal=7.0),
+    Case("1,000 requests/s, 0.5% errors", World(requests=1000.0), goal=6 + 20 / 60),
+    Case("20 requests/s, no errors at all", World(requests=20.0, errors=0.0), goal=8.0),
+    Case("50 requests/s, 0.5% errors in bursts of 4", World(burst=4), goal=20.0),
+    Case("1,000 requests/s, 0.5% errors, minimum 30 s", World(requests=1000.0), minimum="30s", goal=2.0),
+)
