@@ -1,0 +1,103 @@
+"""Odds over time as a few lines of text: a column for each look, or for several where there is no room. Pure text.
+
+The scale is logarithmic, from what clears a version (1 to 20) to what rolls it back (100 to 1): evidence multiplies, so even steps are
+even evidence. Only a look that reached the bar fills the topmost cell.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil, exp, log
+
+from canaryd.analysis.wording import odds_text
+
+ROWS = 4
+FEWEST_COLUMNS = 8  # of the plot itself, however narrow the terminal
+MOST_COLUMNS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """What a plot is drawn with. levels: from the lowest part of a cell to a full one."""
+
+    levels: str
+    axis: str
+    corner: str
+    line: str
+    none: str
+
+
+BLOCKS = Signs("▁▂▃▄▅▆▇█", "┤", "└", "─", "·")
+ASCII = Signs(".:-=+*%#", "|", "+", "-", "?")
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """odds: of each look, None where it had no data. stages: where a stretch at one weight begins, with names for it, the longest first.
+    marks: one sign for what was decided at a look. low, bar: the odds at the ends of the scale."""
+
+    odds: Sequence[float | None]
+    stages: Mapping[int, Sequence[str]]
+    marks: Mapping[int, str]
+    low: float
+    bar: float
+
+
+def looks_a_column(looks: int, width: int) -> int:
+    """How many looks a column stands for, in `width` columns of text."""
+    return max(1, ceil(looks / _room(width)))
+
+
+def _room(width: int) -> int:
+    return max(FEWEST_COLUMNS, min(MOST_COLUMNS, width - _label_width() - 2))
+
+
+def _label_width() -> int:
+    return 8  # `100 to 1`, `1 to 3.0`
+
+
+def plot(series: Series, width: int, plain: bool = False) -> list[str]:
+    """Lines of at most `width` columns (or of FEWEST_COLUMNS and their labels). plain: ASCII alone. [] where there are no looks."""
+    looks = len(series.odds)
+    if not looks:
+        return []
+    signs, each = ASCII if plain else BLOCKS, looks_a_column(looks, width)
+    columns = ceil(looks / each)
+    levels = [_level(series, [odds for odds in series.odds[at : at + each] if odds is not None]) for at in range(0, looks, each)]
+    lines = []
+    for row in reversed(range(ROWS)):
+        top = exp(log(series.low) + (row + 1) / ROWS * (log(series.bar) - log(series.low)))
+        lines.append(f"{odds_text(top):>{_label_width()}} {signs.axis}" + "".join(_cell(level, row, signs) for level in levels))
+    lines.append(f"{odds_text(series.low):>{_label_width()}} {signs.corner}{signs.line * columns}")
+    lines.append(f"{'stage':>{_label_width()}}  " + _named(series, _room(width), each))
+    if series.marks:
+        marked = {at // each: sign for at, sign in sorted(series.marks.items())}  # of several in one column the last
+        lines.append(f"{'decided':>{_label_width()}}  " + "".join(marked.get(column, " ") for column in range(columns)))
+    return [line.rstrip() for line in lines]
+
+
+def _level(series: Series, odds: Sequence[float]) -> int | None:
+    """How high a column is, in parts of cells: by the highest odds in it; None where no look had data."""
+    if not odds:
+        return None
+    parts, highest = ROWS * len(BLOCKS.levels), max(odds)
+    if highest >= series.bar:
+        return parts
+    height = log(max(highest, series.low) / series.low) / log(series.bar / series.low)
+    return max(1, min(parts - 1, round(height * parts)))
+
+
+def _cell(level: int | None, row: int, signs: Signs) -> str:
+    if level is None:
+        return signs.none if row == 0 else " "
+    part = level - row * len(signs.levels)
+    return " " if part <= 0 else signs.levels[min(part, len(signs.levels)) - 1]
+
+
+def _named(series: Series, room: int, each: int) -> str:
+    """Each stretch's name where it begins, the longest that there is room for; none of a stretch too short for any."""
+    begins = sorted((at // each, names) for at, names in series.stages.items())
+    line = ""
+    for (column, names), (until, _) in zip(begins, [*begins[1:], (room + 1, ())], strict=True):
+        name = next((one for one in names if len(one) < until - column), "")
+        line = line.ljust(column) + name
+    return line
