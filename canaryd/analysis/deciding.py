@@ -50,8 +50,14 @@ def decided_by(verdict: Verdict) -> str:
     found = sorted(shares(verdict).items(), key=lambda one: -one[1])
     if not found:
         return ""
-    loudest, *others = (f"{metric} {percent_text(share)}" for metric, share in found)
-    return f"{loudest} of the odds" + "".join(f", {one}" for one in others)
+    (loudest, share), *others = found
+    rest = "".join(f"; {metric} {_part(one)}" for metric, one in others)
+    return f"{loudest} ({_part(share)} of the odds{rest})"
+
+
+def _part(share: float) -> str:
+    """A share that is not all of it is never said to be."""
+    return "over 99%" if 0.99 < share < 1.0 else "under 1%" if 0.0 < share < 0.01 else percent_text(share)
 
 
 # ---------------------------------------------------------------- passing

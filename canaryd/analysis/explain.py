@@ -21,6 +21,7 @@ from canaryd.domain.verdict import Answer, Finding, Verdict
 ABOVE_AND_NOT_ROLLED_BACK = (
     "the odds are above the bar and it is not rolled back yet: latency has to convict the version with any one of its replicas left out, "
     "and by more than a single bound that the mean does not agree with")
+UNEVEN = 2.0  # odds below which it means nothing which metric they are from
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +123,8 @@ def verdict_section(rollout: Rollout, verdict: Verdict, title: str) -> Section:
         f"odds      {odds_text(verdict.odds)} against {rollout.canary} over the whole rollout ({odds_text(verdict.stage_odds)} by this "
         f"stage alone); it is rolled back at {odds_text(verdict.bar)}",
     ]
-    if by := decided_by(verdict):
-        lines += labelled("mostly", by)
+    if (by := decided_by(verdict)) and (verdict.answer is Answer.FAIL or verdict.odds >= UNEVEN):
+        lines += labelled("decided" if verdict.answer is Answer.FAIL else "mostly", f"by {by}" if verdict.answer is Answer.FAIL else by)
     if verdict.reason:
         lines += labelled("why", verdict.reason)
     if verdict.odds >= verdict.bar and verdict.answer in (Answer.UNDECIDED, Answer.PASS) and verdict.weight < 100:

@@ -13,6 +13,7 @@ from canaryd.analysis.wording import odds_text
 ROWS = 4
 FEWEST_COLUMNS = 8  # of the plot itself, however narrow the terminal
 MOST_COLUMNS = 100
+WIDE = 4  # columns that a look has where there are few: a line of dots is no picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +62,17 @@ def plot(series: Series, width: int, plain: bool = False) -> list[str]:
     if not looks:
         return []
     signs, each = ASCII if plain else BLOCKS, looks_a_column(looks, width)
-    columns = ceil(looks / each)
+    wide = max(1, min(WIDE, _room(width) // looks))
     levels = [_level(series, [odds for odds in series.odds[at : at + each] if odds is not None]) for at in range(0, looks, each)]
     lines = []
     for row in reversed(range(ROWS)):
         top = exp(log(series.low) + (row + 1) / ROWS * (log(series.bar) - log(series.low)))
-        lines.append(f"{odds_text(top):>{_label_width()}} {signs.axis}" + "".join(_cell(level, row, signs) for level in levels))
-    lines.append(f"{odds_text(series.low):>{_label_width()}} {signs.corner}{signs.line * columns}")
-    lines.append(f"{'stage':>{_label_width()}}  " + _named(series, _room(width), each))
+        lines.append(f"{odds_text(top):>{_label_width()}} {signs.axis}" + "".join(_cell(level, row, signs) * wide for level in levels))
+    lines.append(f"{odds_text(series.low):>{_label_width()}} {signs.corner}{signs.line * wide * len(levels)}")
+    lines.append(f"{'stage':>{_label_width()}}  " + _named({at // each * wide: names for at, names in series.stages.items()}, _room(width)))
     if series.marks:
         marked = {at // each: sign for at, sign in sorted(series.marks.items())}  # of several in one column the last
-        lines.append(f"{'decided':>{_label_width()}}  " + "".join(marked.get(column, " ") for column in range(columns)))
+        lines.append(f"{'decided':>{_label_width()}}  " + "".join(marked.get(one, " ").rjust(wide) for one in range(len(levels))))
     return [line.rstrip() for line in lines]
 
 
@@ -93,9 +94,9 @@ def _cell(level: int | None, row: int, signs: Signs) -> str:
     return " " if part <= 0 else signs.levels[min(part, len(signs.levels)) - 1]
 
 
-def _named(series: Series, room: int, each: int) -> str:
-    """Each stretch's name where it begins, the longest that there is room for; none of a stretch too short for any."""
-    begins = sorted((at // each, names) for at, names in series.stages.items())
+def _named(stages: Mapping[int, Sequence[str]], room: int) -> str:
+    """Each stretch's name in the column where it begins, the longest that there is room for; none of a stretch too short for any."""
+    begins = sorted(stages.items())
     line = ""
     for (column, names), (until, _) in zip(begins, [*begins[1:], (room + 1, ())], strict=True):
         name = next((one for one in names if len(one) < until - column), "")

@@ -113,7 +113,7 @@ def _of_harm(policy: Policy, hearing: Hearing, decision: Decision, verdict: Verd
         found.append(Question(f"without {name}", looks, partial(case.changed, f"without {name}", without_metric(policy, name))))
     risk = policy.analysis.false_rollback_risk
     for other in (risk * STRICTER, min(MOST_RISK, risk * LAXER)):
-        change = f"falseRollbackRisk {percent_text(other)}"
+        change = f"falseRollbackRisk {risk_text(other)}"
         found.append(Question(change, looks, partial(case.changed, change, with_analysis(policy, false_rollback_risk=other))))
     names = case.loudest_replicas()
     if len(names) > 1:
@@ -132,7 +132,7 @@ def _of_passing(rollout: Rollout, hearing: Hearing, verdict: Verdict) -> list[Qu
     span = span_of(rollout, verdict)
     if span is None:
         return []
-    change = f"badAdvanceRisk {percent_text(risk)}"
+    change = f"badAdvanceRisk {risk_text(risk)}"
     ask = partial(_passed, rollout.policy, hearing, verdict, span, change, with_analysis(rollout.policy, bad_advance_risk=risk))
     return [Question(change, hearing.until(verdict.at), ask)]
 
@@ -167,17 +167,17 @@ class _Harm:
         return None, last
 
     def _answer(self, change: str, found: Verdict | None, last: Verdict, more: str = "") -> WhatIf:
+        back = "stepped back" if self._verdict.answer is Answer.ALARM else "rolled back"
         if found is None:
-            over = ", withheld since they rest on one replica, or on one bound" if last.odds >= last.bar else f" of {odds_text(last.bar)}"
-            says = f"not by then: odds {odds_text(last.odds)}{over}"
-            return WhatIf(change, Outcome.NOT_BY_THEN, None, last.odds, last.bar, f"{says}{more}")
+            over = ", which rest on one replica or on one bound" if last.odds >= last.bar else ""
+            says = f"not {back} by then: odds {odds_text(last.odds)}{over} (it takes {short(last.bar)}){more}"
+            return WhatIf(change, Outcome.NOT_BY_THEN, None, last.odds, last.bar, says)
         limit = broken(found)
-        odds = f"odds {odds_text(found.odds)} of {odds_text(found.bar)}"
-        why = f"by the limit ({limit.metric}: {limit.what})" if limit is not None else odds
+        why = f"by {limit.metric}: {limit.what}" if limit is not None else f"odds {odds_text(found.odds)} (it takes {short(found.bar)})"
         earlier = self._verdict.at - found.at
         if earlier <= 0:
-            return WhatIf(change, Outcome.SAME, found.at, found.odds, found.bar, f"at the same look: {why}{more}")
-        says = f"{lasting(earlier)} earlier, at {time_text(found.at)}: {why}{more}"
+            return WhatIf(change, Outcome.SAME, found.at, found.odds, found.bar, f"{back} at the same look: {why}{more}")
+        says = f"{back} {lasting(earlier)} earlier, at {time_text(found.at)}: {why}{more}"
         return WhatIf(change, Outcome.EARLIER, found.at, found.odds, found.bar, says)
 
     def changed(self, change: str, policy: Policy, told: Told) -> Sequence[WhatIf]:
@@ -197,7 +197,7 @@ class _Harm:
         """Each left out in turn; the one that carries the evidence is named where it is one alone."""
         heard = {name: self._heard(self._policy, told, name) for name in names[:MOST_REPLICAS]}
         saved = [name for name, (found, _) in heard.items() if found is None]
-        carries = "; it alone carries the evidence" if len(saved) == 1 and len(names) > 2 else ""
+        carries = "; the evidence rests on it" if len(saved) == 1 else ""
         return [self._answer(f"without {name}", *one, carries if name in saved else "") for name, one in heard.items()]
 
     def tolerated(self, metric: str, told: Told) -> Sequence[WhatIf]:
@@ -252,12 +252,18 @@ class _Tolerance:
 
     def words(self, value: float) -> str:
         if self._points:
-            return f"{percent_text(value)} more errors tolerated (not {percent_text(self.own)})"
-        return f"{self._metric} {times(value)} stable's tolerated (not {times(self.own)})"
+            return f"{percent_text(value)} more errors tolerated, not {percent_text(self.own)}"
+        return f"{self._metric} of {times(value)} stable's tolerated, not {times(self.own)}"
 
 
 def times(value: float) -> str:
-    return f"{value:.2f}" if value < 9.95 else short(value)
+    """A factor in words, fine enough to be tried in a policy."""
+    return f"{value:.2f} times" if value < 9.95 else f"{short(value)} times"
+
+
+def risk_text(risk: float) -> str:
+    """As a policy has it: `5%`, `0.1%`."""
+    return f"{100 * risk:.3g}%"
 
 
 def _passed(
@@ -270,11 +276,10 @@ def _passed(
         if step.compared and step.look.end - span.start >= minimum and step.look.start >= span.start and last.answer is Answer.PASS:
             earlier = verdict.at - last.at
             if earlier <= 0:
-                same = "at the same look"
-                return (WhatIf(change, Outcome.SAME, last.at, last.odds, last.bar, same),)
-            says = f"passes {lasting(earlier)} earlier, at {time_text(last.at)}"
+                return (WhatIf(change, Outcome.SAME, last.at, last.odds, last.bar, "passed at the same look"),)
+            says = f"passed {lasting(earlier)} earlier, at {time_text(last.at)}"
             return (WhatIf(change, Outcome.EARLIER, last.at, last.odds, last.bar, says),)
-    return (WhatIf(change, Outcome.NOT_BY_THEN, None, last.odds, last.bar, "does not pass by then either"),)
+    return (WhatIf(change, Outcome.NOT_BY_THEN, None, last.odds, last.bar, "not passed by then either"),)
 
 
 # ---------------------------------------------------------------- other policies

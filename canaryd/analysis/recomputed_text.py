@@ -9,7 +9,7 @@ from typing import Any
 from canaryd.analysis.deciding import Passing, lacked, shares, whole
 from canaryd.analysis.explain import Section, labelled, verdict_section
 from canaryd.analysis.odds_plot import Series, looks_a_column, plot
-from canaryd.analysis.otherwise import WhatIf, span_of
+from canaryd.analysis.otherwise import span_of
 from canaryd.analysis.plain import finite, plain
 from canaryd.analysis.recomputed import Had, Recomputed
 from canaryd.analysis.standing import stage_text
@@ -77,8 +77,8 @@ def _agreement(found: Recomputed) -> str:
 
 def _why_not(before: int, now: int) -> str:
     if now < before:
-        return (f"Of {before:,} requests that were counted then, it has {now:,}: it has forgotten the others, so the stored verdicts are the "
-                "better ones.")
+        return (f"Of {before:,} requests that were counted then, it has {now:,}: it has forgotten the others, so the stored verdicts "
+                "are the better ones.")
     return (f"It has as many requests as were counted then ({now:,}), so no sample is missing: another version of canaryd judged then, or "
             "their shares were changed since.")
 
@@ -165,7 +165,8 @@ def _passing_lines(rollout: Rollout, had: Had) -> list[str]:
     lines = ["", "What passed when"]
     rows = [(one.metric, _passed_text(one, span.start)) for one in sorted(had.passing, key=lambda one: one.at or verdict.at)]
     lines += [f"  {line}" for line in aligned([*rows, ("minimum", f"over after {lasting(minimum)}, at {time_text(span.start + minimum)}")])]
-    return lines + wrapped(_last_to_pass(had.passing, verdict, span.start, minimum), "  ")
+    interval = rollout.policy.analysis.interval
+    return lines + wrapped(_last_to_pass(had.passing, verdict, span.start, minimum, interval), "  ")
 
 
 def _passed_text(one: Passing, start: int) -> str:
@@ -174,45 +175,37 @@ def _passed_text(one: Passing, start: int) -> str:
     return f"ruled out after {lasting(one.at - start)}, at {time_text(one.at)}"
 
 
-def _last_to_pass(passing: tuple[Passing, ...], verdict: Verdict, start: int, minimum: float) -> str:
+def _last_to_pass(passing: tuple[Passing, ...], verdict: Verdict, start: int, minimum: float, interval: int) -> str:
+    """What the moment of a pass was decided by."""
     last = max((one for one in passing if one.at is not None), key=lambda one: one.at or 0, default=None)
-    if last is None or last.at is None:
-        return "It waited for the minimum alone: no metric is compared."
-    if last.at >= start + minimum and last.at == verdict.at:
-        lacking = ""
-        if last.at_minimum is not None and last.at_minimum < last.bar:
-            lacking = f": when the minimum was over it was at {odds_text(last.at_minimum)} of {odds_text(last.bar)}"
-        return f"{last.metric} decided when, as the last to pass{lacking}."
-    if verdict.at - (start + minimum) < verdict.at - last.at:
-        return "The minimum decided when: all that the stage must rule out was ruled out before." if (
-            verdict.at - start - minimum < 2 * _look(verdict, start)) else _suspicion()
-    return _suspicion()
-
-
-def _look(verdict: Verdict, start: int) -> float:
-    """About a look's length: what the stage took, by its looks."""
-    return (verdict.at - start) / max(1, verdict.looks)
-
-
-def _suspicion() -> str:
-    return ("All was ruled out before; it passed once no metric was under suspicion any more (odds of 3 to 1 in this stage), every query had a "
+    at_minimum = verdict.at - interval < start + minimum  # the first look that it allows to pass
+    if last is not None and last.at == verdict.at and not at_minimum:
+        before = f": when the minimum was over it was at {odds_text(last.at_minimum)} of {odds_text(last.bar)}" if last.at_minimum else ""
+        return f"It passed when the last of them did, {last.metric}{before}."
+    if at_minimum:
+        ruled_out = "all that the stage must rule out was ruled out by then" if last is not None else "no metric is compared"
+        return f"It passed when the minimum was over: {ruled_out}."
+    return ("All was ruled out before; it passed once no metric was under suspicion (odds of 3 to 1 in this stage), every query had a "
             "value within its limits, and there were 3 looks.")
 
 
 def _what_ifs(had: Had) -> list[str]:
     if not had.what_ifs:
         return []
-    return ["", "What would have decided otherwise", *(f"  {line}" for line in aligned([(one.change, one.says) for one in had.what_ifs]))]
+    heading = "Otherwise, on the same looks" if had.decision.signal in (Signal.HARM.value, Signal.ALARM.value) else "Otherwise"
+    return ["", heading, *(f"  {line}" for line in aligned([(one.change, one.says) for one in had.what_ifs]))]
 
 
 def _last(rollout: Rollout, found: Recomputed) -> tuple[Section, ...]:
-    """The latest look's, where no decision rests on it."""
+    """The latest look's, where no decision rests on it: as had again, or as stored where it is not the same."""
     shown = {one.decision.verdict.at for one in found.decisions if one.decision.verdict is not None}
-    verdicts = found.hearing.compared
-    if not verdicts or verdicts[-1].at in shown or found.unsampled and verdicts[-1].answer is Answer.NO_DATA:
-        last = rollout.verdict
-        return (verdict_section(rollout, last, "The last verdict"),) if last is not None and last.at not in shown else ()
-    return (verdict_section(rollout, verdicts[-1], "The last look"),)
+    again = found.hearing.compared[-1] if found.hearing.compared else None
+    told = rollout.verdict
+    if told is not None and (again is None or told.at > again.at or (told.at == again.at and told.odds != again.odds)):
+        return (verdict_section(rollout, told, "The last verdict, stored"),) if told.at not in shown else ()
+    if again is None or again.at in shown:
+        return ()
+    return (verdict_section(rollout, again, "The last look"),)
 
 
 def looks(rollout: Rollout, found: Recomputed) -> list[tuple[str, ...]]:
@@ -238,9 +231,11 @@ def data(found: Recomputed | None, source: str, problem: str) -> dict[str, Any]:
     if found is None:
         return {"source": source, "problem": problem, "same": None, "looks": [], "decisions": []}
     requests = {"counted": found.requests[0], "recomputed": found.requests[1]} if found.requests is not None else None
-    return {"source": source, "problem": problem or None, "same": found.same, "requests": requests, "looksWithoutTelemetry": found.unsampled,
-            "looks": [_look_data(one) for one in found.hearing.compared], "decisions": [_decision_data(one) for one in found.decisions],
-            "skipped": list(found.skipped)}
+    return {
+        "source": source, "problem": problem or None, "same": found.same, "requests": requests, "looksWithoutTelemetry": found.unsampled,
+        "looks": [_look_data(one) for one in found.hearing.compared], "decisions": [_decision_data(one) for one in found.decisions],
+        "skipped": list(found.skipped),
+    }  # fmt: skip
 
 
 def _look_data(verdict: Verdict) -> dict[str, Any]:
@@ -256,13 +251,5 @@ def _decision_data(had: Had) -> dict[str, Any]:
         "at": decision.at, "signal": decision.signal, "phase": decision.phase.value, "stage": decision.stage + 1, "weight": decision.weight,
         "reason": decision.reason, "same": had.same, "differences": list(had.differences), "verdict": plain(had.verdict),
         "stored": None if told is None else {"at": told.at, "answer": told.answer.value, "odds": finite(told.odds), "reason": told.reason},
-        "shares": by, "passing": [plain(one) for one in had.passing], "whatIf": [_what_if_data(one) for one in had.what_ifs],
-    }
-
-
-def _what_if_data(one: WhatIf) -> dict[str, Any]:
-    data: dict[str, Any] = plain(one)
-    return data
-
-
-__all__ = ["LOOKS", "data", "looks", "sections", "stored"]
+        "shares": by, "passing": [plain(one) for one in had.passing], "whatIf": [plain(one) for one in had.what_ifs],
+    }  # fmt: skip

@@ -1,8 +1,9 @@
 """`canaryd explain`: a rollout in words and numbers, recomputed from telemetry where that is at hand, else as recorded. Reads only."""
 
+import sys
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -34,6 +35,7 @@ Examples:
   canaryd explain --recorded front-end-v3.gz --looks
   canaryd explain front-end-v3-5d4f9c7b66 --prometheus http://127.0.0.1:9090 -o json | jq '.recomputed.decisions[].whatIf'
 """
+QUIET = 1000  # looks, read or judged in some seconds
 HINT = ("to have it recomputed from telemetry, with the odds over time and what would have decided otherwise: canaryd explain {name} "
         "--prometheus URL (or CANARYD_PROMETHEUS=URL, or --config FILE, or --recorded FILE of canaryd record).")
 
@@ -51,7 +53,7 @@ class Source:
 @click.command(epilog=EXAMPLE)
 @click.argument("name", metavar="[SERVICE|ROLLOUT]", required=False)
 @click.option("--prometheus", metavar="URL", envvar="CANARYD_PROMETHEUS", show_envvar=True, help="Recompute from this Prometheus.")
-@click.option("--config", type=click.Path(path_type=Path), help="The daemon's settings: recompute from its Prometheus, with its credentials.")
+@click.option("--config", type=click.Path(path_type=Path), help="The daemon's settings: recompute from its Prometheus.")
 @click.option("--recorded", "path", metavar="FILE", type=click.Path(path_type=Path),
               help="Recompute from a file of `canaryd record --rollout`. Without a name, all is from that file, and no cluster is asked.")
 @click.option("--looks", "every_look", is_flag=True, help="Each look too, as a table.")
@@ -129,7 +131,7 @@ def _recomputed(rollout: Rollout, source: Source, brief: bool, most: float) -> t
     if not any(span.start + rollout.policy.analysis.interval <= now for span in rollout.spans):
         return None, "no stage's looks had begun, so there is nothing to recompute."
     try:
-        with progress(looks_to_reread(rollout, now), f"{rollout.stable_workload} and {rollout.canary_workload} in {source.name}") as read:
+        with told(looks_to_reread(rollout, now), f"{rollout.stable_workload} and {rollout.canary_workload} in {source.name}") as read:
             again = reread(rollout, source.telemetry, now, source.delay, read)
     except (Unavailable, Rejected) as error:
         return None, f"it could not be recomputed. {str(error).rstrip('.')}."
@@ -143,11 +145,18 @@ def _recomputed(rollout: Rollout, source: Source, brief: bool, most: float) -> t
     if brief:
         return found, ""
     asked = inquiry(rollout, found, most)
-    with progress(asked.looks, "what would have decided otherwise", "judging", "judged") if asked.looks else nullcontext(_untold) as told:
-        return answered(found, asked, told), ""
+    with told(asked.looks, "what would have decided otherwise", "judging", "judged") as judged:
+        return answered(found, asked, judged), ""
 
 
-def _untold(looks: int) -> None: ...
+@contextmanager
+def told(looks: int, *words: str) -> Iterator[Callable[[int], None]]:
+    """Tells how far it is: on a terminal always, else where it takes more than some seconds."""
+    if looks and (sys.stderr.isatty() or looks > QUIET):
+        with progress(looks, *words) as each:
+            yield each
+    else:
+        yield lambda looks: None
 
 
 def show(rollout: Rollout, wishes: Wishes, found: Recomputed | None, problem: str, every_look: bool) -> None:

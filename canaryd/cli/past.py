@@ -1,4 +1,4 @@
-"""What `record`, `backtest` and, for its progress, `explain` share: the options that say which past is meant, and reading it out of Prometheus."""
+"""What `record` and `backtest` share: the options that say which past is meant, and reading it out of Prometheus."""
 
 import sys
 import time
