@@ -91,6 +91,12 @@ def passings(stage: Sequence[Verdict], span: Span, minimum: float) -> tuple[Pass
     return tuple(found)
 
 
+def part_text(odds: float, bar: float) -> str:
+    """`6.5 to 1 of 20 to 1`, and never as if it were all of it."""
+    reached, wanted = odds_text(max(odds, 1.0)), odds_text(bar)
+    return f"{reached} of {wanted}" if reached != wanted else f"just below {wanted}"
+
+
 def lacked(verdict: Verdict) -> list[str]:
     """What a stage has not ruled out, metric by metric."""
     said = []
@@ -98,7 +104,7 @@ def lacked(verdict: Verdict) -> list[str]:
         if one.answer is Answer.NO_DATA:
             said.append(f"{one.metric} has nothing to be compared by")
         elif one.cleared < one.clear_bar:
-            said.append(f"{one.metric} is at {odds_text(one.cleared)} of {odds_text(one.clear_bar)}")
+            said.append(f"{one.metric} is at {part_text(one.cleared, one.clear_bar)}")
     said += [f"{one.metric} ({one.what}) is {'without a value' if one.answer is Answer.NO_DATA else 'at its limit'}"
              for one in verdict.findings if one.limit is not None and one.answer is not Answer.PASS and one.odds == 1.0]
     return said

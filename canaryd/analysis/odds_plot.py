@@ -1,5 +1,7 @@
 """Odds over time as a few lines of text: a column for each look, or for several where there is no room. Pure text.
 
+Below them, in one line, how much of what a stage must rule out is ruled out; full is all of it.
+
 The scale is logarithmic, from what clears a version (1 to 20) to what rolls it back (100 to 1): evidence multiplies, so even steps are
 even evidence. Only a look that reached the bar fills the topmost cell.
 """
@@ -34,26 +36,33 @@ ASCII = Signs(".:-=+*%#", "|", "+", "-", "?")
 @dataclass(frozen=True, slots=True)
 class Series:
     """odds: of each look, None where it had no data. stages: where a stretch at one weight begins, with names for it, the longest first.
-    marks: one sign for what was decided at a look. low, bar: the odds at the ends of the scale."""
+    marks: one sign for what was decided at a look. low, bar: the odds at the ends of the scale. cleared: odds that nothing unacceptable is
+    there, None where nothing is ruled out (at full weight); full at 1 / low."""
 
     odds: Sequence[float | None]
+    cleared: Sequence[float | None]
     stages: Mapping[int, Sequence[str]]
     marks: Mapping[int, str]
     low: float
     bar: float
 
 
-def looks_a_column(looks: int, width: int) -> int:
+def looks_a_column(series: Series, width: int) -> int:
     """How many looks a column stands for, in `width` columns of text."""
-    return max(1, ceil(looks / _room(width)))
+    return max(1, ceil(len(series.odds) / _room(series, width)))
 
 
-def _room(width: int) -> int:
-    return max(FEWEST_COLUMNS, min(MOST_COLUMNS, width - _label_width() - 2))
+def _room(series: Series, width: int) -> int:
+    return max(FEWEST_COLUMNS, min(MOST_COLUMNS, width - _label_width(series) - 2))
 
 
-def _label_width() -> int:
-    return 8  # `100 to 1`, `1 to 3.0`
+def _borders(series: Series) -> list[str]:
+    """The odds at the borders of the rows, the lowest first."""
+    return [odds_text(exp(log(series.low) + row / ROWS * (log(series.bar) - log(series.low)))) for row in range(ROWS + 1)]
+
+
+def _label_width(series: Series) -> int:
+    return max(map(len, ("ruled out", *_borders(series))))
 
 
 def plot(series: Series, width: int, plain: bool = False) -> list[str]:
@@ -61,19 +70,24 @@ def plot(series: Series, width: int, plain: bool = False) -> list[str]:
     looks = len(series.odds)
     if not looks:
         return []
-    signs, each = ASCII if plain else BLOCKS, looks_a_column(looks, width)
-    wide = max(1, min(WIDE, _room(width) // looks))
-    levels = [_level(series, [odds for odds in series.odds[at : at + each] if odds is not None]) for at in range(0, looks, each)]
-    lines = []
-    for row in reversed(range(ROWS)):
-        top = exp(log(series.low) + (row + 1) / ROWS * (log(series.bar) - log(series.low)))
-        lines.append(f"{odds_text(top):>{_label_width()}} {signs.axis}" + "".join(_cell(level, row, signs) * wide for level in levels))
-    lines.append(f"{odds_text(series.low):>{_label_width()}} {signs.corner}{signs.line * wide * len(levels)}")
-    lines.append(f"{'stage':>{_label_width()}}  " + _named({at // each * wide: names for at, names in series.stages.items()}, _room(width)))
+    signs, each, room, label = ASCII if plain else BLOCKS, looks_a_column(series, width), _room(series, width), _label_width(series)
+    wide = max(1, min(WIDE, room // looks))
+    begins, borders = range(0, looks, each), _borders(series)
+    levels = [_level(series, _known(series.odds[at : at + each])) for at in begins]
+    lines = [f"{borders[row + 1]:>{label}} {signs.axis}" + "".join(_cell(level, row, signs) * wide for level in levels)
+             for row in reversed(range(ROWS))]
+    lines.append(f"{borders[0]:>{label}} {signs.corner}{signs.line * wide * len(levels)}")
+    ruled_out = "".join(_ruled_out(series, _known(series.cleared[at : at + each]), signs) * wide for at in begins)
+    lines.append(f"{'ruled out':>{label}}  {ruled_out}")
+    lines.append(f"{'stage':>{label}}  " + _named({at // each * wide: names for at, names in series.stages.items()}, room))
     if series.marks:
         marked = {at // each: sign for at, sign in sorted(series.marks.items())}  # of several in one column the last
-        lines.append(f"{'decided':>{_label_width()}}  " + "".join(marked.get(one, " ").rjust(wide) for one in range(len(levels))))
+        lines.append(f"{'decided':>{label}}  " + "".join(marked.get(one, " ").rjust(wide) for one in range(len(levels))))
     return [line.rstrip() for line in lines]
+
+
+def _known(odds: Sequence[float | None]) -> list[float]:
+    return [one for one in odds if one is not None]
 
 
 def _level(series: Series, odds: Sequence[float]) -> int | None:
@@ -85,6 +99,15 @@ def _level(series: Series, odds: Sequence[float]) -> int | None:
         return parts
     height = log(max(highest, series.low) / series.low) / log(series.bar / series.low)
     return max(1, min(parts - 1, round(height * parts)))
+
+
+def _ruled_out(series: Series, cleared: Sequence[float], signs: Signs) -> str:
+    """One cell: by the last of a column's looks, so that a stage that begins is seen to begin anew."""
+    if not cleared:
+        return " "
+    full = len(signs.levels)
+    part = round(log(max(cleared[-1], 1.0)) / -log(series.low) * full)
+    return signs.levels[(full if cleared[-1] >= 1.0 / series.low else max(1, min(full - 1, part))) - 1]
 
 
 def _cell(level: int | None, row: int, signs: Signs) -> str:

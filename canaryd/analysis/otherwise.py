@@ -11,7 +11,7 @@ from functools import partial
 from math import exp, log
 from typing import Any
 
-from canaryd.analysis.deciding import broken, shares
+from canaryd.analysis.deciding import broken, shares, whole
 from canaryd.analysis.hearing import Hearing
 from canaryd.analysis.wording import lasting, odds_text, percent_text, short, time_text
 from canaryd.analysis.words import ALL_BOUNDS
@@ -20,7 +20,7 @@ from canaryd.domain.policy import Metric, Policy
 from canaryd.domain.rollout import Decision, Rollout, Span
 from canaryd.domain.verdict import Answer, Finding, Verdict
 
-USUAL_LOOKS = 10_000  # heard again at most, unless asked for more: about half a minute on one slow core
+USUAL_LOOKS = 6_000  # heard again at most, unless asked for more: about half a minute on one slow core
 MOST_REPLICAS = 8  # left out in turn, the loudest first: more are a page that nobody reads
 LAXER, STRICTER = 5.0, 0.1  # times the policy's falseRollbackRisk
 BOLDER = 2.0  # times its badAdvanceRisk
@@ -128,13 +128,15 @@ def _of_harm(policy: Policy, hearing: Hearing, decision: Decision, verdict: Verd
 
 
 def _of_passing(rollout: Rollout, hearing: Hearing, verdict: Verdict) -> list[Question]:
-    risk = min(MOST_RISK, BOLDER * rollout.policy.analysis.bad_advance_risk)
-    span = span_of(rollout, verdict)
+    policy, span, looks = rollout.policy, span_of(rollout, verdict), hearing.until(verdict.at)
     if span is None:
         return []
-    change = f"badAdvanceRisk {risk_text(risk)}"
-    ask = partial(_passed, rollout.policy, hearing, verdict, span, change, with_analysis(rollout.policy, bad_advance_risk=risk))
-    return [Question(change, hearing.until(verdict.at), ask)]
+    risk = min(MOST_RISK, BOLDER * policy.analysis.bad_advance_risk)
+    others = {f"badAdvanceRisk {risk_text(risk)}": with_analysis(policy, bad_advance_risk=risk)}
+    last = min(whole(verdict), key=lambda one: one.cleared, default=None)
+    if last is not None and len(policy.analysis.metrics) > 1:  # what the stage waited for, or waits for
+        others[f"without {last.metric}"] = without_metric(policy, last.metric)
+    return [Question(change, looks, partial(_passed, policy, hearing, verdict, span, change, other)) for change, other in others.items()]
 
 
 def span_of(rollout: Rollout, verdict: Verdict) -> Span | None:

@@ -6,7 +6,7 @@ Pure text; what is computed is in `recomputed.py`.
 from collections.abc import Mapping
 from typing import Any
 
-from canaryd.analysis.deciding import Passing, lacked, shares, whole
+from canaryd.analysis.deciding import Passing, lacked, part_text, shares, whole
 from canaryd.analysis.explain import Section, labelled, verdict_section
 from canaryd.analysis.odds_plot import Series, looks_a_column, plot
 from canaryd.analysis.otherwise import span_of
@@ -89,11 +89,12 @@ def _odds(rollout: Rollout, found: Recomputed, width: int, ascii_only: bool) -> 
         return ()
     series = series_of(rollout, verdicts)
     lines = plot(series, width, ascii_only)
-    each, interval = looks_a_column(len(verdicts), width), rollout.policy.analysis.interval
+    each, interval = looks_a_column(series, width), rollout.policy.analysis.interval
     column = f"a look of {interval} s" if each == 1 else f"the highest of {each} looks of {interval} s"
     marks = ", ".join(f"{sign} {MEANING[sign]}" for sign in MEANING if sign in series.marks.values())
     lines += ["", *wrapped(f"A column is {column}, from {time_text(verdicts[0].at - interval)} to {time_text(verdicts[-1].at)} UTC"
-                           f"{f'; {marks}' if marks else ''}.")]
+                           f"{f'; decided: {marks}' if marks else ''}. Ruled out: how much of what the stage must rule out, to pass at "
+                           f"{odds_text(1 / series.low)}.")]
     judged = [one for one in verdicts if one.answer is not Answer.NO_DATA]
     if judged:
         top = max(judged, key=lambda one: one.odds)
@@ -120,7 +121,7 @@ def series_of(rollout: Rollout, verdicts: list[Verdict]) -> Series:
             marks[place] = sign_of(decision)
     odds = tuple(None if one.answer is Answer.NO_DATA else one.odds for one in verdicts)
     analysis = rollout.policy.analysis
-    return Series(odds, stages, marks, analysis.bad_advance_risk, 1.0 / analysis.false_rollback_risk)
+    return Series(odds, tuple(map(cleared_of, verdicts)), stages, marks, analysis.bad_advance_risk, 1.0 / analysis.false_rollback_risk)
 
 
 def sign_of(decision: Decision) -> str:
@@ -160,7 +161,7 @@ def _passing_lines(rollout: Rollout, had: Had) -> list[str]:
         return []
     if had.decision.signal != Signal.PASS.value:
         missing = lacked(verdict)
-        return ["", *wrapped(f"Undecided: {'; '.join(missing)}.")] if missing else []
+        return ["", *wrapped(f"Undecided, of what this stage must rule out: {'; '.join(missing)}.")] if missing else []
     minimum = rollout.policy.stages[verdict.stage].minimum
     lines = ["", "What passed when"]
     rows = [(one.metric, _passed_text(one, span.start)) for one in sorted(had.passing, key=lambda one: one.at or verdict.at)]
@@ -171,7 +172,7 @@ def _passing_lines(rollout: Rollout, had: Had) -> list[str]:
 
 def _passed_text(one: Passing, start: int) -> str:
     if one.at is None:
-        return f"at {odds_text(one.cleared)} of {odds_text(one.bar)}"
+        return f"at {part_text(one.cleared, one.bar)}"
     return f"ruled out after {lasting(one.at - start)}, at {time_text(one.at)}"
 
 
@@ -180,7 +181,7 @@ def _last_to_pass(passing: tuple[Passing, ...], verdict: Verdict, start: int, mi
     last = max((one for one in passing if one.at is not None), key=lambda one: one.at or 0, default=None)
     at_minimum = verdict.at - interval < start + minimum  # the first look that it allows to pass
     if last is not None and last.at == verdict.at and not at_minimum:
-        before = f": when the minimum was over it was at {odds_text(last.at_minimum)} of {odds_text(last.bar)}" if last.at_minimum else ""
+        before = f": when the minimum was over it was at {part_text(last.at_minimum, last.bar)}" if last.at_minimum else ""
         return f"It passed when the last of them did, {last.metric}{before}."
     if at_minimum:
         ruled_out = "all that the stage must rule out was ruled out by then" if last is not None else "no metric is compared"

@@ -113,8 +113,8 @@ def test_the_share_of_the_odds_says_which_metric_decided(failing: Lived) -> None
 
 @pytest.mark.parametrize(("odds", "share"), [((300.0, 100.0), 0.75), ((float("inf"), 100.0), 1.0), ((1.7e308, 1.7e308), 0.5)])
 def test_shares_are_by_odds_and_weight_however_large(odds: tuple[float, float], share: float) -> None:
-    findings = (Finding("errors", "errors", Answer.FAIL, odds=odds[0], bar=199.0), Finding("latency", "all bounds", Answer.PASS, odds=odds[1],
-                                                                                         bar=199.0))
+    errors = Finding("errors", "errors", Answer.FAIL, odds=odds[0], bar=199.0)
+    findings = (errors, Finding("latency", "all bounds", Answer.PASS, odds=odds[1], bar=199.0))
     assert shares(a_verdict(Answer.FAIL, findings=findings))["errors"] == pytest.approx(share)
 
 
@@ -144,8 +144,8 @@ def test_a_deadline_tells_what_was_undecided() -> None:
     policy = a_policy(stages=[{"weight": 25, "minimum": "60s", "deadline": "2m"}, {"weight": 100}], analysis={"interval": "10s"})
     one = lived(policy, service.look, 16)
     told = said(sections(one[0], found_of(one), 100))
-    assert [had.decision.signal for had in found_of(one).decisions][0].startswith("deadline")
-    assert "Undecided: errors is at " in told
+    assert next(had.decision.signal for had in found_of(one).decisions).startswith("deadline")
+    assert "Undecided, of what this stage must rule out: errors is at " in told
     assert " of 20 to 1" in told
 
 
