@@ -196,10 +196,11 @@ class _Harm:
         return sorted(weigh, key=lambda name: (-weigh[name], name))
 
     def replicas(self, names: Sequence[str], told: Told) -> Sequence[WhatIf]:
-        """Each left out in turn; the one that carries the evidence is named where it is one alone."""
+        """Each left out in turn; the one that carries the evidence is named where it is one alone. Of two, either has half of the
+        evidence, so that says nothing."""
         heard = {name: self._heard(self._policy, told, name) for name in names[:MOST_REPLICAS]}
         saved = [name for name, (found, _) in heard.items() if found is None]
-        carries = "; the evidence rests on it" if len(saved) == 1 else ""
+        carries = "; the evidence rests on it" if len(saved) == 1 and len(names) > 2 else ""
         return [self._answer(f"without {name}", *one, carries if name in saved else "") for name, one in heard.items()]
 
     def tolerated(self, metric: str, told: Told) -> Sequence[WhatIf]:

@@ -33,6 +33,11 @@ class Had:
     passing: tuple[Passing, ...] = ()
     what_ifs: tuple[WhatIf, ...] = ()
 
+    @property
+    def agrees(self) -> bool:
+        """Whether the same answer is had again, be it on somewhat other numbers."""
+        return self.verdict is not None and self.decision.verdict is not None and self.verdict.answer is self.decision.verdict.answer
+
 
 @dataclass(frozen=True)
 class Recomputed:
@@ -45,7 +50,6 @@ class Recomputed:
     requests: tuple[int, int] | None
     unsampled: int
     skipped: tuple[str, ...] = ()
-    asked_otherwise: bool = True
 
     @property
     def same(self) -> bool:
@@ -108,13 +112,12 @@ def stage_of(hearing: Hearing, verdict: Verdict) -> list[Verdict]:
 
 
 def inquiry(rollout: Rollout, found: Recomputed, most: float = USUAL_LOOKS) -> Inquiry:
-    """What is to be asked of the decisions that were had again as they are on record; of others nothing is, since the looks that they
-    rested on are not the ones there are now."""
+    """What is to be asked of the decisions whose answer is had again; of others nothing is, since the looks that they rested on are not
+    the ones there are now. A rollback first, as it is what people ask about."""
     asked = Inquiry(most)
-    by_weight = [(place, one) for place, one in enumerate(found.decisions) if one.same and one.verdict is not None]
-    for place, one in sorted(by_weight, key=lambda each: each[1].decision.signal != Signal.HARM.value):
-        assert one.verdict is not None
-        asked.add(place, one.decision, questions(rollout, found.hearing, one.decision, one.verdict))
+    answers = [(place, one.decision, one.verdict) for place, one in enumerate(found.decisions) if one.agrees and one.verdict is not None]
+    for place, decision, verdict in sorted(answers, key=lambda each: each[1].signal != Signal.HARM.value):
+        asked.add(place, decision, questions(rollout, found.hearing, decision, verdict))
     return asked
 
 

@@ -72,15 +72,19 @@ def _agreement(found: Recomputed) -> str:
     if other == 0:
         return "The verdict it was decided by is the stored one, to the digit." if decided == 1 else (
             f"All {decided} verdicts that were decided by are the stored ones, to the digit.")
-    return f"{other} of {decided} decisions are not had again as they were made; what is shown of these is the stored verdict."
+    is_are = "is" if other == 1 else "are"
+    return f"Of {decided} verdicts that were decided by, {other} {is_are} not had again to the digit; the stored one is shown."
 
 
 def _why_not(before: int, now: int) -> str:
     if now < before:
-        return (f"Of {before:,} requests that were counted then, it has {now:,}: it has forgotten the others, so the stored verdicts "
-                "are the better ones.")
-    return (f"It has as many requests as were counted then ({now:,}), so no sample is missing: another version of canaryd judged then, or "
-            "their shares were changed since.")
+        return (f"Of {before:,} requests that were counted then, it has {now:,}: it has forgotten the others, or its scrape interval is "
+                "not the one of the daemon's settings (--config). The stored verdicts are those that were acted on.")
+    if now > before:
+        return (f"Of {before:,} requests that were counted then, it has {now:,}: samples came late, or its scrape interval is not the "
+                "one of the daemon's settings (--config).")
+    return (f"It has as many requests as were counted then ({now:,}), so no sample is missing: another version of canaryd judged then, "
+            "queries have other values now, or the scrape interval is not the one of the daemon's settings (--config).")
 
 
 def _odds(rollout: Rollout, found: Recomputed, width: int, ascii_only: bool) -> tuple[Section, ...]:
@@ -92,19 +96,22 @@ def _odds(rollout: Rollout, found: Recomputed, width: int, ascii_only: bool) -> 
     each, interval = looks_a_column(series, width), rollout.policy.analysis.interval
     column = f"a look of {interval} s" if each == 1 else f"the highest of {each} looks of {interval} s"
     marks = ", ".join(f"{sign} {MEANING[sign]}" for sign in MEANING if sign in series.marks.values())
-    lines += ["", *wrapped(f"A column is {column}, from {time_text(verdicts[0].at - interval)} to {time_text(verdicts[-1].at)} UTC"
-                           f"{f'; decided: {marks}' if marks else ''}. Ruled out: how much of what the stage must rule out, to pass at "
-                           f"{odds_text(1 / series.low)}.")]
-    judged = [one for one in verdicts if one.answer is not Answer.NO_DATA]
-    if judged:
-        top = max(judged, key=lambda one: one.odds)
-        lines += wrapped(f"The highest were {odds_text(top.odds)} at {time_text(top.at)}, in stage {stage_text(rollout, top.stage)}; it is "
-                         f"rolled back at {odds_text(top.bar)}{_at_full(verdicts)}.")
+    lines += ["", *wrapped(f"A column is {column}, from {time_text(verdicts[0].at - interval)} to {time_text(verdicts[-1].at)} UTC. "
+                           f"{_highest(rollout, verdicts)}")]
+    lines += wrapped(f"ruled out: of what the stage must rule out to pass (full: {odds_text(1 / series.low)})"
+                     f"{f'; decided: {marks}' if marks else ''}")
     return (Section(f"Odds over time, against {rollout.canary}", tuple(lines)),)
 
 
-def _at_full(verdicts: list[Verdict]) -> str:
-    return ". At 100% they are those of the alarm against the rollout's own record" if verdicts[-1].weight >= 100 else ""
+def _highest(rollout: Rollout, verdicts: list[Verdict]) -> str:
+    """The odds nearest to a rollback."""
+    judged = [one for one in verdicts if one.answer is not Answer.NO_DATA]
+    if not judged:
+        return "No look had data of both versions."
+    top = max(judged, key=lambda one: one.odds)
+    full = "; at 100% they are the alarm's, against the rollout's own record" if judged[-1].weight >= 100 else ""
+    return (f"The highest odds were {odds_text(top.odds)}, at {time_text(top.at)} in stage {stage_text(rollout, top.stage)}; it is rolled "
+            f"back at {odds_text(top.bar)}{full}.")
 
 
 def series_of(rollout: Rollout, verdicts: list[Verdict]) -> Series:
@@ -132,7 +139,7 @@ def _decision(rollout: Rollout, had: Had) -> Section:
     if not had.same or had.verdict is None:
         shown = _on_record(rollout, had.decision)
         said = [line for one in had.differences for line in wrapped(f"recomputed: {one}", "  ")]
-        return Section(f"{shown.title} (stored, and not had again)", (*said, "", *shown.lines))
+        return Section(f"{shown.title} (stored, and not had again)", (*said, "", *shown.lines, *_what_ifs(had)))
     shown = verdict_section(rollout, had.verdict, _title(had.decision))
     return Section(shown.title, (*shown.lines, *_own_notes(rollout, had.verdict), *_passing_lines(rollout, had), *_what_ifs(had)))
 
@@ -193,7 +200,7 @@ def _last_to_pass(passing: tuple[Passing, ...], verdict: Verdict, start: int, mi
 def _what_ifs(had: Had) -> list[str]:
     if not had.what_ifs:
         return []
-    heading = "Otherwise, on the same looks" if had.decision.signal in (Signal.HARM.value, Signal.ALARM.value) else "Otherwise"
+    heading = "Otherwise, on the same looks" if had.same else "Otherwise, on the looks that there are now"
     return ["", heading, *(f"  {line}" for line in aligned([(one.change, one.says) for one in had.what_ifs]))]
 
 

@@ -52,7 +52,8 @@ class Source:
 
 @click.command(epilog=EXAMPLE)
 @click.argument("name", metavar="[SERVICE|ROLLOUT]", required=False)
-@click.option("--prometheus", metavar="URL", envvar="CANARYD_PROMETHEUS", show_envvar=True, help="Recompute from this Prometheus.")
+@click.option("--prometheus", metavar="URL", envvar="CANARYD_PROMETHEUS", show_envvar=True,
+              help="Recompute from this Prometheus. Its scrape interval is 15s, unless --config says otherwise.")
 @click.option("--config", type=click.Path(path_type=Path), help="The daemon's settings: recompute from its Prometheus.")
 @click.option("--recorded", "path", metavar="FILE", type=click.Path(path_type=Path),
               help="Recompute from a file of `canaryd record --rollout`. Without a name, all is from that file, and no cluster is asked.")
@@ -72,6 +73,8 @@ def explain(
     would have decided otherwise (another risk, a metric or a replica left out, more tolerated). Without, or where Prometheus does not
     answer or has forgotten, it is what was recorded as it was decided. -o json has the whole record, and what was recomputed.
     """
+    if config is not None and not _is_on_the_line("prometheus"):
+        prometheus = None  # what is asked for here goes before the environment
     _check(name, config, path, every_look, brief, full, prometheus)
     recording = load(path) if path is not None else None
     if recording is not None and recording.past.rollout is None:
@@ -102,18 +105,21 @@ def explain(
 
 def _check(name: str | None, config: Path | None, path: Path | None, every_look: bool, brief: bool, full: bool, url: str | None) -> None:
     """Raises UsageError where options do not fit together."""
-    context = click.get_current_context()
     if name is None and path is None:
         raise click.UsageError("wanted is a SERVICE or ROLLOUT, or --recorded FILE")
     if brief and full:
         raise click.UsageError("--brief leaves out what --full asks for: one of them is wanted")
     if path is not None:
-        from_line = click.core.ParameterSource.COMMANDLINE  # the environment's is a default of one's own
-        given = [f"--{one}" for one in ("prometheus", "config") if context.get_parameter_source(one) is from_line]
+        given = [f"--{one}" for one in ("prometheus", "config") if _is_on_the_line(one)]
         if given:
             raise click.UsageError(f"--recorded says where the looks are from: leave out {', '.join(given)}")
     elif every_look and config is None and url is None:
         raise click.UsageError("--looks are recomputed: they need --prometheus, --config or --recorded")
+
+
+def _is_on_the_line(option: str) -> bool:
+    """Whether an option was given here, and not by the environment, which is a default of one's own."""
+    return click.get_current_context().get_parameter_source(option) is click.core.ParameterSource.COMMANDLINE
 
 
 def _prometheus(config: Path | None, url: str | None) -> Source | None:

@@ -64,17 +64,25 @@ def test_every_decision_by_evidence_is_had_again_as_it_was_made(good: Lived, fai
         assert found.requests[0] == found.requests[1] > 1000
 
 
-def test_a_verdict_that_is_not_had_again_is_shown_as_stored_beside_the_other_and_asked_no_more_of(failing: Lived) -> None:
+def test_a_verdict_that_is_not_had_again_to_the_digit_is_shown_as_stored_beside_the_other(failing: Lived) -> None:
     rollout, hearing = failing
     changed = with_other_odds(rollout, Signal.HARM)
     found = found_of((changed, hearing), otherwise=True)
-    assert not found.same
-    assert found.decisions[0].what_ifs == ()
+    assert (found.same, found.decisions[0].agrees) == (False, True)
     told = said(sections(changed, found, 100))
     assert "harm: fail (stored, and not had again)" in told
     assert "recomputed: " in told
-    assert "1 of 1 decisions are not had again as they were made" in told
+    assert "Of 1 verdicts that were decided by, 1 is not had again to the digit" in told
     assert "so no sample is missing: another version of canaryd judged then" in told
+    assert "Otherwise, on the looks that there are now" in told
+
+
+def test_of_a_decision_whose_answer_is_another_now_nothing_more_is_asked(failing: Lived) -> None:
+    rollout, hearing = failing
+    undecided = replace(hearing, verdicts=[replace(one, answer=Answer.UNDECIDED) for one in hearing.verdicts])
+    found = found_of((rollout, undecided), otherwise=True)
+    assert (found.same, found.decisions[0].agrees, found.decisions[0].what_ifs) == (False, False, ())
+    assert "the same verdict means to go on looking now" in said(sections(rollout, found, 100))
 
 
 def test_looks_that_telemetry_has_forgotten_are_counted_and_the_stored_verdict_stands(failing: Lived) -> None:
@@ -88,7 +96,7 @@ def test_looks_that_telemetry_has_forgotten_are_counted_and_the_stored_verdict_s
     told = said(sections(rollout, found, 100))
     assert (found.unsampled, found.same, found.forgotten) == (gone, False, False)
     assert f"In {gone} of all {len(steps)} looks it has no telemetry" in told
-    assert "it has forgotten the others, so the stored verdicts are the better ones" in told
+    assert "it has forgotten the others, or its scrape interval" in told
     assert f"odds 1{rollout.decisions[-2].reason.partition('odds 1')[2]}" in told  # the stored reason, with its own odds
 
 
