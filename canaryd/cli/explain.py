@@ -42,11 +42,13 @@ HINT = ("to have it recomputed from telemetry, with the odds over time and what 
 
 @dataclass(frozen=True)
 class Source:
-    """Telemetry to recompute from. delay: seconds after a look until its samples are there; close: when it has been read."""
+    """Telemetry to recompute from. now: until when there can be any (Unix seconds); delay: seconds after a look until its samples are
+    there; close: when it has been read."""
 
     name: str
     telemetry: Telemetry
-    delay: float
+    now: float
+    delay: float = 0.0
     close: Callable[[], None] = lambda: None
 
 
@@ -86,13 +88,15 @@ def explain(
         assert recording is not None
         assert recording.past.rollout is not None
         rollout, wishes = recording.past.rollout, Wishes()
+    now = time.time()
     if recording is not None:
         own = recording.past.rollout
         if own is not None and (own.name, own.began) != (rollout.name, rollout.began):
             raise Failure(f"{path} is of {own.name}, and {rollout.name} was asked for")
-        source: Source | None = Source(str(path), recording, 0.0)
+        source: Source | None = Source(str(path), recording, float(recording.past.until))
+        now = now if name is not None else recording.past.until  # of one that was under way: what was next then
     else:
-        source = _prometheus(config, prometheus)
+        source = _prometheus(config, prometheus, now)
     found, problem = (None, "") if source is None else _recomputed(rollout, source, brief, inf if full else USUAL_LOOKS)
     if name is None and found is not None:
         rollout = completed(rollout, found)
@@ -100,7 +104,7 @@ def explain(
         said = None if source is None else telling.data(found, source.name, problem)
         output.as_json({**explaining.data(rollout), "recomputed": said})
         return
-    show(rollout, wishes, found, problem, every_look)
+    show(rollout, wishes, now, found, problem, every_look)
 
 
 def _check(name: str | None, config: Path | None, path: Path | None, every_look: bool, brief: bool, full: bool, url: str | None) -> None:
@@ -122,23 +126,24 @@ def _is_on_the_line(option: str) -> bool:
     return click.get_current_context().get_parameter_source(option) is click.core.ParameterSource.COMMANDLINE
 
 
-def _prometheus(config: Path | None, url: str | None) -> Source | None:
+def _prometheus(config: Path | None, url: str | None, now: float) -> Source | None:
     """None: none is given. Raises Refused for settings that are not understood."""
     if config is None and url is None:
         return None
     settings = load_settings(config, url)
     telemetry = PrometheusTelemetry(telemetry_access(settings))
-    return Source(f"Prometheus at {settings.prometheus.url}", telemetry, settings.prometheus.ingestion_delay, telemetry.close)
+    return Source(f"Prometheus at {settings.prometheus.url}", telemetry, now, settings.prometheus.ingestion_delay, telemetry.close)
 
 
 def _recomputed(rollout: Rollout, source: Source, brief: bool, most: float) -> tuple[Recomputed | None, str]:
     """What is had again; else None and why, in a sentence."""
-    now = time.time()
-    if not any(span.start + rollout.policy.analysis.interval <= now for span in rollout.spans):
-        return None, "no stage's looks had begun, so there is nothing to recompute."
+    if not any(span.start + rollout.policy.analysis.interval <= source.now - source.delay for span in rollout.spans):
+        source.close()
+        return None, "there is no look yet that could be read, so nothing was recomputed."
+    what = f"{rollout.stable_workload} and {rollout.canary_workload} in {source.name}"
     try:
-        with told(looks_to_reread(rollout, now), f"{rollout.stable_workload} and {rollout.canary_workload} in {source.name}") as read:
-            again = reread(rollout, source.telemetry, now, source.delay, read)
+        with told(looks_to_reread(rollout, source.now), what) as read:
+            again = reread(rollout, source.telemetry, source.now, source.delay, read)
     except (Unavailable, Rejected) as error:
         return None, f"it could not be recomputed. {str(error).rstrip('.')}."
     finally:
@@ -165,14 +170,14 @@ def told(looks: int, *words: str) -> Iterator[Callable[[int], None]]:
         yield lambda looks: None
 
 
-def show(rollout: Rollout, wishes: Wishes, found: Recomputed | None, problem: str, every_look: bool) -> None:
+def show(rollout: Rollout, wishes: Wishes, now: float, found: Recomputed | None, problem: str, every_look: bool) -> None:
     with output.width_of_prose() as width:
         evidence: tuple[Section, ...] | None = None
         if found is not None:
             evidence = telling.sections(rollout, found, width, output.is_ascii())
         elif problem:
             evidence = telling.stored(rollout, problem)
-        sections = explaining.explain(rollout, time.time(), wishes, evidence)
+        sections = explaining.explain(rollout, now, wishes, evidence)
         if found is None and not problem:
             sections = (*sections, telling.hint(HINT.format(name=rollout.name)))
     output.explanation(sections)

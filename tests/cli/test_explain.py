@@ -110,6 +110,26 @@ def test_the_environment_names_the_prometheus_and_a_recording_goes_before_it(des
     assert f"Recomputed from Prometheus at {world.prometheus_url}" in words(told.stdout)
 
 
+def test_a_recording_of_a_rollout_that_was_under_way_ends_where_it_ends(recorded: Path, released: Released, tmp_path: Path) -> None:
+    recording = load(recorded)
+    rollout = recording.past.rollout
+    assert rollout is not None
+    spans = (*rollout.spans[:-1], replace(rollout.spans[-1], end=None))
+    under_way = replace(rollout, spans=spans, phase=Phase.PROGRESSING, weight=20, ended=None, decisions=rollout.decisions[:1],
+                        clock=0.0, clock_from=float(spans[-1].start))
+    until = released.said_of_bad[2].at
+    path = tmp_path / "under-way.gz"
+    with writing(path, replace(recording.past, end=until, rollout=under_way), "a test") as writer:
+        for look in recording._looks.values():
+            writer.write(look, dict.fromkeys(recording.past.queries, 0.1))
+    told = json.loads(alone("--recorded", path, "-o", "json").stdout)
+    assert [look["at"] for look in told["recomputed"]["looks"]] == [one.at for one in released.said_of_bad[:3]]
+    assert told["verdict"]["at"] == until
+    text = alone("--recorded", path, "--brief").stdout
+    assert "The last look: undecided" in text
+    assert "If it is still undecided in 24s (the stage's deadline)" in words(text)  # as it was then, 6 s after the stage began, and not now
+
+
 # ---------------------------------------------------------------- falling back
 
 
@@ -168,7 +188,7 @@ def test_without_a_source_it_is_the_record_with_a_word_on_how_to_have_more(desk:
 def test_a_rollout_whose_looks_have_not_begun_says_so(shell: Shell) -> None:
     shell.store(phase=Phase.WAITING, spans=(), stage=-1, weight=0)
     told = words(shell.fine("explain", "front-end", "--prometheus", "http://127.0.0.1:9"))
-    assert "no stage's looks had begun, so there is nothing to recompute." in told
+    assert "there is no look yet that could be read, so nothing was recomputed." in told
 
 
 # ---------------------------------------------------------------- how it looks
