@@ -119,10 +119,13 @@ def test_the_share_of_the_odds_says_which_metric_decided(failing: Lived) -> None
     assert f"decided by {decided_by(verdict)}" in said(sections(failing[0], found_of(failing), 100))
 
 
-@pytest.mark.parametrize(("odds", "share"), [((300.0, 100.0), 0.75), ((float("inf"), 100.0), 1.0), ((1.7e308, 1.7e308), 0.5)])
-def test_shares_are_by_odds_and_weight_however_large(odds: tuple[float, float], share: float) -> None:
-    errors = Finding("errors", "errors", Answer.FAIL, odds=odds[0], bar=199.0)
-    findings = (errors, Finding("latency", "all bounds", Answer.PASS, odds=odds[1], bar=199.0))
+@pytest.mark.parametrize(("odds", "bars", "share"), [
+    ((300.0, 100.0), (199.0, 199.0), 0.75), ((float("inf"), 100.0), (199.0, 199.0), 1.0), ((1.7e308, 1.7e308), (199.0, 199.0), 0.5),
+    ((300.0, 100.0), (397.0, 133.0), 0.5),  # weights of a quarter and three: each reaches 100 alone at these bars
+])
+def test_shares_are_by_odds_and_weight_however_large(odds: tuple[float, float], bars: tuple[float, float], share: float) -> None:
+    errors = Finding("errors", "errors", Answer.FAIL, odds=odds[0], bar=bars[0])
+    findings = (errors, Finding("latency", "all bounds", Answer.PASS, odds=odds[1], bar=bars[1]))
     assert shares(a_verdict(Answer.FAIL, findings=findings))["errors"] == pytest.approx(share)
 
 
@@ -142,6 +145,8 @@ def test_a_pass_tells_when_each_metric_passed_and_which_was_the_last(good: Lived
         before = [verdict for verdict in found.hearing.compared if verdict.at < one.at]
         assert all(finding.cleared < finding.clear_bar for verdict in before for finding in verdict.findings
                    if finding.what == ("errors" if one.metric == "errors" else "all bounds"))
+    for had, span in zip(found.decisions, rollout.spans, strict=True):
+        assert all(one.at is not None and span.start < one.at <= had.decision.at for one in had.passing)
     told = said(sections(rollout, found, 100))
     assert "What passed when errors ruled out after " in told or "What passed when latency ruled out after " in told
     assert "It passed when the " in told
