@@ -136,7 +136,7 @@ def retold(past: Past, verdicts: Sequence[Verdict], counted: Mapping[str, Counts
     decisions = []
     for decision, before in zip(rollout.decisions, (None, *rollout.decisions), strict=False):
         verdict = by_look.get(decision.verdict.at) if decision.verdict is not None else None
-        differences += _differences(rollout, decision, before, verdict)
+        differences += differences_of(rollout, decision, before, verdict)
         decisions.append(replace(decision, verdict=verdict))
     differences += _unheeded(rollout, verdicts)
     last = verdicts[-1] if verdicts else None
@@ -144,7 +144,7 @@ def retold(past: Past, verdicts: Sequence[Verdict], counted: Mapping[str, Counts
     return Course(rollout.policy, again, tuple(verdicts), True, tuple(differences))
 
 
-def _differences(rollout: Rollout, decision: Decision, before: Decision | None, again: Verdict | None) -> list[str]:
+def differences_of(rollout: Rollout, decision: Decision, before: Decision | None, again: Verdict | None) -> list[str]:
     """Where a decision by evidence would not be made again, or on other numbers."""
     told = decision.verdict
     if told is None or decision.signal not in BY_EVIDENCE:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
+from canaryd.analysis.deciding import decided_by
 from canaryd.analysis.plain import plain as as_plain
 from canaryd.analysis.standing import describe, stage_text
 from canaryd.analysis.wording import aligned, lasting, odds_text, percent_text, share_text, short, time_text, wrapped
@@ -20,6 +21,7 @@ from canaryd.domain.verdict import Answer, Finding, Verdict
 ABOVE_AND_NOT_ROLLED_BACK = (
     "the odds are above the bar and it is not rolled back yet: latency has to convict the version with any one of its replicas left out, "
     "and by more than a single bound that the mean does not agree with")
+UNEVEN = 2.0  # odds below which it means nothing which metric they are from
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,12 +32,15 @@ class Section:
     lines: tuple[str, ...]
 
 
-def explain(rollout: Rollout, now: float, wishes: Wishes = Wishes()) -> tuple[Section, ...]:  # noqa: B008 (frozen)
-    """The whole explanation, sections without anything to say left out. now: Unix seconds, for ages and what remains."""
+def explain(
+    rollout: Rollout, now: float, wishes: Wishes = Wishes(), evidence: tuple[Section, ...] | None = None  # noqa: B008 (frozen)
+) -> tuple[Section, ...]:
+    """The whole explanation, sections without anything to say left out. now: Unix seconds, for ages and what remains. evidence: what is
+    shown instead of the record's deciding and last verdict (see `recomputed.py`)."""
     sections = (
         _head(rollout, now),
         Section("What happened", timeline(rollout)),
-        *_last_verdict(rollout),
+        *(_last_verdict(rollout) if evidence is None else evidence),
         Section("Counted, request by request", _counted(rollout)),
         Section("To know", _notes(rollout)),
         Section("People", _people(rollout, wishes)),
@@ -104,23 +109,26 @@ def _last_verdict(rollout: Rollout) -> tuple[Section, ...]:
     decisive = next((d for d in reversed(rollout.decisions) if d.verdict is not None and d.verdict.findings), None)
     found = []
     if decisive is not None and decisive.verdict is not None and decisive.verdict != rollout.verdict:
-        found.append(_verdict_section(rollout, decisive.verdict, f"The verdict that decided ({decisive.signal})"))
+        found.append(verdict_section(rollout, decisive.verdict, f"The verdict that decided ({decisive.signal})"))
     if rollout.verdict is not None:
-        found.append(_verdict_section(rollout, rollout.verdict, "The last verdict"))
+        found.append(verdict_section(rollout, rollout.verdict, "The last verdict"))
     return tuple(found)
 
 
-def _verdict_section(rollout: Rollout, verdict: Verdict, title: str) -> Section:
+def verdict_section(rollout: Rollout, verdict: Verdict, title: str) -> Section:
+    """A verdict with all its numbers: what decided, and each finding."""
     lines = [
         f"looks     {verdict.looks} compared in stage {stage_text(rollout, verdict.stage)} at {verdict.weight}%, the last one until "
         f"{time_text(verdict.at)}; {verdict.canary_requests:,} requests of {rollout.canary}",
         f"odds      {odds_text(verdict.odds)} against {rollout.canary} over the whole rollout ({odds_text(verdict.stage_odds)} by this "
         f"stage alone); it is rolled back at {odds_text(verdict.bar)}",
     ]
+    if (by := decided_by(verdict)) and (verdict.answer is Answer.FAIL or verdict.odds >= UNEVEN):
+        lines += labelled("decided" if verdict.answer is Answer.FAIL else "mostly", f"by {by}" if verdict.answer is Answer.FAIL else by)
     if verdict.reason:
-        lines += _labelled("why", verdict.reason)
+        lines += labelled("why", verdict.reason)
     if verdict.odds >= verdict.bar and verdict.answer in (Answer.UNDECIDED, Answer.PASS) and verdict.weight < 100:
-        lines += _labelled("but", ABOVE_AND_NOT_ROLLED_BACK)
+        lines += labelled("but", ABOVE_AND_NOT_ROLLED_BACK)
     for finding in verdict.findings:
         lines += ["", *_finding(rollout, finding)]
     return Section(f"{title}: {verdict.answer.value}", tuple(lines))
@@ -358,7 +366,8 @@ def _marked(lines: list[str]) -> list[tuple[bool, str]]:
     return [(position == 0, line) for position, line in enumerate(lines)]
 
 
-def _labelled(label: str, sentence: str) -> list[str]:
+def labelled(label: str, sentence: str) -> list[str]:
+    """A fact as a verdict's section has it, its name before it."""
     lines = wrapped(sentence, " " * 10)
     return [f"{label:<10}{lines[0].strip()}", *lines[1:]]
 

@@ -6,7 +6,8 @@ One module per group of commands; a command's module is imported only when it ru
     daemon.py     run
     files.py      validate, schema
     plan.py       plan
-    reading.py    status, explain
+    reading.py    status
+    explain.py    explain
     record.py     record
     backtest.py   backtest
     verbs.py      start, hold, resume, approve, abort, promote, retry, pause
@@ -29,7 +30,7 @@ COMMANDS = {
     },
     "Looking": {
         "status": ("canaryd.cli.reading", "Show the rollouts: stage, weight, odds, reason."),
-        "explain": ("canaryd.cli.reading", "Tell why a rollout is where it is, in numbers."),
+        "explain": ("canaryd.cli.explain", "Tell why a rollout is where it is, in numbers."),
     },
     "Looking back": {
         "record": ("canaryd.cli.record", "Keep in a file what was counted of two versions."),

@@ -94,14 +94,29 @@ def rich_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Any:
     return made
 
 
+def is_ascii() -> bool:
+    """Whether the output takes nothing but ASCII, as under LC_ALL=C where Python does not make it UTF-8."""
+    try:
+        "▁→".encode(sys.stdout.encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return True
+    return False
+
+
+def _encodable(line: str) -> str:
+    """As it is, or as ASCII has it where the output takes nothing else."""
+    return line.replace("→", "->").encode("ascii", "replace").decode() if is_ascii() else line
+
+
 @contextmanager
-def width_of_prose() -> Iterator[None]:
-    """Within, sentences of an explanation are broken for the terminal that there is; for a pipe, and a wide one, as they are recorded."""
+def width_of_prose() -> Iterator[int]:
+    """Within, sentences of an explanation are broken for the terminal that there is; for a pipe, and a wide one, as they are recorded.
+    Yields the columns that a line of a section may have."""
     usual = wording.WIDTH
     if is_terminal():
         wording.WIDTH = max(LEAST_PROSE, min(usual, _columns()))
     try:
-        yield
+        yield wording.WIDTH - 2
     finally:
         wording.WIDTH = usual
 
@@ -109,11 +124,11 @@ def width_of_prose() -> Iterator[None]:
 def explanation(sections: tuple[Section, ...]) -> None:
     """On a terminal with headings in bold, and what is wider than it broken between words."""
     if not is_terminal():
-        click.echo(text(sections), nl=False)
+        click.echo(_encodable(text(sections)), nl=False)
         return
     for number, section in enumerate(sections):
-        click.secho(f"{chr(10) if number else ''}{section.title}", bold=True)
-        for line in section.lines:
+        click.secho(_encodable(f"{chr(10) if number else ''}{section.title}"), bold=True)
+        for line in map(_encodable, section.lines):
             for part in _broken(f"  {line}".rstrip(), _columns()):
                 click.echo(part)
 

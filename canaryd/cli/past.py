@@ -191,23 +191,23 @@ def past_asked(asked: Asked, policy: Policy | None, rollout: Rollout | None, rea
 
 
 @contextmanager
-def progress(total_looks: int, what: str) -> Iterator[Callable[[int], None]]:
+def progress(total_looks: int, what: str, doing: str = "reading", done: str = "read") -> Iterator[Callable[[int], None]]:
     """Tells on stderr how many looks have been read: a bar on a terminal, a line for each quarter where it is piped."""
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import Progress
 
         with Progress(console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task(f"reading {what}", total=total_looks)
+            task = bar.add_task(f"{doing} {what}", total=total_looks)
             yield lambda looks: bar.advance(task, looks)
         return
-    done = 0
+    so_far = 0
 
     def told(looks: int) -> None:
-        nonlocal done
-        before, done = done, done + looks
-        if 4 * before // total_looks != 4 * done // total_looks and done <= total_looks:
-            click.echo(f"read {done} of {total_looks} looks", err=True)
+        nonlocal so_far
+        before, so_far = so_far, so_far + looks
+        if 4 * before // total_looks != 4 * so_far // total_looks and so_far <= total_looks:
+            click.echo(f"{done} {so_far} of {total_looks} looks", err=True)
 
-    click.echo(f"reading {total_looks} looks of {what}", err=True)
+    click.echo(f"{doing} {total_looks} looks of {what}", err=True)
     yield told

@@ -1,4 +1,4 @@
-"""`status` and `explain`: what the records say, for people and for machines. Reads only."""
+"""`status`: what the records say, for people and for machines. Reads only."""
 
 import time
 from collections.abc import Sequence
@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from canaryd.adapters.kube.services import ServiceNote
-from canaryd.analysis import explain as explaining
 from canaryd.analysis.plain import finite
 from canaryd.analysis.standing import stage_text
 from canaryd.analysis.wording import lasting, odds_text
@@ -173,22 +172,3 @@ def _watch(cluster: Cluster, name: str | None, every: bool, form: str) -> None:
                 _show(seen)
             before = present
         time.sleep(WATCH)
-
-
-@click.command(epilog="\b\nExamples:\n  canaryd explain front-end\n  canaryd explain front-end-v3-5d4f9c7b66 -o json | jq .counted")
-@click.argument("name", metavar="SERVICE|ROLLOUT")
-@click.option("-o", "--output", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
-@cluster_options
-def explain(name: str, form: str, cluster: Cluster) -> None:
-    """Tell why a rollout is where it is: each decision with its numbers, the last verdict, what was counted, what comes next.
-
-    Of a service, the rollout under way, else the latest. All of it is what was recorded as it was decided; nothing is computed anew,
-    so the answer stays when Prometheus has forgotten. -o json has the whole record.
-    """
-    record = cluster.find(name)
-    if form == "json":
-        output.as_json(explaining.data(record.rollout))
-        return
-    with output.width_of_prose():
-        sections = explaining.explain(record.rollout, time.time(), record.wishes)
-    output.explanation(sections)

@@ -168,6 +168,8 @@ def test_the_use_case(world: World, canaryd: Callable[..., Canaryd]) -> None:
             ends_as(world, daemon, version, "RolledBack")
             assert world.route() == final, "a rollback leaves the route as it began"
             told_once(world, daemon, version, why)
+            if version == "v3":
+                had_again(daemon, version)
 
         world.behaviour("v6", **HEALTHY, burst=4)
         world.deploy("v6", replicas=2)
@@ -175,6 +177,16 @@ def test_the_use_case(world: World, canaryd: Callable[..., Canaryd]) -> None:
     assert world.weights() == {"v6": 100}
     assert requests.result["unanswered"] == 0
     assert {event["data"]["versions"]["canary"] for event in heard(world, "rolled_back")} == {"v3", "v4", "v5"}
+
+
+def had_again(daemon: Canaryd, version: str) -> None:
+    """`canaryd explain` recomputes from the real Prometheus what was decided, to the digit."""
+    told = json.loads(daemon.cli("explain", name_of(daemon, version), "--config", str(daemon.config), "--brief", "-o", "json", seconds=180))
+    found = told["recomputed"]
+    assert found["problem"] is None
+    assert [one["signal"] for one in found["decisions"]][-1] == "harm"
+    assert found["same"], [one["differences"] for one in found["decisions"]]
+    assert found["requests"]["recomputed"] == found["requests"]["counted"]
 
 
 def told_once(world: World, daemon: Canaryd, version: str, why: str) -> None:

@@ -1,0 +1,33 @@
+"""A rollout of a simulated service, whole, with all that its judge heard: what `explain` has again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from canaryd.analysis.backtest import imagined, step
+from canaryd.analysis.hearing import Hearing, Scribe
+from canaryd.domain.counts import Counts, Look
+from canaryd.domain.past import Past
+from canaryd.domain.policy import Policy
+from canaryd.domain.rollout import Rollout
+from tests.analysis.looks import START
+
+
+def lived(policy: Policy, look: Callable[[int], Look], looks: int = 300) -> tuple[Rollout, Hearing]:
+    """look: the next one at the weight that is asked for; it begins at START. Until the rollout has ended, or so many looks were taken."""
+    past = Past("production", "front-end", "v1", "v2", "front-end-v1", "front-end-v2", 10, START, START, START + 10 * looks, policy)
+    rollout, hearing, opened = imagined(past, policy), Hearing(), 0
+    scribe = Scribe(hearing, policy, ())
+    counted: dict[str, Counts] = {}
+    for _ in range(looks):
+        if rollout.phase.ended:
+            break
+        for span in rollout.spans[opened:]:
+            scribe.open(span)
+        opened = len(rollout.spans)
+        heard = look(rollout.weight)
+        for name, one in (*heard.stable.items(), *heard.canary.items()):
+            counted[name] = counted.get(name, Counts()) + Counts(one.requests, one.failures)
+        verdict = scribe.hear(heard, {}, True)
+        rollout = step(rollout, verdict, dict(counted), heard.sampled)
+    return rollout, hearing
