@@ -11,7 +11,7 @@ MADE   := $(VENV)/made-$(shell sha256sum requirements/dev.txt | cut -c1-12)
 HELM    = $(firstword $(shell command -v helm) $(wildcard $(PARTS)/bin/helm))
 
 .DEFAULT_GOAL := help
-.PHONY: demo test bench lint types image chart parts clean help venv
+.PHONY: demo test bench bench-real lint types image chart parts clean help venv
 
 demo: $(MADE)  ## a good v2 to 100%, a bad v3 back to 0%, in this terminal (ARGS=--help; WORLD=real: on the real parts)
 ifeq ($(WORLD),real)
@@ -32,6 +32,9 @@ test: $(MADE)  ## all tests that can run here, and one line on each kind left ou
 
 bench: $(MADE)  ## the numbers that canaryd promises, in a table (fixed seeds)
 	@$(VENV)/bin/python -m bench $(ARGS)
+
+bench-real: $(MADE)  ## 20 healthy and 20 bad releases on the real parts, in about 20 minutes (ARGS="--quick"; not part of CI)
+	@$(VENV)/bin/python -m bench.real_calibration $(ARGS)
 
 lint: $(MADE)  ## style
 	@$(VENV)/bin/ruff check .
@@ -58,7 +61,7 @@ clean:  ## removes what the targets above made here (not the parts)
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 venv: $(MADE)
 
