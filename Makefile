@@ -33,7 +33,7 @@ test: $(MADE)  ## all tests that can run here, and one line on each kind left ou
 bench: $(MADE)  ## the numbers that canaryd promises, in a table (fixed seeds)
 	@$(VENV)/bin/python -m bench $(ARGS)
 
-bench-real: $(MADE)  ## 20 healthy and 20 bad releases on the real parts, in about 20 minutes (ARGS="--quick"; not part of CI)
+bench-real: $(MADE)  ## 20 healthy and 20 bad releases on the real parts, in about 25 minutes (ARGS="--quick"; not in CI)
 	@$(VENV)/bin/python -m bench.real_calibration $(ARGS)
 
 lint: $(MADE)  ## style

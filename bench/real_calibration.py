@@ -10,7 +10,7 @@ Counts are compared twice. What canaryd counted of each release must be what Pro
 and at the end, when nothing is under way, Prometheus must have of every pod what the application itself says it served.
 
 Exit code 1 when a promise is broken: more healthy releases rolled back than a risk of 1% allows, a bad one promoted, a count that is not
-exact, a release that did not end. 20 healthy and 20 bad ones take about 20 minutes; SIGINT and SIGTERM end it with the table so far.
+exact, a release that was not made. 20 healthy and 20 bad ones take about 25 minutes; SIGINT and SIGTERM end it with the table so far.
 """
 
 import argparse
@@ -102,8 +102,8 @@ class Stopped(Exception):
 def plan(services: Sequence[str], healthy: int, bad: int) -> dict[str, list[Fault | None]]:
     """Each service's releases in turn, None for a healthy one.
 
-    Both sorts are dealt out evenly, in turns within a service; each round of faults begins one earlier than the last one ended, so that
-    each service meets all of them.
+    Both sorts are dealt out evenly, in turns within a service; each round of faults begins one further on, so that a service does not
+    meet the same few again and again.
     """
     count = len(services)
     faults = [FAULTS[(i + i // count) % len(FAULTS)] for i in range(bad)]
@@ -282,7 +282,7 @@ def set_up(world: World, daemon: Canaryd, services: Sequence[str]) -> None:
 
 
 def untold(world: World, seconds: float) -> dict[str, str]:
-    """Pods of which Prometheus does not have what the application says it served, after `seconds` without a request."""
+    """Pods of which Prometheus does not have what the application says it served, within `seconds` of the last request."""
     wanted = {pod: (one["requests"], one["failures"]) for pod, one in world.tally().items() if one["requests"]}
     until = time.monotonic() + seconds
     while True:
@@ -310,16 +310,20 @@ def _seconds(value: float) -> str:
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
-    """In Markdown."""
+    """In Markdown, healthy releases by service and bad ones by fault."""
     healthy, bad = [one for one in outcomes if not one.fault], [one for one in outcomes if one.fault]
-    lines = _head("healthy releases", "promoted", "rolled back (exact 95% interval)", "until promoted, median")
-    for service, (world, _) in WORLDS.items():
-        lines += _row(world, [one for one in healthy if one.service == service], "promoted", "rolled back")
-    lines += [*_row("all", healthy, "promoted", "rolled back"), ""]
-    lines += _head("bad releases", "rolled back", "promoted (exact 95% interval)", "fault until rolled back, median")
-    for fault in FAULTS:
-        lines += _row(fault.name, [one for one in bad if one.fault == fault.name], "rolled back", "promoted")
-    return "\n".join([*lines, *_row("all", bad, "rolled back", "promoted")])
+    parts = []
+    if healthy:
+        lines = _head("healthy releases", "promoted", "rolled back (exact 95% interval)", "until promoted, median")
+        for service, (world, _) in WORLDS.items():
+            lines += _row(world, [one for one in healthy if one.service == service], "promoted", "rolled back")
+        parts.append([*lines, *_row("all", healthy, "promoted", "rolled back")])
+    if bad:
+        lines = _head("bad releases", "rolled back", "promoted (exact 95% interval)", "from the fault to the rollback, median")
+        for fault in FAULTS:
+            lines += _row(fault.name, [one for one in bad if one.fault == fault.name], "rolled back", "promoted")
+        parts.append([*lines, *_row("all", bad, "rolled back", "promoted")])
+    return "\n\n".join("\n".join(lines) for lines in parts)
 
 
 def _head(what: str, right: str, wrong: str, took: str) -> list[str]:
@@ -384,7 +388,11 @@ def measure(given: argparse.Namespace, folder: Path, outcomes: list[Outcome]) ->
         sent, unanswered = (sum(one.result[key] for one in requests) for key in ("sent", "unanswered"))
         print(f"\n{sent:,} requests, {unanswered} unanswered, in {took:.0f} s to {len(releases)} services ({sent / took:.0f}/s); "
               f"load {os.getloadavg()[0]:.1f}; the daemon {daemon.memory():.0f} MB", flush=True)
-        return untold(world, 10)
+        wrong = untold(world, 10)
+        served = [one["requests"] for one in world.tally().values() if one["requests"]]
+        same = len(served) - len(wrong)
+        print(f"{len(served)} pods served {sum(served):,} requests; of {same} Prometheus has the same counts", flush=True)
+        return wrong
 
 
 class Interrupted(Exception):
@@ -421,8 +429,7 @@ def main(arguments: list[str]) -> int:
     print(f"\n{table(outcomes)}\n")
     counted = sum(requests for one in outcomes for requests, _ in one.counted.values())
     exact = sum(not one.inexact for one in outcomes)
-    pods = "" if ended_by else f"; of {len(wrong)} pods Prometheus lacks what the application served"
-    print(f"Counted by canaryd: {counted:,} requests; of {exact} of {len(outcomes)} releases exactly what Prometheus has, pod by pod{pods}")
+    print(f"canaryd counted {counted:,} requests; in {exact} of {len(outcomes)} releases exactly what Prometheus has, pod by pod")
     print("\n".join(f"BROKEN: {one}" for one in told) or "every promise was kept")
     if given.json:
         document = {"machine": machine(), "broken": told, "releases": [asdict(one) for one in outcomes]}

@@ -375,9 +375,8 @@ class World:
         self.kubectl("delete", kinds, "--all", "--wait=true")
         for version in self.ask_control("GET", "/behaviour"):
             self.behaviour(version)
-        for name in ("service", "gateway", "destinationrule", "virtualservice"):
-            self.apply(OBJECTS / f"{name}.yaml")
-        self.deploy("v1", replicas=replicas)
+        files = [f"--filename={OBJECTS / name}.yaml" for name in ("service", "gateway", "destinationrule", "virtualservice")]
+        self.kubectl("apply", *files, "--filename=-", stdin=json.dumps(front_end("v1", replicas=replicas)))
         eventually(f"{replicas} of v1 and no other serves", lambda: {v: len(p) for v, p in self.serving().items()} == {"v1": replicas})
         eventually("the ingress sends to v1", lambda: self.envoy_weights() == {"v1": 100})
         eventually("the ingress answers", lambda: urllib.request.urlopen(self.ingress, timeout=2).headers["x-version"] == "v1")
