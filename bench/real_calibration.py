@@ -205,7 +205,7 @@ class Releaser:
             self.ended(version, 30)
         counted, inexact = self.counts(version, status)
         harmed = fault is not None and (not fault.since or fault_began is not None)
-        since = fault_began or status["spans"][0]["start"]
+        since = fault_began or next((span["start"] for span in status.get("spans", ())), status["began"])
         self.run.pause(QUIET)
         gone = self.stable if end == "promoted" else version
         self.api.request("DELETE", f"/apis/apps/v1/namespaces/production/deployments/{self.name}-{gone}?propagationPolicy=Background")
@@ -241,7 +241,7 @@ class Releaser:
         """By version, as canaryd counted them; and the pods of which Prometheus says otherwise."""
         mine = {pod: (one["requests"], one["failures"]) for pod, one in status.get("counted", {}).items() if one["requests"]}
         versions = {self.stable: f"{self.name}-{self.stable}-", version: f"{self.name}-{version}-"}
-        theirs = self.stored(floor(status["began"]), status["countedTo"], tuple(versions.values()))
+        theirs = self.stored(floor(status["began"]), status.get("countedTo", floor(status["began"])), tuple(versions.values()))
         inexact = {pod: f"canaryd {mine.get(pod)}, Prometheus {theirs.get(pod)}"
                    for pod in mine.keys() | theirs.keys() if mine.get(pod) != theirs.get(pod)}
         sums = {}

@@ -9,7 +9,8 @@ from itertools import groupby
 import numpy as np
 import pytest
 
-from tests.real.cluster.application import HANG_MS, Application, Behaviour
+from tests.real.cluster import application as application_module
+from tests.real.cluster.application import Application, Behaviour
 
 REQUESTS = 200_000
 
@@ -36,17 +37,19 @@ def test_a_tail_slows_its_share_of_the_requests_and_no_others() -> None:
 
 def test_a_replica_hangs_as_long_and_as_often_as_it_is_told_and_the_others_by_themselves() -> None:
     application, behaviour = Application(), Behaviour.parse({"hang": {"every": 30, "seconds": 2}})
-    looks = [(application.hangs("a", behaviour, at), application.hangs("b", behaviour, at)) for at in np.arange(0, 40_000, 0.1)]
+    looks = [(application.hangs("a", behaviour, at), application.hangs("b", behaviour, at)) for at in np.arange(0, 20_000, 0.1)]
     for hung in zip(*looks, strict=True):
         spells = [len(list(run)) for bad, run in groupby(hung) if bad]
         assert min(spells) >= 19  # tenths of a second; two that follow each other at once are one
         assert sorted(spells)[len(spells) // 2] == pytest.approx(20, abs=1)
-        # About 1250 spells, whose number has a standard deviation of 35 at most.
-        assert sum(hung) / len(hung) == pytest.approx(2 / 32, abs=0.007)
+        # About 620 spells, whose number has a standard deviation of 25 at most: five of them.
+        assert sum(hung) / len(hung) == pytest.approx(2 / 32, abs=0.0125)
     assert sum(both == (True, True) for both in looks) < len(looks) * 0.01
 
 
-def test_half_of_a_hanging_replica_s_requests_fail_late() -> None:
+def test_half_of_a_hanging_replica_s_requests_fail_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(application_module, "HANG_MS", 300.0)
+
     async def ask(application: Application, port: int) -> str:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET / HTTP/1.1\r\n\r\n")
@@ -63,7 +66,7 @@ def test_half_of_a_hanging_replica_s_requests_fail_late() -> None:
 
     began = time.monotonic()
     statuses = asyncio.run(answers())
-    assert time.monotonic() - began >= HANG_MS / 1e3
+    assert time.monotonic() - began >= 0.3
     assert 10 < statuses.count("503") < 50  # five standard deviations
     assert statuses.count("200") + statuses.count("503") == 60
 
