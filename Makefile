@@ -5,13 +5,14 @@ VENV   := .venv
 PARTS  ?= $(if $(CANARYD_PARTS),$(CANARYD_PARTS),$(HOME)/.cache/canaryd-parts)
 IMAGE  ?= canaryd:dev
 WORLD  ?= sandbox
+WORKERS ?= 2
 ARGS   ?=
 # A file of this name says that .venv holds what requirements/dev.txt asks for now: other requirements, other name, new environment.
 MADE   := $(VENV)/made-$(shell sha256sum requirements/dev.txt | cut -c1-12)
 HELM    = $(firstword $(shell command -v helm) $(wildcard $(PARTS)/bin/helm))
 
 .DEFAULT_GOAL := help
-.PHONY: demo test bench lint types image chart parts clean help venv
+.PHONY: demo test bench bench-real lint types image chart parts clean help venv
 
 demo: $(MADE)  ## a good v2 to 100%, a bad v3 back to 0%, in this terminal (ARGS=--help; WORLD=real: on the real parts)
 ifeq ($(WORLD),real)
@@ -22,9 +23,10 @@ else
 	@echo "WORLD must be sandbox or real, but is $(WORLD)" >&2; exit 2
 endif
 
-# The real ones run alone, since latencies are real there. pytest's 5 says that nothing was chosen, which is the end for both only.
+# The real ones run alone, since latencies are real there. WORKERS is for the others, which partly wait for seconds to pass: an idle
+# machine may run more of them than it has cores. pytest's 5 says that nothing was chosen, which is the end for both only.
 test: $(MADE)  ## all tests that can run here, and one line on each kind left out (ARGS="-k name")
-	@$(VENV)/bin/python -m pytest -n 2 --dist loadgroup -m "not real" $(ARGS); most=$$?; \
+	@$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadgroup -m "not real" $(ARGS); most=$$?; \
 	[ $$most = 0 ] || [ $$most = 5 ] || exit $$most; \
 	$(VENV)/bin/python -m pytest -m real $(ARGS); real=$$?; \
 	[ $$real = 5 ] || exit $$real; \
@@ -32,6 +34,9 @@ test: $(MADE)  ## all tests that can run here, and one line on each kind left ou
 
 bench: $(MADE)  ## the numbers that canaryd promises, in a table (fixed seeds)
 	@$(VENV)/bin/python -m bench $(ARGS)
+
+bench-real: $(MADE)  ## 20 healthy and 20 bad releases on the real parts, in about 25 minutes (ARGS="--quick"; not in CI)
+	@$(VENV)/bin/python -m bench.real_calibration $(ARGS)
 
 lint: $(MADE)  ## style
 	@$(VENV)/bin/ruff check .
@@ -58,7 +63,7 @@ clean:  ## removes what the targets above made here (not the parts)
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 venv: $(MADE)
 

@@ -146,4 +146,4 @@ def log_past(grid: Grid, events: Array, requests: Array) -> Single:
         each = log_likelihood(twice, np.zeros(1), first[at, of], second[at, of], n1[at], n2[at], one)[:, 0]
         np.add.at(total, of, each)
     total = PAST_TRUST * (total - total.max(axis=1, keepdims=True))
-    return np.maximum(total, -PAST_LIMIT).astype(np.float32)
+    return np.asarray(np.maximum(total, -PAST_LIMIT), dtype=np.float32)

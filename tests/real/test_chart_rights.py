@@ -35,9 +35,10 @@ Right = tuple[str, str, str]
 """API group, resource with its subresource, verb."""
 
 
-@pytest.fixture
-def installed(world: World) -> Iterator[World]:
-    """The chart's release, with a policy and settings of these parts; gone afterwards."""
+@pytest.fixture(scope="module")
+def installed(real_cluster: World) -> Iterator[World]:
+    """The chart's release, with a policy and settings of these parts; gone afterwards. The tests here leave it as it is."""
+    world = real_cluster
     helm = shutil.which("helm", path=PARTS / "bin") or shutil.which("helm")
     assert helm, "helm is one of the parts"
 
@@ -120,9 +121,8 @@ def play(world: World, daemon: Canaryd) -> None:
 
 @pytest.mark.timeout(900)
 def test_canaryd_uses_every_right_that_the_chart_grants_and_lacks_none(
-    installed: World, canaryd: Callable[..., Canaryd], tmp_path: Path
+    world: World, installed: World, canaryd: Callable[..., Canaryd], tmp_path: Path
 ) -> None:
-    world = installed
     world.behaviour("v1", **HEALTHY)
     world.kubectl("scale", "deployment/front-end-v1", "--replicas=2")
     kubeconfig = credentials(world, tmp_path)

@@ -17,7 +17,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -179,7 +179,8 @@ class World:
 
     @classmethod
     @contextlib.contextmanager
-    def start(cls, folder: Path) -> Iterator[World]:
+    def start(cls, folder: Path, apps: Sequence[str] = ("front-end",)) -> Iterator[World]:
+        """apps: values of the label `app` whose pods are served."""
         check_parts()
         folder.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as stack:
@@ -191,7 +192,7 @@ class World:
             stack.callback(cluster.stop)
             mesh = Part.start(
                 "mesh", folder, folder / "mesh", "--kubeconfig", cluster.facts["kubeconfig"], "--istiod", cluster.facts["istiod_grpc"],
-                "--port", port + 1000, "--prometheus", "--alertmanager", receiver.url + "/alertmanager",
+                "--app", ",".join(apps), "--port", port + 1000, "--prometheus", "--alertmanager", receiver.url + "/alertmanager",
             )
             stack.callback(mesh.stop)
             world = cls(folder, cluster, mesh, receiver)
@@ -245,7 +246,10 @@ class World:
             raise Outage(f"mesh: {method} {path}: {json.load(error)['error']}") from error
 
     def behaviour(self, version: str, **how: object) -> None:
-        """errors, burst, latency_ms, sigma, tail={"share", "ms"}; with nothing given, the version is well again."""
+        """errors, burst, latency_ms, sigma, tail={"share", "ms"}, hang={"every", "seconds"}; with nothing given, the version is well again.
+
+        version: of every app, or as "APP/VERSION".
+        """
         self.ask_control("PUT", f"/behaviour/{version}", how)
 
     def tally(self) -> dict[str, dict[str, Any]]:
@@ -371,9 +375,8 @@ class World:
         self.kubectl("delete", kinds, "--all", "--wait=true")
         for version in self.ask_control("GET", "/behaviour"):
             self.behaviour(version)
-        for name in ("service", "gateway", "destinationrule", "virtualservice"):
-            self.apply(OBJECTS / f"{name}.yaml")
-        self.deploy("v1", replicas=replicas)
+        files = [f"--filename={OBJECTS / name}.yaml" for name in ("service", "gateway", "destinationrule", "virtualservice")]
+        self.kubectl("apply", *files, "--filename=-", stdin=json.dumps(front_end("v1", replicas=replicas)))
         eventually(f"{replicas} of v1 and no other serves", lambda: {v: len(p) for v, p in self.serving().items()} == {"v1": replicas})
         eventually("the ingress sends to v1", lambda: self.envoy_weights() == {"v1": 100})
         eventually("the ingress answers", lambda: urllib.request.urlopen(self.ingress, timeout=2).headers["x-version"] == "v1")

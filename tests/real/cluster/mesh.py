@@ -9,7 +9,8 @@ all of them with it, drained first. Ports, in a row from --port:
     +0  ingress: an Envoy as gateway (label istio=ingressgateway, route http.80), any host
     +1  sidecar: an Envoy as a client's sidecar inside the namespace (route 80), Host: front-end
     +2  metrics: the replicas' Envoy, /stats/prometheus
-    +3  control: PUT /behaviour/VERSION {"errors": 0.05, "burst": 1, "latency_ms": 20, "sigma": 0.5, "tail": {"share": 0.02, "ms": 400}};
+    +3  control: PUT /behaviour/VERSION or /behaviour/APP/VERSION {"errors": 0.05, "burst": 1, "latency_ms": 20, "sigma": 0.5,
+        "tail": {"share": 0.02, "ms": 400}, "hang": {"every": 60, "seconds": 2}} (application.py says what each is);
         GET /behaviour, /tally, /replicas; POST /restart/POD (drained: nothing fails, everything is counted); POST /kill/POD (neither)
     +4  Prometheus (with --prometheus), scraping every second
     +5  the gateway Envoy's admin page; +6 the sidecar Envoy's
@@ -116,7 +117,7 @@ class Mesh:
             if name not in self.replicas and (ip := pod["status"]["podIP"]) not in taken:
                 labels = pod["metadata"]["labels"]
                 version = labels.get("version", "none")
-                port = await self.application.serve(name, version)
+                port = await self.application.serve(name, version, labels["app"])
                 self.replicas[name] = Replica(labels["app"], version, labels, ip, port)
                 born = True
         if born:

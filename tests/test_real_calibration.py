@@ -1,0 +1,65 @@
+"""What `make bench-real` plans, and what it calls a broken promise. The releases themselves need the real parts and their time."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+
+from bench.real_calibration import FAULTS, WORLDS, Fault, Outcome, a_policy, broken, objects, plan, table
+from canaryd.domain.policy import Policy
+
+HEALTHY = Outcome("steady", "v2", "", "promoted", 100.0, 100, "nothing against it", {"v1": (900, 4), "v2": (800, 4)}, {})
+BAD = replace(HEALTHY, version="v3", fault="errors to 5%", end="rolled back", seconds=20.0, weight=10)
+
+
+@pytest.mark.parametrize(("services", "healthy", "bad"), [(4, 20, 20), (2, 2, 2), (1, 3, 3), (4, 5, 2), (3, 0, 7)])
+def test_releases_are_dealt_out_evenly_and_none_is_lost(services: int, healthy: int, bad: int) -> None:
+    releases = plan(list(WORLDS)[:services], healthy, bad)
+    dealt = [one for each in releases.values() for one in each]
+    assert (dealt.count(None), len(dealt)) == (healthy, healthy + bad)
+    for is_bad in (False, True):
+        shares = [sum(isinstance(one, Fault) is is_bad for one in each) for each in releases.values()]
+        assert max(shares) - min(shares) <= 1
+
+
+def test_every_fault_is_released_as_often_as_any_and_no_service_meets_one_twice_in_five() -> None:
+    releases = plan(list(WORLDS), 20, 20)
+    faults = [[one.name for one in each if one] for each in releases.values()]
+    often = Counter(name for each in faults for name in each)
+    assert often.keys() == {fault.name for fault in FAULTS}
+    assert max(often.values()) - min(often.values()) <= 1
+    assert all(len(set(each)) == len(each) == 5 for each in faults)
+
+
+def test_a_run_in_which_all_went_well_broke_nothing() -> None:
+    assert broken([HEALTHY, BAD, replace(BAD, end="undecided")], 3, {}) == []
+
+
+def test_what_is_broken_is_told_by_name() -> None:
+    back = [replace(HEALTHY, end="rolled back", version=f"v{n}") for n in range(2)]
+    told = broken([*back, *[HEALTHY] * 18, replace(BAD, end="promoted"), replace(BAD, inexact={"pod": "canaryd 3, Prometheus 4"})], 23,
+                  {"other": "served (3, 0), Prometheus None"})
+    assert told == [
+        "2 of 20 healthy releases were rolled back: more than a risk of 1% allows", "steady v3 (errors to 5%) was promoted",
+        "steady v3: pod: canaryd 3, Prometheus 4", "other: served (3, 0), Prometheus None", "1 of 23 releases were not made"]
+
+
+def test_one_rollback_among_twenty_healthy_releases_is_within_the_risk() -> None:
+    assert broken([replace(HEALTHY, end="rolled back"), *[HEALTHY] * 19], 20, {}) == []
+
+
+def test_the_table_has_a_row_for_what_was_released_and_sums() -> None:
+    lines = table([HEALTHY, replace(HEALTHY, seconds=120.0), BAD, replace(BAD, end="promoted")]).splitlines()
+    assert "| independent errors, 0.5% | 2 | 2 | 0 (0.0% to 84%) | 0 | 100 s | 120 s |" in lines
+    assert "| errors to 5% | 2 | 1 | 1 (1.3% to 99%) | 0 | 20 s | 20 s |" in lines
+    assert len(lines) == 2 * 4 + 1
+
+
+def test_each_service_has_objects_and_a_policy_of_its_own() -> None:
+    for service in WORLDS:
+        assert Policy.load(a_policy(service)).service.name == service
+        kinds = {one["kind"]: one["metadata"]["name"] for one in objects(service)}
+        assert kinds == {"Service": service, "DestinationRule": service, "VirtualService": service, "Deployment": f"{service}-v1"}
+        assert "front-end" not in str(list(objects(service)))
