@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from canaryd.analysis.counting import FAILURES, REQUESTS, SLOWER, TIMED
 from canaryd.analysis.guardrails import LEAST_LIMIT, RateLimits
 from canaryd.analysis.latency import MOST_SHARE
+from canaryd.analysis.siblings import rates_of
 from canaryd.domain.policy import Errors, Latency
 from canaryd.stats.histogram import share_slower_than
 
@@ -36,14 +36,13 @@ class Alarm:
         self._rates = RateLimits(count, forgetful=True)
         self.limits = np.full(count, 0.5)
         self._judged = np.zeros(count, dtype=bool)
-        for vector in past:
-            self.record(vector)
+        self.record(past)
 
     def record(self, both: Array) -> None:
-        """One look below full weight: both versions' vector."""
-        events, requests = _rates_of(both)
-        self._sums += events, requests, events**2 / np.maximum(requests, 1.0)
-        self._looks += requests > 0
+        """Looks below full weight: both versions' vectors, shape (looks, width)."""
+        events, requests = rates_of(both)
+        self._sums += np.array([events, requests, events**2 / np.maximum(requests, 1.0)]).sum(axis=1)
+        self._looks += (requests > 0).sum(axis=0)
 
     def remember(self, other: "Alarm") -> None:
         """Takes over another one's record, of what both have: errors, and the bounds of both."""
@@ -72,7 +71,7 @@ class Alarm:
 
     def fold(self, canary: Array) -> None:
         """One look at full weight."""
-        events, requests = _rates_of(canary)
+        events, requests = rates_of(canary)
         self._rates.fold(events, np.where(self._judged, requests, 0.0), self.limits)
 
     @property
@@ -91,10 +90,3 @@ class Alarm:
     def usual(self) -> Array:
         """The record's shares, errors first."""
         return np.asarray(self._sums[0] / np.maximum(self._sums[1], 1.0))
-
-
-def _rates_of(vector: Array) -> tuple[Array, Array]:
-    bounds = len(vector) - SLOWER
-    events = np.concatenate(([vector[FAILURES]], vector[SLOWER:]))
-    requests = np.concatenate(([vector[REQUESTS]], np.full(bounds, vector[TIMED])))
-    return events, requests

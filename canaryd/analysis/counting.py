@@ -22,18 +22,33 @@ def vectors(replicas: Mapping[str, Counts], had: Sequence[float], bounds: Sequen
     look without some of `bounds`."""
     if not replicas:
         return {}
-    each = list(replicas.values())
+    warm = [name not in cold for name in replicas] if cold else None
+    return dict(zip(replicas, _matrix(list(replicas.values()), had, bounds, warm), strict=True))
+
+
+def _matrix(each: Sequence[Counts], had: Sequence[float], bounds: Sequence[float], warm: Sequence[bool] | None = None) -> Array:
+    """A row for each."""
     width, places = len(bounds), [had.index(bound) for bound in bounds if bound in had]
     matrix = np.zeros((len(each), SLOWER + width))
     matrix[:, REQUESTS], matrix[:, FAILURES] = [one.requests for one in each], [one.failures for one in each]
     if 0 < width == len(places):
-        seen = [one.timed > 0 and len(one.within) == len(had) and name not in cold for name, one in replicas.items()]
-        timed = [place for place, usable in enumerate(seen) if usable]
+        timed = [i for i, one in enumerate(each) if one.timed and len(one.within) == len(had) and (warm is None or warm[i])]
         if timed:
-            within = np.array([each[place].within for place in timed], dtype=np.float64)
+            within = np.array([each[i].within for i in timed], dtype=np.float64)
             matrix[timed, TIMED], matrix[timed, DURATION] = [each[i].timed for i in timed], [each[i].duration_ms for i in timed]
             matrix[timed, SLOWER:] = matrix[timed, TIMED][:, None] - within[:, places]
-    return dict(zip(replicas, matrix, strict=True))
+    return matrix
+
+
+def past_vectors(looks: Sequence[Look], bounds: Sequence[float]) -> list[dict[str, Array]]:
+    """Stable's vectors of many looks, each as `vectors` has them; all looks with the same bounds at once."""
+    result: list[dict[str, Array]] = [{} for _ in looks]
+    for had in {look.bounds for look in looks}:
+        rows = [(place, name, one) for place, look in enumerate(looks) if look.bounds == had for name, one in look.stable.items()]
+        if rows:
+            for (place, name, _), vector in zip(rows, _matrix([one for _, _, one in rows], had, bounds), strict=True):
+                result[place][name] = vector
+    return result
 
 
 def summed(replicas: Replicas, bounds: int) -> Array:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from canaryd.analysis import words
 from canaryd.analysis.alarm import Alarm
 from canaryd.analysis.comparisons import Comparisons, Unit, fold_all
-from canaryd.analysis.counting import REQUESTS, SLOWER, TIMED, Replicas, Warmth, summed, vectors
+from canaryd.analysis.counting import REQUESTS, SLOWER, TIMED, Replicas, Warmth, past_vectors, summed, vectors
 from canaryd.analysis.errors import ErrorEvidence
 from canaryd.analysis.evidence import Evidence
 from canaryd.analysis.guardrails import Guardrails, QueryWatch
@@ -61,10 +61,10 @@ class Judge:
         self.siblings = Siblings(width)
         usable = [look for look in self._history if look.sampled]
         past = np.zeros((len(usable), SLOWER + width))
-        for place, look in enumerate(usable):
-            each = vectors(look.stable, look.bounds, self._bounds)
+        replicas = past_vectors(usable, self._bounds)
+        for place, each in enumerate(replicas):
             past[place] = summed(each, width)
-            self.siblings.hear(each, past[place])
+        self.siblings.hear_past(replicas, past)
         analysis = policy.analysis
         alone = analysis.errors is None or analysis.latency is None
         self.errors = errors
@@ -263,7 +263,7 @@ class Judge:
         if not self.comparing:
             self.alarm.fold(canary_sum)
             return []
-        self.alarm.record(stable_sum + canary_sum)
+        self.alarm.record((stable_sum + canary_sum)[None])
         stable_replicas = sum(counts.requests > 0 for counts in look.stable.values())
         units = []
         for metric in self.metrics:

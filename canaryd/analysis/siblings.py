@@ -1,5 +1,7 @@
 """How much stable's own replicas differ from each other, at every comparison, as far as its counts go back."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -8,7 +10,7 @@ from canaryd.stats.noise import between_replicas, ratio_by_luck, shrunk
 
 Array = NDArray[np.float64]
 
-REFRESHED = 10  # looks after which differences are estimated anew
+REFRESHED = 5  # pairs of looks after which differences are estimated anew
 MEAN_LUCK = 0.05  # a bet on averages has one border, so luck is given its quantile; what lies beyond has to be shown look by look
 
 
@@ -18,22 +20,34 @@ class Siblings:
     def __init__(self, bounds: int) -> None:
         self._totals: dict[str, Array] = {}
         self._bounds = bounds
-        self._before: Array | None = None
+        self._before: tuple[Replicas, Array] | None = None  # heard, and not in a pair yet
         self._surprise = np.zeros((2, 1 + bounds))  # squared differences between neighbouring looks, and those that counting alone brings
         self._heard = 0
         self._sd: Array | None = None
         self._mean_sd: float | None = None
 
+    def hear_past(self, looks: Sequence[Replicas], both: Array) -> None:
+        """Looks of stable that follow each other, replica by replica, and their sums, shape (looks, width)."""
+        for stable in looks:
+            for name, vector in stable.items():
+                before = self._totals.get(name)
+                if before is None:
+                    self._totals[name] = vector.copy()
+                else:
+                    before += vector
+        even = len(both) // 2 * 2
+        (k1, n1), (k2, n2) = rates_of(both[:even:2]), rates_of(both[1:even:2])
+        events, requests = k1 + k2, np.maximum(n1 + n2, 1.0)
+        self._surprise[0] += ((k1 - events * n1 / requests) ** 2).sum(axis=0)
+        self._surprise[1] += (events * n1 * n2 / requests**2).sum(axis=0)
+
     def hear(self, stable: Replicas, both: Array) -> None:
-        """One look of stable, replica by replica, and their sum."""
-        for name, vector in stable.items():
-            before = self._totals.get(name)
-            self._totals[name] = vector if before is None else before + vector
-        if self._before is not None:
-            (k1, n1), (k2, n2) = rates_of(self._before), rates_of(both)
-            events, requests = k1 + k2, np.maximum(n1 + n2, 1.0)
-            self._surprise += (k1 - events * n1 / requests) ** 2, events * n1 * n2 / requests**2
-        self._before = None if self._before is not None else both
+        """A look more."""
+        if self._before is None:
+            self._before = stable, both
+            return
+        (earlier, earlier_sum), self._before = self._before, None
+        self.hear_past((earlier, stable), np.array([earlier_sum, both]))
         self._heard += 1
         if self._heard % REFRESHED == 0:
             self._sd = self._mean_sd = None
@@ -84,8 +98,8 @@ class Siblings:
         return float(np.sqrt((weights * (logs - weights @ logs) ** 2).sum() / (1.0 - (weights**2).sum())))
 
 
-def rates_of(vector: Array) -> tuple[Array, Array]:
-    """Events and requests of a version's vector: failures, then those slower than each bound; shape (1 + bounds,) each."""
-    events = np.concatenate(([vector[FAILURES]], vector[SLOWER:]))
-    requests = np.concatenate(([vector[REQUESTS]], np.full(len(vector) - SLOWER, vector[TIMED])))
+def rates_of(vectors: Array) -> tuple[Array, Array]:
+    """Events and requests of versions' vectors, shape (..., width): failures, then those slower than each bound, shape (..., 1 + bounds)."""
+    events = np.concatenate((vectors[..., [FAILURES]], vectors[..., SLOWER:]), axis=-1)
+    requests = np.repeat(vectors[..., [REQUESTS, TIMED]], [1, vectors.shape[-1] - SLOWER], axis=-1)
     return events, requests
