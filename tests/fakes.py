@@ -37,6 +37,7 @@ class FakeWorld:
     subsets: dict[str, str] = field(default_factory=lambda: {"v1": "v1"})
     route_version: int = 1
     route_problem: str = ""
+    route_raw: Mapping[str, Any] = field(default_factory=dict)  # the rest of the VirtualService
     refuses: dict[str, str] = field(default_factory=dict)  # "write" or "subset": what the API server says instead of doing it
     down: set[str] = field(default_factory=set)
     steps: list[str] = field(default_factory=list)
@@ -93,7 +94,7 @@ class FakeTraffic:
         self.world.answer("api")
         if self.world.route_problem:
             raise Rejected(self.world.route_problem)
-        return RouteView(deepcopy(self.world.lists), dict(self.world.subsets), str(self.world.route_version), {})
+        return RouteView(deepcopy(self.world.lists), dict(self.world.subsets), str(self.world.route_version), self.world.route_raw)
 
     def write(self, policy: Policy, view: RouteView, lists: RouteLists) -> RouteView:
         self.world.answer("api")

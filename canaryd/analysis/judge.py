@@ -176,6 +176,8 @@ class Judge:
             why = "the weight is in change: requests are counted and not compared"
         else:
             why = words.reason(self, answer, found, odds)
+            if answer is Answer.UNDECIDED and self.comparing and self._ruled_out and self._doubt:
+                why = f"{why}; {self._doubt}"
         stage, weight = (self._span.stage, self._span.weight) if self._span is not None else (-1, 0)
         return Verdict(
             answer, at=look.end, stage=stage, weight=weight, looks=self._looks, odds=odds,
@@ -198,7 +200,11 @@ class Judge:
             if self.alarm.odds >= self.bar:
                 return Answer.ALARM
             return Answer.PASS if self._settled(look, self._span) else Answer.UNDECIDED
-        return Answer.PASS if self._ruled_out else Answer.UNDECIDED
+        return Answer.PASS if self._ruled_out and not self._doubt else Answer.UNDECIDED
+
+    @property
+    def _doubt(self) -> str:
+        return self._split.doubt if self._split is not None else ""
 
     @property
     def _queries_hold(self) -> bool:

@@ -15,6 +15,9 @@ what is slow is counted when it ends, so a span's first look is left out. None o
 count by less than half over 6 looks. Where someone sends each client to one version for minutes, and clients are few, the share is off
 indeed, and said to be.
 
+Before so many looks have come, or while they are too uneven to be certain of, a share that is off on the face of it lets no stage pass
+early.
+
 Once off, it is off until it follows: until the share of the latest looks, as many as it takes to know, is within the third.
 """
 
@@ -24,7 +27,7 @@ from itertools import islice
 from math import sqrt
 
 SETTLE_LOOKS = 1  # of a span: slow requests have not ended yet
-SURE = 2.0  # standard errors of independent draws that the third must be for a share to be taken as it is
+SURE = 2.0  # standard errors of independent draws that the third must be for a share to be taken as it is, or beyond it to be in doubt
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,18 @@ class Split:
         return f"traffic does not follow the weight: {self._counted(self.off)}{theirs}"
 
     @property
+    def doubt(self) -> str:
+        """Why no stage should pass yet; empty where nothing is in doubt. It takes independent draws for granted, and so is no verdict."""
+        if self.off is not None or not self._looks:
+            return ""
+        last = self._last(len(self._looks))
+        if not last.of or not beyond(last.served, last.of, self.weight, LONG.apart, SURE):
+            return ""
+        if self.observes and last.share > self.weight / 100:
+            return ""
+        return f"{self._counted(last)}, which some looks more must bear out or not"
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What a reader must know although it stops nothing."""
         if self.off is None or self.reason:
@@ -104,7 +119,11 @@ class Split:
         if len(self._looks) < window.looks:
             return None
         last = self._last(window.looks)
-        return last if last.of and beyond(last.served, last.of, self.weight, window.apart, window.errors, self._clusters(window)) else None
+
+        def is_beyond(clusters: float) -> bool:
+            return last.of > 0 and beyond(last.served, last.of, self.weight, window.apart, window.errors, clusters)
+
+        return last if is_beyond(1.0) and is_beyond(self._clusters(window)) else None
 
     def _clusters(self, window: Window) -> float:
         """How many requests go the same way together, by how the window's blocks differ from each other; at least 1."""
