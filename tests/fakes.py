@@ -8,7 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from canaryd.domain.counts import Counts, Look, Target
+from canaryd.domain.counts import Counts, Look, Source, Target
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Conflict, KnownTemplates, Missing, Rejected, Request, RouteView, Unavailable, Workload
 from canaryd.domain.rollout import Announcement, Record, RouteLists, Span, Wishes
@@ -37,6 +37,7 @@ class FakeWorld:
     subsets: dict[str, str] = field(default_factory=lambda: {"v1": "v1"})
     route_version: int = 1
     route_problem: str = ""
+    route_raw: Mapping[str, Any] = field(default_factory=dict)  # the rest of the VirtualService
     refuses: dict[str, str] = field(default_factory=dict)  # "write" or "subset": what the API server says instead of doing it
     down: set[str] = field(default_factory=set)
     steps: list[str] = field(default_factory=list)
@@ -93,7 +94,7 @@ class FakeTraffic:
         self.world.answer("api")
         if self.world.route_problem:
             raise Rejected(self.world.route_problem)
-        return RouteView(deepcopy(self.world.lists), dict(self.world.subsets), str(self.world.route_version), {})
+        return RouteView(deepcopy(self.world.lists), dict(self.world.subsets), str(self.world.route_version), self.world.route_raw)
 
     def write(self, policy: Policy, view: RouteView, lists: RouteLists) -> RouteView:
         self.world.answer("api")
@@ -191,6 +192,8 @@ class FakeTelemetry:
     look: Callable[[int, int], Look] = lambda start, end: Look(
         start, end, (), {"v1-a": Counts(900, 9)}, {"v2-a": Counts(100, 1)}, True, {})
     reads: list[tuple[int, int, int]] = field(default_factory=list)
+    senders: Sequence[Source] = ()
+    asked: int = 0  # how often who sends
 
     def read(self, targets: Sequence[Target], start: int, end: int, step: int) -> Mapping[Target, Sequence[Look]]:
         self.world.answer("telemetry")
@@ -200,6 +203,11 @@ class FakeTelemetry:
     def measure(self, target: Target, promql: str, start: int, end: int, step: int) -> Sequence[float | None]:
         self.world.answer("telemetry")
         return [0.0 for _ in range(start, end, step)]
+
+    def sources(self, target: Target, start: int, end: int) -> Sequence[Source]:
+        self.world.answer("telemetry")
+        self.asked += 1
+        return self.senders
 
 
 @dataclass

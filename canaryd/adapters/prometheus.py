@@ -40,7 +40,7 @@ from prometheus_api_client import PrometheusConnect
 from requests.adapters import HTTPAdapter
 from urllib3.util.retry import Retry
 
-from canaryd.domain.counts import Look, Target
+from canaryd.domain.counts import Look, Source, Target
 from canaryd.domain.ledger import Ledger, Point, Reading, Replica, Sample
 from canaryd.domain.ports import Rejected, Unavailable
 
@@ -263,6 +263,30 @@ class PrometheusTelemetry:
             values |= {at: each[0] for at, each in found.items()}
         return [None if math.isnan(values.get(at, math.nan)) else values[at] for at in times]
 
+    def sources(self, target: Target, start: int, end: int) -> Sequence[Source]:
+        """Who sent the requests of (start, end], most first: by counters' differences, pod by pod, as `read` has them.
+
+        One query, of labels that `reporter: destination` has from the caller's sidecar or gateway. Raises Unavailable, Rejected.
+        """
+        if not target.canary or end <= start:
+            return ()
+        every = max(1, math.floor(self._scrape))
+        ledger = Ledger(SETTLE_SCRAPES * self._scrape)
+        begin = end - math.ceil((end - start) / every + 2 * SETTLE_SCRAPES) * every
+        by = ", source_workload, source_workload_namespace"
+        which = self._which(target.namespace, target.reporter, (target.stable, target.canary))
+        sent: dict[tuple[str, str], dict[str, int]] = {}
+        with self._lock:
+            for times in _chunks(range(begin, end + 1, every)):
+                for at, point in sorted(_by_source(self._ask("istio_requests_total", by, which, times)).items()):
+                    for (workload, _), growth in ledger.fold(at, point).items():
+                        for source, requests in growth.requests.items() if at > start else ():
+                            versions = sent.setdefault(source, {})
+                            versions[workload] = versions.get(workload, 0) + requests
+        counted = [Source(name, namespace, versions.get(target.stable, 0), versions.get(target.canary, 0))
+                   for (name, namespace), versions in sent.items()]  # fmt: skip
+        return sorted((one for one in counted if one.stable + one.canary), key=lambda one: (-one.stable - one.canary, one.workload))
+
     def _ledger(self, target: Target, start: int) -> tuple[int, Ledger]:
         """The ledger to take further to `start`, and where it stands."""
         if target.since > start:
@@ -294,21 +318,25 @@ class PrometheusTelemetry:
                         reading.fold(at, points[at])
 
     def _points(self, namespace: str, reporter: str, workloads: Sequence[str], times: range) -> Mapping[int, Point]:
-        which = (
+        which = self._which(namespace, reporter, workloads)
+        return points_of(
+            self._ask("istio_requests_total", ", response_code, grpc_response_status", which, times),
+            self._ask("istio_request_duration_milliseconds_bucket", ", le", which, times),
+            self._ask("istio_request_duration_milliseconds_sum", "", which, times),
+        )
+
+    @staticmethod
+    def _which(namespace: str, reporter: str, workloads: Sequence[str]) -> str:
+        return (
             f'reporter="{_name(reporter, "reporter")}", destination_workload_namespace="{_name(namespace, "namespace")}", '
             f'destination_workload=~"{"|".join(_pattern(name) for name in workloads)}"'
         )
 
-        def ask(metric: str, by: str) -> list[Series]:
-            scraped = f"last_over_time({metric}{{{which}}}[{times.step}s])"
-            once = f"max without ({', '.join(COPIES)}) ({scraped})"
-            return self._api.range(f"sum by (pod, destination_workload{by}) ({once})", times)
-
-        return points_of(
-            ask("istio_requests_total", ", response_code, grpc_response_status"),
-            ask("istio_request_duration_milliseconds_bucket", ", le"),
-            ask("istio_request_duration_milliseconds_sum", ""),
-        )
+    def _ask(self, metric: str, by: str, which: str, times: range) -> list[Series]:
+        """What was last scraped of each replica, and of what else is named, by these times."""
+        scraped = f"last_over_time({metric}{{{which}}}[{times.step}s])"
+        once = f"max without ({', '.join(COPIES)}) ({scraped})"
+        return self._api.range(f"sum by (pod, destination_workload{by}) ({once})", times)
 
 
 def resolution(step: int, scrape_interval: float) -> int:
@@ -340,6 +368,16 @@ def points_of(requests_total: Iterable[Series], buckets: Iterable[Series], sums:
         known = None if duration is None or not math.isfinite(duration) else duration
         points.setdefault(key[0], {})[key[1]] = Sample(codes.get(key, {}), within.get(key, {}), known)
     return points
+
+
+def _by_source(series: Iterable[Series]) -> dict[int, dict[Replica, Sample]]:
+    """What was scraped of each replica by time, its requests by caller (workload, namespace) where the ledger has them by code."""
+    counts: dict[int, dict[Replica, dict[tuple[str, str], int]]] = {}
+    for labels, values in series:
+        source = labels.get("source_workload", ""), labels.get("source_workload_namespace", "")
+        for at, value in values:
+            counts.setdefault(round(at), {}).setdefault(_replica(labels), {})[source] = count_of(value, labels)
+    return {at: {replica: Sample(requests) for replica, requests in each.items()} for at, each in counts.items()}
 
 
 def count_of(text: str, labels: Labels) -> int:

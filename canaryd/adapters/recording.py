@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, TextIO
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
-from canaryd.domain.counts import Counts, Look, Target, joined
+from canaryd.domain.counts import Counts, Look, Source, Target, joined
 from canaryd.domain.past import Past
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Rejected
@@ -171,6 +171,10 @@ class Recording:
             known = "; ".join(self.past.queries) or "none"
             raise Rejected(f"the recording has no values of the query {promql} (it has: {known}): record it with a policy that asks it")
         return [self._values.get((promql, at)) for at in range(start + step, end + 1, step)]
+
+    def sources(self, target: Target, start: int, end: int) -> Sequence[Source]:
+        """None: who sent the requests is not recorded."""
+        return ()
 
     def _check(self, target: Target) -> None:
         past = self.past

@@ -206,7 +206,9 @@ def _counted_row(version: str, name: str, counts: Counts) -> tuple[str, ...]:
 def _notes(rollout: Rollout) -> tuple[str, ...]:
     """What the judge wants a reader to know, and what is void, each once."""
     fresh = [f"stable changed at {time_text(span.start)}: what was compared before is void" for span in rollout.spans if span.fresh]
-    notes = dict.fromkeys((*(rollout.verdict.notes if rollout.verdict else ()), *fresh))
+    # Who does not follow the weight is told with why that is.
+    routed = [rollout.senders or rollout.unsteered] if rollout.senders or rollout.unsteered else []
+    notes = dict.fromkeys((*routed, *(rollout.verdict.notes if rollout.verdict else ()), *fresh))
     return tuple(("- " if first else "  ") + line for note in notes for first, line in _marked(wrapped(note)))
 
 
@@ -278,7 +280,8 @@ def _next_in_stage(rollout: Rollout, now: float) -> list[str]:
     if span is None or span.end is not None:
         return [f"It waits for the route to be confirmed at {rollout.weight}%; looks begin then."]
     if rollout.clock_from is None:
-        return ["It waits for telemetry; the stage's deadline stands still, and nothing advances without data. After "
+        awaited = "traffic that follows the weight" if _is_off_weight(rollout) else "telemetry"
+        return [f"It waits for {awaited}; the stage's deadline stands still, and nothing advances without data. After "
                 f"{lasting(analysis.no_data_for)} without any: {analysis.no_data}."]
     told = [_minimum_text(span, stage.minimum, now) + f" {_after_stage(rollout)}"]
     left = stage.deadline - rollout.stage_clock(now)
@@ -312,11 +315,12 @@ def _after_stage(rollout: Rollout) -> str:
 
 def _next_held(rollout: Rollout, wishes: Wishes) -> list[str]:
     resume = f"canaryd resume {rollout.name}"
+    comes = "the traffic follows the weight" if _is_off_weight(rollout) else "telemetry is back"
     waits = {
         Held.PERSON: f"It is held until a person lets it go: {resume}.",
         Held.DRIFT: f"It goes on by itself when the route is again as canaryd left it. Or {resume}: canaryd steers again, writes the route "
                     f"back to {rollout.weight}%, and replaces edits inside the route list.",
-        Held.NO_DATA: f"It goes on by itself when telemetry is back; or now: {resume}.",
+        Held.NO_DATA: f"It goes on by itself when {comes}; or now: {resume}.",
         Held.STABLE: f"It goes on by itself when a replica of {rollout.stable_workload} is ready again. To send the traffic back "
                      f"regardless: canaryd abort {rollout.name}.",
         Held.UNDECIDED: f"The stage did not decide in time. It goes on by itself when the evidence passes. Another deadline: {resume}; or "
@@ -329,6 +333,10 @@ def _next_held(rollout: Rollout, wishes: Wishes) -> list[str]:
     harm = "a rollback waits for stable too" if rollout.held is Held.STABLE else "evidence of harm still rolls back"
     meanwhile = f"Meanwhile {rollout.weight}% stay on {rollout.canary}, the stage's deadline stands still, and {harm}."
     return [waits[rollout.held], *ask, meanwhile]
+
+
+def _is_off_weight(rollout: Rollout) -> bool:
+    return rollout.verdict is not None and rollout.verdict.off_weight
 
 
 def _after_success(rollout: Rollout) -> list[str]:

@@ -20,6 +20,7 @@ from canaryd.analysis.evidence import Evidence
 from canaryd.analysis.guardrails import Guardrails, QueryWatch
 from canaryd.analysis.latency import LatencyEvidence
 from canaryd.analysis.siblings import Siblings
+from canaryd.analysis.split import Split
 from canaryd.analysis.wording import time_text
 from canaryd.domain.counts import Look
 from canaryd.domain.policy import Policy
@@ -32,8 +33,6 @@ SUSPICION = 3.0  # odds against the canary at which a stage does not pass early,
 FEWEST_LOOKS = 3  # of a stage, before it can pass
 FEW_BLOCKS = 3  # below which one burst and real harm look alike to the odds
 ERRORS_SHARE = 0.6  # of the total's weight where latency is judged as well
-UNBALANCED_LOOKS = 6  # in a row whose traffic must follow the weight
-UNBALANCED_EXPECTED = 60.0  # canary requests to expect in them, below which half of it may be chance
 
 
 class Judge:
@@ -44,6 +43,7 @@ class Judge:
         spans' weights are what the traffic was split by, and so can be asked whether it follows them; not so in an imagined past."""
         self._policy = policy
         self._by_weight = by_weight
+        self._split: Split | None = None  # of the present span, where it is asked
         self._span: Span | None = None
         self._history = history
         self._warmth = Warmth(policy.analysis.warmup)
@@ -85,7 +85,6 @@ class Judge:
         self._looks = 0
         self.stage_canary = np.zeros(SLOWER + len(self._bounds))
         self.stage_stable = np.zeros(SLOWER + len(self._bounds))
-        self._recent: list[tuple[float, float]] = []  # canary requests, expected ones
 
     @property
     def verdict(self) -> Verdict:
@@ -134,7 +133,7 @@ class Judge:
                     metric.begin_stage(self.next_weight)
             else:
                 self.alarm.begin()
-        self._recent = []
+        self._split = Split(span.weight, self._policy.mode == "observe") if self._by_weight and span.weight < 100 else None
 
     @property
     def next_weight(self) -> int:
@@ -164,7 +163,9 @@ class Judge:
                 query.hear(values)
             if not missing:
                 units = self._compare(look, stable, stable_sum, canary, canary_sum)
-                missing = self._off_weight()
+            if self._split is not None and look.sampled:
+                self._split.hear(float(canary_sum[REQUESTS]), float(stable_sum[REQUESTS]))
+                missing = missing or self._split.reason
         self._taken = look, missing, compared
         return units
 
@@ -190,12 +191,15 @@ class Judge:
             why = "the weight is in change: requests are counted and not compared"
         else:
             why = words.reason(self, answer, found, odds) if told else ""
+            if answer is Answer.UNDECIDED and self.comparing and self._ruled_out and self._doubt:
+                why = f"{why}; {self._doubt}"
         stage, weight = (self._span.stage, self._span.weight) if self._span is not None else (-1, 0)
         return Verdict(
             answer, at=look.end, stage=stage, weight=weight, looks=self._looks, odds=odds,
             stage_odds=self.stage_odds if self.comparing else odds, bar=self.bar, canary_requests=int(self.stage_canary[REQUESTS]),
             reason=why, few_blocks=self.comparing and any(one.block > 1 and one.closed < FEW_BLOCKS for one in self.metrics),
-            findings=found, notes=words.notes(self) if told else (),
+            findings=found, notes=(*words.notes(self), *(self._split.notes if self._split else ())) if told else (),
+            off_weight=bool(self._split and self._split.reason),
         )  # fmt: skip
 
     def _answer(self, look: Look, missing: str, compared: bool) -> Answer:
@@ -211,7 +215,11 @@ class Judge:
             if self.alarm.odds >= self.bar:
                 return Answer.ALARM
             return Answer.PASS if self._settled(look, self._span) else Answer.UNDECIDED
-        return Answer.PASS if self._ruled_out else Answer.UNDECIDED
+        return Answer.PASS if self._ruled_out and not self._doubt else Answer.UNDECIDED
+
+    @property
+    def _doubt(self) -> str:
+        return self._split.doubt if self._split is not None else ""
 
     @property
     def _queries_hold(self) -> bool:
@@ -270,9 +278,6 @@ class Judge:
             metric.stable_replicas = stable_replicas
             units += metric.hear(stable_sum, canary)
         self.siblings.hear(stable, stable_sum)
-        weight = self._span.weight if self._span else 0
-        expected = (stable_sum[REQUESTS] + canary_sum[REQUESTS]) * weight / 100.0
-        self._recent = [*self._recent[1 - UNBALANCED_LOOKS :], (canary_sum[REQUESTS], expected)]
         return units
 
     def _missing(self, look: Look, stable: Array, canary: Array) -> str:
@@ -286,16 +291,6 @@ class Judge:
         if self.comparing and stable[REQUESTS] == 0:
             return f"no request of stable {lasting} to compare with, while the canary served {canary[REQUESTS]:,.0f}"
         return ""
-
-    def _off_weight(self) -> str:
-        """That the last looks' traffic is less than half of what the weight promises; else empty."""
-        if len(self._recent) < UNBALANCED_LOOKS or not self.comparing or not self._by_weight:
-            return ""
-        served, expected = (sum(one[i] for one in self._recent) for i in (0, 1))
-        if expected < UNBALANCED_EXPECTED or served >= expected / 2:
-            return ""
-        counted = f"the canary served {served:,.0f} requests in {UNBALANCED_LOOKS} looks where {expected:,.0f} were due"
-        return f"traffic does not follow the weight: {counted}"
 
     @property
     def dropped(self) -> tuple[float, ...]:

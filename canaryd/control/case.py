@@ -16,7 +16,7 @@ from typing import Protocol
 import structlog
 
 from canaryd.analysis.judge import Judge
-from canaryd.domain.counts import Counts, Look, Target
+from canaryd.domain.counts import Counts, Look, Source, Target
 from canaryd.domain.policy import Policy, Query
 from canaryd.domain.ports import Rejected, Telemetry, Unavailable
 from canaryd.domain.rollout import Rollout, Span
@@ -38,6 +38,8 @@ JudgeOf = Callable[[Policy, Sequence[Look]], Judging]
 HISTORY_LOOKS = 360  # evidence.md, section 2: what block length and burst size are estimated from
 EMPTY_LOOKS = 6  # looks in a row without canary traffic ...
 EMPTY_EXPECTED = 10.0  # ... in which the weight promised at least so many requests: then it is no chance
+ASK_AGAIN = 120.0  # seconds after which it is asked again who sends the requests that do not follow the weight
+SENDERS_PAST = 600  # seconds of requests that are asked for: more say little of now
 BATCH_LOOKS = 240  # read at once when catching up; bounds memory and the time a replay can block
 
 
@@ -109,6 +111,7 @@ class Case:
         self._position = self._began
         self._opened = 0  # spans opened at the judge
         self._empty = Emptiness()
+        self._asked: float | None = None  # when it was asked who sends the requests
         self._unsaved: list[Heard] = []  # heard under `_spans`, and not on the record when last asked
         self._spans = rollout.spans
         self.counted: dict[str, Counts] = {}
@@ -200,6 +203,22 @@ class Case:
         queries = rollout.policy.analysis.queries if window.span is not None else ()
         measured = {query.name: self._measure(query, window, len(looks)) for query in queries}
         return looks, [{name: series[i] for name, series in measured.items()} for i in range(len(looks))]
+
+    def sources(self, rollout: Rollout, now: float) -> Sequence[Source] | None:
+        """Who sent the requests of the present span's latest looks; None where it was asked a short while ago, or is not answered: it is
+        of use to people, and no verdict waits for it."""
+        if rollout.span is None or (self._asked is not None and now - self._asked < ASK_AGAIN):
+            return None
+        self._asked = now
+        try:
+            return self._telemetry.sources(self._target, max(rollout.span.start, self._position - SENDERS_PAST), self._position)
+        except (Unavailable, Rejected) as error:
+            log.info("senders.unknown", namespace=self._target.namespace, service=self._target.service, reason=str(error))
+            return None
+
+    def follows(self) -> None:
+        """The traffic follows the weight: should it stop to, it is asked at once who sends it."""
+        self._asked = None
 
     def _measure(self, query: Query, window: Window, looks: int) -> Sequence[float | None]:
         """A query that is refused, or too slow, has no value: nothing passes without it, and harm that the counts show does not wait

@@ -12,7 +12,7 @@ from canaryd.analysis import backtest as fold
 from canaryd.analysis.backtest import Course
 from canaryd.analysis.judge import Judge
 from canaryd.control.case import BATCH_LOOKS, HISTORY_LOOKS, Case, Heard
-from canaryd.domain.counts import Look, Target
+from canaryd.domain.counts import Look, Source, Target
 from canaryd.domain.past import Past
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Rejected, Telemetry, Unavailable
@@ -87,6 +87,10 @@ class Tape:
             values = [None] * ((end - start) // step)
         self._values[promql] = values
         return values
+
+    def sources(self, target: Target, start: int, end: int) -> Sequence[Source]:
+        """None, as in a recording: nothing is decided by who sent the requests."""
+        return ()
 
     def hand_over(self) -> None:
         """What was read last, now that its queries have been asked too. Raises Unavailable when one was not answered."""

@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import structlog
 
+from canaryd.analysis import senders
 from canaryd.analysis.judge import Judge
 from canaryd.control import steering
 from canaryd.control.case import Case, Heard, JudgeOf
@@ -57,6 +58,8 @@ class Reconciler:
         rollout = self._wishes(record, world, now)
         rollout = self._workloads(rollout, world, now)
         rollout = self._route(rollout, world, now)
+        if world.view is not None and not rollout.phase.ended:
+            rollout = replace(rollout, unsteered=routes.unsteered(world.view))
         if rollout.phase in LIVE:
             try:
                 if not telemetry_is_up:
@@ -195,11 +198,13 @@ class Reconciler:
                 _log_look(rollout, heard.verdict)
             if heard.look.end <= known:
                 continue
-            weight = rollout.weight
+            weight, was_off = rollout.weight, rollout.verdict is not None and rollout.verdict.off_weight
             rollout = lifecycle.heard(rollout, heard.verdict, heard.counted, heard.look.end, heard.had_data)
             if not heard.compared:
                 continue
-            rollout = self._data(rollout, world, now, heard)
+            if heard.latest:
+                rollout = self._senders(rollout, case, now, heard.verdict)
+            rollout = self._data(rollout, world, now, heard, was_off)
             signal = lifecycle.stage_signal(rollout, heard.verdict, now)
             # To advance, or to give up at a deadline, is for the latest look: those that wait may show harm.
             if signal is not None and (heard.latest or signal in URGENT):
@@ -229,13 +234,25 @@ class Reconciler:
             case = self.cases[key] = Case(rollout, self.telemetry, self.ingestion_delay, self.judge_of)
         return case
 
-    def _data(self, rollout: Rollout, world: World, now: float, heard: Heard) -> Rollout:
+    def _senders(self, rollout: Rollout, case: Case, now: float, verdict: Verdict) -> Rollout:
+        """Whose requests do not follow the weight, while the traffic as a whole does not: in the record, for people."""
+        if not verdict.off_weight:
+            case.follows()
+            return replace(rollout, senders="") if rollout.senders else rollout
+        sources = case.sources(rollout, now)
+        if sources is None:
+            return rollout
+        return replace(rollout, senders=senders.told(sources, rollout.weight, rollout.canary, rollout.service, rollout.unsteered))
+
+    def _data(self, rollout: Rollout, world: World, now: float, heard: Heard, was_off: bool) -> Rollout:
         if heard.had_data:
             # What was counted before an outage and is read after it does not say that the outage is over.
             is_recent = now - heard.look.end <= meaning.silence_is_late(rollout, self.ingestion_delay)
             waits = is_recent and meaning.waits_for_data(rollout)
-            return self._take(rollout, Signal.DATA, now, Detail("telemetry is back")) if waits else rollout
-        return self._without_data(rollout, world, now, heard.verdict.reason) if heard.latest else rollout
+            why = "the traffic follows the weight again" if was_off else "telemetry is back"
+            return self._take(rollout, Signal.DATA, now, Detail(why)) if waits else rollout
+        why = f"{heard.verdict.reason}; {rollout.senders}" if heard.verdict.off_weight and rollout.senders else heard.verdict.reason
+        return self._without_data(rollout, world, now, why) if heard.latest else rollout
 
     def _without_data(self, rollout: Rollout, world: World, now: float, why: str) -> Rollout:
         watched = now - self.since[_key(rollout)]

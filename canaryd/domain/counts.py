@@ -50,6 +50,17 @@ def total(counts: Iterable[Counts]) -> Counts:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """Who sent requests, and how many of them each version served. workload, namespace: the caller's, as telemetry has them; `unknown`
+    or empty where it cannot tell, as of a pod without a sidecar."""
+
+    workload: str
+    namespace: str
+    stable: int
+    canary: int
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """One window of telemetry, (start, end] in whole Unix seconds, replica by replica.
 

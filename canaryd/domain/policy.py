@@ -241,7 +241,8 @@ class Analysis(Written):
         description="At a stage's deadline, without evidence of harm and without enough to pass. A hold ends when it passes later.",
     )
     minimum_requests: StrictInt = Field(default=100, ge=0, description="Of the canary in a stage; with fewer, `advance` holds.")
-    no_data: Literal["hold", "rollback"] = Field(default="hold", description="After `noDataFor` without telemetry.")
+    no_data: Literal["hold", "rollback"] = Field(
+        default="hold", description="After `noDataFor` without telemetry, or with traffic that does not follow the weight.")
     no_data_for: PositiveSeconds = Field(default=300.0, description="So long without telemetry is too long.")
 
     @field_validator("metrics")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from canaryd.domain.counts import Look, Target
+from canaryd.domain.counts import Look, Source, Target
 from canaryd.domain.policy import Policy
 from canaryd.domain.rollout import Announcement, Record, RouteLists, Wishes
 
@@ -90,6 +90,9 @@ class Telemetry(Protocol):
 
     def measure(self, target: Target, promql: str, start: int, end: int, step: int) -> Sequence[float | None]:
         """A policy's own query at the end of each of those looks; None where it has no value. Variables are filled in here."""
+
+    def sources(self, target: Target, start: int, end: int) -> Sequence[Source]:
+        """Who sent the requests of (start, end], most first; empty where that is not known. Raises as `read`."""
 
 
 class Workloads(Protocol):

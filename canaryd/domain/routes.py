@@ -15,6 +15,8 @@ from canaryd.domain.rollout import RouteLists
 Destination = Mapping[str, Any]
 """One entry of a `route` list: {"destination": {"host": ..., "subset": ...}, "weight": ..., ...}."""
 
+MESH = "mesh"  # Istio's name for all sidecars, among gateways; a VirtualService without any is bound to it
+
 
 class Refusal(ValueError):
     """The routes are not as a rollout needs them; the message says which, what was wanted, and what to do."""
@@ -74,6 +76,19 @@ def versions(view: RouteView) -> frozenset[str]:
     found += [one for one in _destinations(view.raw.get("spec", {})) if _service(str(one.get("host") or ""), namespace) in steered]
     named = (str(one.get("subset") or "") for one in found)
     return frozenset(view.subsets[subset] for subset in named if subset in view.subsets)
+
+
+def unsteered(view: RouteView) -> str:
+    """Why calls from inside the mesh are not steered, and what to do if they should be; empty where they are."""
+    spec = view.raw.get("spec") or {}
+    gateways = [str(one) for one in spec.get("gateways") or [MESH]]
+    if MESH in gateways or not spec:
+        return ""
+    name = str((view.raw.get("metadata") or {}).get("name", ""))
+    # Istio refuses the host `*` of a VirtualService that is bound to the mesh.
+    hosts = " (and name its hosts, for the mesh takes no `*`)" if "*" in (spec.get("hosts") or []) else ""
+    return (f"VirtualService {name} is bound to {', '.join(gateways)} alone: calls from inside the mesh go to the pods of all versions "
+            f"alike, whatever the weight; to steer them too, add `{MESH}` to its spec.gateways{hosts}")
 
 
 def split(origin: RouteLists, canary_subset: str, weight: int) -> RouteLists:

@@ -52,6 +52,7 @@ class Verdict:
     at: end of the last look it rests on (Unix seconds); stage: index, weight: of the canary in it; looks: how many of this stage were
     compared; odds: the weighted total against the canary over the whole rollout, bar: the odds at which it is rolled back.
     stage_odds: the same from this stage's own looks. canary_requests: of this stage. reason: why, in one sentence with numbers.
+    off_weight: the traffic does not follow the weight, so nothing passes.
     """
 
     answer: Answer
@@ -67,3 +68,4 @@ class Verdict:
     few_blocks: bool = False  # looks are judged in long blocks, and too few of this stage's have closed for its odds to say much
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()  # what a reader must know: noise floor, blocks, a single replica
+    off_weight: bool = False

@@ -24,6 +24,8 @@ BOUNDS = (0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 
 LE = (*(f"{bound:g}" if bound < 1e6 else str(int(bound)) for bound in BOUNDS), "+Inf")
 _BOUNDS = np.array(BOUNDS, dtype=float)
 
+INSIDE = {"source_workload": "orders", "source_workload_namespace": "production"}  # whose sidecar calls from inside the mesh
+
 Labels = tuple[tuple[str, str], ...]
 """The labels of a series with their values, sorted by name; the name of the metric is not among them."""
 Sample = tuple[str, Labels, float]
@@ -123,7 +125,8 @@ class _Replica:
 
     version: str
     labels: Mapping[str, str]
-    meter: _Meter
+    meter: _Meter              # of the gateway's requests
+    inside: _Meter             # of those by sidecars
     draining: bool = False
     until: float = 0.0         # drained or dead until then
     returns: bool = False
@@ -137,13 +140,15 @@ class _Replica:
 class Mesh:
     """The requests to one service.
 
-    rate: requests per second of all versions together; drain: seconds that a pod that goes in peace still shows its counters, so
+    rate: requests per second of all versions together, through the gateway; inside: more of them, by the sidecar of a workload `orders`;
+    drain: seconds that a pod that goes in peace still shows its counters, so
     that they are scraped; seed: same seed and same times, same requests.
     """
 
     def __init__(self, store: Store, service: str = "front-end", namespace: str = "production", rate: float = 50.0, seed: int = 1,
                  drain: float = 2.5) -> None:
         self.rate, self.service, self.namespace = rate, service, namespace
+        self.inside = 0.0
         self.behaviours: dict[str, Behaviour] = {}
         self.unserved = 0          # requests that no pod answered: only the client saw them fail
         self.split_since: float | None = None  # when requests first went to two subsets
@@ -166,12 +171,18 @@ class Mesh:
             shares = resolve(self._store, self.service, self.namespace)
             if self.split_since is None and sum(share.part > 0 for share in shares) > 1:
                 self.split_since = now
-            parts = np.array([share.part for share in shares])
-            if parts.sum() <= 0:
-                return
-            for share, requests in zip(shares, self._random.multinomial(arrived, parts).tolist(), strict=True):
-                if requests:
-                    self._send(share, requests, now)
+            self._split(shares, arrived, now)
+            if self.inside and elapsed > 0:
+                called = int(self._random.poisson(self.inside * elapsed))
+                self._split(resolve(self._store, self.service, self.namespace, inside=True), called, now, inside=True)
+
+    def _split(self, shares: list[Share], arrived: int, now: float, inside: bool = False) -> None:
+        parts = np.array([share.part for share in shares])
+        if parts.sum() <= 0:
+            return
+        for share, requests in zip(shares, self._random.multinomial(arrived, parts).tolist(), strict=True):
+            if requests:
+                self._send(share, requests, now, inside)
 
     def samples(self) -> list[Sample]:
         """What a scrape of all pods and of the gateway gives now."""
@@ -180,7 +191,7 @@ class Mesh:
             for name, replica in self._replicas.items():
                 if replica.dead:
                     continue
-                found += replica.meter.samples()
+                found += [*replica.meter.samples(), *replica.inside.samples()]
                 busy = self._behaviour(replica.version).cpu * float(self._random.lognormal(0.0, 0.05))
                 found.append(("sandbox_cpu", (("namespace", self.namespace), ("pod", name), ("version", replica.version)), busy))
             for meter in self._clients.values():
@@ -216,6 +227,7 @@ class Mesh:
 
     def _die(self, replica: _Replica, now: float) -> None:
         replica.meter.reset()
+        replica.inside.reset()
         replica.dead, replica.until = True, now + 0.5
 
     def _follow_pods(self, now: float) -> None:
@@ -239,7 +251,8 @@ class Mesh:
         version = labels.get("version", "none")
         self._tally.setdefault(name, Tally(version))
         workload = pod["metadata"].get("ownerReferences", [{"name": name}])[0]["name"].removesuffix(f"-{labels.get(HASH, '')}")
-        return _Replica(version, labels, _Meter({**self._destination(version, workload), "reporter": "destination", "pod": name}))
+        of_pod = {**self._destination(version, workload), "reporter": "destination", "pod": name}
+        return _Replica(version, labels, _Meter(of_pod), _Meter({**of_pod, **INSIDE}))
 
     def _destination(self, version: str, workload: str) -> dict[str, str]:
         return {"job": "istio", "namespace": self.namespace, "source_workload": "istio-ingressgateway",
@@ -249,7 +262,7 @@ class Mesh:
                 "destination_app": self.service, "destination_canonical_service": self.service,
                 "destination_version": version, "destination_canonical_revision": version}
 
-    def _send(self, share: Share, requests: int, now: float) -> None:
+    def _send(self, share: Share, requests: int, now: float, inside: bool) -> None:
         """Spreads one destination's requests over its pods and serves them."""
         if share.labels is None:
             self._refuse(requests, "NC")
@@ -264,12 +277,12 @@ class Mesh:
             of_version = np.array([replica.version == version and not replica.dead for _, replica in pods])
             taken = chosen[of_version[chosen]]
             if len(taken):
-                self._serve(version, [pods[i] for i in range(len(pods))], taken, now)
+                self._serve(version, [pods[i] for i in range(len(pods))], taken, now, inside)
         dead = int(np.isin(chosen, [i for i, (_, replica) in enumerate(pods) if replica.dead]).sum())
         if dead:
             self._refuse(dead, "UF")
 
-    def _serve(self, version: str, pods: list[tuple[str, _Replica]], chosen: NDArray[np.int64], now: float) -> None:
+    def _serve(self, version: str, pods: list[tuple[str, _Replica]], chosen: NDArray[np.int64], now: float, inside: bool) -> None:
         behaviour = self._behaviour(version)
         failed = self._failures(version, len(chosen), behaviour, now)
         latency = behaviour.latency_ms * np.exp(self._random.normal(0.0, behaviour.sigma, len(chosen)))
@@ -278,15 +291,16 @@ class Mesh:
         places = np.searchsorted(_BOUNDS, latency, side="left")  # a bound holds what is at most as slow
         for index in np.unique(chosen).tolist():
             name, replica = pods[index]
-            client = self._client(replica)
+            meter, client = (replica.inside, None) if inside else (replica.meter, self._client(replica))
             for outcome in (False, True):
                 mask = (chosen == index) & (failed == outcome)
                 if not mask.any():
                     continue
                 buckets = np.bincount(places[mask], minlength=len(LE)).astype(np.int64)
                 total = float(latency[mask].sum())
-                replica.meter.count(buckets, total, behaviour.protocol, outcome)
-                client.count(buckets, total, behaviour.protocol, outcome)
+                meter.count(buckets, total, behaviour.protocol, outcome)
+                if client is not None:  # a sidecar's own count is not simulated
+                    client.count(buckets, total, behaviour.protocol, outcome)
                 self._note(self._tally[name], buckets, outcome)
 
     @staticmethod

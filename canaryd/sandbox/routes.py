@@ -24,10 +24,11 @@ def full_host(host: str, namespace: str) -> str:
     return host if "." in host else f"{host}.{namespace}.svc.cluster.local"
 
 
-def resolve(store: Store, service: str, namespace: str) -> list[Share]:
+def resolve(store: Store, service: str, namespace: str, inside: bool = False) -> list[Share]:
     """The shares of the requests to a service: the first route to its host without a match, of the oldest VirtualService with one.
 
-    Without such a route all requests go to all pods of the Service.
+    Without such a route all requests go to all pods of the Service. inside: of requests by sidecars, to which only a VirtualService applies
+    that is bound to no gateway, or to `mesh`; otherwise of a gateway's, for which any will do.
     """
     host = full_host(service, namespace)
     with store.lock:
@@ -35,6 +36,8 @@ def resolve(store: Store, service: str, namespace: str) -> list[Share]:
         subsets = _subsets(store, host)
         for virtualservice in sorted(store.list(VIRTUALSERVICES), key=lambda obj: obj["metadata"]["creationTimestamp"]):
             where = virtualservice["metadata"]["namespace"]
+            if inside and "mesh" not in (virtualservice.get("spec", {}).get("gateways") or ["mesh"]):
+                continue
             for route in virtualservice.get("spec", {}).get("http") or []:
                 destinations = route.get("route") or []
                 if route.get("match") or not any(full_host(d["destination"]["host"], where) == host for d in destinations):

@@ -19,7 +19,7 @@ import pytest
 import trustme
 
 from canaryd.adapters.prometheus import MOST_POINTS, RUN_UP, Access, PrometheusTelemetry, count_of, fill, points_of, resolution
-from canaryd.domain.counts import Look, Target
+from canaryd.domain.counts import Look, Source, Target
 from canaryd.domain.ports import Rejected, Unavailable
 
 NAMESPACE = "production"
@@ -329,6 +329,22 @@ def test_the_three_queries(stub: Stub) -> None:
     assert [(int(asked.form["start"]), int(asked.form["end"]), asked.form["step"]) for asked in stub.asked] == (
         [(since - RUN_UP + 5, since, "5")] * 3 + [(since + 5, since + 10, "5")] * 3
     )
+
+
+def test_who_sends_is_one_query_from_before_the_stretch_on(stub: Stub) -> None:
+    a_telemetry(stub).sources(TARGET, TARGET.since, TARGET.since + 60)
+    [asked] = stub.asked
+    assert asked.form["query"].startswith("sum by (pod, destination_workload, source_workload, source_workload_namespace) (max without (")
+    assert int(asked.form["end"]) == TARGET.since + 60
+    assert TARGET.since - 60 <= int(asked.form["start"]) < TARGET.since - 2 * int(asked.form["step"])
+
+
+def test_callers_without_labels_have_no_name(stub: Stub) -> None:
+    at = TARGET.since
+    series = [{"metric": {"destination_workload": name, "pod": f"{name}-a"}, "values": [[at - 20, "7"], [at + 10, growth]]}
+              for name, growth in (("front-end-v1", "97"), ("front-end-v2", "17"))]
+    stub.says(200, {"status": "success", "data": {"resultType": "matrix", "result": series}})
+    assert a_telemetry(stub).sources(TARGET, at, at + 10) == [Source("", "", 90, 10)]
 
 
 def test_the_workloads_of_a_service_are_those_with_counters_in_the_past(stub: Stub) -> None:

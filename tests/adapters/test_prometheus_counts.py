@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -113,6 +113,35 @@ def test_counters_that_two_scrape_jobs_took_are_counted_once() -> None:
         served = {pod: tally.requests - before[pod].requests for pod, tally in world.tally().items()}
     assert {pod: requests for pod, (requests, _, _) in counted.items()} == served
     assert sum(served.values()) > 2000
+
+
+def test_who_sent_the_requests_is_told_to_the_request_also_across_restarts() -> None:
+    """The VirtualService is bound to a gateway alone: calls from inside the mesh go to the pods of both versions alike."""
+    with World(rate=100, replicas=2, seed=9, realtime=False, start=1_700_000_000.0) as world:
+        world.deploy("v2", replicas=2)
+        world.mesh.inside = 40.0
+        world.advance(world.now + 12)
+        split(world, 10)
+        world.advance(world.now + 5)
+        inside, world.mesh.inside = world.mesh.inside, 0.0
+        start, before = rest(world), world.tally()
+        world.mesh.inside = inside
+        world.advance(world.now + 15)
+        world.restart(world.pods("v2")[0])
+        world.advance(world.now + 15)
+        world.mesh.inside = 0.0
+        end = rest(world)
+        served = {version: sum(tally.requests - before[pod].requests for pod, tally in world.tally().items() if tally.version == version)
+                  for version in ("v1", "v2")}
+        target = Target(NAMESPACE, "front-end-v1", "front-end-v2", start)
+        telemetry = PrometheusTelemetry(Access(world.prometheus_url, scrape_interval=world.scrape, timeout=10))
+        gateway, orders = telemetry.sources(target, start, end)
+        assert telemetry.sources(target, end + 30, end + 60) == []
+        assert telemetry.sources(replace(target, canary=""), start, end) == ()
+    assert [(one.workload, one.namespace) for one in (gateway, orders)] == [("istio-ingressgateway", "istio-system"), ("orders", NAMESPACE)]
+    assert {"v1": gateway.stable + orders.stable, "v2": gateway.canary + orders.canary} == served
+    assert gateway.canary / (gateway.stable + gateway.canary) == pytest.approx(0.1, abs=0.02)
+    assert orders.canary / (orders.stable + orders.canary) == pytest.approx(0.47, abs=0.06)  # a pod less for some seconds
 
 
 def by_pod(looks: list[Look]) -> dict[str, tuple[int, int, tuple[int, ...]]]:

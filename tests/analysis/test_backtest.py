@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from canaryd.analysis.backtest import imagined, is_own, retold, step, unfit
-from canaryd.analysis.judge import UNBALANCED_LOOKS, Judge
+from canaryd.analysis.judge import Judge
+from canaryd.analysis.split import SETTLE_LOOKS, SHORT
 from canaryd.domain.counts import Counts, Look
 from canaryd.domain.lifecycle import Signal
 from canaryd.domain.past import Past
@@ -73,7 +74,7 @@ def test_an_imagined_weight_that_the_traffic_did_not_follow_is_not_held_against_
     live, past = Sampled(3), Sampled(3)
     _, told = course(policy, many(lambda i: live.look(5), 20), by_weight=True)
     _, verdicts = course(policy, many(lambda i: past.look(5), 20))
-    assert "traffic does not follow the weight" in told[UNBALANCED_LOOKS].reason
+    assert "traffic does not follow the weight" in told[SETTLE_LOOKS + SHORT.looks].reason
     assert Answer.NO_DATA not in {one.answer for one in verdicts}
 
 

@@ -257,3 +257,21 @@ def test_a_section_without_anything_to_say_is_left_out() -> None:
     assert all(section.lines for section in sections)
     assert {"What happened", "Counted, request by request"}.isdisjoint(section.title for section in sections)
     assert text((Section("A", ("b",)),)) == "A\n  b\n"
+
+
+def test_what_the_route_does_not_steer_is_told_and_whose_requests_are_off_in_its_place() -> None:
+    def to_know(rollout: Rollout) -> str:
+        return " ".join(line.strip() for one in explain(rollout, BEGAN + 30) if one.title == "To know" for line in one.lines)
+
+    noted = replace(a_rollout_in_its_first_stage(), unsteered="bound to shop alone")
+    assert to_know(noted) == "- bound to shop alone"
+    assert to_know(replace(noted, senders="those of orders do not. bound to shop alone")) == "- those of orders do not. bound to shop alone"
+
+
+def test_a_hold_for_the_split_and_a_stage_that_stands_for_it_say_what_they_wait_for() -> None:
+    off = a_verdict(answer=Answer.NO_DATA, off_weight=True)
+    standing = replace(a_rollout_in_its_first_stage(), verdict=off, clock_from=None)
+    assert "It waits for traffic that follows the weight" in text(explain(standing, BEGAN + 30))
+    held = replace(standing, phase=Phase.HELD, held=Held.NO_DATA)
+    assert "goes on by itself when the traffic follows the weight" in text(explain(held, BEGAN + 30))
+    assert "goes on by itself when telemetry is back" in text(explain(replace(held, verdict=None), BEGAN + 30))

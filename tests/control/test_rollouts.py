@@ -6,13 +6,16 @@ from typing import Any
 
 import pytest
 
-from canaryd.control.case import EMPTY_LOOKS
-from canaryd.domain.counts import Counts, Look
+from canaryd.analysis.explain import explain, text
+from canaryd.analysis.judge import Judge
+from canaryd.control.case import ASK_AGAIN, EMPTY_LOOKS
+from canaryd.domain.counts import Counts, Look, Source
 from canaryd.domain.ports import Rejected, Request
 from canaryd.domain.rollout import Held, Phase, Span
 from canaryd.domain.verdict import Answer
 from tests.builders import HOST, ORIGIN, a_destination, a_policy, a_workload
 from tests.control.world import Daemon, always, healthy
+from tests.fakes import FakeTelemetry
 
 
 def test_a_good_version_climbs_the_ladder_and_ends_as_the_only_destination() -> None:
@@ -534,6 +537,86 @@ def test_traffic_that_does_not_follow_the_weight_is_no_data() -> None:
     daemon.telemetry.look = lambda start, end: Look(start, end, (), {"v1-a": Counts(900, 9)}, {"v2-a": Counts(3)})
     daemon.run(400)
     assert daemon.rollout.held is Held.NO_DATA
+
+
+OFF = {"v1-a": Counts(700, 7)}, {"v2-a": Counts(300, 3)}  # where 10% are due, as the fake has it by default
+SENDERS = (Source("istio-ingressgateway", "istio-system", 4500, 500), Source("orders", "production", 1500, 1500))
+BOUND = {"metadata": {"name": "sockshop"}, "spec": {"hosts": ["*"], "gateways": ["shop"]}}
+
+
+def off_the_weight(**changes: Any) -> Daemon:
+    """A rollout at 10% with the judge of the live daemon; the canary is served 30%, by callers that are known."""
+    daemon = Daemon(policy=a_policy(analysis={"interval": "10s", "metrics": [{"errors": {}}], "noDataFor": "2m"}, **changes))
+    daemon.beat.reconciler.judge_of = Judge
+    daemon.with_canary()
+    daemon.telemetry.senders = SENDERS
+    daemon.telemetry.look = lambda start, end: Look(start, end, (), *OFF)
+    return daemon
+
+
+def test_a_hold_for_the_split_says_whose_requests_do_not_follow_and_what_to_do_once() -> None:
+    daemon = off_the_weight()
+    daemon.world.route_raw = BOUND
+    daemon.run(900)
+    assert (daemon.rollout.held, daemon.world.weight("v2")) == (Held.NO_DATA, 10)
+    [told] = [news for to, news in daemon.postman.got if to == "kubernetes" and news.event == "held"]
+    assert told.reason == daemon.rollout.reason
+    assert "(30%) in 6 looks where 10% were due; requests of istio-ingressgateway in istio-system (10% of 5,000 went to v2)" in told.reason
+    assert "those of orders in production (50% of 3,000 went to v2) do not. VirtualService sockshop is bound to shop alone" in told.reason
+    assert "add `mesh` to its spec.gateways (and name its hosts" in told.reason
+    notes = " ".join(line.strip() for one in explain(daemon.rollout, daemon.clock.at) if one.title == "To know" for line in one.lines)
+    assert "orders in production" in notes
+    assert "when the traffic follows the weight" in text(explain(daemon.rollout, daemon.clock.at))
+
+
+def test_it_is_asked_rarely_who_sends() -> None:
+    daemon = off_the_weight()
+    daemon.run(900)
+    assert 5 <= daemon.telemetry.asked <= 1 + 900 / ASK_AGAIN
+
+
+def test_a_hold_for_the_split_ends_by_itself_when_the_traffic_follows() -> None:
+    daemon = off_the_weight()
+    daemon.run(400)
+    assert daemon.rollout.held is Held.NO_DATA
+    daemon.telemetry.look = FakeTelemetry(daemon.world).look
+    daemon.run_until(lambda r: r.phase is Phase.PROGRESSING)
+    assert [one.reason for one in daemon.rollout.announcements if one.event == "resumed"] == ["the traffic follows the weight again"]
+    assert daemon.rollout.senders == ""
+
+
+def test_traffic_off_the_weight_passes_no_stage_before_it_is_held() -> None:
+    daemon = off_the_weight()
+    daemon.run_until(lambda r: r.phase is Phase.HELD)
+    assert [one.signal for one in daemon.rollout.decisions] == ["canary available", "no data"]
+
+
+def test_harm_rolls_back_a_rollout_that_is_held_for_the_split() -> None:
+    daemon = off_the_weight()
+    daemon.run(400)
+    daemon.telemetry.look = lambda start, end: Look(start, end, (), OFF[0], {"v2-a": Counts(300, 60)})
+    assert "errors" in daemon.ends_as(Phase.ROLLED_BACK).reason
+
+
+def test_a_rollout_off_the_weight_is_held_also_where_nobody_can_say_who_sends() -> None:
+    daemon = off_the_weight()
+    daemon.telemetry.sources = lambda target, start, end: daemon.world.permit("senders") or ()  # type: ignore[method-assign]
+    daemon.world.refuses["senders"] = "many-to-many matching"
+    daemon.run(400)
+    assert daemon.rollout.held is Held.NO_DATA
+    assert daemon.rollout.reason.endswith("where 10% were due")
+    assert daemon.meter.bugs == 0
+
+
+def test_a_route_of_gateways_alone_is_noted_from_the_beginning_and_is_no_error() -> None:
+    daemon = Daemon().run()
+    daemon.world.route_raw = BOUND
+    daemon.deploy()
+    daemon.run()
+    assert "bound to shop alone" in daemon.rollout.unsteered
+    assert "bound to shop alone" in text(explain(daemon.rollout, daemon.clock.at)).replace("\n  ", " ")
+    daemon.world.route_raw = {**BOUND, "spec": {"gateways": ["shop", "mesh"]}}
+    assert daemon.ends_as(Phase.SUCCEEDED).unsteered == ""
 
 
 def test_a_quiet_service_is_undecided_and_not_without_data() -> None:

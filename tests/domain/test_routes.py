@@ -194,3 +194,20 @@ def test_versions_count_wherever_the_virtualservice_may_send_requests() -> None:
     assert routes.versions(a_view(ORIGIN, tcp=[{"route": [{"destination": short}]}])) == {"v1", "v2"}
     elsewhere_named = {"host": "front-end.production.svc.example.internal", "subset": "v2"}
     assert routes.versions(a_view(ORIGIN, tcp=[{"route": [{"destination": elsewhere_named}]}])) == {"v1", "v2"}
+
+
+# ---------------------------------------------------------------- calls from inside the mesh
+
+
+@pytest.mark.parametrize(("spec", "said"), [
+    ({}, ""),
+    ({"hosts": ["front-end"]}, ""),  # without gateways it is bound to the mesh
+    ({"gateways": ["shop", "mesh"]}, ""),
+    ({"gateways": ["istio-system/shop"], "hosts": ["shop.example"]}, "bound to istio-system/shop alone"),
+    ({"gateways": ["shop"], "hosts": ["*"]}, "the mesh takes no `*`"),
+])  # fmt: skip
+def test_a_virtualservice_of_gateways_alone_does_not_steer_calls_from_inside_the_mesh(spec: dict[str, Any], said: str) -> None:
+    view = RouteView({}, {}, "1", {"metadata": {"name": "sockshop"}, "spec": spec})
+    assert bool(routes.unsteered(view)) == bool(said)
+    assert said in routes.unsteered(view)
+    assert ("`*`" in routes.unsteered(view)) == ("*" in spec.get("hosts", ()))

@@ -332,7 +332,7 @@ class World:
         """
         samples: dict[str, dict[float, dict[str, int]]] = {}
         for series in self.query(f'istio_requests_total{{reporter="destination"}}[{window}]'):
-            code, pod = series["metric"]["response_code"], series["metric"]["pod"]
+            pod, code = series["metric"]["pod"], f"{series['metric']['response_code']} of {series['metric'].get('source_workload')}"
             for at, value in series["values"]:
                 samples.setdefault(pod, {}).setdefault(at, {})[code] = int(value)
         counts: dict[str, dict[str, int]] = {}

@@ -220,3 +220,28 @@ def test_a_behaviour_that_makes_no_sense_is_refused_by_name(wrong: dict[str, flo
     name, value = next(iter(wrong.items()))
     with pytest.raises(ValueError, match=f"behaviour {name}: .* but it is {value}"):
         Behaviour(**wrong)  # type: ignore[arg-type]
+
+
+def of_orders(world: World) -> Counter[str]:
+    counted: Counter[str] = Counter()
+    for _, labels, value in exposed(world, "istio_requests_total", source_workload="orders"):
+        counted[dict(labels)["destination_version"]] += int(value)
+    return counted
+
+
+@pytest.mark.parametrize(("gateways", "steered"), [(["sockshop-gateway"], False), (["sockshop-gateway", "mesh"], True), ([], True)])
+def test_calls_from_inside_the_mesh_follow_a_virtualservice_that_is_bound_to_it(world: World, gateways: list[str], steered: bool) -> None:
+    world.deploy("v2", replicas=3)
+    add_subset(world, "v2")
+    steps(world, 5)
+    route_to(world, {"subset": "v1", "weight": 90}, {"subset": "v2", "weight": 10})
+    old = world.virtualservice()
+    world.store.replace(VIRTUALSERVICES, NAMESPACE, "sockshop", {**old, "spec": {**old["spec"], "gateways": gateways}})
+    world.mesh.inside = 100.0
+    before = served(world)
+    steps(world, 20)
+    orders = of_orders(world)
+    assert orders["v2"] / orders.total() == pytest.approx(0.1 if steered else 0.5, abs=0.05)
+    through_the_gateway = sum(value for _, labels, value in exposed(world, "istio_requests_total", reporter="destination")
+                              if dict(labels)["source_workload"] != "orders")
+    assert orders.total() + through_the_gateway == served(world).total() > before.total() + 1500

@@ -92,7 +92,7 @@ class Mesh:
         admin, until = f"http://127.0.0.1:{self.port + 2}", time.monotonic() + seconds
         while True:
             listeners, clusters = [await asyncio.to_thread(text_of, f"{admin}/{page}") for page in ("listeners", "clusters")]
-            if f"in-{pod}::" in listeners and f"{self.backend(pod)}::" in clusters:
+            if f"in-{pod}::" in listeners and f"{self.backend(pod)}/{proxies.UNKNOWN}::" in clusters:
                 return
             if time.monotonic() > until:
                 self.write_replicas()  # a file that was not taken is offered anew
@@ -218,10 +218,10 @@ class Mesh:
             "replicas": proxies.replicas_bootstrap(self.folder, port + 2),
             "ingress": proxies.client_bootstrap(
                 "router~127.0.0.1~ingress.istio-system~istio-system.svc.cluster.local", "http.80", port, port + 5, o.istiod,
-                {"istio": "ingressgateway"}, "istio-system"),
+                {"istio": "ingressgateway"}, "istio-system", proxies.CLIENTS["ingress"]),
             "sidecar": proxies.client_bootstrap(
                 f"sidecar~127.0.0.1~client.{o.namespace}~{o.namespace}.svc.cluster.local", "80", port + 1, port + 6, o.istiod,
-                {"app": "client"}, o.namespace),
+                {"app": "client"}, o.namespace, proxies.CLIENTS["sidecar"]),
         }
         self.write_replicas()
         for index, (name, config) in enumerate(configs.items()):

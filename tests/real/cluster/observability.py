@@ -6,7 +6,8 @@ from typing import Any
 
 Document = dict[str, Any]
 
-OF_CLUSTER = "([^/]+)/([^/]+)/([^/]+)/(.+)"  # namespace/app/version/pod: proxies.Backend.name
+# namespace/app/version/pod of the replica, namespace/workload of the client: proxies.of_backends
+OF_CLUSTER = "([^/]+)/([^/]+)/([^/]+)/([^/]+)/([^/]+)/([^/]+)"
 
 
 def _label(target: str, source: str, regex: str, replacement: str = "$1") -> Document:
@@ -33,6 +34,8 @@ RELABEL: list[Document] = [
     _of_cluster("destination_version", "$3"),
     _of_cluster("destination_canonical_revision", "$3"),
     _of_cluster("pod", "$4"),
+    _of_cluster("source_workload_namespace", "$5"),
+    _of_cluster("source_workload", "$6"),
     _label("destination_workload", "pod", "(.+)-[a-z0-9]+-[a-z0-9]+"),
     _label("response_code", "envoy_response_code", "(.+)"),
     _label("__name__", "__name__", "envoy_cluster_upstream_rq", "istio_requests_total"),

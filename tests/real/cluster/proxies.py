@@ -10,6 +10,9 @@ from typing import Any
 Document = dict[str, Any]
 
 TYPE = "type.googleapis.com/envoy."
+CLIENTS = {"ingress": "istio-system/istio-ingressgateway", "sidecar": "production/client"}  # namespace/workload, by their Envoys
+UNKNOWN = "unknown/unknown"
+SOURCE = "x-source"  # what the clients' Envoys say who they are, as Istio's exchange metadata: namespace/workload
 ADS: Document = {"ads": {}, "resource_api_version": "V3"}
 
 
@@ -17,7 +20,7 @@ ADS: Document = {"ads": {}, "resource_api_version": "V3"}
 class Backend:
     """One pod as its Envoy sees it: `ip`:8080 in front, the application's `port` on 127.0.0.1 behind."""
 
-    name: str  # namespace/app/version/pod, which becomes the labels of its metrics
+    name: str  # namespace/app/version/pod, which becomes the labels of its metrics, with the client's namespace/workload behind it
     pod: str
     ip: str
     port: int
@@ -33,23 +36,31 @@ def cluster(name: str, host: str, port: int, **more: object) -> Document:
     return {"name": name, "type": "STATIC", "connect_timeout": "2s", "load_assignment": assignment, **more}
 
 
-def listener(name: str, host: str, port: int, routes: Document) -> Document:
+def listener(name: str, host: str, port: int, routes: Document, source: str = "") -> Document:
+    """source: of a client, which it tells the server; whatever its own callers said is overwritten."""
     router = {"name": "router", "typed_config": {"@type": TYPE + "extensions.filters.http.router.v3.Router"}}
+    told = {"append": {"header": {"key": SOURCE, "value": source}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}
+    mutation = {"name": "source", "typed_config": {
+        "@type": TYPE + "extensions.filters.http.header_mutation.v3.HeaderMutation", "mutations": {"request_mutations": [told]}}}
     manager = {
         "@type": TYPE + "extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": name, "http_filters": [router], **routes,
+        "stat_prefix": name, "http_filters": [*([mutation] if source else []), router], **routes,
     }
     return {"name": name, "address": address(host, port), "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}]}
 
 
 def of_backends(backends: Iterable[Backend]) -> tuple[list[Document], list[Document]]:
-    """Clusters and listeners of the replicas' Envoy: one of each for a pod."""
+    """Clusters and listeners of the replicas' Envoy: a listener for a pod, and a cluster for each client, whose name is in the metrics."""
     clusters, listeners = [], []
     for backend in backends:
-        clusters.append({"@type": TYPE + "config.cluster.v3.Cluster", **cluster(backend.name, "127.0.0.1", backend.port)})
-        # No time limit: how long an answer takes is the application's business.
-        route = {"match": {"prefix": "/"}, "route": {"cluster": backend.name, "timeout": "0s"}}
-        hosts = [{"name": "all", "domains": ["*"], "routes": [route]}]
+        routes = []
+        for source in (*CLIENTS.values(), UNKNOWN):
+            name = f"{backend.name}/{source}"
+            clusters.append({"@type": TYPE + "config.cluster.v3.Cluster", **cluster(name, "127.0.0.1", backend.port)})
+            is_it = {"headers": [{"name": SOURCE, "string_match": {"exact": source}}]} if source != UNKNOWN else {}
+            # No time limit: how long an answer takes is the application's business.
+            routes.append({"match": {"prefix": "/", **is_it}, "route": {"cluster": name, "timeout": "0s"}})
+        hosts = [{"name": "all", "domains": ["*"], "routes": routes}]
         listeners.append({
             "@type": TYPE + "config.listener.v3.Listener",
             **listener(f"in-{backend.pod}", backend.ip, 8080, {"route_config": {
@@ -74,8 +85,9 @@ def replicas_bootstrap(folder: Path, admin: int) -> Document:
     }
 
 
-def client_bootstrap(node: str, route: str, port: int, admin: int, istiod: str, labels: Mapping[str, str], namespace: str) -> Document:
-    """An Envoy whose routes, clusters and endpoints come from istiod (host:port of its gRPC)."""
+def client_bootstrap(node: str, route: str, port: int, admin: int, istiod: str, labels: Mapping[str, str], namespace: str,
+                     source: str) -> Document:
+    """An Envoy whose routes, clusters and endpoints come from istiod (host:port of its gRPC). source: who it says it is (CLIENTS)."""
     http2 = {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
         "@type": TYPE + "extensions.upstreams.http.v3.HttpProtocolOptions", "explicit_http_config": {"http2_protocol_options": {}}}}
     host, grpc = istiod.rsplit(":", 1)
@@ -90,6 +102,6 @@ def client_bootstrap(node: str, route: str, port: int, admin: int, istiod: str, 
         },
         "static_resources": {
             "clusters": [cluster("istiod", host, int(grpc), typed_extension_protocol_options=http2)],
-            "listeners": [listener("out", "127.0.0.1", port, {"rds": {"route_config_name": route, "config_source": ADS}})],
+            "listeners": [listener("out", "127.0.0.1", port, {"rds": {"route_config_name": route, "config_source": ADS}}, source)],
         },
     }
