@@ -2,7 +2,7 @@
 
 A pure fold: nothing here reads a clock or the world, so the same policy, spans and looks give the same verdicts, live, after a
 restart and in a backtest; and nothing grows with the looks but what a replay without one replica needs. What is gathered is in
-`errors`, `latency`, `guardrails` and `alarm`; how it is said, in `words`.
+`errors`, `latency`, `guardrails`, `queries` and `alarm`; how it is said, in `words`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,8 +16,9 @@ from canaryd.analysis.alarm import Alarm
 from canaryd.analysis.counting import REQUESTS, SLOWER, TIMED, Replicas, Warmth, summed, vectors
 from canaryd.analysis.errors import ErrorEvidence
 from canaryd.analysis.evidence import Evidence
-from canaryd.analysis.guardrails import Guardrails, QueryWatch
+from canaryd.analysis.guardrails import Guardrails
 from canaryd.analysis.latency import LatencyEvidence
+from canaryd.analysis.queries import ComparedQueries, QueryWatch
 from canaryd.analysis.wording import time_text
 from canaryd.domain.counts import Look
 from canaryd.domain.policy import Policy
@@ -47,12 +48,17 @@ class Judge:
         self._history = history
         self._warmth = Warmth(policy.analysis.warmup)
         self._queries = [QueryWatch(query) for query in policy.analysis.queries]
+        self.compared = ComparedQueries(policy.analysis)
         self._failed: Verdict | None = None
         self._verdict = Verdict(Answer.UNDECIDED, at=0, stage=-1, weight=0, bar=self.bar, reason="nothing was heard yet")
         # The last look's: bounds only ever become fewer (see domain/ledger.py).
         self._bounds: tuple[float, ...] = next((look.bounds for look in reversed(history) if look.bounds), ())
         self._dropped: tuple[float, ...] = ()
         self._start_gathering()
+
+    def remember(self, past: Mapping[str, Sequence[float | None]]) -> None:
+        """Stable's values of the compared queries before the rollout, by their names; to be told before the first span."""
+        self.compared = ComparedQueries(self._policy.analysis, past)
 
     def _start_gathering(self, errors: ErrorEvidence | None = None) -> None:
         """Everything gathered, anew; but errors, if given."""
@@ -61,10 +67,10 @@ class Judge:
         each = [summed(vectors(look.stable, look.bounds, self._bounds), width) for look in usable]
         past = np.array(each).reshape(len(usable), SLOWER + width)
         analysis = policy.analysis
-        alone = analysis.errors is None or analysis.latency is None
-        self.errors = errors or (ErrorEvidence(analysis.errors, 1.0 if alone else ERRORS_SHARE, past) if analysis.errors else None)
+        alone, rest = analysis.errors is None or analysis.latency is None, 1.0 - self.compared.share
+        self.errors = errors or (ErrorEvidence(analysis.errors, rest * (1.0 if alone else ERRORS_SHARE), past) if analysis.errors else None)
         self.latency = (
-            LatencyEvidence(analysis.latency, 1.0 if alone else 1 - ERRORS_SHARE, analysis.false_rollback_risk, self._bounds, past)
+            LatencyEvidence(analysis.latency, rest * (1.0 if alone else 1 - ERRORS_SHARE), analysis.false_rollback_risk, self._bounds, past)
             if analysis.latency
             else None
         )
@@ -119,6 +125,7 @@ class Judge:
         before, self._span = self._span, span
         if span.fresh:
             self._history = ()
+            self.compared = ComparedQueries(self._policy.analysis)
             self._start_gathering()
         if before is None or span.fresh or (before.stage, before.weight) != (span.stage, span.weight):
             self._begin_stage()
@@ -133,6 +140,7 @@ class Judge:
         self.guardrails.begin(new_stage)
         if self.comparing:
             self._processes += 1
+            self.compared.begin(new_stage)
             for metric in self.metrics:
                 metric.begin(new_stage, self.next_weight)
 
@@ -155,9 +163,11 @@ class Judge:
         missing = self._missing(look, stable_sum, canary_sum)
         if compared and self._span is not None:
             for query in self._queries:
-                query.hear(values)
+                query.hear(values, look.end)
             if not missing:
                 self._compare(look, stable_sum, canary, canary_sum)
+                if self.comparing and not cold.intersection(look.canary):
+                    self.compared.hear(self._queries, look.end, self.bar)
                 missing = self._off_weight()
         self._verdict = replace(self._failed, at=look.end) if self._failed is not None else self._judged(look, missing, compared)
         if self._verdict.answer is Answer.FAIL:
@@ -200,8 +210,8 @@ class Judge:
 
     @property
     def _queries_hold(self) -> bool:
-        """A query without a value is no pass."""
-        return all(query.value is not None and not query.out for query in self._queries)
+        """A query without a value is no pass, nor one whose comparison is under suspicion."""
+        return all(query.holds(self.comparing) for query in self._queries) and not (self.comparing and self.compared.suspected(SUSPICION))
 
     @property
     def _ruled_out(self) -> bool:
@@ -306,9 +316,10 @@ class Judge:
         return self._total(metric.odds for metric in self.metrics)
 
     def _total(self, each: Iterable[float]) -> float:
-        if not self.metrics:
+        if not self.metrics and not self.compared.share:
             return 1.0
-        return sum(metric.weight * odds for metric, odds in zip(self.metrics, each, strict=True)) + 1.0 / (self._processes + 1)
+        begun = sum(metric.weight * odds for metric, odds in zip(self.metrics, each, strict=True))
+        return begun + self.compared.odds + (1.0 - self.compared.share) / (self._processes + 1)
 
     @property
     def harmful(self) -> bool:
@@ -322,7 +333,9 @@ class Judge:
 
     @property
     def stage_odds(self) -> float:
-        return sum(metric.weight * metric.stage_odds for metric in self.metrics) if self.metrics and self.comparing else 1.0
+        if not self.comparing or not (self.metrics or self.compared.share):
+            return 1.0
+        return sum(metric.weight * metric.stage_odds for metric in self.metrics) + self.compared.stage_odds
 
     @property
     def timed(self) -> bool:

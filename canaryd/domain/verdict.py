@@ -43,6 +43,7 @@ class Finding:
     value: float | None = None
     limit: float | None = None
     says: str = ""
+    dry_run: bool = False  # it is told, and decides nothing
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,7 +202,7 @@ def put(path: str, value: Any) -> Callable[[], dict[str, Any]]:
         (
             "analysis.metrics",
             [{"query": {"name": "cpu", "promql": "x"}}],
-            "analysis.metrics[0].query must have a max, a min or both, but has neither",
+            "analysis.metrics[0].query must have at least one of max, min and compare, but has none",
         ),
         (
             "analysis.metrics",
