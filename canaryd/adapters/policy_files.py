@@ -332,8 +332,11 @@ def _beyond_the_model(data: Any, notifiers: Collection[str] | None) -> Iterator[
     """What a policy's text must keep to and the domain cannot know: PromQL, and the names of notifiers."""
     for position, metric in enumerate(_items(_at(data, "analysis", "metrics"))):
         promql = _at(metric, "query", "promql")
-        says = promql_refusal(promql, bool(_at(metric, "query", "compare"))) if isinstance(promql, str) and promql else ""
-        if says:
+        if not isinstance(promql, str) or not promql:
+            continue
+        # Without the variable, the domain has refused it already.
+        compared = bool(_at(metric, "query", "compare")) and "$canary_pods" in promql
+        if says := promql_refusal(promql, compared):
             yield Problem(("analysis", "metrics", position, "query", "promql"), says)
     for position, hook in enumerate(_items(_at(data, "hooks"))):
         name = _at(hook, "notify")

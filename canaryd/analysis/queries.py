@@ -27,9 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from canaryd.analysis.comparisons import GATHERING
-from canaryd.analysis.evidence import odds_of
+from canaryd.analysis.evidence import LARGEST_LOG
 from canaryd.domain.policy import Analysis, Query
-from canaryd.stats.betting import log_mean
 from canaryd.stats.blocks import block_length
 from canaryd.stats.bounded import STAKES, Spread, correlation_time, log_gains, score, spread, step
 
@@ -106,7 +105,7 @@ class Bets:
 
     @property
     def odds(self) -> float:
-        return float(np.mean([odds_of(float(one)) for one in log_mean(self.log_gains)]))
+        return float(np.exp(np.minimum(self.log_gains, LARGEST_LOG)).mean())
 
 
 class CompareEvidence:
@@ -152,7 +151,7 @@ class CompareEvidence:
         self._open.append(here)
         self._scores = [*self._scores[1 - KEPT :], here]
         if len(self._open) >= self.block:
-            self._bet(BLOCKS, float(np.mean(self._open)))
+            self._bet(BLOCKS, sum(self._open) / len(self._open))
             self._open = []
             self._heard_since += 1
             if self._heard_since * self.block >= UNKNOWN_BLOCK:  # often enough, and cheap where a block is a look
@@ -161,7 +160,7 @@ class CompareEvidence:
     def _drift(self, usual: Spread) -> float:
         """How far equal versions drift apart. Where the difference steps about more than stable's past did, as a few pods do beside many,
         it drifts further by as much. Not its own spread: a fault that begins late would hide in it."""
-        steps = step(np.array(self._scores))
+        steps = step(self._scores)
         return usual.distance * max(1.0, steps / usual.step) if usual.step > 0 else usual.distance + steps
 
     def _bet(self, side: int, surplus: float) -> None:

@@ -19,7 +19,10 @@ exchangeable either, nor is what depends on how much traffic a version has.
 where they differ by 50%; and as no block can more than double the wealth, no single look decides anything.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from math import isfinite, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,9 +41,9 @@ def score(canary: float, stable: float, tolerated: float) -> float:
     tolerated: relative to stable's size, so `stable + tolerated * |stable|` is the border, also below zero. Both zero: 0, there is no
     difference; only one zero: -1 or 1. Infinities are larger than everything, and equal to themselves. No NaN.
     """
-    border = stable + tolerated * abs(stable)
-    if not (np.isfinite(canary) and np.isfinite(border)):
-        return float(np.sign(np.sign(canary) - np.sign(border)) if np.isinf([canary, border]).all() else np.sign(canary - border))
+    border = stable + tolerated * abs(stable) if isfinite(stable) else stable
+    if not (isfinite(canary) and isfinite(border)):
+        return float((canary > border) - (canary < border))
     size = max(abs(canary), abs(border))  # first divided by it: a sum of two large values would be infinite
     return (canary / size - border / size) / (abs(canary / size) + abs(border / size)) if size > 0 else 0.0
 
@@ -94,11 +97,11 @@ def spread(values: Array) -> Spread | None:
     half = len(values) // 2
     if len(values) < FEWEST_PAST:
         return None
-    apart = np.array([score(one, other, 0.0) for one, other in zip(values[:half], values[half:], strict=False)])
-    return Spread(float(np.sqrt(np.mean(apart**2))), step(apart))
+    apart = [score(float(one), float(other), 0.0) for one, other in zip(values[:half], values[half:], strict=False)]
+    return Spread(sqrt(sum(one * one for one in apart) / half), step(apart))
 
 
-def step(scores: Array) -> float:
+def step(scores: Sequence[float]) -> float:
     """Mean size of the steps from one look's score to the next: what single looks' noise makes of it, whatever the level or its drift.
     A level that changes once hardly counts. 0 for fewer than two."""
-    return float(np.abs(np.diff(scores)).mean()) if len(scores) > 1 else 0.0
+    return sum(abs(after - before) for before, after in pairwise(scores)) / (len(scores) - 1) if len(scores) > 1 else 0.0
