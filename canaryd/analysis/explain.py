@@ -128,7 +128,7 @@ def _verdict_section(rollout: Rollout, verdict: Verdict, title: str) -> Section:
 
 def _finding(rollout: Rollout, finding: Finding) -> list[str]:
     name = finding.what if finding.metric in finding.what else f"{finding.metric}, {finding.what}"
-    lines = [f"{name}: {finding.answer.value}"]
+    lines = [f"{name}: {finding.answer.value}" + (" (dry run: decides nothing)" if finding.dry_run else "")]
     if finding.says:
         lines += wrapped(finding.says, "  ")
     lines += _both_counts(rollout, finding)
@@ -139,7 +139,7 @@ def _finding(rollout: Rollout, finding: Finding) -> list[str]:
         lines.append(f"  ratio     {estimate}{_held_against(finding)}")
     if finding.value is not None or finding.limit is not None:
         lines.append(f"  value     {_limited(finding, finding.value)}, limit {_limited(finding, finding.limit)}")
-    if finding.stable_requests or finding.canary_requests or finding.odds != 1.0:  # a query is a limit, and gathers no odds
+    if finding.stable_requests or finding.canary_requests or finding.odds != 1.0:  # a query's limit gathers no odds
         lines.append(f"  harm      {odds_text(finding.odds)}; alone it rolls back at {odds_text(finding.bar)}")
     if finding.unacceptable is not None:
         bar = odds_text(finding.clear_bar)

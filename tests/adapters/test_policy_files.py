@@ -184,7 +184,8 @@ def test_queries_that_are_not_about_the_rollout_are_told_with_their_lines(tmp_pa
     scope = 'must be about this rollout in every selector (pod=~"$canary_pods", pod=~"$stable_pods" or namespace="$namespace")'
     assert problems(path) == [
         f"{path}:13: analysis.metrics[0].query.promql {scope}, but takes in the whole cluster: cpu",
-        f"{path}:16: analysis.metrics[1].query.promql must have $canary_pods, in whose place stable's pods are put to compare, but has none",
+        f"{path}:16: analysis.metrics[1].query.promql must have $canary_pods, in whose place stable's pods are put to compare, "
+        "but has none",
         f"{path}:21: analysis.metrics[2].query.compare must be 'higher-is-worse' or 'lower-is-worse', but is 'higher'",
         f"{path}:22: analysis.metrics[2].query.dryRun must be true or false, but is 'maybe'",
     ]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from canaryd.analysis.queries import QUERIES_SHARE, UNKNOWN_BLOCK, CompareEvidence, ComparedQueries, QueryWatch
+from canaryd.analysis.queries import QUERIES_SHARE, UNKNOWN_BLOCK, ComparedQueries, CompareEvidence, QueryWatch
 from canaryd.domain.policy import Analysis, Query
 from tests.stats.test_bounded import autoregressive
 
@@ -26,9 +26,9 @@ def gauge(seed: int, looks: int, correlation: float, noise: float, lognormal: bo
     return np.exp(values) if lognormal else 1 + values
 
 
-def caught(stable: Sequence[float], canary: Sequence[float], past: Sequence[float], weight: float = QUERIES_SHARE, **changes: object) -> int:
+def caught(stable: Sequence[float], canary: Sequence[float], past: Sequence[float], **changes: object) -> int:
     """The look in which the canary would be rolled back by this query alone; 0: never. A stage lasts 40 looks."""
-    evidence = CompareEvidence(a_query(**changes), weight, list(past))
+    evidence = CompareEvidence(a_query(**changes), QUERIES_SHARE, list(past))
     for number, (one, other) in enumerate(zip(canary, stable, strict=True)):
         if number % 40 == 0:
             evidence.begin(new_stage=True)
@@ -56,7 +56,8 @@ def test_equal_versions_stay(correlation: float, noise: float, lognormal: bool, 
 
 
 @pytest.mark.parametrize(("correlation", "noise", "factor", "median"), [
-    (0.0, 0.05, 1.5, 18), (0.0, 0.05, 2.0, 15), (0.0, 0.2, 2.0, 20), (0.5, 0.05, 2.0, 18), (0.9, 0.05, 2.0, 18), (0.98, 0.05, 2.0, 18)])  # fmt: skip
+    (0.0, 0.05, 1.5, 18), (0.0, 0.05, 2.0, 15), (0.0, 0.2, 2.0, 20), (0.5, 0.05, 2.0, 18), (0.9, 0.05, 2.0, 18),
+    (0.98, 0.05, 2.0, 18)])  # fmt: skip
 def test_a_worse_version_is_caught(correlation: float, noise: float, factor: float, median: int) -> None:
     found = runs(8, 60, lambda canary: canary * factor, correlation=correlation, noise=noise)
     assert all(found)
