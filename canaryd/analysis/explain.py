@@ -137,8 +137,10 @@ def _finding(rollout: Rollout, finding: Finding) -> list[str]:
     elif finding.tolerated is not None:
         estimate = f"no estimate{_interval(finding)}" if finding.low is not None else "no estimate from these counts"
         lines.append(f"  ratio     {estimate}{_held_against(finding)}")
-    if finding.value is not None or finding.limit is not None:
+    if finding.limit is not None:
         lines.append(f"  value     {_limited(finding, finding.value)}, limit {_limited(finding, finding.limit)}")
+    elif finding.value is not None:
+        lines.append(f"  value     {_limited(finding, finding.value)}")
     if finding.stable_requests or finding.canary_requests or finding.odds != 1.0:  # a query's limit gathers no odds
         lines.append(f"  harm      {odds_text(finding.odds)}; alone it rolls back at {odds_text(finding.bar)}")
     if finding.unacceptable is not None:

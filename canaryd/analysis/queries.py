@@ -14,6 +14,7 @@ compared queries that decide have QUERIES_SHARE of the total's weight together, 
 keep the rest in their old proportion. An own metric pays for that with two or three looks (a fifth of the weight needs five times the
 odds), errors and latency with next to nothing. Where neither of these is judged, queries have all of it.
 
+Not compared are looks in which a replica of the canary warms up (a query cannot leave it out), or in which a version has no traffic.
 There is no unacceptable difference that would have to be ruled out: a stage passes early when each query has a value (of both versions,
 where they are compared) and none is under suspicion. A dry run is watched like any other, with the weight it would have, and decides
 nothing.
@@ -36,6 +37,7 @@ Array = NDArray[np.float64]
 
 QUERIES_SHARE = 0.2  # of the total's weight, all compared queries together, where errors or latency are judged as well
 DRIFTS = 3.0  # spreads within which equal versions are taken to drift apart
+FEW_TOLD = 6.0  # spreads more, divided by how many independent looks of the past told it: a slow drift hardly showed in so short a past
 UNKNOWN_BLOCK = 6  # looks, while nothing is known of how long a difference lasts: too few blocks to decide until it is
 FEWEST_OWN = 20  # looks from which the difference itself tells how long it lasts ...
 ENOUGH_OWN = 60  # ... and from which that is enough without a past
@@ -147,7 +149,7 @@ class CompareEvidence:
         sign = 1.0 if self.query.compare == "higher-is-worse" else -1.0
         here = score(sign * canary, sign * stable, self.query.tolerated)
         if self.spread is not None:
-            self._bet(BEYOND, here - DRIFTS * self._drift(self.spread))
+            self._bet(BEYOND, here - (DRIFTS + FEW_TOLD / self.spread.looks) * self._drift(self.spread))
         self._open.append(here)
         self._scores = [*self._scores[1 - KEPT :], here]
         if len(self._open) >= self.block:

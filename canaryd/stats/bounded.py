@@ -83,11 +83,12 @@ def correlation_time(values: Array, trend: bool = True) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How far equal versions drift apart, in scores: the root mean square distance of two looks far apart in time, and the mean step
-    of that distance from one look to the next (what of it is noise of single looks)."""
+    """How far equal versions drift apart, in scores: the root mean square distance of two looks far apart in time; the mean step of that
+    distance from one look to the next (what of it is noise of single looks); and how many independent looks it was told from."""
 
     distance: float
     step: float
+    looks: float
 
 
 def spread(values: Array) -> Spread | None:
@@ -98,7 +99,8 @@ def spread(values: Array) -> Spread | None:
     if len(values) < FEWEST_PAST:
         return None
     apart = [score(float(one), float(other), 0.0) for one, other in zip(values[:half], values[half:], strict=False)]
-    return Spread(sqrt(sum(one * one for one in apart) / half), step(apart))
+    tau = correlation_time(values, trend=False)
+    return Spread(sqrt(sum(one * one for one in apart) / half), step(apart), len(values) / tau)
 
 
 def step(scores: Sequence[float]) -> float:
