@@ -90,7 +90,8 @@ class Live:
 def a_quick_policy(**analysis: object) -> Policy:
     """Seconds where a service has minutes: looks of 2 s, stages of 6 to 30."""
     stages = [{"weight": weight, "minimum": "6s", "deadline": "30s"} for weight in (20, 50, 100)]
-    query = {"query": {"name": "cpu", "promql": 'max(sandbox_cpu{pod=~"$canary_pods"})', "max": 0.9}}
+    query = {"query": {"name": "cpu", "promql": 'max(sandbox_cpu{pod=~"$canary_pods"})', "max": 0.9,
+                       "compare": "higher-is-worse"}}
     coarse = {"errors": {"unacceptableRatio": "400%", "unacceptableIncrease": "3%"}}
     return a_policy(stages=stages, analysis={"interval": "2s", "warmup": "0s", "metrics": [coarse, {"latency": {}}, query], **analysis})
 

@@ -27,11 +27,12 @@ LIBRARY_OF_ADAPTER: dict[str, set[str]] = {
     "http": {"prometheus_client"},
     "logs": {"structlog"},
     "scheduler": {"apscheduler"},
-    "policy_files": {"ruamel", "promql_parser", "pydantic"},
+    "policy_files": {"ruamel", "pydantic"},
+    "promql": {"promql_parser"},
     "recording": {"pydantic"},
 }
 # One adapter may build on another only where that one is a tool of its layer, not a thing outside.
-TOOLS = {"canaryd.adapters.posting": {"webhooks", "alertmanager"}}
+TOOLS = {"canaryd.adapters.posting": {"webhooks", "alertmanager"}, "canaryd.adapters.promql": {"policy_files"}}
 
 
 def modules() -> list[Path]:

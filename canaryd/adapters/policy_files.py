@@ -2,8 +2,8 @@
 
 Two ways in: `load`, once, for `canaryd validate`; and `PolicyFiles`, again and again, for the daemon, which keeps the last
 good version of a file that turned bad. Neither raises for a bad file. The reading of one YAML document with its line
-numbers (`read_document`) is here as well, since canaryd's own settings are read with it too. PromQL is parsed here and not
-in the domain, which knows no PromQL parser.
+numbers (`read_document`) is here as well, since canaryd's own settings are read with it too. PromQL is checked here (see
+`promql.py`) and not in the domain, which knows no PromQL parser.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -12,18 +12,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import promql_parser
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from canaryd.adapters.promql import refusal as promql_refusal
 from canaryd.domain.fields import without_nones
-from canaryd.domain.policy import QUERY_VARIABLES, Metric, Policy
+from canaryd.domain.policy import Metric, Policy
 from canaryd.domain.problems import Key, Problem, Refused, key_text, shown
 from canaryd.domain.units import DURATION_PATTERN, format_duration, format_share
-
-# What a query's variables stand for while it is parsed.
-_STAND_INS = dict(zip(QUERY_VARIABLES, ("pod-a|pod-b", "pod-c|pod-d", "namespace", "15s"), strict=True))
 
 _MOST = 10_000  # values in a document; aliases of aliases could otherwise grow without end
 
@@ -335,27 +332,17 @@ def _beyond_the_model(data: Any, notifiers: Collection[str] | None) -> Iterator[
     """What a policy's text must keep to and the domain cannot know: PromQL, and the names of notifiers."""
     for position, metric in enumerate(_items(_at(data, "analysis", "metrics"))):
         promql = _at(metric, "query", "promql")
-        says = promql_refusal(promql) if isinstance(promql, str) and promql else ""
-        if says:
+        if not isinstance(promql, str) or not promql:
+            continue
+        # Without the variable, the domain has refused it already.
+        compared = bool(_at(metric, "query", "compare")) and "$canary_pods" in promql
+        if says := promql_refusal(promql, compared):
             yield Problem(("analysis", "metrics", position, "query", "promql"), says)
     for position, hook in enumerate(_items(_at(data, "hooks"))):
         name = _at(hook, "notify")
         if notifiers is not None and isinstance(name, str) and name not in notifiers:
             known = ", ".join(sorted(notifiers)) or "none is defined"
             yield Problem(("hooks", position, "notify"), f"must be a notifier of the settings ({known}), but is {shown(name)}")
-
-
-def promql_refusal(promql: str) -> str:
-    """Why a query of a policy cannot be used, or nothing when it can: syntax, or an answer that is no number."""
-    for name, stand_in in _STAND_INS.items():
-        promql = promql.replace(f"${name}", stand_in)
-    try:
-        parsed = promql_parser.parse(promql)
-    except ValueError as error:
-        return f"must be PromQL, but is not: {' '.join(str(error).split())}"
-    if isinstance(parsed, promql_parser.MatrixSelector | promql_parser.SubqueryExpr):
-        return "must answer one number, but is a range of them: put a function such as rate(...) around it"
-    return "must answer one number, but is text" if isinstance(parsed, promql_parser.StringLiteral) else ""
 
 
 def _at(data: Any, *names: str) -> Any:

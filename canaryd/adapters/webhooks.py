@@ -145,6 +145,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "value": _number(finding.value),
         "limit": _number(finding.limit),
         "says": finding.says,
+        "dryRun": finding.dry_run,
     }
 
 

@@ -66,8 +66,9 @@ def unfit(past: Past, policy: Policy) -> tuple[str, ...]:
         wanted, counted = (", ".join(names) or "no gRPC status" for names in (analysis.errors.grpc_failures, past.grpc_failures))
         why.append(f"counts {wanted} as failures (errors.grpcFailures), and in the looks it is {counted}")
     for query in analysis.queries:
-        if query.promql not in past.queries:
-            why.append(f"asks the query {query.name} ({query.promql}), whose values were not recorded")
+        unknown = [promql for promql in query.asked.values() if promql not in past.queries]
+        if unknown:
+            why.append(f"asks the query {query.name} ({unknown[0]}), whose values were not recorded")
         elif "$window" in query.promql and analysis.interval != past.interval:
             why.append(f"asks the query {query.name} over a $window of {analysis.interval} s, and its values are of {past.interval} s")
     return tuple(why)

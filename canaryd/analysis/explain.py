@@ -136,7 +136,7 @@ def verdict_section(rollout: Rollout, verdict: Verdict, title: str) -> Section:
 
 def _finding(rollout: Rollout, finding: Finding) -> list[str]:
     name = finding.what if finding.metric in finding.what else f"{finding.metric}, {finding.what}"
-    lines = [f"{name}: {finding.answer.value}"]
+    lines = [f"{name}: {finding.answer.value}" + (" (dry run: decides nothing)" if finding.dry_run else "")]
     if finding.says:
         lines += wrapped(finding.says, "  ")
     lines += _both_counts(rollout, finding)
@@ -145,9 +145,11 @@ def _finding(rollout: Rollout, finding: Finding) -> list[str]:
     elif finding.tolerated is not None:
         estimate = f"no estimate{_interval(finding)}" if finding.low is not None else "no estimate from these counts"
         lines.append(f"  ratio     {estimate}{_held_against(finding)}")
-    if finding.value is not None or finding.limit is not None:
+    if finding.limit is not None:
         lines.append(f"  value     {_limited(finding, finding.value)}, limit {_limited(finding, finding.limit)}")
-    if finding.stable_requests or finding.canary_requests or finding.odds != 1.0:  # a query is a limit, and gathers no odds
+    elif finding.value is not None:
+        lines.append(f"  value     {_limited(finding, finding.value)}")
+    if finding.stable_requests or finding.canary_requests or finding.odds != 1.0:  # a query's limit gathers no odds
         lines.append(f"  harm      {odds_text(finding.odds)}; alone it rolls back at {odds_text(finding.bar)}")
     if finding.unacceptable is not None:
         bar = odds_text(finding.clear_bar)

@@ -1,10 +1,9 @@
-"""Limits of the canary's own, whatever stable does: an error rate, shares of slow requests, and queries with a max or min.
+"""Limits of the canary's own, whatever stable does: an error rate, and shares of slow requests. Those on queries are in `queries.py`.
 
-Rates are tested by betting, so that they too hold at every look; they also end what is too plain to wait for. A query is a plain
-number without a count behind it, and needs several looks in a row.
+Rates are tested by betting, so that they too hold at every look; they also end what is too plain to wait for.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from canaryd.analysis.counting import FAILURES, REQUESTS, SLOWER, TIMED
 from canaryd.analysis.evidence import LARGEST_LOG
-from canaryd.domain.policy import Policy, Query
+from canaryd.domain.policy import Policy
 from canaryd.stats.betting import STAKES, log_gains_on_rate, log_total, purse, staked
 from canaryd.stats.switching import AT_STAGE, hazard
 
@@ -116,30 +115,3 @@ def limits_of(policy: Policy, bounds: Sequence[float]) -> tuple[tuple[Limit, ...
             continue
         limits.append(Limit("latency", max(share, LEAST_LIMIT), SLOWER + place, TIMED, bounds[place]))
     return tuple(limits), tuple(blind)
-
-
-@dataclass
-class QueryWatch:
-    """One query: how many looks in a row it has been out of its limits, and its last value (None: no data)."""
-
-    query: Query
-    streak: int = 0
-    value: float | None = None
-
-    def hear(self, values: Mapping[str, float | None]) -> None:
-        """A look without a value neither breaks a streak nor adds to it: nothing is known of it."""
-        self.value = values.get(self.query.name)
-        if self.value is None or self.value != self.value:  # NaN: a division by nothing
-            self.value = None
-            return
-        self.streak = self.streak + 1 if self.out else 0
-
-    @property
-    def out(self) -> bool:
-        """Whether the last value is out of its limits."""
-        query, value = self.query, self.value
-        return value is not None and ((query.max is not None and value > query.max) or (query.min is not None and value < query.min))
-
-    @property
-    def broken(self) -> bool:
-        return self.streak >= self.query.for_

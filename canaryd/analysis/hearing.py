@@ -28,6 +28,7 @@ class Hearing:
     """All that was heard, in order. history: stable's looks before the rollout."""
 
     history: Sequence[Look] = ()
+    past: Mapping[str, Sequence[float | None]] = field(default_factory=dict)  # stable's values of compared queries in it
     steps: list[Step] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)  # of each step, by the rollout's own policy
 
@@ -39,6 +40,7 @@ class Hearing:
         """The looks up to `until` as a judge by this policy has them. without: a canary replica that is taken for not having been there;
         what traffic the weight promised is not asked then."""
         judge = Judge(policy, self.history, by_weight=not without)
+        judge.remember(self.past)
         for step in self.steps:
             if step.look.end > until:
                 return
@@ -65,6 +67,10 @@ class Scribe:
         self._hearing, self._judge = hearing, Judge(policy, history)
         self._opened: tuple[Span, ...] = ()
         hearing.history = history
+
+    def remember(self, past: Mapping[str, Sequence[float | None]]) -> None:
+        self._judge.remember(past)
+        self._hearing.past = past
 
     def open(self, span: Span) -> None:
         self._judge.open(span)

@@ -2,7 +2,7 @@
 
 A pure fold: nothing here reads a clock or the world, so the same policy, spans and looks give the same verdicts, live, after a
 restart and in a backtest; and nothing grows with the looks but what a replay without one replica needs. What is gathered is in
-`errors`, `latency`, `guardrails` and `alarm`; how it is said, in `words`.
+`errors`, `latency`, `guardrails`, `queries` and `alarm`; how it is said, in `words`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,8 +17,9 @@ from canaryd.analysis.comparisons import Comparisons, Unit, fold_all
 from canaryd.analysis.counting import REQUESTS, SLOWER, TIMED, Replicas, Warmth, past_vectors, summed, vectors
 from canaryd.analysis.errors import ErrorEvidence
 from canaryd.analysis.evidence import Evidence
-from canaryd.analysis.guardrails import Guardrails, QueryWatch
+from canaryd.analysis.guardrails import Guardrails
 from canaryd.analysis.latency import LatencyEvidence
+from canaryd.analysis.queries import ComparedQueries, QueryWatch
 from canaryd.analysis.siblings import Siblings
 from canaryd.analysis.split import Split
 from canaryd.analysis.wording import time_text
@@ -48,12 +49,17 @@ class Judge:
         self._history = history
         self._warmth = Warmth(policy.analysis.warmup)
         self._queries = [QueryWatch(query) for query in policy.analysis.queries]
+        self.compared = ComparedQueries(policy.analysis)
         self._failed: Verdict | None = None
         self._verdict = Verdict(Answer.UNDECIDED, at=0, stage=-1, weight=0, bar=self.bar, reason="nothing was heard yet")
         # The last look's: bounds only ever become fewer (see domain/ledger.py).
         self._bounds: tuple[float, ...] = next((look.bounds for look in reversed(history) if look.bounds), ())
         self._dropped: tuple[float, ...] = ()
         self._start_gathering()
+
+    def remember(self, past: Mapping[str, Sequence[float | None]]) -> None:
+        """Stable's values of the compared queries before the rollout, by their names; to be told before the first span."""
+        self.compared = ComparedQueries(self._policy.analysis, past)
 
     def _start_gathering(self, errors: ErrorEvidence | None = None) -> None:
         """Everything gathered, anew; but errors, if given."""
@@ -66,15 +72,15 @@ class Judge:
             past[place] = summed(each, width)
         self.siblings.hear_past(replicas, past)
         analysis = policy.analysis
-        alone = analysis.errors is None or analysis.latency is None
+        alone, rest = analysis.errors is None or analysis.latency is None, 1.0 - self.compared.share
         self.errors = errors
         if errors is not None:
             errors.siblings = self.siblings
         elif analysis.errors is not None:
-            self.errors = ErrorEvidence(analysis.errors, 1.0 if alone else ERRORS_SHARE, past, self.siblings)
+            self.errors = ErrorEvidence(analysis.errors, rest * (1.0 if alone else ERRORS_SHARE), past, self.siblings)
         self.latency: LatencyEvidence | None = None
         if analysis.latency is not None:
-            share, risk = 1.0 if alone else 1 - ERRORS_SHARE, analysis.false_rollback_risk
+            share, risk = rest * (1.0 if alone else 1 - ERRORS_SHARE), analysis.false_rollback_risk
             self.latency = LatencyEvidence(analysis.latency, share, risk, self._bounds, past, self.siblings)
         self.metrics: list[Evidence] = [one for one in (self.errors, self.latency) if one is not None]
         self.guardrails = Guardrails(policy, self._bounds)
@@ -124,11 +130,13 @@ class Judge:
         before, self._span = self._span, span
         if span.fresh:
             self._history = ()
+            self.compared = ComparedQueries(self._policy.analysis)
             self._start_gathering()
         if before is None or span.fresh or (before.stage, before.weight) != (span.stage, span.weight):
             self._begin_stage()
             self.guardrails.begin_stage()
             if self.comparing:
+                self.compared.begin()
                 for metric in self.metrics:
                     metric.begin_stage(self.next_weight)
             else:
@@ -160,9 +168,11 @@ class Judge:
         units: list[tuple[Comparisons, Unit]] = []
         if compared and self._span is not None:
             for query in self._queries:
-                query.hear(values)
+                query.hear(values, look.end)
             if not missing:
                 units = self._compare(look, stable, stable_sum, canary, canary_sum)
+                if self.comparing and not cold.intersection(look.canary):
+                    self.compared.hear(self._queries, look.end, self.bar)
             if self._split is not None and look.sampled:
                 self._split.hear(float(canary_sum[REQUESTS]), float(stable_sum[REQUESTS]))
                 missing = missing or self._split.reason
@@ -223,8 +233,8 @@ class Judge:
 
     @property
     def _queries_hold(self) -> bool:
-        """A query without a value is no pass."""
-        return all(query.value is not None and not query.out for query in self._queries)
+        """A query without a value is no pass, nor one whose comparison is under suspicion."""
+        return all(query.holds(self.comparing) for query in self._queries) and not (self.comparing and self.compared.suspected(SUSPICION))
 
     @property
     def _ruled_out(self) -> bool:
@@ -308,7 +318,9 @@ class Judge:
         return self._total(metric.odds for metric in self.metrics)
 
     def _total(self, each: Iterable[float]) -> float:
-        return sum(metric.weight * odds for metric, odds in zip(self.metrics, each, strict=True)) if self.metrics else 1.0
+        if not self.metrics and not self.compared.share:
+            return 1.0
+        return sum(metric.weight * odds for metric, odds in zip(self.metrics, each, strict=True)) + self.compared.odds
 
     @property
     def harmful(self) -> bool:
@@ -322,7 +334,9 @@ class Judge:
 
     @property
     def stage_odds(self) -> float:
-        return sum(metric.weight * metric.stage_odds for metric in self.metrics) if self.metrics and self.comparing else 1.0
+        if not self.comparing or not (self.metrics or self.compared.share):
+            return 1.0
+        return sum(metric.weight * metric.stage_odds for metric in self.metrics) + self.compared.stage_odds
 
     @property
     def timed(self) -> bool:

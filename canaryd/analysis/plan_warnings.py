@@ -31,7 +31,8 @@ def notes(plan: Plan) -> tuple[str, ...]:
     if any(stage.approval for stage in policy.stages):
         said.append("Approvals are taken to be given at once: a person's time comes on top.")
     if policy.analysis.queries:
-        said.append(f"Queries ({', '.join(one.name for one in policy.analysis.queries)}) are taken to keep their limits.")
+        names = ", ".join(one.name for one in policy.analysis.queries)
+        said.append(f"Queries ({names}) are taken to keep their limits, and not to differ between the versions.")
     if policy.mode == "observe":
         said.append("The policy only observes: the plan is of what it would do if it steered.")
     if traffic.bad:

@@ -13,7 +13,7 @@ from canaryd.analysis.judge import Judge
 from canaryd.analysis.simulated import Service
 from canaryd.domain.counts import Look
 from canaryd.domain.lifecycle import Detail, Signal, advance, stage_signal
-from canaryd.domain.policy import Policy
+from canaryd.domain.policy import Policy, Query
 from canaryd.domain.rollout import Held, Phase, Rollout
 
 LONGEST = 2000  # looks of a rollout that is watched: with looks of 15 s more than eight hours
@@ -89,8 +89,8 @@ class _Rehearsal:
         self._judge, self._service, self._lag, self._longest = judge, service, lag, longest
         self._began = service.now
         self._rollout = a_rollout(policy, service.now)
-        # At its limit a query is kept; without a value nothing would ever pass.
-        self._values = {query.name: query.max if query.max is not None else query.min for query in policy.analysis.queries}
+        # At its limit a query is kept, and compared ones are equal; without a value nothing would ever pass.
+        self._values = {name: _kept(query) for query in policy.analysis.queries for name in query.asked}
         self._visits: list[Visit] = []
         self._looks = self._requests = self._failures = 0
 
@@ -146,6 +146,11 @@ class _Rehearsal:
         if phase is Phase.ROLLING_BACK:
             return {Signal.TIMED_OUT: End.GIVEN_UP, Signal.OVERDUE: End.OVERDUE}.get(last or Signal.HARM, End.CAUGHT)
         return End.RUNNING
+
+
+def _kept(query: Query) -> float:
+    """A value that is within the query's limits."""
+    return next((limit for limit in (query.max, query.min) if limit is not None), 1.0)
 
 
 def a_rollout(policy: Policy, now: int) -> Rollout:

@@ -99,7 +99,7 @@ class Siblings:
 
 
 def rates_of(vectors: Array) -> tuple[Array, Array]:
-    """Events and requests of versions' vectors, shape (..., width): failures, then those slower than each bound, shape (..., 1 + bounds)."""
+    """Events and requests of versions' vectors, shape (..., width): of failures, then of each bound; shape (..., 1 + bounds) each."""
     events = np.concatenate((vectors[..., [FAILURES]], vectors[..., SLOWER:]), axis=-1)
     requests = np.repeat(vectors[..., [REQUESTS, TIMED]], [1, vectors.shape[-1] - SLOWER], axis=-1)
     return events, requests

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from canaryd.analysis import query_words
 from canaryd.analysis.counting import FAILURES, REQUESTS, SLOWER, TIMED
 from canaryd.analysis.errors import ErrorEvidence
 from canaryd.analysis.evidence import odds_of
-from canaryd.analysis.guardrails import Limit, QueryWatch
+from canaryd.analysis.guardrails import Limit
 from canaryd.analysis.latency import TINY, LatencyEvidence
 from canaryd.analysis.wording import odds_text, percent_text, short
 from canaryd.domain.verdict import Answer, Finding
@@ -69,7 +70,7 @@ def findings(judge: "Judge") -> tuple[Finding, ...]:
     elif judge.span is not None:
         found += _alarm(judge)
     found += _guardrails(judge)
-    found += [_query(watch) for watch in judge.queries]
+    found += query_words.findings(judge)
     return tuple(found)
 
 
@@ -219,18 +220,6 @@ def _guardrail(judge: "Judge", limit: Limit, odds: float, events: float, request
     )  # fmt: skip
 
 
-def _query(watch: QueryWatch) -> Finding:
-    query, value = watch.query, watch.value
-    limits = " and ".join(f"{word} {one:g}" for word, one in (("at most", query.max), ("at least", query.min)) if one is not None)
-    over = query.max is not None and value is not None and value > query.max
-    limit = query.max if over or query.min is None else query.min
-    if value is None:
-        return Finding(query.name, limits, Answer.NO_DATA, limit=limit, says=f"{query.name} has no value in this look ({limits})")
-    answer = Answer.FAIL if watch.broken else Answer.UNDECIDED if watch.out else Answer.PASS
-    row = f", {watch.streak} of {query.for_} looks in a row" if watch.out else ""
-    return Finding(query.name, limits, answer, value=value, limit=limit, says=f"{query.name} {value:g} ({limits}){row}")
-
-
 def notes(judge: "Judge") -> tuple[str, ...]:
     """What a reader must know to read the numbers right."""
     said = []
@@ -248,11 +237,13 @@ def notes(judge: "Judge") -> tuple[str, ...]:
         said.append("the odds are over the bar, yet they rest on one replica, or on one histogram bound that the mean does not bear out: "
                     "that is not held against the version, and someone should look at it")
     said += judge.guardrails.blind
+    said += query_words.notes(judge)
     return tuple(said)
 
 
 def reason(judge: "Judge", answer: Answer, found: Sequence[Finding], odds: float) -> str:
     """The verdict in one sentence."""
+    found = [one for one in found if not one.dry_run]  # they give no reasons
     total = f"odds {odds_text(odds)}, rolled back at {short(judge.bar)}"
     if answer is Answer.FAIL:
         broken = next((one.says for one in found if one.answer is Answer.FAIL and one.limit is not None), None)
@@ -273,7 +264,7 @@ def reason(judge: "Judge", answer: Answer, found: Sequence[Finding], odds: float
 def _loudest(found: Sequence[Finding]) -> Finding | None:
     """What decided a rollback on comparisons: the metric with most odds for its weight, and of latency the bound that speaks most. The
     bounds' odds are this stage's alone: where an earlier stage's evidence decided, all bounds together say it."""
-    metrics = [one for one in found if one.stable_requests and one.what in ("errors", ALL_BOUNDS)]
+    metrics = [one for one in found if one.stable_requests and one.what in ("errors", ALL_BOUNDS)] + query_words.compared(found)
     loudest = max(metrics, key=lambda one: one.odds / one.bar, default=None)
     if loudest is None or loudest.what != ALL_BOUNDS:
         return loudest

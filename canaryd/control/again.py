@@ -10,7 +10,7 @@ from math import floor
 
 from canaryd.analysis.hearing import Hearing, Scribe
 from canaryd.control.case import HISTORY_LOOKS, Case
-from canaryd.domain.counts import Counts, Look, Target
+from canaryd.domain.counts import Counts, Look, Source, Target
 from canaryd.domain.ports import Rejected, Telemetry, Unavailable
 from canaryd.domain.rollout import Rollout
 
@@ -39,6 +39,9 @@ class _Told:
         except Unavailable as error:
             self.failure = error
         return [None] * ((end - start) // step)
+
+    def sources(self, target: Target, start: int, end: int) -> Sequence[Source]:
+        return self.telemetry.sources(target, start, end)
 
     def raise_failure(self) -> None:
         if self.failure is not None:

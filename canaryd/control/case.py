@@ -28,6 +28,8 @@ log = structlog.get_logger()
 class Judging(Protocol):
     """What `analysis.judge.Judge` is to control; tests put a scripted one in its place."""
 
+    def remember(self, past: Mapping[str, Sequence[float | None]]) -> None: ...
+
     def open(self, span: Span) -> None: ...
 
     def hear(self, look: Look, values: Mapping[str, float | None], compared: bool) -> Verdict: ...
@@ -115,7 +117,7 @@ class Case:
         self._unsaved: list[Heard] = []  # heard under `_spans`, and not on the record when last asked
         self._spans = rollout.spans
         self.counted: dict[str, Counts] = {}
-        self.query_problems: dict[str, str] = {}  # why a query has no value, as told
+        self.query_problems: dict[str, str] = {}  # by PromQL: why it has no value, as told
 
     @property
     def position(self) -> int:
@@ -190,6 +192,9 @@ class Case:
         if self._judge is None:
             history = self._telemetry.read([self._target], self._target.since, self._began, self._interval)[self._target]
             self._judge = self._judge_of(rollout.policy, [look for look in history if look.sampled])
+            before = Window(self._target.since, self._began, self._interval, None)
+            compared = [query for query in rollout.policy.analysis.queries if query.compare]
+            self._judge.remember({one.stable_name: self._measure(one, one.of_stable, before) for one in compared})
         return self._judge
 
     def _open(self, judge: Judging, rollout: Rollout) -> None:
@@ -201,7 +206,7 @@ class Case:
     def _read(self, rollout: Rollout, window: Window) -> tuple[Sequence[Look], Sequence[Mapping[str, float | None]]]:
         looks = self._telemetry.read([self._target], window.start, window.end, window.step)[self._target]
         queries = rollout.policy.analysis.queries if window.span is not None else ()
-        measured = {query.name: self._measure(query, window, len(looks)) for query in queries}
+        measured = {name: self._measure(query, promql, window) for query in queries for name, promql in query.asked.items()}
         return looks, [{name: series[i] for name, series in measured.items()} for i in range(len(looks))]
 
     def sources(self, rollout: Rollout, now: float) -> Sequence[Source] | None:
@@ -220,18 +225,18 @@ class Case:
         """The traffic follows the weight: should it stop to, it is asked at once who sends it."""
         self._asked = None
 
-    def _measure(self, query: Query, window: Window, looks: int) -> Sequence[float | None]:
+    def _measure(self, query: Query, promql: str, window: Window) -> Sequence[float | None]:
         """A query that is refused, or too slow, has no value: nothing passes without it, and harm that the counts show does not wait
         for it (so what was live may know less of it than a replay)."""
         try:
-            values = self._telemetry.measure(self._target, query.promql, window.start, window.end, window.step)
+            values = self._telemetry.measure(self._target, promql, window.start, window.end, window.step)
         except (Unavailable, Rejected) as error:
-            if self.query_problems.get(query.name) != str(error):
+            if self.query_problems.get(promql) != str(error):
                 log.warning("query.failed", namespace=self._target.namespace, service=self._target.service, query=query.name,
                             reason=str(error))
-            self.query_problems[query.name] = str(error)
-            return [None] * looks
-        self.query_problems.pop(query.name, None)
+            self.query_problems[promql] = str(error)
+            return [None] * ((window.end - window.start) // window.step)
+        self.query_problems.pop(promql, None)
         return values
 
     def _count(self, look: Look) -> None:

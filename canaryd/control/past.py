@@ -36,7 +36,7 @@ def past_between(policy: Policy, versions: tuple[str, str], workloads: tuple[str
         namespace=policy.service.namespace, service=policy.service.name, stable=versions[0], canary=versions[1],
         stable_workload=workloads[0], canary_workload=workloads[1], interval=interval, since=first - HISTORY_LOOKS * interval,
         start=first, end=first + looks * interval, policy=policy, reporter=policy.analysis.reporter,
-        grpc_failures=errors.grpc_failures if errors else (), queries=tuple(query.promql for query in policy.analysis.queries))
+        grpc_failures=errors.grpc_failures if errors else (), queries=policy.analysis.asked)
 
 
 def past_of(rollout: Rollout, readable: float) -> Past:
@@ -116,7 +116,7 @@ def read_out(past: Past, telemetry: Telemetry, take: Take, read: Callable[[int],
     for start, end in _batches(past):
         target = _target(past)
         tape.read([target], start, end, past.interval)
-        for promql in past.queries if start >= past.start else ():
+        for promql in past.queries if start >= past.start else past.policy.analysis.asked_before:
             tape.measure(target, promql, start, end, past.interval)
     if past.rollout is not None:
         rollout = fold.as_recorded(past)
@@ -133,7 +133,7 @@ def looks_to_read(past: Past) -> int:
 
 
 def _batches(past: Past) -> Iterator[tuple[int, int]]:
-    """Stretches to be read at once; none across the start, before which no query is asked."""
+    """Stretches to be read at once; none across the start, before which only stable's values are asked for."""
     at, batch = past.since, BATCH_LOOKS * past.interval
     while at < past.end:
         until = min(at + batch, past.start if at < past.start else past.end)
@@ -148,6 +148,8 @@ def _target(past: Past) -> Target:
 
 class Deaf:
     """A judge that has nothing to say: where looks are only read."""
+
+    def remember(self, past: Mapping[str, Sequence[float | None]]) -> None: ...
 
     def open(self, span: Span) -> None: ...
 

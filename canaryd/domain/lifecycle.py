@@ -342,6 +342,8 @@ def heard(rollout: Rollout, verdict: Verdict, counted: Mapping[str, Counts], cou
 def _looks_unacceptable(finding: Finding) -> bool:
     """Whether the plain estimate is beyond what the stage must rule out. Asked only where blocks are long and too few of them have
     closed by the deadline for odds to say anything: that is no reason to let a ninefold error rate pass."""
+    if finding.dry_run:
+        return False
     if finding.answer is Answer.NO_DATA:
         return True  # this metric has said nothing at all
     if finding.unacceptable is None or finding.canary_events < FEW_EVENTS or not finding.stable_requests:
@@ -374,7 +376,7 @@ def stage_signal(rollout: Rollout, verdict: Verdict, now: float) -> Signal | Non
     if analysis.undecided == "rollback":
         return Signal.TIMED_OUT
     seen_enough = verdict.canary_requests >= analysis.minimum_requests and verdict.stage_odds < DEADLINE_ODDS
-    queries = {query.name for query in analysis.queries}  # a limit that was never seen is not kept
+    queries = {query.name for query in analysis.queries if not query.dry_run}  # a limit that was never seen is not kept
     seen_enough = seen_enough and not any(one.metric in queries and one.answer is Answer.NO_DATA for one in verdict.findings)
     seen_enough = seen_enough and not (verdict.few_blocks and any(_looks_unacceptable(one) for one in verdict.findings))
     if analysis.undecided != "advance" or not seen_enough:

@@ -44,7 +44,7 @@ from canaryd.domain.fields import (
     without_nones,
 )
 from canaryd.domain.problems import Key, Written, refusal, refuse_at, shown
-from canaryd.domain.units import format_duration
+from canaryd.domain.units import format_duration, format_share
 
 # https://grpc.github.io/grpc/core/md_doc_statuscodes.html, without OK.
 GRPC_STATUSES = (
@@ -59,6 +59,7 @@ GRPC_FAILURES = ("UNKNOWN", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LO
 EVENTS = ("started", "advanced", "approval_needed", "held", "resumed", "stepped_back", "rolled_back", "superseded", "succeeded")
 Event = Literal["started", "advanced", "approval_needed", "held", "resumed", "stepped_back", "rolled_back", "superseded", "succeeded"]
 QUERY_VARIABLES = ("canary_pods", "stable_pods", "namespace", "window")
+_CANARY_PODS = re.compile(r"\$canary_pods\b")
 
 
 def _approval(value: object, info: ValidationInfo) -> object:
@@ -173,13 +174,26 @@ class Latency(Written):
 
 
 class Query(Written):
-    """A PromQL query with a limit; `$canary_pods`, `$stable_pods` (regular expressions), `$namespace`, `$window` are filled in."""
+    """A PromQL query, held against limits of its own (max, min) or against stable's value in the same look (compare).
+
+    `$canary_pods`, `$stable_pods` (regular expressions), `$namespace`, `$window` are filled in. With `compare` it is asked twice at each
+    look's end: as written, and with stable's pods in the place of the canary's.
+    """
 
     name: LabelName = Field(description="What it is called in verdicts.")
-    promql: Text = Field(description="A query that answers one number. Variables: $canary_pods, $stable_pods, $namespace, $window.")
+    promql: Text = Field(
+        description="A query about this rollout that answers one number. Variables: $canary_pods, $stable_pods, $namespace, $window."
+    )
     max: Number | None = Field(default=None, description="Above it the canary is rolled back.")
     min: Number | None = Field(default=None, description="Below it the canary is rolled back.")
-    for_: StrictInt = Field(default=3, ge=1, description="So many looks in a row.")
+    for_: StrictInt = Field(default=3, ge=1, description="So many looks in a row out of max or min.")
+    compare: Literal["higher-is-worse", "lower-is-worse"] | None = Field(
+        default=None,
+        description="Compared with stable's value as well: the same query, with stable's pods in the place of $canary_pods. For what does "
+        "not depend on how much traffic a version has, such as CPU seconds per request.",
+    )
+    tolerated: Share = Field(default=0.10, description="With `compare`: so much worse than stable's value is no harm.")
+    dry_run: StrictBool = Field(default=False, description="Watched and told with what it would have done; it never decides.")
 
     @field_validator("promql")
     @classmethod
@@ -190,12 +204,43 @@ class Query(Written):
         return promql
 
     @model_validator(mode="after")
-    def _has_a_limit(self) -> Self:
-        if self.max is None and self.min is None:
-            raise refusal("must have a max, a min or both, but has neither")
+    def _decides_something(self) -> Self:
+        if self.max is None and self.min is None and self.compare is None:
+            raise refusal("must have at least one of max, min and compare, but has none")
         if self.max is not None and self.min is not None and self.min > self.max:
             refuse_at((("min",), f"must be at most max ({self.max:g}), but is {self.min:g}"))
         return self
+
+    @model_validator(mode="after")
+    def _can_be_compared(self) -> Self:
+        wrong: list[tuple[Key, str]] = []
+        if self.compare is None:
+            if "tolerated" in self.model_fields_set and self.tolerated != type(self).model_fields["tolerated"].default:
+                wrong.append((("tolerated",), f"must come with compare, but is {format_share(self.tolerated)} alone"))
+        else:
+            if not _CANARY_PODS.search(self.promql):
+                wrong.append((("promql",), "must have $canary_pods, in whose place stable's pods are put to compare, but has none"))
+            if "$stable_pods" in self.promql:
+                wrong.append((("promql",), "must not have $stable_pods, which compare puts in the place of $canary_pods, but has it"))
+            if self.compare == "lower-is-worse" and self.tolerated >= 1:
+                wrong.append((("tolerated",), f"must be below 100% where lower is worse, but is {format_share(self.tolerated)}"))
+        refuse_at(*wrong)
+        return self
+
+    @property
+    def of_stable(self) -> str:
+        """The PromQL of stable's value; empty where nothing is compared."""
+        return _CANARY_PODS.sub("$stable_pods", self.promql) if self.compare else ""
+
+    @property
+    def stable_name(self) -> str:
+        """What stable's value is called among a look's; no query has this name."""
+        return f"{self.name} of stable"
+
+    @property
+    def asked(self) -> Mapping[str, str]:
+        """What is asked at each look's end: PromQL, by the name of its value."""
+        return {self.name: self.promql, **({self.stable_name: self.of_stable} if self.compare else {})}
 
 
 class Metric(Written):
@@ -205,7 +250,7 @@ class Metric(Written):
     may_be_empty: ClassVar[frozenset[str]] = frozenset({"errors", "latency"})
     errors: Errors | None = Field(default=None, description="Failed requests, against stable.")
     latency: Latency | None = Field(default=None, description="Response times, against stable.")
-    query: Query | None = Field(default=None, description="A PromQL query of one's own, against its max or min.")
+    query: Query | None = Field(default=None, description="A PromQL query of one's own, against its max or min, or against stable.")
 
     @model_validator(mode="before")
     @classmethod
@@ -269,6 +314,16 @@ class Analysis(Written):
     @property
     def queries(self) -> tuple[Query, ...]:
         return tuple(metric.query for metric in self.metrics if metric.query)
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """The PromQL of all queries, stable's values of compared ones included."""
+        return tuple(dict.fromkeys(promql for query in self.queries for promql in query.asked.values()))
+
+    @property
+    def asked_before(self) -> tuple[str, ...]:
+        """Those of them that are asked for the time before a rollout too: stable's values, which tell how it drifts by itself."""
+        return tuple(dict.fromkeys(query.of_stable for query in self.queries if query.compare))
 
 
 class Schedule(Written):

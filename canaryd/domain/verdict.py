@@ -21,7 +21,8 @@ class Finding:
     stage. ratio, low, high: canary's rate over stable's, with its anytime-valid interval (None: not estimable, or a guardrail).
     tolerated, unacceptable: ratios this comparison was held against (None for a guardrail). odds: gathered against the canary
     (1 is neutral), bar: the odds at which it is rolled back; cleared: odds gathered that nothing unacceptable is there, clear_bar:
-    what they must reach for the stage to pass. value, limit: of a guardrail or a query. says: the finding as one sentence.
+    what they must reach for the stage to pass. value, limit: of a guardrail or a query; a compared query
+    has a ratio and odds, and no counts. says: the finding as one sentence.
     """
 
     metric: str
@@ -43,6 +44,7 @@ class Finding:
     value: float | None = None
     limit: float | None = None
     says: str = ""
+    dry_run: bool = False  # it is told, and decides nothing
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from canaryd.adapters.policy_files import PolicyFiles, json_schema, load, promql_refusal, read_document
+from canaryd.adapters.policy_files import PolicyFiles, json_schema, load, read_document
 from canaryd.domain.policy import Policy
 from canaryd.domain.problems import Refused
 
@@ -156,21 +156,6 @@ def test_two_files_about_one_service_are_one_too_many(tmp_path: Path) -> None:
     assert [policy.stages[1].weight for policy in load(tmp_path).policies] == [25]
 
 
-@pytest.mark.parametrize(
-    ("promql", "refusal"),
-    [
-        ('max(rate(cpu{namespace="$namespace", pod=~"$canary_pods"}[$window])) / 2', ""),
-        ("1", ""),
-        ("sum(x", "must be PromQL, but is not: unclosed left parenthesis"),
-        ("x[5m]", "must answer one number, but is a range of them: put a function such as rate(...) around it"),
-        ("x[5m:1m]", "must answer one number, but is a range of them: put a function such as rate(...) around it"),
-        ('"x"', "must answer one number, but is text"),
-    ],
-)
-def test_promql_that_cannot_work_is_refused_when_the_file_is_read(promql: str, refusal: str) -> None:
-    assert promql_refusal(promql) == refusal
-
-
 def test_broken_promql_and_unknown_notifiers_are_told_with_their_lines(tmp_path: Path) -> None:
     query = "analysis:\n  metrics:\n    - query:\n        name: cpu\n        promql: sum(x\n        max: 1\n"
     path = write(tmp_path, a_policy() + query + "hooks:\n  - on: [held]\n    notify: oncal\n")
@@ -179,6 +164,31 @@ def test_broken_promql_and_unknown_notifiers_are_told_with_their_lines(tmp_path:
         f"{path}:19: hooks[0].notify must be a notifier of the settings (oncall), but is 'oncal'",
     ]
     assert len(problems(path)) == 1
+
+
+def test_queries_that_are_not_about_the_rollout_are_told_with_their_lines(tmp_path: Path) -> None:
+    queries = """analysis:
+  metrics:
+    - query: {name: cpu, promql: 'sum(cpu)', max: 1}
+    - query:
+        name: memory
+        promql: 'sum(memory{namespace="$namespace"})'
+        compare: higher-is-worse
+    - query:
+        name: queue
+        promql: 'max(queue{pod=~"$canary_pods"})'
+        compare: higher
+        dryRun: maybe
+"""
+    path = write(tmp_path, a_policy() + queries)
+    scope = 'must be about this rollout in every selector (pod=~"$canary_pods", pod=~"$stable_pods" or namespace="$namespace")'
+    assert problems(path) == [
+        f"{path}:13: analysis.metrics[0].query.promql {scope}, but takes in the whole cluster: cpu",
+        f"{path}:16: analysis.metrics[1].query.promql must have $canary_pods, in whose place stable's pods are put to compare, "
+        "but has none",
+        f"{path}:21: analysis.metrics[2].query.compare must be 'higher-is-worse' or 'lower-is-worse', but is 'higher'",
+        f"{path}:22: analysis.metrics[2].query.dryRun must be true or false, but is 'maybe'",
+    ]
 
 
 def test_a_refresh_tells_each_change_once(tmp_path: Path) -> None:

@@ -275,3 +275,13 @@ def test_a_hold_for_the_split_and_a_stage_that_stands_for_it_say_what_they_wait_
     held = replace(standing, phase=Phase.HELD, held=Held.NO_DATA)
     assert "goes on by itself when the traffic follows the weight" in text(explain(held, BEGAN + 30))
     assert "goes on by itself when telemetry is back" in text(explain(replace(held, verdict=None), BEGAN + 30))
+def test_a_compared_query_has_a_value_and_no_counts_and_a_dry_run_is_called_one() -> None:
+    compared = Finding("cost", "compared with stable", Answer.UNDECIDED, ratio=2.0, tolerated=1.1, odds=600.0, bar=496.0, value=2.1,
+                       says="cost 2.1 against 1.05: would roll back (dry run)", dry_run=True)
+    rollout = replace(a_rollout_in_its_first_stage(), verdict=a_verdict(answer=Answer.UNDECIDED, findings=(compared,)))
+    said = text(explain(rollout, BEGAN + 70))
+    assert "cost, compared with stable: undecided (dry run: decides nothing)" in said
+    assert "  value     2.1\n" in said
+    assert "  ratio     2.0; up to 1.1 is tolerated\n" in said
+    assert "600 to 1; alone it rolls back at 496 to 1" in said
+    assert "counts" not in said.partition("cost, compared")[2].partition("\n\n")[0]

@@ -544,3 +544,126 @@ def test_the_thousandth_look_costs_what_the_first_did():
             judge.hear(look)
         spent.append(process_time() - began)
     assert spent[9] < 3 * min(spent[:3]) + 0.05
+
+
+# ---------------------------------------------------------------- compared queries
+
+
+COMPARED = {"query": {"name": "cost", "promql": 'sum(x{pod=~"$canary_pods"})', "compare": "higher-is-worse"}}
+DRY = {"query": {**COMPARED["query"], "dryRun": True}}
+PAST = {"cost of stable": [1.0, 1.05, 0.95] * 40}
+
+
+def costs(number, factor=1.0):
+    """The canary's and stable's, as they are asked in one look."""
+    return {"cost": factor * (1 + 0.05 * (number % 3)), "cost of stable": 1 + 0.05 * ((number + 1) % 3)}
+
+
+def a_comparing_judge(service, *metrics, **rest):
+    """With a past of stable's values, and its first span open."""
+    judge = Judge(a_ladder(*metrics), service.history())
+    judge.remember(PAST)
+    judge.open(Span(rest.get("stage", 0), rest.get("weight", 10), START))
+    return judge
+
+
+def test_a_compared_query_that_is_worse_is_rolled_back_with_its_numbers():
+    service = Sampled(50)
+    judge = a_comparing_judge(service, {"errors": {}}, {"latency": {}}, COMPARED)
+    while judge.hear(service.look(10), costs(service.number, 2.0)).answer is not Answer.FAIL:
+        assert service.number < 150
+    assert service.number - 120 <= 18
+    assert judge.verdict.reason.startswith("cost 2.11 against 1.05 in the mean of 14 looks (ratio 2.0; ")
+    assert "10% more tolerated" in judge.verdict.reason
+    assert judge.verdict.reason.endswith("rolled back at 100")
+    finding = judge.verdict.findings[-1]
+    assert (finding.metric, finding.what, finding.answer) == ("cost", "compared with stable", Answer.FAIL)
+    assert finding.ratio == pytest.approx(2.0, rel=0.05)
+    assert finding.odds >= finding.bar
+
+
+def test_a_compared_query_s_weight_is_fixed_and_the_total_begins_even():
+    judge = a_comparing_judge(Sampled(51), {"errors": {}}, {"latency": {}}, COMPARED)
+    assert [metric.weight for metric in judge.metrics] == [pytest.approx(0.4), pytest.approx(0.4)]
+    assert (judge.odds, judge.stage_odds) == (pytest.approx(1.0), pytest.approx(1.0))
+    assert [metric.weight for metric in a_judge().metrics] == [0.5, 0.5]
+
+
+def test_queries_alone_decide_with_all_of_the_weight():
+    service = Sampled(52)
+    judge = a_comparing_judge(service, COMPARED)
+    assert judge.odds == pytest.approx(1.0)
+    while judge.hear(service.look(10), costs(service.number, 2.0)).answer is not Answer.FAIL:
+        assert service.number < 140
+
+
+def test_equal_costs_pass_once_both_are_known_and_not_under_suspicion():
+    service = Sampled(53)
+    judge = a_comparing_judge(service, ERRORS_ONLY, COMPARED)
+    for _ in range(40):
+        verdict = judge.hear(service.look(10), {**costs(service.number), "cost of stable": None})
+    assert verdict.answer is Answer.UNDECIDED
+    assert "cost has no value of stable in this look to compare" in verdict.reason
+    assert judge.hear(service.look(10), costs(service.number)).answer is Answer.PASS
+    for _ in range(8):
+        verdict = judge.hear(service.look(10), costs(service.number, 2.0))
+    assert judge.compared.all[0].stage_odds >= 3
+    assert verdict.answer is Answer.UNDECIDED
+
+
+def test_a_dry_run_is_told_and_decides_nothing():
+    service = Sampled(54)
+    limited = {"query": {"name": "heap", "promql": 'max(y{pod=~"$canary_pods"})', "max": 1, "dryRun": True}}
+    judge = a_comparing_judge(service, ERRORS_ONLY, DRY, limited)
+    twin = a_judge(ERRORS_ONLY, history=Sampled(54).history())
+    other = Sampled(54)
+    other.history()
+    for number in range(40):
+        verdict = judge.hear(service.look(10), {**costs(service.number, 2.0), "heap": 5.0 if number > 5 else None})
+        without = twin.hear(other.look(10))
+        assert (verdict.answer, verdict.odds, verdict.stage_odds) == (without.answer, without.odds, without.stage_odds)
+    assert verdict.answer is Answer.PASS
+    compared, limits = verdict.findings[-2:]
+    assert compared.dry_run
+    assert limits.dry_run
+    assert Answer.FAIL not in (compared.answer, limits.answer)
+    assert compared.says.endswith("would roll back (dry run)")
+    assert limits.says.endswith(", 34 of 3 looks in a row: would roll back (dry run)")
+    told = [note for note in verdict.notes if "it is a dry run and decides nothing" in note]
+    assert [note.split()[0] for note in told] == ["cost", "heap"]
+
+
+def test_a_dry_run_without_a_value_holds_nothing_at_a_deadline():
+    service = Sampled(55)
+    judge = a_comparing_judge(service, ERRORS_ONLY, DRY)
+    for _ in range(3):
+        verdict = judge.hear(service.look(10), {})
+    assert verdict.findings[-1].answer is Answer.NO_DATA
+    rollout = a_rollout(policy=judge.policy, phase=Phase.PROGRESSING, stage=0, weight=10, spans=(judge.span,), clock=1000.0)
+    assert stage_signal(rollout, replace(verdict, at=verdict.at + 900), NOW) is Signal.LET_PASS
+
+
+def test_nothing_is_compared_while_the_canary_warms_up_nor_at_full_weight():
+    service = Sampled(56)
+    judge = a_comparing_judge(service, ERRORS_ONLY, COMPARED)
+    for _ in range(6):
+        look = service.look(10)
+        judge.hear(replace(look, first_seen=dict.fromkeys(look.canary, float(service.now - 10))), costs(service.number, 2.0))
+    assert judge.compared.all[0].looks == 0
+    judge.open(Span(3, 100, service.now))
+    for _ in range(30):
+        verdict = judge.hear(service.look(100), {"cost": 2.0, "cost of stable": None})
+    assert judge.compared.all[0].looks == 0
+    assert all(finding.metric != "cost" for finding in verdict.findings)
+    assert Answer.PASS is judge.hear(replace(service.look(100), end=service.now + 900), {}).answer
+
+
+def test_another_stable_version_begins_the_comparison_anew():
+    service = Sampled(57)
+    judge = a_comparing_judge(service, ERRORS_ONLY, COMPARED)
+    for _ in range(8):
+        judge.hear(service.look(10), costs(service.number, 2.0))
+    judge.open(Span(0, 10, service.now, fresh=True))
+    assert judge.odds == pytest.approx(1.0)
+    assert judge.compared.all[0].spread is None
+    assert "too few values of stable before the rollout" in " ".join(judge.hear(service.look(10), costs(service.number)).notes)

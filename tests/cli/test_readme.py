@@ -22,6 +22,21 @@ def test_its_policy_is_accepted(tmp_path: Path) -> None:
     assert "10, 25, 50, 100 on sockshop" in result.output
 
 
+def test_its_query_is_accepted_and_so_are_those_of_the_worked_example(tmp_path: Path) -> None:
+    policy = README.partition("```yaml\n")[2].partition("```")[0]
+    queries = [one.partition("```")[0] for one in README.split("```yaml\n")[1:] if one.startswith("    - query:")]
+    example = (ROOT / "policies" / "front-end.yaml").read_text()
+    queries.append("".join(line.replace("    # ", "    ", 1) for line in re.findall(r"(?m)^    # (?:- query:|    ).*\n", example)))
+    assert queries[0].count("query:") == 1
+    assert "compare:" in queries[1]
+    for number, query in enumerate(queries):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(policy + query)
+        result = CliRunner().invoke(main, ["validate", str(path)])
+        assert result.exit_code == 0, result.output
+        assert "cpu-per-request" in result.output
+
+
 @pytest.mark.parametrize("path", ["policies", "canaryd/sandbox/demo-policy.yaml"])
 def test_the_policies_that_come_along_are_accepted(path: str) -> None:
     result = CliRunner().invoke(main, ["validate", str(ROOT / path)])

@@ -100,6 +100,37 @@ def test_a_rollout_that_was_held_met_an_outage_and_a_restart_and_a_new_stable_is
     assert {at: verdicts[at] for at in said} == said
 
 
+def test_a_version_that_a_compared_query_rolled_back_is_had_again_with_stable_s_values_and_their_past(tmp_path: Path) -> None:
+    with World(realtime=False, start=1.8e9, rate=100.0, folder=tmp_path) as world:
+        live = Live(world, a_quick_policy())
+        live.run(150)  # long enough to know how far stable's value drifts by itself
+        rollout = live.release("v2", cpu=0.6)  # within its limit, and twice stable's
+        recording = recorded(rollout, world, tmp_path / "a.gz")
+        verdicts = again(recording)
+    assert rollout.phase is Phase.ROLLED_BACK
+    assert rollout.reason.startswith("cpu 0.6")
+    assert len(live.said) > 8
+    assert list(verdicts) == live.said
+    query = rollout.policy.analysis.queries[0]
+    assert recording.past.queries == (query.promql, query.of_stable)
+    target = Target("production", rollout.stable_workload, rollout.canary_workload, since=0)
+    before = recording.measure(target, query.of_stable, recording.past.start - 120, recording.past.start, 2)
+    assert sum(value is not None for value in before) > 50
+
+
+def test_another_tolerance_is_tried_on_the_recorded_values_and_another_comparison_is_not(released: Released, tmp_path: Path) -> None:
+    recording = recorded(released.good, released.world, tmp_path / "a.gz")
+
+    def with_query(**changes: object) -> Policy:
+        data = a_quick_policy().dump()
+        data["analysis"]["metrics"][2]["query"].update(changes)
+        return Policy.load(data)
+
+    assert backtest(recording.past, with_query(tolerated="50%"), recording).verdicts
+    with pytest.raises(Rejected, match="whose values were not recorded"):
+        backtest(recording.past, with_query(promql='min(sandbox_cpu{pod=~"$canary_pods"})'), recording)
+
+
 # ---------------------------------------------------------------- other policies
 
 

@@ -202,7 +202,7 @@ def put(path: str, value: Any) -> Callable[[], dict[str, Any]]:
         (
             "analysis.metrics",
             [{"query": {"name": "cpu", "promql": "x"}}],
-            "analysis.metrics[0].query must have a max, a min or both, but has neither",
+            "analysis.metrics[0].query must have at least one of max, min and compare, but has none",
         ),
         (
             "analysis.metrics",
@@ -213,6 +213,26 @@ def put(path: str, value: Any) -> Callable[[], dict[str, Any]]:
             "analysis.metrics",
             [{"query": {"name": "cpu", "promql": "x", "max": float("inf")}}],
             "analysis.metrics[0].query.max must be a finite number, but is inf",
+        ),
+        (
+            "analysis.metrics",
+            [{"query": {"name": "cpu", "promql": "x", "compare": "higher-is-worse"}}],
+            "analysis.metrics[0].query.promql must have $canary_pods, in whose place stable's pods are put to compare, but has none",
+        ),
+        (
+            "analysis.metrics",
+            [{"query": {"name": "cpu", "promql": "x{pod=~'$canary_pods'} - x{pod=~'$stable_pods'}", "compare": "lower-is-worse"}}],
+            "analysis.metrics[0].query.promql must not have $stable_pods, which compare puts in the place of $canary_pods, but has it",
+        ),
+        (
+            "analysis.metrics",
+            [{"query": {"name": "cpu", "promql": "$canary_pods", "compare": "lower-is-worse", "tolerated": "100%"}}],
+            "analysis.metrics[0].query.tolerated must be below 100% where lower is worse, but is 100%",
+        ),
+        (
+            "analysis.metrics",
+            [{"query": {"name": "cpu", "promql": "x", "max": 1, "tolerated": "5%"}}],
+            "analysis.metrics[0].query.tolerated must come with compare, but is 5% alone",
         ),
         (
             "analysis.metrics",
@@ -329,3 +349,15 @@ def test_a_record_of_a_newer_canaryd_is_refused_by_key() -> None:
     dump["analysis"]["sharpness"] = "high"
     (refusal,) = refusals(dump)
     assert refusal.startswith("analysis.sharpness is not known here")
+
+
+def test_a_compared_query_is_asked_of_both_versions_and_a_plain_one_of_the_canary() -> None:
+    text = 'max(x{pod=~"$canary_pods", namespace="$namespace"})'
+    compared = Query(name="cpu", promql=text, compare="higher-is-worse")
+    plain = Query(name="heap", promql=text, max=1.0)
+    assert compared.asked == {"cpu": text, "cpu of stable": 'max(x{pod=~"$stable_pods", namespace="$namespace"})'}
+    assert plain.asked == {"heap": text}
+    analysis = Analysis(metrics=(Metric(query=plain), Metric(query=compared)))
+    assert analysis.asked == (text, compared.of_stable)
+    assert analysis.asked_before == (compared.of_stable,)
+    assert (compared.tolerated, compared.dry_run) == (0.1, False)

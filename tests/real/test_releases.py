@@ -30,6 +30,14 @@ ENDS = 420
 OUTAGE = 18  # s: longer than that test's deadline of a stage, at which nothing may advance either, and than noDataFor
 
 
+_OWN = '{reporter="destination", namespace="$namespace", pod=~"$canary_pods"}'
+MEAN_LATENCY = {
+    "name": "mean-latency", "compare": "higher-is-worse", "tolerated": "50%",
+    "promql": f"sum(rate(istio_request_duration_milliseconds_sum{_OWN}[5s])) "
+              f"/ sum(rate(istio_request_duration_milliseconds_count{_OWN}[5s]))",
+}
+
+
 def a_policy(**changes: Any) -> dict[str, Any]:
     return {
         "service": {"name": "front-end", "namespace": "production", "selector": {"app": "front-end"}},
@@ -248,7 +256,9 @@ def test_the_counts_decided_on_equal_the_application_s_tally_pod_by_pod(world: W
 def test_a_kill_in_mid_stage_leaves_the_same_rollout_and_the_same_verdicts(world: World, canaryd: Callable[..., Canaryd]) -> None:
     for version in ("v1", "v2"):
         world.behaviour(version, **HEALTHY)
-    daemon = start(world, canaryd, stages=[{"weight": 20, "minimum": "200s", "deadline": "300s"}, {"weight": 100}])
+    stages = [{"weight": 20, "minimum": "200s", "deadline": "300s"}, {"weight": 100}]
+    metrics = [{"errors": {}}, {"latency": {}}, {"query": MEAN_LATENCY}]
+    daemon = start(world, canaryd, stages=stages, analysis={**a_policy()["analysis"], "metrics": metrics})
     with world.load(RATE):
         world.deploy("v2", replicas=2)
         eventually("20% on v2", lambda: world.weights().get("v2") == 20)
@@ -269,6 +279,10 @@ def test_a_kill_in_mid_stage_leaves_the_same_rollout_and_the_same_verdicts(world
     assert len(twice) >= 10
     assert all(len(judged[at]) == 1 for at in twice), "a look was judged otherwise after the restart"
     assert (killed["verdict"]["odds"], killed["verdict"]["reason"]) in judged[killed["verdict"]["at"]]
+    (compared,) = (one for one in after["verdict"]["findings"] if one["metric"] == "mean-latency")
+    assert compared["what"] == "compared with stable"
+    assert 10 < compared["value"] < 100  # ms
+    assert 0.5 < compared["ratio"] < 2.0
 
 
 @pytest.mark.timeout(1200)

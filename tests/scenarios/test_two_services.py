@@ -82,7 +82,7 @@ def test_the_good_one_is_promoted_while_the_bad_one_is_rolled_back(stand: Stand)
 
 
 def test_a_query_that_one_service_gets_wrong_leaves_the_other_its_eyes(stand: Stand) -> None:
-    wrong = {"query": {"name": "cpu", "promql": "sandbox_cpu", "max": 1}}  # as many series as there are pods
+    wrong = {"query": {"name": "cpu", "promql": 'max(rate(sandbox_cpu{pod=~"$canary_pods"}[1m]))', "max": 1}}  # beyond this Prometheus
     analysis = {"metrics": [{"errors": {}}, wrong], "noDataFor": "4s"}
     stand.canaryd.policy(NAME, a_policy((20, 100), name=NAME, namespace=NAMESPACE, analysis=analysis))
     eventually("the new policy", lambda: stand.canaryd.logged("policy.changed"))
@@ -91,4 +91,4 @@ def test_a_query_that_one_service_gets_wrong_leaves_the_other_its_eyes(stand: St
     stand.deploy("v3")
     stand.until("v3", "front-end promoted meanwhile", phase="Succeeded")
     assert stand.status("v3", 1, NAMESPACE)["weight"] == 20
-    assert "series: aggregate them" in stand.canaryd.logged("query.failed")[0]["reason"]
+    assert "does not answer the function rate" in stand.canaryd.logged("query.failed")[0]["reason"]
