@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bench.results import Entry
-from bench.rollouts import Outcome, a_policy, roll_out
+from bench.rollouts import Outcome, Rolling, a_policy, rolling
 from bench.tables import Table, minutes, missed, share
 from bench.worlds import HEALTHY, Case
 from canaryd.analysis.simulated import Service
@@ -16,9 +16,9 @@ RISK = 0.01  # the policy's falseRollbackRisk
 CASES = {case.name: case for case in HEALTHY}
 
 
-def run(case: Case, service: Service) -> Outcome:
+def run(case: Case, service: Service) -> Rolling:
     policy = a_policy(case.world.interval, case.minimum, case.last, case.climbing)
-    return roll_out(service, longest=case.longest, policy=policy, past=case.past)
+    return rolling(service, longest=case.longest, policy=policy, past=case.past)
 
 
 def summary(case: Case, outcomes: Sequence[Outcome]) -> Entry:

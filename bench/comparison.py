@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bench.results import Entry
-from bench.rollouts import HISTORY, Outcome, a_policy, excess, roll_out
+from bench.rollouts import HISTORY, Outcome, Rolling, a_policy, excess, rolling
 from bench.rules import PROMOTED, RULES
 from bench.tables import Table, minutes, number, share
 from bench.worlds import BAD, HEALTHY, HOUR, LATE_WORLD
@@ -50,9 +50,9 @@ def _matches() -> dict[str, Match]:
 CASES = _matches()
 
 
-def run(match: Match, service: Service) -> Outcome:
+def run(match: Match, service: Service) -> Rolling:
     """Until the horizon, also of what was promoted before it."""
-    outcome = _ours(match, service) if match.rule == OURS else _theirs(match, service)
+    outcome = (yield from _ours(match, service)) if match.rule == OURS else _theirs(match, service)
     if outcome.end != PROMOTED or not match.ill:
         return outcome
     left = max(HORIZON - outcome.seconds, 0)
@@ -60,8 +60,8 @@ def run(match: Match, service: Service) -> Outcome:
     return replace(outcome, hurt=outcome.hurt + float(faulty) * match.world.requests * excess(match.world))
 
 
-def _ours(match: Match, service: Service) -> Outcome:
-    return roll_out(service, longest=HOUR * 10 // match.world.interval, policy=a_policy(match.world.interval, last=LAST))
+def _ours(match: Match, service: Service) -> Rolling:
+    return rolling(service, longest=HOUR * 10 // match.world.interval, policy=a_policy(match.world.interval, last=LAST))
 
 
 def _theirs(match: Match, service: Service) -> Outcome:

@@ -23,7 +23,7 @@ from bench.machine import machine
 from bench.results import MEASURED, ROOT, Results
 from bench.rollouts import HISTORY, a_policy
 from bench.running import Runner
-from canaryd.analysis.judge import Judge
+from canaryd.analysis.judge import Judge, hear_all
 from canaryd.analysis.simulated import Service, World
 from canaryd.domain.rollout import Span
 
@@ -32,6 +32,7 @@ QUICK_RUNS = 50
 QUICK = ROOT / "build" / "measured.json"  # of fewer rollouts, and in no README
 SPEED_BOUNDS = (50, 75, 100, 150, 200, 250, 300, 400, 500, 750, 1000, 1500)
 LOOKS_PER_SECOND = 800
+TOGETHER = 10  # rollouts judged at once
 
 
 def measure_part(runner: Runner, part: str, most: int | None) -> bool:
@@ -48,17 +49,19 @@ def measure_part(runner: Runner, part: str, most: int | None) -> bool:
 
 
 def looks_per_second(looks: int) -> tuple[float, int]:
-    """Errors and 12 joined latency bounds through Judge.hear, on one core; and how many bounds had joined."""
+    """Errors and 12 joined latency bounds on one core, TOGETHER rollouts at once; and how many bounds had joined."""
     world = World(requests=400.0, median=60.0, sigma=1.2, bounds=SPEED_BOUNDS)
-    service = Service(world, np.random.default_rng(7))
-    judge = Judge(a_policy(world.interval), service.history(HISTORY))
-    judge.open(Span(0, 10, service.now))
-    heard = service.looks(10, looks)
+    judges, heard = [], []
+    for seed in range(TOGETHER):
+        service = Service(world, np.random.default_rng(seed))
+        judges.append(Judge(a_policy(world.interval), service.history(HISTORY)))
+        judges[-1].open(Span(0, 10, service.now))
+        heard.append(service.looks(10, looks // TOGETHER))
     began = time.process_time()  # of this process alone: what else runs on the machine is no part of it
-    for look in heard:
-        judge.hear(look)
+    for each in zip(*heard, strict=True):
+        hear_all(list(zip(judges, each, strict=True)))
     took = time.process_time() - began
-    return looks / took, int(judge.latency.joined.sum()) if judge.latency else 0
+    return looks / took, min(int(judge.latency.joined.sum()) if judge.latency else 0 for judge in judges)
 
 
 def print_speed(results: Results, looks: int) -> bool:

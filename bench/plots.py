@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from bench.curve import CASES as CURVE
 from bench.results import MEASURED, Entry, Results
-from bench.rollouts import Outcome, a_policy, roll_out
+from bench.rollouts import Outcome, a_policy, roll_out, rolling
 from bench.running import service
 from canaryd.analysis.simulated import World
 
@@ -59,7 +59,7 @@ def odds_over_time() -> Figure:
 
 
 def _watched(world: World) -> Outcome:
-    return roll_out(service(world, "five versions", 2), longest=WATCHED, policy=a_policy(world.interval), path=True)
+    return roll_out([rolling(service(world, "five versions", 2), longest=WATCHED, policy=a_policy(world.interval), path=True)])[0]
 
 
 def delay_by_effect(entries: dict[str, Entry]) -> Figure:

@@ -3,13 +3,15 @@
 As the daemon would take it, but that nothing is late: one look after each change of weight is not compared.
 """
 
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from functools import cache
 from math import ceil
+from typing import Any
 
 import numpy as np
 
-from canaryd.analysis.judge import Judge
+from canaryd.analysis.judge import Judge, hear_all
 from canaryd.analysis.rehearsal import a_rollout
 from canaryd.analysis.simulated import Service, World
 from canaryd.domain.counts import Look, total
@@ -77,18 +79,43 @@ def a_policy(interval: int = 10, minimum: str = "2m", last: str = "2m", climbing
     )
 
 
-def roll_out(
+Rolling = Generator[tuple[Judge, Look], Verdict, Outcome]
+"""A rollout under way: it gives a look and its judge, and goes on when it is told the verdict."""
+
+
+def rolling(
     service: Service,
     climbing: bool = True,
     longest: int = LONGEST,
     policy: Policy | None = None,
     past: int = HISTORY,
     path: bool = False,
-) -> Outcome:
+) -> Rolling:
     """One rollout. climbing=False: at 10% all the time; longest: looks that are watched; past: looks of stable before it."""
     policy = policy or a_policy(service.world.interval, climbing=climbing)
     judge = Judge(policy, service.history(past))
-    return _Course(service, policy, judge, path).run(longest)
+    return (yield from _Course(service, policy, judge, path).run(longest))
+
+
+def roll_out(many: Iterable[Rolling]) -> list[Outcome]:
+    """Each to its end. All are judged together, look by look, which is faster and changes no verdict."""
+    under_way = list(many)
+    outcomes: dict[int, Outcome] = {}
+    asked: dict[int, tuple[Judge, Look]] = {}
+
+    def go_on(place: int, verdict: Any) -> None:
+        try:
+            asked[place] = under_way[place].send(verdict)
+        except StopIteration as end:
+            outcomes[place] = end.value
+            asked.pop(place, None)
+
+    for place in range(len(under_way)):
+        go_on(place, None)
+    while asked:
+        for place, verdict in zip(list(asked), hear_all(list(asked.values())), strict=True):
+            go_on(place, verdict)
+    return [outcomes[place] for place in range(len(under_way))]
 
 
 class _Course:
@@ -109,9 +136,9 @@ class _Course:
         self._path: list[tuple[int, int, float]] = []
         self._settled()
 
-    def run(self, longest: int) -> Outcome:
+    def run(self, longest: int) -> Rolling:
         while self._looks < longest:
-            self._take(self._judge.hear(self._look()))
+            self._take((yield self._judge, self._look()))
             if self._rollout.phase is Phase.ROLLING_BACK:
                 return self._outcome("rolled back")
             if self._rollout.phase is Phase.PROMOTING:

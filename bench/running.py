@@ -1,7 +1,7 @@
 """Runs cases on all cores, with the same outcomes on any number of them, and keeps what is done.
 
-A part is a module with CASES (by name), `run(case, service)`, which gives one outcome, and `summary(case, outcomes)`, which gives what is
-kept of them. `counts(case, outcome)`, where there is one, says which outcomes are wanted: more are run then, up to MOST times as many.
+A part is a module with CASES (by name), `run(case, service)`, which is one rollout under way, and `summary(case, outcomes)`, which gives
+what is kept of them. `counts(case, outcome)`, where there is one, says which outcomes are wanted: more are run then, up to MOST times as many.
 """
 
 import time
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bench.results import Entry, Results
-from bench.rollouts import Outcome
+from bench.rollouts import Outcome, roll_out
 from canaryd.analysis.simulated import Service, World
 
 CHUNK = 10  # rollouts in a job
@@ -31,7 +31,7 @@ def run_some(part: str, name: str, indices: Sequence[int]) -> list[Outcome]:
     """In a process of its own."""
     module = import_module(f"bench.{part}")
     case = module.CASES[name]
-    return [module.run(case, service(case.world, case.name, index)) for index in indices]
+    return roll_out(module.run(case, service(case.world, case.name, index)) for index in indices)
 
 
 @dataclass

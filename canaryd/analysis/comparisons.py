@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from canaryd.stats.betabinomial import Single, a_grid, log_likelihood
 from canaryd.stats.betting import log_gains_on_share, log_total, purse, staked
 from canaryd.stats.intervals import log_ratio_interval
-from canaryd.stats.switching import AT_STAGE, hazard, initial, log_evidence_below, log_null, step
+from canaryd.stats.switching import AT_ALARM, AT_STAGE, hazard, initial, log_evidence_below, log_null, step
 
 Array = NDArray[np.float64]
 Rows = NDArray[np.bool_]
@@ -24,7 +24,7 @@ HARM = a_grid()
 CLEAR = a_grid(below=(0.1, 0.2, 0.3, 0.45, 0.6, 0.75, 0.9, 1.1, 1.4, 1.75, 2.1, 2.5), over=(0.2, 0.5, 1.0, 2.0))
 GRIDS = np.array([HARM.theta, CLEAR.theta])
 LUCKY = 7  # log ratios from the border on that replicas' luck may reach
-RATIO_WEIGHT = 0.9  # of the beta-binomial ratio in the average; the bet, slower and needing least, has the rest
+RATIO_WEIGHT = 0.95  # of the beta-binomial ratio in the average; the bet, slower and needing least, has the rest
 EXPECTED_WEIGHT, EXPECTED_SD = 0.9, 0.15  # of the part of a clearing's mixture that lies where a good canary is expected
 
 
@@ -64,9 +64,9 @@ class Gathered:
         self.log_likelihood = np.zeros((count, len(HARM.theta), HARM.cells), dtype=np.float32)
         self.log_odds = np.zeros(count)
 
-    def new_stage(self) -> None:
+    def new_stage(self, alarmed: bool) -> None:
         """Harm may well begin here."""
-        self._turning = AT_STAGE
+        self._turning = AT_ALARM if alarmed else AT_STAGE
 
     def turning(self) -> float:
         """The share of what is healthy that turns before the next unit, which is counted by this."""
@@ -77,19 +77,20 @@ class Gathered:
 
 class Comparisons:
     """The evidence of some comparisons. cap: largest number of events of a unit so far, stable's past included; log_past: what that past
-    says of the cells, shape (comparisons, cells). clearing=False: nothing is gathered for passing."""
+    says of the cells, shape (comparisons, cells), and usual: which number of events is usual. clearing=False: nothing is gathered for
+    passing."""
 
-    def __init__(self, cap: Array, log_past: Single, clearing: bool = True) -> None:
-        self.cap, self.log_past, self.clearing = cap, log_past, clearing
+    def __init__(self, cap: Array, log_past: Single, usual: Array, clearing: bool = True) -> None:
+        self.cap, self.log_past, self.usual, self.clearing = cap, log_past, usual, clearing
         self.clear_prior = np.tile(CLEAR.prior[: CLEAR.border], (len(cap), 1))
         self.whole = self.stage = Gathered(log_past)
         self._heard = False
         self._begin_clearing()
 
-    def begin_stage(self) -> None:
-        """The stage's own evidence, against harm and for clearing, begins anew."""
+    def begin_stage(self, alarmed: bool = False) -> None:
+        """The stage's own evidence, against harm and for clearing, begins anew. alarmed: an alarm led back to it."""
         if self._heard:
-            self.whole.new_stage()
+            self.whole.new_stage(alarmed)
             self.stage = Gathered(self.log_past)
             self._begin_clearing()
 
@@ -171,7 +172,8 @@ def fold_all(units: Iterable[tuple[Comparisons, Unit]]) -> None:
     n1, n2 = (np.repeat([getattr(part.unit, side) for part in parts] * 2, harm + clear) for side in ("stable_requests", "canary_requests"))
     ratio = np.concatenate([part.unit.tolerated[part.rows] for part in parts] + [part.unit.unacceptable[part.clear_rows] for part in parts])
     theta = np.repeat(GRIDS, [total, sum(clear)], axis=0)
-    log_lik = log_likelihood(HARM, theta, k1, k2, n1, n2, ratio)
+    usual = np.concatenate([part.comparisons.usual[rows] for each in taken for part, rows in zip(parts, each, strict=True)])
+    log_lik = log_likelihood(HARM, theta, k1, k2, n1, n2, ratio, usual)
     if total:
         cap = np.concatenate([part.cap for part in parts])
         border = ratio[:total] * np.concatenate([part.unit.lucky[part.rows] for part in parts])

@@ -13,7 +13,7 @@ from canaryd.analysis.evidence import Evidence, excess, odds_of, past_units
 from canaryd.analysis.replay import Replays
 from canaryd.analysis.siblings import Siblings
 from canaryd.domain.policy import Errors
-from canaryd.stats.betabinomial import log_past
+from canaryd.stats.betabinomial import log_past, usual_size
 from canaryd.stats.blocks import block_length, burst_size, correlation_time
 from canaryd.stats.noise import Luck, luck
 
@@ -43,8 +43,9 @@ class ErrorEvidence(Evidence):
         events = units[:, [FAILURES]] + units[:, [REQUESTS]] * self._pseudo
         cap = events.max(axis=0) if len(units) else np.zeros(2)
         known = np.repeat(log_past(HARM, units[:, [FAILURES]], units[:, REQUESTS]), 2, axis=0)
-        self._comparisons = Comparisons(cap, known)
-        self._replays = Replays(cap, known)
+        usual = np.repeat(usual_size(units[:, [FAILURES]]), 2)
+        self._comparisons = Comparisons(cap, known, usual)
+        self._replays = Replays(cap, known, usual)
         self._served = self._failed = 0.0  # the canary's, of this stage
         self._clear_weights = np.full(2, 0.5)
 
@@ -52,10 +53,10 @@ class ErrorEvidence(Evidence):
     def comparisons(self) -> Comparisons:
         return self._comparisons
 
-    def begin_stage(self, next_weight: int) -> None:
-        super().begin_stage(next_weight)
+    def begin_stage(self, next_weight: int, alarmed: bool = False) -> None:
+        super().begin_stage(next_weight, alarmed)
         self._expect()
-        self._replays.begin_stage()
+        self._replays.begin_stage(alarmed)
         self._served = self._failed = 0.0
 
     def _expect(self) -> None:

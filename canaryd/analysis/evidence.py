@@ -65,10 +65,10 @@ class Evidence(ABC):
     def clearing(self) -> float:
         """The odds gathered in this stage that what it must rule out is not there."""
 
-    def begin_stage(self, next_weight: int) -> None:
-        """What was cleared is cleared no more, since a fault may show only under this stage's load."""
+    def begin_stage(self, next_weight: int, alarmed: bool = False) -> None:
+        """What was cleared is cleared no more, since a fault may show only under this stage's load. alarmed: an alarm led back to it."""
         self.next_weight = next_weight
-        self.comparisons.begin_stage()
+        self.comparisons.begin_stage(alarmed)
         self.cleared = 1.0
         self.closed = 0
         self._known_odds = None

@@ -29,8 +29,8 @@ class RateLimits:
     outage may hold an hour's requests, and every usual look after it would weigh next to nothing. So the measure at most doubles
     from one look to the next, and fades.
 
-    forgetful: good looks are forgotten (Page's CUSUM), so that what begins late is seen as fast as what was there at once. Nothing is
-    promised of false alarms then.
+    forgetful: good looks are forgotten (Page's CUSUM), so that what begins late is seen as fast as what was there at once, and the stake
+    that gained most counts. Nothing is promised of false alarms then.
     """
 
     def __init__(self, count: int, forgetful: bool = False) -> None:
@@ -51,7 +51,7 @@ class RateLimits:
         self._cap = np.where(self._cap > 0, grown, requests)
         if self._forgetful:
             self._gains = np.maximum(self._gains, 0.0) + gains
-            log_odds = log_total(self._gains) - np.log(len(STAKES))
+            log_odds = self._gains.max(axis=1)
         else:
             self._purse = staked(self._purse, gains, np.full(len(gains), max(self._turning, hazard(self._looks))))
             log_odds = log_total(self._purse)

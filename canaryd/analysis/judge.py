@@ -33,7 +33,7 @@ Array = NDArray[np.float64]
 SUSPICION = 3.0  # odds against the canary at which a stage does not pass early, whatever else was ruled out
 FEWEST_LOOKS = 3  # of a stage, before it can pass
 FEW_BLOCKS = 3  # below which one burst and real harm look alike to the odds
-ERRORS_SHARE = 0.6  # of the total's weight where latency is judged as well
+ERRORS_SHARE = 0.7  # of the total's weight where latency is judged as well
 
 
 class Judge:
@@ -137,8 +137,9 @@ class Judge:
             self.guardrails.begin_stage()
             if self.comparing:
                 self.compared.begin()
+                alarmed = before is not None and before.weight >= 100  # nothing else leads back from there
                 for metric in self.metrics:
-                    metric.begin_stage(self.next_weight)
+                    metric.begin_stage(self.next_weight, alarmed)
             else:
                 self.alarm.begin()
         self._split = Split(span.weight, self._policy.mode == "observe") if self._by_weight and span.weight < 100 else None

@@ -19,7 +19,7 @@ from canaryd.analysis.mean import MeanEvidence
 from canaryd.analysis.replay import Replays
 from canaryd.analysis.siblings import Siblings
 from canaryd.domain.policy import Latency
-from canaryd.stats.betabinomial import log_past
+from canaryd.stats.betabinomial import log_past, usual_size
 from canaryd.stats.blocks import block_length, correlation_time
 from canaryd.stats.histogram import share_slower_than, smoothed_shares
 from canaryd.stats.noise import Luck, luck, ratio_by_luck
@@ -73,8 +73,9 @@ class LatencyEvidence(Evidence):
         units = past_units(past, self.block)
         cap = (units[:, SLOWER:] + units[:, [TIMED]] * TINY).max(axis=0) if len(units) else np.zeros(count)
         known = log_past(HARM, units[:, SLOWER:], units[:, TIMED])
-        self._comparisons = Comparisons(cap, known)
-        self._replays = Replays(cap, known)
+        usual = usual_size(units[:, SLOWER:])
+        self._comparisons = Comparisons(cap, known, usual)
+        self._replays = Replays(cap, known, usual)
         self.mean = MeanEvidence(1.0 + wanted.tolerated)
         self._begin_stage()
 
@@ -87,9 +88,9 @@ class LatencyEvidence(Evidence):
     def comparisons(self) -> Comparisons:
         return self._comparisons
 
-    def begin_stage(self, next_weight: int) -> None:
-        super().begin_stage(next_weight)
-        self._replays.begin_stage()
+    def begin_stage(self, next_weight: int, alarmed: bool = False) -> None:
+        super().begin_stage(next_weight, alarmed)
+        self._replays.begin_stage(alarmed)
         self.mean.begin_stage()
         self._begin_stage()
 

@@ -24,11 +24,12 @@ MOST_UNITS = 720  # units kept
 class Record:
     """One step of the fold: a begun stage (no unit), or a unit with each canary replica's requests and events.
 
-    replicas: name -> requests, then events of each comparison, shape (1 + comparisons,).
+    replicas: name -> requests, then events of each comparison, shape (1 + comparisons,). alarmed: an alarm led back to the stage.
     """
 
     unit: Unit | None
     replicas: dict[str, Array]
+    alarmed: bool = False
 
 
 @dataclass
@@ -41,10 +42,10 @@ class Shadow:
 
 
 class Replays:
-    """The record of one metric's fold, and the shadows it has been replayed to. cap, log_past: as the comparisons began with."""
+    """The record of one metric's fold, and the shadows it has been replayed to. cap, log_past, usual: as the comparisons began with."""
 
-    def __init__(self, cap: Array, log_past: Single) -> None:
-        self._cap, self._log_past = cap, log_past
+    def __init__(self, cap: Array, log_past: Single, usual: Array) -> None:
+        self._cap, self._log_past, self._usual = cap, log_past, usual
         self._records: list[Record] = []
         self._dropped = 0  # records that are kept no more
         self._shadows: dict[str | int, Shadow] = {}
@@ -54,8 +55,8 @@ class Replays:
         """Records kept."""
         return len(self._records)
 
-    def begin_stage(self) -> None:
-        self._records.append(Record(None, {}))
+    def begin_stage(self, alarmed: bool = False) -> None:
+        self._records.append(Record(None, {}, alarmed))
 
     def add(self, unit: Unit, replicas: dict[str, Array]) -> None:
         """The oldest are dropped, so that neither memory nor the first replay grows with a rollout's length. A shadow that is begun later
@@ -66,8 +67,10 @@ class Replays:
             del self._records[:MOST_UNITS]
 
     def _shadow(self, key: str | int) -> Shadow:
-        trusted = self._log_past if isinstance(key, str) else np.zeros_like(self._log_past)
-        return self._shadows.setdefault(key, Shadow(Comparisons(self._cap, trusted, clearing=False)))
+        if key not in self._shadows:
+            trust = 1 if isinstance(key, str) else 0
+            self._shadows[key] = Shadow(Comparisons(self._cap, trust * self._log_past, trust * self._usual, clearing=False))
+        return self._shadows[key]
 
     def _untold(self, shadow: Shadow) -> list[Record]:
         untold = self._records[max(0, shadow.told - self._dropped) :]
@@ -79,7 +82,7 @@ class Replays:
         shadow = self._shadow(replica)
         for record in self._untold(shadow):
             if record.unit is None:
-                shadow.comparisons.begin_stage()
+                shadow.comparisons.begin_stage(record.alarmed)
                 continue
             unit, left_out = record.unit, record.replicas.get(replica)
             if left_out is not None:
@@ -97,7 +100,7 @@ class Replays:
                 if shadow.pending:
                     shadow.comparisons.fold(_together(shadow.pending))
                 shadow.pending = ()
-                shadow.comparisons.begin_stage()
+                shadow.comparisons.begin_stage(record.alarmed)
                 continue
             shadow.pending = (*shadow.pending, record.unit)
             if len(shadow.pending) >= units:

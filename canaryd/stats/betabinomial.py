@@ -3,7 +3,7 @@
 Of the K = k1 + k2 events of one look, k2 are arm 2's. At the ratio r of the rates its expected share of them is
 rho = n2 r / (n1 + n2 r), whatever the common rate was in those seconds. Given K, k2 is beta-binomial with mean rho and a
 concentration s (small: events come in bursts); with a chance pi the look is a disturbed one, almost all or nothing
-(concentration 0.5). s and pi are not known, so each pair of them is a cell of the grid; what is made of the cells is in
+(concentration 0.5), and with many more events than usual: a look of a usual size is not. s and pi are not known, so each pair of them is a cell of the grid; what is made of the cells is in
 `switching.py`. Looks multiply, so looks at different weights may follow each other.
 """
 
@@ -81,28 +81,32 @@ def _equal(values: tuple[float, ...]) -> tuple[float, ...]:
     return tuple(1.0 / len(values) for _ in values)
 
 
-def log_likelihood(grid: Grid, theta: Array, events1: Array, events2: Array, requests1: Array, requests2: Array, ratio: Array) -> Single:
+def log_likelihood(
+    grid: Grid, theta: Array, events1: Array, events2: Array, requests1: Array, requests2: Array, ratio: Array, usual: Array
+) -> Single:
     """Log-likelihood of one look (or block) up to a constant of each comparison, shape (comparisons, T, S * P).
 
     theta: log ratios over the border, shape (T,), or (comparisons, T) where comparisons differ. events, requests: shape (comparisons,),
-    >= 0; events1 may hold fractions (pseudo-events), requests must be > 0. ratio: the border, > 0: theta = 0 is this ratio. The binomial
+    >= 0; events1 may hold fractions (pseudo-events), requests must be > 0. ratio: the border, > 0: theta = 0 is this ratio. usual: the
+    largest number of events of a look that is not disturbed for sure, shape (comparisons,); 0 where that is not known. The binomial
     coefficient is the same in every cell and left out; the largest cell of each comparison is 0, so that long sums keep their precision
     (in single precision: what it costs is a hundred-thousandth of a nat a look).
     """
     log_odds = np.log(requests2 * ratio / requests1)[:, None] + theta
     log_share = -np.logaddexp(0.0, -log_odds)  # of arm 2
-    usual = np.empty((*log_odds.shape, len(grid.concentration)))
+    plain = np.empty((*log_odds.shape, len(grid.concentration)))
     finite = np.append(grid.concentration[np.isfinite(grid.concentration)], DISTURBED_CONCENTRATION)
     each = _beta_binomial(events1, events2, np.exp(log_share)[:, :, None], finite)
-    usual[..., : len(finite) - 1] = each[..., :-1]
+    plain[..., : len(finite) - 1] = each[..., :-1]
     if len(finite) - 1 < len(grid.concentration):
-        usual[..., -1] = events2[:, None] * log_share + events1[:, None] * (log_share - log_odds)
-    mixed: Single = np.empty((*usual.shape, len(grid.disturbed)), dtype=np.float32)
+        plain[..., -1] = events2[:, None] * log_share + events1[:, None] * (log_share - log_odds)
+    mixed: Single = np.empty((*plain.shape, len(grid.disturbed)), dtype=np.float32)
     # All in one scale, so that what is left for single precision is what a reader could care about.
-    higher = np.maximum(usual, each[..., -1:])
+    disturbed = np.where((events1 + events2 > usual)[:, None, None], each[..., -1:], -np.inf)
+    higher = np.maximum(plain, disturbed)
     largest = higher.max(axis=(1, 2), keepdims=True)
-    mixed[..., 0] = usual - largest
-    shown, hidden = np.exp((usual - higher).astype(np.float32)), np.exp((each[..., -1:] - higher).astype(np.float32))
+    mixed[..., 0] = plain - largest
+    shown, hidden = np.exp((plain - higher).astype(np.float32)), np.exp((disturbed - higher).astype(np.float32))
     base = (higher - largest).astype(np.float32)
     for place, pi in enumerate(grid.disturbed[1:].astype(np.float32), start=1):
         mixed[..., place] = np.log(shown * (1 - pi) + hidden * pi) + base
@@ -123,8 +127,12 @@ def _beta_binomial(events1: Array, events2: Array, share: Array, concentration: 
     return np.asarray(rising)
 
 
-PAST_TRUST = 0.5  # of the past's log-likelihood: the next hour need not be as the last one, nor a version in detail as its siblings
-PAST_LIMIT = 4.0  # nats at most by which the past speaks against a cell: rare trouble may not have come in it
+PAST_LIMIT = 8.0  # nats at most by which the past speaks against a cell: rare trouble may not have come in it
+
+
+def usual_size(events: Array) -> Array:
+    """The largest number of events of a look that is not disturbed for sure; events: of a past, shape (looks, comparisons). 0 of none."""
+    return np.asarray(2.0 * np.quantile(events, 0.75, axis=0) + 4.0) if len(events) else np.zeros(events.shape[1])
 
 
 def log_past(grid: Grid, events: Array, requests: Array) -> Single:
@@ -142,8 +150,8 @@ def log_past(grid: Grid, events: Array, requests: Array) -> Single:
     at, of = np.nonzero((first + second > 0) & ((n1 > 0) & (n2 > 0))[:, None])
     if len(at):
         twice = Grid(grid.theta, grid.prior, 2.0 * grid.concentration, grid.disturbed, grid.weights, grid.border)
-        one = np.ones(len(at))
-        each = log_likelihood(twice, np.zeros(1), first[at, of], second[at, of], n1[at], n2[at], one)[:, 0]
+        one, usual = np.ones(len(at)), 2.0 * usual_size(events)[of]
+        each = log_likelihood(twice, np.zeros(1), first[at, of], second[at, of], n1[at], n2[at], one, usual)[:, 0]
         np.add.at(total, of, each)
-    total = PAST_TRUST * (total - total.max(axis=1, keepdims=True))
+    total -= total.max(axis=1, keepdims=True)
     return np.asarray(np.maximum(total, -PAST_LIMIT), dtype=np.float32)

@@ -25,7 +25,7 @@ NO_PAST = np.zeros((1, HARM.cells), dtype=np.float32)
 
 
 def comparisons() -> Comparisons:
-    return Comparisons(np.zeros(1), NO_PAST)
+    return Comparisons(np.zeros(1), NO_PAST, np.zeros(1))
 
 
 def test_what_a_stage_shows_is_its_own_and_the_whole_remembers():
@@ -100,7 +100,7 @@ def test_what_luck_brings_is_not_held_against_the_canary():
 
 
 def test_replays_keep_only_so_many_units_and_still_agree():
-    replays, gathered = Replays(np.zeros(1), NO_PAST), comparisons()
+    replays, gathered = Replays(np.zeros(1), NO_PAST, np.zeros(1)), comparisons()
     for number in range(2 * MOST_UNITS + 300):
         if number % 200 == 0:
             replays.begin_stage()
@@ -115,7 +115,7 @@ def test_replays_keep_only_so_many_units_and_still_agree():
 
 
 def test_leaving_out_a_replica_is_as_if_it_had_never_served():
-    replays, without = Replays(np.zeros(1), NO_PAST), comparisons()
+    replays, without = Replays(np.zeros(1), NO_PAST, np.zeros(1)), comparisons()
     for _ in range(4):
         replays.add(a_unit(canary_events=6, canary_requests=50), {"a": np.array([30.0, 5.0]), "b": np.array([20.0, 1.0])})
         without.fold(a_unit(canary_events=1, canary_requests=20))
@@ -123,7 +123,7 @@ def test_leaving_out_a_replica_is_as_if_it_had_never_served():
 
 
 def test_blocks_are_the_sums_of_their_units_and_wait_until_they_are_full():
-    replays, blocks = Replays(np.zeros(1), NO_PAST), comparisons()
+    replays, blocks = Replays(np.zeros(1), NO_PAST, np.zeros(1)), comparisons()
     for _ in range(7):
         replays.add(a_unit(), {})
     for _ in range(2):

@@ -31,7 +31,7 @@ def caught(stable: Sequence[float], canary: Sequence[float], past: Sequence[floa
     evidence = CompareEvidence(a_query(**changes), QUERIES_SHARE, list(past))
     for number, (one, other) in enumerate(zip(canary, stable, strict=True)):
         if number % 40 == 0:
-            evidence.begin(new_stage=True)
+            evidence.begin()
         evidence.hear(one, other)
         if evidence.odds >= evidence.bar(BAR):
             return number + 1
@@ -99,7 +99,7 @@ def test_zeros_negative_values_and_infinities(stable: float, canary: float, is_h
 
 def test_a_value_that_is_missing_on_either_side_is_no_evidence() -> None:
     evidence = CompareEvidence(a_query(), 1.0, [1.0] * 120)
-    evidence.begin(new_stage=True)
+    evidence.begin()
     for _ in range(100):
         evidence.hear(9.0, None)
         evidence.hear(None, 1.0)
@@ -108,14 +108,14 @@ def test_a_value_that_is_missing_on_either_side_is_no_evidence() -> None:
 
 def test_a_single_look_never_decides_and_what_was_gathered_is_kept_with_the_processes() -> None:
     evidence = CompareEvidence(a_query(), 1.0, [1.0] * 120)
-    evidence.begin(new_stage=True)
+    evidence.begin()
     before = evidence.odds
     evidence.hear(1e300, 1.0)
     assert before == 1.0 < evidence.odds < 2.0
     for _ in range(30):
         evidence.hear(2.0, 1.0)
     gathered = evidence.odds
-    evidence.begin(new_stage=True)
+    evidence.begin()
     assert evidence.odds == pytest.approx(gathered, rel=1e-9)  # a process more is neutral until it has gathered
     assert evidence.stage_odds == 1.0
 

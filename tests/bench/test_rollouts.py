@@ -10,7 +10,7 @@ import pytest
 
 from bench import calibration, comparison, late, power
 from bench.results import Results
-from bench.rollouts import Outcome, a_policy, breaks, excess, roll_out
+from bench.rollouts import Outcome, a_policy, breaks, excess, roll_out, rolling
 from bench.running import Runner, run_some, service
 from bench.worlds import BAD, HEALTHY, LATE, PACE
 from canaryd.analysis.simulated import World
@@ -52,7 +52,7 @@ def test_what_is_kept_is_not_run_again_but_for_other_numbers_of_rollouts(tmp_pat
 def test_full_weight_is_counted_from_the_moment_it_is_set() -> None:
     """Three minimums and two looks at weights in change."""
     world = World(requests=2000.0)
-    outcome = roll_out(service(world, "quick", 0), policy=a_policy(world.interval, "30s"), longest=20)
+    outcome = roll_out([rolling(service(world, "quick", 0), policy=a_policy(world.interval, "30s"), longest=20)])[0]
     assert outcome.full is not None
     assert outcome.full >= 3 * 30 + 2 * 10
     assert outcome.full % 10 == 0
@@ -60,7 +60,7 @@ def test_full_weight_is_counted_from_the_moment_it_is_set() -> None:
 
 def test_users_are_hurt_only_while_the_fault_shows() -> None:
     world = World(requests=200.0, errors=0.0, more_errors=0.5, fault_begins=30.0)
-    outcome = roll_out(service(world, "late", 0), climbing=False, longest=20)
+    outcome = roll_out([rolling(service(world, "late", 0), climbing=False, longest=20)])[0]
     assert outcome.rolled_back
     assert outcome.fault == 30
     assert outcome.delay == outcome.seconds - 30

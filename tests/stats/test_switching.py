@@ -23,7 +23,7 @@ def no_past(grid):
 def _likelihood(grid, events, requests1, requests2, ratio):
     """One look of one comparison; events = (stable's, canary's)."""
     one = [np.array([float(value)]) for value in (*events, requests1, requests2, ratio)]
-    return log_likelihood(grid, grid.theta, *one)
+    return log_likelihood(grid, grid.theta, *one, np.zeros(1))
 
 
 def _evidence(grid, looks, requests, ratio, past=None, luck=NO_LUCK):
@@ -186,7 +186,7 @@ def test_two_looks_in_one_go_are_as_one_by_one(looks):
     grid, past = a_grid(), no_past(a_grid())
     counts = np.array(looks, dtype=float)
     many = np.ones(len(looks))
-    together = log_likelihood(grid, grid.theta, counts[:, 0], counts[:, 1], 300 * many, 100 * many, 1.1 * many)
+    together = log_likelihood(grid, grid.theta, counts[:, 0], counts[:, 1], 300 * many, 100 * many, 1.1 * many, 0 * many)
     alone = np.concatenate([_likelihood(grid, look, 300, 100, 1.1) for look in looks])
     assert together == pytest.approx(alone, abs=1e-4)
     mass, gained = step(grid, initial(grid, np.repeat(past, len(looks), axis=0)), together, 0.1 * many)
