@@ -16,7 +16,7 @@ from canaryd.stats.blocks import INDEPENDENT
 
 Array = NDArray[np.float64]
 
-SIBLINGS_AGREE = 3.0  # odds against the canary without its loudest replica
+SIBLINGS_AGREE = 6.0  # odds against the canary without its loudest replica
 LARGEST_LOG = 690.0  # exp of it is still a float
 
 

@@ -2,8 +2,9 @@
 
 Of the K = k1 + k2 events of one look, k2 are arm 2's. At the ratio r of the rates its expected share of them is
 rho = n2 r / (n1 + n2 r), whatever the common rate was in those seconds. Given K, k2 is beta-binomial with mean rho and a
-concentration s (small: events come in bursts); with a chance pi the look is a disturbed one, almost all or nothing
-(concentration 0.5), and with many more events than usual: a look of a usual size is not. s and pi are not known, so each pair of them is a cell of the grid; what is made of the cells is in
+concentration s (small: events come in bursts); with a chance pi the look is a disturbed one: a replica of one version hung, or a node
+died. Such a look has more events than usual, and says nothing of the ratio: either version's replicas hang as often, however little of
+the traffic is theirs, so its events are split in any way, most often nearly all or nothing. s and pi are not known, so each pair of them is a cell of the grid; what is made of the cells is in
 `switching.py`. Looks multiply, so looks at different weights may follow each other.
 """
 
@@ -11,16 +12,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln
+from scipy.special import betaln, gammaln
 
 Array = NDArray[np.float64]
 Single = NDArray[np.float32]
 
-DISTURBED_CONCENTRATION = 0.5  # of a look in which a replica hung or a node died: nearly all its events are one arm's
+DISTURBED = 0.5  # both parameters of the beta-binomial split of a disturbed look: the arcsine law
 # How bursty: from 3 (a handful of bursts a look) to independent events (infinite: binomial). Steps of three to five change nothing
 # that could be measured against steps of three; what twice the cells cost was half of the speed.
 CONCENTRATIONS = (3.0, 12.0, 50.0, 300.0, np.inf)
-DISTURBED_SHARES = (0.0, 0.02, 0.1, 0.3)
+DISTURBED_SHARES = (0.0, 0.01, 0.04, 0.2)
 # Mixture weights of the same, where the past says nothing. They favour independent events and rare disturbance, which is what most
 # services show; a weight costs at most log(1/weight) of evidence, once, and no claim rests on it: the null takes its largest
 # likelihood over all cells.
@@ -28,7 +29,7 @@ DISTURBED_SHARES = (0.0, 0.02, 0.1, 0.3)
 # one and the others by a higher ratio; where events come in large bursts neither side's model is the true one, and that misfit alone
 # gathers evidence at every look (22 of 30 versions as good as stable were rolled back at 2,000 requests/s with bursts of 16).
 CONCENTRATION_WEIGHTS = (0.04, 0.10, 0.16, 0.25, 0.45)
-DISTURBED_WEIGHTS = (0.75, 0.25, 0.0, 0.0)
+DISTURBED_WEIGHTS = (0.75, 0.15, 0.1, 0.0)
 # Log ratio over the border. 0 is the border itself: a border between grid points rolls tolerated canaries back. Finest near it, where
 # the decision falls; coarser far off, where a posterior at the bar is wider than a step.
 OVER = (0.1, 0.2, 0.3, 0.45, 0.6, 0.8, 1.0, 1.25, 1.6, 2.0, 2.5, 3.1)
@@ -95,14 +96,14 @@ def log_likelihood(
     log_odds = np.log(requests2 * ratio / requests1)[:, None] + theta
     log_share = -np.logaddexp(0.0, -log_odds)  # of arm 2
     plain = np.empty((*log_odds.shape, len(grid.concentration)))
-    finite = np.append(grid.concentration[np.isfinite(grid.concentration)], DISTURBED_CONCENTRATION)
-    each = _beta_binomial(events1, events2, np.exp(log_share)[:, :, None], finite)
-    plain[..., : len(finite) - 1] = each[..., :-1]
-    if len(finite) - 1 < len(grid.concentration):
+    finite = grid.concentration[np.isfinite(grid.concentration)]
+    plain[..., : len(finite)] = _beta_binomial(events1, events2, np.exp(log_share)[:, :, None], finite)
+    if len(finite) < len(grid.concentration):
         plain[..., -1] = events2[:, None] * log_share + events1[:, None] * (log_share - log_odds)
     mixed: Single = np.empty((*plain.shape, len(grid.disturbed)), dtype=np.float32)
     # All in one scale, so that what is left for single precision is what a reader could care about.
-    disturbed = np.where((events1 + events2 > usual)[:, None, None], each[..., -1:], -np.inf)
+    split = betaln(events2 + DISTURBED, events1 + DISTURBED) - betaln(DISTURBED, DISTURBED)
+    disturbed = np.where(events1 + events2 > usual, split, -np.inf)[:, None, None]
     higher = np.maximum(plain, disturbed)
     largest = higher.max(axis=(1, 2), keepdims=True)
     mixed[..., 0] = plain - largest
@@ -131,8 +132,14 @@ PAST_LIMIT = 8.0  # nats at most by which the past speaks against a cell: rare t
 
 
 def usual_size(events: Array) -> Array:
-    """The largest number of events of a look that is not disturbed for sure; events: of a past, shape (looks, comparisons). 0 of none."""
-    return np.asarray(2.0 * np.quantile(events, 0.75, axis=0) + 4.0) if len(events) else np.zeros(events.shape[1])
+    """The largest number of events of a look that is not disturbed for sure; events: of a past, shape (looks, comparisons). 0 of none.
+
+    Hardly more than usual: what one replica of the smaller version adds when it hangs is not much.
+    """
+    if not len(events):
+        return np.zeros(events.shape[1])
+    usual = np.quantile(events, 0.75, axis=0)
+    return np.asarray(usual + 1.5 * np.sqrt(usual) + 1.0)
 
 
 def log_past(grid: Grid, events: Array, requests: Array) -> Single:

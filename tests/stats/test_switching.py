@@ -53,7 +53,8 @@ def _probability(k1, k2, share, concentration, disturbed):
             return comb(k1 + k2, k2) * share**k2 * (1 - share) ** k1
         return comb(k1 + k2, k2) * exp(_beta(k2 + share * s, k1 + (1 - share) * s) - _beta(share * s, (1 - share) * s))
 
-    return (1 - disturbed) * beta_binomial(concentration) + disturbed * beta_binomial(0.5)
+    anyhow = comb(k1 + k2, k2) * exp(_beta(k2 + 0.5, k1 + 0.5) - _beta(0.5, 0.5))
+    return (1 - disturbed) * beta_binomial(concentration) + disturbed * anyhow
 
 
 LOOKS = [((3, 2), (90, 10)), ((0, 7), (450, 50)), ((40, 1), (100, 100)), ((900, 120), (5000, 500))]
