@@ -14,7 +14,7 @@ import numpy as np
 from canaryd.analysis.judge import Judge, hear_all
 from canaryd.analysis.rehearsal import a_rollout
 from canaryd.analysis.simulated import Service, World
-from canaryd.domain.counts import Look, total
+from canaryd.domain.counts import Look
 from canaryd.domain.lifecycle import Detail, Signal, advance, stage_signal
 from canaryd.domain.policy import Policy
 from canaryd.domain.rollout import Held, Phase
@@ -182,7 +182,7 @@ class _Course:
             self._drawn = self._service.looks(weight, max(1, min(MOST_DRAWN, ceil(rest / self._service.world.interval))))
         look = self._drawn.pop(0)
         start, self._now = look.start, look.end
-        requests = total(look.canary.values()).requests
+        requests = sum(one.requests for one in look.canary.values())
         faulty = float(self._service.faulty(weight, np.array([look.end]), look.seconds)[0])
         self._requests += requests
         self._hurt += requests * faulty * self._excess

@@ -1,7 +1,8 @@
 """Runs cases on all cores, with the same outcomes on any number of them, and keeps what is done.
 
-A part is a module with CASES (by name), `run(case, service)`, which is one rollout under way, and `summary(case, outcomes)`, which gives
-what is kept of them. `counts(case, outcome)`, where there is one, says which outcomes are wanted: more are run then, up to MOST times as many.
+A part is a module with CASES (by name), `run(case, service)`, which is one rollout under way, and `summary(case, outcomes)`, which
+gives what is kept of them. `counts(case, outcome)`, where there is one, says which outcomes are wanted: more are run then, up to MOST
+times as many.
 """
 
 import time

@@ -17,6 +17,7 @@ from canaryd.stats.histogram import share_slower_than
 
 Array = NDArray[np.float64]
 
+READ_AT_ONCE = 60  # looks; adding up costs as much for one
 SPREAD = 2.0  # standard deviations between looks that are the hour's, not the version's
 INCREASE = 0.001  # of latency shares, as in latency.TINY
 
@@ -36,22 +37,36 @@ class Alarm:
         self._rates = RateLimits(count, forgetful=True)
         self.limits = np.full(count, 0.5)
         self._judged = np.zeros(count, dtype=bool)
-        self.record(past)
+        self._unread: list[Array] = []
+        self._read(past)
 
     def record(self, both: Array) -> None:
-        """Looks below full weight: both versions' vectors, shape (looks, width)."""
-        events, requests = rates_of(both)
+        """A look below full weight: both versions' vector."""
+        self._unread.append(both)
+        if len(self._unread) >= READ_AT_ONCE:
+            self._read_all()
+
+    def _read_all(self) -> None:
+        if self._unread:
+            self._read(np.array(self._unread))
+            self._unread = []
+
+    def _read(self, looks: Array) -> None:
+        """Shape (looks, width)."""
+        events, requests = rates_of(looks)
         self._sums += np.array([events, requests, events**2 / np.maximum(requests, 1.0)]).sum(axis=1)
         self._looks += (requests > 0).sum(axis=0)
 
     def remember(self, other: "Alarm") -> None:
         """Takes over another one's record, of what both have: errors, and the bounds of both."""
+        other._read_all()
         theirs = [0, *(1 + place for place, bound in enumerate(other._bounds) if bound in self._bounds)]
         mine = [0, *(1 + place for place, bound in enumerate(self._bounds) if bound in other._bounds)]
         self._sums[:, mine], self._looks[mine] = other._sums[:, theirs], other._looks[theirs]
 
     def begin(self) -> None:
         """Full weight begins, or begins again: what is tolerated is fixed from the record so far."""
+        self._read_all()
         self._rates = RateLimits(len(self.limits), forgetful=True)
         events, requests, squares = self._sums
         share = (events + 0.5) / (requests + 1.0)

@@ -83,6 +83,7 @@ class Comparisons:
     def __init__(self, cap: Array, log_past: Single, usual: Array, clearing: bool = True) -> None:
         self.cap, self.log_past, self.usual, self.clearing = cap, log_past, usual, clearing
         self.clear_prior = np.tile(CLEAR.prior[: CLEAR.border], (len(cap), 1))
+        self.clear_power = np.ones(len(cap), dtype=np.float32)  # of a unit's likelihood in clearing, at most 1
         self.whole = self.stage = Gathered(log_past)
         self._heard = False
         self._begin_clearing()
@@ -211,7 +212,8 @@ def _gather(parts: list[_Part], lengths: list[int], log_lik: Single, gains: Arra
 
 def _clear(parts: list[_Part], lengths: list[int], log_lik: Single) -> None:
     """What was found about what the stages must rule out."""
-    likelihood = np.concatenate([part.comparisons.clear_likelihood[part.clear_rows] for part in parts]) + log_lik
+    power = np.concatenate([part.comparisons.clear_power[part.clear_rows] for part in parts])
+    likelihood = np.concatenate([part.comparisons.clear_likelihood[part.clear_rows] for part in parts]) + power[:, None, None] * log_lik
     past = np.concatenate([part.comparisons.log_past[part.clear_rows] for part in parts])
     prior = np.concatenate([part.comparisons.clear_prior[part.clear_rows] for part in parts])
     cleared = log_evidence_below(CLEAR, prior, likelihood, past)

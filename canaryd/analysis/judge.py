@@ -33,7 +33,7 @@ Array = NDArray[np.float64]
 SUSPICION = 3.0  # odds against the canary at which a stage does not pass early, whatever else was ruled out
 FEWEST_LOOKS = 3  # of a stage, before it can pass
 FEW_BLOCKS = 3  # below which one burst and real harm look alike to the odds
-ERRORS_SHARE = 0.7  # of the total's weight where latency is judged as well
+ERRORS_SHARE = 0.8  # of the total's weight where latency is judged as well
 
 
 class Judge:
@@ -282,7 +282,7 @@ class Judge:
         if not self.comparing:
             self.alarm.fold(canary_sum)
             return []
-        self.alarm.record((stable_sum + canary_sum)[None])
+        self.alarm.record(stable_sum + canary_sum)
         stable_replicas = sum(counts.requests > 0 for counts in look.stable.values())
         units = []
         for metric in self.metrics:

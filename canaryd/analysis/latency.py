@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from canaryd.analysis.comparisons import HARM, LUCKY, Comparisons, Gathered, Unit
 from canaryd.analysis.counting import DURATION, SLOWER, TIMED, Replicas
-from canaryd.analysis.evidence import LARGEST_LOG, Evidence, excess, odds_of, past_units
+from canaryd.analysis.evidence import LARGEST_LOG, SIBLINGS_AGREE, Evidence, excess, odds_of, past_units
 from canaryd.analysis.mean import MeanEvidence
 from canaryd.analysis.replay import Replays
 from canaryd.analysis.siblings import Siblings
@@ -215,10 +215,12 @@ class LatencyEvidence(Evidence):
             return min(1.0, self.odds)
         if self.replicas < 2:
             return self.odds
-        return min(
-            self.lasting_odds(self._replays, int(whole.log_odds.argmax())),
-            *(odds_of(self._with_mean(self._replays.without(name).whole, self.mean.without(name))) for name in self._suspects()),
-        )
+        least = self.odds
+        for name in self._suspects():
+            least = min(least, odds_of(self._with_mean(self._replays.without(name).whole, self.mean.without(name))))
+            if least < SIBLINGS_AGREE:
+                return least  # saved, and each replay costs as much as a look
+        return min(least, self.lasting_odds(self._replays, int(whole.log_odds.argmax())))
 
     def _corroborated(self) -> bool:
         mean = self.mean_ratio

@@ -10,7 +10,7 @@ from canaryd.stats.noise import between_replicas, ratio_by_luck, shrunk
 
 Array = NDArray[np.float64]
 
-REFRESHED = 5  # pairs of looks after which differences are estimated anew
+REFRESHED = 10  # looks after which differences are estimated anew
 MEAN_LUCK = 0.05  # a bet on averages has one border, so luck is given its quantile; what lies beyond has to be shown look by look
 
 
@@ -20,9 +20,8 @@ class Siblings:
     def __init__(self, bounds: int) -> None:
         self._totals: dict[str, Array] = {}
         self._bounds = bounds
-        self._before: tuple[Replicas, Array] | None = None  # heard, and not in a pair yet
+        self._open: list[tuple[Replicas, Array]] = []  # heard, and not counted yet
         self._surprise = np.zeros((2, 1 + bounds))  # squared differences between neighbouring looks, and those that counting alone brings
-        self._heard = 0
         self._sd: Array | None = None
         self._mean_sd: float | None = None
 
@@ -42,15 +41,11 @@ class Siblings:
         self._surprise[1] += (events * n1 * n2 / requests**2).sum(axis=0)
 
     def hear(self, stable: Replicas, both: Array) -> None:
-        """A look more."""
-        if self._before is None:
-            self._before = stable, both
-            return
-        (earlier, earlier_sum), self._before = self._before, None
-        self.hear_past((earlier, stable), np.array([earlier_sum, both]))
-        self._heard += 1
-        if self._heard % REFRESHED == 0:
-            self._sd = self._mean_sd = None
+        """A look more; what it says counts with those that follow it."""
+        self._open.append((stable, both))
+        if len(self._open) == REFRESHED:
+            self.hear_past([one for one, _ in self._open], np.array([one for _, one in self._open]))
+            self._open, self._sd, self._mean_sd = [], None, None
 
     @property
     def seen(self) -> int:

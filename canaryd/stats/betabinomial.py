@@ -1,11 +1,11 @@
 """Beta-binomial likelihood of a ratio of two rates, with disturbed looks, on a grid.
 
-Of the K = k1 + k2 events of one look, k2 are arm 2's. At the ratio r of the rates its expected share of them is
-rho = n2 r / (n1 + n2 r), whatever the common rate was in those seconds. Given K, k2 is beta-binomial with mean rho and a
-concentration s (small: events come in bursts); with a chance pi the look is a disturbed one: a replica of one version hung, or a node
-died. Such a look has more events than usual, and says nothing of the ratio: either version's replicas hang as often, however little of
-the traffic is theirs, so its events are split in any way, most often nearly all or nothing. s and pi are not known, so each pair of them is a cell of the grid; what is made of the cells is in
-`switching.py`. Looks multiply, so looks at different weights may follow each other.
+Of the K = k1 + k2 events of one look, k2 are arm 2's. At the ratio r of the rates its expected share of them is rho = n2 r / (n1 + n2
+r), whatever the common rate was in those seconds. Given K, k2 is beta-binomial with mean rho and a concentration s (small: events come
+in bursts); with a chance pi the look is a disturbed one: a replica of one version hung, or a node died. Such a look has more events
+than usual, and says nothing of the ratio: either version's replicas hang as often, however little of the traffic is theirs, so its
+events are split in any way, most often nearly all or nothing. s and pi are not known, so each pair of them is a cell of the grid; what
+is made of the cells is in `switching.py`. Looks multiply, so looks at different weights may follow each other.
 """
 
 from dataclasses import dataclass
@@ -100,17 +100,17 @@ def log_likelihood(
     plain[..., : len(finite)] = _beta_binomial(events1, events2, np.exp(log_share)[:, :, None], finite)
     if len(finite) < len(grid.concentration):
         plain[..., -1] = events2[:, None] * log_share + events1[:, None] * (log_share - log_odds)
-    mixed: Single = np.empty((*plain.shape, len(grid.disturbed)), dtype=np.float32)
-    # All in one scale, so that what is left for single precision is what a reader could care about.
-    split = betaln(events2 + DISTURBED, events1 + DISTURBED) - betaln(DISTURBED, DISTURBED)
-    disturbed = np.where(events1 + events2 > usual, split, -np.inf)[:, None, None]
-    higher = np.maximum(plain, disturbed)
-    largest = higher.max(axis=(1, 2), keepdims=True)
-    mixed[..., 0] = plain - largest
-    shown, hidden = np.exp((plain - higher).astype(np.float32)), np.exp((disturbed - higher).astype(np.float32))
-    base = (higher - largest).astype(np.float32)
-    for place, pi in enumerate(grid.disturbed[1:].astype(np.float32), start=1):
-        mixed[..., place] = np.log(shown * (1 - pi) + hidden * pi) + base
+    # One scale for all cells, so that what is left for single precision is what a reader could care about.
+    largest = plain.max(axis=(1, 2))
+    plain -= largest[:, None, None]
+    mixed = np.asarray(plain[..., None] + np.log1p(-grid.disturbed), dtype=np.float32)
+    rows = np.flatnonzero(events1 + events2 > usual)
+    if len(rows):
+        k1, k2 = events1[rows], events2[rows]
+        split = betaln(k2 + DISTURBED, k1 + DISTURBED) - betaln(DISTURBED, DISTURBED) - largest[rows]
+        with np.errstate(divide="ignore"):
+            disturbed = (split[:, None] + np.log(grid.disturbed)).astype(np.float32)
+        mixed[rows] = np.logaddexp(mixed[rows], disturbed[:, None, None, :])
     result = mixed.reshape(*log_odds.shape, grid.cells)
     return np.asarray(result - result.max(axis=(1, 2), keepdims=True))
 

@@ -10,7 +10,7 @@ from canaryd.stats.betabinomial import Single
 
 Array = NDArray[np.float64]
 
-PRIOR_SD = 0.1  # of the log rate between replicas of one version
+PRIOR_SD = 0.07  # of the log rate between replicas of one version
 PRIOR_REPLICAS = 4  # what the prior weighs, in replicas
 RARE = 0.005
 
