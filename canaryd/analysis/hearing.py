@@ -28,9 +28,9 @@ class Hearing:
     """All that was heard, in order. history: stable's looks before the rollout."""
 
     history: Sequence[Look] = ()
-    past: Mapping[str, Sequence[float | None]] = field(default_factory=dict)  # stable's values of compared queries in it
     steps: list[Step] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)  # of each step, by the rollout's own policy
+    past: Mapping[str, Sequence[float | None]] = field(default_factory=dict)  # stable's values of compared queries in the history
 
     def until(self, at: int) -> int:
         """Looks up to that moment, the one that ends there included: what hearing them again costs."""

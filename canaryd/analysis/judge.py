@@ -88,7 +88,7 @@ class Judge:
         self._begin_stage()
 
     def _begin_stage(self) -> None:
-        self._looks = 0
+        self._looks = self.canary_replicas = 0  # the replicas are those that served in the last look
         self.stage_canary = np.zeros(SLOWER + len(self._bounds))
         self.stage_stable = np.zeros(SLOWER + len(self._bounds))
 
@@ -284,6 +284,7 @@ class Judge:
             return []
         self.alarm.record(stable_sum + canary_sum)
         stable_replicas = sum(counts.requests > 0 for counts in look.stable.values())
+        self.canary_replicas = sum(counts.requests > 0 for counts in look.canary.values())
         units = []
         for metric in self.metrics:
             metric.stable_replicas = stable_replicas

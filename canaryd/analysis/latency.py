@@ -200,6 +200,11 @@ class LatencyEvidence(Evidence):
         return len(self._stage_replicas)
 
     @property
+    def tolerated(self) -> float:
+        """So much more of its latency, as a share."""
+        return self._wanted.tolerated
+
+    @property
     def mean_ratio(self) -> float | None:
         """Canary's mean latency over stable's, in this stage; None where a duration is missing."""
         stable, canary = self.stage_stable, self.stage_canary

@@ -48,6 +48,12 @@ class Siblings:
             self._open, self._sd, self._mean_sd = [], None, None
 
     @property
+    def total(self) -> Array:
+        """Stable's vector, over all that was heard of it; shape (width,)."""
+        each = [*self._totals.values(), *(both for _, both in self._open)]
+        return np.sum(each, axis=0) if each else np.zeros(SLOWER + self._bounds)
+
+    @property
     def seen(self) -> int:
         """Replicas with requests."""
         return sum(vector[REQUESTS] > 0 for vector in self._totals.values())

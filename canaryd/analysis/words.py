@@ -1,6 +1,6 @@
 """A verdict's findings and sentences: what a person reads of the evidence, always with its numbers. Nothing here decides."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from canaryd.analysis import query_words
 from canaryd.analysis.counting import FAILURES, REQUESTS, SLOWER, TIMED
 from canaryd.analysis.errors import ErrorEvidence
-from canaryd.analysis.evidence import odds_of
+from canaryd.analysis.evidence import Evidence, odds_of
 from canaryd.analysis.guardrails import Limit
-from canaryd.analysis.latency import TINY, LatencyEvidence
+from canaryd.analysis.latency import MEAN_WEIGHT, TINY, LatencyEvidence
 from canaryd.analysis.wording import odds_text, percent_text, short
 from canaryd.domain.verdict import Answer, Finding
+from canaryd.stats.noise import PRIOR_REPLICAS, PRIOR_SD, RARE, ratio_by_luck
 
 if TYPE_CHECKING:
     from canaryd.analysis.judge import Judge
@@ -115,18 +116,33 @@ def _latency(judge: "Judge", latency: LatencyEvidence) -> list[Finding]:
         ratio=mean, odds=odds, bar=bar, cleared=latency.cleared, clear_bar=judge.clear_bar,
         says=f"latency over {joined}: {body}{ruled_out}",
     )  # fmt: skip
-    rows = _rows_that_matter(latency)
+    found, rows = [whole, *_mean(judge, latency)], _rows_that_matter(latency)
     if not len(rows):
-        return [whole]
+        return found
     lows, highs = latency.interval(rows)
     borders = latency.borders(latency.replicas)
     return [
-        whole,
+        *found,
         *(
             _bound(judge, latency, int(row), float(low), float(high), float(borders.tolerated[row]), float(borders.unacceptable[row]))
             for row, low, high in zip(rows, lows, highs, strict=True)
         ),
     ]
+
+
+def _mean(judge: "Judge", latency: LatencyEvidence) -> list[Finding]:
+    """The mean's own odds, where they say something."""
+    odds = odds_of(latency.mean.log_odds)
+    if odds < UNEVEN or latency.mean_ratio is None:
+        return []
+    bar, tolerated = metric_bar(judge, latency.weight * MEAN_WEIGHT), 1.0 + latency.tolerated
+    says = f"mean latency {short(latency.mean_ratio)} times stable's ({percent_text(tolerated - 1)} more tolerated), odds {odds_text(odds)}"
+    found = Finding(
+        "latency", "mean latency", Answer.FAIL if odds >= bar else Answer.UNDECIDED,
+        stable_requests=int(latency.stage_stable[TIMED]), canary_requests=int(latency.stage_canary[TIMED]),
+        ratio=latency.mean_ratio, tolerated=tolerated, odds=odds, bar=bar, says=says,
+    )  # fmt: skip
+    return [found]
 
 
 def _rows_that_matter(latency: LatencyEvidence) -> NDArray[np.intp]:
@@ -213,10 +229,12 @@ def _guardrail(judge: "Judge", limit: Limit, odds: float, events: float, request
     else:
         answer = Answer.PASS if share <= limit.share else Answer.UNDECIDED
     seen = f"{percent_text(share)} ({events:,.0f} of {requests:,.0f})" if share is not None else "nothing seen"
+    usual = judge.siblings.total
+    of_stable = f"; stable has {percent_text(usual[limit.events] / usual[limit.requests])}" if usual[limit.requests] else ""
     return Finding(
         limit.metric, f"at most {percent_text(limit.share)} {what}", answer,
         canary_events=int(events), canary_requests=int(requests), odds=odds, bar=judge.bar, value=share, limit=limit.share,
-        says=f"{what} {seen} where at most {percent_text(limit.share)} is allowed, odds {odds_text(odds)} that the limit is broken",
+        says=f"{what} {seen} where at most {percent_text(limit.share)} is allowed{of_stable}, odds {odds_text(odds)} that it is broken",
     )  # fmt: skip
 
 
@@ -237,8 +255,35 @@ def notes(judge: "Judge") -> tuple[str, ...]:
         said.append("the odds are over the bar, yet they rest on one replica, or on one histogram bound that the mean does not bear out: "
                     "that is not held against the version, and someone should look at it")
     said += judge.guardrails.blind
+    said += _luck(judge)
     said += query_words.notes(judge)
     return tuple(said)
+
+
+def _luck(judge: "Judge") -> list[str]:
+    """How far stable's replicas differ, and what luck may so bring: of errors, and of latency at the bound where they differ most."""
+    if not judge.comparing or judge.siblings.seen == 0:
+        return []
+    said, seen = [], judge.siblings.seen
+    few = f", of which so few say little: {PRIOR_SD:.0%} weighs in as {PRIOR_REPLICAS} more would" if seen < 2 * PRIOR_REPLICAS else ""
+    canary = max(1, judge.canary_replicas)
+    for metric, place, what in _noisiest(judge):
+        raw, sd = float(judge.siblings.raw[place]), float(judge.siblings.sd[place])
+        ratio = float(ratio_by_luck(np.array(sd), seen, max(1, metric.stable_replicas), canary, RARE))
+        differ = f"replicas of stable differ by {percent_text(raw)}" if raw >= 0.005 else "replicas of stable differ by no more than chance"
+        said.append(f"{metric.name}: {seen} {differ} in {what}{few}; a ratio of up to {ratio:.2g} may be the luck of the draw of "
+                    f"{max(1, metric.stable_replicas)} and {canary}, and is not held against the canary")
+    return said
+
+
+def _noisiest(judge: "Judge") -> Iterator[tuple[Evidence, int, str]]:
+    """Each metric, and the place of its comparison in what siblings say."""
+    if judge.errors is not None:
+        yield judge.errors, 0, "their error rates"
+    if judge.latency is not None and judge.latency.joined.any():
+        joined = np.flatnonzero(judge.latency.joined)
+        row = int(joined[judge.siblings.raw[1 + joined].argmax()])
+        yield judge.latency, 1 + row, f"their shares slower than {judge.latency.bounds[row]:g} ms"
 
 
 def reason(judge: "Judge", answer: Answer, found: Sequence[Finding], odds: float) -> str:

@@ -11,6 +11,7 @@ import pytest
 from bench.calibration import CASES as HEALTHY
 from bench.calibration import run
 from bench.power import CASES as BAD
+from bench.rollouts import roll_out
 from bench.running import service
 from canaryd.stats.sampling import exact_interval
 
@@ -23,7 +24,7 @@ HARMFUL = ("errors 1% to 3%", "errors 1% to 2%", "errors 0.5% to 3%, in bursts o
 
 
 def rollouts(case, runs, longest):
-    return [run(replace(case, longest=longest), service(case.world, case.name, index)) for index in range(runs)]
+    return roll_out(run(replace(case, longest=longest), service(case.world, case.name, index)) for index in range(runs))
 
 
 @pytest.mark.parametrize("world", QUICK)
@@ -32,9 +33,9 @@ def test_a_healthy_version_is_not_rolled_back(world):
     assert sum(one.rolled_back for one in rollouts(HEALTHY[world], HEALTHY_RUNS, 90)) <= 1
 
 
-def test_a_healthy_version_is_at_full_weight_in_about_nine_minutes():
+def test_a_healthy_version_is_at_full_weight_in_about_seven_minutes():
     outcomes = rollouts(HEALTHY["independent errors"], 24, 120)
-    assert np.median([one.full for one in outcomes if one.full]) <= 1.25 * 9 * 60  # 24 rollouts: a quarter more for chance
+    assert np.median([one.full for one in outcomes if one.full]) <= 1.25 * 7 * 60  # 24 rollouts: a quarter more for chance
     assert sum(one.end == "succeeded" for one in outcomes) >= 22
 
 

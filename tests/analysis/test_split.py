@@ -256,7 +256,7 @@ def test_honest_draws_are_seldom_in_doubt() -> None:
 
 
 def test_harm_is_still_harm_while_the_traffic_is_off() -> None:
-    verdicts = judged(10, [40.0] * 60, errors=0.01, more_errors=4.0)
+    verdicts = judged(10, [40.0] * 60, errors=0.01, more_errors=1.8)
     assert verdicts[-1].answer is Answer.FAIL
     assert verdicts[-1].off_weight
 

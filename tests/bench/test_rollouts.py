@@ -126,7 +126,7 @@ def test_late_faults_count_where_the_rollout_was_at_the_weight_meant() -> None:
 
 def test_a_promoted_bad_version_goes_on_hurting_until_the_horizon() -> None:
     match = comparison.CASES["errors 1% to 2% | expression"]
-    outcome = comparison.run(match, service(match.world, match.name, 0))
+    [outcome] = roll_out([comparison.run(match, service(match.world, match.name, 0))])
     assert (outcome.end, outcome.full) == ("succeeded", 2400)
     # Ten minutes each at 20, 40, 60 and 80% and twenty at 100: 4,000 of the hour's seconds less 1,600 at full weight, one in a hundred.
     seconds_at_full_weight = 600 * (0.2 + 0.4 + 0.6 + 0.8) + 1200

@@ -145,5 +145,5 @@ def test_replicas_that_differ_are_told_from_counting_and_from_bursts():
 def test_few_replicas_and_few_events_say_nothing_and_the_prior_speaks():
     assert between_replicas(np.array([[50.0]]), np.array([1000.0]), np.ones(1)) == 0
     assert between_replicas(np.array([[0.0], [4.0]]), np.array([1000.0, 1000.0]), np.ones(1)) == 0
-    assert shrunk(np.zeros(1), 1) == pytest.approx(0.1)
-    assert shrunk(np.array([0.3]), 3) == pytest.approx(sqrt((4 * 0.01 + 2 * 0.09) / 6))
+    assert shrunk(np.zeros(1), 1) == pytest.approx(0.07)
+    assert shrunk(np.array([0.3]), 3) == pytest.approx(sqrt((4 * 0.0049 + 2 * 0.09) / 6))
