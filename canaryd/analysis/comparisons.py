@@ -58,6 +58,7 @@ class Gathered:
     def __init__(self, log_past: Single) -> None:
         count = len(log_past)
         self._units, self._turning = 0, 0.0
+        self._kept = np.ones(count)  # of what was healthy when a comparison last learned something
         self.mass = initial(HARM, log_past)
         self.scale = np.zeros(count)
         self.purse = purse(count)
@@ -66,13 +67,15 @@ class Gathered:
 
     def new_stage(self, alarmed: bool) -> None:
         """Harm may well begin here."""
-        self._turning = AT_ALARM if alarmed else AT_STAGE
+        self._turning = max(self._turning, AT_ALARM if alarmed else AT_STAGE)
 
-    def turning(self) -> float:
-        """The share of what is healthy that turns before the next unit, which is counted by this."""
-        share = max(self._turning, hazard(self._units))
+    def turning(self, rows: NDArray[np.intp]) -> Array:
+        """The share of what is healthy that turned in each of these comparisons since it last learned something, this unit included."""
+        self._kept *= 1.0 - max(self._turning, hazard(self._units))
         self._turning, self._units = 0.0, self._units + 1
-        return share
+        turned = 1.0 - self._kept[rows]
+        self._kept[rows] = 1.0
+        return turned
 
 
 class Comparisons:
@@ -193,7 +196,7 @@ def _gather(parts: list[_Part], lengths: list[int], log_lik: Single, gains: Arra
     if any(count > 1 for count in each):
         at = np.concatenate([np.arange(start, end) for _, _, start, end in work])
         log_lik, gains = log_lik[at], gains[at]
-    turning = np.concatenate([np.full(end - start, one.turning()) for _, one, start, end in work])
+    turning = np.concatenate([one.turning(part.rows) for part, one, _, _ in work])
     mass, gained = step(HARM, np.concatenate([one.mass[part.rows] for part, one, _, _ in work]), log_lik, turning)
     scale = np.concatenate([one.scale[part.rows] for part, one, _, _ in work]) + gained
     kept = staked(np.concatenate([one.purse[part.rows] for part, one, _, _ in work]), gains, turning)

@@ -128,10 +128,14 @@ class Evidence(ABC):
         canary too, it is no single replica's trouble, however replicas differ: with much traffic they always do, and lastingly.
         """
         tau, loudest = replays.lasting_trouble(comparison)
-        if not loudest or odds_of(self.log_odds(replays.without(loudest).whole)) >= SIBLINGS_AGREE:
+        if not loudest or odds_of(self.replayed(replays.without(loudest), loudest)) >= SIBLINGS_AGREE:
             return self.odds
         units = block_for(max(tau, INDEPENDENT), self.block)  # after a few looks nobody can know how long it lasts
-        return min(self.odds, odds_of(self.log_odds(replays.in_blocks(units).whole)))
+        return min(self.odds, odds_of(self.replayed(replays.in_blocks(units))))
+
+    def replayed(self, comparisons: Comparisons, without: str = "") -> float:
+        """`log_odds` of a replay; without: the replica that was left out of it."""
+        return self.log_odds(comparisons.whole)
 
     @property
     def stage_odds(self) -> float:

@@ -44,6 +44,12 @@ class RateLimits:
     def new_stage(self) -> None:
         self._turning = AT_STAGE
 
+    def remember(self, other: "RateLimits", mine: Sequence[int], theirs: Sequence[int]) -> None:
+        """Takes over what another one gathered of the limits at `theirs`, which are at `mine` here."""
+        for here, there in ((self._cap, other._cap), (self._gains, other._gains), (self._purse, other._purse), (self.odds, other.odds)):
+            here[list(mine)] = there[list(theirs)]
+        self._looks, self._turning = other._looks, other._turning
+
     def fold(self, events: Array, requests: Array, limits: Array) -> None:
         """One look; all of shape (count,). limits in (0, 1)."""
         gains = log_gains_on_rate(events, requests, limits, self._cap)
@@ -69,6 +75,11 @@ class Limit:
     requests: int
     bound_ms: float | None = None
 
+    @property
+    def named(self) -> tuple[str, float, float | None]:
+        """What it is, wherever its counts are."""
+        return self.metric, self.share, self.bound_ms
+
 
 class Guardrails:
     """The policy's limits on rates, folded look by look at any weight."""
@@ -80,6 +91,14 @@ class Guardrails:
         self._events = np.array([limit.events for limit in self.limits], dtype=np.intp)
         self._requests = np.array([limit.requests for limit in self.limits], dtype=np.intp)
         self.seen = np.zeros((2, len(self.limits)))  # events and requests of this stage
+
+    def remember(self, other: "Guardrails") -> None:
+        """Takes over what another one gathered, of the limits that both have."""
+        theirs = {limit.named: place for place, limit in enumerate(other.limits)}
+        mine = [place for place, limit in enumerate(self.limits) if limit.named in theirs]
+        places = [theirs[self.limits[place].named] for place in mine]
+        self._rates.remember(other._rates, mine, places)
+        self.seen[:, mine] = other.seen[:, places]
 
     def begin_stage(self) -> None:
         self._rates.new_stage()

@@ -193,7 +193,9 @@ class Judge:
     def _judged(self, look: Look, missing: str, compared: bool, told: bool) -> Verdict:
         compared = compared and self._span is not None
         answer = self._answer(look, missing, compared)
-        told = told or answer in (Answer.FAIL, Answer.ALARM)
+        few = self.comparing and any(one.block > 1 and one.closed < FEW_BLOCKS for one in self.metrics)
+        # At a deadline the lifecycle looks at findings where few blocks have closed, and at whether a query ever had a value.
+        told = told or answer in (Answer.FAIL, Answer.ALARM) or few or bool(self._queries)
         found = words.findings(self) if told else ()
         odds = self.odds if self.comparing else self.alarm.odds if self._span is not None else 1.0
         if answer is Answer.NO_DATA:
@@ -208,7 +210,7 @@ class Judge:
         return Verdict(
             answer, at=look.end, stage=stage, weight=weight, looks=self._looks, odds=odds,
             stage_odds=self.stage_odds if self.comparing else odds, bar=self.bar, canary_requests=int(self.stage_canary[REQUESTS]),
-            reason=why, few_blocks=self.comparing and any(one.block > 1 and one.closed < FEW_BLOCKS for one in self.metrics),
+            reason=why, few_blocks=few,
             findings=found, notes=(*words.notes(self), *(self._split.notes if self._split else ())) if told else (),
             off_weight=bool(self._split and self._split.reason),
         )  # fmt: skip
@@ -258,7 +260,7 @@ class Judge:
         if not common or common == before:
             return
         self._bounds, self._dropped = common, (*self._dropped, *(bound for bound in before if bound not in common))
-        errors, alarm = self.errors, self.alarm
+        errors, alarm, siblings, guardrails = self.errors, self.alarm, self.siblings, self.guardrails
         if errors is not None:
             errors.close()
         looks = self._looks
@@ -268,6 +270,8 @@ class Judge:
         self._looks = looks
         self.stage_stable[: len(places)], self.stage_canary[: len(places)] = served
         self.alarm.remember(alarm)
+        self.siblings.remember(siblings, places)
+        self.guardrails.remember(guardrails)
         if self.latency is not None:
             self.latency.begin_stage(self.next_weight)
         if not self.comparing and self._span is not None:
@@ -327,7 +331,7 @@ class Judge:
     @property
     def harmful(self) -> bool:
         """Whether the evidence is enough to roll back. What a single replica or a single bound did is asked only when it would matter."""
-        return self.odds >= self.bar and self._total(metric.harmful_odds() for metric in self.metrics) >= self.bar
+        return self.odds >= self.bar and self._total(map(_harmful_odds, self.metrics)) >= self.bar
 
     @property
     def withheld(self) -> bool:
@@ -344,6 +348,11 @@ class Judge:
     def timed(self) -> bool:
         """Whether the canary's latency was seen in this stage."""
         return bool(self.stage_canary[TIMED] > 0)
+
+
+def _harmful_odds(metric: Evidence) -> float:
+    """What speaks for the canary needs no second look."""
+    return metric.harmful_odds() if metric.odds > 1.0 else metric.odds
 
 
 def hear_all(looks: Sequence[tuple[Judge, Look]], told: bool = False) -> list[Verdict]:

@@ -184,6 +184,10 @@ class LatencyEvidence(Evidence):
         bounds = float(np.exp(np.minimum(gathered.log_odds, LARGEST_LOG)) @ self.bound_weights)
         return log(bounds + MEAN_WEIGHT * odds_of(mean))
 
+    def replayed(self, comparisons: Comparisons, without: str = "") -> float:
+        """In blocks the bounds speak alone: of the mean there is no replay."""
+        return self._with_mean(comparisons.whole, self.mean.without(without) if without else 0.0)
+
     def clearing(self) -> float:
         """By the bounds alone: what lies within one of them, the mean may find and cannot rule out."""
         gathered = 1.0
@@ -222,7 +226,7 @@ class LatencyEvidence(Evidence):
             return self.odds
         least = self.odds
         for name in self._suspects():
-            least = min(least, odds_of(self._with_mean(self._replays.without(name).whole, self.mean.without(name))))
+            least = min(least, odds_of(self.replayed(self._replays.without(name), name)))
             if least < SIBLINGS_AGREE:
                 return least  # saved, and each replay costs as much as a look
         return min(least, self.lasting_odds(self._replays, int(whole.log_odds.argmax())))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from canaryd.analysis.counting import DURATION, TIMED, Replicas
-from canaryd.analysis.siblings import Siblings
+from canaryd.analysis.siblings import MeanLuck, Siblings
 from canaryd.stats.scores import ScoreBets
 
 Array = NDArray[np.float64]
@@ -20,6 +20,7 @@ class MeanEvidence:
         self._tolerated = tolerated
         self._bets = ScoreBets()  # all replicas together, then without each
         self._names: list[str] = []
+        self._luck: MeanLuck | None = None
 
     def begin_stage(self) -> None:
         self._bets.new_stage()
@@ -28,7 +29,8 @@ class MeanEvidence:
         """A look, or a closed block of looks."""
         if stable[TIMED] <= 0 or stable[DURATION] <= 0:
             return
-        tolerated = max(self._tolerated, siblings.mean_by_luck(stable_replicas, len(canary)))
+        timed_replicas = sum(vector[TIMED] > 0 for vector in canary.values())
+        self._luck = siblings.mean_luck(stable_replicas, timed_replicas)
         for name in sorted(canary.keys() - set(self._names)):
             self._names.append(name)
             self._bets.split(0)
@@ -37,13 +39,21 @@ class MeanEvidence:
         timed, spent = (each.sum(axis=0) - each).T
         usable = (timed > 0) & (spent > 0)
         mean = np.where(usable, spent, 1.0) / np.where(usable, timed, 1.0)
-        self._bets.hear(np.where(usable, np.log(mean / (tolerated * stable[DURATION] / stable[TIMED])), np.nan))
+        self._bets.hear(np.where(usable, np.log(mean / (self._tolerated * stable[DURATION] / stable[TIMED])), np.nan))
 
     @property
     def log_odds(self) -> float:
         """Against the canary."""
-        return float(self._bets.log_odds[0])
+        return self._of(0)
 
     def without(self, replica: str) -> float:
         """The same without one canary replica."""
-        return float(self._bets.log_odds[1 + self._names.index(replica)]) if replica in self._names else self.log_odds
+        return self._of(1 + self._names.index(replica)) if replica in self._names else self.log_odds
+
+    def _of(self, series: int) -> float:
+        """Not more than replicas' luck leaves: a ratio that luck exceeds in one of so many draws is no more than so much evidence, however
+        long it lasts."""
+        if self._luck is None:
+            return 0.0
+        ratio = float(self._bets.averages[series]) + np.log(self._tolerated)
+        return min(float(self._bets.log_odds[series]), -float(np.log(self._luck.beyond(ratio))))

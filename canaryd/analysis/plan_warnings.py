@@ -143,8 +143,8 @@ def _replicas(plan: Plan) -> Iterator[str]:
         return
     floor = float(ratio_by_luck(np.array(PRIOR_SD), 1, 1, 1, analysis.false_rollback_risk / 2))
     who = "reporter: source has no replicas to tell apart" if analysis.reporter == "source" else "with 1 replica"
-    yield (f"{who}, so a slow node cannot be told from a slow version: up to {floor:.1f} times as many slow requests are tolerated; "
-           "2 or more replicas lift that")  # fmt: skip
+    yield (f"{who}, so a slow node cannot be told from a slow version: a ratio of slow requests up to {floor:.1f} may be luck, and need "
+           "not be ruled out; 2 or more replicas lift that")  # fmt: skip
 
 
 def _share(share: Share) -> str:

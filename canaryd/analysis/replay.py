@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 
 BLOCKS = (5, 10, 20, LONGEST)  # lengths in looks that a replay may have: few, so that replays can be kept
 REMEMBERED = 90  # units back that correlation between siblings is looked for in
-MOST_UNITS = 720  # units kept
+MOST_UNITS = 360  # units kept
 
 
 @dataclass(frozen=True)

@@ -1,17 +1,30 @@
 """How much stable's own replicas differ from each other, at every comparison, as far as its counts go back."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
 from canaryd.analysis.counting import DURATION, FAILURES, REQUESTS, SLOWER, TIMED, Replicas
-from canaryd.stats.noise import between_replicas, ratio_by_luck, shrunk
+from canaryd.stats.noise import between_replicas, chance_beyond, degrees, shrunk
 
 Array = NDArray[np.float64]
 
 REFRESHED = 10  # looks after which differences are estimated anew
-MEAN_LUCK = 0.05  # a bet on averages has one border, so luck is given its quantile; what lies beyond has to be shown look by look
+
+
+@dataclass(frozen=True, slots=True)
+class MeanLuck:
+    """Of the log of a ratio of means: Student's distribution."""
+
+    scale: float
+    degrees: int
+
+    def beyond(self, log_ratio: float) -> float:
+        """The chance of more."""
+        return chance_beyond(log_ratio / self.scale, self.degrees)
 
 
 class Siblings:
@@ -44,8 +57,24 @@ class Siblings:
         """A look more; what it says counts with those that follow it."""
         self._open.append((stable, both))
         if len(self._open) == REFRESHED:
+            self._count_open()
+            self._sd = self._mean_sd = None
+
+    def remember(self, other: "Siblings", places: Sequence[int]) -> None:
+        """Takes over what another one heard, of the comparisons that both have; places: of its vectors' columns, in the order of these's
+        first ones."""
+        other._count_open()
+        for name, vector in other._totals.items():
+            mine = self._totals.setdefault(name, np.zeros(SLOWER + self._bounds))
+            mine[: len(places)] = vector[list(places)]
+        rates = [0, *(1 + place - SLOWER for place in places if place >= SLOWER)]
+        self._surprise[:, : len(rates)] = other._surprise[:, rates]
+        self._sd = self._mean_sd = None
+
+    def _count_open(self) -> None:
+        if self._open:
             self.hear_past([one for one, _ in self._open], np.array([one for _, one in self._open]))
-            self._open, self._sd, self._mean_sd = [], None, None
+            self._open = []
 
     @property
     def total(self) -> Array:
@@ -81,12 +110,12 @@ class Siblings:
         latency = between_replicas(each[:, SLOWER:], each[:, TIMED], dispersion[1:])
         return np.concatenate((errors, latency))
 
-    def mean_by_luck(self, stable_replicas: int, canary_replicas: int) -> float:
-        """The ratio of two equal versions' mean latencies that is exceeded by replicas' luck in one of twenty cases."""
+    def mean_luck(self, stable_replicas: int, canary_replicas: int) -> MeanLuck:
+        """What the draw of replicas brings to the ratio of two equal versions' mean latencies."""
         if self._mean_sd is None:
             self._mean_sd = self._estimated_mean_sd()
-        sd = shrunk(np.array(self._mean_sd), self.seen)
-        return float(ratio_by_luck(sd, self.seen, max(1, stable_replicas), max(1, canary_replicas), MEAN_LUCK))
+        scale = float(shrunk(np.array(self._mean_sd), self.seen)) * sqrt(1 / max(1, stable_replicas) + 1 / max(1, canary_replicas))
+        return MeanLuck(scale, degrees(self.seen))
 
     def _estimated_mean_sd(self) -> float:
         """Between replicas, of the log of the mean duration; 0 for fewer than two replicas. Sampling noise is left in: it is small."""

@@ -247,7 +247,7 @@ def notes(judge: "Judge") -> tuple[str, ...]:
             said.append(f"{metric.name}: {lasts}, so looks are judged in blocks of {metric.block}")
     if judge.latency is not None and judge.comparing and judge.timed and judge.latency.replicas == 1:
         one = "counted by the callers, replicas are one" if judge.policy.analysis.reporter == "source" else "latency of one canary replica"
-        said.append(f"{one}: a slow node cannot be told from a slow version, so more is tolerated of its latency")
+        said.append(f"{one}: a slow node cannot be told from a slow version: luck may bring more, and less has to be ruled out")
     if judge.dropped:
         left_out = ", ".join(f"{bound:g}" for bound in judge.dropped)
         said.append(f"not every replica's histogram has the bounds {left_out} ms: latency was begun anew without them")

@@ -63,6 +63,11 @@ def ratio_by_luck(sd: Array, seen: int, replicas1: int, replicas2: int, risk: fl
     return np.asarray(np.exp(quantile * np.asarray(sd) * np.sqrt(1.0 / replicas1 + 1.0 / replicas2)))
 
 
+def chance_beyond(deviate: float, degrees: int) -> float:
+    """Of a Student deviate's being larger, at least 1e-300."""
+    return max(float(stdtr(degrees, -deviate)), 1e-300)
+
+
 @dataclass(frozen=True, slots=True)
 class Luck:
     """What the luck of the draw of replicas brings at each comparison.

@@ -38,6 +38,11 @@ class ScoreBets:
         self._sums = np.concatenate((self._sums, self._sums[:, [series]]), axis=1)
         self.log_odds = np.append(self.log_odds, self.log_odds[series])
 
+    @property
+    def averages(self) -> Array:
+        """Of the latest numbers of each, shape (series,)."""
+        return np.asarray(self._sums[1] / np.maximum(self._sums[0], 1e-9))
+
     def hear(self, numbers: Array) -> None:
         """The next number of each, measured from the border (above 0 is worse), shape (series,); NaN for none."""
         known = np.isfinite(numbers)

@@ -107,7 +107,7 @@ def test_replays_keep_only_so_many_units_and_still_agree():
             gathered.begin_stage()
         replays.add(a_unit(), {"a": np.array([50.0, 6.0])})
         gathered.fold(a_unit())
-        if number == 1000:
+        if number == MOST_UNITS:
             shadow = replays.without("nobody")
     assert replays.length <= 2 * MOST_UNITS
     assert replays.without("nobody") is shadow

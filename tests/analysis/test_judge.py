@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from canaryd.analysis.judge import Judge
+from canaryd.analysis.judge import Judge, hear_all
 from canaryd.domain.counts import Counts
 from canaryd.domain.lifecycle import Signal, stage_signal
 from canaryd.domain.rollout import Phase, Span
@@ -528,6 +528,56 @@ def test_a_single_canary_replica_is_told_and_more_is_tolerated_of_it():
     lucky = [np.exp(one.luck.log_chances)[:, 2:].sum(axis=1) for one in borders]  # chances of more than a quarter over the border
     assert (lucky[0] > 2 * lucky[1]).all()
     assert borders[0].unacceptable[BOUNDS.index(50.0)] > borders[1].unacceptable[BOUNDS.index(50.0)]
+
+
+def test_a_mean_that_replicas_luck_explains_is_not_held_against_the_canary_however_long_it_lasts():
+    """Stable's replicas differ by a fifth in latency; the canary's mean is a fifth above theirs, at each of 300 looks."""
+    def counts(factor: float) -> Counts:
+        return some_counts(400, usual_ms=30.0 * factor)
+
+    stable = {"s0": counts(0.8), "s1": counts(1.0), "s2": counts(1.2)}
+    judge = a_judge({"latency": {}}, history=[a_look(-100 + number, stable, {}) for number in range(100)])
+    for number in range(300):
+        wobble = 1.0 + 0.01 * (number % 3)
+        verdict = judge.hear(a_look(number, stable, {"c0": counts(1.2 * wobble), "c1": counts(1.2)}))
+        assert verdict.answer is not Answer.FAIL
+    assert judge.latency.mean.log_odds < np.log(100)
+
+
+def test_a_second_mode_inside_one_bucket_is_seen_by_the_mean():
+    """Everything lies between two bounds; the canary takes twice as long. No bound sees it."""
+    stable = {f"s{i}": some_counts(400, usual_ms=260.0) for i in range(3)}
+    judge = a_judge({"latency": {}}, history=[a_look(-100 + number, stable, {}) for number in range(100)])
+    for number in range(60):
+        canary = {f"c{i}": some_counts(40, usual_ms=470.0 + number % 5) for i in range(3)}
+        verdict = judge.hear(a_look(number, stable, canary))
+    assert verdict.answer is Answer.FAIL
+    assert any(one.what == "mean latency" for one in verdict.findings)
+
+
+def test_fewer_bounds_in_mid_rollout_forget_neither_limits_nor_what_replicas_differ_by():
+    service = Sampled(61)
+    judge = a_judge({"errors": {"max": "2%"}}, {"latency": {}}, history=service.history())
+    for _ in range(12):
+        judge.hear(service.look(10))
+    seen, odds, counted = judge.siblings.seen, judge.guardrails.odds.copy(), judge.guardrails.seen.copy()
+    look = service.look(10)
+    fewer = {name: replace(one, within=one.within[1:]) for name, one in look.stable.items()}
+    less = {name: replace(one, within=one.within[1:]) for name, one in look.canary.items()}
+    judge.hear(replace(look, bounds=BOUNDS[1:], stable=fewer, canary=less))
+    assert judge.siblings.seen == seen == 3
+    assert judge.guardrails.seen[1, 0] > counted[1, 0] > 0
+    assert judge.guardrails.odds[0] == pytest.approx(odds[0], rel=0.5)
+
+
+def test_verdicts_without_words_are_the_same_verdicts():
+    """Also where looks are judged in blocks, and the lifecycle asks for findings at a deadline."""
+    told, silent = (a_judge(history=Sampled(62).history()) for _ in range(2))
+    service = Sampled(63, errors=0.02, more_errors=1.6)
+    for _ in range(40):
+        look = service.look(25)
+        one, [other] = told.hear(look), hear_all([(silent, look)])
+        assert (other.answer, other.odds, other.few_blocks) == (one.answer, one.odds, one.few_blocks)
 
 
 def test_the_thousandth_look_costs_what_the_first_did():
