@@ -33,7 +33,7 @@ Array = NDArray[np.float64]
 SUSPICION = 3.0  # odds against the canary at which a stage does not pass early, whatever else was ruled out
 FEWEST_LOOKS = 3  # of a stage, before it can pass
 FEW_BLOCKS = 3  # below which one burst and real harm look alike to the odds
-ERRORS_SHARE = 0.8  # of the total's weight where latency is judged as well
+ERRORS_SHARE = 0.65  # of the total's weight where latency is judged as well
 
 
 class Judge:
