@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from canaryd.adapters.kube.client import Api
 from canaryd.adapters.kube.rollouts import KubeRollouts
 from canaryd.adapters.kube.services import KubeServices
-from canaryd.cli import main
+from canaryd.cli import main, output
 from canaryd.cli.cluster import Cluster
 from canaryd.domain.ports import KnownTemplates
 from canaryd.domain.rollout import Record, Rollout
@@ -115,3 +115,14 @@ class Desk:
 @pytest.fixture
 def desk(released: Released, tmp_path: Path) -> Desk:
     return Desk(released, tmp_path)
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Makes the output a terminal with so many columns."""
+
+    def of(columns: int) -> None:
+        monkeypatch.setattr(output, "is_terminal", lambda: True)
+        monkeypatch.setenv("COLUMNS", str(columns))
+
+    return of

@@ -14,7 +14,7 @@ from click import unstyle
 from click.testing import CliRunner
 
 from canaryd.adapters.recording import load, writing
-from canaryd.cli import main, output
+from canaryd.cli import main
 from canaryd.domain.rollout import Phase, Span
 from tests.builders import a_verdict
 from tests.cli.conftest import Desk, Shell
@@ -192,17 +192,6 @@ def test_a_rollout_whose_looks_have_not_begun_says_so(shell: Shell) -> None:
 
 
 # ---------------------------------------------------------------- how it looks
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Makes the output a terminal with so many columns."""
-
-    def of(columns: int) -> None:
-        monkeypatch.setattr(output, "is_terminal", lambda: True)
-        monkeypatch.setenv("COLUMNS", str(columns))
-
-    return of
 
 
 @pytest.mark.parametrize("columns", [32, 40, 60, 80, 200])

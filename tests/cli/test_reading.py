@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from canaryd.adapters.kube.client import MERGE_PATCH, Api, path_to
 from canaryd.adapters.kube.records import API_VERSION, KIND, PLURAL
-from canaryd.cli import main, output
+from canaryd.cli import main
 from canaryd.domain.rollout import Held, Phase
 from tests.builders import NOW, a_verdict
 from tests.cli.conftest import Shell
@@ -35,17 +35,6 @@ def test_the_table_has_a_line_for_a_rollout_with_its_versions_stage_weight_and_o
 def test_a_long_reason_is_never_cut_when_piped(shell: Shell) -> None:
     shell.store(phase=Phase.HELD, held=Held.PERSON, reason="because " * 60 + "end")
     assert "because end" in shell.fine("status")
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Makes the output a terminal with so many columns."""
-
-    def of(columns: int) -> None:
-        monkeypatch.setattr(output, "is_terminal", lambda: True)
-        monkeypatch.setenv("COLUMNS", str(columns))
-
-    return of
 
 
 WHY = "errors 2.1% against 0.5% (ratio 4.2, 1.9 to 9.3; 10% tolerated), odds 140 to 1"
