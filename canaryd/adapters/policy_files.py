@@ -18,7 +18,8 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from canaryd.adapters.promql import refusal as promql_refusal
 from canaryd.domain.fields import without_nones
-from canaryd.domain.policy import Metric, Policy
+from canaryd.domain.metrics import Metric
+from canaryd.domain.policy import Policy
 from canaryd.domain.problems import Key, Problem, Refused, key_text, shown
 from canaryd.domain.units import DURATION_PATTERN, format_duration, format_share
 

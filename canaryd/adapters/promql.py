@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import promql_parser as ast
 
-from canaryd.domain.policy import QUERY_VARIABLES
+from canaryd.domain.metrics import QUERY_VARIABLES
 
 CANARY, STABLE, NAMESPACE = "canaryd-canary-pods", "canaryd-stable-pods", "canaryd-namespace"
 STAND_INS = dict(zip(QUERY_VARIABLES, (CANARY, STABLE, NAMESPACE, "15s"), strict=True))  # while a query is parsed

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from canaryd.analysis.guardrails import LEAST_LIMIT, RateLimits
 from canaryd.analysis.latency import MOST_SHARE
 from canaryd.analysis.siblings import rates_of
-from canaryd.domain.policy import Errors, Latency
+from canaryd.domain.metrics import Errors, Latency
 from canaryd.stats.histogram import share_slower_than
 
 Array = NDArray[np.float64]

@@ -12,7 +12,7 @@ from canaryd.analysis.counting import FAILURES, REQUESTS, Replicas
 from canaryd.analysis.evidence import Evidence, excess, odds_of, past_units
 from canaryd.analysis.replay import Replays
 from canaryd.analysis.siblings import Siblings
-from canaryd.domain.policy import Errors
+from canaryd.domain.metrics import Errors
 from canaryd.stats.betabinomial import log_past, usual_size
 from canaryd.stats.blocks import block_length, burst_size, correlation_time
 from canaryd.stats.noise import Luck, luck

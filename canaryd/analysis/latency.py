@@ -18,7 +18,7 @@ from canaryd.analysis.evidence import LARGEST_LOG, SIBLINGS_AGREE, Evidence, exc
 from canaryd.analysis.mean import MeanEvidence
 from canaryd.analysis.replay import Replays
 from canaryd.analysis.siblings import Siblings
-from canaryd.domain.policy import Latency
+from canaryd.domain.metrics import Latency
 from canaryd.stats.betabinomial import log_past, usual_size
 from canaryd.stats.blocks import block_length, correlation_time
 from canaryd.stats.histogram import share_slower_than, smoothed_shares

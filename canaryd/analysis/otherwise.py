@@ -16,7 +16,8 @@ from canaryd.analysis.hearing import Hearing
 from canaryd.analysis.wording import lasting, odds_text, percent_text, short, time_text
 from canaryd.analysis.words import ALL_BOUNDS
 from canaryd.domain.lifecycle import Signal
-from canaryd.domain.policy import Metric, Policy
+from canaryd.domain.metrics import Metric
+from canaryd.domain.policy import Policy
 from canaryd.domain.rollout import Decision, Rollout, Span
 from canaryd.domain.verdict import Answer, Finding, Verdict
 

@@ -45,7 +45,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from canaryd.analysis.evidence import LARGEST_LOG
-from canaryd.domain.policy import Analysis, Query
+from canaryd.domain.metrics import Query
+from canaryd.domain.policy import Analysis
 from canaryd.stats.blocks import block_length
 from canaryd.stats.bounded import STAKES, Spread, correlation_time, log_gains, score, spread, step
 

@@ -13,7 +13,8 @@ from canaryd.analysis.judge import Judge
 from canaryd.analysis.simulated import Service
 from canaryd.domain.counts import Look
 from canaryd.domain.lifecycle import Detail, Signal, advance, stage_signal
-from canaryd.domain.policy import Policy, Query
+from canaryd.domain.metrics import Query
+from canaryd.domain.policy import Policy
 from canaryd.domain.rollout import Held, Phase, Rollout
 
 LONGEST = 2000  # looks of a rollout that is watched: with looks of 15 s more than eight hours

@@ -17,7 +17,8 @@ import structlog
 
 from canaryd.analysis.judge import Judge
 from canaryd.domain.counts import Counts, Look, Source, Target
-from canaryd.domain.policy import Policy, Query
+from canaryd.domain.metrics import Query
+from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Rejected, Telemetry, Unavailable
 from canaryd.domain.rollout import Rollout, Span
 from canaryd.domain.verdict import Answer, Verdict

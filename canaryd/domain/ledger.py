@@ -31,7 +31,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from canaryd.domain.counts import Counts, Look, Target
-from canaryd.domain.policy import GRPC_STATUSES
+from canaryd.domain.metrics import GRPC_STATUSES
 
 Replica = tuple[str, str]  # workload, pod
 Code = tuple[str, str]  # response_code, grpc_response_status, as Istio labels them

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from canaryd.analysis.queries import QUERIES_SHARE, UNKNOWN_BLOCK, ComparedQueries, CompareEvidence, QueryWatch
-from canaryd.domain.policy import Analysis, Query
+from canaryd.domain.metrics import Query
+from canaryd.domain.policy import Analysis
 from tests.stats.test_bounded import autoregressive
 
 BAR = 100.0

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from canaryd.domain.policy import EVENTS, GRPC_FAILURES, Analysis, Errors, Hook, Latency, Metric, Policy, Query, Route, Service, Stage
+from canaryd.domain.metrics import GRPC_FAILURES, Errors, Latency, Metric, Query
+from canaryd.domain.policy import EVENTS, Analysis, Hook, Policy, Route, Service, Stage
 from canaryd.domain.problems import Refused
 
 
