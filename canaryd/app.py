@@ -10,13 +10,15 @@ from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
-from canaryd.adapters import alertmanager, delivery, http, logs, posting, prometheus, scheduler, webhooks
+from canaryd.adapters import alertmanager, delivery, http, logs, posting, scheduler, webhooks
 from canaryd.adapters.kube.client import Api
 from canaryd.adapters.kube.deployments import KubeWorkloads
 from canaryd.adapters.kube.events import KubeEvents
 from canaryd.adapters.kube.rollouts import KubeRollouts
 from canaryd.adapters.kube.virtualservice import KubeTraffic
 from canaryd.adapters.policy_files import PolicyFiles
+from canaryd.adapters.prometheus.api import Access
+from canaryd.adapters.prometheus.telemetry import PrometheusTelemetry
 from canaryd.control.beat import EVENTS, Beat
 from canaryd.control.reconciler import Reconciler
 from canaryd.control.supervisor import Supervisor
@@ -89,7 +91,7 @@ class Events:
 class Daemon:
     """Built, not yet running. `run` blocks until SIGTERM or SIGINT."""
 
-    def __init__(self, settings: Settings, policies: PolicyFiles, telemetry: prometheus.PrometheusTelemetry, beat: Beat,
+    def __init__(self, settings: Settings, policies: PolicyFiles, telemetry: PrometheusTelemetry, beat: Beat,
                  deliver: delivery.Delivery, metrics: http.Metrics, health: http.Health) -> None:
         self._settings, self._policies, self._telemetry = settings, policies, telemetry
         self._beat, self._deliver, self._metrics, self._health = beat, deliver, metrics, health
@@ -188,7 +190,7 @@ def build(settings: Settings, policies_path: Path) -> Daemon:
     metrics = http.Metrics(version("canaryd"))
     health = http.Health(settings.beat, {"policies": None, "API server": 10 * settings.beat + 30, "Prometheus": 4 * TELEMETRY_CHECK})
     api = Api(_path(settings.kubernetes.kubeconfig), settings.kubernetes.context, read_seconds=settings.kubernetes.timeout)
-    telemetry = prometheus.PrometheusTelemetry(telemetry_access(settings))
+    telemetry = PrometheusTelemetry(telemetry_access(settings))
     traffic = KubeTraffic(api, settings.kubernetes.cluster_domain)
     rollouts = KubeRollouts(api, lambda name, why: log.error("record.unreadable", rollout=name, reason=why))
     files = PolicyFiles(policies_path, [*settings.notifiers])
@@ -206,11 +208,11 @@ def build(settings: Settings, policies_path: Path) -> Daemon:
     return Daemon(settings, files, telemetry, beat, deliver, metrics, health)
 
 
-def telemetry_access(settings: Settings) -> prometheus.Access:
+def telemetry_access(settings: Settings) -> Access:
     """How Prometheus is reached."""
     one = settings.prometheus
     username, password = one.basic() or (None, None)
-    return prometheus.Access(
+    return Access(
         url=one.url, scrape_interval=one.scrape_interval, timeout=one.timeout, username=username, password=password,
         bearer_token_file=_path(one.bearer_token_file), ca_file=_path(one.ca_file), cert_file=_path(one.cert_file),
         key_file=_path(one.key_file), insecure_skip_verify=one.insecure_skip_verify, headers=one.plain_headers())

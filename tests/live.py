@@ -12,7 +12,8 @@ from canaryd.adapters.kube.client import Api
 from canaryd.adapters.kube.deployments import KubeWorkloads
 from canaryd.adapters.kube.rollouts import KubeRollouts
 from canaryd.adapters.kube.virtualservice import KubeTraffic
-from canaryd.adapters.prometheus import Access, PrometheusTelemetry
+from canaryd.adapters.prometheus.api import Access
+from canaryd.adapters.prometheus.telemetry import PrometheusTelemetry
 from canaryd.analysis.judge import Judge
 from canaryd.control.beat import Beat
 from canaryd.control.reconciler import Reconciler

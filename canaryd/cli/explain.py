@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from canaryd.adapters.prometheus import PrometheusTelemetry
+from canaryd.adapters.prometheus.telemetry import PrometheusTelemetry
 from canaryd.adapters.recording import load
 from canaryd.analysis import explain as explaining
 from canaryd.analysis import recomputed_text as telling

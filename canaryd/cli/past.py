@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from canaryd.adapters.policy_files import load
-from canaryd.adapters.prometheus import PrometheusTelemetry
+from canaryd.adapters.prometheus.telemetry import PrometheusTelemetry
 from canaryd.analysis.wording import time_text
 from canaryd.app import telemetry_access
 from canaryd.cli.cluster import connect, connection_options

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from canaryd.adapters.policy_files import load
-from canaryd.adapters.prometheus import PrometheusTelemetry
+from canaryd.adapters.prometheus.telemetry import PrometheusTelemetry
 from canaryd.analysis import plan_text
 from canaryd.analysis.plan import ROLLOUTS, Regression, Run, plan_of, regression_of, rehearsals, usual_regressions
 from canaryd.analysis.rehearsal import USUAL_LAG, Lag

@@ -18,7 +18,8 @@ from urllib.parse import parse_qsl
 import pytest
 import trustme
 
-from canaryd.adapters.prometheus import MOST_POINTS, RUN_UP, Access, PrometheusTelemetry, count_of, fill, points_of, resolution
+from canaryd.adapters.prometheus.api import Access
+from canaryd.adapters.prometheus.telemetry import MOST_POINTS, RUN_UP, PrometheusTelemetry, count_of, fill, points_of, resolution
 from canaryd.domain.counts import Look, Source, Target
 from canaryd.domain.ports import Rejected, Unavailable
 
@@ -408,7 +409,7 @@ def test_a_forgotten_ledger_is_built_anew(stub: Stub, monkeypatch: pytest.Monkey
     other = Target(NAMESPACE, "basket-v1", "", since)
     read(telemetry)
     now = time.monotonic()
-    monkeypatch.setattr("canaryd.adapters.prometheus.time.monotonic", lambda: now + 3600)
+    monkeypatch.setattr("canaryd.adapters.prometheus.telemetry.time.monotonic", lambda: now + 3600)
     telemetry.read([other], since, since + 10, 10)
     stub.asked.clear()
     read(telemetry, since + 10, since + 20)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from canaryd.adapters.prometheus import Access, PrometheusTelemetry
+from canaryd.adapters.prometheus.api import Access
+from canaryd.adapters.prometheus.telemetry import PrometheusTelemetry
 from canaryd.domain.counts import Counts, Look, Target, total
 from canaryd.domain.ports import Rejected, Unavailable
 from canaryd.sandbox.kubernetes_resources import DESTINATIONRULES, VIRTUALSERVICES

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from canaryd.adapters.prometheus import Access, PrometheusTelemetry
+from canaryd.adapters.prometheus.api import Access
+from canaryd.adapters.prometheus.telemetry import PrometheusTelemetry
 from canaryd.adapters.recording import Recording, load, writing
 from canaryd.control.past import backtest, looks_to_read, past_between, past_of, read_out
 from canaryd.domain.counts import Counts, Look, Target
