@@ -144,19 +144,6 @@ def adopted(found: RouteLists, origin: RouteLists, canary_subset: str) -> RouteL
     return plain
 
 
-def weight_of(lists: RouteLists, subset: str) -> int | None:
-    """The share of a subset in per cent, the same in every route; None when routes differ, or it is no whole number."""
-    shares = set()
-    for entries in lists.values():
-        weights = _weights(entries)
-        total = sum(weights)
-        if not total:
-            return None
-        share, rest = divmod(100 * sum(w for w, entry in zip(weights, entries, strict=True) if _subset(entry) == subset), total)
-        shares.add(None if rest else share)
-    return shares.pop() if len(shares) == 1 else None
-
-
 def same(one: RouteLists, other: RouteLists) -> bool:
     """Whether two sets of lists are equal, entry by entry; lists and tuples, 1 and 1.0 are the same here, as they are in JSON."""
     return bool(_plain(one) == _plain(other))

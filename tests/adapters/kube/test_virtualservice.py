@@ -98,7 +98,7 @@ def test_several_routes_are_steered_in_one_write(place: Place) -> None:
     view = traffic.read(policy)
     assert list(view.lists) == ["a", "#1"]
     after = traffic.write(policy, view, routes.split(view.lists, "v2", 25))
-    assert routes.weight_of(after.lists, "v2") == 25
+    assert routes.described(after.lists) == "v1 75%, v2 25%"
     finished = traffic.write(policy, after, routes.only(view.lists, "v2"))
     assert dict(finished.lists) == {"a": (to("v2"),), "#1": (to("v2"),)}
 
@@ -227,7 +227,7 @@ def test_a_forbidden_subset_is_answered_with_what_to_add(place: Place) -> None:
 def test_objects_of_every_api_version_are_steered(place: Place, version: str) -> None:
     traffic, policy = setup(place, version=f"networking.istio.io/{version}"), place.policy()
     view = traffic.read(policy)
-    assert routes.weight_of(traffic.write(policy, view, routes.split(view.lists, "v2", 5)).lists, "v2") == 5
+    assert routes.described(traffic.write(policy, view, routes.split(view.lists, "v2", 5)).lists) == "v1 95%, v2 5%"
 
 
 @pytest.mark.parametrize(("version", "name"), [("v2", "v2"), ("V2.1_rc", "v2-1-rc"), ("1.0", "1-0"), ("_", "canary")])
