@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from bench.real_calibration import FAULTS, WORLDS, Fault, Outcome, a_policy, broken, objects, plan, table
+from bench.real_calibration import broken, table
+from bench.real_releases import FAULTS, WORLDS, Fault, Outcome, a_policy, objects, plan
 from canaryd.domain.policy import Policy
 
 HEALTHY = Outcome("steady", "v2", "", "promoted", 100.0, 100, "nothing against it", {"v1": (900, 4), "v2": (800, 4)}, {})
