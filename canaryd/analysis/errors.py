@@ -14,7 +14,7 @@ from canaryd.analysis.replay import Replays
 from canaryd.analysis.siblings import Siblings
 from canaryd.domain.metrics import Errors
 from canaryd.stats.betabinomial import log_past, usual_size
-from canaryd.stats.blocks import block_length, burst_size, correlation_time
+from canaryd.stats.blocks import block_length, burst_size, correlation_time, usual_burst_size
 from canaryd.stats.noise import Luck, luck
 
 Array = NDArray[np.float64]
@@ -42,12 +42,13 @@ class ErrorEvidence(Evidence):
         units = past_units(past, self.block)
         events = units[:, [FAILURES]] + units[:, [REQUESTS]] * self._pseudo
         cap = events.max(axis=0) if len(units) else np.zeros(2)
-        known = np.repeat(log_past(HARM, units[:, [FAILURES]], units[:, REQUESTS]), 2, axis=0)
+        burst = usual_burst_size(units[:, FAILURES])
+        known, in_bursts = (
+            np.repeat(log_past(HARM, units[:, [FAILURES]] / size, units[:, REQUESTS]), 2, axis=0) for size in (1.0, burst)
+        )
         usual = np.repeat(usual_size(units[:, [FAILURES]]), 2)
         self._comparisons = Comparisons(cap, known, usual)
-        # The pseudo-events come evenly, however failures do: a look without a failure of the canary says as much less against an increase
-        # as failures come in bursts (a quasi-likelihood). With bursts of 4 seven of ten twofold rates passed otherwise.
-        self._comparisons.clear_power[INCREASE] = 1.0 / burst_size(units[:, FAILURES], least=1.0)
+        self._comparisons.in_bursts(np.full(2, burst), in_bursts)
         self._replays = Replays(cap, known, usual)
         self._served = self._failed = 0.0  # the canary's, of this stage
         self._clear_weights = np.full(2, 0.5)

@@ -16,7 +16,8 @@ from canaryd.stats.blocks import INDEPENDENT
 
 Array = NDArray[np.float64]
 
-SIBLINGS_AGREE = 6.0  # odds against the canary without its loudest replica
+SIBLINGS_AGREE = 4.0  # odds against the canary without its loudest replica
+TOLD_APART = 30  # units from which on a single replica's trouble that lasts shows in how it and its siblings compare
 LARGEST_LOG = 690.0  # exp of it is still a float
 
 
@@ -125,12 +126,15 @@ class Evidence(ABC):
         """The less of the odds as they are, and in blocks as long as a single replica's trouble lasts, with no trust in the past.
 
         Stable's past may well have been too short to show a spell that the canary is having now. Where the siblings speak against the
-        canary too, it is no single replica's trouble, however replicas differ: with much traffic they always do, and lastingly.
+        canary too, it is no single replica's trouble, however replicas differ: with much traffic they always do, and lastingly. Nor is
+        it where replicas were compared for long enough and no single one's trouble lasted.
         """
         tau, loudest = replays.lasting_trouble(comparison)
         if not loudest or odds_of(self.replayed(replays.without(loudest), loudest)) >= SIBLINGS_AGREE:
             return self.odds
-        units = block_for(max(tau, INDEPENDENT), self.block)  # after a few looks nobody can know how long it lasts
+        if tau < INDEPENDENT and replays.length >= TOLD_APART:
+            return self.odds
+        units = block_for(max(tau, INDEPENDENT), self.block)
         return min(self.odds, odds_of(self.replayed(replays.in_blocks(units))))
 
     def replayed(self, comparisons: Comparisons, without: str = "") -> float:

@@ -23,11 +23,18 @@ def correlation_time(events: Array, requests: Array) -> float:
     surplus, expected = surplus_over_trend(events, requests)
     scale = np.sqrt(np.maximum(expected, 1e-9))
     residual = surplus / np.maximum(scale, np.sqrt(max(float(events.mean()), 1e-9)))
-    residual = residual - residual.mean()
+    return summed_autocorrelation(residual - residual.mean())
+
+
+def summed_autocorrelation(residual: Array) -> float:
+    """1 + 2 * (sum of autocorrelations), in looks, to the first of at most 2/sqrt(looks); 1 if nothing varies.
+
+    residual: of mean 0, shape (looks,).
+    """
     variance = float(residual @ residual)
     if variance <= 0:
         return 1.0
-    tau, floor = 1.0, 2.0 / np.sqrt(len(events))
+    tau, floor = 1.0, 2.0 / np.sqrt(len(residual))
     for lag in range(1, len(residual) // 2):
         rho = float(residual[:-lag] @ residual[lag:]) / variance
         if rho <= floor:
@@ -49,9 +56,41 @@ def block_length(tau: float) -> int:
 
 
 def burst_size(events: Array, least: float = 2.0) -> float:
-    """Mean events per burst: variance over mean of the counts per look, at least `least`. events: shape (looks,)."""
+    """Mean events per burst: variance over mean of the counts per look, at least `least`. events: shape (looks,).
+
+    What cannot be told from independent events (within two standard errors) is taken for them.
+    """
     mean = float(events.mean()) if len(events) else 0.0
-    return max(least, float(events.var()) / mean) if mean > 0 else least
+    if mean <= 0:
+        return least
+    size = float(events.var()) / mean
+    return max(least, size if size > 1.0 + 2.0 * np.sqrt(2.0 / len(events)) else 1.0)
+
+
+def usual_burst_size(events: Array) -> float:
+    """Mean events per burst, at least 1, of what is not rare: a hanging replica is for the chance of disturbed looks to explain.
+
+    events: shape (looks,). The worst tenth is cut off at the largest of the others, or at four times their mean. Then the larger of
+    `burst_size` and of what the looks without an event say: bursts that come alone at a rate of m / b leave exp(-m / b) of them. Cutting
+    off hardly changes that, but the variance a good deal. Where nine of ten looks are without an event, the bursts are in the tenth, and
+    nothing is cut off.
+    """
+    if not len(events):
+        return 1.0
+    most = float(np.quantile(events, 0.9))
+    usual = max(most, 4.0 * float(events[events <= most].mean()))
+    events = np.minimum(events, usual) if usual > 0 else events
+    return max(burst_size(events, least=1.0), _burst_by_silence(events))
+
+
+def _burst_by_silence(events: Array) -> float:
+    silent = float((events == 0).mean())
+    if not 0 < silent < 1:
+        return 1.0
+    bursts = -np.log(silent)  # a look
+    error = np.sqrt((1 - silent) / (silent * len(events))) / bursts
+    size = float(events.mean()) / bursts
+    return size if size > 1.0 + 2.0 * error else 1.0
 
 
 def sibling_correlation_time(events: Array, requests: Array) -> float:

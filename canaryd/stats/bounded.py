@@ -27,7 +27,7 @@ from math import isfinite, sqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from canaryd.stats.blocks import TREND
+from canaryd.stats.blocks import TREND, summed_autocorrelation
 
 Array = NDArray[np.float64]
 
@@ -68,17 +68,7 @@ def correlation_time(values: Array, trend: bool = True) -> float:
     if trend:
         window = np.ones(min(TREND, len(values)))
         residual = ranks - np.convolve(ranks, window, "same") / np.convolve(np.ones(len(values)), window, "same")
-        residual = residual - residual.mean()
-    variance = float(residual @ residual)
-    if variance <= 0:
-        return 1.0
-    tau, floor = 1.0, 2.0 / np.sqrt(len(values))
-    for lag in range(1, len(values) // 2):
-        rho = float(residual[:-lag] @ residual[lag:]) / variance
-        if rho <= floor:
-            break
-        tau += 2.0 * rho
-    return tau
+    return summed_autocorrelation(residual - residual.mean())
 
 
 @dataclass(frozen=True, slots=True)

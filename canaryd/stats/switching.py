@@ -25,7 +25,7 @@ Array = NDArray[np.float64]
 
 AT_ONCE = 0.75  # of the mixture: worse from the first look on
 AT_STAGE = 0.15  # of what is healthy turns when a stage begins: some faults show only under load
-AT_ALARM = 0.6  # the same when an alarm led back to a stage
+AT_ALARM = 0.9  # the same when an alarm led back to a stage
 HAZARD, HAZARD_LOOKS = 1.0, 60.0  # and HAZARD / (looks + HAZARD_LOOKS) at each look: half of it in the first 60, and never all of it
 LEAST_MASS = np.float32(1e-30)  # what single precision would lose for ever
 
