@@ -14,9 +14,11 @@ from canaryd.analysis.latency import MOST_SHARE
 from canaryd.analysis.siblings import rates_of
 from canaryd.domain.metrics import Errors, Latency
 from canaryd.stats.histogram import share_slower_than
+from canaryd.stats.noise import chance_of_as_many
 
 Array = NDArray[np.float64]
 
+PLAIN_TIMES, PLAIN_CHANCE = 3.0, 1e-4  # a look worse than the worst on record by so much, and by chance hardly ever, needs no second
 READ_AT_ONCE = 60  # looks; adding up costs as much for one
 SPREAD = 2.0  # standard deviations between looks that are the hour's, not the version's
 INCREASE = 0.001  # of latency shares, as in latency.TINY
@@ -34,7 +36,8 @@ class Alarm:
         count = 1 + len(bounds)
         self._sums = np.zeros((3, count))  # events, requests, and the sum of events^2 / requests
         self._looks = np.zeros(count)
-        self._rates = RateLimits(count, forgetful=True)
+        self._worst = 0.0  # error rate of a look
+        self._rates, self._plain = RateLimits(count, forgetful=True), 1.0
         self.limits = np.full(count, 0.5)
         self._judged = np.zeros(count, dtype=bool)
         self._unread: list[Array] = []
@@ -56,6 +59,9 @@ class Alarm:
         events, requests = rates_of(looks)
         self._sums += np.array([events, requests, events**2 / np.maximum(requests, 1.0)]).sum(axis=1)
         self._looks += (requests > 0).sum(axis=0)
+        # One failure more than there were, since the next worst look is a little worse; and none of the looks with hardly any traffic.
+        full = requests[:, 0] > 0.25 * requests[:, 0].mean() if len(requests) else np.zeros(0, dtype=bool)
+        self._worst = max(self._worst, float(((events[full, 0] + 1.0) / requests[full, 0]).max(initial=0.0)))
 
     def remember(self, other: "Alarm") -> None:
         """Takes over another one's record, of what both have: errors, and the bounds of both."""
@@ -63,11 +69,12 @@ class Alarm:
         theirs = [0, *(1 + place for place, bound in enumerate(other._bounds) if bound in self._bounds)]
         mine = [0, *(1 + place for place, bound in enumerate(self._bounds) if bound in other._bounds)]
         self._sums[:, mine], self._looks[mine] = other._sums[:, theirs], other._looks[theirs]
+        self._worst = other._worst
 
     def begin(self) -> None:
         """Full weight begins, or begins again: what is tolerated is fixed from the record so far."""
         self._read_all()
-        self._rates = RateLimits(len(self.limits), forgetful=True)
+        self._rates, self._plain = RateLimits(len(self.limits), forgetful=True), 1.0
         events, requests, squares = self._sums
         share = (events + 0.5) / (requests + 1.0)
         mean = np.where(requests > 0, events / np.maximum(requests, 1.0), 0.0)
@@ -88,11 +95,23 @@ class Alarm:
         """One look at full weight."""
         events, requests = rates_of(canary)
         self._rates.fold(events, np.where(self._judged, requests, 0.0), self.limits)
+        self._plain = self._plainly_worse(float(events[0]), float(requests[0])) if self._judged[0] else 1.0
+
+    def _plainly_worse(self, failures: float, requests: float) -> float:
+        """Odds from one look by itself: of a rate never seen before. A bet on a rate cannot gain as much in one look, since all that it
+        knows of the record is its limit; the record's worst look shows what bursts and hanging replicas do."""
+        worst = max(self._worst, float(self.limits[0])) * requests
+        if failures < PLAIN_TIMES * worst or failures <= 0:
+            return 1.0
+        chance = chance_of_as_many(failures, worst)
+        return 1.0 / chance if chance <= PLAIN_CHANCE else 1.0
 
     @property
     def each(self) -> Array:
         """Odds of errors, and of each bound."""
-        return self._rates.odds
+        each = self._rates.odds.copy()
+        each[0] = max(each[0], self._plain)
+        return each
 
     @property
     def odds(self) -> float:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtr, stdtrit
+from scipy.special import gammainc, stdtr, stdtrit
 
 from canaryd.stats.betabinomial import Single
 
@@ -66,6 +66,11 @@ def ratio_by_luck(sd: Array, seen: int, replicas1: int, replicas2: int, risk: fl
 def chance_beyond(deviate: float, degrees: int) -> float:
     """Of a Student deviate's being larger, at least 1e-300."""
     return max(float(stdtr(degrees, -deviate)), 1e-300)
+
+
+def chance_of_as_many(events: float, expected: float) -> float:
+    """That independent events are so many, > 0, or more, where `expected` are (Poisson); at least 1e-300."""
+    return max(float(gammainc(events, expected)), 1e-300)
 
 
 @dataclass(frozen=True, slots=True)
