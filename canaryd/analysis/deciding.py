@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite
 
+from canaryd.analysis.query_words import COMPARED
 from canaryd.analysis.wording import odds_text, percent_text
 from canaryd.analysis.words import ALL_BOUNDS
 from canaryd.domain.rollout import Span
@@ -26,7 +27,8 @@ def shares(verdict: Verdict) -> dict[str, float]:
 
     The weight is told from the bar that the metric reaches alone: bar = (total bar - (1 - weight)) / weight. {} where nothing is compared.
     """
-    found = {one.metric: _weight(verdict, one) * one.odds for one in whole(verdict)}
+    queries = [one for one in verdict.findings if one.what == COMPARED and not one.dry_run]
+    found = {one.metric: _weight(verdict, one) * one.odds for one in (*whole(verdict), *queries)}
     largest = max(found.values(), default=0.0)
     if not largest:
         return {}

@@ -7,6 +7,7 @@ restart and in a backtest; and nothing grows with the looks but what a replay wi
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +34,7 @@ Array = NDArray[np.float64]
 SUSPICION = 3.0  # odds against the canary at which a stage does not pass early, whatever else was ruled out
 FEWEST_LOOKS = 3  # of a stage, before it can pass
 FEW_BLOCKS = 3  # below which one burst and real harm look alike to the odds
-ERRORS_SHARE = 0.65  # of the total's weight where latency is judged as well
+ERRORS_SHARE = 0.7  # of the total's weight where latency is judged as well
 
 
 class Judge:
@@ -51,6 +52,7 @@ class Judge:
         self._queries = [QueryWatch(query) for query in policy.analysis.queries]
         self.compared = ComparedQueries(policy.analysis)
         self._failed: Verdict | None = None
+        self._shared = (0.0, 0.0)  # requests of the canary and of both, since someone else last changed the weight
         self._verdict = Verdict(Answer.UNDECIDED, at=0, stage=-1, weight=0, bar=self.bar, reason="nothing was heard yet")
         # The last look's: bounds only ever become fewer (see domain/ledger.py).
         self._bounds: tuple[float, ...] = next((look.bounds for look in reversed(history) if look.bounds), ())
@@ -131,7 +133,10 @@ class Judge:
         if span.fresh:
             self._history = ()
             self.compared = ComparedQueries(self._policy.analysis)
+            record = self.alarm
             self._start_gathering()
+            if span.weight >= 100:
+                self.alarm.remember(record)  # the new version's own record is none of the stable's that is no more
         if before is None or span.fresh or (before.stage, before.weight) != (span.stage, span.weight):
             self._begin_stage()
             self.guardrails.begin_stage()
@@ -194,8 +199,9 @@ class Judge:
         compared = compared and self._span is not None
         answer = self._answer(look, missing, compared)
         few = self.comparing and any(one.block > 1 and one.closed < FEW_BLOCKS for one in self.metrics)
-        # At a deadline the lifecycle looks at findings where few blocks have closed, and at whether a query ever had a value.
-        told = told or answer in (Answer.FAIL, Answer.ALARM) or few or bool(self._queries)
+        # At a deadline the lifecycle looks at findings where few blocks have closed, and at whether a metric was ever seen.
+        unseen = self.latency is not None and not self.timed
+        told = told or answer in (Answer.FAIL, Answer.ALARM) or few or unseen or bool(self._queries)
         found = words.findings(self) if told else ()
         odds = self.odds if self.comparing else self.alarm.odds if self._span is not None else 1.0
         if answer is Answer.NO_DATA:
@@ -250,7 +256,8 @@ class Judge:
         """At full weight: the minimum time and traffic without an alarm near."""
         stage, served = self._policy.stages[span.stage], self.stage_canary[REQUESTS]
         long_enough = look.end - span.start >= stage.minimum and served >= self._policy.analysis.minimum_requests
-        return long_enough and self._looks >= FEWEST_LOOKS and self.alarm.odds < SUSPICION and self._queries_hold
+        seen = self.latency is None or self.timed
+        return long_enough and seen and self._looks >= FEWEST_LOOKS and self.alarm.odds < SUSPICION and self._queries_hold
 
     def _learn_bounds(self, look: Look) -> None:
         """Without a history the first look with a histogram says which bounds there are; and where a replica with other buckets comes,
@@ -289,12 +296,27 @@ class Judge:
         self.alarm.record(stable_sum + canary_sum)
         stable_replicas = sum(counts.requests > 0 for counts in look.stable.values())
         self.canary_replicas = sum(counts.requests > 0 for counts in look.canary.values())
+        if self._policy.mode == "observe" and self._resteered(float(canary_sum[REQUESTS]), float(stable_sum[REQUESTS])):
+            for metric in self.metrics:
+                metric.close()
         units = []
         for metric in self.metrics:
             metric.stable_replicas = stable_replicas
             units += metric.hear(stable_sum, canary)
         self.siblings.hear(stable, stable_sum)
         return units
+
+    def _resteered(self, canary: float, stable: float) -> bool:
+        """Whether whoever steers has set another weight since the open blocks began: looks at different weights are never added up, since
+        one that is bad for both versions would then be held against the one that had more of it (Simpson's paradox)."""
+        (of_canary, of_both), both = self._shared, canary + stable
+        pooled = (of_canary + canary) / (of_both + both)
+        moved = False
+        if of_both:
+            sd = sqrt(pooled * (1 - pooled) * (1 / of_both + 1 / both))
+            moved = abs(canary / both - of_canary / of_both) > max(6 * sd, 0.25 * min(pooled, 1 - pooled))
+        self._shared = (canary, both) if moved else (of_canary + canary, of_both + both)
+        return moved
 
     def _missing(self, look: Look, stable: Array, canary: Array) -> str:
         """Why the look says nothing; empty if it does."""

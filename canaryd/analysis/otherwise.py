@@ -109,8 +109,8 @@ def _of_harm(policy: Policy, hearing: Hearing, decision: Decision, verdict: Verd
     if limit is not None and (variant := without_limit(policy, limit)) is not None:
         change = f"without the limit ({limit.what})"
         found.append(Question(change, looks, partial(case.changed, change, variant)))
-    metrics = [name for name in ("errors", "latency") if getattr(policy.analysis, name) is not None]
-    for name in metrics if len(policy.analysis.metrics) > 1 else ():
+    metrics = [metric.called for metric in policy.analysis.metrics if metric.decides]
+    for name in metrics if len(metrics) > 1 else ():
         found.append(Question(f"without {name}", looks, partial(case.changed, f"without {name}", without_metric(policy, name))))
     risk = policy.analysis.false_rollback_risk
     for other in (risk * STRICTER, min(MOST_RISK, risk * LAXER)):
@@ -122,7 +122,7 @@ def _of_harm(policy: Policy, hearing: Hearing, decision: Decision, verdict: Verd
     if limit is None and verdict.answer is Answer.FAIL:
         by = shares(verdict)
         loudest = max(by, key=lambda name: by[name], default="")
-        if loudest in metrics:
+        if loudest in ("errors", "latency"):
             cost = looks * (1 + DOUBLINGS + HALVINGS)
             found.append(Question(f"more {loudest} tolerated", cost, partial(case.tolerated, loudest)))
     return found
@@ -304,7 +304,7 @@ def with_metric(policy: Policy, metric: str, **changes: Any) -> Policy:
 
 
 def without_metric(policy: Policy, metric: str) -> Policy:
-    return with_analysis(policy, metrics=tuple(one for one in policy.analysis.metrics if getattr(one, metric) is None))
+    return with_analysis(policy, metrics=tuple(one for one in policy.analysis.metrics if one.called != metric))
 
 
 def without_limit(policy: Policy, limit: Finding) -> Policy | None:
@@ -313,5 +313,5 @@ def without_limit(policy: Policy, limit: Finding) -> Policy | None:
         return with_metric(policy, "errors", max=None)
     if limit.metric == "latency":
         return with_metric(policy, "latency", slo={})
-    left = tuple(one for one in policy.analysis.metrics if one.query is None or one.query.name != limit.metric)
-    return with_analysis(policy, metrics=left) if left else None
+    without = without_metric(policy, limit.metric)
+    return without if any(one.decides for one in without.analysis.metrics) else None

@@ -270,8 +270,11 @@ def _luck(judge: "Judge") -> list[str]:
     for metric, place, what in _noisiest(judge):
         raw, sd = float(judge.siblings.raw[place]), float(judge.siblings.sd[place])
         ratio = float(ratio_by_luck(np.array(sd), seen, max(1, metric.stable_replicas), canary, RARE))
-        differ = f"replicas of stable differ by {percent_text(raw)}" if raw >= 0.005 else "replicas of stable differ by no more than chance"
-        said.append(f"{metric.name}: {seen} {differ} in {what}{few}; a ratio of up to {ratio:.2g} may be the luck of the draw of "
+        by = percent_text(raw) if raw >= 0.005 else "no more than chance"
+        known = f"{seen} replicas of stable differ by {by} in {what}{few}"
+        if seen == 1:
+            known = f"how far replicas differ in {what} is not known from one of stable, {PRIOR_SD:.0%} is assumed"
+        said.append(f"{metric.name}: {known}; a ratio of up to {ratio:.2g} may be the luck of the draw of "
                     f"{max(1, metric.stable_replicas)} and {canary}, and is not held against the canary")
     return said
 

@@ -376,8 +376,8 @@ def stage_signal(rollout: Rollout, verdict: Verdict, now: float) -> Signal | Non
     if analysis.undecided == "rollback":
         return Signal.TIMED_OUT
     seen_enough = verdict.canary_requests >= analysis.minimum_requests and verdict.stage_odds < DEADLINE_ODDS
-    queries = {query.name for query in analysis.queries if not query.dry_run}  # a limit that was never seen is not kept
-    seen_enough = seen_enough and not any(one.metric in queries and one.answer is Answer.NO_DATA for one in verdict.findings)
+    # What was never seen is not known to be well.
+    seen_enough = seen_enough and not any(one.answer is Answer.NO_DATA and not one.dry_run for one in verdict.findings)
     seen_enough = seen_enough and not (verdict.few_blocks and any(_looks_unacceptable(one) for one in verdict.findings))
     if analysis.undecided != "advance" or not seen_enough:
         return Signal.STUCK

@@ -173,3 +173,12 @@ class Metric(Written):
         if given != 1:
             raise refusal(f"must have one key of errors, latency and query, but has {given}")
         return self
+
+    @property
+    def called(self) -> str:
+        """`errors`, `latency`, or the query's name."""
+        return self.query.name if self.query else "errors" if self.errors else "latency"
+
+    @property
+    def decides(self) -> bool:
+        return self.query is None or not self.query.dry_run

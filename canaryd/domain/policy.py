@@ -131,11 +131,13 @@ class Analysis(Written):
         seen: set[str] = set()
         wrong: list[tuple[Key, str]] = []
         for position, metric in enumerate(metrics):
-            name = metric.query.name if metric.query else "errors" if metric.errors else "latency"
+            name = metric.called
             if name in seen:
                 wrong.append(((position,), f"must not be there twice, but {name} is"))
             seen.add(name)
         refuse_at(*wrong)
+        if not any(metric.decides for metric in metrics):
+            raise refusal("must have a metric that decides, but all have dryRun")
         return metrics
 
     @property

@@ -634,9 +634,9 @@ def test_a_compared_query_that_is_worse_is_rolled_back_with_its_numbers():
 
 def test_a_compared_query_s_weight_is_fixed_and_the_total_begins_even():
     judge = a_comparing_judge(Sampled(51), {"errors": {}}, {"latency": {}}, COMPARED)
-    assert [metric.weight for metric in judge.metrics] == [pytest.approx(0.52), pytest.approx(0.28)]
+    assert [metric.weight for metric in judge.metrics] == [pytest.approx(0.56), pytest.approx(0.24)]
     assert (judge.odds, judge.stage_odds) == (pytest.approx(1.0), pytest.approx(1.0))
-    assert [metric.weight for metric in a_judge().metrics] == [pytest.approx(0.65), pytest.approx(0.35)]
+    assert [metric.weight for metric in a_judge().metrics] == [pytest.approx(0.7), pytest.approx(0.3)]
 
 
 def test_queries_alone_decide_with_all_of_the_weight():
