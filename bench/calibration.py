@@ -18,7 +18,7 @@ CASES = {case.name: case for case in HEALTHY}
 
 def run(case: Case, service: Service) -> Rolling:
     policy = a_policy(case.world.interval, case.minimum, case.last, case.climbing)
-    return rolling(service, longest=case.longest, policy=policy, past=case.past)
+    return rolling(service, longest=case.longest, policy=policy, past=case.past, before=case.before)
 
 
 def summary(case: Case, outcomes: Sequence[Outcome]) -> Entry:

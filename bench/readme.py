@@ -18,6 +18,7 @@ SHOWN = {
     "pace": ("pace", "rollouts", "median", "to reach"),
     "power": ("bad versions", "median", "looks", "by 90%", "missed", "users hurt", "times that", "times that of a test that tolerates 10%"),
     "late": (),
+    "early": (),
     "comparison": (),
 }
 PICTURES = {

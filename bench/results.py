@@ -1,9 +1,10 @@
 """What was measured, in a file: a world that is done is kept there, and not run again on the same code.
 
-Each entry holds the hash of the code that decides (canaryd's domain, stats and analysis, and how a rollout is simulated), its own
+Each entry holds the hash of the code that decides (how a rollout is simulated, and all of canaryd that this imports), its own
 definition, and how many rollouts it is from; another hash, definition or number of rollouts is another measurement.
 """
 
+import ast
 import json
 import os
 from hashlib import sha256
@@ -13,18 +14,31 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 MEASURED = ROOT / "docs" / "measured.json"
-DECIDES = ("canaryd/domain", "canaryd/stats", "canaryd/analysis", "bench/rollouts.py")
+ROLLOUTS = "bench.rollouts"
 
 Entry = dict[str, Any]
 
 
 def tree() -> str:
     """The hash of the code that decides."""
-    files = [path for part in DECIDES for path in ([ROOT / part] if part.endswith(".py") else sorted((ROOT / part).rglob("*.py")))]
+    found: set[Path] = set()
+    unread = [ROLLOUTS]
+    while unread:
+        path = ROOT / f"{unread.pop().replace('.', '/')}.py"
+        if path not in found and path.exists():
+            found.add(path)
+            unread += _imported(path)
     digest = sha256()
-    for path in files:
+    for path in sorted(found):
         digest.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:12]
+
+
+def _imported(path: Path) -> list[str]:
+    """Modules of canaryd, and names in them, which may be modules too."""
+    imports = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom) and node.module)
+    return [name for node in imports if str(node.module).startswith("canaryd")
+            for name in (str(node.module), *(f"{node.module}.{one.name}" for one in node.names))]  # fmt: skip
 
 
 class Results:

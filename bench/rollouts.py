@@ -21,6 +21,7 @@ from canaryd.domain.rollout import Held, Phase
 from canaryd.domain.verdict import Verdict
 
 LADDER = (10, 25, 50, 100)
+DEADLINE = 900  # s, of a stage
 HISTORY = 360  # looks of stable before the rollout
 LONGEST = 180  # looks of a rollout that is watched: half an hour of looks of 10 s
 KEPT = "24h"  # minimum of the first stage, where a rollout is kept at 10%
@@ -63,9 +64,11 @@ class Outcome:
 
 
 @cache
-def a_policy(interval: int = 10, minimum: str = "2m", last: str = "2m", climbing: bool = True) -> Policy:
+def a_policy(
+    interval: int = 10, minimum: str = "2m", last: str = "2m", climbing: bool = True, ladder: tuple[int, ...] = LADDER
+) -> Policy:
     """The whole default policy. minimum: of each stage, last: of the one at 100; climbing=False: it stays at 10%."""
-    stages = [{"weight": weight, "minimum": minimum, "deadline": "15m"} for weight in LADDER]
+    stages = [{"weight": weight, "minimum": minimum, "deadline": f"{DEADLINE}s"} for weight in ladder]
     stages[-1] |= {"minimum": last, "deadline": "2h"}
     if not climbing:
         stages[0] = {"weight": LADDER[0], "minimum": KEPT, "deadline": KEPT}
@@ -90,10 +93,16 @@ def rolling(
     policy: Policy | None = None,
     past: int = HISTORY,
     path: bool = False,
+    before: World | None = None,
 ) -> Rolling:
-    """One rollout. climbing=False: at 10% all the time; longest: looks that are watched; past: looks of stable before it."""
+    """One rollout. climbing=False: at 10% all the time; longest: looks that are watched; past: looks of stable before it, which was as in
+    `before` if that is given."""
     policy = policy or a_policy(service.world.interval, climbing=climbing)
-    judge = Judge(policy, service.history(past))
+    world = service.world
+    service = service.with_canary(before) if before else service
+    history = service.history(past)
+    service = service.with_canary(world) if before else service
+    judge = Judge(policy, history)
     return (yield from _Course(service, policy, judge, path).run(longest))
 
 

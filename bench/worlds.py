@@ -8,14 +8,18 @@ from canaryd.analysis.simulated import World
 
 @dataclass(frozen=True)
 class Case:
-    """A world, and how its rollouts are run. climbing=False: kept at 10%; past: looks of stable before; longest: looks watched;
-    minimum: of each stage, last: of the one at 100%; goal: what is to be reached, see the module that runs it; note: which assumption of
-    the promise it breaks."""
+    """A world, and how its rollouts are run.
+
+    climbing=False: kept at 10%; past: looks of stable before, and before: how the world was then, if it was another; longest: looks
+    watched; minimum: of each stage, last: of the one at 100%; goal: what is to be reached, see the module that runs it; note: which
+    assumption of the promise it breaks.
+    """
 
     name: str
     world: World
     climbing: bool = True
     past: int = HISTORY
+    before: World | None = None
     longest: int = LONGEST
     minimum: str = "2m"
     last: str = "2m"
@@ -50,8 +54,22 @@ HEALTHY = (
     Case("stable has one replica, the canary three", World(stable_replicas=1)),
     Case("one replica each", World(replicas=1)),
     Case("each version's rate jitters, sd 0.5", World(jitter=0.5)),
+    Case("errors in bursts of 4, independent ones before", World(burst=4), before=World()),
+    Case("errors in bursts of 16, independent ones before", World(burst=16), before=World()),
+    Case("replicas hang now and then, none did before", World(hanging=0.02), before=World()),
     Case("stable is 10 minutes old", World(), past=60),
     Case("stable has no past", World(), past=0),
+)
+
+# What must be ruled out to pass early: twice the rate (and half a point more), or 25% slower.
+UNACCEPTABLE = (
+    Case("errors 0.5% to 1%", World(canary_errors=2.0)),
+    Case("errors 0.5% to 1%, in bursts of 4", World(canary_errors=2.0, burst=4)),
+    Case("errors 0.5% to 1%, in bursts of 16", World(canary_errors=2.0, burst=16)),
+    Case("errors 0.5% to 1%, replicas hang now and then", World(canary_errors=2.0, hanging=0.02)),
+    Case("errors 2% to 4%, 200 requests/s, in bursts of 16", World(errors=0.02, canary_errors=2.0, burst=16, requests=200.0)),
+    Case("no errors to 0.5%", World(errors=0.0, more_errors=0.005)),
+    Case("latency 1.25 times", World(canary_latency=1.25)),
 )
 
 HOUR = 360  # looks of 10 s

@@ -1,0 +1,41 @@
+"""Versions that are as bad as must be ruled out: how many get through a stage before its deadline."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from bench.results import Entry
+from bench.rollouts import DEADLINE, Outcome, Rolling, a_policy, rolling
+from bench.tables import Table, missed, share
+from bench.worlds import UNACCEPTABLE, Case
+from canaryd.analysis.simulated import Service
+from canaryd.stats.sampling import exact_interval
+
+RUNS = 500
+RISK = 0.05  # the policy's badAdvanceRisk
+CASES = {case.name: case for case in UNACCEPTABLE}
+HALF = (50, 100)
+
+
+def run(case: Case, service: Service) -> Rolling:
+    """From half of the traffic on: what that stage must rule out is what the policy says, no multiple of it."""
+    policy = a_policy(case.world.interval, ladder=HALF)
+    return rolling(service, longest=DEADLINE // case.world.interval, policy=policy)
+
+
+def summary(case: Case, outcomes: Sequence[Outcome]) -> Entry:
+    early = sum(one.full is not None and one.full < DEADLINE for one in outcomes)
+    low, high = exact_interval(early, len(outcomes))
+    return {"early": early, "low": low, "high": high, "caught": float(np.mean([one.rolled_back for one in outcomes]))}
+
+
+def reached(name: str, one: Entry) -> bool:
+    return bool(one["low"] <= RISK)
+
+
+def tables(entries: Mapping[str, Entry]) -> list[Table]:
+    rows = [(name, f"{one['runs']:,}", missed(f"{one['early']} ({share(one['low'])} to {share(one['high'])})", reached(name, one)),
+             share(one["caught"])) for name, one in entries.items()]  # fmt: skip
+    heads = ("unacceptable versions at weight 50", "rollouts", "passed early (exact 95% interval)", "rolled back by the deadline")
+    return [Table(f"Versions as bad as a stage must rule out, until its deadline of {DEADLINE // 60} minutes; to reach: at most {RISK:.0%} "
+                 "pass before it", heads, rows)]  # fmt: skip
