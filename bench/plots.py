@@ -12,6 +12,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from bench.curve import CASES as CURVE
+from bench.power import limits_of
 from bench.results import MEASURED, Entry, Results
 from bench.rollouts import Outcome, a_policy, roll_out, rolling
 from bench.running import service
@@ -74,8 +75,9 @@ def delay_by_effect(entries: dict[str, Entry]) -> Figure:
     axes.fill_between([one[0] for one in shown], [one[1] for one in shown], [one[2] for one in shown], color="#1f77b4", alpha=0.2,
                       label="canaryd, median to 90%")  # fmt: skip
     axes.plot(ratios, [entry["requests_mean"] for _, entry in rows], "o-", color="#1f77b4", label="canaryd, mean")
-    axes.plot(ratios, [entry["tolerant_limit"] for _, entry in rows], "--", color="#c1121f", label="least of any test that tolerates 10%")
-    axes.plot(ratios, [entry["limit"] for _, entry in rows], "-", color="black", linewidth=1.2, label="least of any test")
+    limits, tolerant = zip(*(limits_of(CURVE[name]) for name in entries), strict=True)
+    axes.plot(ratios, tolerant, "--", color="#c1121f", label="least of any test that tolerates as much")
+    axes.plot(ratios, limits, "-", color="black", linewidth=1.2, label="least of any test")
     axes.set_xticks(ratios, [f"{ratio:g}×" if ratio != 1.75 else "" for ratio in ratios])
     axes.minorticks_off()
     seconds = axes.secondary_yaxis("right", functions=(lambda n: n / per_second / 60, lambda m: m * per_second * 60))

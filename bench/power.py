@@ -14,7 +14,7 @@ from canaryd.stats.sampling import quantile
 
 RUNS = 400
 CASES = {case.name: case for case in BAD}
-TOLERATED = 1.1  # the policy's toleratedRatio
+TOLERATED, INCREASE = 1.1, 0.001  # the policy's toleratedRatio and toleratedIncrease
 TIMES_THE_LIMIT = 2.0  # at most, on independent failures
 
 
@@ -22,23 +22,27 @@ def summary(case: Case, outcomes: Sequence[Outcome]) -> Entry:
     """Delays in seconds; requests_mean: the canary's until the rollback, or as far as was watched."""
     delays = [one.delay for one in outcomes]
     requests = float(np.mean([one.canary_requests for one in outcomes]))
-    limit, tolerant = (limit_of(case, ratio) for ratio in (1.0, TOLERATED))
     caught = [one.delay for one in outcomes if one.rolled_back]
     return {
         "median": quantile(delays, 0.5), "mean": float(np.mean(caught)) if caught else None, "by_90": quantile(delays, 0.9),
         "most": max(delays), "missed": float(np.mean([not one.rolled_back for one in outcomes])),
-        "hurt": float(np.mean([one.hurt for one in outcomes])), "requests_mean": requests, "limit": limit, "tolerant_limit": tolerant,
+        "hurt": float(np.mean([one.hurt for one in outcomes])), "requests_mean": requests,
     }  # fmt: skip
 
 
-def limit_of(case: Case, tolerated: float) -> float | None:
+def limits_of(case: Case) -> tuple[float | None, float | None]:
+    """Of any test, and of one that tolerates as much as the policy does."""
+    return limit_of(case), limit_of(case, TOLERATED, INCREASE)
+
+
+def limit_of(case: Case, tolerated: float = 1.0, increase: float = 0.0) -> float | None:
     """The least canary requests that any test at 1% needs on average; independent errors that are there from the beginning only."""
     world = case.world
     rate = world.errors * world.canary_errors + world.more_errors
     if rate == world.errors or world.burst > 1 or world.fault_weight:
         return None
     weight = LADDER[0] / 100
-    return fewest_requests(world.errors, min(rate, 1.0), (1 - weight) / weight, 0.01, tolerated)
+    return fewest_requests(world.errors, min(rate, 1.0), (1 - weight) / weight, 0.01, tolerated, increase)
 
 
 def reached(name: str, one: Entry) -> bool:
@@ -52,28 +56,28 @@ def _in_time(name: str, one: Entry) -> bool:
 
 def _near_the_limit(name: str, one: Entry) -> bool:
     """The limit binds where it is more than a look's requests: nobody decides within one."""
-    world = CASES[name].world
-    binding = one["limit"] is not None and one["limit"] > world.requests * world.interval * LADDER[0] / 100
-    return not binding or one["requests_mean"] <= TIMES_THE_LIMIT * one["limit"]
+    case, limit = CASES[name], limit_of(CASES[name])
+    binding = limit is not None and limit > case.world.requests * case.world.interval * LADDER[0] / 100
+    return not binding or one["requests_mean"] <= TIMES_THE_LIMIT * limit
 
 
 def tables(entries: Mapping[str, Entry]) -> list[Table]:
     rows = []
     for name, one in entries.items():
         looks = one["median"] / CASES[name].world.interval if one["median"] is not None else None
-        over = [_times(one, limit) for limit in ("limit", "tolerant_limit")]
+        limit, tolerant = limits_of(CASES[name])
         delays = (seconds(one["mean"]), seconds(one["by_90"]), seconds(one["most"]))
-        times = (missed(over[0], _near_the_limit(name, one)), over[1])
-        costs = (number(one["hurt"]), number(one["requests_mean"]), number(one["limit"]), *times)
+        times = (missed(_times(one, limit), _near_the_limit(name, one)), _times(one, tolerant))
+        costs = (number(one["hurt"]), number(one["requests_mean"]), number(limit), *times)
         median = missed(seconds(one["median"]), _in_time(name, one))
         rows.append((name, f"{one['runs']:,}", median, number(looks), *delays, share(one["missed"]), *costs))
     heads = ("bad versions", "rollouts", "median", "looks", "mean", "by 90%", "most", "missed", "users hurt", "canary requests, mean",
-             "least of any test", "times that", "times that of a test that tolerates 10%")  # fmt: skip
+             "least of any test", "times that", "times that of a test that tolerates as much")  # fmt: skip
     return [Table(f"Bad versions at weight 10, until rolled back, watched for {HOUR} looks; to reach: at most {TIMES_THE_LIMIT:g} times "
                  "the least of any test", heads, rows)]  # fmt: skip
 
 
-def _times(one: Entry, limit: str) -> str:
+def _times(one: Entry, limit: float | None) -> str:
     """At least so many, where some were not rolled back as long as they were watched."""
-    times = number(one["requests_mean"] / one[limit] if one[limit] else None, 1)
-    return f"over {times}" if one["missed"] and one[limit] else times
+    times = number(one["requests_mean"] / limit if limit else None, 1)
+    return f"over {times}" if one["missed"] and limit else times

@@ -16,7 +16,9 @@ BEGINS, ENDS = "<!-- measured: written by python -m bench.readme -->", "<!-- /me
 SHOWN = {
     "calibration": ("healthy versions", "rollouts", "rolled back (exact 95% interval)", "full weight, median", "undecided"),
     "pace": ("pace", "rollouts", "median", "to reach"),
-    "power": ("bad versions", "median", "looks", "by 90%", "missed", "users hurt", "times that", "times that of a test that tolerates 10%"),
+    "power": (
+        "bad versions", "median", "looks", "by 90%", "missed", "users hurt", "times that", "times that of a test that tolerates as much",
+    ),
     "late": (),
     "early": (),
     "comparison": (),

@@ -111,8 +111,8 @@ def test_delays_count_from_the_fault_and_missed_ones_as_never() -> None:
     entry = power.summary(case, [caught, caught, Outcome("succeeded", 60, 600, canary_requests=4000)])
     assert (entry["median"], entry["mean"], entry["by_90"]) == (180, 180.0, np.inf)
     assert entry["missed"] == pytest.approx(1 / 3)
-    assert entry["limit"] is None  # it is about a canary that is bad from the beginning
-    assert power.limit_of(power.CASES["errors 1% to 2%"], 1.0) == pytest.approx(1345, abs=1)
+    assert power.limit_of(case) is None  # it is about a canary that is bad from the beginning
+    assert power.limit_of(power.CASES["errors 1% to 2%"]) == pytest.approx(1345, abs=1)
 
 
 def test_late_faults_count_where_the_rollout_was_at_the_weight_meant() -> None:

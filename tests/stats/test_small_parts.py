@@ -92,6 +92,20 @@ def test_fewest_requests_with_a_tolerance_is_at_the_nearest_tolerated_pair_of_ra
         assert fewest_requests(rate1, rate2, ratio, 0.01, tolerated) == pytest.approx(log(100) / found.fun, rel=1e-5)
 
 
+def test_fewest_requests_with_an_increase_is_at_the_nearest_pair_of_rates_that_either_tolerance_allows():
+    def information(q, rate1, rate2, ratio, increase):
+        stable, canary = (rel_entr(p, r) + rel_entr(1 - p, 1 - r) for p, r in ((rate1, q), (rate2, q + increase)))
+        return canary + ratio * stable
+
+    for rate1, rate2, ratio, increase in [(0.001, 0.01, 9.0, 0.001), (0.0, 0.01, 9.0, 0.001), (0.2, 0.5, 1.0, 0.1), (0.0, 1.0, 3.0, 0.3)]:
+        found = minimize_scalar(information, bounds=(1e-12, 1 - 1e-9 - increase), args=(rate1, rate2, ratio, increase), method="bounded",
+                                options={"xatol": 1e-12})
+        assert fewest_requests(rate1, rate2, ratio, 0.01, 1.0, increase) == pytest.approx(log(100) / found.fun, rel=1e-4)
+    # Of 5% to 10% a tenth more is the looser one, of 0.1% to 1% a tenth of a point.
+    assert fewest_requests(0.05, 0.1, 9.0, 0.01, 1.1, 0.001) == fewest_requests(0.05, 0.1, 9.0, 0.01, 1.1)
+    assert fewest_requests(0.001, 0.01, 9.0, 0.01, 1.1, 0.001) == fewest_requests(0.001, 0.01, 9.0, 0.01, 1.0, 0.001)
+
+
 def test_a_tolerance_costs_requests_and_a_version_that_always_fails_needs_few():
     assert fewest_requests(0.01, 0.02, 9.0, 0.01, 1.1) > 1.2 * fewest_requests(0.01, 0.02, 9.0, 0.01)
     assert fewest_requests(0.0, 1.0, 9.0, 0.01) == pytest.approx(log(100) / (log(10) + 9 * log(10 / 9)))
@@ -100,7 +114,7 @@ def test_a_tolerance_costs_requests_and_a_version_that_always_fails_needs_few():
 @pytest.mark.parametrize(
     ("given", "named"),
     [((0.1, 0.1, 1.0, 0.01), "rate2"), ((0.1, 0.109, 1.0, 0.01, 1.1), "rate2"), ((1.0, 1.0, 1.0, 0.01), "rate1"),
-     ((0.1, 0.2, 1.0, 0.01, 0.9), "tolerated"), ((0.1, 0.2, 0.0, 0.01), "requests_ratio")],
+     ((0.1, 0.2, 1.0, 0.01, 0.9), "tolerated"), ((0.1, 0.2, 1.0, 0.01, 1.0, 0.1), "increase"), ((0.1, 0.2, 0.0, 0.01), "requests_ratio")],
 )
 def test_fewest_requests_refuses_what_has_no_answer(given, named):
     with pytest.raises(ValueError, match=named):
