@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from canaryd.analysis.backtest import imagined, step
 from canaryd.analysis.hearing import Hearing, Scribe
@@ -13,13 +13,23 @@ from canaryd.domain.rollout import Rollout
 from tests.analysis.looks import START
 
 
-def lived(policy: Policy, look: Callable[[int], Look], looks: int = 300) -> tuple[Rollout, Hearing]:
-    """look: the next one at the weight that is asked for; it begins at START. Until the rollout has ended, or so many looks were taken."""
+def lived(
+    policy: Policy,
+    look: Callable[[int], Look],
+    looks: int = 300,
+    values: Callable[[int], Mapping[str, float | None]] = lambda number: {},
+    before: Mapping[str, Sequence[float | None]] = {},
+) -> tuple[Rollout, Hearing]:
+    """look: the next one at the weight that is asked for; it begins at START. Until the rollout has ended, or so many looks were taken.
+
+    values: the policy's queries by name, by the look's number; before: stable's of the compared ones, before the rollout.
+    """
     past = Past("production", "front-end", "v1", "v2", "front-end-v1", "front-end-v2", 10, START, START, START + 10 * looks, policy)
     rollout, hearing, opened = imagined(past, policy), Hearing(), 0
     scribe = Scribe(hearing, policy, ())
+    scribe.remember(before)
     counted: dict[str, Counts] = {}
-    for _ in range(looks):
+    for number in range(looks):
         if rollout.phase.ended:
             break
         for span in rollout.spans[opened:]:
@@ -28,6 +38,6 @@ def lived(policy: Policy, look: Callable[[int], Look], looks: int = 300) -> tupl
         heard = look(rollout.weight)
         for name, one in (*heard.stable.items(), *heard.canary.items()):
             counted[name] = counted.get(name, Counts()) + Counts(one.requests, one.failures)
-        verdict = scribe.hear(heard, {}, True)
+        verdict = scribe.hear(heard, values(number), True)
         rollout = step(rollout, verdict, dict(counted), heard.sampled)
     return rollout, hearing

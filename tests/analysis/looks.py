@@ -1,5 +1,6 @@
 """Looks for the judge: exact ones by counts, and seeded ones of a simple service."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,19 @@ def some_counts(
 def a_look(number: int, stable: dict[str, Counts], canary: dict[str, Counts], **changes: Any) -> Look:
     start = START + 10 * number
     return Look(**{"start": start, "end": start + 10, "bounds": BOUNDS, "stable": stable, "canary": canary, **changes})
+
+
+def without_histogram(look: Look) -> Look:
+    """As a mesh that has no latency histogram counts it."""
+    stable, canary = ({name: Counts(one.requests, one.failures) for name, one in side.items()} for side in (look.stable, look.canary))
+    return replace(look, bounds=(), stable=stable, canary=canary)
+
+
+def with_newborn_canary(look: Look) -> Look:
+    """No replica of the canary is older than 50 s, as where each is soon replaced by another."""
+    born = look.start - (look.start - START) % 50
+    canary = {f"{name}-{born}": one for name, one in look.canary.items()}
+    return replace(look, canary=canary, first_seen=dict.fromkeys(canary, float(born)))
 
 
 class Sampled:

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from canaryd.analysis.judge import Judge, hear_all
 from canaryd.domain.counts import Counts
 from canaryd.domain.lifecycle import Signal, stage_signal
-from canaryd.domain.rollout import Phase, Span
+from canaryd.domain.rollout import Held, Phase, Span
 from canaryd.domain.verdict import Answer
-from tests.analysis.looks import BOUNDS, START, Sampled, a_ladder, a_look, some_counts
+from tests.analysis.lived import lived
+from tests.analysis.looks import BOUNDS, START, Sampled, a_ladder, a_look, some_counts, with_newborn_canary, without_histogram
 from tests.builders import NOW, a_rollout
 
 ERRORS_ONLY = {"errors": {}}
@@ -190,6 +191,23 @@ def test_without_a_histogram_latency_is_no_data_and_nothing_passes():
         verdict = judge.hear(a_look(number, stable, canary, bounds=()))
     assert verdict.answer is Answer.UNDECIDED
     assert [one.answer for one in verdict.findings] == [Answer.PASS, Answer.NO_DATA]
+
+
+@pytest.mark.parametrize("unseen", [without_histogram, with_newborn_canary])
+@pytest.mark.parametrize("metrics", [({"latency": {}},), ()])
+def test_latency_that_was_never_seen_is_held_undecided_at_the_deadline(metrics, unseen):
+    service = Sampled(43, slower=5.0)
+    rollout, _ = lived(a_ladder(*metrics), lambda weight: unseen(service.look(weight)), 120)
+    assert (rollout.phase, rollout.held, rollout.weight) == (Phase.HELD, Held.UNDECIDED, 10)
+    assert "still undecided at the stage's deadline of 15m" in rollout.reason
+    assert "no latency of both versions" in rollout.reason
+
+
+@pytest.mark.parametrize("metrics", [({"latency": {}},), ()])
+def test_a_healthy_version_whose_latency_is_seen_is_promoted(metrics):
+    rollout, _ = lived(a_ladder(*metrics), Sampled(44).look)
+    assert rollout.phase is Phase.SUCCEEDED
+    assert Signal.LET_PASS not in {one.signal for one in rollout.decisions}
 
 
 def test_a_later_stage_must_rule_out_more():
@@ -417,6 +435,87 @@ def test_full_weight_passes_after_its_minimum_with_traffic_and_without_alarm():
     assert answers[11] is Answer.PASS
 
 
+@pytest.mark.parametrize("unseen", [without_histogram, with_newborn_canary])
+@pytest.mark.parametrize("metrics", [({"latency": {}},), ()])
+def test_full_weight_does_not_pass_before_latency_was_seen(metrics, unseen):
+    service = Sampled(45)
+    judge = a_judge(*metrics, history=service.history(), weight=100, stage=3, start=service.now)
+    for _ in range(40):
+        verdict = judge.hear(unseen(service.look(100)))
+        assert verdict.answer is Answer.UNDECIDED
+    assert judge.hear(service.look(100)).answer is Answer.PASS
+
+
+@pytest.mark.parametrize(("errors", "looks", "answer"), [(0.5, 1, Answer.ALARM), (0.005, 12, Answer.PASS)])
+def test_where_stable_changes_at_full_weight_the_new_version_is_still_held_against_its_own_record(errors, looks, answer):
+    service = Sampled(46)
+    judge = a_judge(history=service.history(), weight=50, stage=2)
+    for _ in range(30):
+        judge.hear(service.look(50))
+    judge.open(Span(3, 100, service.now))
+    for _ in range(3):
+        judge.hear(service.look(100))
+    usual = judge.alarm.usual.tolist()
+    judge.open(Span(3, 100, service.now, fresh=True))
+    assert judge.alarm.usual.tolist() == usual
+    service.errors = errors
+    answers = [judge.hear(service.look(100)).answer for _ in range(looks)]
+    assert answers == [Answer.UNDECIDED] * (looks - 1) + [answer]
+
+
+# ---------------------------------------------------------------- someone else steers
+
+
+OBSERVED = a_ladder(ERRORS_ONLY).model_copy(update={"mode": "observe"})
+
+
+def _in_spells(service, number, weight):
+    """The look; 10 of each 30 are a bad spell of both versions, in which whoever steers sends 80% to the canary if it has any."""
+    is_bad = number // 10 % 3 == 1
+    service.errors = 0.05 if is_bad else 0.002
+    return service.look(80 if is_bad and weight else weight)
+
+
+def _an_observing_judge(service):
+    """Its blocks are longer than ten looks."""
+    judge = Judge(OBSERVED, [_in_spells(service, number, 0) for number in range(240)])
+    judge.open(Span(0, 10, service.now))
+    assert judge.errors.block > 10
+    return judge
+
+
+@pytest.mark.parametrize("seed", [0, 4, 6])
+def test_a_spell_bad_for_both_in_which_someone_else_sends_more_to_the_canary_is_no_harm(seed):
+    """Added up over one block the canary would have most of the bad spell, and stable most of the good looks."""
+    service = Sampled(seed)
+    judge = _an_observing_judge(service)
+    for number in range(120):
+        verdict = judge.hear(_in_spells(service, number, 10))
+        assert verdict.answer is not Answer.FAIL
+        assert verdict.odds < 10
+
+
+def test_a_block_ends_where_someone_else_changes_the_weight():
+    judge = _an_observing_judge(Sampled(1))
+    closed = []
+    for number, share in enumerate([0.1] * 5 + [0.3] * 5 + [0.1]):
+        canary = int(500 * share)
+        judge.hear(a_look(240 + number, {"s0": some_counts(500 - canary)}, {"c0": some_counts(canary)}))
+        closed.append(judge.errors.closed)
+    assert closed == [0] * 5 + [1] * 5 + [2]
+
+
+@pytest.mark.parametrize("requests", [5.0, 50.0, 1000.0])
+def test_a_block_goes_on_where_the_weight_only_seems_to_change_by_chance(requests):
+    service = Sampled(47, errors=0.002, requests=requests)
+    judge = _an_observing_judge(service)
+    heard = 0
+    for _ in range(200):
+        heard += judge.hear(service.look(10)).answer is not Answer.NO_DATA
+        assert judge.errors.closed == heard // judge.errors.block
+    assert heard > 150
+
+
 # ---------------------------------------------------------------- warm-up
 
 
@@ -580,6 +679,28 @@ def test_verdicts_without_words_are_the_same_verdicts():
         assert (other.answer, other.odds, other.few_blocks) == (one.answer, one.odds, one.few_blocks)
 
 
+def test_verdicts_without_words_tell_too_that_latency_was_never_seen():
+    judge, service = a_judge({"latency": {}}), Sampled(65)
+    for _ in range(12):
+        (verdict,) = hear_all([(judge, without_histogram(service.look(10)))])
+    rollout = a_rollout(policy=judge.policy, phase=Phase.PROGRESSING, stage=0, weight=10, spans=(judge.span,), clock=1000.0)
+    assert stage_signal(rollout, replace(verdict, at=verdict.at + 900), NOW) is Signal.STUCK
+
+
+@pytest.mark.parametrize(("replicas", "known"), [
+    (1, "how far replicas differ in their {} is not known from one of stable, 7% is assumed; a ratio of up to "),
+    (3, "3 replicas of stable differ by "),
+])  # fmt: skip
+def test_what_replicas_differ_by_is_assumed_where_stable_has_one(replicas, known):
+    service = Sampled(64, replicas=replicas)
+    judge = a_judge(history=service.history())
+    notes = judge.hear(service.look(10)).notes
+    for metric, what in (("errors", "error rates"), ("latency", "shares slower than 100 ms")):
+        (note,) = [one for one in notes if one.startswith(f"{metric}: ") and "luck of the draw" in one]
+        assert note.startswith(f"{metric}: {known.format(what)}")
+        assert f"the luck of the draw of {replicas} and {replicas}, and is not held against the canary" in note
+
+
 def test_the_thousandth_look_costs_what_the_first_did():
     """Process time of 100 looks late against 100 looks early; three times would already be growth."""
     from time import process_time
@@ -659,6 +780,18 @@ def test_equal_costs_pass_once_both_are_known_and_not_under_suspicion():
         verdict = judge.hear(service.look(10), costs(service.number, 2.0))
     assert judge.compared.all[0].stage_odds >= 3
     assert verdict.answer is Answer.UNDECIDED
+
+
+@pytest.mark.parametrize(("factor", "answer"), [(1.0, Answer.PASS), (1.3, Answer.UNDECIDED)])
+def test_a_compared_query_that_is_worse_in_the_mean_does_not_pass_while_its_odds_are_small(factor, answer):
+    """Without a past of stable's values the odds take longer than the stage's minimum to say so."""
+    service = Sampled(58)
+    judge = a_judge(ERRORS_ONLY, COMPARED, history=service.history())
+    for _ in range(18):
+        verdict = judge.hear(service.look(10), costs(service.number, factor))
+    assert verdict.findings[0].answer is Answer.PASS  # it is not for errors that it waits
+    assert judge.compared.all[0].stage_odds < 3
+    assert verdict.answer is answer
 
 
 def test_a_dry_run_is_told_and_decides_nothing():

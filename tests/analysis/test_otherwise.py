@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from canaryd.analysis.deciding import decided_by
 from canaryd.analysis.hearing import Hearing
-from canaryd.analysis.otherwise import Inquiry, Outcome, WhatIf, questions, with_metric, without_metric
+from canaryd.analysis.otherwise import Inquiry, Outcome, WhatIf, questions, with_metric, without_limit, without_metric
 from canaryd.domain.counts import Look
 from canaryd.domain.lifecycle import Signal
 from canaryd.domain.policy import Policy
 from canaryd.domain.rollout import Decision, Phase, Rollout
-from canaryd.domain.verdict import Answer, Verdict
+from canaryd.domain.verdict import Answer, Finding, Verdict
 from tests.analysis.lived import lived
 from tests.analysis.looks import Sampled, a_ladder
 from tests.builders import a_policy
@@ -148,6 +150,54 @@ def test_a_limit_of_one_s_own_is_taken_away() -> None:
     answers = asked(rollout, hearing, Signal.HARM)
     assert answers["without the limit (at most 1.0% errors)"].outcome is Outcome.NOT_BY_THEN
     assert not [one for one in answers if "tolerated" in one]  # no tolerance is asked for where none was exceeded
+
+
+COST = {"query": {"name": "cost", "promql": 'sum(x{pod=~"$canary_pods"})', "compare": "higher-is-worse"}}
+HEAP = {"query": {"name": "heap", "promql": 'max(y{pod=~"$canary_pods"})', "max": 2}}
+DRY = {"query": {**HEAP["query"], "dryRun": True}}
+
+
+def costly(*metrics: dict[str, Any], more_errors: float = 1.0) -> tuple[Rollout, Hearing]:
+    """The canary costs twice as much and its heap is too large; requests fare as well by both versions, unless more_errors says not."""
+
+    def values(number: int) -> dict[str, float | None]:
+        return {"cost": 2.0 + 0.1 * (number % 3), "cost of stable": 1.0 + 0.05 * ((number + 1) % 3), "heap": 5.0}
+
+    service = Sampled(8, errors=0.01, more_errors=more_errors)
+    return lived(a_ladder(*metrics), service.look, 60, values, {"cost of stable": [1.0, 1.05, 0.95] * 40})
+
+
+def left_out(answers: dict[str, WhatIf]) -> set[str]:
+    """Metrics and limits; the replicas are c0 to c2."""
+    return {one for one in answers if one.startswith("without ")} - {f"without c{number}" for number in range(3)}
+
+
+def test_a_compared_query_that_decided_is_named_and_left_out_in_its_turn() -> None:
+    rollout, hearing = costly({"errors": {}}, COST, DRY)
+    _, verdict = decided(rollout, Signal.HARM)
+    assert decided_by(verdict) == "cost (over 99% of the odds; errors under 1%)"
+    answers = asked(rollout, hearing, Signal.HARM)
+    assert left_out(answers) == {"without errors", "without cost"}
+    assert answers["without cost"].outcome is Outcome.NOT_BY_THEN
+    assert answers["without errors"].outcome is Outcome.EARLIER  # the query has all of the weight then
+
+
+@pytest.mark.parametrize("metrics", [(COST,), (COST, DRY), (HEAP,), ({"errors": {}}, DRY)])
+def test_the_only_metric_that_decides_is_never_left_out(metrics: tuple[dict[str, Any], ...]) -> None:
+    rollout, hearing = costly(*metrics, more_errors=6.0)
+    answers = asked(rollout, hearing, Signal.HARM)
+    assert left_out(answers) == set()
+    assert "falseRollbackRisk 0.1%" in answers
+
+
+def test_the_limit_of_the_only_metric_that_decides_cannot_be_taken_away() -> None:
+    limit = Finding("heap", "at most 2", Answer.FAIL, limit=2.0)
+    dry = {"query": {**COST["query"], "dryRun": True}}
+    assert without_limit(a_ladder(HEAP), limit) is None
+    assert without_limit(a_ladder(HEAP, dry), limit) is None
+    without = without_limit(a_ladder(HEAP, dry, {"errors": {}}), limit)
+    assert without is not None
+    assert [metric.called for metric in without.analysis.metrics] == ["cost", "errors"]
 
 
 def test_a_stage_passes_no_later_when_more_risk_is_taken(good: tuple[Rollout, Hearing]) -> None:

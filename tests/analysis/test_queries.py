@@ -121,6 +121,25 @@ def test_a_single_look_never_decides_and_what_was_gathered_is_kept_with_the_proc
     assert evidence.stage_odds == 1.0
 
 
+@pytest.mark.parametrize(("compare", "worse", "equal"), [("higher-is-worse", 1.2, 1.05), ("lower-is-worse", 0.8, 0.95)])
+def test_a_stage_worse_in_the_mean_than_tolerated_is_under_suspicion_and_the_next_one_is_asked_anew(
+    compare: str, worse: float, equal: float
+) -> None:
+    query = a_query(compare=compare).model_dump(by_alias=True, exclude_none=True)
+    deciding, dry = (
+        ComparedQueries(Analysis.model_validate({"metrics": [{"errors": {}}, {"query": query | {"dryRun": is_dry}}]}))
+        for is_dry in (False, True)
+    )
+    for value, suspected in ((worse, True), (equal, False)):
+        for one in (deciding, dry):
+            one.begin()
+            for _ in range(3):
+                one.all[0].hear(value, 1.0)
+        assert deciding.all[0].stage_odds < 1.1
+        assert deciding.suspected(3.0) is suspected
+        assert not dry.suspected(3.0)
+
+
 def test_the_weights_of_what_decides_are_fixed_by_the_policy_and_a_dry_run_takes_none() -> None:
     def shares(*queries: Query, others: bool = True) -> tuple[float, list[float]]:
         metrics = [*([{"errors": {}}] if others else []), *({"query": one.model_dump(by_alias=True, exclude_none=True)} for one in queries)]

@@ -93,6 +93,16 @@ def test_with_settings_a_hook_must_name_a_notifier_of_theirs(policies: Path, tmp
     assert "hooks[0].notify" in result.stderr
 
 
+def test_metrics_of_which_none_decides_are_told_with_their_line(policies: Path) -> None:
+    watching = "analysis:\n  metrics:\n    - query: {name: cpu, promql: 'max(x{namespace=\"$namespace\"})', max: 1, dryRun: true}\n"
+    bad = a_policy_file(policies, "cart", GOOD + watching)
+    result = run("validate", bad)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[0] == f"{bad}:5: analysis.metrics must have a metric that decides, but all have dryRun"
+    a_policy_file(policies, "cart", GOOD + watching + "    - latency: {}\n")
+    assert run("validate", bad).stdout.startswith("ok: production/cart: 10, 50 (approval), 100 on sockshop, judged by ")
+
+
 def test_no_path_at_all_is_wrong_usage() -> None:
     assert run("validate").exit_code == 2
 

@@ -191,6 +191,14 @@ def test_what_looks_unacceptable_is_not_let_pass_at_a_deadline(finding: Finding,
     assert stage_signal(rollout, verdict, NOW + 600) is signal
 
 
+@pytest.mark.parametrize(("dry_run", "signal"), [(False, Signal.STUCK), (True, Signal.LET_PASS)])
+@pytest.mark.parametrize("metric", ["errors", "latency", "cpu"])
+def test_what_was_never_seen_is_not_let_pass_at_a_deadline_unless_it_decides_nothing(metric: str, dry_run: bool, signal: Signal) -> None:
+    finding = Finding(metric, "all bounds", Answer.NO_DATA, dry_run=dry_run)
+    verdict = a_verdict(Answer.UNDECIDED, at=int(NOW) + 600, canary_requests=1000, findings=(finding,))
+    assert stage_signal(a_rollout(), verdict, NOW + 600) is signal
+
+
 def test_where_the_odds_can_speak_a_plain_estimate_does_not_hold_a_stage() -> None:
     """A burst of errors looks unacceptable and is not: the odds know."""
     finding = Finding("errors", "errors", Answer.UNDECIDED, 13, 1000, 9, 100, ratio=6.9, unacceptable=5.0)

@@ -171,6 +171,11 @@ def put(path: str, value: Any) -> Callable[[], dict[str, Any]]:
         ("analysis.metrics", [{}], "analysis.metrics[0] must have one key of errors, latency and query, but has 0"),
         ("analysis.metrics", [{"errors": {}, "latency": {}}], "analysis.metrics[0] must have one key of errors, latency and query, but has 2"),
         ("analysis.metrics", [{"errors": {}}, {"errors": {}}], "analysis.metrics[1] must not be there twice, but errors is"),
+        (
+            "analysis.metrics",
+            [{"query": {"name": name, "promql": "x", "max": 1, "dryRun": True}} for name in ("cpu", "heap")],
+            "analysis.metrics must have a metric that decides, but all have dryRun",
+        ),
         ("analysis.metrics", [{"errors": {"max": None}}], "analysis.metrics[0].errors.max must have a value or be left out, but is empty"),
         ("analysis.metrics", [{"errors": {"max": "101%"}}], "analysis.metrics[0].errors.max must be at most 100%, but is 101%"),
         (
@@ -255,6 +260,13 @@ def put(path: str, value: Any) -> Callable[[], dict[str, Any]]:
 )  # fmt: skip
 def test_nonsense_is_refused_once_by_key_with_what_was_wanted_and_what_came(path: str, value: Any, refusal: str) -> None:
     assert refusals(put(path, value)()) == [refusal]
+
+
+@pytest.mark.parametrize("deciding", [{"errors": {}}, {"latency": {}}, {"query": {"name": "heap", "promql": "x", "min": 1}}])
+def test_one_metric_that_decides_is_enough_beside_dry_runs(deciding: dict[str, Any]) -> None:
+    dry = {"query": {"name": "cpu", "promql": "x", "max": 1, "dryRun": True}}
+    metrics = Policy.load(changed(analysis={"metrics": [dry, deciding]})).analysis.metrics
+    assert [one.decides for one in metrics] == [False, True]
 
 
 @pytest.mark.parametrize(
