@@ -44,16 +44,14 @@ def odds_over_time() -> Figure:
         compared = [(at / 60, max(odds, LEAST_ODDS)) for at, weight, odds in outcome.path if weight < 100]
         minutes, odds = zip((0.0, 1.0), *compared, strict=True)
         highest = max(highest, *odds)
-        axes.plot(minutes, odds, line, color=colour, linewidth=1.8)
+        axes.plot(minutes, odds, line, color=colour, linewidth=1.8, label=name)
         axes.plot(minutes[-1:], odds[-1:], "o" if outcome.rolled_back else ">", color=colour, markersize=7)
-        away = (7, 4) if outcome.rolled_back else (0, -20)
-        axes.annotate(name, (minutes[-1], odds[-1]), xytext=away, textcoords="offset points", color=colour,
-                      ha="left" if outcome.rolled_back else "right")  # fmt: skip
     axes.axhline(BAR, color="black", linewidth=1)
-    axes.annotate("rolled back at 100 to 1", (0.4, BAR), xycoords=("axes fraction", "data"), xytext=(0, -15), textcoords="offset points",
-                  ha="center")  # fmt: skip
+    axes.annotate("rolled back at 100 to 1", (1.0, BAR), xycoords=("axes fraction", "data"), xytext=(0, 5), textcoords="offset points",
+                  ha="right")  # fmt: skip
+    figure.legend(loc="outside lower center", ncols=3)
     axes.set_ylim(bottom=0.05, top=highest * 4)
-    axes.set_xlim(left=0, right=axes.get_xlim()[1] * 1.15)
+    axes.set_xlim(left=0, right=axes.get_xlim()[1] * 1.3)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"1/{1 / value:,.0f}")
     axes.set_title("Five versions at 50 requests/s, judged every 10 s: a dot is a rollback, an arrow full weight", loc="left", fontsize=11)
     return figure

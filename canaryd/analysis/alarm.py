@@ -39,7 +39,7 @@ class Alarm:
         self._worst = 0.0  # error rate of a look
         self._rates, self._plain = RateLimits(count, forgetful=True), 1.0
         self.limits = np.full(count, 0.5)
-        self._judged = np.zeros(count, dtype=bool)
+        self.judged = np.zeros(count, dtype=bool)  # of which there is a record to hold full weight against
         self._unread: list[Array] = []
         self._read(past)
 
@@ -59,8 +59,9 @@ class Alarm:
         events, requests = rates_of(looks)
         self._sums += np.array([events, requests, events**2 / np.maximum(requests, 1.0)]).sum(axis=1)
         self._looks += (requests > 0).sum(axis=0)
-        # One failure more than there were, since the next worst look is a little worse; and none of the looks with hardly any traffic.
-        full = requests[:, 0] > 0.25 * requests[:, 0].mean() if len(requests) else np.zeros(0, dtype=bool)
+        # One failure more than there were, since the next worst look is a little worse; and none of the looks with hardly any traffic,
+        # by the record's own mean: a batch may be one look.
+        full = requests[:, 0] > 0.25 * self._sums[1, 0] / max(self._looks[0], 1.0)
         self._worst = max(self._worst, float(((events[full, 0] + 1.0) / requests[full, 0]).max(initial=0.0)))
 
     def remember(self, other: "Alarm") -> None:
@@ -89,13 +90,13 @@ class Alarm:
             slower = share_slower_than(self._bounds, share[1:], self._bounds / (1 + self._latency.tolerated))
             tolerated[1:] = np.maximum(slower, mean[1:]) + INCREASE
         self.limits = np.clip(np.maximum(tolerated, mean + SPREAD * np.sqrt(variance)), LEAST_LIMIT, 0.999)
-        self._judged = (requests > 0) & (mean <= MOST_SHARE) & np.isfinite(tolerated)
+        self.judged = (requests > 0) & (mean <= MOST_SHARE) & np.isfinite(tolerated)
 
     def fold(self, canary: Array) -> None:
         """One look at full weight."""
         events, requests = rates_of(canary)
-        self._rates.fold(events, np.where(self._judged, requests, 0.0), self.limits)
-        self._plain = self._plainly_worse(float(events[0]), float(requests[0])) if self._judged[0] else 1.0
+        self._rates.fold(events, np.where(self.judged, requests, 0.0), self.limits)
+        self._plain = self._plainly_worse(float(events[0]), float(requests[0])) if self.judged[0] else 1.0
 
     def _plainly_worse(self, failures: float, requests: float) -> float:
         """Odds from one look by itself: of a rate never seen before. A bet on a rate cannot gain as much in one look, since all that it

@@ -85,19 +85,19 @@ class Comparisons:
 
     def __init__(self, cap: Array, log_past: Single, usual: Array, clearing: bool = True) -> None:
         self.cap, self.log_past, self.usual, self.clearing = cap, log_past, usual, clearing
-        self.burst, self.clear_past = np.ones(len(cap)), log_past
+        self.burst, self.clear_past, self.clear_usual = np.ones(len(cap)), log_past, usual
         self.clear_prior = np.tile(CLEAR.prior[: CLEAR.border], (len(cap), 1))
         self.whole = self.stage = Gathered(log_past)
         self._heard = False
         self._begin_clearing()
 
-    def in_bursts(self, burst: Array, log_past: Single) -> None:
-        """For passing, so many events count as one; burst: >= 1, shape (comparisons,); log_past: what the past says when it is so counted.
+    def in_bursts(self, burst: Array, log_past: Single, usual: Array) -> None:
+        """For passing, so many events count as one; burst: >= 1, shape (comparisons,); log_past, usual: of the past when it is so counted.
 
         No beta-binomial split is as wide as that of one large burst, which falls on one version whole. Against harm that is the null's
         excuse; what must be ruled out to pass has none, and one of twelve twofold rates in bursts of 16 passed early.
         """
-        self.burst, self.clear_past = burst, log_past
+        self.burst, self.clear_past, self.clear_usual = burst, log_past, usual
 
     def begin_stage(self, alarmed: bool = False) -> None:
         """The stage's own evidence, against harm and for clearing, begins anew. alarmed: an alarm led back to it."""
@@ -184,9 +184,11 @@ def fold_all(units: Iterable[tuple[Comparisons, Unit]]) -> None:
     n1, n2 = (np.repeat([getattr(part.unit, side) for part in parts] * 2, harm + clear) for side in ("stable_requests", "canary_requests"))
     ratio = np.concatenate([part.unit.tolerated[part.rows] for part in parts] + [part.unit.unacceptable[part.clear_rows] for part in parts])
     theta = np.repeat(GRIDS, [total, sum(clear)], axis=0)
-    usual = np.concatenate([part.comparisons.usual[rows] for each in taken for part, rows in zip(parts, each, strict=True)])
+    usual = np.concatenate(
+        [part.comparisons.usual[part.rows] for part in parts] + [part.comparisons.clear_usual[part.clear_rows] for part in parts]
+    )
     burst = np.concatenate([np.ones(total)] + [part.comparisons.burst[part.clear_rows] for part in parts])
-    log_lik = log_likelihood(HARM, theta, k1 / burst, k2 / burst, n1, n2, ratio, usual / burst)
+    log_lik = log_likelihood(HARM, theta, k1 / burst, k2 / burst, n1, n2, ratio, usual)
     if total:
         cap = np.concatenate([part.cap for part in parts])
         border = ratio[:total] * np.concatenate([part.unit.lucky[part.rows] for part in parts])

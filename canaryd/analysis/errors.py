@@ -13,7 +13,7 @@ from canaryd.analysis.evidence import Evidence, excess, odds_of, past_units
 from canaryd.analysis.replay import Replays
 from canaryd.analysis.siblings import Siblings
 from canaryd.domain.metrics import Errors
-from canaryd.stats.betabinomial import log_past, usual_size
+from canaryd.stats.betabinomial import Single, log_past, usual_size
 from canaryd.stats.blocks import block_length, burst_size, correlation_time, usual_burst_size
 from canaryd.stats.noise import Luck, luck
 
@@ -43,12 +43,9 @@ class ErrorEvidence(Evidence):
         events = units[:, [FAILURES]] + units[:, [REQUESTS]] * self._pseudo
         cap = events.max(axis=0) if len(units) else np.zeros(2)
         burst = usual_burst_size(units[:, FAILURES])
-        known, in_bursts = (
-            np.repeat(log_past(HARM, units[:, [FAILURES]] / size, units[:, REQUESTS]), 2, axis=0) for size in (1.0, burst)
-        )
-        usual = np.repeat(usual_size(units[:, [FAILURES]]), 2)
+        known, usual = _known(units, 1.0)
         self._comparisons = Comparisons(cap, known, usual)
-        self._comparisons.in_bursts(np.full(2, burst), in_bursts)
+        self._comparisons.in_bursts(np.full(2, burst), *_known(units, burst))
         self._replays = Replays(cap, known, usual)
         self._served = self._failed = 0.0  # the canary's, of this stage
         self._clear_weights = np.full(2, 0.5)
@@ -145,3 +142,9 @@ class ErrorEvidence(Evidence):
         """Of the ratio of the error rates."""
         low, high = self._comparisons.intervals(np.array([RATIO]))
         return float(low[0] * self.tolerated), float(high[0] * self.tolerated)
+
+
+def _known(units: Array, burst: float) -> tuple[Single, Array]:
+    """What stable's past says of the cells, and which number of events is usual, both comparisons alike; `burst` failures count as one."""
+    failures = units[:, [FAILURES]] / burst
+    return np.repeat(log_past(HARM, failures, units[:, REQUESTS]), 2, axis=0), np.repeat(usual_size(failures), 2)

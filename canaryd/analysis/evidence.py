@@ -132,7 +132,7 @@ class Evidence(ABC):
         tau, loudest = replays.lasting_trouble(comparison)
         if not loudest or odds_of(self.replayed(replays.without(loudest), loudest)) >= SIBLINGS_AGREE:
             return self.odds
-        if tau < INDEPENDENT and replays.length >= TOLD_APART:
+        if tau < INDEPENDENT and replays.units >= TOLD_APART:
             return self.odds
         units = block_for(max(tau, INDEPENDENT), self.block)
         return min(self.odds, odds_of(self.replayed(replays.in_blocks(units))))

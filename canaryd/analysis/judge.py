@@ -129,6 +129,7 @@ class Judge:
         all that was gathered before."""
         for metric in self.metrics:
             metric.close()
+        self._shared = (0.0, 0.0)
         before, self._span = self._span, span
         if span.fresh:
             self._history = ()
@@ -200,7 +201,7 @@ class Judge:
         answer = self._answer(look, missing, compared)
         few = self.comparing and any(one.block > 1 and one.closed < FEW_BLOCKS for one in self.metrics)
         # At a deadline the lifecycle looks at findings where few blocks have closed, and at whether a metric was ever seen.
-        unseen = self.latency is not None and not self.timed
+        unseen = self.latency is not None and not (self.timed and (self.stage_stable[TIMED] > 0 or not self.comparing))
         told = told or answer in (Answer.FAIL, Answer.ALARM) or few or unseen or bool(self._queries)
         found = words.findings(self) if told else ()
         odds = self.odds if self.comparing else self.alarm.odds if self._span is not None else 1.0

@@ -135,7 +135,7 @@ def _of_passing(rollout: Rollout, hearing: Hearing, verdict: Verdict) -> list[Qu
     risk = min(MOST_RISK, BOLDER * policy.analysis.bad_advance_risk)
     others = {f"badAdvanceRisk {risk_text(risk)}": with_analysis(policy, bad_advance_risk=risk)}
     last = min(whole(verdict), key=lambda one: one.cleared, default=None)
-    if last is not None and len(policy.analysis.metrics) > 1:  # what the stage waited for, or waits for
+    if last is not None and sum(metric.decides for metric in policy.analysis.metrics) > 1:  # what the stage waited for, or waits for
         others[f"without {last.metric}"] = without_metric(policy, last.metric)
     return [Question(change, looks, partial(_passed, policy, hearing, verdict, span, change, other)) for change, other in others.items()]
 

@@ -148,14 +148,14 @@ class CompareEvidence:
         self._heard_since = 0  # blocks since their length was asked for
         self._past_bets: tuple[list[float], list[float]] = ([], [])
         self.looks = 0  # of this stage, with a value of both
-        self.surplus = 0.0  # sum of the stage's scores: above 0 where the canary is worse than tolerated in the mean
+        self._surplus = 0.0  # sum of the stage's scores
         self.sums = (0.0, 0.0)  # of stable's and of the canary's values in them
 
     def begin(self) -> None:
         """A stage."""
         begun = len(self._processes) + 1
         self._processes.append(Bets(1.0 / (begun * (begun + 1))))
-        self.looks, self.sums, self.surplus = 0, (0.0, 0.0), 0.0
+        self.looks, self.sums, self._surplus = 0, (0.0, 0.0), 0.0
 
     def hear(self, canary: float | None, stable: float | None) -> None:
         """One look's values. One that is missing on either side is no evidence for anyone."""
@@ -168,7 +168,7 @@ class CompareEvidence:
         here = score(sign * canary, sign * stable, self.query.tolerated)
         if self.spread is not None:
             self._bet(BEYOND, here - (DRIFTS + FEW_TOLD / self.spread.looks) * self._drift(self.spread))
-        self.surplus += here
+        self._surplus += here
         self._open.append(here)
         self._scores = [*self._scores[1 - KEPT :], here]
         if len(self._open) >= self.block:
@@ -207,6 +207,11 @@ class CompareEvidence:
     def odds(self) -> float:
         """Over all processes begun, weighted; what has not begun counts as 1."""
         return sum(process.weight * process.odds for process in self._processes) + 1.0 / (len(self._processes) + 1)
+
+    @property
+    def worse(self) -> bool:
+        """Whether the canary is worse than tolerated in the mean of this stage's looks."""
+        return self._surplus > 0
 
     @property
     def stage_odds(self) -> float:
@@ -262,4 +267,4 @@ class ComparedQueries:
     def suspected(self, suspicion: float) -> bool:
         """Whether one of them has such odds against the canary in this stage, or is worse than tolerated in the stage's mean: where there
         is little past, odds alone would take longer than a stage lasts to say so."""
-        return any(one.stage_odds >= suspicion or one.surplus > 0 for one in self._deciding)
+        return any(one.stage_odds >= suspicion or one.worse for one in self._deciding)

@@ -49,7 +49,7 @@ def _compared(watch: QueryWatch, evidence: CompareEvidence, total: float) -> Fin
     if missing and not harmful:
         says = f"{query.name} has no value of {' and of '.join(missing)} in this look to compare"
         return Finding(query.name, COMPARED, Answer.NO_DATA, odds=odds, bar=bar, value=watch.value, says=says, dry_run=query.dry_run)
-    answer = Answer.UNDECIDED if odds >= UNEVEN else Answer.PASS
+    answer = Answer.UNDECIDED if odds >= UNEVEN or evidence.worse else Answer.PASS
     if harmful and not query.dry_run:
         answer = Answer.FAIL
     means = evidence.means
@@ -63,6 +63,8 @@ def _compared(watch: QueryWatch, evidence: CompareEvidence, total: float) -> Fin
         looks = f"{evidence.looks} look" + ("s" if evidence.looks != 1 else "")
         compared = f"{query.name} {means[1]:.3g} against {means[0]:.3g} in the mean of {looks} ({estimate}{tolerated})"
     says = f"{compared}, odds {odds_text(odds)} against the canary (alone it is rolled back at {short(bar)})"
+    if evidence.worse and not (harmful or query.dry_run):
+        says += "; worse than tolerated in the mean, so the stage does not pass"
     if query.dry_run and harmful:
         says += f": {DRY_RUN}"
     return Finding(

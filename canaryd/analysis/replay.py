@@ -51,9 +51,9 @@ class Replays:
         self._shadows: dict[str | int, Shadow] = {}
 
     @property
-    def length(self) -> int:
-        """Records kept."""
-        return len(self._records)
+    def units(self) -> int:
+        """Units kept."""
+        return sum(record.unit is not None for record in self._records)
 
     def begin_stage(self, alarmed: bool = False) -> None:
         self._records.append(Record(None, {}, alarmed))

@@ -197,17 +197,21 @@ def _alarm(judge: "Judge") -> list[Finding]:
         row = int(joined[judge.alarm.each[1 + joined].argmax()])
         what = f"slower than {judge.latency.bounds[row]:g} ms"
         found.append(_against_record(judge, 1 + row, "latency", what, canary[SLOWER + row], canary[TIMED]))
+    if judge.latency is not None and not judge.timed:
+        found.append(Finding("latency", ALL_BOUNDS, Answer.NO_DATA, says="no latency of the canary at full weight yet"))
     return found
 
 
 def _against_record(judge: "Judge", place: int, metric: str, what: str, events: float, requests: float) -> Finding:
     odds, limit, usual = float(judge.alarm.each[place]), float(judge.alarm.limits[place]), float(judge.alarm.usual[place])
     share = float(events / max(requests, 1.0))
-    compared = f"{percent_text(share)} at full weight against {percent_text(usual)} in the rollout's record"
+    says = f"{what} {percent_text(share)} at full weight, and no record to hold it against"
+    if judge.alarm.judged[place]:
+        compared = f"{percent_text(share)} at full weight against {percent_text(usual)} in the rollout's record"
+        says = f"{what} {compared} (up to {percent_text(limit)} is usual), odds {odds_text(odds)}"
     return Finding(
         metric, f"{what}, against the record", Answer.ALARM if odds >= judge.bar else Answer.UNDECIDED,
-        canary_events=int(events), canary_requests=int(requests), odds=odds, bar=judge.bar, value=share, limit=limit,
-        says=f"{what} {compared} (up to {percent_text(limit)} is usual), odds {odds_text(odds)}",
+        canary_events=int(events), canary_requests=int(requests), odds=odds, bar=judge.bar, value=share, limit=limit, says=says,
     )  # fmt: skip
 
 

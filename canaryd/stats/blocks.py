@@ -77,7 +77,7 @@ def usual_burst_size(events: Array) -> float:
     """
     if not len(events):
         return 1.0
-    most = float(np.quantile(events, 0.9))
+    most = float(np.quantile(events, 0.9, method="inverted_cdf"))
     usual = max(most, 4.0 * float(events[events <= most].mean()))
     events = np.minimum(events, usual) if usual > 0 else events
     return max(burst_size(events, least=1.0), _burst_by_silence(events))

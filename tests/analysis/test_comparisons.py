@@ -109,7 +109,7 @@ def test_replays_keep_only_so_many_units_and_still_agree():
         gathered.fold(a_unit())
         if number == MOST_UNITS:
             shadow = replays.without("nobody")
-    assert replays.length <= 2 * MOST_UNITS
+    assert replays.units <= 2 * MOST_UNITS
     assert replays.without("nobody") is shadow
     assert shadow.whole.log_odds == pytest.approx(gathered.whole.log_odds, abs=1e-2)
 

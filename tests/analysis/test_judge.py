@@ -443,6 +443,7 @@ def test_full_weight_does_not_pass_before_latency_was_seen(metrics, unseen):
     for _ in range(40):
         verdict = judge.hear(unseen(service.look(100)))
         assert verdict.answer is Answer.UNDECIDED
+        assert [one.metric for one in verdict.findings if one.answer is Answer.NO_DATA] == ["latency"]  # so no deadline lets it pass
     assert judge.hear(service.look(100)).answer is Answer.PASS
 
 
