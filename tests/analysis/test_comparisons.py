@@ -99,6 +99,37 @@ def test_what_luck_brings_is_not_held_against_the_canary():
     assert found["plain"] > np.log(1000)
 
 
+def test_to_pass_so_many_events_count_as_one_as_if_they_were_divided_by_hand():
+    """Units above and below what is usual, with an absolute tolerance; others are folded together with them and are not divided."""
+    past, past_in_bursts = (-scale * np.linspace(0, 1, HARM.cells, dtype=np.float32)[None] for scale in (3, 1))
+    plain, in_bursts = (Comparisons(np.zeros(1), past, np.full(1, 24.0)) for _ in range(2))
+    in_bursts.in_bursts(np.full(1, 4.0), past_in_bursts)
+    divided = Comparisons(np.zeros(1), past_in_bursts, np.full(1, 6.0))
+    for number in range(40):
+        if number == 20:
+            for one in (plain, in_bursts, divided):
+                one.begin_stage()
+        unit = replace(a_unit((4.0, 28.0)[number % 2], (0.0, 4.0)[number % 2]), unacceptable_pseudo=np.full(1, 0.01))
+        by_hand = replace(a_unit(unit.stable_events[0] / 4, unit.canary_events[0] / 4), unacceptable_pseudo=np.full(1, 0.0025))
+        fold_all([(plain, unit), (in_bursts, unit), (divided, by_hand)])
+    assert in_bursts.log_cleared == pytest.approx(divided.log_cleared, abs=1e-4)
+    assert 0.1 < in_bursts.log_cleared[0] < plain.log_cleared[0] - 0.5
+
+
+def test_that_events_come_in_bursts_changes_no_odds_of_harm():
+    past = -np.linspace(0, 3, HARM.cells, dtype=np.float32)[None]
+    plain, in_bursts = (Comparisons(np.zeros(1), past, np.full(1, 24.0)) for _ in range(2))
+    in_bursts.in_bursts(np.full(1, 4.0), NO_PAST)
+    for number in range(20):
+        if number == 10:
+            plain.begin_stage()
+            in_bursts.begin_stage()
+        fold_all((one, a_unit(canary_events=(1.0, 4.0)[number % 2])) for one in (plain, in_bursts))
+    assert in_bursts.whole.log_odds == pytest.approx(plain.whole.log_odds)
+    assert in_bursts.stage.log_odds == pytest.approx(plain.stage.log_odds)
+    assert plain.whole.log_odds[0] > plain.stage.log_odds[0] > 1
+
+
 def test_replays_keep_only_so_many_units_and_still_agree():
     replays, gathered = Replays(np.zeros(1), NO_PAST, np.zeros(1)), comparisons()
     for number in range(2 * MOST_UNITS + 300):

@@ -386,6 +386,20 @@ def test_tenfold_errors_at_full_weight_alarm_within_a_minute():
     assert "errors" in verdict.reason
 
 
+def test_one_look_far_worse_than_any_on_record_alarms_at_once():
+    """A tenth fails where half a per cent did. A rollout of a service that fails so now and then has it on record."""
+    service, bad, as_bad = Sampled(20), Sampled(21, more_errors=20), Sampled(22, errors=0.1)
+    found = []
+    for history in (service.history(), [*service.history(), as_bad.look(0)]):
+        judge = a_judge(history=history, weight=50, stage=2)
+        for _ in range(20):
+            judge.hear(service.look(50))
+        judge.open(Span(3, 100, service.now))
+        found.append(judge.hear(bad.look(100)))
+    assert [verdict.answer for verdict in found] == [Answer.ALARM, Answer.UNDECIDED]
+    assert found[0].reason.startswith("errors ")
+
+
 def _until_alarm(history, good, bad, looks):
     """Looks of `bad` at full weight until an alarm, after looks at 50 and an hour's sixth at 100, both of `good`."""
     judge = a_judge(history=history, weight=50, stage=2)

@@ -12,14 +12,14 @@ from bench import calibration, comparison, late, power
 from bench.results import Results
 from bench.rollouts import Outcome, a_policy, breaks, excess, roll_out, rolling
 from bench.running import Runner, run_some, service
-from bench.worlds import BAD, HEALTHY, LATE, PACE
+from bench.worlds import BAD, HEALTHY, LATE, PACE, UNACCEPTABLE
 from canaryd.analysis.simulated import World
 
 FAILING = "every request fails, 10 requests/s, looks of 5 s"  # the shortest rollouts there are
 
 
 def test_the_worlds_are_as_many_as_promised_and_have_names_of_their_own() -> None:
-    for cases in (HEALTHY, BAD, LATE, PACE):
+    for cases in (HEALTHY, BAD, LATE, PACE, UNACCEPTABLE):
         assert len({case.name for case in cases}) == len(cases)
     assert len(HEALTHY) >= 14
     assert len(BAD) >= 12
@@ -56,6 +56,35 @@ def test_full_weight_is_counted_from_the_moment_it_is_set() -> None:
     assert outcome.full is not None
     assert outcome.full >= 3 * 30 + 2 * 10
     assert outcome.full % 10 == 0
+
+
+def test_the_past_may_be_of_another_world_than_the_rollout() -> None:
+    """Every fifth request failed before, and none does now; and the other way round."""
+    calm, failing = World(errors=0.0), World(errors=0.2)
+    for now, before in ((calm, failing), (failing, calm), (failing, None)):
+        one = service(now, "changed", 0)
+        judge, look = next(rolling(one, before=before, past=60))
+        assert judge.alarm.usual[0] == pytest.approx((before or now).errors, abs=0.01)
+        served = [*look.stable.values(), *look.canary.values()]
+        assert sum(counts.failures for counts in served) / sum(counts.requests for counts in served) == pytest.approx(now.errors, abs=0.06)
+        assert look.start == 1_700_000_000 + 60 * now.interval
+
+
+def test_healthy_versions_whose_past_was_another_are_judged_by_that_past() -> None:
+    """Bursts of 16 now, of which the past had none: the judge takes failures for independent ones, and all that fail are 16 at once."""
+    case = calibration.CASES["errors in bursts of 16, independent ones before"]
+    one = calibration.run(case, service(case.world, case.name, 0))
+    judge, look = next(one)
+    assert judge.errors is not None
+    assert judge.errors.comparisons.burst == pytest.approx([1.0, 1.0])
+    failures = []
+    for _ in range(40):
+        failures += [counts.failures for counts in look.stable.values()]
+        _, look = one.send(judge.hear(look))
+    assert set(failures) == {0, 16}
+    same = next(calibration.run(replace(case, before=None), service(case.world, case.name, 0)))[0]
+    assert same.errors is not None
+    assert same.errors.comparisons.burst[0] > 10
 
 
 def test_users_are_hurt_only_while_the_fault_shows() -> None:

@@ -1,6 +1,6 @@
 """Histograms, blocks, limits and the noise floor."""
 
-from math import erfc, exp, log, sqrt
+from math import erfc, exp, factorial, fsum, log, sqrt
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from scipy.special import rel_entr
 from canaryd.stats.blocks import block_length, burst_size, correlation_time, sibling_correlation_time
 from canaryd.stats.histogram import share_slower_than, smoothed_shares
 from canaryd.stats.limits import fewest_requests
-from canaryd.stats.noise import between_replicas, luck, ratio_by_luck, shrunk
+from canaryd.stats.noise import between_replicas, chance_of_as_many, luck, ratio_by_luck, shrunk
 
 
 def _lognormal_survival(x, median, sigma):
@@ -137,6 +137,17 @@ def test_luck_s_chances_are_student_s_between_the_points_and_sum_to_one():
     assert chances.sum() == pytest.approx(1, abs=1e-5)
     assert chances[0] == pytest.approx(0.975, abs=1e-3)
     assert found.hardly_more[0] == pytest.approx(exp(-0.05) * ratio_by_luck(np.array(0.2), 3, 3, 3, 0.005))
+
+
+@pytest.mark.parametrize(("events", "expected"), [(1, 0.5), (3, 3.0), (4, 9.0), (27, 9.0), (40, 2.5)])
+def test_the_chance_of_as_many_is_the_sum_of_poisson_s_terms_from_there_on(events, expected):
+    terms = [exp(-expected) * expected**count / factorial(count) for count in range(events, events + 60)]
+    assert chance_of_as_many(events, expected) == pytest.approx(fsum(terms), rel=1e-9)
+
+
+def test_a_chance_too_small_for_a_float_is_still_a_number_to_divide_by():
+    assert chance_of_as_many(1000.0, 1.0) == 1e-300  # e^-1 / 1000! is 1e-2568
+    assert chance_of_as_many(3.0, 0.0) == 1e-300
 
 
 def test_replicas_that_differ_are_told_from_counting_and_from_bursts():
