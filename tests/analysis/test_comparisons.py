@@ -103,7 +103,7 @@ def test_to_pass_so_many_events_count_as_one_as_if_they_were_divided_by_hand():
     """Units above and below what is usual, with an absolute tolerance; others are folded together with them and are not divided."""
     past, past_in_bursts = (-scale * np.linspace(0, 1, HARM.cells, dtype=np.float32)[None] for scale in (3, 1))
     plain, in_bursts = (Comparisons(np.zeros(1), past, np.full(1, 24.0)) for _ in range(2))
-    in_bursts.in_bursts(np.full(1, 4.0), past_in_bursts)
+    in_bursts.in_bursts(np.full(1, 4.0), past_in_bursts, np.full(1, 6.0))
     divided = Comparisons(np.zeros(1), past_in_bursts, np.full(1, 6.0))
     for number in range(40):
         if number == 20:
@@ -119,7 +119,7 @@ def test_to_pass_so_many_events_count_as_one_as_if_they_were_divided_by_hand():
 def test_that_events_come_in_bursts_changes_no_odds_of_harm():
     past = -np.linspace(0, 3, HARM.cells, dtype=np.float32)[None]
     plain, in_bursts = (Comparisons(np.zeros(1), past, np.full(1, 24.0)) for _ in range(2))
-    in_bursts.in_bursts(np.full(1, 4.0), NO_PAST)
+    in_bursts.in_bursts(np.full(1, 4.0), NO_PAST, np.zeros(1))
     for number in range(20):
         if number == 10:
             plain.begin_stage()
