@@ -14,13 +14,14 @@ from canaryd.analysis.replay import Replays
 from canaryd.analysis.siblings import Siblings
 from canaryd.domain.metrics import Errors
 from canaryd.stats.betabinomial import Single, log_past, usual_size
-from canaryd.stats.blocks import block_length, burst_size, correlation_time, usual_burst_size
+from canaryd.stats.blocks import block_length, burst_size, correlation_time
 from canaryd.stats.noise import Luck, luck
 
 Array = NDArray[np.float64]
 
 RATIO, INCREASE = 0, 1  # places of the comparisons
 FAVOURED = 0.8  # of the weight in clearing
+LEAST_BURST = 2.0  # failures that come together, of a canary that had none so far
 BOTH = np.ones(2, dtype=bool)
 
 
@@ -34,7 +35,7 @@ class ErrorEvidence(Evidence):
         self.tau = correlation_time(failures, requests)
         super().__init__(weight, block_length(self.tau))
         self._wanted, self.siblings = wanted, siblings
-        self.burst = burst_size(failures)
+        self.burst = max(LEAST_BURST, burst_size(failures, requests))
         self._tolerated = np.array([1.0 + wanted.tolerated_ratio, 1.0])
         self._pseudo = np.array([0.0, wanted.tolerated_increase])
         self._past_failed, self._past_served = float(failures.sum()), float(requests.sum())
@@ -42,7 +43,7 @@ class ErrorEvidence(Evidence):
         units = past_units(past, self.block)
         events = units[:, [FAILURES]] + units[:, [REQUESTS]] * self._pseudo
         cap = events.max(axis=0) if len(units) else np.zeros(2)
-        burst = usual_burst_size(units[:, FAILURES])
+        burst = burst_size(units[:, FAILURES], units[:, REQUESTS])
         known, usual = _known(units, 1.0)
         self._comparisons = Comparisons(cap, known, usual)
         self._comparisons.in_bursts(np.full(2, burst), *_known(units, burst))

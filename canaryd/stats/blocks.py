@@ -55,42 +55,45 @@ def block_length(tau: float) -> int:
     return 1 if tau < INDEPENDENT else min(LONGEST, int(np.ceil(3.0 * tau)))
 
 
-def burst_size(events: Array, least: float = 2.0) -> float:
-    """Mean events per burst: variance over mean of the counts per look, at least `least`. events: shape (looks,).
-
-    What cannot be told from independent events (within two standard errors) is taken for them.
-    """
-    mean = float(events.mean()) if len(events) else 0.0
-    if mean <= 0:
-        return least
-    size = float(events.var()) / mean
-    return max(least, size if size > 1.0 + 2.0 * np.sqrt(2.0 / len(events)) else 1.0)
-
-
-def usual_burst_size(events: Array) -> float:
+def burst_size(events: Array, requests: Array) -> float:
     """Mean events per burst, at least 1, of what is not rare: a hanging replica is for the chance of disturbed looks to explain.
 
-    events: shape (looks,). The worst tenth is cut off at the largest of the others, or at four times their mean. Then the larger of
-    `burst_size` and of what the looks without an event say: bursts that come alone at a rate of m / b leave exp(-m / b) of them. Cutting
-    off hardly changes that, but the variance a good deal. Where nine of ten looks are without an event, the bursts are in the tenth, and
-    nothing is cut off.
+    events, requests: shape (looks,); looks without a request say nothing. The worst tenth of the rates is cut off at the largest of the
+    others, or at four times their mean. Then the larger of two: the variance over the mean of what changes from a look to the next (so
+    neither the hour's swing nor that traffic comes and goes counts), and what the looks without an event say, since bursts that come alone
+    at a rate of m / b leave exp(-m / b) of them. Cutting off hardly changes that, but the variance a good deal. Where nine of ten looks
+    are without an event, the bursts are in the tenth, and nothing is cut off.
     """
-    if not len(events):
+    events, requests = events[requests > 0], requests[requests > 0]
+    if len(events) < 2 or not events.any():
         return 1.0
-    most = float(np.quantile(events, 0.9, method="inverted_cdf"))
-    usual = max(most, 4.0 * float(events[events <= most].mean()))
-    events = np.minimum(events, usual) if usual > 0 else events
-    return max(burst_size(events, least=1.0), _burst_by_silence(events))
+    rates = events / requests
+    most = float(np.quantile(rates, 0.9, method="inverted_cdf"))
+    if most > 0:
+        lower = rates <= most
+        events = np.minimum(events, requests * max(most, 4.0 * float(events[lower].sum() / requests[lower].sum())))
+    return max(_burst_by_change(events, requests), _burst_by_silence(events, requests))
 
 
-def _burst_by_silence(events: Array) -> float:
+def _burst_by_change(events: Array, requests: Array) -> float:
+    share = requests[:-1] / (requests[:-1] + requests[1:])
+    both = events[:-1] + events[1:]
+    size = float(((events[:-1] - both * share) ** 2).sum() / max((both * share * (1 - share)).sum(), 1e-12))
+    error = np.sqrt((3.0 + 1.0 / events.mean()) / len(events))
+    return size if size > 1.0 + 2.0 * error else 1.0
+
+
+def _burst_by_silence(events: Array, requests: Array) -> float:
     silent = float((events == 0).mean())
     if not 0 < silent < 1:
         return 1.0
-    bursts = -np.log(silent)  # a look
-    error = np.sqrt((1 - silent) / (silent * len(events))) / bursts
-    size = float(events.mean()) / bursts
-    return size if size > 1.0 + 2.0 * error else 1.0
+    expected = surplus_over_trend(events, requests)[1]
+    low, high = 1e-3, 1e6
+    for _ in range(60):  # the size at which so many looks are silent; bisection on its logarithm
+        size = np.sqrt(low * high)
+        low, high = (size, high) if float(np.exp(-expected / size).mean()) < silent else (low, size)
+    alone = float(np.exp(-expected).mean())
+    return float(high) if silent > alone + 2.0 * np.sqrt(alone * (1.0 - alone) / len(events)) else 1.0
 
 
 def sibling_correlation_time(events: Array, requests: Array) -> float:

@@ -1,13 +1,12 @@
 """Block lengths and the size of bursts from one version's own past."""
 
-from math import log
-
 import numpy as np
 import pytest
 
-from canaryd.stats.blocks import burst_size, correlation_time, summed_autocorrelation, usual_burst_size
+from canaryd.stats.blocks import burst_size, correlation_time, summed_autocorrelation
 
 LOOKS = 360
+EVEN = np.full(LOOKS, 500.0)  # requests
 
 
 def test_looks_before_a_version_was_there_do_not_make_chance_look_like_correlation():
@@ -39,20 +38,8 @@ def test_what_never_varies_and_what_turns_at_every_look_hang_together_no_longer_
 # ---------------------------------------------------------------- bursts
 
 
-def test_events_within_two_standard_errors_of_independent_are_taken_for_independent():
-    """The two errors by simulation: so many of 4,000 independent pasts lie within them. Looks with 0 and v events have the ratio v / 2."""
-    rng = np.random.default_rng(13)
-    pasts = rng.poisson(5.0, (4000, 200))
-    error = float((pasts.var(axis=1) / pasts.mean(axis=1)).std())
-    for errors, size in ((1.8, 1.0), (2.2, 1 + 2.2 * error)):
-        events = np.tile([0.0, 2 * (1 + errors * error)], 100)
-        assert burst_size(events, least=1.0) == pytest.approx(size)
-
-
-def test_a_burst_has_the_least_size_where_there_is_no_past():
-    assert burst_size(np.zeros(0)) == 2
-    assert burst_size(np.zeros(0), least=1.0) == 1
-    assert usual_burst_size(np.zeros(0)) == usual_burst_size(np.zeros(LOOKS)) == 1
+def test_a_burst_is_one_event_where_there_is_no_past():
+    assert burst_size(np.zeros(0), np.zeros(0)) == burst_size(np.zeros(LOOKS), EVEN) == 1
 
 
 @pytest.mark.parametrize("size", [4, 16, 64])
@@ -60,7 +47,7 @@ def test_a_burst_has_the_least_size_where_there_is_no_past():
 def test_bursts_have_about_their_size_however_often_they_come(size, bursts):
     """The median of 100 pasts, and nine of ten of them; bursts: a look. What is cut off of rare ones makes them a little smaller."""
     rng = np.random.default_rng(14)
-    found = [usual_burst_size(size * rng.poisson(bursts, LOOKS).astype(float)) for _ in range(100)]
+    found = [burst_size(size * rng.poisson(bursts, LOOKS).astype(float), EVEN) for _ in range(100)]
     assert np.median(found) == pytest.approx(size, rel=0.2 if bursts < 1 else 0.08)
     assert sum(abs(one / size - 1) <= 0.3 for one in found) >= 90
 
@@ -69,7 +56,7 @@ def test_bursts_have_about_their_size_however_often_they_come(size, bursts):
 def test_independent_events_come_one_by_one(mean):
     """Two standard errors are exceeded by one of 44, and there are two ways to exceed them."""
     rng = np.random.default_rng(15)
-    found = [usual_burst_size(rng.poisson(mean, LOOKS).astype(float)) for _ in range(200)]
+    found = [burst_size(rng.poisson(mean, LOOKS).astype(float), EVEN) for _ in range(200)]
     assert sum(one > 1 for one in found) <= 20
     assert max(found) < 2
 
@@ -81,14 +68,27 @@ def test_looks_in_which_a_replica_hangs_do_not_count_where_they_are_rare(size):
     found, with_all = [], []
     for _ in range(100):
         events = size * rng.poisson(2.5 / size, LOOKS) + rng.binomial(167, 0.5, LOOKS) * (rng.random(LOOKS) < 0.02)
-        found.append(usual_burst_size(events.astype(float)))
-        with_all.append(burst_size(events.astype(float)))
+        found.append(burst_size(events.astype(float), EVEN))
+        with_all.append(events.var() / events.mean())
     assert np.median(found) == pytest.approx(size, rel=0.4)
     assert np.median(with_all) > 20
 
 
-def test_where_nine_of_ten_looks_are_without_an_event_the_bursts_are_in_the_others():
-    """By hand. One look of 12 with 8 or 24 events: the variance is 320 / 12 - (16 / 12)^2, the mean 16 / 12. With 16 in each of them the
-    looks without an event say more: 16 / 12 events a look, and bursts enough to leave 11 of 12 looks without one."""
-    assert usual_burst_size(np.array([8.0, *[0] * 11, 24.0, *[0] * 11] * 15)) == pytest.approx(20 - 16 / 12)
-    assert usual_burst_size(np.array([16.0, *[0] * 11] * 30)) == pytest.approx(16 / 12 / log(12 / 11))
+def test_where_nine_of_ten_looks_are_without_an_event_nothing_is_cut_off():
+    """By hand: one look of 12 with 16 events. What changes between looks is 2 * 16^2 in 24 looks, of 2 * 16 events, half of it expected."""
+    events = np.array([16.0, *[0] * 11] * 30)
+    assert burst_size(events, EVEN) == pytest.approx(16, rel=0.1)
+    assert burst_size(np.array([8.0, *[0] * 11, 24.0, *[0] * 11] * 15), EVEN) == pytest.approx(20, rel=0.1)
+
+
+def test_neither_the_hour_nor_traffic_that_comes_and_goes_is_taken_for_bursts():
+    rng = np.random.default_rng(17)
+    swinging, coming = [], []
+    for _ in range(100):
+        hour = 2.5 * (1 + 0.8 * np.sin(2 * np.pi * np.arange(LOOKS) / LOOKS + rng.uniform(0, 6)))
+        swinging.append(burst_size(rng.poisson(hour).astype(float), EVEN))
+        requests = np.where(rng.random(LOOKS) < 0.2, 80.0, 0.0)
+        rate = np.where(np.arange(LOOKS) < 150, 0.04, 0.01)  # and an earlier time in which all of it failed more
+        coming.append(burst_size(rng.poisson(requests * rate).astype(float), requests))
+    assert np.median(swinging) == np.median(coming) == 1
+    assert max(swinging + coming) < 2

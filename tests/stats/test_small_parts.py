@@ -7,7 +7,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 from scipy.special import rel_entr
 
-from canaryd.stats.blocks import block_length, burst_size, correlation_time, sibling_correlation_time
+from canaryd.stats.blocks import block_length, correlation_time, sibling_correlation_time
 from canaryd.stats.histogram import share_slower_than, smoothed_shares
 from canaryd.stats.limits import fewest_requests
 from canaryd.stats.noise import between_replicas, chance_of_as_many, luck, ratio_by_luck, shrunk
@@ -67,12 +67,6 @@ def test_one_replica_s_spell_is_told_from_trouble_that_all_replicas_share():
     assert sibling_correlation_time(shared, requests) < 1.5
     assert sibling_correlation_time(alone, requests) > 3
     assert sibling_correlation_time(alone[:, :1], requests[:, :1]) == 1
-
-
-def test_burst_size_is_variance_over_mean_and_at_least_two():
-    assert burst_size(np.array([0.0, 0, 0, 16] * 30)) == pytest.approx(12)
-    assert burst_size(np.array([1.0, 2, 1, 2])) == 2
-    assert burst_size(np.zeros(10)) == 2
 
 
 def test_fewest_requests_is_the_worked_example():
