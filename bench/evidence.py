@@ -84,8 +84,9 @@ def main(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     most = given.runs or (QUICK_RUNS if given.quick else None)
     results = Results(given.results or (QUICK if most else MEASURED), given.fresh)
-    runner = Runner(results, given.cores, given.only)
-    reached = [measure_part(runner, part, most) for part in PARTS]
+    chosen = (given.only,) if given.only in PARTS else PARTS if given.only not in ("speed", "plots") else ()
+    runner = Runner(results, given.cores, "" if given.only in PARTS else given.only)
+    reached = [measure_part(runner, part, most) for part in chosen]
     if given.only in ("", "speed"):
         reached.append(print_speed(results, 200 if most else 1000))
     if given.only in ("", "plots"):
