@@ -60,7 +60,6 @@ def test_the_readme_there_is_has_its_markers() -> None:
     assert "new" in readme.rewritten(readme.README.read_text(), "new")
 
 
-@pytest.mark.skipif(not MEASURED.exists(), reason="make bench has not measured yet")
 def test_the_readme_there_is_says_what_was_measured() -> None:
     text = readme.README.read_text()
     assert readme.rewritten(text, readme.measured(Results(MEASURED))) == text, "python -m bench.readme writes it"
