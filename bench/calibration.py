@@ -6,7 +6,7 @@ import numpy as np
 
 from bench.results import Entry
 from bench.rollouts import Outcome, Rolling, a_policy, rolling
-from bench.tables import Table, minutes, missed, share
+from bench.tables import Table, how_many, minutes, missed, share
 from bench.worlds import HEALTHY, Case
 from canaryd.analysis.simulated import Service
 from canaryd.stats.sampling import exact_interval, quantile
@@ -51,7 +51,7 @@ def tables(entries: Mapping[str, Entry]) -> list[Table]:
             mark = f"[{len(notes) + 1}]"
             notes.append(f"{mark} {name}: {case.note}. In {one['outside']:,} of {one['runs']:,} rollouts it is not so; "
                          f"{one['outside_rolled_back']} of the {one['rolled_back']} rolled back are of those.")  # fmt: skip
-        rolled = missed(f"{one['rolled_back']} ({share(one['low'])} to {share(one['high'])})", reached(name, one))
+        rolled = missed(how_many(one["rolled_back"], one), reached(name, one))
         pace = (minutes(one["full"]), minutes(one["full_90"])) if case.climbing else ("kept at 10%", "")
         rows.append((f"{name} {mark}".rstrip(), f"{one['runs']:,}", rolled, *pace, share(one["promoted"]), share(one["undecided"]),
                      share(one["stepped_back"])))  # fmt: skip

@@ -6,7 +6,7 @@ import numpy as np
 
 from bench.results import Entry
 from bench.rollouts import DEADLINE, Outcome, Rolling, a_policy, rolling
-from bench.tables import Table, missed, share
+from bench.tables import Table, how_many, missed, share
 from bench.worlds import UNACCEPTABLE, Case
 from canaryd.analysis.simulated import Service
 from canaryd.stats.sampling import exact_interval
@@ -34,7 +34,7 @@ def reached(name: str, one: Entry) -> bool:
 
 
 def tables(entries: Mapping[str, Entry]) -> list[Table]:
-    rows = [(name, f"{one['runs']:,}", missed(f"{one['early']} ({share(one['low'])} to {share(one['high'])})", reached(name, one)),
+    rows = [(name, f"{one['runs']:,}", missed(how_many(one["early"], one), reached(name, one)),
              share(one["caught"])) for name, one in entries.items()]  # fmt: skip
     heads = ("unacceptable versions at weight 50", "rollouts", "passed early (exact 95% interval)", "rolled back by the deadline")
     return [Table(f"Versions as bad as a stage must rule out, until its deadline of {DEADLINE // 60} minutes; to reach: at most {RISK:.0%} "

@@ -1,6 +1,6 @@
 """Tables, for a terminal and for Markdown, and how numbers are said in them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 
@@ -51,6 +51,11 @@ def share(value: float) -> str:
     """0 and 100% only where they are exact."""
     text = f"{value:.1%}"
     return text if value in (0.0, 1.0) or text not in ("0.0%", "100.0%") else f"{value:.2%}"
+
+
+def how_many(count: int, interval: Mapping[str, float]) -> str:
+    """With the interval of its share, from "low" to "high"."""
+    return f"{count} ({share(interval['low'])} to {share(interval['high'])})"
 
 
 def missed(value: str, reached: bool) -> str:

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 from canaryd.analysis.comparisons import HARM, LUCKY, Comparisons, Gathered, Unit
 from canaryd.analysis.counting import FAILURES, REQUESTS, Replicas
-from canaryd.analysis.evidence import Evidence, excess, odds_of, past_units
+from canaryd.analysis.evidence import Evidence, excess, odds_of, past_says, past_units
 from canaryd.analysis.replay import Replays
 from canaryd.analysis.siblings import Siblings
 from canaryd.domain.metrics import Errors
-from canaryd.stats.betabinomial import Single, log_past, usual_size
+from canaryd.stats.betabinomial import Single, usual_size
 from canaryd.stats.blocks import block_length, burst_size, correlation_time
 from canaryd.stats.noise import Luck, luck
 
@@ -35,7 +35,8 @@ class ErrorEvidence(Evidence):
         self.tau = correlation_time(failures, requests)
         super().__init__(weight, block_length(self.tau))
         self._wanted, self.siblings = wanted, siblings
-        self.burst = max(LEAST_BURST, burst_size(failures, requests))
+        burst = burst_size(failures, requests)
+        self.burst = max(LEAST_BURST, burst)
         self._tolerated = np.array([1.0 + wanted.tolerated_ratio, 1.0])
         self._pseudo = np.array([0.0, wanted.tolerated_increase])
         self._past_failed, self._past_served = float(failures.sum()), float(requests.sum())
@@ -43,10 +44,11 @@ class ErrorEvidence(Evidence):
         units = past_units(past, self.block)
         events = units[:, [FAILURES]] + units[:, [REQUESTS]] * self._pseudo
         cap = events.max(axis=0) if len(units) else np.zeros(2)
-        burst = burst_size(units[:, FAILURES], units[:, REQUESTS])
-        known, usual = _known(units, 1.0)
+        if self.block > 1:
+            burst = burst_size(units[:, FAILURES], units[:, REQUESTS])
+        known, usual = _known(units, 1.0, self.block)
         self._comparisons = Comparisons(cap, known, usual)
-        self._comparisons.in_bursts(np.full(2, burst), *_known(units, burst))
+        self._comparisons.in_bursts(np.full(2, burst), *_known(units, burst, self.block))
         self._replays = Replays(cap, known, usual)
         self._served = self._failed = 0.0  # the canary's, of this stage
         self._clear_weights = np.full(2, 0.5)
@@ -145,7 +147,8 @@ class ErrorEvidence(Evidence):
         return float(low[0] * self.tolerated), float(high[0] * self.tolerated)
 
 
-def _known(units: Array, burst: float) -> tuple[Single, Array]:
+def _known(units: Array, burst: float, block: int) -> tuple[Single, Array]:
     """What stable's past says of the cells, and which number of events is usual, both comparisons alike; `burst` failures count as one."""
     failures = units[:, [FAILURES]] / burst
-    return np.repeat(log_past(HARM, failures, units[:, REQUESTS]), 2, axis=0), np.repeat(usual_size(failures), 2)
+    known = past_says(failures, units[:, REQUESTS], block)
+    return np.repeat(known, 2, axis=0), np.repeat(usual_size(failures), 2)

@@ -9,9 +9,10 @@ from math import exp
 import numpy as np
 from numpy.typing import NDArray
 
-from canaryd.analysis.comparisons import Comparisons, Gathered, Unit, fold_all
+from canaryd.analysis.comparisons import HARM, Comparisons, Gathered, Unit, fold_all
 from canaryd.analysis.counting import Replicas
 from canaryd.analysis.replay import Replays, block_for
+from canaryd.stats.betabinomial import Single, log_past
 from canaryd.stats.blocks import INDEPENDENT
 
 Array = NDArray[np.float64]
@@ -149,6 +150,16 @@ class Evidence(ABC):
     @staticmethod
     def _summed(canary: Replicas) -> Array:
         return np.asarray(np.sum(list(canary.values()), axis=0))
+
+
+def past_says(events: Array, requests: Array, block: int) -> Single:
+    """As `log_past`, of units of `block` looks; nothing where these are blocks.
+
+    An hour holds few of them, and in each trouble that lasts is mixed anew: of 1,000 good versions in bad spells of 3 looks 11 were rolled
+    back with a past that spoke with at most 3 nats, and 3 without; in spells of 18 looks that stable's past had shown 10 and 5 of 868.
+    As many were promoted.
+    """
+    return log_past(HARM, events, requests) if block == 1 else np.zeros((events.shape[1], HARM.cells), dtype=np.float32)
 
 
 def past_units(past: Array, block: int) -> Array:

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from canaryd.analysis.comparisons import HARM, LUCKY, Comparisons, Gathered, Unit
 from canaryd.analysis.counting import DURATION, SLOWER, TIMED, Replicas
-from canaryd.analysis.evidence import LARGEST_LOG, SIBLINGS_AGREE, Evidence, excess, odds_of, past_units
+from canaryd.analysis.evidence import LARGEST_LOG, SIBLINGS_AGREE, Evidence, excess, odds_of, past_says, past_units
 from canaryd.analysis.mean import MeanEvidence
 from canaryd.analysis.replay import Replays
 from canaryd.analysis.siblings import Siblings
 from canaryd.domain.metrics import Latency
-from canaryd.stats.betabinomial import log_past, usual_size
+from canaryd.stats.betabinomial import usual_size
 from canaryd.stats.blocks import block_length, correlation_time
 from canaryd.stats.histogram import share_slower_than, smoothed_shares
 from canaryd.stats.noise import Luck, luck, ratio_by_luck
@@ -72,7 +72,7 @@ class LatencyEvidence(Evidence):
         self._pseudo = np.full(count, TINY)
         units = past_units(past, self.block)
         cap = (units[:, SLOWER:] + units[:, [TIMED]] * TINY).max(axis=0) if len(units) else np.zeros(count)
-        known = log_past(HARM, units[:, SLOWER:], units[:, TIMED])
+        known = past_says(units[:, SLOWER:], units[:, TIMED], self.block)
         usual = usual_size(units[:, SLOWER:])
         self._comparisons = Comparisons(cap, known, usual)
         self._replays = Replays(cap, known, usual)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from canaryd.analysis.simulated import BAD, ISTIO_BOUNDS, World
 from canaryd.domain.counts import Look, total
-from canaryd.stats.blocks import INDEPENDENT, correlation_time, surplus_over_trend
+from canaryd.stats.blocks import INDEPENDENT, burst_size, correlation_time, surplus_over_trend
 from canaryd.stats.histogram import share_slower_than
 
 Array = NDArray[np.float64]
@@ -191,22 +191,19 @@ def troubles(failures: Array, requests: Array) -> tuple[int, float, int]:
 
     failures, requests: one value per look, shape (looks,), at least 20. Spells of a fixed length L have the correlation time L, and their
     covariance from one look to the next is (1 - 1/L) of their variance; that variance says how many looks are bad if a bad one has BAD
-    times the usual rate. What varies beyond it, over what chance would, are bursts.
+    times the usual rate.
     """
     mean = float(failures.mean())
     if mean <= 0:
         return 1, 0.0, 1
     tau = correlation_time(failures, requests)
-    surplus, expected = surplus_over_trend(failures, requests)
-    variance = float(surplus.var())
-    bad, lasting, spell = 0.0, 0.0, 1
+    bad, spell = 0.0, 1
     if tau >= INDEPENDENT:
         spell = max(2, round(tau))
+        surplus, _ = surplus_over_trend(failures, requests)
         covariance = float(np.mean(surplus[:-1] * surplus[1:])) / (1 - 1 / spell)
         bad = _share_bad(max(0.0, covariance) / mean**2)
-        lasting = (mean * (BAD - 1) / (1 + (BAD - 1) * bad)) ** 2 * bad * (1 - bad)
-    burst = max(1, round((variance - lasting) / max(float(expected.mean()), 1e-9)))
-    return burst, bad, spell if bad else 1
+    return round(burst_size(failures, requests)), bad, spell if bad else 1
 
 
 def _share_bad(spread: float) -> float:

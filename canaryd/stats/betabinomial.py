@@ -129,9 +129,7 @@ def _beta_binomial(events1: Array, events2: Array, share: Array, concentration: 
 
 
 # Nats at most by which the past speaks against a cell: rare trouble may not have come in it, and a version may be burstier than the
-# one before it. Of versions as good as stable whose failures came in bursts of 4 that the past did not have 3 in 300 were rolled back,
-# 1 with bursts of 16 and none with bursts of 64 (as at 4 and at 7: what saves them are the second looks in `siblings`' blocks, and that
-# latency has a share of the weight); a fault after ten minutes is found a look of 15 s sooner than at 3.
+# one before it (the healthy worlds "independent ones before" are such). A fault after ten minutes is found a look of 15 s sooner than at 3.
 PAST_LIMIT = 6.0
 
 
@@ -147,7 +145,8 @@ def usual_size(events: Array) -> Array:
 
 
 def log_past(grid: Grid, events: Array, requests: Array) -> Single:
-    """What one version's own past says of each cell, at most 0, shape (comparisons, S * P); 0 where it says nothing.
+    """What one version's own past says of each cell, at most 0 and at least -PAST_LIMIT, shape (comparisons, S * P); 0 where it
+    says nothing.
 
     events: per look (or block), shape (looks, comparisons); requests: shape (looks,). Of two looks that follow each other the second's
     share of their events is as random as that of a second version that is as good, or more: what changes from look to look is the version's

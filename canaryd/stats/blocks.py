@@ -85,15 +85,15 @@ def _burst_by_change(events: Array, requests: Array) -> float:
 
 def _burst_by_silence(events: Array, requests: Array) -> float:
     silent = float((events == 0).mean())
-    if not 0 < silent < 1:
-        return 1.0
     expected = surplus_over_trend(events, requests)[1]
+    alone = float(np.exp(-expected).mean())
+    if not 0 < silent < 1 or silent <= alone + 2.0 * np.sqrt(alone * (1.0 - alone) / len(events)):
+        return 1.0
     low, high = 1e-3, 1e6
     for _ in range(60):  # the size at which so many looks are silent; bisection on its logarithm
         size = np.sqrt(low * high)
         low, high = (size, high) if float(np.exp(-expected / size).mean()) < silent else (low, size)
-    alone = float(np.exp(-expected).mean())
-    return float(high) if silent > alone + 2.0 * np.sqrt(alone * (1.0 - alone) / len(events)) else 1.0
+    return float(high)
 
 
 def sibling_correlation_time(events: Array, requests: Array) -> float:

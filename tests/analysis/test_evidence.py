@@ -5,11 +5,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
-from canaryd.analysis.comparisons import Comparisons, Unit, fold_all
+from canaryd.analysis.comparisons import HARM, Comparisons, Unit, fold_all
 from canaryd.analysis.errors import ErrorEvidence
-from canaryd.analysis.evidence import SIBLINGS_AGREE, TOLD_APART, odds_of
+from canaryd.analysis.evidence import SIBLINGS_AGREE, TOLD_APART, odds_of, past_says
 from canaryd.analysis.siblings import Siblings
 from canaryd.domain.metrics import Errors
+from canaryd.stats.betabinomial import PAST_LIMIT, log_past
 
 NOW_AND_THEN = {2, 6, 10, 14, 18, 22, 26, 28, 29}  # looks
 IN_A_SPELL = {4, 5, 6, 7, 8, 9, 10, 28, 29}
@@ -85,3 +86,12 @@ def test_a_canary_of_one_replica_has_no_siblings_to_differ_from():
     heard = Heard().hear(12, {10, 11}, siblings=False)
     assert heard.evidence.harmful_odds() == heard.evidence.odds
     assert SIBLINGS_AGREE > heard.evidence.odds > 1.5 * heard.odds_in_blocks(5)
+
+
+def test_the_past_speaks_of_looks_and_not_of_blocks():
+    """Blocks are few, and trouble that lasts is mixed anew in each; the interval and both odds start from all cells alike there."""
+    failures, requests = np.tile([2.0, 3.0], 60)[:, None], np.full(120, 450.0)
+    assert (past_says(failures, requests, 1) == log_past(HARM, failures, requests)).all()
+    assert past_says(failures, requests, 1).min() == -PAST_LIMIT
+    in_blocks = past_says(failures, requests, 9)
+    assert (in_blocks.shape, in_blocks.any()) == ((1, HARM.cells), False)
