@@ -13,7 +13,9 @@ from canaryd.domain.counts import Counts
 from canaryd.domain.policy import Policy
 from canaryd.domain.verdict import Verdict
 
-# The `route` list of each steered http route, by its key (the route's name, or "#0", "#1", ... among those without one).
+# What is canaryd's of a route. The `route` list of each steered http route, by its key (the route's name, or "#0", "#1", ... among those
+# without one); and each http route that canaryd has added, whole and alone in its list, by its name (`canaryd-...`, see added.py). One
+# mapping holds both, so that whatever is kept, compared and written of the one is of the other.
 RouteLists = Mapping[str, tuple[Mapping[str, Any], ...]]
 
 
@@ -47,8 +49,9 @@ class Held(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of a rollout at one weight. Looks lie on a grid from `start` (whole Unix seconds). What lies between two spans was
-    served at a weight in change: it is counted and not compared. fresh: evidence gathered before is void (stable changed)."""
+    """A stretch of a rollout in one stage; by what the canary gets its requests there, the policy's stage says. Looks lie on a grid from
+    `start` (whole Unix seconds). What lies between two spans was served while the route changed: it is counted and not compared. fresh:
+    evidence gathered before is void (stable changed)."""
 
     stage: int
     weight: int
