@@ -104,6 +104,7 @@ def payload(announcement: Announcement) -> dict[str, Any]:
         "versions": {"stable": announcement.stable, "canary": announcement.canary},
         "stage": int(announcement.stage),
         "weight": int(announcement.weight),
+        "share": announcement.share or f"{announcement.weight}%",
         "reason": announcement.reason,
         "at": moment(announcement.at),
         "verdict": None if announcement.verdict is None else _verdict(announcement.verdict),

@@ -101,7 +101,7 @@ def timeline(rollout: Rollout) -> tuple[str, ...]:
 def _decision_row(rollout: Rollout, decision: Decision) -> tuple[str, ...]:
     odds = odds_text(decision.verdict.odds) if decision.verdict is not None else "-"
     return (time_text(decision.at), lasting(decision.at - rollout.began), decision.signal, decision.phase.value,
-            stage_text(rollout, decision.stage), f"{decision.weight}%", odds)
+            stage_text(rollout, decision.stage), rollout.share_in(decision), odds)
 
 
 def _last_verdict(rollout: Rollout) -> tuple[Section, ...]:
@@ -118,7 +118,7 @@ def _last_verdict(rollout: Rollout) -> tuple[Section, ...]:
 def verdict_section(rollout: Rollout, verdict: Verdict, title: str) -> Section:
     """A verdict with all its numbers: what decided, and each finding."""
     lines = [
-        f"looks     {verdict.looks} compared in stage {stage_text(rollout, verdict.stage)} at {verdict.weight}%, the last one until "
+        f"looks     {verdict.looks} compared in stage {stage_text(rollout, verdict.stage)} {_how(rollout, verdict)}, the last one until "
         f"{time_text(verdict.at)}; {verdict.canary_requests:,} requests of {rollout.canary}",
         f"odds      {odds_text(verdict.odds)} against {rollout.canary} over the whole rollout ({odds_text(verdict.stage_odds)} by this "
         f"stage alone); it is rolled back at {odds_text(verdict.bar)}",
@@ -260,7 +260,7 @@ def _next(rollout: Rollout, now: float, wishes: Wishes) -> list[str]:
             Phase.WAITING: [f"Stage 1 begins when the Deployment {rollout.canary_workload} is available; if it misses its progress "
                             "deadline, the rollout ends as rolled back."],
             Phase.AWAITING_APPROVAL: [f"It waits for a person: canaryd approve {name}. {_after_stage(rollout)} Until then "
-                                      f"{rollout.weight}% stay on {rollout.canary}, and evidence of harm still rolls back."],
+                                      f"{_stays(rollout)}, and evidence of harm still rolls back."],
             Phase.ROLLING_BACK: [f"All weight goes to {rollout.stable}; the route is not confirmed yet."],
             Phase.GIVING_WAY: [f"All weight goes to {rollout.stable}, then the newer version begins."],
             Phase.PROMOTING: [f"The route becomes one destination, {rollout.canary}; it is not confirmed yet."],
@@ -280,7 +280,7 @@ def _next(rollout: Rollout, now: float, wishes: Wishes) -> list[str]:
 def _next_in_stage(rollout: Rollout, now: float) -> list[str]:
     span, stage, analysis = rollout.span, rollout.policy.stages[rollout.stage], rollout.policy.analysis
     if span is None or span.end is not None:
-        return [f"It waits for the route to be confirmed at {rollout.weight}%; looks begin then."]
+        return [f"It waits for the route to be confirmed {rollout.how}; looks begin then."]
     if rollout.clock_from is None:
         awaited = "traffic that follows the weight" if _is_off_weight(rollout) else "telemetry"
         return [f"It waits for {awaited}; the stage's deadline stands still, and nothing advances without data. After "
@@ -312,7 +312,7 @@ def _after_stage(rollout: Rollout) -> str:
     if stage + 1 >= len(stages):
         return f"Then the route becomes one destination, {rollout.canary}."
     asked = ", once a person approves" if stages[stage].approval and rollout.approved < stage and rollout.phase is Phase.PROGRESSING else ""
-    return f"Then {stages[stage + 1].weight}%{asked}."
+    return f"Then {stages[stage + 1].said}{asked}."
 
 
 def _next_held(rollout: Rollout, wishes: Wishes) -> list[str]:
@@ -321,7 +321,7 @@ def _next_held(rollout: Rollout, wishes: Wishes) -> list[str]:
     waits = {
         Held.PERSON: f"It is held until a person lets it go: {resume}.",
         Held.DRIFT: f"It goes on by itself when the route is again as canaryd left it. Or {resume}: canaryd steers again, writes the route "
-                    f"back to {rollout.weight}%, and replaces edits inside the route list.",
+                    f"back to {rollout.share}, and replaces edits inside the route list.",
         Held.NO_DATA: f"It goes on by itself when {comes}; or now: {resume}.",
         Held.STABLE: f"It goes on by itself when a replica of {rollout.stable_workload} is ready again. To send the traffic back "
                      f"regardless: canaryd abort {rollout.name}.",
@@ -333,8 +333,18 @@ def _next_held(rollout: Rollout, wishes: Wishes) -> list[str]:
         return [f"It is held: {resume}."]
     ask = [f"A person asked to hold too, so both have to end: {resume}."] if wishes.hold and rollout.held is not Held.PERSON else []
     harm = "a rollback waits for stable too" if rollout.held is Held.STABLE else "evidence of harm still rolls back"
-    meanwhile = f"Meanwhile {rollout.weight}% stay on {rollout.canary}, the stage's deadline stands still, and {harm}."
+    meanwhile = f"Meanwhile {_stays(rollout)}, the stage's deadline stands still, and {harm}."
     return [waits[rollout.held], *ask, meanwhile]
+
+
+def _how(rollout: Rollout, verdict: Verdict) -> str:
+    stages = rollout.policy.stages
+    return stages[verdict.stage].how if 0 <= verdict.stage < len(stages) else f"at {verdict.weight}%"
+
+
+def _stays(rollout: Rollout) -> str:
+    kind = rollout.policy.stages[rollout.stage].kind if rollout.stage >= 0 else "weight"
+    return f"{rollout.share} stay on {rollout.canary}" if kind == "weight" else f"{rollout.canary} stays {rollout.how}"
 
 
 def _is_off_weight(rollout: Rollout) -> bool:

@@ -249,7 +249,8 @@ class Reconciler:
         sources = case.sources(rollout, now)
         if sources is None:
             return rollout
-        return replace(rollout, senders=senders.told(sources, rollout.weight, rollout.canary, rollout.service, rollout.unsteered))
+        promised = rollout.policy.stages[rollout.stage].promised
+        return replace(rollout, senders=senders.told(sources, promised, rollout.canary, rollout.service, rollout.unsteered))
 
     def _data(self, rollout: Rollout, world: World, now: float, heard: Heard, was_off: bool) -> Rollout:
         if heard.had_data:

@@ -32,6 +32,11 @@ class Phase(StrEnum):
     SUPERSEDED = "Superseded"
 
     @property
+    def serves(self) -> bool:
+        """Whether the canary has what its stage gives it."""
+        return self in (Phase.PROGRESSING, Phase.AWAITING_APPROVAL, Phase.HELD)
+
+    @property
     def ended(self) -> bool:
         return self in (Phase.SUCCEEDED, Phase.ROLLED_BACK, Phase.SUPERSEDED)
 
@@ -92,6 +97,7 @@ class Announcement:
     weight: int
     reason: str
     verdict: Verdict | None = None
+    share: str = ""  # the weight, or what its stage has besides or instead: `10%`, `dark`, `match`, `20% mirrored`
     delivered: tuple[str, ...] = ()
     given_up: tuple[str, ...] = ()
 
@@ -164,6 +170,24 @@ class Rollout:
     scaled: bool = False
     unsteered: str = ""
     senders: str = ""
+
+    @property
+    def share(self) -> str:
+        """What the canary gets now, for a table's cell."""
+        return self._share(self.phase, self.stage, self.weight)
+
+    def share_in(self, then: "Decision | Verdict") -> str:
+        """The same of a decision or a look of the rollout."""
+        return self._share(then.phase if isinstance(then, Decision) else Phase.PROGRESSING, then.stage, then.weight)
+
+    def _share(self, phase: Phase, stage: int, weight: int) -> str:
+        stages = self.policy.stages
+        return stages[stage].short if phase.serves and 0 <= stage < len(stages) else f"{weight}%"
+
+    @property
+    def how(self) -> str:
+        """The same after "in stage 2/4" or "held": `at 10%`, `dark`, `for cookie ~ .*logged_in.*`."""
+        return self.policy.stages[self.stage].how if self.phase.serves and self.stage >= 0 else f"at {self.weight}%"
 
     @property
     def span(self) -> Span | None:

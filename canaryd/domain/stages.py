@@ -78,6 +78,18 @@ class Stage(Written):
         return self.weight if self.mirror is None else 100 * self.mirror / (1 + self.mirror)
 
     @property
+    def short(self) -> str:
+        """For a table's cell: `10%`, `dark`, `10% mirrored`, `match`, `match, 10%`."""
+        if not self.match:
+            return self.said
+        return f"match, {self.weight}%" if self.weight else "match"
+
+    @property
+    def how(self) -> str:
+        """After "in stage 2/4" or "held": `at 10%`, `dark`, `with 10% mirrored`, `for cookie ~ .*logged_in.*`."""
+        return {"weight": "at ", "dark": "", "mirror": "with ", "match": "for "}[self.kind] + self.said
+
+    @property
     def said(self) -> str:
         """Who gets the canary, in words: `10%`, `dark`, `10% mirrored`, `cookie ~ .*logged_in.*; 10% of others`."""
         if self.mirror is not None:
