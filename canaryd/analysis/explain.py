@@ -4,7 +4,7 @@ All of it is from the record alone, so the answer is the one that was acted on, 
 a rollout and the present moment in, lines of text or plain data out. Nothing here judges, colours, or asks anyone.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
@@ -130,11 +130,13 @@ def verdict_section(rollout: Rollout, verdict: Verdict, title: str) -> Section:
     if verdict.odds >= verdict.bar and verdict.answer in (Answer.UNDECIDED, Answer.PASS) and verdict.weight < 100:
         lines += labelled("but", ABOVE_AND_NOT_ROLLED_BACK)
     for finding in verdict.findings:
-        lines += ["", *_finding(rollout, finding)]
+        lines += ["", *_finding(rollout, verdict, finding)]
     return Section(f"{title}: {verdict.answer.value}", tuple(lines))
 
 
-def _finding(rollout: Rollout, finding: Finding) -> list[str]:
+def _finding(rollout: Rollout, verdict: Verdict, finding: Finding) -> list[str]:
+    if not rollout.policy.stages[verdict.stage].rules_out:
+        finding = replace(finding, unacceptable=None)
     name = finding.what if finding.metric in finding.what else f"{finding.metric}, {finding.what}"
     lines = [f"{name}: {finding.answer.value}" + (" (dry run: decides nothing)" if finding.dry_run else "")]
     if finding.says:

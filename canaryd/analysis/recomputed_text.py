@@ -165,7 +165,7 @@ def _own_notes(rollout: Rollout, verdict: Verdict) -> list[str]:
 def _passing_lines(rollout: Rollout, had: Had) -> list[str]:
     verdict = had.verdict
     span = span_of(rollout, verdict) if verdict is not None else None
-    if verdict is None or span is None or verdict.weight >= 100 or had.decision.signal == Signal.HARM.value:
+    if verdict is None or span is None or had.decision.signal == Signal.HARM.value or not rollout.policy.stages[verdict.stage].rules_out:
         return []
     if had.decision.signal != Signal.PASS.value:
         missing = lacked(verdict)

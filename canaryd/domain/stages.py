@@ -73,6 +73,11 @@ class Stage(Written):
         return "match" if self.match else "mirror" if self.mirror is not None else "weight" if self.weight else "dark"
 
     @property
+    def rules_out(self) -> bool:
+        """Whether the stage passes by what it has ruled out; others do by time, and without harm near."""
+        return self.weight < 100 and self.kind in ("weight", "mirror")
+
+    @property
     def promised(self) -> float:
         """The canary's share that the draw makes of the requests of both versions, in per cent: the weight, or 9.09 at 10% copied."""
         return self.weight if self.mirror is None else 100 * self.mirror / (1 + self.mirror)

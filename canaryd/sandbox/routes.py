@@ -69,13 +69,13 @@ def way(store: Store, service: str, namespace: str, inside: bool = False, audien
                 continue
             for route in virtualservice.get("spec", {}).get("http") or []:
                 destinations = route.get("route") or []
-                if not any(full_host(d["destination"]["host"], where) == host for d in destinations) or not _takes(route, audience):
+                if not any(full_host(d["destination"]["host"], where) == host for d in destinations) or not takes_requests(route, audience):
                     continue
                 return Way(_shares(destinations, selector, subsets), _copies(route, selector, subsets))
     return Way([Share(1.0, None, selector)])
 
 
-def _takes(route: Object, audience: Audience) -> bool:
+def takes_requests(route: Object, audience: Audience) -> bool:
     """Whether a route takes the requests: one of its matches is theirs, or it has none."""
     return not route.get("match") or any(_fits(match, audience) for match in route["match"])
 
