@@ -147,8 +147,9 @@ class _Rehearsal:
     def _look(self, stage: int, seconds: int | None = None) -> Look:
         canary, stable = served(self._rollout.policy.stages[stage])
         [look] = self._service.looks(canary, 1, seconds, stable)
-        self._requests += sum(counts.requests for counts in look.canary.values())
-        self._failures += sum(counts.failures for counts in look.canary.values())
+        if self._rollout.policy.stages[stage].mirror is None:  # nobody waits for the answer to a copy
+            self._requests += sum(counts.requests for counts in look.canary.values())
+            self._failures += sum(counts.failures for counts in look.canary.values())
         return replace(look, first_seen=dict.fromkeys(look.canary, float(self._began)))  # the canary's replicas have to warm up
 
     def _end(self) -> End:
