@@ -1,8 +1,8 @@
 """A rollout rehearsed: a simulated service, the real judge, and the real state machine, from the first stage to the end.
 
 Nothing decides here. What is added to judge and lifecycle is only what the daemon's world adds: a look is read some seconds late, and a
-weight needs some seconds to be what all that is scraped was served at. People are taken to approve at once and to do nothing else, the
-policy's own queries to be within their limits, and telemetry to be there.
+weight needs some seconds to be what all that is scraped was served at. People are taken to approve at once and to do nothing else, gates
+to be open, the policy's own queries to be within their limits, and telemetry to be there.
 """
 
 from dataclasses import dataclass, replace
@@ -155,10 +155,10 @@ def _kept(query: Query) -> float:
 
 
 def a_rollout(policy: Policy, now: int) -> Rollout:
-    """Waiting for its canary to be available; approved all the way."""
+    """Waiting for its canary to be available; approved all the way, every gate open."""
     service = policy.service
     return Rollout(
         name=service.name, namespace=service.namespace, service=service.name, stable="stable", canary="canary", stable_workload="stable",
-        canary_workload="canary", template="canary", stable_template="stable", policy=policy, began=float(now),
+        canary_workload="canary", template="canary", stable_template="stable", policy=policy.without_hooks(), began=float(now),
         approved=len(policy.stages),
     )  # fmt: skip

@@ -36,12 +36,10 @@ from canaryd.domain.fields import (
     without_default,
     without_nones,
 )
+from canaryd.domain.hooks import Gate, Hook
 from canaryd.domain.metrics import Errors, Latency, Metric, Query
 from canaryd.domain.problems import Key, Written, refusal, refuse_at, shown
 from canaryd.domain.units import format_duration
-
-EVENTS = ("started", "advanced", "approval_needed", "held", "resumed", "stepped_back", "rolled_back", "superseded", "succeeded")
-Event = Literal["started", "advanced", "approval_needed", "held", "resumed", "stepped_back", "rolled_back", "superseded", "succeeded"]
 
 
 def _approval(value: object, info: ValidationInfo) -> object:
@@ -198,19 +196,6 @@ class Promotion(Written):
     retire_stable: RetireStable | None = Field(default=None, description="Scales the old stable version. Left out: it is not scaled.")
 
 
-class Hook(Written):
-    """Who is told of what."""
-
-    later: ClassVar[Mapping[str, str]] = {"before": "gates; ask a person with a stage's `approval: required`", "gate": "gates"}
-    on: tuple[Event, ...] = Field(min_length=1, description="Events that are told.")
-    notify: LabelName = Field(description="A notifier of config/canaryd.yaml.")
-
-    @field_validator("on")
-    @classmethod
-    def _each_once(cls, events: tuple[Event, ...]) -> tuple[Event, ...]:
-        return unique(events)
-
-
 class Policy(Written):
     """One service's canary releases. See the module."""
 
@@ -228,7 +213,7 @@ class Policy(Written):
     rollback: Rollback = Field(default=Rollback(), description="What happens to the canary's replicas after a rollback.")
     promotion: Promotion = Field(default=Promotion(), description="What happens to the old version's replicas after a promotion.")
     drift: Literal["hold", "restore"] = Field(default="hold", description="When someone else changed the weights.")
-    hooks: tuple[Hook, ...] = Field(default=(), description="Who is told of what.")
+    hooks: tuple[Hook, ...] = Field(default=(), description="Who is told of what, and which gates are asked before what.")
 
     @field_validator("route")
     @classmethod
@@ -273,6 +258,32 @@ class Policy(Written):
             wrong.append((("schedule", "deadline"), f"{message}, but is {format_duration(self.schedule.deadline)}"))
         refuse_at(*wrong)
         return self
+
+    @model_validator(mode="after")
+    def _gates_stand_on_the_ladder(self) -> Self:
+        weights = [stage.weight for stage in self.stages]
+        wanted = f"must be start, promotion or a weight of the ladder ({', '.join(map(str, weights))})"
+        refuse_at(*((("hooks", position, "before"), f"{wanted}, but is {hook.before}") for position, hook in enumerate(self.hooks)
+                    if isinstance(hook.before, int) and hook.before not in weights))
+        return self
+
+    @property
+    def gates(self) -> tuple[Gate, ...]:
+        """In the order in which they are written, and asked where several stand at one place."""
+        return tuple(gate for hook in self.hooks if (gate := hook.asks) is not None)
+
+    def without_hooks(self) -> Self:
+        """The same ladder and the same judge, telling and asking nobody."""
+        return self.model_copy(update={"hooks": ()})
+
+    @property
+    def notifiers(self) -> tuple[str, ...]:
+        """Whom the hooks tell of anything, each once."""
+        return tuple(dict.fromkeys(hook.notify for hook in self.hooks if hook.notify is not None))
+
+    def told(self, event: str) -> tuple[str, ...]:
+        """The notifiers that are told of an event, each once."""
+        return tuple(dict.fromkeys(hook.notify for hook in self.hooks if hook.notify is not None and event in (hook.on or ())))
 
     @property
     def key(self) -> tuple[str, str]:
