@@ -9,6 +9,7 @@ import pytest
 from canaryd.domain.gating import Question, Reply
 from canaryd.domain.rollout import Held, Phase, Rollout, Span
 from canaryd.domain.verdict import Answer
+from tests.builders import a_destination
 from tests.control.world import BEAT, Daemon, healthy
 from tests.fakes import Crash
 
@@ -152,7 +153,7 @@ def test_an_alarm_at_the_promotion_s_gate_steps_back() -> None:
 
 def test_a_route_that_someone_else_changes_holds_and_nothing_is_asked_then() -> None:
     daemon = at_gate()
-    daemon.world.edit({"#0": ({"destination": {"host": "front-end.production.svc.cluster.local", "subset": "v1"}},)})
+    daemon.world.edit({"#0": (a_destination("v1"),)})
     daemon.run_until(lambda r: r.held is Held.DRIFT)
     asked = len(daemon.gates.asked)
     daemon.run(60)
@@ -161,7 +162,7 @@ def test_a_route_that_someone_else_changes_holds_and_nothing_is_asked_then() -> 
 
 def test_a_route_that_someone_changes_before_the_start_is_begun_from_as_it_is_then() -> None:
     daemon = at_gate("start")
-    other = ({"destination": {"host": "front-end.production.svc.cluster.local", "subset": "v1"}, "headers": {"request": {"set": {"a": "b"}}}},)
+    other = ({**a_destination("v1"), "headers": {"request": {"set": {"a": "b"}}}},)
     daemon.world.edit({"#0": other})
     daemon.run(30)
     daemon.gates.script = lambda question: OPEN

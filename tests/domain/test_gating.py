@@ -60,7 +60,8 @@ def test_a_gate_is_a_url_or_a_name_with_every_default_written_out() -> None:
      "config/canaryd.yaml, which may have basicAuth, but has them (not shown)"),
     ({"before": "start", "gate": SMOKE, "timeout": "2m", "deadline": "1m"},
      "hooks[0].deadline must be at least the timeout of one answer (2m), but is 1m"),
-    ({"before": "start", "gate": SMOKE, "every": 5}, "hooks[0].every must be a duration such as 90s, 10m or 1h30m, but is 5: write 5s if that is meant"),
+    ({"before": "start", "gate": SMOKE, "every": 5},
+     "hooks[0].every must be a duration such as 90s, 10m or 1h30m, but is 5: write 5s if that is meant"),
     ({"before": "start", "gate": SMOKE, "closed": "advance"}, "hooks[0].closed must be 'hold' or 'rollback', but is 'advance'"),
 ])  # fmt: skip
 def test_a_wrong_gate_is_refused_with_what_was_wanted(hook: dict[str, Any], says: str) -> None:
@@ -110,7 +111,7 @@ def test_several_gates_at_one_place_are_asked_one_after_the_other_under_numbers_
     asked = advance(a_rollout(policy=gated(25, 25)), Signal.PASS, NOW)
     again = advance(advance(asked, Signal.GATE_OPEN, NOW), Signal.PASS, NOW)
     assert (at_gate(asked), at_gate(again)) == ((Phase.AWAITING_GATE, 10, 0), (Phase.AWAITING_GATE, 10, 1))
-    assert asked.asking and again.asking and (asked.asking.number, again.asking.number) == (1, 2)
+    assert (asked.asking, again.asking) == (Asking(0, 1), Asking(1, 2))
     assert advance(advance(again, Signal.GATE_OPEN, NOW), Signal.PASS, NOW).weight == 25
 
 
@@ -210,12 +211,15 @@ def asked_at(now: float = NOW, **changes: Any) -> Rollout:
 def test_a_question_is_the_same_each_time_and_another_one_after_a_pause() -> None:
     first = gating.question(asked_at())
     heard = gating.question(gating.heard(asked_at(), Reply(False, "HTTP 503", NOW + 5)))
-    assert first and heard and first.id == heard.id
+    assert first
+    assert heard
+    assert first.id == heard.id
     put_off = gating.put_off(asked_at())
     assert gating.question(put_off) is None
     assert gating.put_off(put_off) == put_off
     again = gating.question(gating.begun(put_off, NOW + 60))
-    assert again and again.id != first.id
+    assert again
+    assert again.id != first.id
     assert (first.weight, first.next_weight, first.since, again.since) == (10, 25, NOW, NOW + 60)
 
 
