@@ -8,6 +8,7 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from canaryd.domain.added import steered
 from canaryd.domain.counts import Counts, Look, Source, Target
 from canaryd.domain.gating import Question, Reply
 from canaryd.domain.policy import Policy
@@ -39,6 +40,7 @@ class FakeWorld:
     route_version: int = 1
     route_problem: str = ""
     route_raw: Mapping[str, Any] = field(default_factory=dict)  # the rest of the VirtualService
+    whole: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what the steered routes have besides their lists
     refuses: dict[str, str] = field(default_factory=dict)  # "write" or "subset": what the API server says instead of doing it
     down: set[str] = field(default_factory=set)
     steps: list[str] = field(default_factory=list)
@@ -95,19 +97,20 @@ class FakeTraffic:
         self.world.answer("api")
         if self.world.route_problem:
             raise Rejected(self.world.route_problem)
-        return RouteView(deepcopy(self.world.lists), dict(self.world.subsets), str(self.world.route_version), self.world.route_raw)
+        world = self.world
+        return RouteView(deepcopy(world.lists), dict(world.subsets), str(world.route_version), world.route_raw, deepcopy(world.whole))
 
     def write(self, policy: Policy, view: RouteView, lists: RouteLists) -> RouteView:
         self.world.answer("api")
         if view.resource_version != str(self.world.route_version):
             raise Conflict("the VirtualService was changed in between")
         self.world.permit("write")
-        if unknown := sorted(set(lists) - set(self.world.lists)):
+        if unknown := sorted(set(steered(lists)) - set(self.world.lists)):
             raise Rejected(f"there is no steered route {unknown} any more")
-        for route in lists.values():
+        for route in steered(lists).values():
             weights = [destination.get("weight") for destination in route]
             assert weights in ([None], [100]) or sum(weights) == 100, f"weights {weights} do not sum to 100"
-        self.world.lists = {**self.world.lists, **{key: tuple(deepcopy(route)) for key, route in lists.items()}}
+        self.world.lists = {**steered(self.world.lists), **{key: tuple(deepcopy(route)) for key, route in lists.items()}}
         self.world.history.append(self.world.lists)
         self.world.route_version += 1
         self.world.did("write route")

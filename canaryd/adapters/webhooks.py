@@ -53,6 +53,7 @@ def payload(announcement: Announcement) -> dict[str, Any]:
         "versions": {"stable": announcement.stable, "canary": announcement.canary},
         "stage": int(announcement.stage),
         "weight": int(announcement.weight),
+        "share": announcement.share or f"{announcement.weight}%",
         "reason": announcement.reason,
         "at": moment(announcement.at),
         "verdict": verdict_data(announcement.verdict),

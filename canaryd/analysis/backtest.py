@@ -6,6 +6,7 @@ given live (`as_recorded`, `retold`). By any other policy, or where there was no
 - **Weights in the past were what they were.** An imagined stage at 25% is judged on the traffic there really was, be it 10% or 50%:
   shares of failures are compared, so the verdict holds; how fast evidence comes is that of the real traffic. Whether traffic follows
   the weight is therefore not asked, and faults that more load would have brought do not show.
+- **Who was matched, or copied, is not known.** Such a stage is judged on the traffic there was, as if that were it.
 - **A look without traffic of the canary is no data**, since nothing is known of how much was due; so is one without stable's, below 100.
 - **A stage begins where the one before ended.** Live, a few seconds pass while the route changes, and a look is read one scrape late.
 - **Nobody is asked.** Approvals are given at once, and nothing is known of crash loops, drift, pauses or newer versions.

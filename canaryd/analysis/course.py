@@ -81,7 +81,7 @@ def _cell(course: Course, stage: int, past: Past) -> str:
         return "-"
     seconds = sum((past.until if span.end is None else span.end) - span.start for span in spans)
     left = _left_by(course, spans[-1])
-    return f"{spans[-1].weight}% for {lasting(seconds)}" + (f", {left.signal}" if left is not None else "")
+    return f"{course.policy.stages[stage].short} for {lasting(seconds)}" + (f", {left.signal}" if left is not None else "")
 
 
 def _left_by(course: Course, span: Span) -> Decision | None:
@@ -94,7 +94,8 @@ def _left_by(course: Course, span: Span) -> Decision | None:
 
 def looks(course: Course) -> list[tuple[str, ...]]:
     """A row for each look that was compared."""
-    return [(time_text(one.at), one.answer.value, stage_text(course.rollout, one.stage), f"{one.weight}%", odds_text(one.odds), one.reason)
+    rollout = course.rollout
+    return [(time_text(one.at), one.answer.value, stage_text(rollout, one.stage), rollout.share_in(one), odds_text(one.odds), one.reason)
             for one in course.verdicts]
 
 

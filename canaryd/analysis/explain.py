@@ -4,7 +4,7 @@ All of it is from the record alone, so the answer is the one that was acted on, 
 a rollout and the present moment in, lines of text or plain data out. Nothing here judges, colours, or asks anyone.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
@@ -102,7 +102,7 @@ def timeline(rollout: Rollout) -> tuple[str, ...]:
 def _decision_row(rollout: Rollout, decision: Decision) -> tuple[str, ...]:
     odds = odds_text(decision.verdict.odds) if decision.verdict is not None else "-"
     return (time_text(decision.at), lasting(decision.at - rollout.began), decision.signal, decision.phase.value,
-            stage_text(rollout, decision.stage), f"{decision.weight}%", odds)
+            stage_text(rollout, decision.stage), rollout.share_in(decision), odds)
 
 
 def _last_verdict(rollout: Rollout) -> tuple[Section, ...]:
@@ -119,7 +119,7 @@ def _last_verdict(rollout: Rollout) -> tuple[Section, ...]:
 def verdict_section(rollout: Rollout, verdict: Verdict, title: str) -> Section:
     """A verdict with all its numbers: what decided, and each finding."""
     lines = [
-        f"looks     {verdict.looks} compared in stage {stage_text(rollout, verdict.stage)} at {verdict.weight}%, the last one until "
+        f"looks     {verdict.looks} compared in stage {stage_text(rollout, verdict.stage)} {_how(rollout, verdict)}, the last one until "
         f"{time_text(verdict.at)}; {verdict.canary_requests:,} requests of {rollout.canary}",
         f"odds      {odds_text(verdict.odds)} against {rollout.canary} over the whole rollout ({odds_text(verdict.stage_odds)} by this "
         f"stage alone); it is rolled back at {odds_text(verdict.bar)}",
@@ -131,11 +131,13 @@ def verdict_section(rollout: Rollout, verdict: Verdict, title: str) -> Section:
     if verdict.odds >= verdict.bar and verdict.answer in (Answer.UNDECIDED, Answer.PASS) and verdict.weight < 100:
         lines += labelled("but", ABOVE_AND_NOT_ROLLED_BACK)
     for finding in verdict.findings:
-        lines += ["", *_finding(rollout, finding)]
+        lines += ["", *_finding(rollout, verdict, finding)]
     return Section(f"{title}: {verdict.answer.value}", tuple(lines))
 
 
-def _finding(rollout: Rollout, finding: Finding) -> list[str]:
+def _finding(rollout: Rollout, verdict: Verdict, finding: Finding) -> list[str]:
+    if not rollout.policy.stages[verdict.stage].rules_out:
+        finding = replace(finding, unacceptable=None)
     name = finding.what if finding.metric in finding.what else f"{finding.metric}, {finding.what}"
     lines = [f"{name}: {finding.answer.value}" + (" (dry run: decides nothing)" if finding.dry_run else "")]
     if finding.says:
@@ -263,7 +265,7 @@ def _next(rollout: Rollout, now: float, wishes: Wishes) -> list[str]:
             Phase.WAITING: [f"Stage 1 begins when the Deployment {rollout.canary_workload} is available; if it misses its progress "
                             "deadline, the rollout ends as rolled back."],
             Phase.AWAITING_APPROVAL: [f"It waits for a person: canaryd approve {name}. {_after_stage(rollout)} Until then "
-                                      f"{rollout.weight}% stay on {rollout.canary}, and evidence of harm still rolls back."],
+                                      f"{_stays(rollout)}, and evidence of harm still rolls back."],
             Phase.AWAITING_GATE: _next_at_gate(rollout, now),
             Phase.ROLLING_BACK: [f"All weight goes to {rollout.stable}; the route is not confirmed yet."],
             Phase.GIVING_WAY: [f"All weight goes to {rollout.stable}, then the newer version begins."],
@@ -292,7 +294,7 @@ def _next_at_gate(rollout: Rollout, now: float) -> list[str]:
         told.append(f"If it is still closed in {lasting(max(0.0, asking.since + gate.deadline - now))} (the gate's deadline), {then}.")
     told.append(f"To go on without it: canaryd approve {rollout.name} --gate.")
     if rollout.stage >= 0:
-        told.append(f"Until then {rollout.weight}% stay on {rollout.canary}, and evidence of harm still rolls back.")
+        told.append(f"Until then {_stays(rollout)}, and evidence of harm still rolls back.")
     return told
 
 
@@ -305,7 +307,7 @@ def _last_reply(asking: Asking, now: float) -> str:
 def _next_in_stage(rollout: Rollout, now: float) -> list[str]:
     span, stage, analysis = rollout.span, rollout.policy.stages[rollout.stage], rollout.policy.analysis
     if span is None or span.end is not None:
-        return [f"It waits for the route to be confirmed at {rollout.weight}%; looks begin then."]
+        return [f"It waits for the route to be confirmed {rollout.how}; looks begin then."]
     if rollout.clock_from is None:
         awaited = "traffic that follows the weight" if _is_off_weight(rollout) else "telemetry"
         return [f"It waits for {awaited}; the stage's deadline stands still, and nothing advances without data. After "
@@ -338,7 +340,7 @@ def _after_stage(rollout: Rollout) -> str:
     if stage + 1 >= len(stages):
         return f"Then the route becomes one destination, {rollout.canary}{gate}."
     asked = ", once a person approves" if stages[stage].approval and rollout.approved < stage and rollout.phase is Phase.PROGRESSING else ""
-    return f"Then {stages[stage + 1].weight}%{asked}{gate}."
+    return f"Then {stages[stage + 1].said}{asked}{gate}."
 
 
 def _next_held(rollout: Rollout, wishes: Wishes) -> list[str]:
@@ -347,7 +349,7 @@ def _next_held(rollout: Rollout, wishes: Wishes) -> list[str]:
     waits = {
         Held.PERSON: f"It is held until a person lets it go: {resume}.",
         Held.DRIFT: f"It goes on by itself when the route is again as canaryd left it. Or {resume}: canaryd steers again, writes the route "
-                    f"back to {rollout.weight}%, and replaces edits inside the route list.",
+                    f"back to {rollout.share}, and replaces edits inside the route list.",
         Held.NO_DATA: f"It goes on by itself when {comes}; or now: {resume}.",
         Held.STABLE: f"It goes on by itself when a replica of {rollout.stable_workload} is ready again. To send the traffic back "
                      f"regardless: canaryd abort {rollout.name}.",
@@ -363,8 +365,18 @@ def _next_held(rollout: Rollout, wishes: Wishes) -> list[str]:
     harm = "a rollback waits for stable too" if rollout.held is Held.STABLE else "evidence of harm still rolls back"
     if rollout.stage < 0:
         return [waits[rollout.held], *ask]
-    meanwhile = f"Meanwhile {rollout.weight}% stay on {rollout.canary}, the stage's deadline stands still, and {harm}."
+    meanwhile = f"Meanwhile {_stays(rollout)}, the stage's deadline stands still, and {harm}."
     return [waits[rollout.held], *ask, meanwhile]
+
+
+def _how(rollout: Rollout, verdict: Verdict) -> str:
+    stages = rollout.policy.stages
+    return stages[verdict.stage].how if 0 <= verdict.stage < len(stages) else f"at {verdict.weight}%"
+
+
+def _stays(rollout: Rollout) -> str:
+    kind = rollout.policy.stages[rollout.stage].kind if rollout.stage >= 0 else "weight"
+    return f"{rollout.share} stay on {rollout.canary}" if kind == "weight" else f"{rollout.canary} stays {rollout.how}"
 
 
 def _is_off_weight(rollout: Rollout) -> bool:

@@ -50,6 +50,7 @@ class Judge:
         self._history = history
         self._warmth = Warmth(policy.analysis.warmup)
         self._queries = [QueryWatch(query) for query in policy.analysis.queries]
+        self._past: Mapping[str, Sequence[float | None]] = {}
         self.compared = ComparedQueries(policy.analysis)
         self._failed: Verdict | None = None
         self._shared = (0.0, 0.0)  # requests of the canary and of both, since someone else last changed the weight
@@ -61,6 +62,7 @@ class Judge:
 
     def remember(self, past: Mapping[str, Sequence[float | None]]) -> None:
         """Stable's values of the compared queries before the rollout, by their names; to be told before the first span."""
+        self._past = past
         self.compared = ComparedQueries(self._policy.analysis, past)
 
     def _start_gathering(self, errors: ErrorEvidence | None = None) -> None:
@@ -120,9 +122,23 @@ class Judge:
         return self._span
 
     @property
+    def kind(self) -> str:
+        """By what the canary gets its requests in the present span: see `Stage.kind`."""
+        return self._kind_of(self._span)
+
+    def _kind_of(self, span: Span | None) -> str:
+        stages = self._policy.stages
+        return stages[span.stage].kind if span is not None and 0 <= span.stage < len(stages) else "weight"
+
+    @property
     def comparing(self) -> bool:
-        """Whether there is a stable arm to compare with."""
-        return self._span is not None and self._span.weight < 100
+        """Whether there are two arms to compare."""
+        return self._span is not None and self._span.weight < 100 and self.kind != "dark"
+
+    @property
+    def at_full(self) -> bool:
+        """Whether the canary has all traffic, and is held against the record."""
+        return self._span is not None and self._span.weight >= 100
 
     def open(self, span: Span) -> None:
         """A new stretch at one weight. Another stage, or another weight, begins anew what a stage must show for itself; span.fresh voids
@@ -138,6 +154,8 @@ class Judge:
             self._start_gathering()
             if span.weight >= 100:
                 self.alarm.remember(record)  # the new version's own record is none of the stable's that is no more
+        elif before is not None and self._kind_of(before) == "match" and before.stage != span.stage:
+            self._forget_the_matched()
         if before is None or span.fresh or (before.stage, before.weight) != (span.stage, span.weight):
             self._begin_stage()
             self.guardrails.begin_stage()
@@ -146,16 +164,33 @@ class Judge:
                 alarmed = before is not None and before.weight >= 100  # nothing else leads back from there
                 for metric in self.metrics:
                     metric.begin_stage(self.next_weight, alarmed)
-            else:
+            elif self.at_full:
                 self.alarm.begin()
-        self._split = Split(span.weight, self._policy.mode == "observe") if self._by_weight and span.weight < 100 else None
+        self._split = self._split_of(span) if self._by_weight and span.weight < 100 else None
+
+    def _split_of(self, span: Span) -> Split | None:
+        """Matched requests, and previews in a dark stage, are as many as they are."""
+        if self.kind == "weight":
+            return Split(span.weight, self._policy.mode == "observe")
+        stage = self._policy.stages[span.stage]
+        return Split(stage.promised, due=stage.said) if self.kind == "mirror" else None
+
+    def _forget_the_matched(self) -> None:
+        """The comparison of different populations ends with its stage: neither what it held against the canary nor what it said for it is
+        the next stage's, where users are drawn by lot. The canary's own limits, and what was learnt of stable, stay."""
+        alarm, siblings, guardrails = self.alarm, self.siblings, self.guardrails
+        self.compared = ComparedQueries(self._policy.analysis, self._past)
+        self._start_gathering()
+        self.alarm.remember(alarm)
+        self.siblings.remember(siblings, range(SLOWER + len(self._bounds)))
+        self.guardrails.remember(guardrails)
 
     @property
     def next_weight(self) -> int:
         """Where the present stage leads."""
         stages = self._policy.stages
         following = self._span.stage + 1 if self._span else 0
-        return stages[following].weight if following < len(stages) else 100
+        return next((stage.weight for stage in stages[following:] if stage.weight), 100)
 
     def hear(self, look: Look, values: Mapping[str, float | None] = {}, compared: bool = True) -> Verdict:
         """One look further. values: the policy's queries by name, at the look's end. compared=False: traffic at a weight in change; it is
@@ -204,7 +239,7 @@ class Judge:
         unseen = self.latency is not None and not (self.timed and (self.stage_stable[TIMED] > 0 or not self.comparing))
         told = told or answer in (Answer.FAIL, Answer.ALARM) or few or unseen or bool(self._queries)
         found = words.findings(self) if told else ()
-        odds = self.odds if self.comparing else self.alarm.odds if self._span is not None else 1.0
+        odds = self.odds if self.comparing else self.alarm.odds if self.at_full else 1.0
         if answer is Answer.NO_DATA:
             why = missing
         elif answer is Answer.UNDECIDED and not compared:
@@ -231,9 +266,11 @@ class Judge:
             return Answer.NO_DATA
         if not compared or self._span is None:
             return Answer.UNDECIDED
-        if not self.comparing:
-            if self.alarm.odds >= self.bar:
-                return Answer.ALARM
+        if self.at_full and self.alarm.odds >= self.bar:
+            return Answer.ALARM
+        if self.kind == "dark":
+            return Answer.PASS if self._quiet(look, self._span) else Answer.UNDECIDED
+        if self.at_full or self.kind == "match":
             return Answer.PASS if self._settled(look, self._span) else Answer.UNDECIDED
         return Answer.PASS if self._ruled_out and not self._doubt else Answer.UNDECIDED
 
@@ -254,11 +291,17 @@ class Judge:
         return cleared and self._looks >= FEWEST_LOOKS and self._queries_hold
 
     def _settled(self, look: Look, span: Span) -> bool:
-        """At full weight: the minimum time and traffic without an alarm near."""
+        """At full weight, and for matched requests: the minimum time and traffic without harm near."""
         stage, served = self._policy.stages[span.stage], self.stage_canary[REQUESTS]
         long_enough = look.end - span.start >= stage.minimum and served >= self._policy.analysis.minimum_requests
         seen = self.latency is None or self.timed
-        return long_enough and seen and self._looks >= FEWEST_LOOKS and self.alarm.odds < SUSPICION and self._queries_hold
+        odds = self.alarm.odds if self.at_full else self.stage_odds
+        return long_enough and seen and self._looks >= FEWEST_LOOKS and odds < SUSPICION and self._queries_hold
+
+    def _quiet(self, look: Look, span: Span) -> bool:
+        """Dark: the minimum time, and no query beyond its limits. One may well have no value of a version without traffic."""
+        long_enough = look.end - span.start >= self._policy.stages[span.stage].minimum
+        return long_enough and all(query.value is None or query.holds(False) for query in self._queries)
 
     def _learn_bounds(self, look: Look) -> None:
         """Without a history the first look with a histogram says which bounds there are; and where a replica with other buckets comes,
@@ -282,7 +325,7 @@ class Judge:
         self.guardrails.remember(guardrails)
         if self.latency is not None:
             self.latency.begin_stage(self.next_weight)
-        if not self.comparing and self._span is not None:
+        if self.at_full:
             self.alarm.begin()
 
     def _compare(
@@ -291,8 +334,9 @@ class Judge:
         self._looks += 1
         self.stage_canary += canary_sum
         self.stage_stable += stable_sum
-        if not self.comparing:
+        if self.at_full:
             self.alarm.fold(canary_sum)
+        if not self.comparing:
             return []
         self.alarm.record(stable_sum + canary_sum)
         stable_replicas = sum(counts.requests > 0 for counts in look.stable.values())
@@ -324,6 +368,8 @@ class Judge:
         lasting = f"in the {look.seconds} s to {time_text(look.end)} UTC"
         if not look.sampled:
             return f"no telemetry at all {lasting}"
+        if self.kind == "dark":
+            return ""  # nobody is sent to it
         if canary[REQUESTS] == 0:
             of_stable = f"while stable served {stable[REQUESTS]:,.0f}" if stable[REQUESTS] else "nor of stable"
             return f"no request of the canary {lasting}, {of_stable}"

@@ -96,7 +96,7 @@ def questions(rollout: Rollout, hearing: Hearing, decision: Decision, verdict: V
     """Of a decision by evidence, the most telling first. verdict: the one had again at its look."""
     if decision.signal in BY_HARM:
         return _of_harm(rollout.policy, hearing, decision, verdict)
-    if decision.signal in BY_PASSING and verdict.weight < 100:
+    if decision.signal in BY_PASSING and rollout.policy.stages[verdict.stage].rules_out:
         return _of_passing(rollout, hearing, verdict)
     return []
 

@@ -14,7 +14,7 @@ from math import inf
 import numpy as np
 
 from canaryd.analysis.judge import Judge
-from canaryd.analysis.rehearsal import DECIDED_LATE, LONGEST, USUAL_LAG, End, Lag, Outcome, Visit, rehearse
+from canaryd.analysis.rehearsal import DECIDED_LATE, LONGEST, USUAL_LAG, End, Lag, Outcome, Visit, rehearse, served
 from canaryd.analysis.simulated import Service, World
 from canaryd.analysis.traffic import HISTORY, Traffic
 from canaryd.analysis.wording import percent_text
@@ -256,9 +256,8 @@ def _until(outcome: Outcome, stage: int) -> float:
 def _healthy_stage(policy: Policy, traffic: Traffic, stage: int, outcomes: Sequence[Outcome]) -> HealthyStage:
     """By the first visit of each: one after a step back is no healthy version's usual way."""
     visits = [visit for visit in (_first(one, stage) for one in outcomes) if visit is not None]
-    weight = policy.stages[stage].weight
     return HealthyStage(
-        weight, traffic.rate * weight / 100, Share(len(visits), len(outcomes)),
+        policy.stages[stage].weight, traffic.rate * served(policy.stages[stage])[0] / 100, Share(len(visits), len(outcomes)),
         Spread.of([visit.seconds if visit.signal in ONWARD else inf for visit in visits]),
         Share(sum(visit.signal in DECIDED_LATE for visit in visits), len(visits)),
         Share(sum(visit.signal is Signal.STUCK for visit in visits), len(visits)),

@@ -46,7 +46,7 @@ def _head(plan: Plan) -> Part:
     worst = Share(plan.rollouts // 2, plan.rollouts).interval[1] - 0.5
     service, interval = plan.policy.service, plan.policy.analysis.interval
     versions = 1 + len(plan.regressions)
-    return Part(f"{service.name} in {service.namespace}: {', '.join(f'{stage.weight}%' for stage in plan.policy.stages)}", lines=(
+    return Part(f"{service.name} in {service.namespace}: {', '.join(stage.said for stage in plan.policy.stages)}", lines=(
         f"traffic    {traffic_text(plan)} ({plan.traffic.source})",
         f"simulated  {plan.rollouts} rollouts of each of {versions} version{'s' * (versions > 1)}, {plan.looks:,} looks of {interval} s, "
         f"seed {plan.seed}",
@@ -58,7 +58,7 @@ def _healthy(plan: Plan) -> Part:
     healthy, stages = plan.healthy, plan.policy.stages
     head = ("STAGE", "WEIGHT", "CANARY", "MEDIAN TIME", "95% INTERVAL", "BY 90%", "UNDECIDED AT DEADLINE")
     rows = [
-        (f"{number}/{len(stages)}", f"{one.weight}%", f"{short(one.canary_rate)}/s", *_times(one.time), _undecided(one, stage.deadline))
+        (f"{number}/{len(stages)}", stage.short, f"{short(one.canary_rate)}/s", *_times(one.time), _undecided(one, stage.deadline))
         for number, (one, stage) in enumerate(zip(healthy.stages, stages, strict=True), start=1)
     ]
     ends = ", ".join(f"{percent_text(share.value)} {end.value}" for end, share in healthy.ends.items() if share.events)
@@ -78,7 +78,7 @@ def _undecided(stage: HealthyStage, deadline: float) -> str:
 
 
 def _regressions(plan: Plan) -> Part:
-    weights = [f"AT {stage.weight}%" for stage in plan.policy.stages]
+    weights = [f"AT {stage.weight}%" if stage.kind == "weight" else stage.short.upper() for stage in plan.policy.stages]
     head = ("REGRESSION", *weights, "CAUGHT", "UNDECIDED", "PROMOTED", "CAUGHT AFTER", "REQUESTS AT RISK", "BY 90%")
     rows = [_row(plan, one) for one in plan.regressions]
     return Part("A worse version: how often each stage catches it, and how long after the stage began (median)", (head, *rows), (

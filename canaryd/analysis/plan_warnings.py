@@ -8,7 +8,7 @@ from canaryd.analysis.counting import SLOWER
 from canaryd.analysis.guardrails import limits_of
 from canaryd.analysis.judge import FEWEST_LOOKS, Judge
 from canaryd.analysis.plan import Caught, HealthyStage, Plan, Regression, Share
-from canaryd.analysis.rehearsal import LONGEST, End
+from canaryd.analysis.rehearsal import ASSUMED_MATCHING, LONGEST, End
 from canaryd.analysis.wording import lasting, percent_text, short
 from canaryd.domain.policy import Policy
 from canaryd.stats.noise import PRIOR_SD, ratio_by_luck
@@ -32,6 +32,10 @@ def notes(plan: Plan) -> tuple[str, ...]:
         said.append("Approvals are taken to be given at once: a person's time comes on top.")
     if policy.gates:
         said.append("Gates are taken to be open: the time of what they ask comes on top.")
+    if any(stage.match for stage in policy.stages):
+        said.append(f"Of the requests {ASSUMED_MATCHING}% are taken to match, where a stage has a match, and to be as all others.")
+    if policy.route.preview:
+        said.append("Nobody is taken to ask for previews.")
     if policy.analysis.queries:
         names = ", ".join(one.name for one in policy.analysis.queries)
         said.append(f"Queries ({names}) are taken to keep their limits, and not to differ between the versions.")
@@ -80,7 +84,9 @@ def _healthy(plan: Plan) -> Iterator[str]:
 def _stages(plan: Plan) -> Iterator[str]:
     analysis, count = plan.policy.analysis, len(plan.policy.stages)
     for number, (stage, found) in enumerate(zip(plan.policy.stages, plan.healthy.stages, strict=True), start=1):
-        where = f"stage {number}/{count} at {stage.weight}%"
+        if stage.kind == "dark":
+            continue  # it asks for no traffic, and ends by its minimum
+        where = f"stage {number}/{count} {stage.how}"
         expected = found.canary_rate * stage.deadline
         if expected < analysis.minimum_requests:
             yield (f"{where} serves about {short(expected)} canary requests until its deadline of {lasting(stage.deadline)}, fewer than "
@@ -110,12 +116,13 @@ def _blocks(plan: Plan) -> Iterator[str]:
             continue
         length = metric.block * interval
         unit = f"{metric.name}: stable's trouble lasts over looks, so they are judged in blocks of {metric.block} ({lasting(length)})"
-        short_ones = [f"{stage.weight}%" for stage in stages[:-1] if stage.minimum < length]
-        late = [f"{stage.weight}%" for stage in stages[:-1] if stage.deadline < length]
+        compared = [stage for stage in stages[:-1] if stage.kind in ("weight", "mirror")]
+        short_ones = [stage.short for stage in compared if stage.minimum < length]
+        late = [stage.short for stage in compared if stage.deadline < length]
         if late:
-            yield f"{unit}, which is longer than the deadline at {', '.join(late)}: nothing can be decided there"
+            yield f"{unit}, which is longer than the deadline of {', '.join(late)}: nothing can be decided there"
         elif short_ones:
-            yield f"{unit}, which is longer than the minimum at {', '.join(short_ones)}: no pass comes before a block has closed"
+            yield f"{unit}, which is longer than the minimum of {', '.join(short_ones)}: no pass comes before a block has closed"
 
 
 def _missed(plan: Plan) -> Iterator[str]:

@@ -119,7 +119,8 @@ def series_of(rollout: Rollout, verdicts: list[Verdict]) -> Series:
     stages: dict[int, tuple[str, ...]] = {}
     for place, (one, before) in enumerate(zip(verdicts, [None, *verdicts], strict=False)):
         if before is None or (before.stage, before.weight) != (one.stage, one.weight):
-            stages[place] = (f"{stage_text(rollout, one.stage)} {one.weight}%", f"{one.weight}%", str(one.stage + 1))
+            share = rollout.share_in(one)
+            stages[place] = (f"{stage_text(rollout, one.stage)} {share}", share, str(one.stage + 1))
     marks: dict[int, str] = {}
     for decision in rollout.decisions:
         at = decision.verdict.at if decision.verdict is not None else decision.at
@@ -164,7 +165,7 @@ def _own_notes(rollout: Rollout, verdict: Verdict) -> list[str]:
 def _passing_lines(rollout: Rollout, had: Had) -> list[str]:
     verdict = had.verdict
     span = span_of(rollout, verdict) if verdict is not None else None
-    if verdict is None or span is None or verdict.weight >= 100 or had.decision.signal == Signal.HARM.value:
+    if verdict is None or span is None or had.decision.signal == Signal.HARM.value or not rollout.policy.stages[verdict.stage].rules_out:
         return []
     if had.decision.signal != Signal.PASS.value:
         missing = lacked(verdict)
@@ -218,7 +219,7 @@ def _last(rollout: Rollout, found: Recomputed) -> tuple[Section, ...]:
 
 def looks(rollout: Rollout, found: Recomputed) -> list[tuple[str, ...]]:
     """A row for each look that was compared."""
-    return [(time_text(one.at), stage_text(rollout, one.stage), f"{one.weight}%", odds_text(one.odds), odds_text(one.stage_odds),
+    return [(time_text(one.at), stage_text(rollout, one.stage), rollout.share_in(one), odds_text(one.odds), odds_text(one.stage_odds),
              odds_text(cleared) if (cleared := cleared_of(one)) is not None else "-", one.answer.value, one.reason)
             for one in found.hearing.compared]
 

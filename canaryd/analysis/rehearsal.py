@@ -1,8 +1,9 @@
 """A rollout rehearsed: a simulated service, the real judge, and the real state machine, from the first stage to the end.
 
 Nothing decides here. What is added to judge and lifecycle is only what the daemon's world adds: a look is read some seconds late, and a
-weight needs some seconds to be what all that is scraped was served at. People are taken to approve at once and to do nothing else, gates
-to be open, the policy's own queries to be within their limits, and telemetry to be there.
+weight needs some seconds to be what all that is scraped was served at. How many requests match, nobody knows beforehand: a match stage is
+rehearsed with so many as `ASSUMED_MATCHING` says, no different from the others; previews are none. People are taken to approve at once and
+to do nothing else, gates to be open, the policy's own queries to be within their limits, and telemetry to be there.
 """
 
 from dataclasses import dataclass, replace
@@ -16,9 +17,20 @@ from canaryd.domain.lifecycle import Detail, Signal, advance, stage_signal
 from canaryd.domain.metrics import Query
 from canaryd.domain.policy import Policy
 from canaryd.domain.rollout import Held, Phase, Rollout
+from canaryd.domain.stages import Stage
 
 LONGEST = 2000  # looks of a rollout that is watched: with looks of 15 s more than eight hours
 DECIDED_LATE = (Signal.LET_PASS, Signal.STUCK, Signal.TIMED_OUT)  # what a deadline without a decision leads to
+
+
+ASSUMED_MATCHING = 10  # per cent of the requests; a plan says so
+
+
+def served(stage: Stage) -> tuple[float, float | None]:
+    """The parts of all requests that the canary and stable serve in a stage, in per cent; None: the rest. Copies come on top."""
+    if stage.mirror is not None:
+        return 100 * stage.mirror, 100.0
+    return (ASSUMED_MATCHING + (100 - ASSUMED_MATCHING) * stage.weight / 100 if stage.match else stage.weight), None
 
 
 class End(StrEnum):
@@ -104,24 +116,24 @@ class _Rehearsal:
 
     def _stay(self) -> None:
         """One stretch at one weight, from its beginning to the signal that ends it."""
-        stage, weight, began = self._rollout.stage, self._rollout.weight, self._service.now
+        stage, began = self._rollout.stage, self._service.now
         requests, looks = self._requests, self._looks
-        self._judge.hear(self._look(weight, self._lag.settle), self._values, compared=False)
+        self._judge.hear(self._look(stage, self._lag.settle), self._values, compared=False)
         routed = Detail(lists={}, start=self._service.now)
         self._rollout = advance(self._rollout, Signal.ROUTED, float(began), routed)
         if self._rollout.span is not None:
             self._judge.open(self._rollout.span)
         signal = None
         while signal is None and self._looks < self._longest:
-            signal = self._one_look(weight)
+            signal = self._one_look(stage)
         if signal is not None:  # the weight is what it was until the decision is acted on
-            self._judge.hear(self._look(weight, self._lag.late), self._values, compared=False)
+            self._judge.hear(self._look(stage, self._lag.late), self._values, compared=False)
         passed = self._service.now - began
         self._visits.append(Visit(stage, signal, passed, self._looks - looks, self._requests - requests))
 
-    def _one_look(self, weight: int) -> Signal | None:
+    def _one_look(self, stage: int) -> Signal | None:
         """The signal that a look leads to, taken."""
-        verdict = self._judge.hear(self._look(weight), self._values)
+        verdict = self._judge.hear(self._look(stage), self._values)
         self._looks += 1
         now = float(verdict.at + self._lag.late)
         deadline = self._rollout.policy.schedule.deadline
@@ -132,10 +144,12 @@ class _Rehearsal:
             self._rollout = advance(self._rollout, signal, now, Detail(verdict.reason, verdict))
         return signal
 
-    def _look(self, weight: int, seconds: int | None = None) -> Look:
-        look = self._service.look(weight, seconds)
-        self._requests += sum(counts.requests for counts in look.canary.values())
-        self._failures += sum(counts.failures for counts in look.canary.values())
+    def _look(self, stage: int, seconds: int | None = None) -> Look:
+        canary, stable = served(self._rollout.policy.stages[stage])
+        [look] = self._service.looks(canary, 1, seconds, stable)
+        if self._rollout.policy.stages[stage].mirror is None:  # nobody waits for the answer to a copy
+            self._requests += sum(counts.requests for counts in look.canary.values())
+            self._failures += sum(counts.failures for counts in look.canary.values())
         return replace(look, first_seen=dict.fromkeys(look.canary, float(self._began)))  # the canary's replicas have to warm up
 
     def _end(self) -> End:

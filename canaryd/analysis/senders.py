@@ -14,7 +14,7 @@ CERTAIN = 3.0  # standard errors; that some do not follow is known already, and 
 NAMELESS = ("", "unknown")  # what telemetry calls a caller that it cannot tell
 
 
-def told(sources: Sequence[Source], weight: int, canary: str, service: str, unsteered: str = "") -> str:
+def told(sources: Sequence[Source], weight: float, canary: str, service: str, unsteered: str = "") -> str:
     """Which callers' requests follow the weight, which do not, and what to do. Empty where nothing can be told of any.
 
     canary: its version; unsteered: why calls from inside the mesh are not steered (`routes.unsteered`), if they are not.
@@ -29,7 +29,7 @@ def told(sources: Sequence[Source], weight: int, canary: str, service: str, unst
     return ". ".join((said, *_advice(off, service, unsteered)))
 
 
-def _is_off(source: Source, weight: int) -> bool:
+def _is_off(source: Source, weight: float) -> bool:
     of = source.stable + source.canary
     return of > 0 and beyond(source.canary, of, weight, LONG.apart, CERTAIN)
 

@@ -59,10 +59,11 @@ class Off:
 
 
 class Split:
-    """The looks of one span at one weight (1 to 99 per cent). observes: someone else splits the traffic, and canaryd does not."""
+    """The looks of one span at one weight (per cent, above 0 and below 100), or with so many copies that the canary's share is as at that
+    weight. observes: someone else splits the traffic, and canaryd does not. due: what was set, in words, where it is not the weight."""
 
-    def __init__(self, weight: int, observes: bool = False) -> None:
-        self.weight, self.observes = weight, observes
+    def __init__(self, weight: float, observes: bool = False, due: str = "") -> None:
+        self.weight, self.observes, self._due = weight, observes, due
         self.off: Off | None = None  # None: the traffic follows, or nothing is certain
         self._heard = 0
         self._looks: deque[tuple[float, float]] = deque(maxlen=LONG.looks)  # requests of the canary, of both
@@ -90,7 +91,8 @@ class Split:
         if self.off is None or (self.observes and self.off.share > self.weight / 100):
             return ""
         theirs = "; the policy only observes: whoever steers this service has to send that share" if self.observes else ""
-        return f"traffic does not follow the weight: {self._counted(self.off)}{theirs}"
+        what = "copies do not come as they are mirrored" if self._due else "traffic does not follow the weight"
+        return f"{what}: {self._counted(self.off)}{theirs}"
 
     @property
     def doubt(self) -> str:
@@ -113,7 +115,7 @@ class Split:
 
     def _counted(self, off: Off) -> str:
         counted = f"the canary served {off.served:,} of {off.of:,} requests ({100 * off.share:.3g}%) in {off.looks} looks"
-        return f"{counted} where {self.weight}% were due"
+        return f"{counted} where {self.weight:.3g}% were due" + (f" ({self._due})" if self._due else "")
 
     def _found(self, window: Window) -> Off | None:
         if len(self._looks) < window.looks:
@@ -148,12 +150,12 @@ class Split:
         return Off(int(sum(one[0] for one in some)), int(sum(one[1] for one in some)), len(some))
 
 
-def tolerated(weight: int, apart: float = LONG.apart) -> float:
+def tolerated(weight: float, apart: float = LONG.apart) -> float:
     """By how much a share may differ from a weight in per cent. Either version's counts alike: of 90% a third is 3.3 points as well."""
     return apart * min(weight, 100 - weight) / 100
 
 
-def beyond(canary: int, of: int, weight: int, apart: float, errors: float, clusters: float = 1.0) -> bool:
+def beyond(canary: int, of: int, weight: float, apart: float, errors: float, clusters: float = 1.0) -> bool:
     """Whether `canary` of so many requests (at least 1) are further from the weight than `apart` of the smaller share, by `errors`
     standard errors of draws at that border. clusters: requests that go the same way together."""
     side = 1 if canary / of > weight / 100 else -1
@@ -162,7 +164,7 @@ def beyond(canary: int, of: int, weight: int, apart: float, errors: float, clust
     return further > 0 and further >= errors * sqrt(clusters * of * border * (1 - border))
 
 
-def is_telling(of: int, weight: int) -> bool:
+def is_telling(of: int, weight: float) -> bool:
     """Whether so many requests, each drawn by itself, are enough to see a share that is off by a third."""
     share = weight / 100
     return of * tolerated(weight) ** 2 >= SURE**2 * share * (1 - share)

@@ -10,10 +10,10 @@ def describe(rollout: Rollout) -> str:
         return f"observing: {would_be(rollout)}"
     where = {
         Phase.WAITING: f"waiting for {rollout.canary_workload} to be available",
-        Phase.PROGRESSING: f"in stage {stage_text(rollout, rollout.stage)} at {rollout.weight}%",
-        Phase.AWAITING_APPROVAL: f"stage {stage_text(rollout, rollout.stage)} at {rollout.weight}% has passed, and waits for approval",
-        Phase.AWAITING_GATE: _at_gate(rollout, f"at {rollout.weight}% has passed, and waits"),
-        Phase.HELD: f"held at {rollout.weight}% ({rollout.held.value if rollout.held else 'unknown'})",
+        Phase.PROGRESSING: f"in stage {stage_text(rollout, rollout.stage)} {rollout.how}",
+        Phase.AWAITING_APPROVAL: f"stage {stage_text(rollout, rollout.stage)} {rollout.how} has passed, and waits for approval",
+        Phase.AWAITING_GATE: _at_gate(rollout, f"{rollout.how} has passed, and waits"),
+        Phase.HELD: f"held {rollout.how} ({rollout.held.value if rollout.held else 'unknown'})",
         Phase.ROLLING_BACK: f"rolling back to {rollout.stable}",
         Phase.GIVING_WAY: "giving way to a newer version",
         Phase.PROMOTING: f"promoting {rollout.canary}",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 TOP_BOUNDS = 3  # bounds shown beside the median's and the 95th percentile's
 ALL_BOUNDS = "all bounds"
 UNEVEN = 2.0  # odds that make a bound worth naming
+MATCHED = "matched users are compared with all others, who may differ anyway, so the stage passes by its minimum and guardrails alone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def findings(judge: "Judge") -> tuple[Finding, ...]:
             found.append(_errors(judge, judge.errors))
         if judge.latency is not None:
             found += _latency(judge, judge.latency)
-    elif judge.span is not None:
+    elif judge.at_full:
         found += _alarm(judge)
     found += _guardrails(judge)
     found += query_words.findings(judge)
@@ -96,7 +97,7 @@ def _errors(judge: "Judge", errors: ErrorEvidence) -> Finding:
     return Finding(
         "errors", "errors", answer, *counts.whole,
         counts.ratio, *counts.shown(low, high), errors.tolerated, errors.unacceptable, odds, bar, errors.cleared, judge.clear_bar,
-        says=f"{says}, {_odds(odds, bar, errors.cleared, judge.clear_bar)}",
+        says=f"{says}, {_odds(judge, odds, bar, errors.cleared)}",
     )  # fmt: skip
 
 
@@ -109,7 +110,7 @@ def _latency(judge: "Judge", latency: LatencyEvidence) -> list[Finding]:
     answer = _metric_answer(judge, odds, bar, latency.cleared)
     mean = latency.mean_ratio
     body = f"mean {short(mean)} times stable's, " if mean is not None else ""
-    joined, ruled_out = f"{int(latency.joined.sum())} of {len(latency.bounds)} bounds", _odds(odds, bar, latency.cleared, judge.clear_bar)
+    joined, ruled_out = f"{int(latency.joined.sum())} of {len(latency.bounds)} bounds", _odds(judge, odds, bar, latency.cleared)
     whole = Finding(
         "latency", ALL_BOUNDS, answer,
         stable_requests=int(stable[TIMED]), canary_requests=int(canary[TIMED]),
@@ -178,13 +179,13 @@ def _bound(judge: "Judge", latency: LatencyEvidence, row: int, low: float, high:
     )  # fmt: skip
 
 
-def _odds(odds: float, bar: float, cleared: float, clear_bar: float) -> str:
-    """What decides: harm where there is some, what is still to rule out where there is none."""
-    if odds >= UNEVEN:
+def _odds(judge: "Judge", odds: float, bar: float, cleared: float) -> str:
+    """What decides: harm where there is some, what is still to rule out where there is none, and where that lets a stage pass."""
+    if odds >= UNEVEN or judge.kind == "match":
         return f"odds {odds_text(odds)} against the canary (alone it is rolled back at {short(bar)})"
-    if cleared >= clear_bar:
+    if cleared >= judge.clear_bar:
         return f"what this stage must rule out is ruled out at {odds_text(cleared)}"
-    return f"what this stage must rule out is at {odds_text(max(cleared, 1.0))} of {short(clear_bar)} to 1"
+    return f"what this stage must rule out is at {odds_text(max(cleared, 1.0))} of {short(judge.clear_bar)} to 1"
 
 
 def _alarm(judge: "Judge") -> list[Finding]:
@@ -294,7 +295,20 @@ def _noisiest(judge: "Judge") -> Iterator[tuple[Evidence, int, str]]:
 
 
 def reason(judge: "Judge", answer: Answer, found: Sequence[Finding], odds: float) -> str:
-    """The verdict in one sentence."""
+    """The verdict in one sentence; of matched requests, with that they are compared with others than themselves."""
+    if judge.kind == "dark" and answer is not Answer.FAIL:
+        return _dark(judge)
+    said = _reason(judge, answer, found, odds)
+    return f"{said}; {MATCHED}" if judge.kind == "match" else said
+
+
+def _dark(judge: "Judge") -> str:
+    """How far a stage is that no user is sent to."""
+    previews = f"{judge.stage_canary[REQUESTS]:,.0f} requests of previews" if judge.stage_canary[REQUESTS] else "no request"
+    return f"dark, with {previews} in {judge.looks} looks: it passes by its minimum"
+
+
+def _reason(judge: "Judge", answer: Answer, found: Sequence[Finding], odds: float) -> str:
     found = [one for one in found if not one.dry_run]  # they give no reasons
     total = f"odds {odds_text(odds)}, rolled back at {short(judge.bar)}"
     if answer is Answer.FAIL:

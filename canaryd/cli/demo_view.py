@@ -109,10 +109,11 @@ class Plain:
 
     def show(self, frame: Frame) -> None:
         rollout = frame.rollout
-        for decision in rollout.decisions[self._decisions :] if rollout else ():
+        told = [(decision, rollout.share_in(decision)) for decision in rollout.decisions[self._decisions :]] if rollout else []
+        for decision, share in told:
             why = f": {decision.reason}" if decision.reason != self._reason else ""
             self._reason = decision.reason
-            self.say(f"{_clock(frame)}  {decision.phase.value} at {decision.weight}%{why}")
+            self.say(f"{_clock(frame)}  {decision.phase.value} at {share}{why}")
         for event in frame.events[self._events :]:
             self.say(f"{_clock(frame)}  webhook: {event}")
         self._decisions, self._events = len(rollout.decisions) if rollout else 0, len(frame.events)
@@ -175,7 +176,7 @@ def _ladder(rollout: Rollout) -> Any:
     for number, stage in enumerate(rollout.policy.stages):
         here = number == rollout.stage and not rollout.phase.ended
         done = number < rollout.stage or rollout.phase is Phase.SUCCEEDED
-        text.append(f" {stage.weight}% ", "bold reverse" if here else "green" if done else "dim")
+        text.append(f" {stage.short} ", "bold reverse" if here else "green" if done else "dim")
         text.append("─" if number + 1 < len(rollout.policy.stages) else "", "dim")
     now = 100 if rollout.phase in (Phase.PROMOTING, Phase.SUCCEEDED) else rollout.weight
     filled = round(CELLS * now / 100)

@@ -38,7 +38,8 @@ def validate(paths: tuple[Path, ...], config: Path | None) -> None:
 
 def summary(policy: Policy) -> str:
     """`production/front-end: 10, 25, 50 (approval), 100 on sockshop, judged by errors, latency`."""
-    ladder = ", ".join(f"{stage.weight}{' (approval)' if stage.approval else ''}" for stage in policy.stages)
+    steps = ((stage.weight if stage.kind == "weight" else stage.said, " (approval)" if stage.approval else "") for stage in policy.stages)
+    ladder = ", ".join(f"{step}{asked}" for step, asked in steps)
     metrics = [metric.query.name if metric.query else "errors" if metric.errors else "latency" for metric in policy.analysis.metrics]
     mode = "" if policy.mode == "steer" else f", mode {policy.mode}"
     gates = ", ".join(f"{gate.name} before {gate.place}" for gate in policy.gates)

@@ -105,7 +105,7 @@ def entry(record: Record) -> dict[str, Any]:
         "name": rollout.name, "namespace": rollout.namespace, "service": rollout.service, "stable": rollout.stable,
         "canary": rollout.canary, "attempt": rollout.attempt, "phase": rollout.phase.value,
         "held": rollout.held.value if rollout.held else None, "stage": rollout.stage + 1, "stages": len(rollout.policy.stages),
-        "weight": rollout.weight, "verdict": verdict.answer.value if verdict else None,
+        "weight": rollout.weight, "share": rollout.share, "verdict": verdict.answer.value if verdict else None,
         "odds": finite(verdict.odds) if verdict else None, "bar": finite(verdict.bar) if verdict else None,
         "reason": rollout.reason, "verdictReason": verdict.reason if verdict else None, "began": rollout.began, "ended": rollout.ended,
         "lookedUntil": verdict.at if verdict else None, "mode": rollout.policy.mode,
@@ -123,7 +123,7 @@ def _row(record: Record, now: float, several: bool) -> tuple[str, ...]:
     odds = odds_text(rollout.verdict.odds) if rollout.verdict else "-"
     stage = stage_text(rollout, rollout.stage)
     said = rollout.verdict.reason if rollout.verdict and rollout.phase.value == "Progressing" else rollout.reason
-    return (service, f"{rollout.stable} → {rollout.canary}", rollout.phase.value, stage, f"{rollout.weight}%", odds,
+    return (service, f"{rollout.stable} → {rollout.canary}", rollout.phase.value, stage, rollout.share, odds,
             lasting(now - rollout.began), said)
 
 

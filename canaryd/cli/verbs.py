@@ -38,7 +38,7 @@ def hold(name: str, cluster: Cluster) -> None:
     if record.wishes.hold:
         raise Failure(f"{record.rollout.name} is asked to hold already")
     wish(cluster, record, hold=True)
-    said(record, f"holds at {record.rollout.weight}%; canaryd resume {record.rollout.name} lets it go on")
+    said(record, f"holds {record.rollout.how}; canaryd resume {record.rollout.name} lets it go on")
 
 
 @click.command(epilog=examples("canaryd resume front-end"))
@@ -50,7 +50,7 @@ def resume(name: str, cluster: Cluster) -> None:
     if record.rollout.phase is not Phase.HELD and not record.wishes.hold:
         raise Failure(f"{where(record)}: it is not held, so there is nothing to resume{gate_hint(record)}")
     wish(cluster, record, hold=False, resumed=max(record.rollout.resumed, record.wishes.resumed) + 1)
-    back = f"; canaryd steers again: the route is written back to {record.rollout.weight}%, and edits inside its route list are replaced"
+    back = f"; canaryd steers again: the route is written back to {record.rollout.share}, and edits inside its route list are replaced"
     said(record, f"goes on{back if record.rollout.held is Held.DRIFT else ''}")
 
 

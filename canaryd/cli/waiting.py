@@ -41,7 +41,7 @@ def follow(cluster: Cluster, namespace: str, name: str, wished: Phase) -> None:
 
 def _tell(record: Record, told: int) -> int:
     for decision in record.rollout.decisions[told:]:
-        click.echo(f"{time_text(decision.at)}  {decision.phase.value}  {decision.weight}%  {decision.reason}")
+        click.echo(f"{time_text(decision.at)}  {decision.phase.value}  {record.rollout.share_in(decision)}  {decision.reason}")
     return len(record.rollout.decisions)
 
 

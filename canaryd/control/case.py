@@ -74,7 +74,7 @@ class Heard:
 
 @dataclass(slots=True)
 class Emptiness:
-    """Looks in a row without a request of the canary, and how many requests the weight promised it in them.
+    """Looks in a row without a request of the canary, and how many requests were promised it in them.
 
     heard, served: looks of the rollout so far, and both versions' requests in them, from which a look without any is known to be unusual.
     """
@@ -84,19 +84,22 @@ class Emptiness:
     heard: int = 0
     served: int = 0
 
-    def had_data(self, look: Look, weight: int, answer: Answer) -> bool:
-        """Whether there was anything to judge by. Now and then a look without a request of the canary is chance; many are not. Where
-        the canary was served and the judge still has nothing, the traffic does not follow the weight."""
+    def had_data(self, look: Look, promised: float, answer: Answer) -> bool:
+        """Whether there was anything to judge by. Now and then a look without a request of the canary is chance; many are not, but where
+        none were promised. Where the canary was served and the judge still has nothing, the traffic does not follow the weight.
+
+        promised: the canary's share of both versions' requests, in per cent, that the weight or the copies make.
+        """
         if not look.sampled:
             return False
         stable, canary = (sum(counts.requests for counts in side.values()) for side in (look.stable, look.canary))
         usual = self.served / max(1, self.heard)
         self.heard, self.served = self.heard + 1, self.served + stable + canary
-        if canary > 0 or weight == 0:
+        if canary > 0 or promised == 0:
             self.looks, self.expected = 0, 0.0
-            return answer is not Answer.NO_DATA
+            return canary == 0 or answer is not Answer.NO_DATA
         self.looks += 1
-        self.expected += stable * weight / (100 - weight) if stable and weight < 100 else usual * weight / 100
+        self.expected += stable * promised / (100 - promised) if stable and promised < 100 else usual * promised / 100
         return self.looks < EMPTY_LOOKS or self.expected < EMPTY_EXPECTED
 
 
@@ -156,13 +159,15 @@ class Case:
         while (window := self._due(rollout, now)) is not None:
             judge = self._the_judge(rollout)
             looks, values = self._read(rollout, window)
+            promised = 0.0
             if window.span is not None:
                 self._open(judge, rollout)
+                promised = rollout.policy.stages[window.span.stage].promised
             for look, at in zip(looks, values, strict=True):
                 verdict = judge.hear(look, at, window.span is not None)
                 self._count(look)
                 self._position = look.end
-                had_data = look.sampled if window.span is None else self._empty.had_data(look, window.span.weight, verdict.answer)
+                had_data = look.sampled if window.span is None else self._empty.had_data(look, promised, verdict.answer)
                 latest = look is looks[-1] and self._due(rollout, now) is None
                 heard = Heard(look, verdict, window.span is not None, dict(self.counted), had_data, latest)
                 if look.end > saved:

@@ -15,8 +15,10 @@ from canaryd.analysis import senders
 from canaryd.analysis.judge import Judge
 from canaryd.control import asking, steering
 from canaryd.control.case import Case, Heard, JudgeOf
+from canaryd.control.steering import LIVE, STEERED
 from canaryd.control.world import World, thin
 from canaryd.domain import gating, lifecycle, meaning, routes
+from canaryd.domain.added import steered
 from canaryd.domain.lifecycle import TRANSITIONS, Detail, Signal
 from canaryd.domain.ports import Clock, Conflict, Gates, Rejected, Rollouts, RouteView, Telemetry, Traffic, Unavailable, Workload
 from canaryd.domain.rollout import Held, Phase, Record, Rollout, RouteLists
@@ -26,8 +28,6 @@ log = structlog.get_logger()
 
 PATIENCE = 15.0  # seconds without any ready replica: longer than a node's hiccup, short for the users it fails
 MESH_DELAY = 1  # seconds until the proxies follow a route; 0.11 s measured on one machine, more in a large mesh
-LIVE = (Phase.PROGRESSING, Phase.AWAITING_APPROVAL, Phase.AWAITING_GATE, Phase.HELD)
-STEERED = (*LIVE, Phase.PROMOTING)  # when the canary's share of the route is canaryd's alone
 ADVANCING = (Signal.AVAILABLE, Signal.PASS, Signal.LET_PASS, Signal.APPROVE, Signal.PROMOTE, Signal.GATE_OPEN)  # what a pause stops
 # What sends traffic back to stable without a person's word. NOT_READY too, as long as the canary serves at all.
 GIVING_BACK = (Signal.HARM, Signal.ALARM, Signal.TIMED_OUT, Signal.BLIND, Signal.OVERDUE, Signal.NEWER, Signal.NOT_READY,
@@ -135,7 +135,7 @@ class Reconciler:
             return self._waiting(rollout, canary, world, now)
         if rollout.held is Held.STABLE and world.stable_serves(rollout):
             rollout = self._take(rollout, Signal.STABLE_UP, now, Detail(f"{rollout.stable_workload} is ready again"))
-        elif 0 < rollout.weight < 100 and not world.stable_serves(rollout):
+        elif rollout.stage >= 0 and rollout.weight < 100 and not world.stable_serves(rollout):
             reason = f"no replica of {rollout.stable_workload} is ready, so there is nothing to compare with and no way back"
             rollout = self._take(rollout, Signal.STABLE_DOWN, now, Detail(reason))
         if canary.failed:
@@ -172,7 +172,14 @@ class Reconciler:
         except Rejected as error:
             return self._because(rollout, f"waiting: {error}")
         world.view = replace(world.view, subsets={**world.view.subsets, subset: rollout.canary})
-        rollout = replace(rollout, canary_subset=subset, origin=world.view.lists)
+        try:
+            routes.check(rollout.policy, world.view, subset)
+        except routes.Refusal as error:
+            return self._because(rollout, f"waiting: {error}")
+        origin = steered(world.view.lists)
+        # Routes added by a rollout whose record was deleted are no one's edit, and go with the first write.
+        left = None if origin.keys() == world.view.lists.keys() else world.view.lists
+        rollout = replace(rollout, canary_subset=subset, origin=origin, confirmed=left)
         return self._take(rollout, Signal.AVAILABLE, now, Detail(thin(f"{canary.name} is available", rollout, world, 0)), world)
 
     def _because(self, rollout: Rollout, reason: str) -> Rollout:
@@ -212,7 +219,7 @@ class Reconciler:
                 _log_look(rollout, heard.verdict)
             if heard.look.end <= known:
                 continue
-            weight, was_off = rollout.weight, rollout.verdict is not None and rollout.verdict.off_weight
+            stage, weight, was_off = rollout.stage, rollout.weight, rollout.verdict is not None and rollout.verdict.off_weight
             rollout = lifecycle.heard(rollout, heard.verdict, heard.counted, heard.look.end, heard.had_data)
             if not heard.compared:
                 continue
@@ -223,7 +230,7 @@ class Reconciler:
             # To advance, or to give up at a deadline, is for the latest look: those that wait may show harm.
             if signal is not None and (heard.latest or signal in URGENT):
                 rollout = self._take(rollout, signal, now, self._detail(rollout, signal, heard.verdict, world), world)
-            if rollout.phase not in LIVE or rollout.weight != weight:
+            if rollout.phase not in LIVE or (rollout.stage, rollout.weight) != (stage, weight):
                 break  # what was served since then was served at a weight in change
         if case.is_behind(rollout, now):
             self.since[_key(rollout)] = now
@@ -256,7 +263,8 @@ class Reconciler:
         sources = case.sources(rollout, now)
         if sources is None:
             return rollout
-        return replace(rollout, senders=senders.told(sources, rollout.weight, rollout.canary, rollout.service, rollout.unsteered))
+        promised = rollout.policy.stages[rollout.stage].promised
+        return replace(rollout, senders=senders.told(sources, promised, rollout.canary, rollout.service, rollout.unsteered))
 
     def _data(self, rollout: Rollout, world: World, now: float, heard: Heard, was_off: bool) -> Rollout:
         if heard.had_data:
@@ -302,7 +310,10 @@ class Reconciler:
     def _written(self, record: Record, world: World, view: RouteView) -> RouteLists:
         """The lists that are due, as they stand in the route now."""
         rollout = record.rollout
-        lists = steering.due(rollout, view)
+        try:
+            lists = steering.due(rollout, view)
+        except routes.Refusal as error:
+            self._cannot(record, f"{error} (it is tried again at every beat)")
         if not routes.same(view.lists, lists):
             try:
                 world.view = steering.write(self.traffic, rollout, view, lists)
@@ -318,7 +329,7 @@ class Reconciler:
         """The canary's subset, put back where someone took it out (a tool that keeps the DestinationRule as its repository has it):
         requests sent to a subset that is not there fail, and no replica counts them."""
         rollout, view = record.rollout, world.view
-        if view is None or rollout.phase not in STEERED or not rollout.weight or view.subsets.get(rollout.canary_subset) == rollout.canary:
+        if view is None or rollout.phase not in STEERED or rollout.stage < 0 or view.subsets.get(rollout.canary_subset) == rollout.canary:
             return record
         try:
             name = self.traffic.add_subset(rollout.policy, rollout.canary)

@@ -4,17 +4,23 @@ Decides nothing about a rollout's life: the reconciler makes signals of what is 
 """
 
 from canaryd.domain import routes
+from canaryd.domain.added import steered
 from canaryd.domain.ports import Conflict, RouteView, Traffic
 from canaryd.domain.rollout import Phase, Rollout, RouteLists
 
+LIVE = (Phase.PROGRESSING, Phase.AWAITING_APPROVAL, Phase.AWAITING_GATE, Phase.HELD)
+STEERED = (*LIVE, Phase.PROMOTING)  # when the canary's share of the route is canaryd's alone
 GOING_BACK = (Phase.ROLLING_BACK, Phase.GIVING_WAY)
 _TROUBLE = "; the route should be "
 
 
-def wanted(rollout: Rollout) -> RouteLists:
-    """The steered routes as the record wants them now."""
+def wanted(rollout: Rollout, view: RouteView | None = None) -> RouteLists:
+    """The routes as the record wants them now. view: what stands there, of which added routes are copies. Raises routes.Refusal where one
+    cannot be added."""
     if rollout.phase in (Phase.PROMOTING, Phase.SUCCEEDED):
         return routes.only(rollout.origin, rollout.canary_subset)
+    if rollout.phase in STEERED and rollout.stage >= 0:
+        return routes.staged(rollout.policy, rollout.stage, view, rollout.origin, rollout.canary_subset)
     return routes.split(rollout.origin, rollout.canary_subset, rollout.weight)
 
 
@@ -23,7 +29,7 @@ def due(rollout: Rollout, view: RouteView) -> RouteLists:
     none may go on sending users to a version that was given up."""
     if rollout.phase in GOING_BACK:
         return routes.without(view.lists, rollout.origin, rollout.canary_subset)
-    return wanted(rollout)
+    return wanted(rollout, view)
 
 
 def left(rollout: Rollout) -> RouteLists:
@@ -34,16 +40,23 @@ def left(rollout: Rollout) -> RouteLists:
 def drift(rollout: Rollout, view: RouteView | None, problem: str) -> str:
     """How the route is neither as canaryd left it nor as it is wanted, so that someone else changed it; "" if it is."""
     found = view.lists if view is not None else None
-    if found is not None and any(routes.same(found, lists) for lists in (left(rollout), wanted(rollout))):
+    if found is not None and (routes.same(found, left(rollout)) or _is_wanted(rollout, view, found)):
         return ""
-    if found is not None and found.keys() != left(rollout).keys():
-        return f"the routes to steer are {', '.join(found)}, and canaryd had left {', '.join(left(rollout))}"
+    if found is not None and steered(found).keys() != steered(left(rollout)).keys():
+        return f"the routes to steer are {', '.join(steered(found))}, and canaryd had left {', '.join(steered(left(rollout)))}"
     return problem or f"the route is {routes.described(found or {})}, and canaryd had left it {routes.described(left(rollout))}"
+
+
+def _is_wanted(rollout: Rollout, view: RouteView | None, found: RouteLists) -> bool:
+    try:
+        return routes.same(found, wanted(rollout, view))
+    except routes.Refusal:
+        return False  # what cannot be made is not there
 
 
 def is_restorable(rollout: Rollout, view: RouteView | None) -> bool:
     """Whether the policy has edits put back, and the routes to put back are there: no more, no fewer, by their names."""
-    return rollout.policy.drift == "restore" and view is not None and view.lists.keys() == rollout.origin.keys()
+    return rollout.policy.drift == "restore" and view is not None and steered(view.lists).keys() == rollout.origin.keys()
 
 
 def write(traffic: Traffic, rollout: Rollout, view: RouteView, lists: RouteLists) -> RouteView:
@@ -59,7 +72,14 @@ def write(traffic: Traffic, rollout: Rollout, view: RouteView, lists: RouteLists
 
 def troubled(rollout: Rollout, why: str) -> str:
     """The rollout's reason, and why its route cannot be made what it should be."""
-    return f"{untroubled(rollout)}{_TROUBLE}{routes.described(wanted(rollout))}, but {why}"
+    return f"{untroubled(rollout)}{_TROUBLE}{_should_be(rollout)}, but {why}"
+
+
+def _should_be(rollout: Rollout) -> str:
+    try:
+        return routes.described(wanted(rollout))
+    except routes.Refusal:
+        return f"as stage {rollout.stage + 1} has it ({rollout.policy.stages[rollout.stage].said})"
 
 
 def untroubled(rollout: Rollout) -> str:

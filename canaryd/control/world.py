@@ -36,7 +36,8 @@ def thin(reason: str, rollout: Rollout, world: World, stage: int) -> str:
     canary, stable = world.workload(rollout.canary_workload), world.workload(rollout.stable_workload)
     if canary is None or stable is None or stage >= len(rollout.policy.stages) or not stable.ready:
         return reason
-    weight = rollout.policy.stages[stage].weight
+    to_come = rollout.policy.stages[stage]
+    weight = round(100 * to_come.mirror) if to_come.mirror is not None else to_come.weight
     load = weight / 100 * stable.ready / max(1, canary.ready)
     if load <= MOST_LOAD:
         return reason

@@ -34,5 +34,5 @@ def announced(rollout: Rollout, event: str, now: float, reason: str) -> Rollout:
     news = Announcement(
         id=f"{rollout.namespace}.{rollout.name}.{int(rollout.began)}.{number}", event=event, at=now, namespace=rollout.namespace,
         service=rollout.service, rollout=rollout.name, stable=rollout.stable, canary=rollout.canary, stage=rollout.stage,
-        weight=rollout.weight, reason=reason, verdict=told)
+        weight=rollout.weight, reason=reason, verdict=told, share=rollout.share)
     return replace(rollout, announcements=(*rollout.announcements, news))

@@ -11,13 +11,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
-    PlainSerializer,
     StrictBool,
     StrictInt,
     ValidationInfo,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -37,17 +34,19 @@ from canaryd.domain.fields import (
     without_nones,
 )
 from canaryd.domain.hooks import Gate, Hook
+from canaryd.domain.matches import Matches
 from canaryd.domain.metrics import Errors, Latency, Metric, Query
-from canaryd.domain.problems import Key, Written, refusal, refuse_at, shown
+from canaryd.domain.problems import Key, Written, refusal, refuse_at
+from canaryd.domain.stages import Stage
 from canaryd.domain.units import format_duration
 
+OWN = "canaryd-"  # begins the names of http routes that canaryd adds
 
-def _approval(value: object, info: ValidationInfo) -> object:
-    if value == "required":
-        return True
-    if info.context or not isinstance(value, bool):
-        raise refusal(f"must be required, or left out, but is {shown(value)}")
-    return value
+
+def _not_own(names: tuple[str, ...]) -> tuple[str, ...]:
+    wrong = [(position, name) for position, name in enumerate(names) if name.startswith(OWN)]
+    refuse_at(*(((position,), f"must not begin with {OWN}, as routes that canaryd adds do, but is {name}") for position, name in wrong))
+    return names
 
 
 class Service(Written):
@@ -71,33 +70,14 @@ class Route(Written):
         json_schema_extra=without_default,
     )  # fmt: skip
     add_subset: StrictBool = Field(default=True, description="Whether a new version gets a subset in the DestinationRule when it has none.")
-    http: Annotated[tuple[Text, ...], AfterValidator(unique)] = Field(
+    http: Annotated[tuple[Text, ...], AfterValidator(unique), AfterValidator(_not_own)] = Field(
         default=(), description="Names of the http routes to steer. Empty: all to this host without a match."
     )
-
-
-class Stage(Written):
-    """One step of the ladder, held for at least `minimum`; undecided at `deadline`, `analysis.undecided` says what happens."""
-
-    later: ClassVar[Mapping[str, str]] = {
-        "match": "stages by request match; a stage has a weight",
-        "mirror": "mirrored traffic; a stage has a weight",
-        "mirrorPercentage": "mirrored traffic; a stage has a weight",
-        "mirrorPercent": "mirrored traffic; a stage has a weight",
-        "mirrors": "mirrored traffic; a stage has a weight",
-    }
-    weight: StrictInt = Field(ge=1, le=100, description="The canary's share of the traffic in per cent, 1 to 100.")
-    minimum: Seconds = Field(default=120.0, description="A stage is never shorter.")
-    deadline: Seconds = Field(default=900.0, description="Undecided at it, `analysis.undecided` says what happens.")
-    approval: Annotated[
-        bool,
-        BeforeValidator(_approval),
-        PlainSerializer(lambda asked: "required" if asked else None),
-        WithJsonSchema({"const": "required"}),
-    ] = Field(
-        default=False, description="`required`: a person is asked after this stage has passed, before the next weight.",
+    preview: Matches = Field(
+        default=(),
+        description="Requests that reach the canary from the first stage to the end, such as {headers: {x-canary: {exact: always}}}.",
         json_schema_extra=without_default,
-    )  # fmt: skip
+    )
 
 
 class Analysis(Written):
@@ -206,7 +186,7 @@ class Policy(Written):
     version: Literal[1] = Field(default=1, description="Of this format.")
     service: Service = Field(description="The service, and how its Deployments are found.")
     route: Route = Field(description="The Istio objects that are steered.")
-    stages: tuple[Stage, ...] = Field(min_length=1, description="The ladder of weights, rising, up to 100.")
+    stages: tuple[Stage, ...] = Field(min_length=1, description="The ladder: stages without a weight, then weights, rising, up to 100.")
     mode: Literal["steer", "observe"] = Field(default="steer", description="`observe` judges and tells, and never touches a route.")
     analysis: Analysis = Field(default=Analysis(), description="How the canary is judged.")
     schedule: Schedule = Field(default=Schedule(), description="When, and for how long at most.")
@@ -226,8 +206,13 @@ class Policy(Written):
     def _ladder_rises(cls, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
         wrong: list[tuple[Key, str]] = []
         for position, (before, stage) in enumerate(pairwise(stages), start=1):
-            if stage.weight <= before.weight:
-                wrong.append(((position, "weight"), f"must be above the stage before it ({before.weight}), but is {stage.weight}"))
+            if not stage.weight and not before.weight:
+                alike = [at for at, one in enumerate(stages[:position]) if (one.match, one.mirror) == (stage.match, stage.mirror)]
+                if alike:
+                    wrong.append(((position,), f"must differ from the stages before it, but is as stages[{alike[0]}] ({stage.said})"))
+            elif stage.weight <= before.weight:
+                first = "" if stage.weight else ": stages without a weight come first"
+                wrong.append(((position, "weight"), f"must be above the stage before it ({before.weight}), but is {stage.weight}{first}"))
         last = len(stages) - 1
         if stages[last].weight != 100 and not wrong:
             wrong.append(((last, "weight"), f"must be 100: a ladder ends with all traffic, but is {stages[last].weight}"))
@@ -284,6 +269,24 @@ class Policy(Written):
     def told(self, event: str) -> tuple[str, ...]:
         """The notifiers that are told of an event, each once."""
         return tuple(dict.fromkeys(hook.notify for hook in self.hooks if hook.notify is not None and event in (hook.on or ())))
+
+    @model_validator(mode="after")
+    def _can_be_steered_and_seen(self) -> Self:
+        wrong: list[tuple[Key, str]] = []
+        observed = "must be left out with mode: observe, where canaryd adds no route, but is there"
+        dark = "must be above 0 with mode: observe, where canaryd keeps nothing dark, but is 0"
+        copied = "must be left out with analysis.reporter: source, since callers count no copies, but is there"
+        for position, stage in enumerate(self.stages):
+            if self.mode == "observe" and stage.kind == "dark":
+                wrong.append((("stages", position, "weight"), dark))
+            elif self.mode == "observe" and stage.kind != "weight":
+                wrong.append((("stages", position, stage.kind), observed))
+            elif stage.mirror is not None and self.analysis.reporter == "source":
+                wrong.append((("stages", position, "mirror"), copied))
+        if self.mode == "observe" and self.route.preview:
+            wrong.append((("route", "preview"), observed))
+        refuse_at(*wrong)
+        return self
 
     @property
     def key(self) -> tuple[str, str]:

@@ -5,7 +5,7 @@ Each port is implemented by one adapter, and by the fakes of the tests. Adapters
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from canaryd.domain.counts import Look, Source, Target
@@ -51,7 +51,8 @@ class Workload:
 class RouteView:
     """The steered routes of one VirtualService, as last read.
 
-    lists: for each steered http route its key and its `route` list as it stands there. subsets: subset name -> version, of the
+    lists: for each steered http route its key and its `route` list as it stands there; and each route that canaryd added, where it should
+    stand, by its name. routes: the steered http routes whole, by key. subsets: subset name -> version, of the
     DestinationRule. resource_version: the precondition of a write.
     """
 
@@ -59,6 +60,7 @@ class RouteView:
     subsets: Mapping[str, str]
     resource_version: str
     raw: Mapping[str, Any]  # the whole VirtualService as read, for the adapter's own use
+    routes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,8 @@ class Traffic(Protocol):
         """The steered routes. Raises Missing (no VirtualService or DestinationRule), Rejected (no route to this service's host)."""
 
     def write(self, policy: Policy, view: RouteView, lists: RouteLists) -> RouteView:
-        """Replaces the `route` lists of the steered routes, and nothing else. Raises Conflict when `view` is no longer what is there."""
+        """Replaces the `route` lists of the steered routes, adds the added ones that `lists` has and takes out those that it has not, and
+        nothing else. Raises Conflict when `view` is no longer what is there."""
 
     def add_subset(self, policy: Policy, version: str) -> str:
         """Makes sure that the DestinationRule has a subset for the version; its name."""

@@ -13,7 +13,9 @@ from canaryd.domain.counts import Counts
 from canaryd.domain.policy import Policy
 from canaryd.domain.verdict import Verdict
 
-# The `route` list of each steered http route, by its key (the route's name, or "#0", "#1", ... among those without one).
+# What is canaryd's of a route. The `route` list of each steered http route, by its key (the route's name, or "#0", "#1", ... among those
+# without one); and each http route that canaryd has added, whole and alone in its list, by its name (`canaryd-...`, see added.py). One
+# mapping holds both, so that whatever is kept, compared and written of the one is of the other.
 RouteLists = Mapping[str, tuple[Mapping[str, Any], ...]]
 
 
@@ -29,6 +31,11 @@ class Phase(StrEnum):
     SUCCEEDED = "Succeeded"
     ROLLED_BACK = "RolledBack"
     SUPERSEDED = "Superseded"
+
+    @property
+    def serves(self) -> bool:
+        """Whether the canary has what its stage gives it."""
+        return self in (Phase.PROGRESSING, Phase.AWAITING_APPROVAL, Phase.AWAITING_GATE, Phase.HELD)
 
     @property
     def ended(self) -> bool:
@@ -49,8 +56,9 @@ class Held(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of a rollout at one weight. Looks lie on a grid from `start` (whole Unix seconds). What lies between two spans was
-    served at a weight in change: it is counted and not compared. fresh: evidence gathered before is void (stable changed)."""
+    """A stretch of a rollout in one stage; by what the canary gets its requests there, the policy's stage says. Looks lie on a grid from
+    `start` (whole Unix seconds). What lies between two spans was served while the route changed: it is counted and not compared. fresh:
+    evidence gathered before is void (stable changed)."""
 
     stage: int
     weight: int
@@ -104,6 +112,7 @@ class Announcement:
     weight: int
     reason: str
     verdict: Verdict | None = None
+    share: str = ""  # the weight, or what its stage has besides or instead: `10%`, `dark`, `match`, `20% mirrored`
     delivered: tuple[str, ...] = ()
     given_up: tuple[str, ...] = ()
 
@@ -179,6 +188,24 @@ class Rollout:
     senders: str = ""
     asking: Asking | None = None
     opened: tuple[int, ...] = ()
+
+    @property
+    def share(self) -> str:
+        """What the canary gets now, for a table's cell."""
+        return self._share(self.phase, self.stage, self.weight)
+
+    def share_in(self, then: "Decision | Verdict") -> str:
+        """The same of a decision or a look of the rollout."""
+        return self._share(then.phase if isinstance(then, Decision) else Phase.PROGRESSING, then.stage, then.weight)
+
+    def _share(self, phase: Phase, stage: int, weight: int) -> str:
+        stages = self.policy.stages
+        return stages[stage].short if phase.serves and 0 <= stage < len(stages) else f"{weight}%"
+
+    @property
+    def how(self) -> str:
+        """The same after "in stage 2/4" or "held": `at 10%`, `dark`, `for cookie ~ .*logged_in.*`."""
+        return self.policy.stages[self.stage].how if self.phase.serves and self.stage >= 0 else f"at {self.weight}%"
 
     @property
     def span(self) -> Span | None:

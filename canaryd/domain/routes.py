@@ -1,7 +1,8 @@
 """The arithmetic of routes: what a `route` list sends where, and what it becomes at a weight, at success, at rollback.
 
 Pure, on the lists as they stand in a VirtualService: destinations are copied whole (port, headers, what Istio may add later), and
-only `subset` and `weight` are ever set. Nothing is normalized: weight 0 gives back the list as it began.
+only `subset` and `weight` are ever set. Nothing is normalized: weight 0 gives back the list as it began. Which routes are added beside
+them, and for whom, is `added.py`'s; among what was found they are known by their names, and no way back leaves one there.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,6 +10,10 @@ from copy import deepcopy
 from ipaddress import ip_address
 from typing import Any
 
+from canaryd.domain.added import CannotAdd, beside, steered
+from canaryd.domain.added import wanted as added
+from canaryd.domain.matches import described as in_words
+from canaryd.domain.policy import Policy
 from canaryd.domain.ports import RouteView
 from canaryd.domain.rollout import RouteLists
 
@@ -40,10 +45,11 @@ def stable_version(view: RouteView) -> str:
     Raises Refusal when a route is split, names a subset that the DestinationRule does not map to a version, or when routes
     disagree.
     """
-    if not view.lists:
+    lists = steered(view.lists)
+    if not lists:
         raise Refusal("there is no route to steer")
     found: dict[str, str] = {}
-    for key, entries in view.lists.items():
+    for key, entries in lists.items():
         at = _carrier(entries)
         if at is None:
             raise Refusal(
@@ -71,9 +77,10 @@ def versions(view: RouteView) -> frozenset[str]:
     """Every version that the whole VirtualService may send something to: also by routes that are not steered, by mirrors, and by
     destinations whose weight is 0, which a person may raise at any time."""
     namespace = str(view.raw.get("metadata", {}).get("namespace", ""))
-    steered = {_service(_host(entry), namespace) for entries in view.lists.values() for entry in entries}
-    found = [entry.get("destination", {}) for entries in view.lists.values() for entry in entries]
-    found += [one for one in _destinations(view.raw.get("spec", {})) if _service(str(one.get("host") or ""), namespace) in steered]
+    lists = steered(view.lists)
+    ours = {_service(_host(entry), namespace) for entries in lists.values() for entry in entries}
+    found = [entry.get("destination", {}) for entries in lists.values() for entry in entries]
+    found += [one for one in _destinations(view.raw.get("spec", {})) if _service(str(one.get("host") or ""), namespace) in ours]
     named = (str(one.get("subset") or "") for one in found)
     return frozenset(view.subsets[subset] for subset in named if subset in view.subsets)
 
@@ -102,6 +109,29 @@ def split(origin: RouteLists, canary_subset: str, weight: int) -> RouteLists:
     return {key: _split(key, entries, canary_subset, weight) if weight else tuple(entries) for key, entries in origin.items()}
 
 
+def staged(policy: Policy, stage: int, view: RouteView | None, origin: RouteLists, canary_subset: str) -> RouteLists:
+    """What a stage wants: the lists at its weight, and the routes that it has added.
+
+    Added routes copy the steered ones as they stand now, so that whoever edits a timeout meanwhile edits both. Raises Refusal where one
+    cannot be added.
+    """
+    there = view.routes if view is not None else {}
+    whole = {key: {**there.get(key, {}), "route": [deepcopy(dict(entry)) for entry in entries]} for key, entries in origin.items()}
+    try:
+        more = added(policy, stage, whole, only(origin, canary_subset))
+    except CannotAdd as error:
+        raise Refusal(str(error)) from error
+    if any(one.get("sourceLabels") for (route,) in more.values() for one in route.get("match") or []) and view and unsteered(view):
+        raise Refusal(f"sourceLabels are told of callers inside the mesh, and {unsteered(view)}")
+    return {**split(origin, canary_subset, policy.stages[stage].weight), **more}
+
+
+def check(policy: Policy, view: RouteView, canary_subset: str) -> None:
+    """Raises Refusal where a stage to come cannot be made of these routes; better now than when its time has come."""
+    for stage in range(len(policy.stages)):
+        staged(policy, stage, view, steered(view.lists), canary_subset)
+
+
 def only(origin: RouteLists, canary_subset: str) -> RouteLists:
     """The lists after a success: one destination, the canary's, with a weight only where the origin had one."""
     finished: dict[str, tuple[Destination, ...]] = {}
@@ -122,8 +152,10 @@ def without(found: RouteLists, origin: RouteLists, canary_subset: str) -> RouteL
     canary.
 
     Then a list that only has other weights than one of canaryd's becomes the origin's again. Of any other (renamed, or added since) the
-    canary's destination is dropped and its weight given to stable's. A list that does not name the canary stays.
+    canary's destination is dropped and its weight given to stable's. A list that does not name the canary stays. Of routes that canaryd
+    added there is none.
     """
+    found = steered(found)
     if found.keys() == origin.keys():
         return origin
     return {key: _without(entries, origin.get(key, ()), origin, canary_subset) for key, entries in found.items()}
@@ -135,7 +167,7 @@ def adopted(found: RouteLists, origin: RouteLists, canary_subset: str) -> RouteL
 
     Raises Refusal for a route that sends its traffic to several destinations even without the canary.
     """
-    if found.keys() == origin.keys():
+    if steered(found).keys() == origin.keys():
         return origin
     plain = without(found, origin, canary_subset)
     for key, entries in plain.items():
@@ -150,13 +182,22 @@ def same(one: RouteLists, other: RouteLists) -> bool:
 
 
 def described(lists: RouteLists) -> str:
-    """The lists in one line, for people: `v1 90%, v2 10%`; each route by its key where they differ."""
-    texts = {key: _described(entries) for key, entries in lists.items()}
+    """The lists in one line, for people: `v1 90%, v2 10%`; each route by its key where they differ; added routes before what is left for
+    the others: `cookie ~ .*logged_in.* to v2; else all to v1`."""
+    texts = {key: _all_described(key, entries, lists) for key, entries in steered(lists).items()}
     if not texts:
         return "not there"
     if len(set(texts.values())) == 1:
         return next(iter(texts.values()))
     return "; ".join(f"{key}: {text}" for key, text in texts.items())
+
+
+def _all_described(key: str, entries: Sequence[Destination], lists: RouteLists) -> str:
+    mine = beside(key, lists)
+    to = [f"{in_words(one.get('match') or [])} to {_subset(one['route'][0])}" for one in mine if "mirror" not in one]
+    rest = f"else {_described(entries)}" if to else _described(entries)
+    copied = [f"{one['mirrorPercentage']['value']:g}% mirrored to {one['mirror'].get('subset')}" for one in mine if "mirror" in one]
+    return "; ".join((*to, ", ".join((rest, *copied))))
 
 
 def _split(key: str, entries: Sequence[Destination], canary_subset: str, weight: int) -> tuple[Destination, ...]:
@@ -261,8 +302,8 @@ def _described(entries: Sequence[Destination]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, Mapping):  # a record keeps no null, and to the API server it is no value
+        return {key: _plain(one) for key, one in value.items() if one is not None}
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
     return value

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from canaryd.sandbox.deployments import HASH, is_ready
 from canaryd.sandbox.kubernetes_resources import PODS, Object
 from canaryd.sandbox.kubernetes_store import Store
-from canaryd.sandbox.routes import Share, full_host, resolve
+from canaryd.sandbox.routes import EVERYONE, Audience, Share, Way, full_host, way
 
 # The upper bounds in milliseconds of Istio's (Envoy's) latency histogram, and how they are written as `le`.
 BOUNDS = (0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 600000, 1800000, 3600000)
@@ -149,6 +149,8 @@ class Mesh:
                  drain: float = 2.5) -> None:
         self.rate, self.service, self.namespace = rate, service, namespace
         self.inside = 0.0
+        self.audiences: tuple[Audience, ...] = (EVERYONE,)  # who comes through the gateway, and how many of them
+        self.copied = 0            # requests that were copies: a pod served them, and nobody saw the answers
         self.behaviours: dict[str, Behaviour] = {}
         self.unserved = 0          # requests that no pod answered: only the client saw them fail
         self.split_since: float | None = None  # when requests first went to two subsets
@@ -168,19 +170,31 @@ class Mesh:
             self._now = now
             self._follow_pods(now)
             arrived = int(self._random.poisson(self.rate * elapsed)) if elapsed > 0 else 0
-            shares = resolve(self._store, self.service, self.namespace)
-            if self.split_since is None and sum(share.part > 0 for share in shares) > 1:
-                self.split_since = now
-            self._split(shares, arrived, now)
+            for audience, requests in self._drawn(arrived):
+                there = way(self._store, self.service, self.namespace, audience=audience)
+                if self.split_since is None and sum(share.part > 0 for share in there.shares) > 1:
+                    self.split_since = now
+                self._split(there, requests, now)
             if self.inside and elapsed > 0:
                 called = int(self._random.poisson(self.inside * elapsed))
-                self._split(resolve(self._store, self.service, self.namespace, inside=True), called, now, inside=True)
+                self._split(way(self._store, self.service, self.namespace, inside=True), called, now, inside=True)
 
-    def _split(self, shares: list[Share], arrived: int, now: float, inside: bool = False) -> None:
-        parts = np.array([share.part for share in shares])
+    def _drawn(self, arrived: int) -> list[tuple[Audience, int]]:
+        """How many of the requests each audience sends."""
+        if len(self.audiences) == 1:
+            return [(self.audiences[0], arrived)]
+        parts = np.array([one.part for one in self.audiences])
+        return list(zip(self.audiences, self._random.multinomial(arrived, parts / parts.sum()).tolist(), strict=True))
+
+    def _split(self, there: Way, arrived: int, now: float, inside: bool = False) -> None:
+        if there.copies is not None and there.copies.labels is not None:
+            copied = int(self._random.binomial(arrived, there.copies.part))
+            self.copied += copied
+            self._send(there.copies, copied, now, inside, copies=True)
+        parts = np.array([share.part for share in there.shares])
         if parts.sum() <= 0:
             return
-        for share, requests in zip(shares, self._random.multinomial(arrived, parts).tolist(), strict=True):
+        for share, requests in zip(there.shares, self._random.multinomial(arrived, parts).tolist(), strict=True):
             if requests:
                 self._send(share, requests, now, inside)
 
@@ -262,27 +276,29 @@ class Mesh:
                 "destination_app": self.service, "destination_canonical_service": self.service,
                 "destination_version": version, "destination_canonical_revision": version}
 
-    def _send(self, share: Share, requests: int, now: float, inside: bool) -> None:
-        """Spreads one destination's requests over its pods and serves them."""
+    def _send(self, share: Share, requests: int, now: float, inside: bool, copies: bool = False) -> None:
+        """Spreads one destination's requests over its pods and serves them. copies: no client waits for an answer, or counts one."""
         if share.labels is None:
             self._refuse(requests, "NC")
             return
         wanted = share.labels.items()
         pods = [(name, r) for name, r in self._replicas.items() if r.routed and wanted <= r.labels.items()]
-        if not pods:
-            self._refuse(requests, "UH")
+        if not pods or not requests:
+            if not copies:
+                self._refuse(requests, "UH")
             return
         chosen = self._random.integers(0, len(pods), requests)
         for version in sorted({replica.version for _, replica in pods}):
             of_version = np.array([replica.version == version and not replica.dead for _, replica in pods])
             taken = chosen[of_version[chosen]]
             if len(taken):
-                self._serve(version, [pods[i] for i in range(len(pods))], taken, now, inside)
+                self._serve(version, [pods[i] for i in range(len(pods))], taken, now, inside, copies)
         dead = int(np.isin(chosen, [i for i, (_, replica) in enumerate(pods) if replica.dead]).sum())
-        if dead:
+        if dead and not copies:
             self._refuse(dead, "UF")
 
-    def _serve(self, version: str, pods: list[tuple[str, _Replica]], chosen: NDArray[np.int64], now: float, inside: bool) -> None:
+    def _serve(self, version: str, pods: list[tuple[str, _Replica]], chosen: NDArray[np.int64], now: float, inside: bool,
+               copies: bool = False) -> None:
         behaviour = self._behaviour(version)
         failed = self._failures(version, len(chosen), behaviour, now)
         latency = behaviour.latency_ms * np.exp(self._random.normal(0.0, behaviour.sigma, len(chosen)))
@@ -291,7 +307,7 @@ class Mesh:
         places = np.searchsorted(_BOUNDS, latency, side="left")  # a bound holds what is at most as slow
         for index in np.unique(chosen).tolist():
             name, replica = pods[index]
-            meter, client = (replica.inside, None) if inside else (replica.meter, self._client(replica))
+            meter, client = (replica.inside, None) if inside else (replica.meter, None if copies else self._client(replica))
             for outcome in (False, True):
                 mask = (chosen == index) & (failed == outcome)
                 if not mask.any():

@@ -1,7 +1,9 @@
 """Where Istio sends a service's requests: VirtualServices and DestinationRules resolved to weights and pod labels."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from canaryd.sandbox.kubernetes_resources import DESTINATIONRULES, SERVICES, VIRTUALSERVICES, ApiError, Object
 from canaryd.sandbox.kubernetes_store import Store
@@ -19,16 +21,43 @@ class Share:
     labels: Mapping[str, str] | None
 
 
+@dataclass(frozen=True)
+class Audience:
+    """A part of the requests that are alike: what routes may match them by. part: of all, among the parts of all audiences."""
+
+    part: float = 1.0
+    headers: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)  # of the calling pod
+
+
+EVERYONE = Audience()
+
+
+@dataclass(frozen=True)
+class Way:
+    """Where requests go: one share each; and where so much of them (`copies.part`) is copied to, whose answers nobody sees."""
+
+    shares: list[Share]
+    copies: Share | None = None
+
+
 def full_host(host: str, namespace: str) -> str:
     """A host as Istio reads it in an object of `namespace`: a name without dots is a Service of that namespace."""
     return host if "." in host else f"{host}.{namespace}.svc.cluster.local"
 
 
 def resolve(store: Store, service: str, namespace: str, inside: bool = False) -> list[Share]:
-    """The shares of the requests to a service: the first route to its host without a match, of the oldest VirtualService with one.
+    """The shares of the requests to a service that no condition of a route is about; see `way`."""
+    return way(store, service, namespace, inside).shares
+
+
+def way(store: Store, service: str, namespace: str, inside: bool = False, audience: Audience = EVERYONE) -> Way:
+    """The way of an audience's requests: the first route to the service's host that takes them, of the oldest VirtualService with one.
 
     Without such a route all requests go to all pods of the Service. inside: of requests by sidecars, to which only a VirtualService applies
-    that is bound to no gateway, or to `mesh`; otherwise of a gateway's, for which any will do.
+    that is bound to no gateway, or to `mesh`; otherwise of a gateway's, for which any will do. Requests have no path here: what a route
+    wants of it is never so.
     """
     host = full_host(service, namespace)
     with store.lock:
@@ -40,10 +69,47 @@ def resolve(store: Store, service: str, namespace: str, inside: bool = False) ->
                 continue
             for route in virtualservice.get("spec", {}).get("http") or []:
                 destinations = route.get("route") or []
-                if route.get("match") or not any(full_host(d["destination"]["host"], where) == host for d in destinations):
+                if not any(full_host(d["destination"]["host"], where) == host for d in destinations) or not takes_requests(route, audience):
                     continue
-                return _shares(destinations, selector, subsets)
-    return [Share(1.0, None, selector)]
+                return Way(_shares(destinations, selector, subsets), _copies(route, selector, subsets))
+    return Way([Share(1.0, None, selector)])
+
+
+def takes_requests(route: Object, audience: Audience) -> bool:
+    """Whether a route takes the requests: one of its matches is theirs, or it has none."""
+    return not route.get("match") or any(_fits(match, audience) for match in route["match"])
+
+
+def _fits(match: Mapping[str, Any], audience: Audience) -> bool:
+    kinds: dict[str, Callable[[Mapping[str, Any]], bool]] = {
+        "name": lambda _: True,
+        "headers": lambda wanted: _all(wanted, audience.headers),
+        "withoutHeaders": lambda wanted: not any(_all({name: how}, audience.headers) for name, how in wanted.items()),
+        "queryParams": lambda wanted: _all(wanted, audience.query),
+        "sourceLabels": lambda wanted: wanted.items() <= audience.labels.items(),
+    }
+    return all(kind in kinds and kinds[kind](wanted) for kind, wanted in match.items())
+
+
+def _all(wanted: Mapping[str, Any], there: Mapping[str, str]) -> bool:
+    return all(name in there and _is(how or {}, there[name]) for name, how in wanted.items())
+
+
+def _is(how: Mapping[str, str], value: str) -> bool:
+    if "exact" in how:
+        return value == how["exact"]
+    if "prefix" in how:
+        return value.startswith(how["prefix"])
+    return "regex" not in how or re.fullmatch(how["regex"], value) is not None
+
+
+def _copies(route: Object, selector: Mapping[str, str], subsets: Mapping[str, Mapping[str, str]]) -> Share | None:
+    """Where a route's requests are copied to; its part is all of them where the route does not say how many."""
+    mirror = route.get("mirror")
+    if not mirror:
+        return None
+    [copied] = _shares([{"destination": mirror}], selector, subsets)
+    return Share(float((route.get("mirrorPercentage") or {}).get("value", 100.0)) / 100, copied.subset, copied.labels)
 
 
 def _shares(destinations: list[Object], selector: Mapping[str, str], subsets: Mapping[str, Mapping[str, str]]) -> list[Share]:

@@ -86,7 +86,7 @@ def test_a_key_that_is_missing_is_placed_at_the_map_that_misses_it(tmp_path: Pat
 
 
 def test_all_problems_of_all_files_come_at_once_in_their_order(tmp_path: Path) -> None:
-    first = write(tmp_path, a_policy("carts", weight=101).replace("10\n", "0\n", 1) + "mode: watch\n", "a.yaml")
+    first = write(tmp_path, a_policy("carts", weight=101).replace("10\n", "-1\n", 1) + "mode: watch\n", "a.yaml")
     second = write(tmp_path, "stages: [", "b.yml")
     good = write(tmp_path, a_policy("orders"), "c.yaml")
     assert good.exists()

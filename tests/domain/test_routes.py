@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from canaryd.domain import routes
+from canaryd.domain import added, routes
 from canaryd.domain.ports import RouteView
 from canaryd.domain.rollout import RouteLists
 from canaryd.domain.routes import Destination
-from tests.builders import HOST, ORIGIN, a_destination
+from tests.builders import HOST, ORIGIN, a_destination, a_policy
 
 SUBSETS = {"v1": "v1", "v2": "v2", "blue": "v1"}
 
@@ -40,6 +42,112 @@ def test_hosts_are_read_as_istio_reads_them(host: str, full: str) -> None:
 
 def test_short_hosts_follow_namespace_and_cluster_domain() -> None:
     assert routes.full_host("front-end", "staging", "example.org") == "front-end.staging.svc.example.org"
+
+
+PREVIEW = {"headers": {"x-canary": {"exact": "always"}}}
+COOKIE = {"headers": {"cookie": {"regex": ".*logged_in.*"}}}
+LADDER = a_policy(
+    route={"virtualService": "sockshop", "preview": PREVIEW},
+    stages=[{"weight": 0}, {"match": COOKIE}, {"mirror": "12.5%"},
+            {"match": [COOKIE, {"queryParams": {"v": {"exact": "2"}}}], "weight": 10},
+            {"weight": 100}],
+)  # fmt: skip
+
+
+def whole(view: RouteView, **routes: Any) -> RouteView:
+    """With what the steered routes have besides their lists."""
+    return replace(view, routes=routes)
+
+
+def in_stage(stage: int, route: dict[str, Any], key: str = "#0", **spec: Any) -> RouteLists:
+    lists = {key: (a_destination("v1"),)}
+    return routes.staged(LADDER, stage, whole(a_view(lists, **spec), **{key: route}), lists, "v2")
+
+
+def test_a_stage_has_the_routes_that_a_person_would_have_written_for_it() -> None:
+    rich = {"route": [a_destination("v1")], "timeout": "3s", "retries": {"attempts": 2}, "rewrite": {"uri": "/x"}}
+    preview = {"name": "canaryd-front-end-preview", "match": [PREVIEW], "route": [a_destination("v2")],
+               **{name: rich[name] for name in ("timeout", "retries", "rewrite")}}
+    assert in_stage(0, rich) == {**ORIGIN, "canaryd-front-end-preview": (preview,)}
+    assert in_stage(1, rich)["canaryd-front-end-match"] == ({**preview, "name": "canaryd-front-end-match", "match": [COOKIE]},)
+    copied = {"mirror": a_destination("v2")["destination"], "mirrorPercentage": {"value": 12.5}}
+    assert in_stage(2, rich)["canaryd-front-end-mirror"] == ({**rich, "name": "canaryd-front-end-mirror", **copied},)
+    assert in_stage(3, rich)["#0"] == (a_destination("v1", 90), a_destination("v2", 10))
+    assert in_stage(4, rich) == {"#0": (a_destination("v1", 0), a_destination("v2", 100)), "canaryd-front-end-preview": (preview,)}
+
+
+def test_the_matches_of_a_steered_route_and_of_a_stage_hold_both_each_with_each() -> None:
+    own = [{"uri": {"prefix": "/a"}, "name": "a"}, {"uri": {"prefix": "/b"}, "headers": {"x-b": {"exact": "1"}}}]
+    [route] = in_stage(3, {"name": "main", "match": own, "route": [a_destination("v1")]}, "main")["canaryd-front-end-match.main"]
+    assert route["match"] == [
+        {"uri": {"prefix": "/a"}, "name": "a", **COOKIE},
+        {"uri": {"prefix": "/a"}, "name": "a", "queryParams": {"v": {"exact": "2"}}},
+        {"uri": {"prefix": "/b"}, "headers": {"x-b": {"exact": "1"}, **COOKIE["headers"]}},
+        {"uri": {"prefix": "/b"}, "headers": {"x-b": {"exact": "1"}}, "queryParams": {"v": {"exact": "2"}}},
+    ]
+
+
+@pytest.mark.parametrize(("stage", "route", "spec", "says"), [
+    (1, {"match": [{"headers": {"cookie": {"exact": "x"}}}]}, {}, "route #0 has a condition on headers cookie of its own, and Istio"),
+    (2, {"mirror": {"host": "shadow"}}, {}, "route #0 is mirrored already"),
+    (2, {"mirrors": [{"destination": {"host": "shadow"}}]}, {}, "route #0 is mirrored already"),
+])  # fmt: skip
+def test_what_cannot_be_added_before_a_route_is_refused_by_its_name(stage: int, route: Any, spec: Any, says: str) -> None:
+    with pytest.raises(routes.Refusal, match=re.escape(says)):
+        in_stage(stage, {"route": [a_destination("v1")], **route}, **spec)
+    lists = {"#0": (a_destination("v1"),)}
+    with pytest.raises(routes.Refusal, match=re.escape(says)):
+        routes.check(LADDER, whole(a_view(lists, **spec), **{"#0": route}), "v2")
+
+
+def test_labels_of_callers_are_refused_where_callers_are_not_steered() -> None:
+    policy = a_policy(stages=[{"match": {"sourceLabels": {"app": "orders"}}}, {"weight": 100}])
+    with pytest.raises(routes.Refusal, match="sourceLabels are told of callers inside the mesh, and VirtualService"):
+        routes.check(policy, a_view(ORIGIN, gateways=["shop"]), "v2")
+    routes.check(policy, a_view(ORIGIN, gateways=["shop", "mesh"]), "v2")
+
+
+def test_a_route_with_a_mirror_of_its_own_keeps_it_for_matched_users() -> None:
+    [route] = in_stage(1, {"route": [a_destination("v1")], "mirror": {"host": "shadow"}})["canaryd-front-end-match"]
+    assert route["mirror"] == {"host": "shadow"}
+
+
+@pytest.mark.parametrize(("name", "is_its"), [
+    ("canaryd-front-end-match", True), ("canaryd-front-end-mirror.main", True), ("canaryd-front-end-preview.#1", True),
+    ("canaryd-front-match", False), ("canaryd-front-end-admin-match", False), ("canaryd-front-end-matching", False), ("match", False),
+    ("", False),
+])  # fmt: skip
+def test_an_added_route_is_known_by_its_name_as_this_service_s(name: str, is_its: bool) -> None:
+    assert added.is_of("front-end", name) is is_its
+
+
+@pytest.mark.parametrize("stage", range(5))
+@given(data=st.data())
+def test_what_a_stage_adds_goes_with_the_way_back_and_twice_is_as_once(stage: int, data: st.DataObject) -> None:
+    origin = data.draw(origins())
+    wanted = routes.staged(LADDER, stage, None, origin, "v2")
+    assert added.steered(wanted) == routes.split(origin, "v2", LADDER.stages[stage].weight)
+    assert routes.same(wanted, routes.staged(LADDER, stage, a_view(wanted), origin, "v2"))
+    assert routes.same(routes.without(wanted, origin, "v2"), origin)
+    assert routes.same(routes.adopted(wanted, origin, "v2"), origin)
+    moved = {f"x{key}": entries for key, entries in origin.items()}
+    assert not [key for key in routes.without({**wanted, **moved}, origin, "v2") if added.is_added(key)]
+
+
+def test_added_routes_are_said_before_what_is_left_for_the_others() -> None:
+    plain = {"route": [a_destination("v1")]}
+    assert routes.described(in_stage(1, plain)) == "x-canary = always to v2; cookie ~ .*logged_in.* to v2; else all to v1"
+    assert routes.described(in_stage(2, plain)) == "x-canary = always to v2; else all to v1, 12.5% mirrored to v2"
+    mirrored = a_policy(stages=[{"mirror": "10%"}, {"weight": 100}])
+    assert routes.described(routes.staged(mirrored, 0, None, ORIGIN, "v2")) == "all to v1, 10% mirrored to v2"
+    two = {"a": ORIGIN["#0"], "#1": ORIGIN["#0"]}
+    assert routes.described(routes.staged(mirrored, 0, None, two, "v2")) == "all to v1, 10% mirrored to v2"
+    assert routes.described({**routes.staged(mirrored, 0, None, two, "v2"), "a": (a_destination("v3"),)}) == (
+        "a: all to v3, 10% mirrored to v2; #1: all to v1, 10% mirrored to v2")
+
+
+def test_the_stable_version_is_that_of_steered_routes_whatever_was_added() -> None:
+    assert routes.stable_version(a_view(in_stage(1, {"route": [a_destination("v1")]}))) == "v1"
 
 
 @pytest.mark.parametrize(

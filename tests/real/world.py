@@ -276,9 +276,10 @@ class World:
         self.ask_control("POST", f"/kill/{pod}")
 
     @contextlib.contextmanager
-    def load(self, rate: float, *, host: str = "", url: str = "") -> Iterator[Requests]:
-        """Requests through the ingress while the block runs; the end waits for every answer."""
-        command = [sys.executable, "-m", "tests.real.cluster.load", url or self.ingress, "--rate", str(rate), "--host", host]
+    def load(self, rate: float, *, host: str = "", url: str = "", header: str = "", share: float = 1.0) -> Iterator[Requests]:
+        """Requests through the ingress while the block runs; the end waits for every answer. header: "name: value", of this share."""
+        command = [sys.executable, "-m", "tests.real.cluster.load", url or self.ingress, "--rate", str(rate), "--host", host,
+                   "--header", header, "--share", str(share)]
         process = subprocess.Popen(
             [*command, "--until-stdin-ends"], cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
         )
@@ -290,6 +291,12 @@ class World:
             if process.returncode:
                 raise Outage(f"the load ended with {process.returncode}: its words are above")
             run.result = dict(json.loads(report.splitlines()[-1]))
+
+    def version_for(self, **headers: str) -> str:
+        """Which version answers a request with these headers (user_agent: user-agent)."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        with urllib.request.urlopen(urllib.request.Request(self.ingress, headers=named), timeout=5) as answer:
+            return str(answer.headers["x-version"])
 
     # Routes
 

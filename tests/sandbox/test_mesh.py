@@ -11,6 +11,7 @@ import pytest
 
 from canaryd.sandbox.kubernetes_resources import DESTINATIONRULES, VIRTUALSERVICES
 from canaryd.sandbox.mesh import BOUNDS, LE, Behaviour, Sample
+from canaryd.sandbox.routes import Audience, takes_requests
 from canaryd.sandbox.world import HOST, NAMESPACE, World
 
 
@@ -245,3 +246,65 @@ def test_calls_from_inside_the_mesh_follow_a_virtualservice_that_is_bound_to_it(
     through_the_gateway = sum(value for _, labels, value in exposed(world, "istio_requests_total", reporter="destination")
                               if dict(labels)["source_workload"] != "orders")
     assert orders.total() + through_the_gateway == served(world).total() > before.total() + 1500
+
+
+# ---------------------------------------------------------------- who asks
+
+MATCHED = {"name": "m", "match": [{"headers": {"cookie": {"regex": ".*logged_in.*"}}}],
+           "route": [{"destination": {"host": HOST, "subset": "v2"}}]}  # fmt: skip
+
+
+def two_versions(world: World, *before: dict[str, Any]) -> None:
+    world.deploy("v2", replicas=2)
+    steps(world, 3)
+    add_subset(world, "v2")
+    route_to(world, {"subset": "v1"}, before=before)
+    world.mesh.audiences = (Audience(0.75), Audience(0.25, {"cookie": "a=1; logged_in=1"}, {"debug": "1"}, {"app": "orders"}))
+
+
+def test_a_match_sends_those_that_it_is_about_and_no_one_else(world: World) -> None:
+    two_versions(world, MATCHED)
+    before = served(world)
+    steps(world, 60)
+    grown = served(world) - before
+    assert grown["v2"] / grown.total() == pytest.approx(0.25, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("match", "takes"),
+    [
+        ([{"headers": {"cookie": {"prefix": "a=1"}}, "queryParams": {"debug": {"exact": "1"}}, "sourceLabels": {"app": "orders"}}], True),
+        ([{"headers": {"cookie": {"exact": "a=1"}}}], False),
+        ([{"headers": {"cookie": {"regex": "logged_in"}}}], False),  # the whole value
+        ([{"headers": {"x-none": {"regex": ".*"}}}], False),
+        ([{"withoutHeaders": {"cookie": {"regex": ".*logged_in.*"}}}], False),
+        ([{"sourceLabels": {"app": "carts"}}], False),
+        ([{"uri": {"prefix": "/"}}], False),
+        ([{"headers": {"x-none": {"exact": "1"}}}, {"name": "second", "queryParams": {"debug": {}}}], True),
+        ([], True),
+    ],
+)
+def test_a_route_takes_requests_by_istio_s_rules(match: list[dict[str, Any]], takes: bool) -> None:
+    audience = Audience(1.0, {"cookie": "a=1; logged_in=1"}, {"debug": "1"}, {"app": "orders"})
+    assert takes_requests({"match": match}, audience) is takes
+
+
+def test_copies_are_served_and_counted_at_the_pod_and_no_client_sees_them(world: World) -> None:
+    mirrored = {"name": "c", "route": [{"destination": {"host": HOST, "subset": "v1"}}], "mirror": {"host": HOST, "subset": "v2"},
+                "mirrorPercentage": {"value": 20.0}}  # fmt: skip
+    two_versions(world, mirrored)
+    world.set_behaviour("v2", errors=1.0)
+    before, copied = served(world), world.mesh.copied
+    steps(world, 60)
+    grown = served(world) - before
+    assert grown["v2"] == world.mesh.copied - copied
+    assert grown["v2"] / grown["v1"] == pytest.approx(0.2, abs=0.03)
+    assert not exposed(world, "istio_requests_total", reporter="source", destination_version="v2")
+
+
+def test_one_audience_is_served_as_before_there_were_any(world: World) -> None:
+    with World(realtime=False, start=0.0, seed=1) as one, World(realtime=False, start=0.0, seed=1) as other:
+        other.mesh.audiences = (Audience(0.5),)
+        for each in (one, other):
+            steps(each, 5)
+        assert [vars(tally) for tally in one.tally().values()] == [vars(tally) for tally in other.tally().values()]

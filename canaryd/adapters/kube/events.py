@@ -99,7 +99,8 @@ def event_of(announcement: Announcement, regarding: Json, related: Json | None, 
 
 def _note(announcement: Announcement) -> str:
     of = announcement
-    text = f"{of.service} {of.stable} to {of.canary}, weight {of.weight}%: {of.reason or of.event.replace('_', ' ')}"
+    share = f"weight {of.weight}%" if of.share in ("", f"{of.weight}%") else of.share
+    text = f"{of.service} {of.stable} to {of.canary}, {share}: {of.reason or of.event.replace('_', ' ')}"
     raw = text.encode()
     if len(raw) <= MOST_BYTES:
         return text

@@ -105,7 +105,7 @@ def _shown(rollout: Rollout) -> Json:
     verdict = rollout.verdict
     shown = {
         "stage": f"{rollout.stage + 1}/{stages}" if rollout.stage >= 0 else f"-/{stages}",
-        "weight": f"{rollout.weight}%",
+        "weight": rollout.share,
         "verdict": verdict.answer.value if verdict else "-",
         "began": timestamp(rollout.began),
     }

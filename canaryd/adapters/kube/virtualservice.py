@@ -1,7 +1,8 @@
 """The routes of a service: Istio's VirtualService and the subsets of its DestinationRule.
 
-Reads both; writes nothing but the `route` lists of the steered http routes, and a missing subset if the policy lets it. Every write
-carries what was read as its precondition, so no one's edit is overwritten unseen, and all else stays as it was. `tcp` and `tls` routes have
+Reads both; writes nothing but the `route` lists of the steered http routes, whole routes of its own just before these, and a missing subset
+if the policy lets it. Every write carries what was read as its precondition, so no one's edit is overwritten unseen, and all else stays as
+it was. `tcp` and `tls` routes have
 no requests to count, and are not looked at.
 """
 
@@ -10,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from canaryd.adapters.kube.client import JSON_PATCH, Api, Json, path_to
-from canaryd.domain.policy import Policy
+from canaryd.domain.added import KINDS, before, is_added, is_of, name_of, steered
+from canaryd.domain.policy import OWN, Policy
 from canaryd.domain.ports import Missing, Rejected, RouteView
 from canaryd.domain.rollout import RouteLists
 from canaryd.domain.routes import full_host
@@ -36,16 +38,20 @@ class KubeTraffic:
         return self._view(policy, found, _versions(policy, rule))
 
     def write(self, policy: Policy, view: RouteView, lists: RouteLists) -> RouteView:
-        """The view after the write. Routes whose list is as wanted are left alone; if all are, nothing is sent."""
-        unknown = sorted(set(lists) - set(view.lists))
+        """The view after the write, which is one patch. What is as wanted is left alone; if all is, nothing is sent.
+
+        Of the service's added routes those that `lists` has stand just before their steered route after it, and no other is there.
+        """
+        unknown = sorted(set(steered(lists)) - set(view.lists))
         if unknown:
             raise Rejected(
-                f"{_named(policy)} has no steered route {', '.join(unknown)} any more (it has {', '.join(view.lists)}); "
+                f"{_named(policy)} has no steered route {', '.join(unknown)} any more (it has {', '.join(steered(view.lists)) or 'none'}); "
                 "put it back, or abort the rollout"
             )
-        places = _steered(policy, view.raw, self._domain)
+        places = _places(policy, view.raw, self._domain)
         changed = {key: place for key, place in places.items() if key in lists and _listed(lists[key]) != _listed(view.lists[key])}
-        if not changed:
+        moves = _moves(policy.service.name, view.raw["spec"]["http"], places, lists)
+        if not changed and not moves:
             return view
         patch: list[Json] = [{"op": "test", "path": "/metadata/resourceVersion", "value": view.resource_version}]
         for key, place in places.items():
@@ -53,7 +59,7 @@ class KubeTraffic:
         for key, place in changed.items():
             patch.append({"op": "replace", "path": f"/spec/http/{place}/route", "value": _listed(lists[key])})
         path = self._path(policy, "virtualservices", policy.route.virtual_service)
-        return self._view(policy, self._api.request("PATCH", path, patch, content_type=JSON_PATCH), view.subsets)
+        return self._view(policy, self._api.request("PATCH", path, patch + moves, content_type=JSON_PATCH), view.subsets)
 
     def add_subset(self, policy: Policy, version: str) -> str:
         """The name of the subset of all of the version's pods, added if it was missing.
@@ -103,8 +109,14 @@ class KubeTraffic:
         return path_to(f"{GROUP}/{self._api.preferred_version(GROUP)}", plural, policy.service.namespace, name)
 
     def _view(self, policy: Policy, found: Json, subsets: Mapping[str, str]) -> RouteView:
-        lists = {key: tuple(found["spec"]["http"][place]["route"]) for key, place in _steered(policy, found, self._domain).items()}
-        return RouteView(lists=lists, subsets=subsets, resource_version=found["metadata"]["resourceVersion"], raw=found)
+        http, places = (found.get("spec") or {}).get("http") or [], _places(policy, found, self._domain)
+        lists = {key: tuple(http[place]["route"]) for key, place in places.items()}
+        for key, place in places.items():
+            lists |= {one["name"]: (one,) for one in _before(policy.service.name, http, key, place)}
+        if not places:  # the steered ones were taken out, and what canaryd added goes on sending requests: it has to be seen to be removed
+            lists = {str(one.get("name")): (one,) for one in http if is_of(policy.service.name, str(one.get("name") or ""))}
+        whole = {key: http[place] for key, place in places.items()}
+        return RouteView(lists=lists, subsets=subsets, resource_version=found["metadata"]["resourceVersion"], raw=found, routes=whole)
 
 
 def subset_name(version: str, taken: set[str]) -> str:
@@ -114,6 +126,47 @@ def subset_name(version: str, taken: set[str]) -> str:
     while name in taken:
         name, number = f"{plain}-{number}", number + 1
     return name
+
+
+def _places(policy: Policy, virtualservice: Mapping[str, Any], domain: str) -> dict[str, int]:
+    """As `_steered`; none where none can be steered, and canaryd's own routes are left over."""
+    try:
+        return _steered(policy, virtualservice, domain)
+    except Rejected:
+        http: Sequence[Json] = (virtualservice.get("spec") or {}).get("http") or []
+        if any(is_of(policy.service.name, str(one.get("name") or "")) for one in http):
+            return {}
+        raise
+
+
+def _before(service: str, http: Sequence[Json], key: str, place: int) -> list[Json]:
+    """The added routes of a steered one that stand where they should: just before it, in their order, each once."""
+    names, found = [name_of(service, kind, key) for kind in KINDS], list[Json]()
+    while place and names and (name := str(http[place - 1].get("name") or "")) in names:
+        found.insert(0, http[place - 1])
+        names, place = names[: names.index(name)], place - 1
+    return found
+
+
+def _moves(service: str, http: Sequence[Json], places: Mapping[str, int], lists: RouteLists) -> list[Json]:
+    """The patch that takes out, and puts in, the service's added routes: those that stay as they are have no part in it.
+
+    From the last place to the first, so that no step moves what a later one is about.
+    """
+    moves: list[Json] = []
+    keys, staying = {place: key for key, place in places.items()}, set[int]()
+    for place in range(len(http) - 1, -1, -1):
+        name = str(http[place].get("name") or "")
+        if place in keys:
+            wanted, there = before(service, keys[place], lists), _before(service, http, keys[place], place)
+            if wanted == there:
+                staying |= set(range(place - len(there), place))
+            else:
+                moves += [{"op": "add", "path": f"/spec/http/{place}", "value": dict(one)} for one in reversed(wanted)]
+        elif is_of(service, name) and place not in staying:
+            moves.append({"op": "test", "path": f"/spec/http/{place}/name", "value": name})
+            moves.append({"op": "remove", "path": f"/spec/http/{place}"})
+    return moves
 
 
 def _steered(policy: Policy, virtualservice: Mapping[str, Any], domain: str) -> dict[str, int]:
@@ -130,6 +183,7 @@ def _steered(policy: Policy, virtualservice: Mapping[str, Any], domain: str) -> 
         places = [names.index(wanted) for wanted in policy.route.http]
     else:
         places = [at for at, one in enumerate(http) if not one.get("match") and _leads_to(one, host, namespace, domain)]
+        places = [at for at in places if not is_of(policy.service.name, str(http[at].get("name") or ""))]
     if not places:
         raise Rejected(
             f"{_named(policy)} has no http route without a match to {host}; add one, or name the routes to steer in the policy's "
@@ -140,6 +194,8 @@ def _steered(policy: Policy, virtualservice: Mapping[str, Any], domain: str) -> 
         key = str(http[place].get("name") or f"#{position}")
         if key in keys:
             raise Rejected(f"{_named(policy)} has two http routes {key!r}; give each a name of its own, so that they can be told apart")
+        if is_added(key):
+            raise Rejected(f"{_named(policy)}: http route {key} must have another name: routes that canaryd adds begin with {OWN}")
         _check(policy, http[place], f"{_named(policy)}, http route {key}", host, domain)
         keys[key] = place
     return keys

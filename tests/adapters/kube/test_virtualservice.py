@@ -10,7 +10,9 @@ import pytest
 
 from canaryd.adapters.kube.virtualservice import KubeTraffic, subset_name
 from canaryd.domain import routes
-from canaryd.domain.ports import Conflict, Missing, Rejected
+from canaryd.domain.policy import Policy
+from canaryd.domain.ports import Conflict, Missing, Rejected, RouteView
+from canaryd.domain.rollout import RouteLists
 from tests.adapters.kube.conftest import ISTIO, Place
 
 ROUTE = {"virtualService": "sockshop", "destinationRule": "front-end"}
@@ -234,3 +236,113 @@ def test_objects_of_every_api_version_are_steered(place: Place, version: str) ->
 def test_a_subsets_name_is_a_dns_label(version: str, name: str) -> None:
     assert subset_name(version, set()) == name
     assert subset_name(version, {name}) == f"{name}-2"
+
+
+# ---------------------------------------------------------------- routes of canaryd's own
+
+COOKIE = {"headers": {"cookie": {"regex": ".*logged_in.*"}}}
+STAGES = [{"match": COOKIE}, {"mirror": "20%"}, {"weight": 10}, {"weight": 100}]
+ADDED = {"stages": STAGES, "route": {**ROUTE, "preview": {"headers": {"x-canary": {"exact": "always"}}}}}
+PLAIN = [one if at != 1 else {key: value for key, value in one.items() if key != "mirror"} for at, one in enumerate(RICH)]
+
+
+def staged(traffic: KubeTraffic, policy: Policy, origin: RouteLists, stage: int) -> RouteView:
+    view = traffic.read(policy)
+    return traffic.write(policy, view, routes.staged(policy, stage, view, origin, "v2"))
+
+
+def names(place: Place) -> list[str]:
+    return [one.get("name", "") for one in spec_of(place)["http"]]
+
+
+def test_added_routes_stand_just_before_the_steered_one_and_go_without_a_trace(place: Place) -> None:
+    traffic, policy = setup(place, *copy.deepcopy(PLAIN)), place.policy(**ADDED)
+    before, origin = spec_of(place), traffic.read(policy).lists
+    view = staged(traffic, policy, origin, 0)
+    assert names(place) == ["beta", "canaryd-front-end-preview", "canaryd-front-end-match", "", ""]
+    assert list(view.lists) == ["#0", "canaryd-front-end-preview", "canaryd-front-end-match"]
+    assert routes.same(traffic.read(policy).lists, view.lists)
+    http = spec_of(place)["http"]
+    assert http[2] == {**PLAIN[1], "name": "canaryd-front-end-match", "match": [COOKIE], "route": [to("v2")]}
+    assert [http[0], http[3], http[4]] == before["http"]
+    staged(traffic, policy, origin, 1)
+    assert names(place) == ["beta", "canaryd-front-end-preview", "canaryd-front-end-mirror", "", ""]
+    copied = {"mirror": to("v2")["destination"], "mirrorPercentage": {"value": 20}}
+    assert spec_of(place)["http"][2] == {**PLAIN[1], "name": "canaryd-front-end-mirror", **copied}
+    view = staged(traffic, policy, origin, 2)
+    assert names(place) == ["beta", "canaryd-front-end-preview", "", ""]
+    traffic.write(policy, view, routes.without(view.lists, origin, "v2"))
+    assert spec_of(place) == before
+
+
+def test_each_steered_route_has_added_ones_of_its_own(place: Place) -> None:
+    traffic, policy = setup(place, {"name": "a", "route": [to()]}, {"name": "x", "match": [{"uri": {"prefix": "/x"}}], "route": [to()]},
+                            {"route": [to()]}), place.policy(stages=STAGES)  # fmt: skip
+    before, origin = spec_of(place), traffic.read(policy).lists
+    view = staged(traffic, policy, origin, 0)
+    assert names(place) == ["canaryd-front-end-match.a", "a", "x", "canaryd-front-end-match.#1", ""]
+    traffic.write(policy, view, origin)
+    assert spec_of(place) == before
+
+
+def test_one_patch_says_all_and_a_stale_one_changes_nothing(place: Place) -> None:
+    traffic, policy = setup(place), place.policy(**ADDED)
+    view = traffic.read(policy)
+    lists = routes.staged(policy, 0, view, view.lists, "v2")
+    place.edit(ISTIO, "virtualservices", "sockshop", lambda obj: obj["spec"].update(hosts=["shop.example"]))
+    with pytest.raises(Conflict):
+        traffic.write(policy, view, lists)
+    assert names(place) == [""]
+    after = traffic.write(policy, traffic.read(policy), lists)
+    assert traffic.write(policy, after, lists) is after, "what is as wanted is not written again"
+
+
+@pytest.mark.parametrize("hand", ["moved behind", "twice", "before another"])
+def test_an_added_route_that_does_not_stand_where_it_should_is_not_there_and_a_write_mends_it(place: Place, hand: str) -> None:
+    traffic, policy = setup(place, {"route": [to()], "timeout": "3s"}), place.policy(stages=STAGES)
+    origin = traffic.read(policy).lists
+    view = staged(traffic, policy, origin, 0)
+    wanted = spec_of(place)
+    other = {"name": "other", "match": [{"uri": {"prefix": "/o"}}], "route": [to("v1", "carts")]}
+
+    def change(obj: dict[str, Any]) -> None:
+        matched, steered = obj["spec"]["http"]
+        there = {"moved behind": [steered, matched], "twice": [matched, matched, steered], "before another": [matched, other, steered]}
+        obj["spec"]["http"] = there[hand]
+
+    place.edit(ISTIO, "virtualservices", "sockshop", change)
+    found = traffic.read(policy)
+    assert routes.same(found.lists, view.lists) is (hand == "twice")
+    traffic.write(policy, found, routes.staged(policy, 0, found, origin, "v2"))
+    left = [one for one in spec_of(place)["http"] if one.get("name") != "other"]
+    assert left == wanted["http"]
+
+
+def test_added_routes_are_found_and_removed_also_where_no_steered_route_is_left(place: Place) -> None:
+    traffic, policy = setup(place), place.policy(stages=STAGES)
+    origin = traffic.read(policy).lists
+    staged(traffic, policy, origin, 0)
+    place.edit(ISTIO, "virtualservices", "sockshop", lambda obj: obj["spec"]["http"].pop())
+    view = traffic.read(policy)
+    assert list(view.lists) == ["canaryd-front-end-match"]
+    place.edit(ISTIO, "virtualservices", "sockshop",
+               lambda obj: obj["spec"]["http"].append({"match": [{"uri": {"prefix": "/"}}], "route": [to()]}))
+    view = traffic.read(policy)
+    with pytest.raises(Rejected, match="has no http route without a match"):  # they are gone, and what is left cannot be steered
+        traffic.write(policy, view, routes.without(view.lists, origin, "v2"))
+    assert names(place) == [""]
+
+
+def test_routes_of_another_service_s_rollout_are_left_alone(place: Place) -> None:
+    theirs = {"name": "canaryd-carts-match", "match": [COOKIE], "route": [to("v2", "carts")]}
+    traffic, policy = setup(place, theirs, {"route": [to()]}), place.policy(stages=STAGES)
+    before, origin = spec_of(place), traffic.read(policy).lists
+    view = staged(traffic, policy, origin, 0)
+    assert names(place) == ["canaryd-carts-match", "canaryd-front-end-match", ""]
+    traffic.write(policy, view, origin)
+    assert spec_of(place) == before
+
+
+def test_a_person_s_route_that_is_called_as_canaryd_s_are_is_refused(place: Place) -> None:
+    with pytest.raises(Rejected, match="http route canaryd-mine must have another name: routes that canaryd adds begin with canaryd-"):
+        setup(place, {"name": "canaryd-mine", "route": [to()]}).read(place.policy())

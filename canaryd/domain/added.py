@@ -1,0 +1,113 @@
+"""The http routes that canaryd adds to a VirtualService for a while: for previews, for matched requests, for copies. Pure.
+
+Each is a whole route of its own, put just before the steered route whose requests it takes over, so that routes of other people keep their
+order and precedence; its name says whose it is. A copy has all else that the steered route has (timeouts, retries, rewrites, CORS, faults),
+for the requests it takes over were promised that too. Mirroring is such a route as well, not a field of the steered one: so nothing of what
+a person wrote is ever edited but `route` lists, a mirror of their own stays theirs, and the way back is to take out what bears these names.
+"""
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+from canaryd.domain.matches import Match
+from canaryd.domain.policy import OWN, Policy
+from canaryd.domain.rollout import RouteLists
+
+HttpRoute = Mapping[str, Any]
+KINDS = ("preview", "match", "mirror")  # in the order in which they stand before the steered route
+FIRST = "#0"  # the key of the first route without a name, which most services have alone
+_MERGED = ("headers", "withoutHeaders", "queryParams", "sourceLabels")
+
+
+class CannotAdd(ValueError):
+    """A route cannot be added before a steered one; the message says which, what was wanted, and what to do."""
+
+
+def name_of(service: str, kind: str, key: str) -> str:
+    """The name of the route of this kind before the steered route of this key: `canaryd-front-end-match`.
+
+    No two services share one, whatever they are called: a service's name has no dot, and before it the kind ends the name.
+    """
+    return f"{OWN}{service}-{kind}" + ("" if key == FIRST else f".{key}")
+
+
+def is_of(service: str, name: str) -> bool:
+    """Whether a route's name is one that canaryd gives for this service."""
+    return name.partition(".")[0] in {name_of(service, kind, FIRST) for kind in KINDS}
+
+
+def is_added(key: str) -> bool:
+    """Whether a key of `RouteLists` is the name of an added route."""
+    return key.startswith(OWN)
+
+
+def steered(lists: RouteLists) -> RouteLists:
+    """The `route` lists of the steered routes alone."""
+    return {key: entries for key, entries in lists.items() if not is_added(key)}
+
+
+def beside(key: str, lists: RouteLists) -> list[HttpRoute]:
+    """The added routes among `lists` that belong to the steered route of this key, whichever service they name."""
+    return [route for name, (route, *_) in lists.items() if is_added(name) and (name.partition(".")[2] or FIRST) == key]
+
+
+def before(service: str, key: str, lists: RouteLists) -> list[HttpRoute]:
+    """The routes among `lists` that belong before the steered route of this key, in their order."""
+    names = [name_of(service, kind, key) for kind in KINDS]
+    return [lists[name][0] for name in names if name in lists]
+
+
+def wanted(policy: Policy, stage: int, whole: Mapping[str, HttpRoute], to_canary: RouteLists) -> RouteLists:
+    """The routes to add in a stage, by their names: each alone in its list.
+
+    whole: the steered routes as they stand, by key, with all traffic on stable; to_canary: their lists with all on the canary. Raises
+    CannotAdd.
+    """
+    now, service = policy.stages[stage], policy.service.name
+    found: dict[str, tuple[HttpRoute, ...]] = {}
+    for key, route in whole.items():
+        if policy.route.preview:
+            found[name_of(service, "preview", key)] = (_matched(service, "preview", key, route, policy.route.preview, to_canary[key]),)
+        if now.match:
+            found[name_of(service, "match", key)] = (_matched(service, "match", key, route, now.match, to_canary[key]),)
+        if now.mirror is not None:
+            found[name_of(service, "mirror", key)] = (_mirrored(service, key, route, now.mirror, to_canary[key]),)
+    return found
+
+
+def _matched(
+    service: str, kind: str, key: str, route: HttpRoute, matches: Sequence[Match], entries: Sequence[Mapping[str, Any]]
+) -> HttpRoute:
+    both = [_both(key, own, match.istio) for own in route.get("match") or [{}] for match in matches]
+    return _instead(service, kind, key, route, {"match": both, "route": [deepcopy(dict(entry)) for entry in entries]})
+
+
+def _mirrored(service: str, key: str, route: HttpRoute, share: float, entries: Sequence[Mapping[str, Any]]) -> HttpRoute:
+    if any(route.get(name) for name in ("mirror", "mirrors")):
+        raise CannotAdd(f"route {key} is mirrored already, and a route has one mirror: take it out, or leave mirror out of the stages")
+    copies = {"mirror": deepcopy(dict(entries[0]["destination"])), "mirrorPercentage": {"value": round(100 * share, 4)}}
+    return _instead(service, "mirror", key, route, copies)
+
+
+def _instead(service: str, kind: str, key: str, route: HttpRoute, changed: Mapping[str, Any]) -> HttpRoute:
+    """The route with another name and what is changed; everything else as it is."""
+    rest = {name: deepcopy(value) for name, value in route.items() if name != "name" and name not in changed}
+    return {"name": name_of(service, kind, key), **changed, **rest}
+
+
+def _both(key: str, own: Mapping[str, Any], further: Mapping[str, Any]) -> dict[str, Any]:
+    """Istio's conditions of two matches in one, which holds where both do. A value has one condition in Istio, so there is no such match
+    where both have a different one of the same header, parameter or label."""
+    together = deepcopy(dict(own))
+    for kind in _MERGED:
+        theirs, ours = own.get(kind) or {}, further.get(kind) or {}
+        twice = [name for name in ours if name in theirs and theirs[name] != ours[name]]
+        if twice:
+            raise CannotAdd(
+                f"route {key} has a condition on {kind} {', '.join(twice)} of its own, and Istio takes one for each: match by something "
+                "else, or leave this route out of the policy's route.http"
+            )
+        if ours:
+            together[kind] = {**theirs, **deepcopy(dict(ours))}
+    return together

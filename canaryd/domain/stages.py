@@ -1,0 +1,105 @@
+"""One step of a policy's ladder: who gets the canary in it, for how long at least, and until when it has to be decided."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, StrictInt, ValidationInfo, WithJsonSchema, model_validator
+
+from canaryd.domain.fields import Part, Seconds, without_default
+from canaryd.domain.matches import Matches, described
+from canaryd.domain.problems import Key, Written, refusal, refuse_at, shown
+from canaryd.domain.units import format_share
+
+
+def _approval(value: object, info: ValidationInfo) -> object:
+    if value == "required":
+        return True
+    if info.context or not isinstance(value, bool):
+        raise refusal(f"must be required, or left out, but is {shown(value)}")
+    return value
+
+
+def _some(share: float) -> float:
+    if share <= 0:
+        raise refusal(f"must be above 0%, but is {format_share(share)}")
+    return share
+
+
+class Stage(Written):
+    """One step of the ladder, held for at least `minimum`; undecided at `deadline`, `analysis.undecided` says what happens."""
+
+    weight: StrictInt = Field(
+        default=0, ge=0, le=100,
+        description="The canary's share of the traffic in per cent, 0 to 100; 0 is dark. May be left out beside match or mirror.",
+    )  # fmt: skip
+    match: Matches = Field(
+        default=(), description="Requests that all go to the canary in this stage; of a list any. They are compared with all others, so "
+        "such a stage passes by its minimum, and rolls back on harm.", json_schema_extra=without_default,
+    )  # fmt: skip
+    mirror: Annotated[Part, AfterValidator(_some)] | None = Field(
+        default=None, description="So much of stable's requests is copied to the canary, whose answers nobody sees: above 0% to 100%."
+    )
+    minimum: Seconds = Field(default=120.0, description="A stage is never shorter.")
+    deadline: Seconds = Field(default=900.0, description="Undecided at it, `analysis.undecided` says what happens.")
+    approval: Annotated[
+        bool,
+        BeforeValidator(_approval),
+        PlainSerializer(lambda asked: "required" if asked else None),
+        WithJsonSchema({"const": "required"}),
+    ] = Field(
+        default=False, description="`required`: a person is asked after this stage has passed, before the next weight.",
+        json_schema_extra=without_default,
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _says_who(self) -> Self:
+        wrong: list[tuple[Key, str]] = []
+        if not ({"weight"} & self.model_fields_set or self.match or self.mirror):
+            wrong.append((("weight",), f"is missing, wanted: {type(self).model_fields['weight'].description}"))
+        if self.weight == 100 and self.match:
+            wrong.append((("match",), "must be left out at weight 100, where all requests go to the canary, but is there"))
+        if self.mirror is not None and self.weight:
+            came = f"but is at weight {self.weight}"
+            wrong.append((("mirror",), f"must be at weight 0, so that the canary serves copies alone, {came}; make two stages of it"))
+        if self.mirror is not None and self.match:
+            wrong.append((("mirror",), "must be without match, since copies are of all users and the matched are not, but is beside one; "
+                          "make two stages of it"))
+        refuse_at(*wrong)
+        return self
+
+    @property
+    def kind(self) -> Literal["weight", "match", "mirror", "dark"]:
+        """What brings the canary its requests. weight: the draw alone. match: also requests that are not like stable's. mirror: copies.
+        dark: nothing but previews."""
+        return "match" if self.match else "mirror" if self.mirror is not None else "weight" if self.weight else "dark"
+
+    @property
+    def rules_out(self) -> bool:
+        """Whether the stage passes by what it has ruled out; others do by time, and without harm near."""
+        return self.weight < 100 and self.kind in ("weight", "mirror")
+
+    @property
+    def promised(self) -> float:
+        """The canary's share that the draw makes of the requests of both versions, in per cent: the weight, or 9.09 at 10% copied."""
+        return self.weight if self.mirror is None else 100 * self.mirror / (1 + self.mirror)
+
+    @property
+    def short(self) -> str:
+        """For a table's cell: `10%`, `dark`, `10% mirrored`, `match`, `match, 10%`."""
+        if not self.match:
+            return self.said
+        return f"match, {self.weight}%" if self.weight else "match"
+
+    @property
+    def how(self) -> str:
+        """After "in stage 2/4" or "held": `at 10%`, `dark`, `with 10% mirrored`, `for cookie ~ .*logged_in.*`."""
+        return {"weight": "at ", "dark": "", "mirror": "with ", "match": "for "}[self.kind] + self.said
+
+    @property
+    def said(self) -> str:
+        """Who gets the canary, in words: `10%`, `dark`, `10% mirrored`, `cookie ~ .*logged_in.*; 10% of others`."""
+        if self.mirror is not None:
+            return f"{format_share(self.mirror)} mirrored"
+        if not self.match:
+            return f"{self.weight}%" if self.weight else "dark"
+        who = described([one.istio for one in self.match])
+        return f"{who}; {self.weight}% of others" if self.weight else who
