@@ -42,6 +42,7 @@ def summary(policy: Policy) -> str:
     ladder = ", ".join(f"{step}{asked}" for step, asked in steps)
     metrics = [metric.query.name if metric.query else "errors" if metric.errors else "latency" for metric in policy.analysis.metrics]
     mode = "" if policy.mode == "steer" else f", mode {policy.mode}"
+    ladder = ladder if policy.strategy == "canary" else f"{policy.strategy} ({ladder})"
     gates = ", ".join(f"{gate.name} before {gate.place}" for gate in policy.gates)
     asks = f", asks {gates}" if gates else ""
     return f"{'/'.join(policy.key)}: {ladder} on {policy.route.virtual_service}, judged by {', '.join(metrics)}{asks}{mode}"

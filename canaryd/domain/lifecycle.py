@@ -230,9 +230,10 @@ def _promote(rollout: Rollout, now: float, detail: Detail) -> Rollout:
 def _step_back(rollout: Rollout, now: float, detail: Detail) -> Rollout:
     """From full weight to the one before, where both versions can be compared again; never to a stage that sends the canary no share of
     all users."""
-    if rollout.stage == 0 or not rollout.policy.stages[rollout.stage - 1].weight:  # the weight before is none at all
+    before = rollout.policy.leads_back_to(rollout.stage)
+    if before is None:
         return _away(Phase.ROLLING_BACK)(rollout, now, detail)
-    back = replace(_enter(rollout, now, rollout.stage - 1), step_backs=rollout.step_backs + 1)
+    back = replace(_enter(rollout, now, before), step_backs=rollout.step_backs + 1)
     return replace(back, phase=Phase.HELD, held=Held.ALARMS) if back.step_backs >= MAX_STEP_BACKS else back
 
 
