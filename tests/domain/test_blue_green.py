@@ -35,11 +35,11 @@ def test_its_stages_may_be_written_and_their_weights_are_0_and_100() -> None:
     assert weights(Policy.load(written(stages=[{"weight": 100}]))) == [(100, 120)]
     with pytest.raises(Refused) as refused:
         Policy.load(written(stages=[{"weight": 10}, {"weight": 100}]))
-    assert str(refused.value) == ("stages[0].weight must be 0 or 100 with strategy: blue-green, which switches all users at once, but is 10")
+    assert str(refused.value) == "stages[0].weight must be 0 or 100 with strategy: blue-green, which switches all users at once, but is 10"
 
 
 def test_without_it_stages_are_still_wanted_and_another_strategy_is_refused() -> None:
-    with pytest.raises(Refused, match="^stages is missing"):
+    with pytest.raises(Refused, match="stages is missing"):
         Policy.load({**written(), "strategy": "canary"})
     with pytest.raises(Refused, match="strategy must be 'canary' or 'blue-green', but is 'rolling'"):
         Policy.load(written(strategy="rolling"))
