@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
-from canaryd.adapters import alertmanager, delivery, http, logs, posting, scheduler, webhooks
+from canaryd.adapters import alertmanager, delivery, gates, http, logs, posting, scheduler, webhooks
 from canaryd.adapters.kube.client import Api
 from canaryd.adapters.kube.deployments import KubeWorkloads
 from canaryd.adapters.kube.events import KubeEvents
@@ -22,6 +22,7 @@ from canaryd.adapters.prometheus.telemetry import PrometheusTelemetry
 from canaryd.control.beat import EVENTS, Beat
 from canaryd.control.reconciler import Reconciler
 from canaryd.control.supervisor import Supervisor
+from canaryd.domain.gating import Question, Reply
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Rejected, Unavailable
 from canaryd.domain.rollout import Record, Rollout
@@ -193,12 +194,13 @@ def build(settings: Settings, policies_path: Path) -> Daemon:
     telemetry = PrometheusTelemetry(telemetry_access(settings))
     traffic = KubeTraffic(api, settings.kubernetes.cluster_domain)
     rollouts = KubeRollouts(api, lambda name, why: log.error("record.unreadable", rollout=name, reason=why))
-    files = PolicyFiles(policies_path, [*settings.notifiers])
+    files = PolicyFiles(policies_path, [*settings.notifiers], [*settings.gates])
     clock = SystemClock()
     deliver = delivery.Delivery(_notifiers(settings, api), clock, _delivery_failed(metrics), _patience(settings))
     delay = settings.prometheus.ingestion_delay
     reconciler = Reconciler(
-        telemetry, traffic, rollouts, ingestion_delay=settings.prometheus.scrape_interval if delay is None else delay,
+        telemetry, traffic, rollouts, _gates(settings, clock, metrics),
+        ingestion_delay=settings.prometheus.scrape_interval if delay is None else delay,
         scrape_interval=settings.prometheus.scrape_interval, clock=clock)
     supervisor = Supervisor(KubeWorkloads(api), traffic, rollouts, settings.history)
     namespaces = settings.kubernetes.namespaces
@@ -236,6 +238,20 @@ def _notifier(name: str, notifier: Notifier) -> delivery.Notifier:
     except ValueError as error:
         raise Rejected(f"notifier {name}: {error}") from error
     raise Rejected(f"notifier {name} is neither a webhook nor an alertmanager")
+
+
+def _gates(settings: Settings, clock: SystemClock, metrics: http.Metrics) -> gates.HttpGates:
+    def tell(question: Question, reply: Reply) -> None:
+        metrics.gate_replies.labels(question.gate.name, "open" if reply.opens else "closed").inc()
+        log.info("gate.replied", gate=question.gate.name, service=question.service, namespace=question.namespace,
+                 rollout=question.rollout, question=question.id, opens=reply.opens, says=reply.says)
+
+    # The time limit is the question's own; this one is never used.
+    known = {name: gates.Known(one.url, one.signing_secret, _access(one, timeout=1.0)) for name, one in settings.gates.items()}
+    try:
+        return gates.HttpGates(known, clock, tell)
+    except ValueError as error:
+        raise Rejected(str(error)) from error
 
 
 def _access(remote: Remote, timeout: float) -> posting.Access:

@@ -9,30 +9,15 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StrictBool, StrictInt, ValidationInfo, model_validator
 
 from canaryd.adapters.policy_files import Document, read_document
-from canaryd.domain.fields import LabelName, PositiveSeconds, Seconds, Text
+from canaryd.domain.fields import LabelName, PositiveSeconds, Seconds, Text, url
 from canaryd.domain.problems import Problem, Refused, Written, key_text, refusal, refuse_at, shown
 from canaryd.domain.units import format_duration
 
 _TOKEN = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"  # RFC 9110, 5.6.2: what a header's name is made of
-
-
-def _url(value: str) -> str:
-    try:
-        parts = urlsplit(value)
-        right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        right, parts = False, urlsplit("")
-    if parts.username is not None or parts.password is not None:
-        raise refusal("must be without user and password: use basicAuth or headers, but has them (not shown)")
-    if not right or re.search(r"\s", value):
-        came = "another text (not shown: it may hold a password)" if "@" in value else shown(value)
-        raise refusal(f"must be a URL such as http://prometheus.monitoring:9090, but is {came}")
-    return value.rstrip("/")
 
 
 def _file(value: object, info: ValidationInfo) -> object:
@@ -78,7 +63,7 @@ def _domain(value: str) -> str:
 
 
 ClusterDomain = Annotated[str, AfterValidator(_domain)]
-Url = Annotated[str, AfterValidator(_url)]
+Url = Annotated[str, AfterValidator(lambda value: url(value, "http://prometheus.monitoring:9090", "use basicAuth or headers"))]
 File = Annotated[Path, BeforeValidator(_file)]
 Secret = Annotated[SecretStr, BeforeValidator(_from_environment), Field(min_length=1)]
 Headers = Annotated[Mapping[str, Secret], AfterValidator(_headers)]
@@ -198,13 +183,11 @@ class Log(Written):
     format: Literal["auto", "json", "console"] = Field(default="auto", description="auto: console in a terminal, else json.")
 
 
-class Webhook(Remote):
+class Signed(Remote):
     """A receiver of CloudEvents, signed as Standard Webhooks has it when there is a secret."""
 
     secret: Secret | None = Field(default=None, description="whsec_ and base64; better ${NAME}, from the environment.")
     secret_file: File | None = Field(default=None, description="A file with it.")
-    timeout: PositiveSeconds = Field(default=5.0, description="For one try.")
-    give_up_after: PositiveSeconds = Field(default=86400.0, description="So long is it tried.")
 
     @model_validator(mode="after")
     def _one_secret(self) -> Self:
@@ -214,6 +197,17 @@ class Webhook(Remote):
     def signing_secret(self) -> str | None:
         """The secret as it is now; None: unsigned. Raises Refused."""
         return _text(self.secret, self.secret_file)
+
+
+class Webhook(Signed):
+    """Is told of what happens."""
+
+    timeout: PositiveSeconds = Field(default=5.0, description="For one try.")
+    give_up_after: PositiveSeconds = Field(default=86400.0, description="So long is it tried.")
+
+
+class Gate(Signed):
+    """Is asked whether a rollout may go on. When, how often and with which time limits is the policies'."""
 
 
 class Alertmanager(Remote):
@@ -247,6 +241,7 @@ class Settings(Written):
     history: StrictInt = Field(default=10, ge=1, description="Ended rollouts that are kept, for each service.")
     policies: Text = Field(default="policies", description="The directory of policies; relative to where canaryd runs.")
     notifiers: Mapping[LabelName, Notifier] = Field(default={}, description="Whom policies' hooks may tell, by name.")
+    gates: Mapping[LabelName, Gate] = Field(default={}, description="What policies' hooks may ask, by name.")
 
 
 def load_settings(path: Path | None, prometheus: str | None = None, kubeconfig: str | None = None) -> Settings:

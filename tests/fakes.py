@@ -10,6 +10,7 @@ from typing import Any
 
 from canaryd.domain.added import steered
 from canaryd.domain.counts import Counts, Look, Source, Target
+from canaryd.domain.gating import Question, Reply
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Conflict, KnownTemplates, Missing, Rejected, Request, RouteView, Unavailable, Workload
 from canaryd.domain.rollout import Announcement, Record, RouteLists, Span, Wishes
@@ -260,6 +261,18 @@ class FakePostman:
 
 
 @dataclass
+class FakeGates:
+    """Replies at once, as the script says for a question; None: it has not replied yet."""
+
+    script: Callable[[Question], Reply | None] = lambda question: Reply(True, "HTTP 200: ok", NOW)
+    asked: list[Question] = field(default_factory=list)
+
+    def ask(self, question: Question) -> Reply | None:
+        self.asked.append(question)
+        return self.script(question)
+
+
+@dataclass
 class FakeMeter:
     bugs: int = 0
     deleted: list[str] = field(default_factory=list)
@@ -281,5 +294,5 @@ class FakeMeter:
         self.bugs += 1
 
 
-__all__ = ["Crash", "FakeClock", "FakeMeter", "FakePostman", "FakeRollouts", "FakeTelemetry", "FakeTraffic", "FakeWorkloads", "FakeWorld",
-           "ScriptedJudge", "Wishes"]
+__all__ = ["Crash", "FakeClock", "FakeGates", "FakeMeter", "FakePostman", "FakeRollouts", "FakeTelemetry", "FakeTraffic", "FakeWorkloads",
+           "FakeWorld", "ScriptedJudge", "Wishes"]

@@ -24,7 +24,7 @@ from canaryd.domain.rollout import Rollout
 from canaryd.domain.verdict import Verdict
 from canaryd.sandbox.world import World
 from tests.builders import a_policy
-from tests.fakes import FakeMeter, FakePostman
+from tests.fakes import FakeGates, FakeMeter, FakePostman
 
 BEAT = 1.0
 
@@ -67,7 +67,7 @@ class Live:
         api, clock = Api(str(self.world.kubeconfig)), WorldClock(self.world)
         self.rollouts, traffic = KubeRollouts(api), KubeTraffic(api)
         telemetry = PrometheusTelemetry(Access(self.world.prometheus_url, scrape_interval=1.0))
-        reconciler = Reconciler(telemetry, traffic, self.rollouts, ingestion_delay=1.0, scrape_interval=1.0, clock=clock,
+        reconciler = Reconciler(telemetry, traffic, self.rollouts, FakeGates(), ingestion_delay=1.0, scrape_interval=1.0, clock=clock,
                                 judge_of=lambda policy, history: Listened(policy, history, self.said))
         supervisor = Supervisor(KubeWorkloads(api), traffic, self.rollouts)
         self.beat = Beat(lambda: [self.policy], supervisor, reconciler, FakePostman(), clock, FakeMeter())

@@ -21,7 +21,9 @@ LIBRARY_OF_ADAPTER: dict[str, set[str]] = {
     "kube": {"kubernetes", "urllib3", "pydantic", "pydantic_core"},
     "prometheus": {"prometheus_api_client", "requests", "urllib3"},
     "posting": {"requests", "urllib3"},
-    "webhooks": {"cloudevents", "standardwebhooks"},
+    "signed": {"cloudevents", "standardwebhooks"},
+    "webhooks": set(),
+    "gates": set(),
     "alertmanager": set(),
     "delivery": set(),
     "http": {"prometheus_client"},
@@ -32,7 +34,10 @@ LIBRARY_OF_ADAPTER: dict[str, set[str]] = {
     "recording": {"pydantic"},
 }
 # One adapter may build on another only where that one is a tool of its layer, not a thing outside.
-TOOLS = {"canaryd.adapters.posting": {"webhooks", "alertmanager"}, "canaryd.adapters.promql": {"policy_files"}}
+TOOLS = {
+    "canaryd.adapters.posting": {"signed", "webhooks", "alertmanager", "gates"}, "canaryd.adapters.signed": {"webhooks", "gates"},
+    "canaryd.adapters.promql": {"policy_files"},
+}
 
 
 def modules() -> list[Path]:

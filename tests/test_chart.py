@@ -89,12 +89,13 @@ def test_probes_ask_the_port_that_the_settings_listen_on(helm: str, tmp_path: Pa
 
 def test_canaryd_takes_the_settings_it_is_given(helm: str, tmp_path: Path) -> None:
     notifiers = {"oncall": {"alertmanager": {"url": "http://alertmanager:9093", "labels": {"severity": "page"}}}}
-    config = {"prometheus": {"url": "http://thanos:9090", "scrapeInterval": "30s"}, "beat": "2s", "history": 5, "notifiers": notifiers}
+    config = {"prometheus": {"url": "http://thanos:9090", "scrapeInterval": "30s"}, "beat": "2s", "history": 5, "notifiers": notifiers,
+              "gates": {"smoke": {"url": "https://tests.example/smoke"}}}
     objects = rendered(helm, {"config": config})
     (tmp_path / "canaryd.yaml").write_text(objects["ConfigMap", "canaryd"]["data"]["canaryd.yaml"])
     settings = load_settings(tmp_path / "canaryd.yaml")
     assert (settings.prometheus.url, settings.prometheus.scrape_interval, settings.history) == ("http://thanos:9090", 30.0, 5)
-    assert set(settings.notifiers) == {"oncall"}
+    assert (set(settings.notifiers), set(settings.gates)) == ({"oncall"}, {"smoke"})
 
 
 @pytest.mark.parametrize("policy", [POLICY, yaml.safe_dump(POLICY)], ids=["as a map", "as text"])

@@ -220,6 +220,19 @@ def test_a_secret_that_the_environment_lacks_is_refused_by_its_name(tmp_path: Pa
     assert refusals(tmp_path, text) == ["1: prometheus.headers.X must come from the environment's CANARYD_TEST_NONE, but that is empty"]
 
 
+def test_gates_have_what_a_url_alone_lacks_and_no_time_limits_of_their_own(tmp_path: Path) -> None:
+    config = tmp_path / "canaryd.yaml"
+    config.write_text("prometheus: {url: http://p}\ngates:\n  smoke: {url: https://tests.example/smoke, secret: whsec_x, headers: {X-A: b}}")
+    gate = load_settings(config).gates["smoke"]
+    assert (gate.url, gate.signing_secret(), gate.plain_headers()) == ("https://tests.example/smoke", "whsec_x", {"X-A": "b"})
+    assert refusals(tmp_path, "prometheus: {url: http://p}\ngates:\n  smoke: {url: tests.example, timeout: 5s, secret: a, secretFile: b}") == [
+        "3: gates.smoke.url must be a URL such as http://prometheus.monitoring:9090, but is 'tests.example'",
+        f"3: gates.smoke.secretFile must be a readable file, but {str(tmp_path / 'b')!r} is not there",
+        "3: gates.smoke.timeout is not known here, wanted one of url, basicAuth, bearerTokenFile, caFile, certFile, keyFile, "
+        "insecureSkipVerify, headers, secret, secretFile",
+    ]
+
+
 def test_settings_cannot_be_changed() -> None:
     settings = load_settings(None, prometheus="http://p")
     with pytest.raises(ValueError, match="frozen"):

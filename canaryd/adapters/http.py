@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from canaryd.domain import gating
 from canaryd.domain.ports import Rejected
 from canaryd.domain.rollout import Phase, Rollout
 from canaryd.domain.verdict import Answer
@@ -96,6 +97,7 @@ class Metrics:
         self.delivered = self._counter("announcements_delivered", "Announcements a notifier confirmed.", "notifier")
         self.given_up = self._counter("announcements_given_up", "Announcements a notifier never took.", "notifier")
         self.delivery_failures = self._counter("delivery_failures", "Tries to deliver that failed.", "notifier")
+        self.gate_replies = self._counter("gate_replies", "Replies of gates, by whether they let a rollout go on.", "gate", "reply")
         self.policies = Gauge("canaryd_policies", "Policies in force.", registry=self.registry)
         self.policy_errors = Gauge("canaryd_policy_files_refused", "Policy files refused as they now stand.", registry=self.registry)
         Gauge("canaryd_build_info", "Always 1; the version is its label.", ["version"], registry=self.registry).labels(version).set(1)
@@ -131,12 +133,21 @@ class _Rollouts(Collector):
         yield self._states("verdict", "1 for the answer of the last look.", Answer, {k: one.answer for k, one in judged.items()})
         yield self._gauge("odds", "Odds gathered against the canary, to 1.", {k: one.odds for k, one in judged.items()})
         yield self._gauge("odds_bar", "Odds at which it is rolled back, to 1.", {k: one.bar for k, one in judged.items()})
+        yield self._waiting(present)
         yield self._gauge("looks", "Looks compared in this stage.", {k: one.looks for k, one in judged.items()})
 
     def _gauge(self, name: str, help: str, values: Mapping[tuple[str, str, str], float]) -> Metric:
         family = GaugeMetricFamily(f"canaryd_rollout_{name}", help, labels=self.LABELS)
         for labels, value in values.items():
             family.add_metric(labels, value)
+        return family
+
+    def _waiting(self, rollouts: Mapping[tuple[str, str, str], Rollout]) -> Metric:
+        family = GaugeMetricFamily("canaryd_rollout_gate_asked_seconds", "Since when the gate that it waits for is asked, Unix time.",
+                                   labels=(*self.LABELS, "gate"))
+        for labels, rollout in rollouts.items():
+            if (question := gating.question(rollout)) is not None:
+                family.add_metric((*labels, question.gate.name), question.since)
         return family
 
     def _states(self, name: str, help: str, states: Iterable[str], values: Mapping[tuple[str, str, str], str]) -> Metric:

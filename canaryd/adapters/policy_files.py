@@ -17,7 +17,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from canaryd.adapters.promql import refusal as promql_refusal
-from canaryd.domain.fields import without_nones
+from canaryd.domain.fields import is_label_name, without_nones
 from canaryd.domain.metrics import Metric
 from canaryd.domain.policy import Policy
 from canaryd.domain.problems import Key, Problem, Refused, key_text, shown
@@ -162,12 +162,12 @@ class Loaded:
     files: tuple[str, ...] = ()
 
 
-def load(path: Path | Sequence[Path], notifiers: Collection[str] | None = None) -> Loaded:
+def load(path: Path | Sequence[Path], notifiers: Collection[str] | None = None, gates: Collection[str] | None = None) -> Loaded:
     """Every policy of a directory's *.yaml and *.yml files, or of one file, or of several of these, with all problems of all files.
 
-    notifiers: the names that hooks may use; None: any. A file that is named twice, or beside its directory, is read once.
+    notifiers, gates: the names that hooks may use; None: any. A file that is named twice, or beside its directory, is read once.
     """
-    files = PolicyFiles(Path(), notifiers)
+    files = PolicyFiles(Path(), notifiers, gates)
     named: dict[Path, Path] = {}  # what a path stands for -> its first name
     problems: list[Problem] = []
     for one in [path] if isinstance(path, Path) else path:
@@ -221,8 +221,8 @@ class PolicyFiles:
     A directory that cannot be listed changes nothing. Of two files about one service the one in force stays, else the first by name.
     """
 
-    def __init__(self, path: Path, notifiers: Collection[str] | None = None) -> None:
-        self._path, self._notifiers = path, notifiers
+    def __init__(self, path: Path, notifiers: Collection[str] | None = None, gates: Collection[str] | None = None) -> None:
+        self._path, self._names = path, {"notify": notifiers, "gate": gates}
         self._files: dict[str, _File] = {}
         self._unlisted: tuple[Problem, ...] = ()
 
@@ -280,7 +280,7 @@ class PolicyFiles:
         digest = sha256(content).digest()
         if digest == known.digest:
             return replace(known, problems=known.own)
-        policy, line, problems = _policy(content, str(path), self._notifiers)
+        policy, line, problems = _policy(content, str(path), self._names)
         return replace(known, digest=digest, policy=policy, line=line, own=problems, problems=problems)
 
     def _settle(self) -> None:
@@ -314,13 +314,13 @@ def _list(path: Path) -> list[Path]:
     return sorted(one for one in path.iterdir() if one.suffix in (".yaml", ".yml") and not one.name.startswith(".") and not one.is_dir())
 
 
-def _policy(content: bytes, file: str, notifiers: Collection[str] | None) -> tuple[Policy | None, int, tuple[Problem, ...]]:
+def _policy(content: bytes, file: str, names: Mapping[str, Collection[str] | None]) -> tuple[Policy | None, int, tuple[Problem, ...]]:
     """The policy, unless there are problems; the line of its service's name; the problems, by line."""
     try:
         document = parse_document(content, file)
     except Refused as refused:
         return None, 0, refused.problems
-    policy, found = None, list(_beyond_the_model(document.data, notifiers))
+    policy, found = None, list(_beyond_the_model(document.data, names))
     try:
         policy = Policy.load(document.data)
     except Refused as refused:
@@ -329,8 +329,8 @@ def _policy(content: bytes, file: str, notifiers: Collection[str] | None) -> tup
     return (None if problems else policy), document.lines.get(("service", "name"), 1), problems
 
 
-def _beyond_the_model(data: Any, notifiers: Collection[str] | None) -> Iterator[Problem]:
-    """What a policy's text must keep to and the domain cannot know: PromQL, and the names of notifiers."""
+def _beyond_the_model(data: Any, names: Mapping[str, Collection[str] | None]) -> Iterator[Problem]:
+    """What a policy's text must keep to and the domain cannot know: PromQL, and the names of notifiers and gates."""
     for position, metric in enumerate(_items(_at(data, "analysis", "metrics"))):
         promql = _at(metric, "query", "promql")
         if not isinstance(promql, str) or not promql:
@@ -340,10 +340,11 @@ def _beyond_the_model(data: Any, notifiers: Collection[str] | None) -> Iterator[
         if says := promql_refusal(promql, compared):
             yield Problem(("analysis", "metrics", position, "query", "promql"), says)
     for position, hook in enumerate(_items(_at(data, "hooks"))):
-        name = _at(hook, "notify")
-        if notifiers is not None and isinstance(name, str) and name not in notifiers:
-            known = ", ".join(sorted(notifiers)) or "none is defined"
-            yield Problem(("hooks", position, "notify"), f"must be a notifier of the settings ({known}), but is {shown(name)}")
+        for key, what in (("notify", "a notifier"), ("gate", "a URL or a gate")):
+            name, there = _at(hook, key), names[key]
+            if there is not None and isinstance(name, str) and is_label_name(name) and name not in there:
+                known = ", ".join(sorted(there)) or "none is defined"
+                yield Problem(("hooks", position, key), f"must be {what} of the settings ({known}), but is {shown(name)}")
 
 
 def _at(data: Any, *names: str) -> Any:

@@ -17,6 +17,7 @@ import urllib3
 from canaryd.domain.ports import Rejected, Unavailable
 from canaryd.domain.problems import Refused
 
+NOISE = 0.1  # share of characters that are none in UTF-8: a cut or wrong one now and then is no reason to show nothing
 EXCERPT = 300  # characters of a reply that are shown: enough for a sentence, too few for a page
 
 
@@ -48,7 +49,7 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """status: the HTTP status; says: the beginning of a refusal's body, on one line."""
+    """status: the HTTP status; says: the beginning of the body, on one line; of a success only where it is asked for."""
 
     status: int
     says: str = ""
@@ -64,8 +65,9 @@ class Reply:
 class Poster:
     """POSTs to one URL. Usable from any thread; each has a session (and so a kept connection) of its own."""
 
-    def __init__(self, url: str, access: Access | None = None) -> None:
-        """Raises ValueError for a URL that is none, or time limits that are none."""
+    def __init__(self, url: str, access: Access | None = None, hears_success: bool = False) -> None:
+        """hears_success: whether the body of a 2xx is read as well. Raises ValueError for a URL that is none, or time limits that are
+        none."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             came = f"its scheme is {parts.scheme!r} and its host {parts.hostname!r}"
@@ -73,7 +75,7 @@ class Poster:
         self.access = access or Access()
         if self.access.timeout <= 0:
             raise ValueError(f"timeout must be above 0 s, but is {self.access.timeout:g} s")
-        self.url = url
+        self.url, self._hears_success = url, hears_success
         self.shown = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
         self._local = threading.local()
 
@@ -89,7 +91,7 @@ class Poster:
                 allow_redirects=False,  # a redirected POST turns into a GET, or carries the signature to another host
                 stream=True,
             ) as response:
-                if 200 <= response.status_code < 300:
+                if 200 <= response.status_code < 300 and not self._hears_success:
                     return Reply(response.status_code)
                 return Reply(response.status_code, _excerpt(response))
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader) as error:
@@ -125,12 +127,15 @@ class Poster:
 
 
 def _excerpt(response: requests.Response) -> str:
-    """The beginning of the body: what is there after one read, so that neither a large nor a slow one is waited for."""
+    """The beginning of the body, if it is text: what is there after one read, so that neither a large nor a slow one is waited for."""
     try:
         raw = response.raw.read1(4 * EXCERPT)
     except (urllib3.exceptions.HTTPError, OSError) as error:
         return f"({type(error).__name__} while its body was read)"
-    printable = "".join(c if c.isprintable() else " " for c in bytes(raw or b"").decode("utf-8", "replace"))
+    text = bytes(raw or b"").decode("utf-8", "replace")
+    if text.count("\N{REPLACEMENT CHARACTER}") + text.count("\0") > NOISE * len(text):
+        return "(a body that is no text)"
+    printable = "".join(c if c.isprintable() else " " for c in text)
     return " ".join(printable.split())[:EXCERPT]
 
 

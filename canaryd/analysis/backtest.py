@@ -79,11 +79,11 @@ def unfit(past: Past, policy: Policy) -> tuple[str, ...]:
 
 
 def imagined(past: Past, policy: Policy) -> Rollout:
-    """A rollout of this policy that begins where the past does, its first stage's looks begun."""
+    """A rollout of this policy that begins where the past does, its first stage's looks begun. Its gates are taken as open."""
     waiting = Rollout(
         name=f"{past.service}-{past.canary}", namespace=past.namespace, service=past.service, stable=past.stable, canary=past.canary,
-        stable_workload=past.stable_workload, canary_workload=past.canary_workload, template="", stable_template="", policy=policy,
-        began=float(past.start), phase_since=float(past.start))
+        stable_workload=past.stable_workload, canary_workload=past.canary_workload, template="", stable_template="",
+        policy=policy.without_hooks(), began=float(past.start), phase_since=float(past.start))
     begun = lifecycle.advance(waiting, Signal.AVAILABLE, float(past.start), Detail("imagined to begin here"))
     return _routed(begun, past.start)
 

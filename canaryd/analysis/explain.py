@@ -12,9 +12,10 @@ from canaryd.analysis.deciding import decided_by
 from canaryd.analysis.plain import plain as as_plain
 from canaryd.analysis.standing import describe, stage_text
 from canaryd.analysis.wording import aligned, lasting, odds_text, percent_text, share_text, short, time_text, wrapped
+from canaryd.domain import gating
 from canaryd.domain.counts import Counts, total
 from canaryd.domain.lifecycle import DEADLINE_ODDS
-from canaryd.domain.rollout import Decision, Held, Phase, Rollout, Span, Wishes
+from canaryd.domain.rollout import Asking, Decision, Held, Phase, Rollout, Span, Wishes
 from canaryd.domain.verdict import Answer, Finding, Verdict
 
 # The judge's rule for latency (see `LatencyEvidence.harmful_odds`), for a reader who sees the odds above the bar and no rollback.
@@ -231,6 +232,8 @@ def _people(rollout: Rollout, wishes: Wishes) -> tuple[str, ...]:
         said.append("promoted it to full weight")
     elif wishes.promote:
         said.append("asked to promote, not obeyed yet")
+    if gate := gating.opened_by(wishes, rollout):
+        said.append(f"opened the gate {gate}, not obeyed yet")
     if wishes.abort:
         said.append("aborted it")
     if rollout.resumed:
@@ -263,6 +266,7 @@ def _next(rollout: Rollout, now: float, wishes: Wishes) -> list[str]:
                             "deadline, the rollout ends as rolled back."],
             Phase.AWAITING_APPROVAL: [f"It waits for a person: canaryd approve {name}. {_after_stage(rollout)} Until then "
                                       f"{_stays(rollout)}, and evidence of harm still rolls back."],
+            Phase.AWAITING_GATE: _next_at_gate(rollout, now),
             Phase.ROLLING_BACK: [f"All weight goes to {rollout.stable}; the route is not confirmed yet."],
             Phase.GIVING_WAY: [f"All weight goes to {rollout.stable}, then the newer version begins."],
             Phase.PROMOTING: [f"The route becomes one destination, {rollout.canary}; it is not confirmed yet."],
@@ -277,6 +281,27 @@ def _next(rollout: Rollout, now: float, wishes: Wishes) -> list[str]:
         left = lasting(rollout.began + limit - now)
         told.append(f"The whole rollout has {left} left of its {lasting(limit)}; then it is rolled back.")
     return told
+
+
+def _next_at_gate(rollout: Rollout, now: float) -> list[str]:
+    gate, asking = gating.gate_of(rollout), rollout.asking
+    if gate is None or asking is None:
+        return []
+    told = [f"Before {gate.place}, the gate {gate.name} is asked until it answers 2xx (not 202), {lasting(gate.every)} after each other "
+            f"answer. {_last_reply(asking, now)}"]
+    if asking.since is not None:
+        then = "it is held, and asked on" if gate.closed == "hold" else "it is rolled back"
+        told.append(f"If it is still closed in {lasting(max(0.0, asking.since + gate.deadline - now))} (the gate's deadline), {then}.")
+    told.append(f"To go on without it: canaryd approve {rollout.name} --gate.")
+    if rollout.stage >= 0:
+        told.append(f"Until then {_stays(rollout)}, and evidence of harm still rolls back.")
+    return told
+
+
+def _last_reply(asking: Asking, now: float) -> str:
+    if asking.since is None:
+        return "It is not asked while the service is paused, or the route is someone else's."
+    return f"The last answer, {lasting(now - asking.at)} ago: {asking.says}." if asking.at is not None else "It has not answered yet."
 
 
 def _next_in_stage(rollout: Rollout, now: float) -> list[str]:
@@ -310,11 +335,12 @@ def _minimum_text(span: Span, minimum: float, now: float) -> str:
 
 
 def _after_stage(rollout: Rollout) -> str:
-    stages, stage = rollout.policy.stages, rollout.stage
+    stages, stage, closed = rollout.policy.stages, rollout.stage, gating.closed(rollout)
+    gate = f", once the gate {rollout.policy.gates[closed].name} is open" if closed is not None else ""
     if stage + 1 >= len(stages):
-        return f"Then the route becomes one destination, {rollout.canary}."
+        return f"Then the route becomes one destination, {rollout.canary}{gate}."
     asked = ", once a person approves" if stages[stage].approval and rollout.approved < stage and rollout.phase is Phase.PROGRESSING else ""
-    return f"Then {stages[stage + 1].said}{asked}."
+    return f"Then {stages[stage + 1].said}{asked}{gate}."
 
 
 def _next_held(rollout: Rollout, wishes: Wishes) -> list[str]:
@@ -329,12 +355,16 @@ def _next_held(rollout: Rollout, wishes: Wishes) -> list[str]:
                      f"regardless: canaryd abort {rollout.name}.",
         Held.UNDECIDED: f"The stage did not decide in time. It goes on by itself when the evidence passes. Another deadline: {resume}; or "
                         "canaryd promote, canaryd abort.",
+        Held.GATE: f"The gate did not open in time. It is asked on, and the rollout goes on by itself when it opens. Without it: canaryd "
+                   f"approve {rollout.name} --gate. With another deadline: {resume}.",
         Held.ALARMS: f"It alarmed at full weight too often and was stepped back. On: {resume}; back: canaryd abort {rollout.name}.",
     }
     if rollout.held is None:
         return [f"It is held: {resume}."]
     ask = [f"A person asked to hold too, so both have to end: {resume}."] if wishes.hold and rollout.held is not Held.PERSON else []
     harm = "a rollback waits for stable too" if rollout.held is Held.STABLE else "evidence of harm still rolls back"
+    if rollout.stage < 0:
+        return [waits[rollout.held], *ask]
     meanwhile = f"Meanwhile {_stays(rollout)}, the stage's deadline stands still, and {harm}."
     return [waits[rollout.held], *ask, meanwhile]
 

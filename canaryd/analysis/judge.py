@@ -192,6 +192,11 @@ class Judge:
         following = self._span.stage + 1 if self._span else 0
         return next((stage.weight for stage in stages[following:] if stage.weight), 100)
 
+    @property
+    def leads_back(self) -> bool:
+        """Whether an alarm leads to a stage in which both versions can be compared."""
+        return self._span is not None and self._policy.leads_back_to(self._span.stage) is not None
+
     def hear(self, look: Look, values: Mapping[str, float | None] = {}, compared: bool = True) -> Verdict:
         """One look further. values: the policy's queries by name, at the look's end. compared=False: traffic at a weight in change; it is
         counted, guardrails hold, and nothing is compared."""

@@ -30,6 +30,8 @@ def notes(plan: Plan) -> tuple[str, ...]:
     said = [f"A look is acted on {plan.lag.late} s after its end, and a new weight settles for {plan.lag.settle} s: both are in the times."]
     if any(stage.approval for stage in policy.stages):
         said.append("Approvals are taken to be given at once: a person's time comes on top.")
+    if policy.gates:
+        said.append("Gates are taken to be open: the time of what they ask comes on top.")
     if any(stage.match for stage in policy.stages):
         said.append(f"Of the requests {ASSUMED_MATCHING}% are taken to match, where a stage has a match, and to be as all others.")
     if policy.route.preview:

@@ -3,7 +3,7 @@
 Nothing decides here. What is added to judge and lifecycle is only what the daemon's world adds: a look is read some seconds late, and a
 weight needs some seconds to be what all that is scraped was served at. How many requests match, nobody knows beforehand: a match stage is
 rehearsed with so many as `ASSUMED_MATCHING` says, no different from the others; previews are none. People are taken to approve at once and
-to do nothing else, the policy's own queries to be within their limits, and telemetry to be there.
+to do nothing else, gates to be open, the policy's own queries to be within their limits, and telemetry to be there.
 """
 
 from dataclasses import dataclass, replace
@@ -169,10 +169,10 @@ def _kept(query: Query) -> float:
 
 
 def a_rollout(policy: Policy, now: int) -> Rollout:
-    """Waiting for its canary to be available; approved all the way."""
+    """Waiting for its canary to be available; approved all the way, every gate open."""
     service = policy.service
     return Rollout(
         name=service.name, namespace=service.namespace, service=service.name, stable="stable", canary="canary", stable_workload="stable",
-        canary_workload="canary", template="canary", stable_template="stable", policy=policy, began=float(now),
+        canary_workload="canary", template="canary", stable_template="stable", policy=policy.without_hooks(), began=float(now),
         approved=len(policy.stages),
     )  # fmt: skip

@@ -1,5 +1,6 @@
 """Where a rollout stands, in half a sentence: what `explain`, `status` and the verbs' refusals say alike."""
 
+from canaryd.domain import gating
 from canaryd.domain.rollout import Phase, Rollout
 
 
@@ -11,6 +12,7 @@ def describe(rollout: Rollout) -> str:
         Phase.WAITING: f"waiting for {rollout.canary_workload} to be available",
         Phase.PROGRESSING: f"in stage {stage_text(rollout, rollout.stage)} {rollout.how}",
         Phase.AWAITING_APPROVAL: f"stage {stage_text(rollout, rollout.stage)} {rollout.how} has passed, and waits for approval",
+        Phase.AWAITING_GATE: _at_gate(rollout, f"{rollout.how} has passed, and waits"),
         Phase.HELD: f"held {rollout.how} ({rollout.held.value if rollout.held else 'unknown'})",
         Phase.ROLLING_BACK: f"rolling back to {rollout.stable}",
         Phase.GIVING_WAY: "giving way to a newer version",
@@ -29,6 +31,7 @@ def would_be(rollout: Rollout) -> str:
         Phase.WAITING: "",  # it says the same in both modes
         Phase.PROGRESSING: f"in stage {stage}, would be at {rollout.weight}%",
         Phase.AWAITING_APPROVAL: f"stage {stage} has passed, would be at {rollout.weight}% and wait for approval",
+        Phase.AWAITING_GATE: _at_gate(rollout, f"has passed, would be at {rollout.weight}% and wait"),
         Phase.HELD: f"would be held at {rollout.weight}% ({rollout.held.value if rollout.held else 'unknown'})",
         Phase.ROLLING_BACK: f"would roll back to {rollout.stable}",
         Phase.GIVING_WAY: "would give way to a newer version",
@@ -37,6 +40,12 @@ def would_be(rollout: Rollout) -> str:
         Phase.ROLLED_BACK: f"would have rolled back to {rollout.stable}",
         Phase.SUPERSEDED: "superseded by a newer version",
     }[rollout.phase]
+
+
+def _at_gate(rollout: Rollout, waits: str) -> str:
+    gate = gating.gate_of(rollout)
+    name = gate.name if gate is not None else "unknown"
+    return f"stage {stage_text(rollout, rollout.stage)} {waits} for the gate {name}" if rollout.stage >= 0 else f"waits for the gate {name}"
 
 
 def stage_text(rollout: Rollout, stage: int) -> str:

@@ -319,7 +319,8 @@ def _reason(judge: "Judge", answer: Answer, found: Sequence[Finding], odds: floa
         return f"{_without_odds(loudest)}, {total}" if loudest else total
     if answer is Answer.ALARM:
         loudest = max((one for one in found if one.answer is Answer.ALARM), key=lambda one: one.odds, default=None)
-        return f"{loudest.says}: to be judged side by side again" if loudest else f"{total.partition(',')[0]} against the rollout's record"
+        then = "to be judged side by side again" if judge.leads_back else "rolled back, since no stage before it has users of both versions"
+        return f"{loudest.says}: {then}" if loudest else f"{total.partition(',')[0]} against the rollout's record"
     if answer is Answer.PASS:
         seen = f"nothing against the canary in {judge.looks} looks and {judge.stage_canary[REQUESTS]:,.0f} of its requests"
         return "; ".join((seen, *(one.says for one in found if not one.what.startswith("slower"))))

@@ -158,8 +158,8 @@ def _watch(release: Release, stage: Stage, view: View) -> Record:
 def _is_told(record: Record) -> bool:
     """Whether the record says of each announcement that its receivers confirmed it."""
     rollout = record.rollout
-    return all(hook.notify in (*news.delivered, *news.given_up)
-               for news in rollout.announcements for hook in rollout.policy.hooks if news.event in hook.on)
+    return all(notifier in (*news.delivered, *news.given_up)
+               for news in rollout.announcements for notifier in rollout.policy.told(news.event))
 
 
 def _is_over(record: Record, release: Release) -> bool:

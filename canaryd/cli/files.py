@@ -1,6 +1,7 @@
 """`validate` and `schema`: policy files, without any cluster."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 
 import click
@@ -12,18 +13,19 @@ from canaryd.domain.policy import Policy
 @click.command(epilog="\b\nExamples:\n  canaryd validate policies/\n"
                "  canaryd validate policies/front-end.yaml --config config/canaryd.yaml")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path))
-@click.option("--config", type=click.Path(path_type=Path), help="Settings too: hooks must then name its notifiers.")
+@click.option("--config", type=click.Path(path_type=Path), help="Settings too: hooks must then name its notifiers and gates.")
 def validate(paths: tuple[Path, ...], config: Path | None) -> None:
     """Check policy files, or all *.yaml in directories.
 
     Every mistake is told at once, with file, line, key, what was wanted and what came. Exit code 1 if there is one.
     """
-    notifiers = None
+    names: tuple[Collection[str], ...] = ()
     if config is not None:
         from canaryd.settings import load_settings
 
-        notifiers = tuple(load_settings(config).notifiers)
-    loaded = load(paths, notifiers)
+        settings = load_settings(config)
+        names = settings.notifiers, settings.gates
+    loaded = load(paths, *names)
     for file, policy in zip(loaded.files, loaded.policies, strict=True):
         click.echo(f"ok: {summary(policy)} ({file})")
     for problem in loaded.problems:
@@ -40,7 +42,10 @@ def summary(policy: Policy) -> str:
     ladder = ", ".join(f"{step}{asked}" for step, asked in steps)
     metrics = [metric.query.name if metric.query else "errors" if metric.errors else "latency" for metric in policy.analysis.metrics]
     mode = "" if policy.mode == "steer" else f", mode {policy.mode}"
-    return f"{'/'.join(policy.key)}: {ladder} on {policy.route.virtual_service}, judged by {', '.join(metrics)}{mode}"
+    ladder = ladder if policy.strategy == "canary" else f"{policy.strategy} ({ladder})"
+    gates = ", ".join(f"{gate.name} before {gate.place}" for gate in policy.gates)
+    asks = f", asks {gates}" if gates else ""
+    return f"{'/'.join(policy.key)}: {ladder} on {policy.route.virtual_service}, judged by {', '.join(metrics)}{asks}{mode}"
 
 
 @click.command(epilog="\b\nExample:\n  canaryd schema > policy.schema.json\n\n\b\nThen, as the first line of a policy:\n"

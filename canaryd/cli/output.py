@@ -15,8 +15,8 @@ from canaryd.analysis.explain import Section, text
 from canaryd.analysis.wording import aligned
 
 STYLES = {
-    "Succeeded": "green", "Promoting": "green", "Progressing": "cyan", "Waiting": "dim", "AwaitingApproval": "yellow", "Held": "yellow",
-    "RollingBack": "red", "RolledBack": "red", "GivingWay": "magenta", "Superseded": "magenta",
+    "Succeeded": "green", "Promoting": "green", "Progressing": "cyan", "Waiting": "dim", "AwaitingApproval": "yellow",
+    "AwaitingGate": "yellow", "Held": "yellow", "RollingBack": "red", "RolledBack": "red", "GivingWay": "magenta", "Superseded": "magenta",
 }  # fmt: skip
 LEAST_PROSE = 30  # columns a sentence needs beside others; with fewer it has lines of its own
 

@@ -13,6 +13,7 @@ from canaryd.analysis.standing import describe
 from canaryd.cli.cluster import Asked, Cluster, cluster_options
 from canaryd.cli.lazy import Failure
 from canaryd.cli.waiting import follow
+from canaryd.domain import gating
 from canaryd.domain.lifecycle import TRANSITIONS, Signal
 from canaryd.domain.ports import Conflict, Rejected, Request, Workload
 from canaryd.domain.rollout import Held, Phase, Record, name_of
@@ -47,24 +48,34 @@ def resume(name: str, cluster: Cluster) -> None:
     """Let a held rollout go on, whatever held it: a person, drift, missing data, an undecided deadline."""
     record = active(cluster, name, "resume")
     if record.rollout.phase is not Phase.HELD and not record.wishes.hold:
-        raise Failure(f"{where(record)}: it is not held, so there is nothing to resume")
+        raise Failure(f"{where(record)}: it is not held, so there is nothing to resume{gate_hint(record)}")
     wish(cluster, record, hold=False, resumed=max(record.rollout.resumed, record.wishes.resumed) + 1)
     back = f"; canaryd steers again: the route is written back to {record.rollout.share}, and edits inside its route list are replaced"
     said(record, f"goes on{back if record.rollout.held is Held.DRIFT else ''}")
 
 
-@click.command(epilog=examples("canaryd approve front-end", "canaryd approve front-end --stage 3   # now, before that stage has passed"))
+@click.command(epilog=examples("canaryd approve front-end", "canaryd approve front-end --stage 3   # now, before that stage has passed",
+                                 "canaryd approve front-end --gate      # past the gate that is closed"))
 @NAME
 @click.option("--stage", type=click.IntRange(min=1), help="Approve up to this stage, counted from 1. Default: the present one.")
+@click.option("--gate", is_flag=True, help="Open the gate that it waits for, whatever that answers; once, and no other gate.")
 @cluster_options
-def approve(name: str, stage: int | None, cluster: Cluster) -> None:
-    """Let a rollout go on after the stage whose policy has `approval: required`. An approval may be given ahead."""
+def approve(name: str, stage: int | None, gate: bool, cluster: Cluster) -> None:
+    """Let a rollout go on after the stage whose policy has `approval: required`. An approval may be given ahead.
+
+    With --gate: let it go on without the gate that keeps it waiting.
+    """
+    if gate:
+        if stage is not None:
+            raise click.UsageError("--gate opens the gate that it waits for now, so --stage has no meaning beside it")
+        open_gate(cluster, name)
+        return
     record = meant(cluster, name, Signal.APPROVE, "approve")
     rollout = record.rollout
     stages = rollout.policy.stages
     asking = [number for number, one in enumerate(stages, start=1) if one.approval]
     if not asking:
-        raise Failure(f"{rollout.name} asks for no approval: no stage of its policy has `approval: required`")
+        raise Failure(f"{rollout.name} asks for no approval: no stage of its policy has `approval: required`{gate_hint(record)}")
     index = (stage if stage is not None else rollout.stage + 1) - 1
     if index >= len(stages):
         raise Failure(f"{rollout.name} has {len(stages)} stages, so --stage {stage} is none of them")
@@ -76,6 +87,21 @@ def approve(name: str, stage: int | None, cluster: Cluster) -> None:
         raise Failure(f"{where(record)}: it asks for approval after stage {wanted}; {ahead}")
     wish(cluster, record, approved_stage=index)
     said(record, f"is approved up to stage {index + 1} of {len(stages)}")
+
+
+def open_gate(cluster: Cluster, name: str) -> None:
+    record = active(cluster, name, "approve")
+    gate, asking = gating.gate_of(record.rollout), record.rollout.asking
+    if gate is None or asking is None or not gating.is_asking(record.rollout):
+        raise Failure(f"{where(record)}: it waits for no gate, so there is none to open")
+    wish(cluster, record, opened_gate=asking.number)
+    note = "" if not is_paused(cluster, record) else f"; once it is no longer paused (canaryd pause {record.rollout.service} --end)"
+    said(record, f"goes on without the gate {gate.name}{note}")
+
+
+def gate_hint(record: Record) -> str:
+    """How a person opens the gate that it waits for, if it does."""
+    return f"; canaryd approve {record.rollout.name} --gate opens the gate" if gating.is_asking(record.rollout) else ""
 
 
 @click.command(epilog=examples("canaryd abort front-end", "canaryd abort front-end-v3-5d4f9c7b66 --wait"))
@@ -103,10 +129,12 @@ def abort(name: str, wait: bool, cluster: Cluster) -> None:
 @WAIT
 @cluster_options
 def promote(name: str, wait: bool, cluster: Cluster) -> None:
-    """Send all traffic to the canary, now, past the stages between. The last stage is still judged, and may still roll back."""
+    """Send all traffic to the canary, now, past the stages and gates between. The last stage is still judged, and may still roll back."""
     record = meant(cluster, name, Signal.PROMOTE, "promote")
     if record.wishes.promote:
         raise Failure(f"{record.rollout.name} was promoted already, and it is obeyed once: see canaryd explain {record.rollout.name}")
+    if gating.is_asking(record.rollout) and record.rollout.stage == len(record.rollout.policy.stages) - 1:
+        raise Failure(f"{where(record)}: it is at full weight already{gate_hint(record)}")
     # A hold would stop it at full weight, which is not what was meant.
     wish(cluster, record, promote=True, **({"hold": False} if record.wishes.hold else {}))
     note = "" if not is_paused(cluster, record) else f"; once it is no longer paused (canaryd pause {record.rollout.service} --end)"

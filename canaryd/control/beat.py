@@ -181,8 +181,7 @@ class Beat:
         return news
 
     def _receivers(self, news: Announcement, record: Record) -> tuple[str, ...]:
-        hooks = record.rollout.policy.hooks
-        return (EVENTS, *dict.fromkeys(hook.notify for hook in hooks if news.event in hook.on))
+        return (EVENTS, *record.rollout.policy.told(news.event))
 
     def _alerts(self, records: Sequence[Record], policies: dict[tuple[str, str], Policy]) -> None:
         """What should be firing: of each service the last rollback, until a later rollout of it succeeds (or its record is deleted,
@@ -192,9 +191,9 @@ class Beat:
         for record in sorted(records, key=lambda r: r.rollout.ended or 0.0):
             if record.rollout.phase in (Phase.ROLLED_BACK, Phase.SUCCEEDED):
                 latest[record.rollout.namespace, record.rollout.service] = record
-        notifiers = {hook.notify for policy in policies.values() for hook in policy.hooks}
+        notifiers = {name for policy in policies.values() for name in policy.notifiers}
         for record in (*latest.values(), *(r for r in records if not r.rollout.phase.ended)):
-            notifiers |= {hook.notify for hook in record.rollout.policy.hooks}
+            notifiers |= {*record.rollout.policy.notifiers}
             standing = STANDING.get(record.rollout.phase)
             news = next((one for one in reversed(record.rollout.announcements) if one.event == standing), None)
             if news is not None:

@@ -13,14 +13,14 @@ import structlog
 
 from canaryd.analysis import senders
 from canaryd.analysis.judge import Judge
-from canaryd.control import steering
+from canaryd.control import asking, steering
 from canaryd.control.case import Case, Heard, JudgeOf
 from canaryd.control.steering import LIVE, STEERED
 from canaryd.control.world import World, thin
-from canaryd.domain import lifecycle, meaning, routes
+from canaryd.domain import gating, lifecycle, meaning, routes
 from canaryd.domain.added import steered
 from canaryd.domain.lifecycle import TRANSITIONS, Detail, Signal
-from canaryd.domain.ports import Clock, Conflict, Rejected, Rollouts, RouteView, Telemetry, Traffic, Unavailable, Workload
+from canaryd.domain.ports import Clock, Conflict, Gates, Rejected, Rollouts, RouteView, Telemetry, Traffic, Unavailable, Workload
 from canaryd.domain.rollout import Held, Phase, Record, Rollout, RouteLists
 from canaryd.domain.verdict import Verdict
 
@@ -28,9 +28,10 @@ log = structlog.get_logger()
 
 PATIENCE = 15.0  # seconds without any ready replica: longer than a node's hiccup, short for the users it fails
 MESH_DELAY = 1  # seconds until the proxies follow a route; 0.11 s measured on one machine, more in a large mesh
-ADVANCING = (Signal.AVAILABLE, Signal.PASS, Signal.LET_PASS, Signal.APPROVE, Signal.PROMOTE)  # what a pause stops
+ADVANCING = (Signal.AVAILABLE, Signal.PASS, Signal.LET_PASS, Signal.APPROVE, Signal.PROMOTE, Signal.GATE_OPEN)  # what a pause stops
 # What sends traffic back to stable without a person's word. NOT_READY too, as long as the canary serves at all.
-GIVING_BACK = (Signal.HARM, Signal.ALARM, Signal.TIMED_OUT, Signal.BLIND, Signal.OVERDUE, Signal.NEWER, Signal.NOT_READY)
+GIVING_BACK = (Signal.HARM, Signal.ALARM, Signal.TIMED_OUT, Signal.BLIND, Signal.OVERDUE, Signal.NEWER, Signal.NOT_READY,
+               Signal.GATE_LOST)
 CATCH_UP = 10.0  # seconds that one look may judge old looks for: the other rollouts wait meanwhile, and /livez does for 60 s
 URGENT = (Signal.HARM, Signal.ALARM)  # what is acted on while later looks wait to be read
 
@@ -40,6 +41,7 @@ class Reconciler:
     telemetry: Telemetry
     traffic: Traffic
     rollouts: Rollouts
+    gates: Gates
     ingestion_delay: float
     scrape_interval: float
     clock: Clock  # for when a route was written; everything else goes by the look's `now`
@@ -58,6 +60,7 @@ class Reconciler:
         rollout = self._wishes(record, world, now)
         rollout = self._workloads(rollout, world, now)
         rollout = self._route(rollout, world, now)
+        rollout = self._gate(rollout, world, now)
         if world.view is not None and not rollout.phase.ended:
             rollout = replace(rollout, unsteered=routes.unsteered(world.view))
         if rollout.phase in LIVE:
@@ -89,6 +92,8 @@ class Reconciler:
             rollout = self._take(rollout, Signal.APPROVE, now, Detail("approved by a person", stage=wishes.approved_stage), world)
         if wishes.promote and not rollout.promoted:
             rollout = self._take(rollout, Signal.PROMOTE, now, Detail("promoted by a person"), world)
+        if gate := gating.opened_by(wishes, rollout):
+            rollout = self._take(rollout, Signal.GATE_OPEN, now, Detail(f"the gate {gate} was opened by a person"), world)
         if wishes.hold and rollout.held is not Held.PERSON:
             rollout = self._take(rollout, Signal.HOLD, now, Detail("held by a person"))
         is_let_go = rollout.held is Held.PERSON and not wishes.hold
@@ -184,7 +189,7 @@ class Reconciler:
 
     def _route(self, rollout: Rollout, world: World, now: float) -> Rollout:
         """Drift: what is there was neither wanted nor confirmed, so someone else put it there."""
-        if rollout.phase not in STEERED or rollout.policy.mode == "observe" or not rollout.origin:
+        if rollout.phase not in STEERED or rollout.stage < 0 or rollout.policy.mode == "observe" or not rollout.origin:
             return rollout
         what = steering.drift(rollout, world.view, world.problem)
         if not what:
@@ -194,6 +199,15 @@ class Reconciler:
             return rollout  # _apply puts it back
         world.drifted = True
         return self._take(rollout, Signal.DRIFT, now, Detail(f"someone else changed the route: {what}"))
+
+    # ------------------------------------------------------------ what gates say
+
+    def _gate(self, rollout: Rollout, world: World, now: float) -> Rollout:
+        """Before the looks, which decide whether a rollout whose gate has opened still goes on."""
+        rollout, signal, reason = asking.look(rollout, self.gates, now, world.paused or world.drifted)
+        if signal is None:
+            return self._because(rollout, reason)
+        return self._take(rollout, signal, now, Detail(reason), world)
 
     # ------------------------------------------------------------ what telemetry says
 
@@ -279,7 +293,7 @@ class Reconciler:
     def _apply(self, record: Record, world: World) -> Record:
         """Makes the route what the record wants, and notes it as confirmed."""
         rollout = record.rollout
-        if rollout.phase.ended or rollout.phase is Phase.WAITING or (rollout.phase is Phase.HELD and rollout.stage < 0):
+        if rollout.phase.ended or (rollout.stage < 0 and rollout.phase in (Phase.WAITING, *LIVE)):
             return record
         steers = rollout.policy.mode == "steer" and bool(rollout.origin)
         lists = steering.left(rollout)

@@ -8,7 +8,7 @@ from canaryd.domain.added import steered
 from canaryd.domain.ports import Conflict, RouteView, Traffic
 from canaryd.domain.rollout import Phase, Rollout, RouteLists
 
-LIVE = (Phase.PROGRESSING, Phase.AWAITING_APPROVAL, Phase.HELD)
+LIVE = (Phase.PROGRESSING, Phase.AWAITING_APPROVAL, Phase.AWAITING_GATE, Phase.HELD)
 STEERED = (*LIVE, Phase.PROMOTING)  # when the canary's share of the route is canaryd's alone
 GOING_BACK = (Phase.ROLLING_BACK, Phase.GIVING_WAY)
 _TROUBLE = "; the route should be "

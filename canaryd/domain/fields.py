@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable
 from math import isfinite
 from typing import Annotated, Any, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo, WithJsonSchema
 
@@ -75,8 +76,28 @@ def _part(share: float) -> float:
     return share
 
 
+def is_label_name(value: str) -> bool:
+    """Whether it can name a Kubernetes object, or a notifier."""
+    return re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", value) is not None
+
+
+def url(value: str, example: str, instead: str) -> str:
+    """For validators: an http(s) URL without user and password. instead: what to do where it has them."""
+    try:
+        parts = urlsplit(value)
+        right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        right, parts = False, urlsplit("")
+    if parts.username is not None or parts.password is not None:
+        raise refusal(f"must be without user and password: {instead}, but has them (not shown)")
+    if not right or re.search(r"\s", value):
+        came = "another text (not shown: it may hold a password)" if "@" in value else shown(value)
+        raise refusal(f"must be a URL such as {example}, but is {came}")
+    return value.rstrip("/")
+
+
 def _dns_label(value: str) -> str:
-    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", value):
+    if not is_label_name(value):
         raise refusal(f"must be a Kubernetes name (lower-case letters, digits and -, at most 63), but is {shown(value)}")
     return value
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from canaryd.domain import gating
 from canaryd.domain.counts import Counts
 from canaryd.domain.news import announced, events
 from canaryd.domain.rollout import Decision, Held, Phase, Rollout, RouteLists, Span
@@ -48,6 +49,9 @@ class Signal(StrEnum):
     STABLE_CHANGED = "stable changed"
     STABLE_DOWN = "stable not ready"
     STABLE_UP = "stable ready"
+    GATE_OPEN = "gate open"
+    GATE_STUCK = "gate closed at its deadline"
+    GATE_LOST = "gate closed, rolled back"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,17 +123,34 @@ def _enter(rollout: Rollout, now: float, stage: int) -> Rollout:
     """Wants the weight of a stage; its span opens when the route is confirmed."""
     weight = rollout.policy.stages[stage].weight
     return replace(_close(_stop(rollout, now)), phase=Phase.PROGRESSING, held=None, stage=stage, weight=weight,
-                   clock=0.0, stage_began=None, last_data=None)
+                   clock=0.0, stage_began=None, last_data=None, opened=())
+
+
+def _asked(rollout: Rollout, now: float) -> Rollout:
+    """Waiting for a gate that is closed to open. The question is on record before it is asked: by the next look."""
+    return replace(_stop(rollout, now), phase=Phase.AWAITING_GATE, held=None, asking=gating.next_question(rollout))
+
+
+def _opened(rollout: Rollout, now: float, detail: Detail) -> Rollout:
+    """Back to where it was asked from: the evidence of the moment, or the canary's being available, lets it go on, and no old one does."""
+    if rollout.asking is None or not gating.is_asking(rollout):
+        return rollout
+    rollout = replace(rollout, held=None, opened=(*rollout.opened, rollout.asking.gate))
+    if rollout.stage < 0:
+        return replace(rollout, phase=Phase.WAITING)
+    return _run(replace(rollout, phase=Phase.PROGRESSING), now)
 
 
 def _first_stage(rollout: Rollout, now: float, detail: Detail) -> Rollout:
-    return _enter(rollout, now, 0)
+    return _enter(rollout, now, 0) if gating.closed(rollout) is None else _asked(rollout, now)
 
 
 def _onward(rollout: Rollout, now: float, detail: Detail) -> Rollout:
-    """The next stage; after the last one, promotion; where a person has to approve first, the question."""
+    """The next stage; after the last one, promotion; where a person has to approve first, or a gate is closed, the question."""
     if rollout.policy.stages[rollout.stage].approval and rollout.approved < rollout.stage:
         return replace(_stop(rollout, now), phase=Phase.AWAITING_APPROVAL, held=None)
+    if gating.closed(rollout) is not None:
+        return _asked(rollout, now)
     if rollout.stage + 1 < len(rollout.policy.stages):
         return _enter(rollout, now, rollout.stage + 1)
     return replace(_close(_stop(rollout, now)), phase=Phase.PROMOTING, held=None)
@@ -209,9 +230,10 @@ def _promote(rollout: Rollout, now: float, detail: Detail) -> Rollout:
 def _step_back(rollout: Rollout, now: float, detail: Detail) -> Rollout:
     """From full weight to the one before, where both versions can be compared again; never to a stage that sends the canary no share of
     all users."""
-    if rollout.stage == 0 or not rollout.policy.stages[rollout.stage - 1].weight:  # the weight before is none at all
+    before = rollout.policy.leads_back_to(rollout.stage)
+    if before is None:
         return _away(Phase.ROLLING_BACK)(rollout, now, detail)
-    back = replace(_enter(rollout, now, rollout.stage - 1), step_backs=rollout.step_backs + 1)
+    back = replace(_enter(rollout, now, before), step_backs=rollout.step_backs + 1)
     return replace(back, phase=Phase.HELD, held=Held.ALARMS) if back.step_backs >= MAX_STEP_BACKS else back
 
 
@@ -219,7 +241,8 @@ def _fresh(rollout: Rollout, now: float, detail: Detail) -> Rollout:
     """Stable is another one now: what was compared with the old one is void, and the stage begins anew with the next span."""
     fresh = replace(_close(_stop(rollout, now)), stable_template=detail.template, clock=0.0, stage_began=None)
     fresh = replace(fresh, stale=bool(rollout.spans))
-    return replace(fresh, phase=Phase.PROGRESSING) if fresh.phase is Phase.AWAITING_APPROVAL else fresh
+    passed = fresh.phase in (Phase.AWAITING_APPROVAL, Phase.AWAITING_GATE) and fresh.stage >= 0
+    return replace(fresh, phase=Phase.PROGRESSING) if passed else fresh
 
 
 P, S = Phase, Signal
@@ -300,6 +323,14 @@ TRANSITIONS: dict[tuple[Phase, Signal], Step] = {
     (P.PROMOTING, S.NOT_READY): _roll_back,
     (P.PROMOTING, S.DRIFT): _hold(Held.DRIFT),
     (P.PROMOTING, S.ROUTED): _end(Phase.SUCCEEDED),
+}
+# While a gate is asked, the world goes on as while a person is.
+TRANSITIONS |= {(P.AWAITING_GATE, signal): step for (phase, signal), step in TRANSITIONS.items() if phase is P.AWAITING_APPROVAL}
+TRANSITIONS |= {
+    (P.AWAITING_GATE, S.GATE_OPEN): _opened,
+    (P.AWAITING_GATE, S.GATE_STUCK): _hold(Held.GATE),
+    (P.AWAITING_GATE, S.GATE_LOST): _roll_back,
+    (P.HELD, S.GATE_OPEN): _opened,
 }
 
 

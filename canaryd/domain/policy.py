@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     AfterValidator,
+    ConfigDict,
     Field,
     StrictBool,
     StrictInt,
@@ -33,6 +34,7 @@ from canaryd.domain.fields import (
     without_default,
     without_nones,
 )
+from canaryd.domain.hooks import Gate, Hook
 from canaryd.domain.matches import Matches
 from canaryd.domain.metrics import Errors, Latency, Metric, Query
 from canaryd.domain.problems import Key, Written, refusal, refuse_at
@@ -40,9 +42,6 @@ from canaryd.domain.stages import Stage
 from canaryd.domain.units import format_duration
 
 OWN = "canaryd-"  # begins the names of http routes that canaryd adds
-
-EVENTS = ("started", "advanced", "approval_needed", "held", "resumed", "stepped_back", "rolled_back", "superseded", "succeeded")
-Event = Literal["started", "advanced", "approval_needed", "held", "resumed", "stepped_back", "rolled_back", "superseded", "succeeded"]
 
 
 def _not_own(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -178,29 +177,26 @@ class Promotion(Written):
     retire_stable: RetireStable | None = Field(default=None, description="Scales the old stable version. Left out: it is not scaled.")
 
 
-class Hook(Written):
-    """Who is told of what."""
+# Of a blue/green release without stages of its own: dark until its gates are open, then all users, with the old version warm beside it.
+_BLUE_GREEN: tuple[Mapping[str, Any], ...] = ({"weight": 0}, {"weight": 100, "minimum": "10m"})
 
-    later: ClassVar[Mapping[str, str]] = {"before": "gates; ask a person with a stage's `approval: required`", "gate": "gates"}
-    on: tuple[Event, ...] = Field(min_length=1, description="Events that are told.")
-    notify: LabelName = Field(description="A notifier of config/canaryd.yaml.")
 
-    @field_validator("on")
-    @classmethod
-    def _each_once(cls, events: tuple[Event, ...]) -> tuple[Event, ...]:
-        return unique(events)
+def _stages_may_be_left_out(schema: dict[str, Any]) -> None:
+    schema["required"] = [name for name in schema["required"] if name != "stages"]
+    schema["anyOf"] = [{"required": ["stages"]}, {"properties": {"strategy": {"const": "blue-green"}}, "required": ["strategy"]}]
 
 
 class Policy(Written):
     """One service's canary releases. See the module."""
 
-    later: ClassVar[Mapping[str, str]] = {
-        "strategy": "other strategies than a canary by weights",
-        "bracket": "releases of several services together",
-    }
+    later: ClassVar[Mapping[str, str]] = {"bracket": "releases of several services together"}
+    model_config = ConfigDict(json_schema_extra=_stages_may_be_left_out)
     version: Literal[1] = Field(default=1, description="Of this format.")
     service: Service = Field(description="The service, and how its Deployments are found.")
     route: Route = Field(description="The Istio objects that are steered.")
+    strategy: Literal["canary", "blue-green"] = Field(
+        default="canary", description="`canary`: users come in steps. `blue-green`: all at once, after stages that no user's answer comes "
+        "from; whatever is wrong then sends all back at once.")
     stages: tuple[Stage, ...] = Field(min_length=1, description="The ladder: stages without a weight, then weights, rising, up to 100.")
     mode: Literal["steer", "observe"] = Field(default="steer", description="`observe` judges and tells, and never touches a route.")
     analysis: Analysis = Field(default=Analysis(), description="How the canary is judged.")
@@ -208,7 +204,14 @@ class Policy(Written):
     rollback: Rollback = Field(default=Rollback(), description="What happens to the canary's replicas after a rollback.")
     promotion: Promotion = Field(default=Promotion(), description="What happens to the old version's replicas after a promotion.")
     drift: Literal["hold", "restore"] = Field(default="hold", description="When someone else changed the weights.")
-    hooks: tuple[Hook, ...] = Field(default=(), description="Who is told of what.")
+    hooks: tuple[Hook, ...] = Field(default=(), description="Who is told of what, and which gates are asked before what.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _blue_green_has_a_ladder(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("strategy") == "blue-green" and "stages" not in data:
+            return {**data, "stages": list(_BLUE_GREEN if data.get("mode") != "observe" else _BLUE_GREEN[-1:])}
+        return data
 
     @field_validator("route")
     @classmethod
@@ -242,6 +245,14 @@ class Policy(Written):
         return stages
 
     @model_validator(mode="after")
+    def _blue_green_switches_at_once(self) -> Self:
+        between = [(position, stage) for position, stage in enumerate(self.stages) if 0 < stage.weight < 100]
+        if self.strategy == "blue-green":
+            wanted = "must be 0 or 100 with strategy: blue-green, which switches all users at once"
+            refuse_at(*((("stages", position, "weight"), f"{wanted}, but is {stage.weight}") for position, stage in between))
+        return self
+
+    @model_validator(mode="after")
     def _times_agree(self) -> Self:
         wrong: list[tuple[Key, str]] = []
         look = format_duration(self.analysis.interval)
@@ -258,6 +269,37 @@ class Policy(Written):
             wrong.append((("schedule", "deadline"), f"{message}, but is {format_duration(self.schedule.deadline)}"))
         refuse_at(*wrong)
         return self
+
+    @model_validator(mode="after")
+    def _gates_stand_on_the_ladder(self) -> Self:
+        weights = [stage.weight for stage in self.stages]
+        wanted = f"must be start, promotion or a weight of the ladder ({', '.join(map(str, weights))})"
+        refuse_at(*((("hooks", position, "before"), f"{wanted}, but is {hook.before}") for position, hook in enumerate(self.hooks)
+                    if isinstance(hook.before, int) and hook.before not in weights))
+        return self
+
+    @property
+    def gates(self) -> tuple[Gate, ...]:
+        """In the order in which they are written, and asked where several stand at one place."""
+        return tuple(gate for hook in self.hooks if (gate := hook.asks) is not None)
+
+    def leads_back_to(self, stage: int) -> int | None:
+        """The stage that an alarm leads back to, where both versions serve a share of all users; None: there is none, so that it is rolled
+        back."""
+        return stage - 1 if stage > 0 and self.stages[stage - 1].weight else None
+
+    def without_hooks(self) -> Self:
+        """The same ladder and the same judge, telling and asking nobody."""
+        return self.model_copy(update={"hooks": ()})
+
+    @property
+    def notifiers(self) -> tuple[str, ...]:
+        """Whom the hooks tell of anything, each once."""
+        return tuple(dict.fromkeys(hook.notify for hook in self.hooks if hook.notify is not None))
+
+    def told(self, event: str) -> tuple[str, ...]:
+        """The notifiers that are told of an event, each once."""
+        return tuple(dict.fromkeys(hook.notify for hook in self.hooks if hook.notify is not None and event in (hook.on or ())))
 
     @model_validator(mode="after")
     def _can_be_steered_and_seen(self) -> Self:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from canaryd.domain.counts import Look, Source, Target
+from canaryd.domain.gating import Question, Reply
 from canaryd.domain.policy import Policy
 from canaryd.domain.rollout import Announcement, Record, RouteLists, Wishes
 
@@ -152,12 +153,20 @@ class Postman(Protocol):
         """What should be firing at an alerting system now; what is no longer named is resolved."""
 
 
+class Gates(Protocol):
+    """Asks gates in the background; never blocks, never raises."""
+
+    def ask(self, question: Question) -> Reply | None:
+        """The latest reply to this question (by its id); None while there is none. To be called at every beat for as long as the answer is
+        of interest: it is asked again so many seconds after a reply that keeps the gate closed, and no more after one that opens it."""
+
+
 class Clock(Protocol):
     def now(self) -> float:
         """Unix seconds."""
 
 
 __all__ = [
-    "Clock", "Conflict", "KnownTemplates", "Missing", "Postman", "Record", "Rejected", "Request", "Rollouts", "RouteView", "Telemetry",
-    "Traffic", "Unavailable", "Wishes", "Workload", "Workloads",
+    "Clock", "Conflict", "Gates", "KnownTemplates", "Missing", "Postman", "Record", "Rejected", "Request", "Rollouts", "RouteView",
+    "Telemetry", "Traffic", "Unavailable", "Wishes", "Workload", "Workloads",
 ]

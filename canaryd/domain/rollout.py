@@ -23,6 +23,7 @@ class Phase(StrEnum):
     WAITING = "Waiting"  # until the canary is available
     PROGRESSING = "Progressing"  # in a stage
     AWAITING_APPROVAL = "AwaitingApproval"  # the stage has passed; a person is asked
+    AWAITING_GATE = "AwaitingGate"  # a gate before what comes next is asked
     HELD = "Held"
     ROLLING_BACK = "RollingBack"  # decided; the route is not yet confirmed
     GIVING_WAY = "GivingWay"  # the same, to a newer version
@@ -34,7 +35,7 @@ class Phase(StrEnum):
     @property
     def serves(self) -> bool:
         """Whether the canary has what its stage gives it."""
-        return self in (Phase.PROGRESSING, Phase.AWAITING_APPROVAL, Phase.HELD)
+        return self in (Phase.PROGRESSING, Phase.AWAITING_APPROVAL, Phase.AWAITING_GATE, Phase.HELD)
 
     @property
     def ended(self) -> bool:
@@ -50,6 +51,7 @@ class Held(StrEnum):
     UNDECIDED = "undecided"  # goes on when the evidence passes after all; a deadline never ends it
     ALARMS = "alarms"
     STABLE = "stable not ready"
+    GATE = "gate closed"  # at its deadline; it goes on being asked, and the hold ends when it opens
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,20 @@ class Wishes:
     promote: bool = False
     approved_stage: int = -1  # the highest stage index approved
     resumed: int = 0  # raised by `resume`: ends holds that no person began
+    opened_gate: int = 0  # the number of the question whose gate a person opens
     attempt: int = 1  # raised by `retry`
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """A question to a gate, the one being asked or the last one. gate: its place among the policy's; number: of the question in this
+    rollout, from 1. since: from when on it is asked (None: put off by a pause); at, says: the last reply (None, "": none yet)."""
+
+    gate: int
+    number: int
+    since: float | None = None
+    at: float | None = None
+    says: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +141,8 @@ class Rollout:
     stale: what was compared so far is void (stable changed), the next span begins anew. counted: per replica, what was counted since
     the beginning, up to `counted_to`. scaled: done with scaling after the end: scaled, or left since it still got traffic or was gone.
     unsteered: why calls from inside the mesh do not follow the weight, where the route does not apply to them; senders: whose requests
-    do not, as last asked, while the traffic as a whole does not.
+    do not, as last asked, while the traffic as a whole does not. asking: the last question to a gate; opened: gates, by their place among
+    the policy's, that have opened for what comes next.
     """
 
     name: str
@@ -170,6 +186,8 @@ class Rollout:
     scaled: bool = False
     unsteered: str = ""
     senders: str = ""
+    asking: Asking | None = None
+    opened: tuple[int, ...] = ()
 
     @property
     def share(self) -> str:

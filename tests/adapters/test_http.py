@@ -12,9 +12,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from canaryd.adapters.http import Health, Metrics, Server, application
+from canaryd.domain.hooks import Hook
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Rejected
-from canaryd.domain.rollout import Phase, Rollout
+from canaryd.domain.rollout import Asking, Phase, Rollout
 from canaryd.domain.verdict import Answer
 from tests.adapters.receivers import a_verdict
 
@@ -213,3 +214,13 @@ def test_a_client_that_hangs_up_leaves_no_trace_on_stderr(server: Server, capfd:
         client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
     assert ask(server, "/livez")[0] == 200
     assert capfd.readouterr().err == ""
+
+
+def test_a_gate_that_is_waited_for_is_shown_with_since_when_and_no_other_rollout_is(server: Server, metrics: Metrics) -> None:
+    policy = a_rollout().policy.model_copy(update={"hooks": (Hook(before=100, gate="https://tests.example/smoke?token=1"),)})
+    waiting = a_rollout(policy=policy, phase=Phase.AWAITING_GATE, asking=Asking(0, 1, 1_790_000_100.0))
+    metrics.show([waiting, a_rollout(service="cart", policy=policy)])
+    shown = samples(server, "canaryd_rollout_gate_asked_seconds")
+    assert shown == {("https://tests.example/smoke", "production", "front-end", "v2"): 1_790_000_100.0}
+    metrics.gate_replies.labels("smoke", "closed").inc()
+    assert samples(server, "canaryd_gate_replies_total") == {("smoke", "closed"): 1.0}

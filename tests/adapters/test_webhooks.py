@@ -15,7 +15,8 @@ import standardwebhooks
 from cloudevents.http import from_http
 
 from canaryd.adapters.posting import Access
-from canaryd.adapters.webhooks import MOST_ODDS, Webhook, payload
+from canaryd.adapters.signed import MOST_ODDS
+from canaryd.adapters.webhooks import Webhook, payload
 from canaryd.domain.ports import Rejected, Unavailable
 from canaryd.domain.problems import Problem, Refused
 from tests.adapters.receivers import Receiver, a_finding, a_verdict, an_announcement, receiving

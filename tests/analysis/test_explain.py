@@ -16,7 +16,7 @@ from canaryd.analysis.wording import aligned, lasting, odds_text, percent_text, 
 from canaryd.domain.counts import Counts
 from canaryd.domain.lifecycle import Detail, Signal, advance
 from canaryd.domain.policy import Policy
-from canaryd.domain.rollout import Held, Phase, Rollout, Wishes
+from canaryd.domain.rollout import Asking, Held, Phase, Rollout, Wishes
 from canaryd.domain.verdict import Answer, Finding, Verdict
 
 BEGAN = 1_700_000_000.0  # 2023-11-14 22:13:20 UTC
@@ -39,6 +39,13 @@ def a_rollout(**changes: Any) -> Rollout:
 def a_rollout_in_its_first_stage() -> Rollout:
     rollout = advance(a_rollout(), Signal.AVAILABLE, BEGAN + 5, Detail("front-end-v2 is available"))
     return advance(rollout, Signal.ROUTED, BEGAN + 6, Detail(lists={}, start=int(BEGAN) + 8))
+
+
+def at_a_gate(**asking: Any) -> Rollout:
+    """Its first stage has passed; before the next one a gate is asked."""
+    policy = a_policy(hooks=[{"before": 50, "gate": "https://tests.example/smoke?token=1", "deadline": "10m"}])
+    asked = Asking(0, 1, **{"since": BEGAN + 200, **asking})
+    return replace(a_rollout_in_its_first_stage(), policy=policy, phase=Phase.AWAITING_GATE, asking=asked)
 
 
 def a_verdict(**changes: Any) -> Verdict:
@@ -109,7 +116,7 @@ def test_replicas_belong_to_the_longer_of_two_names_that_both_fit() -> None:
 @pytest.mark.parametrize("phase", list(Phase))
 def test_every_phase_says_where_the_rollout_is_and_what_comes_next(phase: Phase) -> None:
     held = Held.PERSON if phase is Phase.HELD else None
-    rollout = replace(a_rollout_in_its_first_stage(), phase=phase, held=held, ended=BEGAN + 50 if phase.ended else None)
+    rollout = replace(at_a_gate(), phase=phase, held=held, ended=BEGAN + 50 if phase.ended else None)
     assert describe(rollout) in said(rollout)
     assert "What happens next" in said(rollout)
 
@@ -161,6 +168,41 @@ def test_a_stage_that_asks_for_approval_says_so_before_it_has_passed() -> None:
     rollout = replace(a_rollout_in_its_first_stage(), stage=1, weight=50)
     assert "Then 100%, once a person approves" in said(rollout)
     assert "once a person approves" not in said(replace(rollout, approved=1))
+
+
+def test_a_stage_before_a_gate_names_it_until_it_has_opened() -> None:
+    rollout = replace(at_a_gate(), phase=Phase.PROGRESSING)
+    assert "Then 50%, once the gate https://tests.example/smoke is open." in said(rollout)
+    assert "is open" not in said(replace(rollout, opened=(0,)))
+
+
+def test_a_gate_is_told_with_its_last_answer_what_its_deadline_does_and_how_to_go_round_it() -> None:
+    told = said(at_a_gate(at=BEGAN + 240, says="HTTP 503: 2 of 14 tests failed"), BEGAN + 260)
+    assert "stage 1/3 at 10% has passed, and waits for the gate https://tests.example/smoke" in told
+    assert "Before 50%, the gate https://tests.example/smoke is asked until it answers 2xx (not 202), 15s after each other answer." in told
+    assert "The last answer, 20s ago: HTTP 503: 2 of 14 tests failed." in told
+    assert "If it is still closed in 9m (the gate's deadline), it is held, and asked on." in told
+    assert "canaryd approve front-end-v2-abc --gate" in told
+    assert "evidence of harm still rolls back" in told
+    assert "token" not in told
+
+
+def test_a_gate_that_is_not_asked_in_a_pause_says_so() -> None:
+    assert "It is not asked while the service is paused" in said(at_a_gate(since=None))
+
+
+def test_a_gate_before_the_start_does_not_speak_of_users() -> None:
+    rollout = replace(at_a_gate(), stage=-1, weight=0)
+    assert "waits for the gate" in said(rollout)
+    assert "stay on" not in said(rollout)
+    held = replace(rollout, phase=Phase.HELD, held=Held.GATE)
+    assert "It is asked on" in said(held)
+    assert "stay on" not in said(held)
+
+
+def test_a_gate_that_a_person_opened_and_is_not_open_yet_is_told() -> None:
+    assert "opened the gate https://tests.example/smoke, not obeyed yet" in said(at_a_gate(), wishes=Wishes(opened_gate=1))
+    assert "not obeyed yet" not in said(at_a_gate(), wishes=Wishes(opened_gate=2))
 
 
 def test_the_whole_rollouts_deadline_is_told_until_it_has_ended() -> None:

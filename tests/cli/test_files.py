@@ -93,6 +93,18 @@ def test_with_settings_a_hook_must_name_a_notifier_of_theirs(policies: Path, tmp
     assert "hooks[0].notify" in result.stderr
 
 
+def test_with_settings_a_gate_must_be_a_url_or_one_of_theirs(policies: Path, tmp_path: Path) -> None:
+    gates = "hooks: [{before: start, gate: smoke}, {before: promotion, gate: 'https://tests.example/load?token=1'}]\n"
+    path = a_policy_file(policies, "front-end", GOOD + gates)
+    config = tmp_path / "canaryd.yaml"
+    config.write_text("prometheus: {url: 'http://prometheus:9090'}\n")
+    assert "hooks[0].gate must be a URL or a gate of the settings (none is defined), but is 'smoke'" in run(
+        "validate", path, "--config", config).stderr
+    config.write_text("prometheus: {url: 'http://prometheus:9090'}\ngates: {smoke: {url: 'https://tests.example/smoke'}}\n")
+    told = run("validate", path, "--config", config).stdout
+    assert "asks smoke before the start, https://tests.example/load before the promotion" in told
+
+
 def test_metrics_of_which_none_decides_are_told_with_their_line(policies: Path) -> None:
     watching = "analysis:\n  metrics:\n    - query: {name: cpu, promql: 'max(x{namespace=\"$namespace\"})', max: 1, dryRun: true}\n"
     bad = a_policy_file(policies, "cart", GOOD + watching)

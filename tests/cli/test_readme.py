@@ -32,6 +32,17 @@ def test_its_ladder_of_stages_before_the_first_weight_is_accepted(tmp_path: Path
     assert "dark, cookie ~ .*logged_in.*, 10% mirrored, 10, 100 on sockshop" in result.output
 
 
+def test_its_gates_and_its_blue_green_release_are_accepted(tmp_path: Path) -> None:
+    policy = README.partition("```yaml\n")[2].partition("```")[0]
+    [release] = [one.partition("```")[0] for one in README.split("```yaml\n")[1:] if one.startswith("strategy:")]
+    path = tmp_path / "front-end.yaml"
+    path.write_text(policy.partition("route:")[0] + release)
+    result = CliRunner().invoke(main, ["validate", str(path)])
+    assert result.exit_code == 0, result.output
+    assert "blue-green (dark, 100) on sockshop" in result.output
+    assert "asks https://tests.example/smoke before 100%, load before the promotion" in result.output
+
+
 def test_its_query_is_accepted_and_so_are_those_of_the_worked_example(tmp_path: Path) -> None:
     policy = README.partition("```yaml\n")[2].partition("```")[0]
     queries = [one.partition("```")[0] for one in README.split("```yaml\n")[1:] if one.startswith("    - query:")]

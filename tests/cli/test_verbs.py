@@ -12,7 +12,7 @@ from canaryd.cli import waiting
 from canaryd.cli.cluster import connect
 from canaryd.domain.lifecycle import TRANSITIONS, Signal
 from canaryd.domain.ports import Conflict
-from canaryd.domain.rollout import Held, Phase
+from canaryd.domain.rollout import Asking, Held, Phase
 from tests.builders import NOW, a_policy
 from tests.cli.conftest import Shell
 
@@ -107,6 +107,48 @@ def test_approval_before_its_stage_needs_the_stage_to_be_named(shell: Shell) -> 
 def test_approval_that_nobody_asks_for_is_refused(shell: Shell) -> None:
     shell.store()
     assert "asks for no approval" in shell.refused("approve", "front-end")
+
+
+def at_a_gate(**changes: Any) -> dict[str, Any]:
+    policy = a_policy(hooks=[{"before": 25, "gate": "https://tests.example/smoke"}, {"before": "promotion", "gate": "load"}])
+    return {"policy": policy, "phase": Phase.AWAITING_GATE, "asking": Asking(0, 3, NOW), **changes}
+
+
+@pytest.mark.parametrize("changes", [{}, {"phase": Phase.HELD, "held": Held.GATE}])
+def test_a_person_opens_the_gate_that_is_waited_for(shell: Shell, changes: dict[str, Any]) -> None:
+    shell.store(**at_a_gate(**changes))
+    assert "goes on without the gate https://tests.example/smoke" in shell.fine("approve", "front-end", "--gate")
+    assert shell.spec()["openedGate"] == 3
+
+
+def test_a_gate_that_nobody_waits_for_is_not_opened(shell: Shell) -> None:
+    shell.store(**at_a_gate(phase=Phase.PROGRESSING))
+    assert "it waits for no gate" in shell.refused("approve", "front-end", "--gate")
+    shell.store(**at_a_gate(phase=Phase.HELD, held=Held.PERSON))
+    assert "it waits for no gate" in shell.refused("approve", "front-end", "--gate")
+
+
+def test_whoever_tries_another_verb_on_a_closed_gate_is_told_the_right_one(shell: Shell) -> None:
+    shell.store(**at_a_gate())
+    for verb in ("resume", "approve"):
+        assert "canaryd approve front-end-v2-hash-v2 --gate opens the gate" in shell.refused(verb, "front-end")
+    shell.store(**at_a_gate(stage=3, weight=100, asking=Asking(1, 1, NOW)))
+    refused = shell.refused("promote", "front-end")
+    assert "it is at full weight already; canaryd approve front-end-v2-hash-v2 --gate opens the gate" in refused
+
+
+def test_opening_a_gate_and_approving_a_stage_are_two_things(shell: Shell) -> None:
+    shell.store(**at_a_gate())
+    result = shell.run("approve", "front-end", "--gate", "--stage", "2")
+    assert result.exit_code == 2
+    assert "--stage has no meaning beside it" in result.stderr
+
+
+def test_status_shows_the_gate_and_its_last_answer(shell: Shell) -> None:
+    shell.store(**at_a_gate(reason="before 25%, the gate https://tests.example/smoke is closed: HTTP 503: 2 of 14 tests failed"))
+    told = shell.fine("status")
+    assert "AwaitingGate" in told
+    assert "the gate https://tests.example/smoke is closed: HTTP 503: 2 of 14 tests failed" in told
 
 
 def test_approval_of_a_stage_that_is_not_there_is_refused(shell: Shell) -> None:

@@ -13,6 +13,7 @@ from canaryd.domain.verdict import Answer
 from tests.builders import a_policy, a_workload
 from tests.fakes import (
     FakeClock,
+    FakeGates,
     FakeMeter,
     FakePostman,
     FakeRollouts,
@@ -44,15 +45,15 @@ class Daemon:
         self.script = script
         self.world, self.clock = FakeWorld(), FakeClock()
         self.rollouts, self.postman = FakeRollouts(self.world), FakePostman()
-        self.meter = FakeMeter()
+        self.meter, self.gates = FakeMeter(), FakeGates()
         self.telemetry = FakeTelemetry(self.world)
         self.policies = [self.policy]
         self.restart()
 
     def restart(self) -> None:
         traffic = FakeTraffic(self.world)
-        reconciler = Reconciler(self.telemetry, traffic, self.rollouts, ingestion_delay=1.0, scrape_interval=1.0, clock=self.clock,
-                                judge_of=lambda policy, history: ScriptedJudge(lambda end, span: self.script(end, span)))
+        reconciler = Reconciler(self.telemetry, traffic, self.rollouts, self.gates, ingestion_delay=1.0, scrape_interval=1.0,
+                                clock=self.clock, judge_of=lambda policy, history: ScriptedJudge(lambda end, span: self.script(end, span)))
         supervisor = Supervisor(FakeWorkloads(self.world), traffic, self.rollouts)
         self.beat = Beat(lambda: self.policies, supervisor, reconciler, self.postman, self.clock, self.meter)
 

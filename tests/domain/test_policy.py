@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from canaryd.domain.hooks import EVENTS, Hook
 from canaryd.domain.metrics import GRPC_FAILURES, Errors, Latency, Metric, Query
-from canaryd.domain.policy import EVENTS, Analysis, Hook, Policy, Route, Service, Stage
+from canaryd.domain.policy import Analysis, Policy, Route, Service, Stage
 from canaryd.domain.problems import Refused
 
 
@@ -279,8 +280,6 @@ def test_one_metric_that_decides_is_enough_beside_dry_runs(deciding: dict[str, A
         ("schedule.freeze", ["Fri 16:00-Mon 08:00"], ["schedule.freeze"]),
         ("schedule.freeze", None, ["schedule.freeze"]),
         ("bracket", {"name": None}, ["bracket"]),
-        ("hooks", [{"before": None}], ["hooks[0].before"]),
-        ("hooks", [{"before": "promotion", "gate": "https://tests.example"}], ["hooks[0].before", "hooks[0].gate"]),
     ],
 )
 def test_keys_of_later_work_are_refused_as_not_supported_yet(path: str, value: Any, keys: list[str]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from canaryd.adapters.kube.client import path_to
 from canaryd.adapters.kube.events import KubeEvents, event_of
 from canaryd.adapters.kube.rollouts import KubeRollouts
-from canaryd.domain.policy import EVENTS
+from canaryd.domain.hooks import EVENTS
 from canaryd.domain.rollout import Announcement as Told
 from canaryd.domain.rollout import Record
 from tests.adapters.kube.conftest import Place

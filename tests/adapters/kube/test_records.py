@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 from canaryd.adapters.kube.records import MOST_BYTES, bounded, record_of, spec_of, status_of, wishes_of
 from canaryd.domain.policy import Policy
-from canaryd.domain.rollout import Announcement, Decision, Held, Phase, Record, Rollout, Wishes
+from canaryd.domain.rollout import Announcement, Asking, Decision, Held, Phase, Record, Rollout, Wishes
 from canaryd.domain.verdict import Answer, Finding, Verdict
 from tests.adapters.kube.conftest import CRD
 from tests.builders import a_policy, a_rollout, a_verdict
@@ -110,10 +110,12 @@ def test_the_crd_declares_every_wish_and_only_what_is_written() -> None:
     [version] = YAML(typ="safe").load(CRD.read_text(encoding="utf-8"))["spec"]["versions"]
     declared = version["schema"]["openAPIV3Schema"]["properties"]
     wishes = {to_camel(field.name) for field in dataclasses.fields(Wishes)}
-    record = Record(a_rollout(verdict=a_verdict(), held=Held.PERSON, ended=1.8e9))
+    record = Record(a_rollout(verdict=a_verdict(), held=Held.PERSON, ended=1.8e9, asking=Asking(0, 1, 1.8e9, 1.8e9, "HTTP 503")))
     assert set(declared["spec"]["properties"]) == wishes | set(spec_of(record))
     status = status_of(record.rollout)
-    for part, written in (("properties", status), ("verdict", status["verdict"]), ("shown", status["shown"])):
+    for part, written in (
+            ("properties", status), ("verdict", status["verdict"]), ("shown", status["shown"]), ("asking", status["asking"])
+        ):
         names = declared["status"]["properties"] if part == "properties" else declared["status"]["properties"][part]["properties"]
         assert set(names) - set(written) <= {"refused"}
 
