@@ -3,7 +3,7 @@
 `World` holds the cluster's state and its faults; the fakes read and write it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -35,6 +35,8 @@ class FakeWorld:
     workloads: dict[str, Workload] = field(default_factory=lambda: {"front-end-v1": a_workload("v1")})
     lists: dict[str, tuple[Mapping[str, Any], ...]] = field(default_factory=lambda: dict(deepcopy(ORIGIN)))
     subsets: dict[str, str] = field(default_factory=lambda: {"v1": "v1"})
+    made: set[str] = field(default_factory=set)  # those of them that canaryd made
+    route_trouble: str = ""  # what a gateway's controller says against the route
     route_version: int = 1
     route_problem: str = ""
     route_raw: Mapping[str, Any] = field(default_factory=dict)  # the rest of the VirtualService
@@ -94,7 +96,8 @@ class FakeTraffic:
         self.world.answer("api")
         if self.world.route_problem:
             raise Rejected(self.world.route_problem)
-        return RouteView(deepcopy(self.world.lists), dict(self.world.subsets), str(self.world.route_version), self.world.route_raw)
+        return RouteView(deepcopy(self.world.lists), dict(self.world.subsets), str(self.world.route_version), self.world.route_raw,
+                         trouble=self.world.route_trouble)
 
     def write(self, policy: Policy, view: RouteView, lists: RouteLists) -> RouteView:
         self.world.answer("api")
@@ -117,7 +120,18 @@ class FakeTraffic:
         if version not in self.world.subsets:
             self.world.permit("subset")
             self.world.subsets[version] = version
+            self.world.made.add(version)
         return version
+
+    def tidy(self, policy: Policy, keep: Collection[str]) -> Sequence[str]:
+        self.world.answer("api")
+        used = {destination["destination"]["subset"] for route in self.world.lists.values() for destination in route}
+        idle = sorted(self.world.made - used - set(keep)) if policy.route.http_route else []
+        for version in idle:
+            self.world.made.remove(version)
+            del self.world.subsets[version]
+            self.world.did(f"remove {version}")
+        return idle
 
 
 @dataclass

@@ -39,7 +39,7 @@ def summary(policy: Policy) -> str:
     ladder = ", ".join(f"{stage.weight}{' (approval)' if stage.approval else ''}" for stage in policy.stages)
     metrics = [metric.query.name if metric.query else "errors" if metric.errors else "latency" for metric in policy.analysis.metrics]
     mode = "" if policy.mode == "steer" else f", mode {policy.mode}"
-    return f"{'/'.join(policy.key)}: {ladder} on {policy.route.virtual_service}, judged by {', '.join(metrics)}{mode}"
+    return f"{'/'.join(policy.key)}: {ladder} on {policy.route.name}, judged by {', '.join(metrics)}{mode}"
 
 
 @click.command(epilog="\b\nExample:\n  canaryd schema > policy.schema.json\n\n\b\nThen, as the first line of a policy:\n"

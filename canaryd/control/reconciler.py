@@ -283,6 +283,7 @@ class Reconciler:
             if world.view is None:
                 self._cannot(record, f"{world.problem}: put it back, or delete this record to give the rollout up")
             lists = self._written(record, world, world.view)
+            return self._open(record, lists, world.view.trouble)
         return self._open(record, lists)
 
     def _written(self, record: Record, world: World, view: RouteView) -> RouteLists:
@@ -325,12 +326,14 @@ class Reconciler:
         self._saved(record, replace(record.rollout, reason=reason))
         raise Rejected(f"{record.rollout.name}: {reason}")
 
-    def _open(self, record: Record, lists: RouteLists) -> Record:
-        """Looks begin, or the end is reached: the route is as wanted, or someone else's, whose users deserve to be watched over too."""
+    def _open(self, record: Record, lists: RouteLists, trouble: str = "") -> Record:
+        """Looks begin, or the end is reached: the route is as wanted, or someone else's, whose users deserve to be watched over too.
+
+        trouble: why what is wanted is not in force although it is written, for the record."""
         rollout = record.rollout
         is_looking = rollout.span is not None and rollout.span.end is None
         is_known = rollout.confirmed is not None and routes.same(rollout.confirmed, lists)
-        reason = steering.untroubled(rollout)
+        reason = steering.troubled(rollout, trouble) if trouble else steering.untroubled(rollout)
         if rollout.phase in LIVE and is_looking and is_known and reason == rollout.reason:
             return record
         now = self.clock.now()  # not the look's: its reading, or the write, may have taken long

@@ -10,11 +10,9 @@ from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     Field,
     PlainSerializer,
-    StrictBool,
     StrictInt,
     ValidationInfo,
     WithJsonSchema,
@@ -26,11 +24,9 @@ from canaryd.domain.fields import (
     LabelKey,
     LabelName,
     LabelValue,
-    ObjectName,
     PositiveSeconds,
     Risk,
     Seconds,
-    Text,
     WholeSeconds,
     unique,
     without_default,
@@ -38,6 +34,7 @@ from canaryd.domain.fields import (
 )
 from canaryd.domain.metrics import Errors, Latency, Metric, Query
 from canaryd.domain.problems import Key, Written, refusal, refuse_at, shown
+from canaryd.domain.routers import Route
 from canaryd.domain.units import format_duration
 
 EVENTS = ("started", "advanced", "approval_needed", "held", "resumed", "stepped_back", "rolled_back", "superseded", "succeeded")
@@ -61,21 +58,6 @@ class Service(Written):
         min_length=1, description="Labels of the pod templates of this service's Deployments, such as {app: front-end}."
     )
     version_label: LabelKey = Field(default="version", description="The pod template label that tells versions apart.")
-
-
-class Route(Written):
-    """The Istio objects that are steered."""
-
-    later: ClassVar[Mapping[str, str]] = {"httpRoute": "routes of the Gateway API; steer an Istio VirtualService (virtualService)"}
-    virtual_service: ObjectName = Field(description="The Istio VirtualService that routes to this service.")
-    destination_rule: ObjectName = Field(
-        default="", description="The Istio DestinationRule with a subset for each version. Default: the service's name.",
-        json_schema_extra=without_default,
-    )  # fmt: skip
-    add_subset: StrictBool = Field(default=True, description="Whether a new version gets a subset in the DestinationRule when it has none.")
-    http: Annotated[tuple[Text, ...], AfterValidator(unique)] = Field(
-        default=(), description="Names of the http routes to steer. Empty: all to this host without a match."
-    )
 
 
 class Stage(Written):
@@ -220,7 +202,7 @@ class Policy(Written):
     }
     version: Literal[1] = Field(default=1, description="Of this format.")
     service: Service = Field(description="The service, and how its Deployments are found.")
-    route: Route = Field(description="The Istio objects that are steered.")
+    route: Route = Field(description="The route that is steered.")
     stages: tuple[Stage, ...] = Field(min_length=1, description="The ladder of weights, rising, up to 100.")
     mode: Literal["steer", "observe"] = Field(default="steer", description="`observe` judges and tells, and never touches a route.")
     analysis: Analysis = Field(default=Analysis(), description="How the canary is judged.")
@@ -234,7 +216,9 @@ class Policy(Written):
     @classmethod
     def _destination_rule_is_the_service_s(cls, route: Route, info: ValidationInfo) -> Route:
         service = info.data.get("service")
-        return route.model_copy(update={"destination_rule": service.name}) if service and not route.destination_rule else route
+        if service is None or route.http_route or route.destination_rule:
+            return route
+        return route.model_copy(update={"destination_rule": service.name})
 
     @field_validator("stages")
     @classmethod

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from canaryd.domain.metrics import GRPC_FAILURES, Errors, Latency, Metric, Query
-from canaryd.domain.policy import EVENTS, Analysis, Hook, Policy, Route, Service, Stage
+from canaryd.domain.policy import EVENTS, Analysis, Hook, Policy, Service, Stage
 from canaryd.domain.problems import Refused
+from canaryd.domain.routers import Route
 
 
 def written() -> dict[str, Any]:
@@ -274,7 +275,6 @@ def test_one_metric_that_decides_is_enough_beside_dry_runs(deciding: dict[str, A
     [
         ("strategy", "blue-green", ["strategy"]),
         ("bracket", "release-7", ["bracket"]),
-        ("route.httpRoute", "shop", ["route.httpRoute"]),
         ("stages.0", {"match": {"headers": {}}, "minimum": "5m"}, ["stages[0].match"]),
         ("stages.0", {"mirror": "10%"}, ["stages[0].mirror"]),
         ("stages.0", {"weight": 5, "mirrorPercentage": 10}, ["stages[0].mirrorPercentage"]),

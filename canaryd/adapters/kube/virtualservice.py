@@ -6,7 +6,7 @@ no requests to count, and are not looked at.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from canaryd.adapters.kube.client import JSON_PATCH, Api, Json, path_to
@@ -80,6 +80,10 @@ class KubeTraffic:
         patch.append(at_end if subsets else {"op": "add", "path": "/spec/subsets", "value": [subset]})
         self._api.request("PATCH", self._path(policy, "destinationrules", rule_name), patch, content_type=JSON_PATCH)
         return name
+
+    def tidy(self, policy: Policy, keep: Collection[str]) -> Sequence[str]:
+        """Nothing: subsets stay where they are, an idle one leads nobody anywhere."""
+        return ()
 
     def _rule(self, policy: Policy) -> Json:
         """The DestinationRule; Rejected when it is another host's."""
