@@ -40,7 +40,7 @@ class FakeWorld:
     route_version: int = 1
     route_problem: str = ""
     route_raw: Mapping[str, Any] = field(default_factory=dict)  # the rest of the VirtualService
-    refuses: dict[str, str] = field(default_factory=dict)  # "write" or "subset": what the API server says instead of doing it
+    refuses: dict[str, str] = field(default_factory=dict)  # "write", "subset" or "tidy": what the API server says instead of doing it
     down: set[str] = field(default_factory=set)
     steps: list[str] = field(default_factory=list)
     crash_after: int | None = None  # dies right after so many steps that change something
@@ -120,13 +120,16 @@ class FakeTraffic:
         if version not in self.world.subsets:
             self.world.permit("subset")
             self.world.subsets[version] = version
-            self.world.made.add(version)
+            if policy.route.http_route:
+                self.world.made.add(version)
+                self.world.did(f"make {version}")
         return version
 
     def tidy(self, policy: Policy, keep: Collection[str]) -> Sequence[str]:
         self.world.answer("api")
+        self.world.permit("tidy")
         used = {destination["destination"]["subset"] for route in self.world.lists.values() for destination in route}
-        idle = sorted(self.world.made - used - set(keep)) if policy.route.http_route else []
+        idle = sorted(self.world.made - used - set(keep))
         for version in idle:
             self.world.made.remove(version)
             del self.world.subsets[version]

@@ -65,7 +65,7 @@ class Live:
     def restart(self) -> None:
         """A new process: it knows what is on record."""
         api, clock = Api(str(self.world.kubeconfig)), WorldClock(self.world)
-        self.rollouts, traffic = KubeRollouts(api), Routers(api)
+        self.rollouts, traffic = KubeRollouts(api), Routers(api, settle=0.0)
         telemetry = PrometheusTelemetry(Access(self.world.prometheus_url, scrape_interval=1.0))
         reconciler = Reconciler(telemetry, traffic, self.rollouts, ingestion_delay=1.0, scrape_interval=1.0, clock=clock,
                                 judge_of=lambda policy, history: Listened(policy, history, self.said))

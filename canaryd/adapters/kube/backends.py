@@ -18,8 +18,9 @@ Services = Mapping[str, Json]
 """The Services of a namespace, by name."""
 
 # Of a Service's spec, what its copy has too. What the cluster gives (addresses, node ports, a load balancer) is each Service's own.
-_KEPT = ("internalTrafficPolicy", "ipFamilies", "ipFamilyPolicy", "publishNotReadyAddresses", "sessionAffinity", "sessionAffinityConfig",
-         "trafficDistribution")
+# With what the API server fills in by itself, None where nothing.
+_KEPT = {"internalTrafficPolicy": "Cluster", "ipFamilies": None, "ipFamilyPolicy": "SingleStack", "publishNotReadyAddresses": None,
+         "sessionAffinity": "None", "sessionAffinityConfig": None, "trafficDistribution": None}
 _WORDS = ("true", "false", "null", "yes", "no", "on", "off", "y", "n")  # what YAML reads as something else than text
 # By these labels other tools know what is theirs, and would remove a copy as one too many.
 _OF_TOOLS = re.compile(r"app\.kubernetes\.io/(instance|managed-by)|helm\.sh/.*|argocd\.argoproj\.io/.*|[a-z.]*toolkit\.fluxcd\.io/.*")
@@ -73,7 +74,8 @@ def like(policy: Policy, other: Json, version: str, name: str, made: bool = True
         annotations[MADE_FOR] = mark(policy, version)
     about: Json = {"name": name, "namespace": policy.service.namespace}
     about |= ({"labels": labels} if labels else {}) | ({"annotations": annotations} if annotations else {})
-    kept = {key: deepcopy(spec[key]) for key in _KEPT if key in spec} | ({"clusterIP": "None"} if spec.get("clusterIP") == "None" else {})
+    kept = {key: deepcopy(spec[key]) for key, usual in _KEPT.items() if spec.get(key, usual) != usual}
+    kept |= ({"clusterIP": "None"} if spec.get("clusterIP") == "None" else {})
     made_spec = {"selector": selects(policy, version), "ports": ports, **kept}
     return {"apiVersion": "v1", "kind": "Service", "metadata": about, "spec": made_spec}
 

@@ -5,6 +5,8 @@ end of such a Service. Every write carries what was read as its precondition, so
 as it was. Conditions that the gateway's or mesh's controller writes are read, and told.
 """
 
+import math
+import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -16,12 +18,18 @@ from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Missing, Rejected, RouteView
 from canaryd.domain.rollout import RouteLists
 
+SETTLE = 5.0  # seconds; EndpointSlices take one and pushes to proxies another, more in a busy cluster
+
 
 class GatewayTraffic:
-    """Implements the port `Traffic` on the API server, in whichever version of the Gateway API the server prefers."""
+    """Implements the port `Traffic` on the API server, in whichever version of the Gateway API the server prefers.
 
-    def __init__(self, api: Api) -> None:
-        self._api = api
+    settle: seconds until a Service that was made is routed to: before the proxies know its pods, requests sent there would fail.
+    """
+
+    def __init__(self, api: Api, settle: float = SETTLE) -> None:
+        self._api, self._settle = api, settle
+        self._made: dict[tuple[str, str], float] = {}  # when, by the monotonic clock
 
     def read(self, policy: Policy) -> RouteView:
         """The steered rules and the Services of single versions. Besides the port's errors: Rejected for a rule that cannot be steered."""
@@ -51,13 +59,19 @@ class GatewayTraffic:
     def add_subset(self, policy: Policy, version: str) -> str:
         """The name of the Service of all of the version's pods, made like stable's if there was none.
 
-        Raises Rejected, with what to apply, when the policy forbids it; Conflict when someone else made one of this name meanwhile.
+        Raises Rejected, with what to apply, when the policy forbids it, and while one that was made is too new to be routed to; Conflict
+        when someone else made one of this name meanwhile.
         """
         services = self._services(policy)
-        if found := services_of.of_version(policy, services, version):
-            return found
         view = _view(policy, self._route(policy), services)
-        used = (entry["destination"]["subset"] for entries in view.lists.values() for entry in entries)
+        used = [entry["destination"]["subset"] for entries in view.lists.values() for entry in entries]
+        name = services_of.of_version(policy, services, version) or self._make(policy, version, view, services, used)
+        age = time.monotonic() - self._made.get((policy.service.namespace, name), -math.inf)
+        if age < self._settle and name not in used:
+            raise Rejected(f"the Service {name} was made for it just now, and is routed to after {self._settle:g} s, when proxies know it")
+        return name
+
+    def _make(self, policy: Policy, version: str, view: RouteView, services: Services, used: Sequence[str]) -> str:
         model = next((name for name in used if view.subsets.get(name, version) != version), None)
         if model is None:
             raise Rejected(f"{_named(policy)} leads to no Service of another version, after which one for {version} could be made")
@@ -67,6 +81,7 @@ class GatewayTraffic:
             raise Rejected(f"there is no Service for all pods of version {version}, and route.addService is false; apply:\n{wanted}")
         made = services_of.like(policy, services[model], version, name)
         self._api.request("POST", path_to("v1", "services", policy.service.namespace), made)
+        self._made[policy.service.namespace, name] = time.monotonic()
         return name
 
     def tidy(self, policy: Policy, keep: Collection[str]) -> Sequence[str]:
@@ -83,6 +98,7 @@ class GatewayTraffic:
             except Missing:
                 continue
             gone.append(name)
+            self._made.pop((policy.service.namespace, name), None)
         return gone
 
     def _used(self, policy: Policy) -> frozenset[str]:

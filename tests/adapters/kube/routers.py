@@ -133,7 +133,8 @@ class GatewayApi:
         return {**spec, "rules": [{key: value for key, value in one.items() if key != "backendRefs"} for one in spec["rules"]]}
 
     def edit(self, place: Place, **more: Any) -> None:
-        changes = {"timeouts" if key == "timeout" else key: {"request": value} if key == "timeout" else value for key, value in more.items()}
+        changes = {key: value for key, value in more.items() if key != "timeout"}
+        changes |= {"timeouts": {"request": more["timeout"]}} if "timeout" in more else {}
         place.edit(GATEWAY_API, "httproutes", "sockshop", lambda obj: obj["spec"]["rules"][-1].update(copy.deepcopy(changes)))
 
     def split(self, place: Place, weights: Mapping[str, int]) -> Object:

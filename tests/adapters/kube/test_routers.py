@@ -24,7 +24,7 @@ def router(request: pytest.FixtureRequest) -> Router:
 
 @pytest.fixture
 def traffic(place: Place) -> Routers:
-    return Routers(place.api)
+    return Routers(place.api, settle=0.0)
 
 
 def test_routes_without_a_match_are_steered_by_default(place: Place, router: Router, traffic: Routers) -> None:
