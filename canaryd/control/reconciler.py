@@ -302,8 +302,8 @@ class Reconciler:
         return lists
 
     def _subset(self, record: Record, world: World) -> Record:
-        """The canary's subset, put back where someone took it out (a tool that keeps the DestinationRule as its repository has it):
-        requests sent to a subset that is not there fail, and no replica counts them."""
+        """The canary's subset (or Service), put back where someone took it out (a tool that keeps the DestinationRule as its repository
+        has it): requests sent to what is not there fail, and no replica counts them."""
         rollout, view = record.rollout, world.view
         if view is None or rollout.phase not in STEERED or not rollout.weight or view.subsets.get(rollout.canary_subset) == rollout.canary:
             return record
@@ -317,7 +317,8 @@ class Reconciler:
         if not why:
             log.warning("subset.restored", service=rollout.service, namespace=rollout.namespace, rollout=rollout.name, subset=name)
             return record
-        detail = Detail(f"the subset {rollout.canary_subset} of {rollout.canary} is gone: {why}")
+        kind = "Service" if rollout.policy.route.http_route else "subset"
+        detail = Detail(f"the {kind} {rollout.canary_subset} of {rollout.canary} is gone: {why}")
         return self._saved(record, self._take(rollout, Signal.NOT_READY, self.clock.now(), detail, world))
 
     def _cannot(self, record: Record, why: str) -> NoReturn:

@@ -142,3 +142,12 @@ def test_what_a_controller_says_against_the_route_stands_in_the_record_while_it_
     daemon.run(30)
     assert (daemon.rollout.reason, daemon.rollout.spans) == (before, spans)
     assert [step for step in daemon.world.steps if step == "write route"] == saved
+
+
+def test_a_canary_whose_service_is_gone_for_good_is_rolled_back_as_that() -> None:
+    daemon = a_daemon(always(Answer.UNDECIDED))
+    daemon.run_until(lambda rollout: rollout.weight == 10 and rollout.span is not None)
+    del daemon.world.subsets["v2"]
+    daemon.world.refuses["subset"] = "route.addService is false"
+    assert daemon.ends_as(Phase.ROLLED_BACK).reason == "the Service v2 of v2 is gone: route.addService is false"
+    assert daemon.world.lists == ORIGIN
