@@ -15,7 +15,7 @@ from canaryd.adapters.kube.client import Api
 from canaryd.adapters.kube.deployments import KubeWorkloads
 from canaryd.adapters.kube.events import KubeEvents
 from canaryd.adapters.kube.rollouts import KubeRollouts
-from canaryd.adapters.kube.virtualservice import KubeTraffic
+from canaryd.adapters.kube.traffic import Routers
 from canaryd.adapters.policy_files import PolicyFiles
 from canaryd.adapters.prometheus.api import Access
 from canaryd.adapters.prometheus.telemetry import PrometheusTelemetry
@@ -192,7 +192,7 @@ def build(settings: Settings, policies_path: Path) -> Daemon:
     health = http.Health(settings.beat, {"policies": None, "API server": 10 * settings.beat + 30, "Prometheus": 4 * TELEMETRY_CHECK})
     api = Api(_path(settings.kubernetes.kubeconfig), settings.kubernetes.context, read_seconds=settings.kubernetes.timeout)
     telemetry = PrometheusTelemetry(telemetry_access(settings))
-    traffic = KubeTraffic(api, settings.kubernetes.cluster_domain)
+    traffic = Routers(api, settings.kubernetes.cluster_domain)
     rollouts = KubeRollouts(api, lambda name, why: log.error("record.unreadable", rollout=name, reason=why))
     files = PolicyFiles(policies_path, [*settings.notifiers], [*settings.gates])
     clock = SystemClock()

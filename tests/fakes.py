@@ -3,7 +3,7 @@
 `World` holds the cluster's state and its faults; the fakes read and write it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -37,11 +37,13 @@ class FakeWorld:
     workloads: dict[str, Workload] = field(default_factory=lambda: {"front-end-v1": a_workload("v1")})
     lists: dict[str, tuple[Mapping[str, Any], ...]] = field(default_factory=lambda: dict(deepcopy(ORIGIN)))
     subsets: dict[str, str] = field(default_factory=lambda: {"v1": "v1"})
+    made: set[str] = field(default_factory=set)  # those of them that canaryd made
+    route_trouble: str = ""  # what a gateway's controller says against the route
     route_version: int = 1
     route_problem: str = ""
     route_raw: Mapping[str, Any] = field(default_factory=dict)  # the rest of the VirtualService
     whole: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what the steered routes have besides their lists
-    refuses: dict[str, str] = field(default_factory=dict)  # "write" or "subset": what the API server says instead of doing it
+    refuses: dict[str, str] = field(default_factory=dict)  # "write", "subset" or "tidy": what the API server says instead of doing it
     down: set[str] = field(default_factory=set)
     steps: list[str] = field(default_factory=list)
     crash_after: int | None = None  # dies right after so many steps that change something
@@ -98,7 +100,8 @@ class FakeTraffic:
         if self.world.route_problem:
             raise Rejected(self.world.route_problem)
         world = self.world
-        return RouteView(deepcopy(world.lists), dict(world.subsets), str(world.route_version), world.route_raw, deepcopy(world.whole))
+        return RouteView(deepcopy(world.lists), dict(world.subsets), str(world.route_version), world.route_raw, deepcopy(world.whole),
+                         trouble=world.route_trouble)
 
     def write(self, policy: Policy, view: RouteView, lists: RouteLists) -> RouteView:
         self.world.answer("api")
@@ -121,7 +124,21 @@ class FakeTraffic:
         if version not in self.world.subsets:
             self.world.permit("subset")
             self.world.subsets[version] = version
+            if policy.route.http_route:
+                self.world.made.add(version)
+                self.world.did(f"make {version}")
         return version
+
+    def tidy(self, policy: Policy, keep: Collection[str]) -> Sequence[str]:
+        self.world.answer("api")
+        self.world.permit("tidy")
+        used = {destination["destination"]["subset"] for route in self.world.lists.values() for destination in route}
+        idle = sorted(self.world.made - used - set(keep))
+        for version in idle:
+            self.world.made.remove(version)
+            del self.world.subsets[version]
+            self.world.did(f"remove {version}")
+        return idle
 
 
 @dataclass

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from canaryd.adapters.kube.client import Api
 from canaryd.adapters.kube.deployments import KubeWorkloads
 from canaryd.adapters.kube.rollouts import KubeRollouts
-from canaryd.adapters.kube.virtualservice import KubeTraffic
+from canaryd.adapters.kube.traffic import Routers
 from canaryd.adapters.prometheus.api import Access
 from canaryd.adapters.prometheus.telemetry import PrometheusTelemetry
 from canaryd.analysis.judge import Judge
@@ -65,7 +65,7 @@ class Live:
     def restart(self) -> None:
         """A new process: it knows what is on record."""
         api, clock = Api(str(self.world.kubeconfig)), WorldClock(self.world)
-        self.rollouts, traffic = KubeRollouts(api), KubeTraffic(api)
+        self.rollouts, traffic = KubeRollouts(api), Routers(api, settle=0.0)
         telemetry = PrometheusTelemetry(Access(self.world.prometheus_url, scrape_interval=1.0))
         reconciler = Reconciler(telemetry, traffic, self.rollouts, FakeGates(), ingestion_delay=1.0, scrape_interval=1.0, clock=clock,
                                 judge_of=lambda policy, history: Listened(policy, history, self.said))

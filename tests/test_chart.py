@@ -175,6 +175,8 @@ def test_it_may_do_what_it_needs_and_no_more(helm: str) -> None:
         ("canaryd.dev", "canaryrollouts/status"): ["patch", "update"],
         ("networking.istio.io", "virtualservices"): ["get", "patch"],
         ("networking.istio.io", "destinationrules"): ["get", "patch"],
+        ("gateway.networking.k8s.io", "httproutes"): ["get", "list", "patch"],
+        ("", "services"): ["create", "delete", "list"],
         ("apps", "deployments"): ["get", "list"],
         ("apps", "deployments/scale"): ["patch"],
         ("", "configmaps"): ["create", "get", "patch"],

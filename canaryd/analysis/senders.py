@@ -50,9 +50,9 @@ def _advice(off: Sequence[Source], service: str, unsteered: str) -> list[str]:
     said = [unsteered] if unsteered else []
     named = [one for one in off if one.workload not in NAMELESS]
     if named and not unsteered:
-        said.append(f"Is the VirtualService visible to them (spec.exportTo), is {service} among its hosts as they call it, and does no "
-                    "other route or VirtualService take their requests first?")
+        said.append(f"Is the route visible to them (a VirtualService's spec.exportTo), is {service} among its hosts as they call it, and "
+                    "does no other route take their requests first?")
     if len(named) < len(off):
-        said.append("Callers without a name are as a rule pods without a sidecar, which no VirtualService steers: give them one, or let "
+        said.append("Callers without a name are as a rule pods without a sidecar, which no route steers: give them one, or let "
                     "them call through the gateway")
     return said

@@ -45,7 +45,7 @@ def summary(policy: Policy) -> str:
     ladder = ladder if policy.strategy == "canary" else f"{policy.strategy} ({ladder})"
     gates = ", ".join(f"{gate.name} before {gate.place}" for gate in policy.gates)
     asks = f", asks {gates}" if gates else ""
-    return f"{'/'.join(policy.key)}: {ladder} on {policy.route.virtual_service}, judged by {', '.join(metrics)}{asks}{mode}"
+    return f"{'/'.join(policy.key)}: {ladder} on {policy.route.name}, judged by {', '.join(metrics)}{asks}{mode}"
 
 
 @click.command(epilog="\b\nExample:\n  canaryd schema > policy.schema.json\n\n\b\nThen, as the first line of a policy:\n"

@@ -141,7 +141,8 @@ def measure(policy: Policy, settings: Settings, stable: str | None, past: float)
     end = floor(time.time() - prometheus.ingestion_delay)
     start = end - floor(past) // step * step
     try:
-        names = telemetry.workloads(service.namespace, service.name, policy.analysis.reporter, end, end - start)
+        each = bool(policy.route.http_route)
+        names = telemetry.workloads(service.namespace, service.name, policy.analysis.reporter, end, end - start, each)
         if not names:
             raise Failure(f"Prometheus at {prometheus.url} has no istio_requests_total of the service {service.name} in "
                           f"{service.namespace} in the last {lasting(past)} (reporter {policy.analysis.reporter}): is it in the mesh, and "

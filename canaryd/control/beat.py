@@ -101,11 +101,14 @@ class Beat:
         with self._trouble("alerts", "alerts.failed"):
             self._alerts(records, policies)
         for one in seen:
-            for record in one.records:
+            for at, record in enumerate(one.records):
                 if _life(record) in self.active:
                     continue  # it ended in this very beat: the routes as seen are older than its end
-                with self._trouble(f"{record.rollout.namespace}/{record.rollout.name} replicas", "scaling.failed"):
-                    self.supervisor.after_end(one, record, self.clock.now())
+                name = f"{record.rollout.namespace}/{record.rollout.name}"
+                with self._trouble(f"{name} services", "tidying.failed"):
+                    record = one.records[at] = self.supervisor.tidy(one, record, self.clock.now())
+                with self._trouble(f"{name} replicas", "scaling.failed"):
+                    one.records[at] = self.supervisor.after_end(one, record, self.clock.now())
             with self._trouble(f"{one.policy.service.namespace}/{one.policy.service.name} records", "records.untidy"):
                 self.supervisor.retire(one, lambda record: not any(self._untold(news, record) for news in record.rollout.announcements))
 

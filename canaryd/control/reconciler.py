@@ -305,6 +305,7 @@ class Reconciler:
             if world.view is None:
                 self._cannot(record, f"{world.problem}: put it back, or delete this record to give the rollout up")
             lists = self._written(record, world, world.view)
+            return self._open(record, lists, world.view.trouble)
         return self._open(record, lists)
 
     def _written(self, record: Record, world: World, view: RouteView) -> RouteLists:
@@ -326,8 +327,8 @@ class Reconciler:
         return lists
 
     def _subset(self, record: Record, world: World) -> Record:
-        """The canary's subset, put back where someone took it out (a tool that keeps the DestinationRule as its repository has it):
-        requests sent to a subset that is not there fail, and no replica counts them."""
+        """The canary's subset (or Service), put back where someone took it out (a tool that keeps the DestinationRule as its repository
+        has it): requests sent to what is not there fail, and no replica counts them."""
         rollout, view = record.rollout, world.view
         if view is None or rollout.phase not in STEERED or rollout.stage < 0 or view.subsets.get(rollout.canary_subset) == rollout.canary:
             return record
@@ -341,7 +342,8 @@ class Reconciler:
         if not why:
             log.warning("subset.restored", service=rollout.service, namespace=rollout.namespace, rollout=rollout.name, subset=name)
             return record
-        detail = Detail(f"the subset {rollout.canary_subset} of {rollout.canary} is gone: {why}")
+        kind = "Service" if rollout.policy.route.http_route else "subset"
+        detail = Detail(f"the {kind} {rollout.canary_subset} of {rollout.canary} is gone: {why}")
         return self._saved(record, self._take(rollout, Signal.NOT_READY, self.clock.now(), detail, world))
 
     def _cannot(self, record: Record, why: str) -> NoReturn:
@@ -350,12 +352,14 @@ class Reconciler:
         self._saved(record, replace(record.rollout, reason=reason))
         raise Rejected(f"{record.rollout.name}: {reason}")
 
-    def _open(self, record: Record, lists: RouteLists) -> Record:
-        """Looks begin, or the end is reached: the route is as wanted, or someone else's, whose users deserve to be watched over too."""
+    def _open(self, record: Record, lists: RouteLists, trouble: str = "") -> Record:
+        """Looks begin, or the end is reached: the route is as wanted, or someone else's, whose users deserve to be watched over too.
+
+        trouble: why what is wanted is not in force although it is written, for the record."""
         rollout = record.rollout
         is_looking = rollout.span is not None and rollout.span.end is None
         is_known = rollout.confirmed is not None and routes.same(rollout.confirmed, lists)
-        reason = steering.untroubled(rollout)
+        reason = steering.troubled(rollout, trouble) if trouble else steering.untroubled(rollout)
         if rollout.phase in LIVE and is_looking and is_known and reason == rollout.reason:
             return record
         now = self.clock.now()  # not the look's: its reading, or the write, may have taken long

@@ -18,6 +18,7 @@ from canaryd.domain.rollout import Phase, Record, Rollout, name_of
 log = structlog.get_logger()
 
 MOST_ATTEMPTS = 99  # of one template, by hand
+SETTLED = 15.0  # seconds after an end until what served the version is removed: proxies still hold requests that they sent there
 
 
 def key_of(workload: Workload) -> str:
@@ -249,6 +250,19 @@ class Supervisor:
             log.info("workload.scaled", service=rollout.service, namespace=rollout.namespace, rollout=rollout.name, deployment=name,
                      replicas=replicas)
         return self.rollouts.save(record.having(replace(rollout, scaled=True)))
+
+    def tidy(self, seen: Seen, record: Record, now: float) -> Record:
+        """Removes what was made so that a version could be routed to, once nothing is: after a rollback the canary's, after a success
+        stable's. Noted only when done, so a crash or an outage in between tries it again."""
+        rollout = record.rollout
+        if not rollout.policy.route.http_route or not rollout.phase.ended or rollout.tidied or rollout.ended is None:
+            return record
+        if now - rollout.ended < SETTLED:
+            return record
+        keep = {seen.active.rollout.canary, seen.active.rollout.stable} if seen.active is not None else set()
+        for name in self.traffic.tidy(rollout.policy, keep):
+            log.info("service.removed", service=rollout.service, namespace=rollout.namespace, rollout=rollout.name, name=name)
+        return self.rollouts.save(record.having(replace(rollout, tidied=True)))
 
     def _is_idle(self, seen: Seen, version: str) -> bool:
         """No route sends anything to the version, and no rollout is about it."""

@@ -11,8 +11,9 @@ from copy import deepcopy
 from typing import Any
 
 from canaryd.domain.matches import Match
-from canaryd.domain.policy import OWN, Policy
+from canaryd.domain.policy import Policy
 from canaryd.domain.rollout import RouteLists
+from canaryd.domain.routers import OWN
 
 HttpRoute = Mapping[str, Any]
 KINDS = ("preview", "match", "mirror")  # in the order in which they stand before the steered route

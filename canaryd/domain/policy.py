@@ -7,13 +7,11 @@ as harm is `metrics.py`'s. Nothing here reads a file: `adapters/policy_files.py`
 
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     ConfigDict,
     Field,
-    StrictBool,
     StrictInt,
     ValidationInfo,
     field_validator,
@@ -24,30 +22,18 @@ from canaryd.domain.fields import (
     LabelKey,
     LabelName,
     LabelValue,
-    ObjectName,
     PositiveSeconds,
     Risk,
     Seconds,
-    Text,
     WholeSeconds,
-    unique,
-    without_default,
     without_nones,
 )
 from canaryd.domain.hooks import Gate, Hook
-from canaryd.domain.matches import Matches
 from canaryd.domain.metrics import Errors, Latency, Metric, Query
 from canaryd.domain.problems import Key, Written, refusal, refuse_at
+from canaryd.domain.routers import Route
 from canaryd.domain.stages import Stage
 from canaryd.domain.units import format_duration
-
-OWN = "canaryd-"  # begins the names of http routes that canaryd adds
-
-
-def _not_own(names: tuple[str, ...]) -> tuple[str, ...]:
-    wrong = [(position, name) for position, name in enumerate(names) if name.startswith(OWN)]
-    refuse_at(*(((position,), f"must not begin with {OWN}, as routes that canaryd adds do, but is {name}") for position, name in wrong))
-    return names
 
 
 class Service(Written):
@@ -59,26 +45,6 @@ class Service(Written):
         min_length=1, description="Labels of the pod templates of this service's Deployments, such as {app: front-end}."
     )
     version_label: LabelKey = Field(default="version", description="The pod template label that tells versions apart.")
-
-
-class Route(Written):
-    """The Istio objects that are steered."""
-
-    later: ClassVar[Mapping[str, str]] = {"httpRoute": "routes of the Gateway API; steer an Istio VirtualService (virtualService)"}
-    virtual_service: ObjectName = Field(description="The Istio VirtualService that routes to this service.")
-    destination_rule: ObjectName = Field(
-        default="", description="The Istio DestinationRule with a subset for each version. Default: the service's name.",
-        json_schema_extra=without_default,
-    )  # fmt: skip
-    add_subset: StrictBool = Field(default=True, description="Whether a new version gets a subset in the DestinationRule when it has none.")
-    http: Annotated[tuple[Text, ...], AfterValidator(unique), AfterValidator(_not_own)] = Field(
-        default=(), description="Names of the http routes to steer. Empty: all to this host without a match."
-    )
-    preview: Matches = Field(
-        default=(),
-        description="Requests that reach the canary from the first stage to the end, such as {headers: {x-canary: {exact: always}}}.",
-        json_schema_extra=without_default,
-    )
 
 
 class Analysis(Written):
@@ -193,7 +159,7 @@ class Policy(Written):
     model_config = ConfigDict(json_schema_extra=_stages_may_be_left_out)
     version: Literal[1] = Field(default=1, description="Of this format.")
     service: Service = Field(description="The service, and how its Deployments are found.")
-    route: Route = Field(description="The Istio objects that are steered.")
+    route: Route = Field(description="The route that is steered.")
     strategy: Literal["canary", "blue-green"] = Field(
         default="canary", description="`canary`: users come in steps. `blue-green`: all at once, after stages that no user's answer comes "
         "from; whatever is wrong then sends all back at once.")
@@ -217,7 +183,9 @@ class Policy(Written):
     @classmethod
     def _destination_rule_is_the_service_s(cls, route: Route, info: ValidationInfo) -> Route:
         service = info.data.get("service")
-        return route.model_copy(update={"destination_rule": service.name}) if service and not route.destination_rule else route
+        if service is None or route.http_route or route.destination_rule:
+            return route
+        return route.model_copy(update={"destination_rule": service.name})
 
     @field_validator("stages")
     @classmethod
@@ -306,12 +274,15 @@ class Policy(Written):
         wrong: list[tuple[Key, str]] = []
         observed = "must be left out with mode: observe, where canaryd adds no route, but is there"
         dark = "must be above 0 with mode: observe, where canaryd keeps nothing dark, but is 0"
+        added = "must be left out with route.httpRoute, since canaryd adds such routes to a VirtualService alone, but is there"
         copied = "must be left out with analysis.reporter: source, since callers count no copies, but is there"
         for position, stage in enumerate(self.stages):
             if self.mode == "observe" and stage.kind == "dark":
                 wrong.append((("stages", position, "weight"), dark))
             elif self.mode == "observe" and stage.kind != "weight":
                 wrong.append((("stages", position, stage.kind), observed))
+            elif self.route.http_route and (stage.match or stage.mirror is not None):
+                wrong.append((("stages", position, "match" if stage.match else "mirror"), added))
             elif stage.mirror is not None and self.analysis.reporter == "source":
                 wrong.append((("stages", position, "mirror"), copied))
         if self.mode == "observe" and self.route.preview:

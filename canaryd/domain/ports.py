@@ -4,7 +4,7 @@ Each port is implemented by one adapter, and by the fakes of the tests. Adapters
 `Rejected` (tell someone), `from` the original; nothing else is expected to come out of them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -49,11 +49,15 @@ class Workload:
 
 @dataclass(frozen=True, slots=True)
 class RouteView:
-    """The steered routes of one VirtualService, as last read.
+    """The steered routes of one VirtualService or HTTPRoute, as last read.
 
     lists: for each steered http route its key and its `route` list as it stands there; and each route that canaryd added, where it should
-    stand, by its name. routes: the steered http routes whole, by key. subsets: subset name -> version, of the
-    DestinationRule. resource_version: the precondition of a write.
+    stand, by its name. routes: the steered http routes whole, by key. subsets: subset name -> version, of the DestinationRule.
+    resource_version: the precondition of a write. Of an HTTPRoute a backend Service stands for a subset: `backends.py`.
+
+    problems: destination -> why it stands for no version, where more is known than that. elsewhere: versions that other routes of the
+    object may send something to. unsteered: whose requests the object does not steer, and what to do. trouble: why what it says is not
+    in force. chosen_by: the policy's key that names the routes to steer.
     """
 
     lists: RouteLists
@@ -61,6 +65,11 @@ class RouteView:
     resource_version: str
     raw: Mapping[str, Any]  # the whole VirtualService as read, for the adapter's own use
     routes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    problems: Mapping[str, str] = field(default_factory=dict)
+    elsewhere: frozenset[str] = frozenset()
+    unsteered: str = ""
+    trouble: str = ""
+    chosen_by: str = "route.http"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +116,20 @@ class Workloads(Protocol):
 
 class Traffic(Protocol):
     def read(self, policy: Policy) -> RouteView:
-        """The steered routes. Raises Missing (no VirtualService or DestinationRule), Rejected (no route to this service's host)."""
+        """The steered routes. Raises Missing (no VirtualService, DestinationRule or HTTPRoute), Rejected (no route to this service)."""
 
     def write(self, policy: Policy, view: RouteView, lists: RouteLists) -> RouteView:
         """Replaces the `route` lists of the steered routes, adds the added ones that `lists` has and takes out those that it has not, and
         nothing else. Raises Conflict when `view` is no longer what is there."""
 
     def add_subset(self, policy: Policy, version: str) -> str:
-        """Makes sure that the DestinationRule has a subset for the version; its name."""
+        """Makes sure that the DestinationRule has a subset for the version, or that there is a Service for it; its name."""
+
+    def tidy(self, policy: Policy, keep: Collection[str]) -> Sequence[str]:
+        """Removes what `add_subset` made for versions that no route leads to any more, but for those of `keep`; names of what is gone.
+
+        Safe to repeat. What someone else made, edited or uses stays.
+        """
 
 
 class Rollouts(Protocol):

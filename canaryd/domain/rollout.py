@@ -140,6 +140,7 @@ class Rollout:
     last_data: end of the last look that held data; unready_since: since when no replica of the canary is ready.
     stale: what was compared so far is void (stable changed), the next span begins anew. counted: per replica, what was counted since
     the beginning, up to `counted_to`. scaled: done with scaling after the end: scaled, or left since it still got traffic or was gone.
+    tidied: what was made for versions that nothing leads to any more is gone, as far as it may go.
     unsteered: why calls from inside the mesh do not follow the weight, where the route does not apply to them; senders: whose requests
     do not, as last asked, while the traffic as a whole does not. asking: the last question to a gate; opened: gates, by their place among
     the policy's, that have opened for what comes next.
@@ -184,6 +185,7 @@ class Rollout:
     counted_to: int | None = None
     ended: float | None = None
     scaled: bool = False
+    tidied: bool = False
     unsteered: str = ""
     senders: str = ""
     asking: Asking | None = None

@@ -57,6 +57,8 @@ def stable_version(view: RouteView) -> str:
                 "set one weight to 100 and the others to 0, or leave one destination"
             )
         subset = str(entries[at].get("destination", {}).get("subset") or "")
+        if subset in view.problems and subset not in view.subsets:
+            raise Refusal(f"route {key} sends all traffic to {subset}: {view.problems[subset]}")
         if subset not in view.subsets:
             known = ", ".join(sorted(view.subsets)) or "none"
             raise Refusal(
@@ -68,7 +70,7 @@ def stable_version(view: RouteView) -> str:
         each = ", ".join(f"{key} to {version}" for key, version in found.items())
         raise Refusal(
             f"the routes send traffic to different versions ({each}): wanted one version; make them agree, or name the ones to steer "
-            "in the policy's route.http"
+            f"in the policy's {view.chosen_by}"
         )
     return next(iter(found.values()))
 
@@ -82,11 +84,13 @@ def versions(view: RouteView) -> frozenset[str]:
     found = [entry.get("destination", {}) for entries in lists.values() for entry in entries]
     found += [one for one in _destinations(view.raw.get("spec", {})) if _service(str(one.get("host") or ""), namespace) in ours]
     named = (str(one.get("subset") or "") for one in found)
-    return frozenset(view.subsets[subset] for subset in named if subset in view.subsets)
+    return view.elsewhere.union(view.subsets[subset] for subset in named if subset in view.subsets)
 
 
 def unsteered(view: RouteView) -> str:
     """Why calls from inside the mesh are not steered, and what to do if they should be; empty where they are."""
+    if view.unsteered:
+        return view.unsteered
     spec = view.raw.get("spec") or {}
     gateways = [str(one) for one in spec.get("gateways") or [MESH]]
     if MESH in gateways or not spec:
@@ -298,7 +302,9 @@ def _destinations(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _described(entries: Sequence[Destination]) -> str:
     if len(entries) == 1:
         return f"all to {_subset(entries[0]) or 'no subset'}"
-    return ", ".join(f"{_subset(entry) or 'no subset'} {weight}%" for entry, weight in zip(entries, _weights(entries), strict=True))
+    weights = _weights(entries)
+    total = sum(weights) or 100  # weights are relative, and as a rule of a hundred
+    return ", ".join(f"{_subset(entry) or 'no subset'} {100 * weight / total:.3g}%" for entry, weight in zip(entries, weights, strict=True))
 
 
 def _plain(value: Any) -> Any:

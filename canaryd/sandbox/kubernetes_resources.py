@@ -42,7 +42,7 @@ class Resource:
     @property
     def custom(self) -> bool:
         """Defined by a CustomResourceDefinition: no strategic merge patch."""
-        return self.group in ("networking.istio.io", "canaryd.dev")
+        return self.group in (ISTIO[0], GATEWAY_API, "canaryd.dev")
 
     @property
     def key(self) -> tuple[str, str]:
@@ -62,6 +62,7 @@ def _custom(group: str, versions: tuple[str, ...], plural: str, kind: str, *shor
 
 
 ISTIO = ("networking.istio.io", ("v1", "v1beta1", "v1alpha3"))
+GATEWAY_API = "gateway.networking.k8s.io"
 RESOURCES = (
     Resource("", ("v1",), "namespaces", "Namespace", namespaced=False, short=("ns",), status=True),
     Resource("", ("v1",), "configmaps", "ConfigMap", short=("cm",)),
@@ -73,14 +74,16 @@ RESOURCES = (
     _custom(*ISTIO, "virtualservices", "VirtualService", "vs"),
     _custom(*ISTIO, "destinationrules", "DestinationRule", "dr"),
     _custom(*ISTIO, "gateways", "Gateway", "gw"),
+    _custom(GATEWAY_API, ("v1", "v1beta1"), "httproutes", "HTTPRoute"),
     _custom("canaryd.dev", ("v1alpha1",), "canaryrollouts", "CanaryRollout", "cro"),
     Resource("apiextensions.k8s.io", ("v1",), "customresourcedefinitions", "CustomResourceDefinition", namespaced=False,
              short=("crd", "crds"), status=True, generation=True, unconditional=False),
     Resource("coordination.k8s.io", ("v1",), "leases", "Lease", unconditional=False),
 )
-PODS, SERVICES, DEPLOYMENTS, NAMESPACES, VIRTUALSERVICES, DESTINATIONRULES, GATEWAYS, DEFINITIONS = (
+PODS, SERVICES, DEPLOYMENTS, NAMESPACES, VIRTUALSERVICES, DESTINATIONRULES, GATEWAYS, HTTPROUTES, DEFINITIONS = (
     next(r for r in RESOURCES if r.plural == plural) for plural in (
-        "pods", "services", "deployments", "namespaces", "virtualservices", "destinationrules", "gateways", "customresourcedefinitions"))
+        "pods", "services", "deployments", "namespaces", "virtualservices", "destinationrules", "gateways", "httproutes",
+        "customresourcedefinitions"))
 VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
 
 # The same event in both of its APIs: core/v1 name, events.k8s.io/v1 name.

@@ -1,17 +1,18 @@
-"""Where Istio sends a service's requests: VirtualServices and DestinationRules resolved to weights and pod labels."""
+"""Where Istio sends a service's requests: VirtualServices and DestinationRules, or HTTPRoutes, resolved to weights and pod labels."""
 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from canaryd.sandbox import httproutes
 from canaryd.sandbox.kubernetes_resources import DESTINATIONRULES, SERVICES, VIRTUALSERVICES, ApiError, Object
 from canaryd.sandbox.kubernetes_store import Store
 
 
 @dataclass(frozen=True)
 class Share:
-    """One destination of a route: its part of the requests (they sum to 1), its subset, and the labels of its pods.
+    """One destination of a route: its part of the requests (they sum to 1), its subset (or backend Service), and the labels of its pods.
 
     `labels` is None where the subset is unknown to every DestinationRule: Istio answers such requests with 503 (flag NC).
     """
@@ -61,6 +62,8 @@ def way(store: Store, service: str, namespace: str, inside: bool = False, audien
     """
     host = full_host(service, namespace)
     with store.lock:
+        if (found := httproutes.parts(store, service, namespace, inside)) is not None:
+            return Way([Share(*one) for one in found])
         selector = _service_selector(store, service, namespace)
         subsets = _subsets(store, host)
         for virtualservice in sorted(store.list(VIRTUALSERVICES), key=lambda obj: obj["metadata"]["creationTimestamp"]):

@@ -329,6 +329,10 @@ def test_the_published_schema_is_one_and_takes_the_worked_example_and_every_dump
     ("old", "new"),
     [
         ("virtualService", "virtualservice"),
+        ("virtualService: sockshop", "virtualService: sockshop\n  httpRoute: shop"),
+        ("virtualService: sockshop", "virtualService: sockshop\n  addService: true"),
+        ("virtualService: sockshop", "httpRoute: shop\n  addSubset: true"),
+        ("virtualService: sockshop", "http: []"),
         ("weight: 25", "weight: '25'"),
         ("weight: 25", "weight: 25\n    minimum: 90"),
         ("weight: 25", "weight: 25\n    minimum: 5 minutes"),

@@ -360,6 +360,12 @@ def test_the_workloads_of_a_service_are_those_with_counters_in_the_past(stub: St
     assert (form["start"], form["end"]) == ("1700000000", "1700000000")
 
 
+def test_versions_with_services_of_their_own_are_asked_for_by_these(stub: Stub) -> None:
+    stub.says(200, {"status": "success", "data": {"resultType": "matrix", "result": []}})
+    assert a_telemetry(stub).workloads(NAMESPACE, "front-end", "destination", 1_700_000_000, 3600, each=True) == []
+    assert 'destination_service_name=~"front-end(-.+)?"' in stub.asked[0].form["query"]
+
+
 def test_targets_of_one_namespace_and_reporter_share_their_queries(stub: Stub) -> None:
     others = [Target(NAMESPACE, f"basket-v{number}", "", TARGET.since) for number in range(300)]
     elsewhere = [Target("test", "front-end-v1", "", TARGET.since), Target(NAMESPACE, "front-end-v1", "", TARGET.since, reporter="source")]

@@ -12,8 +12,9 @@ from pydantic import ValidationError
 
 from canaryd.domain.hooks import EVENTS, Hook
 from canaryd.domain.metrics import GRPC_FAILURES, Errors, Latency, Metric, Query
-from canaryd.domain.policy import Analysis, Policy, Route, Service, Stage
+from canaryd.domain.policy import Analysis, Policy, Service, Stage
 from canaryd.domain.problems import Refused
+from canaryd.domain.routers import Route
 
 
 def written() -> dict[str, Any]:
@@ -263,6 +264,42 @@ def test_nonsense_is_refused_once_by_key_with_what_was_wanted_and_what_came(path
     assert refusals(put(path, value)()) == [refusal]
 
 
+ONE_ROUTE = "must be left out beside virtualService: a policy steers one of them, but is shop"
+NEITHER = "is missing, wanted: the Istio VirtualService that routes to this service (or httpRoute: the HTTPRoute that does)"
+NO_USE = "must be left out beside"
+
+
+@pytest.mark.parametrize(
+    ("route", "refused"),
+    [
+        ({"virtualService": "sockshop", "httpRoute": "shop"}, [f"route.httpRoute {ONE_ROUTE}"]),
+        ({}, [f"route.virtualService {NEITHER}"]),
+        ({"addService": True}, [f"route.virtualService {NEITHER}"]),
+        ({"httpRoute": "shop", "destinationRule": "fe", "addSubset": True, "http": ["web"]},
+         [f"route.destinationRule {NO_USE} httpRoute, which has no use for it, but is 'fe'",
+          f"route.addSubset {NO_USE} httpRoute, which has no use for it, but is true",
+          f"route.http {NO_USE} httpRoute, which has no use for it, but is a list of 1"]),
+        ({"virtualService": "sockshop", "addService": False, "rules": ["web"]},
+         [f"route.addService {NO_USE} virtualService, which has no use for it, but is false",
+          f"route.rules {NO_USE} virtualService, which has no use for it, but is a list of 1"]),
+        ({"httpRoute": "shop_1"}, ["route.httpRoute must be a Kubernetes name (lower-case letters, digits, - and ., at most 253), but is 'shop_1'"]),
+        ({"httpRoute": "shop", "rules": ["a", "a"]}, ["route.rules[1] must not be there twice, but a is"]),
+        ({"httpRoute": "shop", "addService": "yes"}, ["route.addService must be true or false, but is 'yes'"]),
+    ],
+)  # fmt: skip
+def test_a_policy_steers_one_route_with_that_route_s_own_keys(route: dict[str, Any], refused: list[str]) -> None:
+    assert refusals(changed(route=route)) == refused
+
+
+def test_an_httproute_s_policy_has_its_own_defaults_and_comes_back_from_a_dump() -> None:
+    policy = Policy.load(changed(route={"httpRoute": "shop"}))
+    assert (policy.route.name, policy.route.add_service, policy.route.rules) == ("shop", True, ())
+    assert policy.dump()["route"] == {"httpRoute": "shop", "addService": True, "rules": []}
+    assert Policy.load(json.loads(json.dumps(policy.dump()))) == policy
+    assert Policy.load(written()).dump()["route"].keys() == {"virtualService", "destinationRule", "addSubset", "http"}
+    assert Policy.load(written()).route.name == "sockshop"
+
+
 @pytest.mark.parametrize("deciding", [{"errors": {}}, {"latency": {}}, {"query": {"name": "heap", "promql": "x", "min": 1}}])
 def test_one_metric_that_decides_is_enough_beside_dry_runs(deciding: dict[str, Any]) -> None:
     dry = {"query": {"name": "cpu", "promql": "x", "max": 1, "dryRun": True}}
@@ -275,7 +312,6 @@ def test_one_metric_that_decides_is_enough_beside_dry_runs(deciding: dict[str, A
     [
         ("strategy", "blue-green", ["strategy"]),
         ("bracket", "release-7", ["bracket"]),
-        ("route.httpRoute", "shop", ["route.httpRoute"]),
         ("stages.0", {"match": {"headers": {"cookie": {"exact": "a"}}, "split": 50}}, ["stages[0].match.split"]),
         ("schedule.freeze", ["Fri 16:00-Mon 08:00"], ["schedule.freeze"]),
         ("schedule.freeze", None, ["schedule.freeze"]),
@@ -342,7 +378,7 @@ def policies(draw: st.DrawFn) -> Policy:
     ]
     return Policy(
         service=Service(name="front-end", namespace="production", selector={"app": "front-end"}),
-        route=Route(virtual_service="sockshop"),
+        route=draw(st.sampled_from([Route(virtual_service="sockshop"), Route(http_route="shop", rules=("a",), add_service=False)])),
         stages=(*stages, Stage(weight=100)),
         analysis=Analysis(interval=draw(st.integers(1, 60)), false_rollback_risk=draw(shares), metrics=tuple(metrics)),
         hooks=tuple(Hook(on=(event,), notify="oncall") for event in draw(st.lists(st.sampled_from(EVENTS), max_size=3))),  # type: ignore[arg-type]

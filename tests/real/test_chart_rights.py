@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 from tests.real.daemon import Canaryd, free_port, settings
+from tests.real.gateway_api import HOST, move, services
 from tests.real.world import PARTS, ROOT, World, eventually
 
 RELEASE, NAMESPACE = "canaryd", "delivery"
@@ -119,6 +120,18 @@ def play(world: World, daemon: Canaryd) -> None:
     eventually("the Events are written", lambda: told <= {one["reason"] for one in world.get("events.events.k8s.io")["items"]})
 
 
+def play_by_the_gateway_api(world: World, daemon: Canaryd) -> None:
+    """What it has to do there besides: a Service made, routed to, and removed."""
+    move(world, "v2")
+    daemon.policy("front-end", {**POLICY, "route": {"httpRoute": "sockshop"}})
+    eventually("the policy is taken up", lambda: daemon.logged("policy.changed"))
+    with world.load(100, host=HOST, url=world.sidecar):
+        world.behaviour("v4", **{**HEALTHY, "errors": 0.4})
+        world.deploy("v4", replicas=2)
+        eventually("v4 is rolled back", lambda: phase(world, "v4") == "RolledBack", 300)
+    eventually("its Service is gone", lambda: services(world) == {"front-end", "front-end-v2"})
+
+
 @pytest.mark.timeout(900)
 def test_canaryd_uses_every_right_that_the_chart_grants_and_lacks_none(
     world: World, installed: World, canaryd: Callable[..., Canaryd], tmp_path: Path
@@ -130,6 +143,7 @@ def test_canaryd_uses_every_right_that_the_chart_grants_and_lacks_none(
     daemon = canaryd(config=config, policies=mounted(world, f"{RELEASE}-policies"), arguments=("--kubeconfig", str(kubeconfig))).start()
 
     play(world, daemon)
+    play_by_the_gateway_api(world, daemon)
 
     asked = audited(world)
     assert [entry for entry in asked if entry["responseStatus"]["code"] in (401, 403)] == []

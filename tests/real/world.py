@@ -379,10 +379,12 @@ class World:
 
     def reset(self, *, replicas: int = 1) -> None:
         """The namespace as the use case begins: front-end-v1 alone behind sockshop, every version well, nothing told yet."""
-        kinds = "deployments,configmaps,leases,events,virtualservices.networking.istio.io,destinationrules.networking.istio.io"
+        kinds = ("deployments,configmaps,leases,events,virtualservices.networking.istio.io,destinationrules.networking.istio.io,"
+                 "httproutes.gateway.networking.k8s.io")
         if self.has_rollouts:
             kinds += ",canaryrollouts.canaryd.dev"
         self.kubectl("delete", kinds, "--all", "--wait=true")
+        self.kubectl("delete", "services", "--selector=version")  # of single versions
         for version in self.ask_control("GET", "/behaviour"):
             self.behaviour(version)
         files = [f"--filename={OBJECTS / name}.yaml" for name in ("service", "gateway", "destinationrule", "virtualservice")]

@@ -7,14 +7,15 @@ no requests to count, and are not looked at.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from canaryd.adapters.kube.client import JSON_PATCH, Api, Json, path_to
 from canaryd.domain.added import KINDS, before, is_added, is_of, name_of, steered
-from canaryd.domain.policy import OWN, Policy
+from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Missing, Rejected, RouteView
 from canaryd.domain.rollout import RouteLists
+from canaryd.domain.routers import OWN
 from canaryd.domain.routes import full_host
 
 GROUP = "networking.istio.io"
@@ -86,6 +87,10 @@ class KubeTraffic:
         patch.append(at_end if subsets else {"op": "add", "path": "/spec/subsets", "value": [subset]})
         self._api.request("PATCH", self._path(policy, "destinationrules", rule_name), patch, content_type=JSON_PATCH)
         return name
+
+    def tidy(self, policy: Policy, keep: Collection[str]) -> Sequence[str]:
+        """Nothing: subsets stay where they are, an idle one leads nobody anywhere."""
+        return ()
 
     def _rule(self, policy: Policy) -> Json:
         """The DestinationRule; Rejected when it is another host's."""

@@ -99,12 +99,13 @@ class PrometheusTelemetry:
             self._drop()
         return {reading.target: reading.looks() for reading in readings}
 
-    def workloads(self, namespace: str, service: str, reporter: str, at: int, past: int) -> Sequence[str]:
+    def workloads(self, namespace: str, service: str, reporter: str, at: int, past: int, each: bool = False) -> Sequence[str]:
         """Names of the workloads of a namespace that have counters in the `past` seconds before `at`; with a Kubernetes Service those
-        behind it. Raises as `read`."""
+        behind it. each: versions may have Services of their own, SERVICE-VERSION. Raises as `read`."""
         which = f'reporter="{_name(reporter, "reporter")}", destination_workload_namespace="{_name(namespace, "namespace")}"'
         if service:
-            which += f', destination_service_name="{_name(service, "service")}"'
+            name = _name(service, "service")
+            which += f', destination_service_name=~"{name}(-.+)?"' if each else f', destination_service_name="{name}"'
         query = f"sum by (destination_workload) (last_over_time(istio_requests_total{{{which}}}[{past}s]))"
         with self._lock:
             names = {labels.get("destination_workload", "") for labels, _ in self._api.range(query, range(at, at + 1))}

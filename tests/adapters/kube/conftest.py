@@ -16,13 +16,16 @@ from ruamel.yaml import YAML
 from canaryd.adapters.kube.client import Api, path_to
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Conflict, Missing
+from canaryd.sandbox import httproutes
 from canaryd.sandbox.kubernetes import KubernetesServer
+from canaryd.sandbox.kubernetes_resources import DEFINITIONS
 from canaryd.sandbox.kubernetes_store import Store
 from tests.builders import a_policy
 
 REAL = pytest.param("real", marks=[pytest.mark.real, pytest.mark.xdist_group("real")])
 CRD = Path(__file__).parents[3] / "charts" / "canaryd" / "crds" / "canaryrollouts.yaml"
 ISTIO = "networking.istio.io/v1"
+GATEWAY_API = "gateway.networking.k8s.io/v1"
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,9 @@ class Place:
 
 @pytest.fixture(scope="session")
 def sandbox_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[KubernetesServer, Api]]:
-    with KubernetesServer(Store(time.time)) as server:
+    store = Store(time.time)
+    store.create(DEFINITIONS, None, httproutes.DEFINITION)
+    with KubernetesServer(store) as server:
         kubeconfig = tmp_path_factory.mktemp("sandbox") / "kubeconfig"
         kubeconfig.write_text(json.dumps(server.kubeconfig()))
         yield server, Api(str(kubeconfig), connect_seconds=1.0, read_seconds=2.0)

@@ -1,0 +1,218 @@
+"""The routes of a service by the Gateway API: the weights of an HTTPRoute's `backendRefs`, and a Service for each version.
+
+Reads both; writes nothing but the `backendRefs` of the steered rules, a missing Service for a new version if the policy lets it, and the
+end of such a Service. Every write carries what was read as its precondition, so no one's edit is overwritten unseen, and all else stays
+as it was. Conditions that the gateway's or mesh's controller writes are read, and told.
+"""
+
+import math
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from canaryd.adapters.kube import backends as services_of
+from canaryd.adapters.kube.backends import Services
+from canaryd.adapters.kube.client import JSON_PATCH, Api, Json, path_to
+from canaryd.domain import backends
+from canaryd.domain.policy import Policy
+from canaryd.domain.ports import Missing, Rejected, RouteView
+from canaryd.domain.rollout import RouteLists
+
+SETTLE = 5.0  # seconds; EndpointSlices take one and pushes to proxies another, more in a busy cluster
+
+
+class GatewayTraffic:
+    """Implements the port `Traffic` on the API server, in whichever version of the Gateway API the server prefers.
+
+    settle: seconds until a Service that was made is routed to: before the proxies know its pods, requests sent there would fail.
+    """
+
+    def __init__(self, api: Api, settle: float = SETTLE) -> None:
+        self._api, self._settle = api, settle
+        self._made: dict[tuple[str, str], float] = {}  # when, by the monotonic clock
+
+    def read(self, policy: Policy) -> RouteView:
+        """The steered rules and the Services of single versions. Besides the port's errors: Rejected for a rule that cannot be steered."""
+        return _view(policy, self._route(policy), self._services(policy))
+
+    def write(self, policy: Policy, view: RouteView, lists: RouteLists) -> RouteView:
+        """The view after the write. Rules that are as wanted are left alone; if all are, nothing is sent."""
+        unknown = sorted(set(lists) - set(view.lists))
+        if unknown:
+            raise Rejected(
+                f"{_named(policy)} has no steered rule {', '.join(unknown)} any more (it has {', '.join(view.lists)}); "
+                "put it back, or abort the rollout"
+            )
+        route: Json = view.raw["route"]
+        rules, places = route["spec"]["rules"], _steered(policy, route, view.raw["services"])
+        changed = {key: backends.refs(lists[key]) for key in places
+                   if key in lists and backends.refs(lists[key]) != backends.refs(view.lists[key])}  # fmt: skip
+        if not changed:
+            return view
+        # Not resourceVersion: controllers write the status whenever they like, which is no one's edit.
+        patch: list[Json] = [{"op": "test", "path": f"/metadata/{key}", "value": route["metadata"][key]} for key in ("uid", "generation")]
+        patch += [{"op": "test", "path": f"/spec/rules/{place}/backendRefs", "value": rules[place]["backendRefs"]}
+                  for place in places.values()]  # fmt: skip
+        patch += [{"op": "replace", "path": f"/spec/rules/{places[key]}/backendRefs", "value": refs} for key, refs in changed.items()]
+        return _view(policy, self._api.request("PATCH", self._path(policy), patch, content_type=JSON_PATCH), view.raw["services"])
+
+    def add_subset(self, policy: Policy, version: str) -> str:
+        """The name of the Service of all of the version's pods, made like stable's if there was none.
+
+        Raises Rejected, with what to apply, when the policy forbids it, and while one that was made is too new to be routed to; Conflict
+        when someone else made one of this name meanwhile.
+        """
+        services = self._services(policy)
+        view = _view(policy, self._route(policy), services)
+        used = [entry["destination"]["subset"] for entries in view.lists.values() for entry in entries]
+        name = services_of.of_version(policy, services, version) or self._make(policy, version, view, services, used)
+        age = time.monotonic() - self._made.get((policy.service.namespace, name), -math.inf)
+        if age < self._settle and name not in used:
+            raise Rejected(f"the Service {name} was made for it just now, and is routed to after {self._settle:g} s, when proxies know it")
+        return name
+
+    def _make(self, policy: Policy, version: str, view: RouteView, services: Services, used: Sequence[str]) -> str:
+        model = next((name for name in used if view.subsets.get(name, version) != version), None)
+        if model is None:
+            raise Rejected(f"{_named(policy)} leads to no Service of another version, after which one for {version} could be made")
+        name = services_of.name_for(policy, version, services)
+        if not policy.route.add_service:
+            wanted = services_of.as_yaml(services_of.like(policy, services[model], version, name, made=False))
+            raise Rejected(f"there is no Service for all pods of version {version}, and route.addService is false; apply:\n{wanted}")
+        made = services_of.like(policy, services[model], version, name)
+        self._api.request("POST", path_to("v1", "services", policy.service.namespace), made)
+        self._made[policy.service.namespace, name] = time.monotonic()
+        return name
+
+    def tidy(self, policy: Policy, keep: Collection[str]) -> Sequence[str]:
+        """See the port. A Service that any HTTPRoute of the cluster refers to stays, and one whose selector or annotation was edited."""
+        services = self._services(policy)
+        idle = {name: version for name, one in services.items() if (version := services_of.made_for(policy, one)) and version not in keep}
+        used = self._used(policy) if idle else frozenset()
+        gone = []
+        for name in sorted(set(idle) - used):
+            metadata = services[name]["metadata"]
+            seen = {"preconditions": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}}
+            try:
+                self._api.request("DELETE", path_to("v1", "services", policy.service.namespace, name), seen)
+            except Missing:
+                continue
+            gone.append(name)
+            self._made.pop((policy.service.namespace, name), None)
+        return gone
+
+    def _used(self, policy: Policy) -> frozenset[str]:
+        """The Services of the policy's namespace that an HTTPRoute of any namespace leads to, mirrors to, or is bound to."""
+        found = set()
+        for route in self._api.request("GET", path_to(self._version(), "httproutes")).get("items") or []:
+            spec, namespace = route.get("spec") or {}, route["metadata"]["namespace"]
+            for ref in (*backends.named(spec), *(spec.get("parentRefs") or [])):
+                if ref.get("namespace", namespace) == policy.service.namespace:
+                    found.add(str(ref.get("name")))
+        return frozenset(found)
+
+    def _route(self, policy: Policy) -> Json:
+        try:
+            return self._api.request("GET", self._path(policy))
+        except Missing as error:
+            raise Missing(f"there is no {_named(policy)}, which routes the service's requests ({error})") from error
+
+    def _services(self, policy: Policy) -> Services:
+        found = self._api.request("GET", path_to("v1", "services", policy.service.namespace)).get("items") or []
+        return {one["metadata"]["name"]: one for one in found}
+
+    def _path(self, policy: Policy) -> str:
+        return path_to(self._version(), "httproutes", policy.service.namespace, policy.route.http_route)
+
+    def _version(self) -> str:
+        return f"{backends.GATEWAY_API}/{self._api.preferred_version(backends.GATEWAY_API)}"
+
+
+def _view(policy: Policy, route: Json, services: Services) -> RouteView:
+    spec, subsets = route.get("spec") or {}, services_of.versions(policy, services)
+    lists = {key: backends.entries(spec["rules"][place]["backendRefs"], policy.service.name)
+             for key, place in _steered(policy, route, services).items()}
+    used = {entry["destination"]["subset"] for entries in lists.values() for entry in entries}
+    return RouteView(
+        lists=lists, subsets=subsets, resource_version=route["metadata"]["resourceVersion"], raw={"route": route, "services": services},
+        problems={name: _why_no_version(policy, name, services) for name in used if name not in subsets},
+        elsewhere=frozenset(subsets[name] for one in backends.named(spec) if (name := one.get("name")) in subsets),
+        unsteered=backends.unsteered(policy.route.http_route, spec, policy.service.name), trouble=backends.trouble(route),
+        chosen_by="route.rules",
+    )  # fmt: skip
+
+
+def _why_no_version(policy: Policy, name: str, services: Services) -> str:
+    """Why a Service of a steered rule stands for no version, and what to do."""
+    if name not in services:
+        return "there is no Service of this name; make it, with the version in its selector, or correct the route"
+    manifest = services_of.like(policy, services[name], "VERSION", f"{policy.service.name}-VERSION", made=False)
+    return ("this Service selects the pods of every version, so a new one gets users as soon as its pods are ready, before any stage; "
+            "wanted: a Service of the version that is stable now. Apply this with that version for VERSION, and let the rule lead to it:\n"
+            f"{services_of.as_yaml(manifest)}")
+
+
+def _steered(policy: Policy, route: Json, services: Services) -> dict[str, int]:
+    """The steered rules: key -> position in spec.rules. Raises Rejected for none, and for one that cannot be steered."""
+    rules: Sequence[Json] = (route.get("spec") or {}).get("rules") or []
+    mine = [at for at, one in enumerate(rules) if any(_is_own(policy, ref, services) for ref in one.get("backendRefs") or [])]
+    if policy.route.rules:
+        names = [str(one.get("name") or "") for one in rules]
+        for wanted in policy.route.rules:
+            if names.count(wanted) != 1:
+                there = ", ".join(name for name in names if name) or "none with a name"
+                number = "no" if wanted not in names else "more than one"
+                raise Rejected(f"{_named(policy)} has {number} rule {wanted!r}, which the policy's route.rules names; it has: {there}")
+        places = [names.index(wanted) for wanted in policy.route.rules]
+    else:
+        places = [at for at in mine if backends.has_no_match(rules[at])]
+    if not places:
+        there = ", ".join(str(rules[at].get("name") or f"number {at}, without a name") for at in mine) or "none"
+        raise Rejected(
+            f"{_named(policy)} has no rule without a match to a Service of {policy.service.name}; add one, or name the rules to steer in "
+            f"the policy's route.rules (those to this service: {there})"
+        )
+    keys: dict[str, int] = {}
+    for position, place in enumerate(sorted(places)):
+        key = str(rules[place].get("name") or f"#{position}")
+        if key in keys:
+            raise Rejected(f"{_named(policy)} has two rules {key!r}; give each a name of its own, so that they can be told apart")
+        _check(policy, rules[place], f"{_named(policy)}, rule {key}", services)
+        keys[key] = place
+    return keys
+
+
+def _check(policy: Policy, rule: Json, where: str, services: Services) -> None:
+    """Raises Rejected when a rule does anything but send requests to Services of this service's versions."""
+    wanted = f"wanted backendRefs to Services of {policy.service.name}'s versions"
+    refs = rule.get("backendRefs")
+    if not refs:
+        raise Rejected(f"{where}: {wanted}, but it has none; leave this rule out of the policy's route.rules")
+    for ref in refs:
+        kind, name, namespace = _kind(ref), str(ref.get("name")), ref.get("namespace", policy.service.namespace)
+        if kind != "Service":
+            raise Rejected(f"{where}: {wanted}, but one is the {kind} {name}; lead it to Services, or leave this rule out")
+        if namespace != policy.service.namespace:
+            raise Rejected(f"{where}: {wanted}, in {policy.service.namespace}, but {name} is in {namespace}: over there a ReferenceGrant "
+                           "decides what may be led to, which canaryd does not look into; use a Service of the route's own namespace")
+        if name in services and not _is_own(policy, ref, services):
+            chosen = ", ".join(f"{key}={value}" for key, value in services_of.selector(services[name]).items()) or "nothing"
+            raise Rejected(f"{where}: {wanted}, but {name} selects {chosen}; split the rules, and name those to steer in route.rules")
+    if len(refs) == 1 and refs[0].get("weight") == 0:
+        raise Rejected(f"{where}: {wanted}, but its only one, {refs[0].get('name')}, has the weight 0, so it answers nobody; leave it out")
+
+
+def _is_own(policy: Policy, ref: Mapping[str, Any], services: Services) -> bool:
+    """Whether a reference leads to this service's pods, of one version or of all."""
+    service = services.get(str(ref.get("name")))
+    if service is None or _kind(ref) != "Service" or ref.get("namespace", policy.service.namespace) != policy.service.namespace:
+        return False
+    return services_of.serves_all(policy, service) or bool(services_of.versions(policy, {"": service}))
+
+
+def _kind(ref: Mapping[str, Any]) -> str:
+    return str(ref.get("kind") or "Service") + (f".{ref['group']}" if ref.get("group") else "")
+
+
+def _named(policy: Policy) -> str:
+    return f"HTTPRoute {policy.service.namespace}/{policy.route.http_route}"

@@ -1,0 +1,32 @@
+"""The routes of every service, whichever kind its policy steers: each call goes to the adapter of that kind."""
+
+from collections.abc import Collection, Sequence
+
+from canaryd.adapters.kube.client import Api
+from canaryd.adapters.kube.httproute import SETTLE, GatewayTraffic
+from canaryd.adapters.kube.virtualservice import KubeTraffic
+from canaryd.domain.policy import Policy
+from canaryd.domain.ports import RouteView, Traffic
+from canaryd.domain.rollout import RouteLists
+
+
+class Routers:
+    """Implements the port `Traffic` by the two adapters that do. domain: see `KubeTraffic`; settle: see `GatewayTraffic`."""
+
+    def __init__(self, api: Api, domain: str = "cluster.local", settle: float = SETTLE) -> None:
+        self._istio, self._gateway_api = KubeTraffic(api, domain), GatewayTraffic(api, settle)
+
+    def read(self, policy: Policy) -> RouteView:
+        return self._of(policy).read(policy)
+
+    def write(self, policy: Policy, view: RouteView, lists: RouteLists) -> RouteView:
+        return self._of(policy).write(policy, view, lists)
+
+    def add_subset(self, policy: Policy, version: str) -> str:
+        return self._of(policy).add_subset(policy, version)
+
+    def tidy(self, policy: Policy, keep: Collection[str]) -> Sequence[str]:
+        return self._of(policy).tidy(policy, keep)
+
+    def _of(self, policy: Policy) -> Traffic:
+        return self._gateway_api if policy.route.http_route else self._istio

@@ -1,0 +1,47 @@
+"""The use case moved to the Gateway API: an HTTPRoute whose parent is the Service, which the callers' sidecars follow."""
+
+from __future__ import annotations
+
+import urllib.request
+from typing import Any
+
+from tests.real.world import World, eventually
+
+HOST = "front-end.production.svc.cluster.local"
+PORTS = [{"name": "http", "port": 80, "targetPort": 8080}]
+API = "gateway.networking.k8s.io/v1"
+
+
+def move(world: World, version: str = "v1") -> None:
+    """Istio's own objects go, an HTTPRoute to a Service of this version comes, and istiod and the sidecar have taken it up."""
+    world.kubectl("delete", "virtualservices.networking.istio.io,destinationrules.networking.istio.io", "--all", "--wait=true")
+    labels, name = {"app": "front-end", "version": version}, f"front-end-{version}"
+    world.apply({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "labels": labels},
+                 "spec": {"selector": labels, "ports": PORTS}})
+    parent = {"group": "", "kind": "Service", "name": "front-end", "port": 80}
+    world.apply({"apiVersion": API, "kind": "HTTPRoute", "metadata": {"name": "sockshop"}, "spec": {
+        "parentRefs": [parent], "rules": [{"backendRefs": [{"name": name, "port": 80}], "timeouts": {"request": "10s"}}]}})
+    eventually("istiod takes the route", lambda: conditions(world).get("ResolvedRefs") == "True")
+    for _ in range(5):
+        eventually(f"calls inside the mesh are answered by {version}", lambda: answered_by(world) == version)
+
+
+def route(world: World) -> dict[str, Any]:
+    """The HTTPRoute's spec."""
+    return dict(world.get("httproutes.gateway.networking.k8s.io", "sockshop")["spec"])
+
+
+def conditions(world: World) -> dict[str, str]:
+    """What istiod says of the route, by the parent's conditions."""
+    parents = world.get("httproutes.gateway.networking.k8s.io", "sockshop").get("status", {}).get("parents", [])
+    return {one["type"]: one["status"] for parent in parents for one in parent["conditions"]}
+
+
+def services(world: World) -> set[str]:
+    return {one["metadata"]["name"] for one in world.get("services")["items"]}
+
+
+def answered_by(world: World) -> str:
+    """The version that answers one call from inside the mesh, "" where none does."""
+    with urllib.request.urlopen(urllib.request.Request(world.sidecar, headers={"Host": HOST}), timeout=5) as answer:
+        return str(answer.headers.get("x-version") or "")
