@@ -68,6 +68,7 @@ class KnownTemplates:
     paused: bool = False
     problem: str = ""  # why no rollout can begin, for whoever wonders why nothing happens
     resource_version: str = ""  # empty: nothing is stored yet, canaryd sees the service for the first time
+    outdated: bool = False  # the policy says otherwise than is noted how the service is found or routed: remember it anew
 
 
 @dataclass(frozen=True, slots=True)
