@@ -95,7 +95,8 @@ def _reset(work: Reset, service: str | None, dry_run: bool, yes: bool) -> None:
         return
     _agree(yes)
     for plan in plans:
-        _do(work, plan)
+        if plan.anything:
+            _do(work, plan)
     if work.options.everything:
         _swept(work)
         click.echo("everything of canaryd's is removed but its CRD: kubectl delete crd canaryrollouts.canaryd.dev")

@@ -1,6 +1,7 @@
 """What is due to a service when it is reset: read and decided, nothing written."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from canaryd.adapters.kube.cleanup import Kept, KubeCleanup, Patch
@@ -102,14 +103,13 @@ def due(work: Reset, namespace: str, service: str, to: str = "", despite: bool =
         raise Refusal(f"{first.name} is {first.phase or 'asked for'}; abort it with --abort, or wait until it has ended")
     active = next((one for one in plan.under_way if one.phase), None)
     policy = _policy(work, (namespace, service), note, mine)
-    try:
+    with _said(plan, options, "its routes stay as they are"):
         if policy is None:
             raise Refusal("canaryd has not noted where its routes are (an earlier release did not): give its policy with --policies")
         _reroute(work, plan, policy, to or options.to, active)
-    except (Refusal, Rejected) as error:
-        if not options.everything:
-            raise
-        plan.said.append(f"its routes stay as they are: {error}")
+    with _said(plan, options, "its subsets stay as they are"):
+        if policy is not None:
+            _unsubset(work, plan, policy)
     if not options.keep_records and not options.everything:  # with everything, they go with all else
         _forget(work, plan, note, policy, [one for one in mine if one.finished])
     return plan
@@ -125,20 +125,37 @@ def _policy(work: Reset, name: Name, note: ServiceNote | None, mine: Sequence[Ke
     return of_file or noted or (rollouts[-1].policy if rollouts else None)
 
 
+@contextmanager
+def _said(plan: Due, options: Options, what: str) -> Iterator[None]:
+    """With `everything`, says what cannot be done within and why, and goes on."""
+    try:
+        yield
+    except (Refusal, Rejected) as error:
+        if not options.everything:
+            raise
+        plan.said.append(f"{what}: {error}")
+
+
 def _reroute(work: Reset, plan: Due, policy: Policy, to: str, active: Kept | None) -> None:
+    """Routes to one version, and none of canaryd's own."""
     view = work.cleanup.view(policy)
-    workloads = KubeWorkloads(work.cluster.api).list(policy)
     if policy.mode == "observe" and not to:
         plan.said.append("its routes stay as they are: its policy only observes (mode); --to changes them nevertheless")
     else:
         plan.version = cleanup.kept_version(view, to, active.stable if active is not None else "")
     patches = work.cleanup.routes(policy, view, plan.version)
+    workloads = KubeWorkloads(work.cluster.api).list(policy)
     if patches and plan.version:
         _check_serves(policy, workloads, plan.version)
-    used = work.cleanup.uses(policy, patches)
-    rule, said = work.cleanup.subsets(policy, used)
-    plan.patches += [*patches, *rule]
-    plan.said += [*said, *_idle(policy, view, workloads, used)]
+    plan.patches += patches
+    plan.said += _idle(policy, view, workloads, work.cleanup.uses(policy, patches))
+
+
+def _unsubset(work: Reset, plan: Due, policy: Policy) -> None:
+    """Without the subsets that canaryd added and no route names after that."""
+    rule, said = work.cleanup.subsets(policy, work.cleanup.uses(policy, plan.patches))
+    plan.patches += rule
+    plan.said += said
 
 
 def _check_serves(policy: Policy, workloads: Sequence[Workload], version: str) -> None:
