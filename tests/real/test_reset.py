@@ -24,13 +24,10 @@ PATIENT = {**POLICY, "stages": [{"weight": 30, "minimum": "10m", "deadline": "20
 
 @pytest.fixture
 def installed(world: World) -> Iterator[World]:
-    """The CRD is there; and again afterwards, for the tests to come."""
-    crds = f"--filename={CRDS}"
-    world.kubectl("apply", "--server-side", crds)
-    eventually("CanaryRollouts are served", lambda: world.has_rollouts)
+    """The CRD is there, and is there again afterwards, for the tests to come."""
     yield world
-    world.kubectl("apply", "--server-side", crds)
-    eventually("CanaryRollouts are served", lambda: world.has_rollouts)
+    world.kubectl("apply", "--server-side", f"--filename={CRDS}")
+    world.kubectl("wait", "--for=condition=Established", f"crd/{CRD}", "--timeout=30s")
 
 
 def phases(world: World) -> dict[str, str]:
