@@ -81,6 +81,15 @@ class Request:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """What telemetry has of two workloads at all. reporters: those that counted requests; connections: whether any counted TCP
+    connections. Nothing of both where it was not asked, or is not known."""
+
+    reporters: frozenset[str] = frozenset()
+    connections: bool = False
+
+
 class Telemetry(Protocol):
     def read(self, targets: Sequence[Target], start: int, end: int, step: int) -> Mapping[Target, Sequence[Look]]:
         """The looks (start, start + step], ... up to end, whole Unix seconds, for each target.
@@ -94,6 +103,10 @@ class Telemetry(Protocol):
 
     def sources(self, target: Target, start: int, end: int) -> Sequence[Source]:
         """Who sent the requests of (start, end], most first; empty where that is not known. Raises as `read`."""
+
+    def presence(self, target: Target, start: int, end: int) -> Presence:
+        """What there is of the workloads in (start, end], whoever reports it: for whoever wonders why `read` has nothing. Raises as
+        `read`."""
 
 
 class Workloads(Protocol):
@@ -156,6 +169,6 @@ class Clock(Protocol):
 
 
 __all__ = [
-    "Clock", "Conflict", "KnownTemplates", "Missing", "Postman", "Record", "Rejected", "Request", "Rollouts", "RouteView", "Telemetry",
-    "Traffic", "Unavailable", "Wishes", "Workload", "Workloads",
+    "Clock", "Conflict", "KnownTemplates", "Missing", "Postman", "Presence", "Record", "Rejected", "Request", "Rollouts", "RouteView",
+    "Telemetry", "Traffic", "Unavailable", "Wishes", "Workload", "Workloads",
 ]
