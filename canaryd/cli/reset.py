@@ -14,7 +14,7 @@ from canaryd.adapters.kube.cleanup import Change, Kept, KubeCleanup
 from canaryd.adapters.policy_files import load
 from canaryd.cli.cluster import Cluster, cluster_options
 from canaryd.cli.lazy import Failure
-from canaryd.cli.reset_plan import Due, Options, Reset, due, services
+from canaryd.cli.reset_plan import Due, Options, Reset, due, is_forbidden, services
 from canaryd.cli.reset_text import diff_of, shown
 from canaryd.cli.verbs import examples
 from canaryd.domain.lifecycle import TRANSITIONS, Signal
@@ -57,7 +57,7 @@ def reset(service: str | None, all_: bool, everything: bool, to: str, abort: boo
     try:
         _reset(work, service, dry_run, yes)
     except Rejected as error:
-        raise Failure(f"{error}; {_RIGHTS}" if ": 403: " in str(error) else str(error)) from error
+        raise Failure(f"{error}; {_RIGHTS}" if is_forbidden(error) else str(error)) from error
 
 
 def _check_usage(service: str | None, all_: bool, everything: bool, to: str, keep_records: bool) -> None:
@@ -109,7 +109,7 @@ def _planned(work: Reset, service: str | None) -> list[Due]:
         try:
             plans.append(due(work, namespace, name, despite=work.options.abort))
         except (Refusal, Rejected) as error:
-            refusals.append(f"{namespace}/{name}: {error}")
+            refusals.append(f"{namespace}/{name}: {error}{f'; {_RIGHTS}' if is_forbidden(error) else ''}")
     if refusals:
         raise Failure("\ncanaryd: ".join(refusals))
     return plans

@@ -72,6 +72,11 @@ class Due:
         return ", ".join(done) or "nothing to do"
 
 
+def is_forbidden(error: Exception) -> bool:
+    """Whether the API server refused for want of a right."""
+    return ": 403: " in str(error)
+
+
 def services(work: Reset, service: str | None) -> list[Name]:
     """The services that are meant. Raises Failure, naming what there is, for one that is not there."""
     cluster = work.cluster
@@ -127,11 +132,11 @@ def _policy(work: Reset, name: Name, note: ServiceNote | None, mine: Sequence[Ke
 
 @contextmanager
 def _said(plan: Due, options: Options, what: str) -> Iterator[None]:
-    """With `everything`, says what cannot be done within and why, and goes on."""
+    """With `everything`, says what cannot be done within and why, and goes on; a right that is missing stops it all the same."""
     try:
         yield
     except (Refusal, Rejected) as error:
-        if not options.everything:
+        if not options.everything or is_forbidden(error):
             raise
         plan.said.append(f"{what}: {error}")
 

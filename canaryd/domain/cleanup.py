@@ -43,9 +43,10 @@ def kept_version(view: RouteView, to: str, stable: str) -> str:
 
 
 def at_one(view: RouteView, version: str) -> RouteLists:
-    """The steered routes with one destination each, the version's. A route that has no other already stays as it is."""
+    """The steered routes with one destination each, the version's. A route that has no other already stays as it is; canaryd's own are
+    left out."""
     subsets = [name for name, of in view.subsets.items() if of == version]
-    return {key: _at_one(entries, subsets) for key, entries in view.lists.items()}
+    return {key: _at_one(entries, subsets) for key, entries in view.lists.items() if not key.startswith(OWN)}
 
 
 def _at_one(entries: Sequence[Destination], subsets: Sequence[str]) -> tuple[Destination, ...]:

@@ -437,6 +437,22 @@ def test_a_missing_right_is_named_with_where_they_are_listed_and_nothing_is_done
     assert place.everything() == before
 
 
+def test_everything_stops_before_anything_is_done_where_routes_may_not_be_read(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place.store(phase=Phase.ROLLED_BACK, weight=0, ended=NOW + 9)
+    real = Api.request
+
+    def request(api: Api, method: str, path: str, *args: Any, **more: Any) -> Any:
+        if path.endswith("/virtualservices"):
+            raise Rejected(f'{method} {path}: 403: virtualservices is forbidden: User "dev" cannot list resource at the cluster scope')
+        return real(api, method, path, *args, **more)
+
+    monkeypatch.setattr(Api, "request", request)
+    before = place.everything()
+    said = place.refused("reset", "--everything", "--yes")
+    assert "cannot list resource at the cluster scope; what `canaryd reset` needs is in README, Cleaning up" in said
+    assert place.everything() == before
+
+
 @pytest.mark.parametrize(("arguments", "says"), [
     ([], "say which: SERVICE, --all or --everything"),
     (["front-end", "--all"], "say which"),

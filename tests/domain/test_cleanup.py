@@ -31,6 +31,12 @@ def test_a_route_ends_with_one_destination_and_a_weight_only_where_it_was_alone_
     assert cleanup.at_one(a_view(*entries), "v1") == {"#0": (left,)}
 
 
+def test_a_route_of_canaryds_own_among_the_steered_ones_is_left_out() -> None:
+    own = {"name": "canaryd-users", "match": [{"uri": {"prefix": "/"}}], "route": [a_destination("v2")]}
+    view = RouteView(lists={"#0": (a_destination("v1"),), "canaryd-users": (own,)}, subsets={"v1": "v1"}, resource_version="1", raw={})
+    assert cleanup.at_one(view, "v1") == {"#0": (a_destination("v1"),)}
+
+
 def test_the_destination_is_copied_whole_from_the_one_that_is_there_else_from_the_heaviest() -> None:
     rich = {**a_destination("v2", 40), "headers": {"request": {"set": {"a": "b"}}}}
     assert cleanup.at_one(a_view(a_destination("v1", 60), rich), "v2")["#0"][0]["headers"] == rich["headers"]
