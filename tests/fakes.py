@@ -12,7 +12,7 @@ from canaryd.domain.added import steered
 from canaryd.domain.counts import Counts, Look, Source, Target
 from canaryd.domain.gating import Question, Reply
 from canaryd.domain.policy import Policy
-from canaryd.domain.ports import Conflict, KnownTemplates, Missing, Rejected, Request, RouteView, Unavailable, Workload
+from canaryd.domain.ports import Conflict, KnownTemplates, Missing, Presence, Rejected, Request, RouteView, Unavailable, Workload
 from canaryd.domain.rollout import Announcement, Record, RouteLists, Span, Wishes
 from canaryd.domain.verdict import Answer, Verdict
 from tests.builders import NOW, ORIGIN, a_verdict, a_workload
@@ -214,6 +214,7 @@ class FakeTelemetry:
         start, end, (), {"v1-a": Counts(900, 9)}, {"v2-a": Counts(100, 1)}, True, {})
     reads: list[tuple[int, int, int]] = field(default_factory=list)
     senders: Sequence[Source] = ()
+    present: Presence = field(default_factory=Presence)
     asked: int = 0  # how often who sends
 
     def read(self, targets: Sequence[Target], start: int, end: int, step: int) -> Mapping[Target, Sequence[Look]]:
@@ -229,6 +230,11 @@ class FakeTelemetry:
         self.world.answer("telemetry")
         self.asked += 1
         return self.senders
+
+    def presence(self, target: Target, start: int, end: int) -> Presence:
+        self.world.answer("telemetry")
+        self.asked += 1
+        return self.present
 
 
 @dataclass

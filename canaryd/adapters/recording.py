@@ -25,7 +25,7 @@ from pydantic.alias_generators import to_camel
 from canaryd.domain.counts import Counts, Look, Source, Target, joined
 from canaryd.domain.past import Past
 from canaryd.domain.policy import Policy
-from canaryd.domain.ports import Rejected
+from canaryd.domain.ports import Presence, Rejected
 from canaryd.domain.problems import Refused
 
 KIND = "canaryd recording"
@@ -175,6 +175,10 @@ class Recording:
     def sources(self, target: Target, start: int, end: int) -> Sequence[Source]:
         """None: who sent the requests is not recorded."""
         return ()
+
+    def presence(self, target: Target, start: int, end: int) -> Presence:
+        """Nothing: why there was no data then is not known."""
+        return Presence()
 
     def _check(self, target: Target) -> None:
         past = self.past

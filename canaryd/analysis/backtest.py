@@ -66,6 +66,9 @@ def unfit(past: Past, policy: Policy) -> tuple[str, ...]:
     if analysis.errors is not None and set(analysis.errors.grpc_failures) != set(past.grpc_failures):
         wanted, counted = (", ".join(names) or "no gRPC status" for names in (analysis.errors.grpc_failures, past.grpc_failures))
         why.append(f"counts {wanted} as failures (errors.grpcFailures), and in the looks it is {counted}")
+    if analysis.errors is not None and set(analysis.errors.http_failures) != set(past.http_failures):
+        wanted, counted = (", ".join(codes) for codes in (analysis.errors.http_failures, past.http_failures))
+        why.append(f"counts {wanted} as failures (errors.httpFailures), and in the looks it is {counted}")
     for query in analysis.queries:
         unknown = [promql for promql in query.asked.values() if promql not in past.queries]
         if unknown:

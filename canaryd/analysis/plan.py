@@ -119,8 +119,8 @@ def rehearsals(
     Raises ValueError for a regression that this traffic cannot have.
     """
     healthy = traffic.world(policy.analysis.interval)
-    if policy.analysis.reporter == "source":
-        healthy = replace(healthy, replicas=1)  # the callers' telemetry has no replicas to tell apart
+    if policy.analysis.reporter != "destination":
+        healthy = replace(healthy, replicas=1)  # the callers' and waypoints' telemetry has no replicas to tell apart
     worlds = (healthy, *(one.world(traffic, healthy) for one in regressions))
     wanted = ROLLOUTS if rollouts is None else rollouts
     results: list[tuple[Outcome, ...]] = []

@@ -151,7 +151,8 @@ def _replicas(plan: Plan) -> Iterator[str]:
     if analysis.latency is None or (analysis.reporter == "destination" and plan.traffic.replicas > 1):
         return
     floor = float(ratio_by_luck(np.array(PRIOR_SD), 1, 1, 1, analysis.false_rollback_risk / 2))
-    who = "reporter: source has no replicas to tell apart" if analysis.reporter == "source" else "with 1 replica"
+    alone = f"reporter: {analysis.reporter} has no replicas to tell apart"
+    who = alone if analysis.reporter != "destination" else "with 1 replica"
     yield (f"{who}, so a slow node cannot be told from a slow version: a ratio of slow requests up to {floor:.1f} may be luck, and need "
            "not be ruled out; 2 or more replicas lift that")  # fmt: skip
 

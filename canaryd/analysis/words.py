@@ -251,7 +251,8 @@ def notes(judge: "Judge") -> tuple[str, ...]:
             lasts = f"trouble on stable lasts about {short(metric.tau)} looks at a time"
             said.append(f"{metric.name}: {lasts}, so looks are judged in blocks of {metric.block}")
     if judge.latency is not None and judge.comparing and judge.timed and judge.latency.replicas == 1:
-        one = "counted by the callers, replicas are one" if judge.policy.analysis.reporter == "source" else "latency of one canary replica"
+        by = {"source": "callers", "waypoint": "waypoints"}.get(judge.policy.analysis.reporter)
+        one = f"counted by the {by}, replicas are one" if by else "latency of one canary replica"
         said.append(f"{one}: a slow node cannot be told from a slow version: luck may bring more, and less has to be ruled out")
     if judge.dropped:
         left_out = ", ".join(f"{bound:g}" for bound in judge.dropped)

@@ -11,6 +11,7 @@ One module per group of commands; a command's module is imported only when it ru
     record.py     record
     backtest.py   backtest
     verbs.py      start, hold, resume, approve, abort, promote, retry, pause
+    reset.py      reset
     demo.py       demo
 
 Exit codes: 0 done; 1 refused or failed; 2 wrong usage; 3 the API server (or another server) did not answer.
@@ -45,6 +46,7 @@ COMMANDS = {
         "promote": ("canaryd.cli.verbs", "Send all traffic to the canary, now; it is still judged there."),
         "retry": ("canaryd.cli.verbs", "Try a rolled back version once more."),
         "pause": ("canaryd.cli.verbs", "Stop beginnings and advances of a service (never rollbacks)."),
+        "reset": ("canaryd.cli.reset", "Take back what canaryd left: routes to one version, subsets, records."),
     },
 }
 

@@ -24,6 +24,7 @@ from canaryd.app import telemetry_access
 from canaryd.cli import output
 from canaryd.cli.lazy import Failure
 from canaryd.domain.counts import Target
+from canaryd.domain.metrics import Errors
 from canaryd.domain.policy import Policy
 from canaryd.domain.problems import Refused
 from canaryd.domain.units import parse_duration, parse_rate, parse_share
@@ -148,8 +149,9 @@ def measure(policy: Policy, settings: Settings, stable: str | None, past: float)
                           f"{service.namespace} in the last {lasting(past)} (reporter {policy.analysis.reporter}): is it in the mesh, and "
                           "does it get requests?")  # fmt: skip
         chosen = workload_of(names, stable) if stable else ""
-        failures = policy.analysis.errors.grpc_failures if policy.analysis.errors else ()
-        targets = [Target(service.namespace, name, "", start, policy.analysis.reporter, service.name, failures) for name in names]
+        errors = policy.analysis.errors or Errors()
+        targets = [Target(service.namespace, name, "", start, policy.analysis.reporter, service.name, errors.grpc_failures,
+                          errors.http_failures) for name in names]
         read = telemetry.read(targets, start, end, step)
     finally:
         telemetry.close()

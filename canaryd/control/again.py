@@ -11,7 +11,7 @@ from math import floor
 from canaryd.analysis.hearing import Hearing, Scribe
 from canaryd.control.case import HISTORY_LOOKS, Case
 from canaryd.domain.counts import Counts, Look, Source, Target
-from canaryd.domain.ports import Rejected, Telemetry, Unavailable
+from canaryd.domain.ports import Presence, Rejected, Telemetry, Unavailable
 from canaryd.domain.rollout import Rollout
 
 
@@ -42,6 +42,9 @@ class _Told:
 
     def sources(self, target: Target, start: int, end: int) -> Sequence[Source]:
         return self.telemetry.sources(target, start, end)
+
+    def presence(self, target: Target, start: int, end: int) -> Presence:
+        return self.telemetry.presence(target, start, end)
 
     def raise_failure(self) -> None:
         if self.failure is not None:

@@ -15,9 +15,10 @@ from typing import Protocol
 
 import structlog
 
+from canaryd.analysis import absence
 from canaryd.analysis.judge import Judge
 from canaryd.domain.counts import Counts, Look, Source, Target
-from canaryd.domain.metrics import Query
+from canaryd.domain.metrics import HTTP_FAILURES, Query
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Rejected, Telemetry, Unavailable
 from canaryd.domain.rollout import Rollout, Span
@@ -118,6 +119,8 @@ class Case:
         self._opened = 0  # spans opened at the judge
         self._empty = Emptiness()
         self._asked: float | None = None  # when it was asked who sends the requests
+        self._absent_at: float | None = None  # when it was asked why nothing is counted ...
+        self._absent = ""  # ... and the answer
         self._unsaved: list[Heard] = []  # heard under `_spans`, and not on the record when last asked
         self._spans = rollout.spans
         self.counted: dict[str, Counts] = {}
@@ -227,6 +230,22 @@ class Case:
             log.info("senders.unknown", namespace=self._target.namespace, service=self._target.service, reason=str(error))
             return None
 
+    def absence(self, rollout: Rollout, now: float) -> str:
+        """Why nothing is counted of the workloads, as last asked; empty where that is not known, or it is only quiet."""
+        if self._absent_at is not None and now - self._absent_at < ASK_AGAIN:
+            return self._absent
+        self._absent_at, before = now, self._absent
+        try:
+            found = self._telemetry.presence(self._target, self._position - SENDERS_PAST, self._position)
+        except (Unavailable, Rejected) as error:
+            log.info("absence.unknown", namespace=self._target.namespace, service=self._target.service, reason=str(error))
+            return self._absent
+        self._absent = absence.told(found, self._target.reporter, self._target.service)
+        if self._absent and self._absent != before:
+            log.warning("traffic.uncounted", namespace=self._target.namespace, service=self._target.service, rollout=rollout.name,
+                        reason=self._absent)
+        return self._absent
+
     def follows(self) -> None:
         """The traffic follows the weight: should it stop to, it is asked at once who sends it."""
         self._asked = None
@@ -255,4 +274,5 @@ def target_of(rollout: Rollout, since: int) -> Target:
     errors = rollout.policy.analysis.errors
     return Target(
         namespace=rollout.namespace, stable=rollout.stable_workload, canary=rollout.canary_workload, since=since,
-        reporter=rollout.policy.analysis.reporter, service=rollout.service, grpc_failures=errors.grpc_failures if errors else ())
+        reporter=rollout.policy.analysis.reporter, service=rollout.service, grpc_failures=errors.grpc_failures if errors else (),
+        http_failures=errors.http_failures if errors else HTTP_FAILURES)

@@ -13,9 +13,10 @@ from canaryd.analysis.backtest import Course
 from canaryd.analysis.judge import Judge
 from canaryd.control.case import BATCH_LOOKS, HISTORY_LOOKS, Case, Heard
 from canaryd.domain.counts import Look, Source, Target
+from canaryd.domain.metrics import HTTP_FAILURES
 from canaryd.domain.past import Past
 from canaryd.domain.policy import Policy
-from canaryd.domain.ports import Rejected, Telemetry, Unavailable
+from canaryd.domain.ports import Presence, Rejected, Telemetry, Unavailable
 from canaryd.domain.rollout import Rollout, Span
 from canaryd.domain.verdict import Answer, Verdict
 
@@ -36,7 +37,8 @@ def past_between(policy: Policy, versions: tuple[str, str], workloads: tuple[str
         namespace=policy.service.namespace, service=policy.service.name, stable=versions[0], canary=versions[1],
         stable_workload=workloads[0], canary_workload=workloads[1], interval=interval, since=first - HISTORY_LOOKS * interval,
         start=first, end=first + looks * interval, policy=policy, reporter=policy.analysis.reporter,
-        grpc_failures=errors.grpc_failures if errors else (), queries=policy.analysis.asked)
+        grpc_failures=errors.grpc_failures if errors else (), http_failures=errors.http_failures if errors else HTTP_FAILURES,
+        queries=policy.analysis.asked)
 
 
 def past_of(rollout: Rollout, readable: float) -> Past:
@@ -92,6 +94,10 @@ class Tape:
         """None, as in a recording: nothing is decided by who sent the requests."""
         return ()
 
+    def presence(self, target: Target, start: int, end: int) -> Presence:
+        """Nothing: why there was no data then is not known."""
+        return Presence()
+
     def hand_over(self) -> None:
         """What was read last, now that its queries have been asked too. Raises Unavailable when one was not answered."""
         if self.failure is not None:
@@ -143,7 +149,7 @@ def _batches(past: Past) -> Iterator[tuple[int, int]]:
 
 def _target(past: Past) -> Target:
     return Target(namespace=past.namespace, stable=past.stable_workload, canary=past.canary_workload, since=past.since,
-                  reporter=past.reporter, service=past.service, grpc_failures=past.grpc_failures)
+                  reporter=past.reporter, service=past.service, grpc_failures=past.grpc_failures, http_failures=past.http_failures)
 
 
 class Deaf:

@@ -219,6 +219,8 @@ class Reconciler:
                 _log_look(rollout, heard.verdict)
             if heard.look.end <= known:
                 continue
+            if heard.compared and heard.latest and not heard.look.sampled and (why := case.absence(rollout, now)):
+                heard = replace(heard, verdict=replace(heard.verdict, reason=why))
             stage, weight, was_off = rollout.stage, rollout.weight, rollout.verdict is not None and rollout.verdict.off_weight
             rollout = lifecycle.heard(rollout, heard.verdict, heard.counted, heard.look.end, heard.had_data)
             if not heard.compared:

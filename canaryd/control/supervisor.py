@@ -143,7 +143,7 @@ class Supervisor:
         stable = self._stable(seen)
         there = {key_of(w) for w in seen.workloads if stable and w.version == stable}
         fresh = there.union(*(_keys_of(record.rollout) for record in seen.records)) - seen.known.templates
-        return self._remember(seen, fresh) if fresh else seen
+        return self._remember(seen, fresh) if fresh or seen.known.outdated else seen
 
     def _remember(self, seen: Seen, keys: set[str]) -> Seen:
         known = replace(seen.known, templates=seen.known.templates | keys)
@@ -238,7 +238,7 @@ class Supervisor:
         rollout = record.rollout
         if not rollout.phase.ended or rollout.scaled or rollout.ended is None:
             return record
-        name, version, replicas, after = _to_scale(rollout)
+        name, version, replicas, after = to_scale(rollout)
         if name and (now - rollout.ended < after or seen.view is None):
             return record
         if name and self._is_idle(seen, version):
@@ -278,7 +278,7 @@ class Supervisor:
             self.rollouts.delete(record)
 
 
-def _to_scale(rollout: Rollout) -> tuple[str, str, int, float]:
+def to_scale(rollout: Rollout) -> tuple[str, str, int, float]:
     """Deployment, version, replicas and pause, or "" for nothing."""
     policy = rollout.policy
     if policy.mode == "observe":

@@ -12,7 +12,7 @@ from itertools import pairwise
 class Counts:
     """What one replica served in one look.
 
-    requests: all of them; failures: those that failed by the policy's set (5xx, its gRPC statuses).
+    requests: all of them; failures: those that failed by the policy's set (its HTTP codes, its gRPC statuses).
     within: for each bound of the look (`Look.bounds`), how many of the `timed` requests took at most that long;
     timed: requests in the latency histogram (0 when the telemetry has none); duration_ms: the sum of their durations.
     """
@@ -87,7 +87,8 @@ class Target:
     """Whose counts to read: two workloads (Deployments) of one namespace, by their names.
 
     since: the moment (whole Unix seconds) from which replicas are followed; what was counted before is the baseline, and what
-    `Telemetry.read` answers depends on nothing earlier. grpc_failures: gRPC status names that count as failures.
+    `Telemetry.read` answers depends on nothing earlier. grpc_failures: gRPC status names that count as failures; http_failures: the
+    response codes that do, and classes of them.
     canary may be empty: stable alone (its history before a rollout).
     """
 
@@ -98,6 +99,12 @@ class Target:
     reporter: str = "destination"
     service: str = ""
     grpc_failures: tuple[str, ...] = ()
+    http_failures: tuple[str, ...] = ("5xx",)
+
+    @property
+    def has_replicas(self) -> bool:
+        """Whether the counts tell the pods that served apart: a caller's and a waypoint's `pod` label is their own."""
+        return self.reporter == "destination"
 
 
 def joined(looks: Sequence[Look]) -> Look:

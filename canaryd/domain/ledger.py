@@ -39,9 +39,7 @@ Code = tuple[str, str]  # response_code, grpc_response_status, as Istio labels t
 # A status' number is its place in the list, OK being 0: https://grpc.github.io/grpc/core/md_doc_statuscodes.html
 GRPC_NUMBERS = {name: str(number) for number, name in enumerate(GRPC_STATUSES, 1)}
 
-ALL = "(all)"  # after a workload's name: its one replica, where servers cannot be told apart (reporter: source)
-
-_SERVER_ERROR = re.compile(r"5\d\d")
+ALL = "(all)"  # after a workload's name: its one replica, where servers cannot be told apart (reporter: source, waypoint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +90,18 @@ def failing_statuses(names: Iterable[str]) -> frozenset[str]:
     return frozenset(wanted) | {GRPC_NUMBERS[name] for name in wanted}
 
 
-def failed(code: Code, statuses: frozenset[str]) -> bool:
-    """Whether requests under this code failed: a 5xx answer, or one of these gRPC statuses.
+def failing_codes(codes: Iterable[str]) -> re.Pattern[str]:
+    """What matches the `response_code` labels that count as failures, for codes and classes (`5xx`) as policies write them."""
+    return re.compile("|".join(re.escape(code).replace("x", r"\d") for code in codes))
 
-    Code "0" is a client that went away before the answer: nothing was answered wrongly, so it is no failure of the version.
+
+def failed(code: Code, statuses: frozenset[str], responses: re.Pattern[str]) -> bool:
+    """Whether requests under this code failed: by one of these gRPC statuses, or by their HTTP code.
+
+    Code "0" is a client that went away before the answer: nothing was answered wrongly, so by default it is no failure of the version.
     """
     response, grpc = code
-    return _SERVER_ERROR.fullmatch(response) is not None or grpc in statuses
+    return responses.fullmatch(response) is not None or grpc in statuses
 
 
 class Ledger:
@@ -219,7 +222,7 @@ class Reading:
         self.target, self.ledger = target, ledger
         self._start, self._step, self._wanted = start, step, (end - start) // step
         self._workloads = {target.stable, target.canary} - {""}
-        self._failing = failing_statuses(target.grpc_failures)
+        self._failing = failing_statuses(target.grpc_failures), failing_codes(target.http_failures)
         self._looks: list[Look] = []
         self._open: dict[Replica, list[Growth]] = {}
 
@@ -248,7 +251,7 @@ class Reading:
         sides: dict[str, dict[str, Counts]] = {self.target.stable: {}, self.target.canary: {}}
         seen: dict[str, float] = {}
         for (workload, pod), growths in sorted(self._open.items()):
-            name = f"{workload} {ALL}" if self.target.reporter == "source" else pod
+            name = pod if self.target.has_replicas else f"{workload} {ALL}"
             counts = self._counts(growths, bounds)
             side = sides[workload]
             side[name] = side[name] + counts if name in side else counts
@@ -260,7 +263,7 @@ class Reading:
 
     def _counts(self, growths: list[Growth], bounds: tuple[float, ...]) -> Counts:
         requests = sum(sum(growth.requests.values()) for growth in growths)
-        failures = sum(count for growth in growths for code, count in growth.requests.items() if failed(code, self._failing))
+        failures = sum(count for growth in growths for code, count in growth.requests.items() if failed(code, *self._failing))
         histograms = [growth.within for growth in growths if growth.within]
         within = tuple(sum(histogram[bound] for histogram in histograms) for bound in bounds)  # each has them: see _restrict
         timed = sum(histogram[math.inf] for histogram in histograms)

@@ -6,9 +6,20 @@ Here is what may be asked for, with its defaults, as a policy's `analysis.metric
 
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, StrictBool, StrictInt, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictInt,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from canaryd.domain.fields import LabelName, Number, Part, ResponseTime, Share, Text, above, unique
 from canaryd.domain.problems import Key, Written, refusal, refuse_at, shown
@@ -20,12 +31,43 @@ GRPC_STATUSES = (
     "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS",
     "UNAUTHENTICATED",
 )  # fmt: skip
-# The server's own fault, as 5xx is: UNKNOWN is an exception that escaped a handler, UNIMPLEMENTED a method the new version lost.
-# Left out: what the caller caused (INVALID_ARGUMENT, NOT_FOUND, CANCELLED, ...), and DEADLINE_EXCEEDED and RESOURCE_EXHAUSTED,
-# where the caller's patience or quota decides; slowness is the latency metric's matter.
-GRPC_FAILURES = ("UNKNOWN", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
+# The server's own fault, as 5xx is, and as OpenTelemetry's conventions have it for servers: UNKNOWN is an exception that escaped a
+# handler, DEADLINE_EXCEEDED is what 504 is to HTTP (callers of both versions are as patient), UNIMPLEMENTED a method the new version lost.
+# Left out: what the caller caused (INVALID_ARGUMENT, NOT_FOUND, CANCELLED, ...), and RESOURCE_EXHAUSTED, where a quota decides, as 429.
+GRPC_FAILURES = ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
+# 499 and 0 are no failures: the caller went away before the answer, which Istio counts under the code 0 (flag DC).
+HTTP_FAILURES = ("5xx",)
 QUERY_VARIABLES = ("canary_pods", "stable_pods", "namespace", "window")
 _CANARY_PODS = re.compile(r"\$canary_pods\b")
+
+
+def _http_failure(value: object) -> object:
+    """A code as YAML has it, a number, is text from here on."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _http_code(code: str) -> str:
+    if not re.fullmatch(r"0|[1-5](xx|\d\d)", code):
+        raise refusal(f"must be an HTTP response code such as 429, a class such as 5xx, or 0, but is {shown(code)}")
+    return code
+
+
+def _meant(name: str) -> str:
+    """Which status was meant, where that can be guessed: by its number, as Istio's label has it, or by a name that is close."""
+    if name.isdecimal() and 0 < int(name) <= len(GRPC_STATUSES):
+        return f": write {GRPC_STATUSES[int(name) - 1]}"
+    close = get_close_matches(name.upper(), GRPC_STATUSES, n=1)
+    return f": is {close[0]} meant?" if close else ""
+
+
+HttpFailure = Annotated[
+    str,
+    BeforeValidator(_http_failure),
+    AfterValidator(_http_code),
+    WithJsonSchema({"anyOf": [
+        {"type": "string", "pattern": "^(0|[1-5](xx|[0-9][0-9]))$"}, {"type": "integer", "minimum": 0, "maximum": 599},
+    ]}),
+]
 
 
 class Errors(Written):
@@ -36,15 +78,24 @@ class Errors(Written):
     unacceptable_ratio: Share = Field(default=1.0, description="So much more must be ruled out to pass early; 100%: twice the rate.")
     unacceptable_increase: Share = Field(default=0.005, description="The same in percentage points.")
     max: Part | None = Field(default=None, description="A canary that fails more is rolled back, whatever stable does.")
-    grpc_failures: tuple[Annotated[str, Field(json_schema_extra={"enum": list(GRPC_STATUSES)})], ...] = Field(
-        default=GRPC_FAILURES, description="gRPC statuses that are failures, besides every 5xx."
+    http_failures: tuple[HttpFailure, ...] = Field(
+        default=HTTP_FAILURES, min_length=1,
+        description="HTTP response codes that are failures: one (429), a class (5xx), or 0, a caller that went away before the answer.",
     )
+    grpc_failures: tuple[Annotated[str, Field(json_schema_extra={"enum": list(GRPC_STATUSES)})], ...] = Field(
+        default=GRPC_FAILURES, description="gRPC statuses that are failures, whatever the HTTP code (as a rule 200) is."
+    )
+
+    @field_validator("http_failures")
+    @classmethod
+    def _are_codes(cls, codes: tuple[str, ...]) -> tuple[str, ...]:
+        return unique(codes)
 
     @field_validator("grpc_failures")
     @classmethod
     def _are_statuses(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         wrong = [
-            ((position,), f"must be a gRPC status other than OK ({', '.join(GRPC_STATUSES)}), but is {shown(name)}")
+            ((position,), f"must be a gRPC status other than OK ({', '.join(GRPC_STATUSES)}), but is {shown(name)}{_meant(name)}")
             for position, name in enumerate(names)
             if name not in GRPC_STATUSES
         ]

@@ -15,7 +15,8 @@ class Past:
     """See the module. Times are whole Unix seconds.
 
     since: where the looks begin, stable's history; start: where a rollout is imagined to begin; end: of the last look.
-    stable, canary: version labels; stable_workload, canary_workload: their Deployments. grpc_failures: statuses counted as failures.
+    stable, canary: version labels; stable_workload, canary_workload: their Deployments. grpc_failures, http_failures: statuses and codes
+    counted as failures.
     queries: PromQL whose values are known at the end of each look. policy: the one it was read for, the rollout's own if there is one.
     rollout: as it was on record, without what people were told.
     """
@@ -33,6 +34,7 @@ class Past:
     policy: Policy
     reporter: str = "destination"
     grpc_failures: tuple[str, ...] = ()
+    http_failures: tuple[str, ...] = ("5xx",)
     queries: tuple[str, ...] = ()
     rollout: Rollout | None = None
 

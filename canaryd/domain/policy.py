@@ -51,9 +51,10 @@ class Analysis(Written):
     """How the canary is judged."""
 
     interval: WholeSeconds = Field(default=15, description="The length of one look, in whole seconds.")
-    reporter: Literal["destination", "source"] = Field(
+    reporter: Literal["destination", "source", "waypoint"] = Field(
         default="destination",
-        description="Whose counts: the pods', or their callers' (who also see what never reached a pod; no replicas then).",
+        description="Whose counts: the pods' sidecars, their callers' (who also see what never reached a pod), or, in ambient mode, the "
+        "waypoints'; only the pods' own tell replicas apart.",
     )
     false_rollback_risk: Risk = Field(default=0.01, description="Of a healthy version, per rollout, whatever the number of looks.")
     bad_advance_risk: Risk = Field(default=0.05, description="Of passing a stage early with an unacceptable regression.")

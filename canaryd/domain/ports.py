@@ -80,6 +80,7 @@ class KnownTemplates:
     paused: bool = False
     problem: str = ""  # why no rollout can begin, for whoever wonders why nothing happens
     resource_version: str = ""  # empty: nothing is stored yet, canaryd sees the service for the first time
+    outdated: bool = False  # the policy says otherwise than is noted how the service is found or routed: remember it anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,15 @@ class Request:
     service: str
     version: str
     name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """What telemetry has of two workloads at all. reporters: those that counted requests; connections: whether any counted TCP
+    connections. Nothing of both where it was not asked, or is not known."""
+
+    reporters: frozenset[str] = frozenset()
+    connections: bool = False
 
 
 class Telemetry(Protocol):
@@ -105,6 +115,10 @@ class Telemetry(Protocol):
 
     def sources(self, target: Target, start: int, end: int) -> Sequence[Source]:
         """Who sent the requests of (start, end], most first; empty where that is not known. Raises as `read`."""
+
+    def presence(self, target: Target, start: int, end: int) -> Presence:
+        """What there is of the workloads in (start, end], whoever reports it: for whoever wonders why `read` has nothing. Raises as
+        `read`."""
 
 
 class Workloads(Protocol):
@@ -182,6 +196,6 @@ class Clock(Protocol):
 
 
 __all__ = [
-    "Clock", "Conflict", "Gates", "KnownTemplates", "Missing", "Postman", "Record", "Rejected", "Request", "Rollouts", "RouteView",
-    "Telemetry", "Traffic", "Unavailable", "Wishes", "Workload", "Workloads",
+    "Clock", "Conflict", "Gates", "KnownTemplates", "Missing", "Postman", "Presence", "Record", "Rejected", "Request", "Rollouts",
+    "RouteView", "Telemetry", "Traffic", "Unavailable", "Wishes", "Workload", "Workloads",
 ]

@@ -39,7 +39,7 @@ class Behaviour:
     errors: share of requests that fail; burst: mean length of a run of failures (geometric; 1: independent); latency_ms and sigma: median
     and spread of lognormal latency; tail and tail_ms: share of requests that hang instead, and for how long; swing and swing_seconds:
     amplitude and period by which the share of failures swings (0.8: from 0.2 to 1.8 times); cpu: mean of `sandbox_cpu`; protocol:
-    whether failures are HTTP 503 or gRPC UNAVAILABLE (14).
+    whether failures are HTTP (code) or gRPC (grpc_status, as Istio has it: its number); of tcp only connections are counted.
     """
 
     errors: float = 0.005
@@ -51,7 +51,9 @@ class Behaviour:
     swing: float = 0.0
     swing_seconds: float = 3600.0
     cpu: float = 0.3
-    protocol: Literal["http", "grpc"] = "http"
+    protocol: Literal["http", "grpc", "tcp"] = "http"
+    code: str = "503"
+    grpc_status: str = "14"
 
     def __post_init__(self) -> None:
         for name, low, high in (("errors", 0, 1), ("burst", 1, math.inf), ("latency_ms", 0, math.inf), ("sigma", 0, math.inf),
@@ -98,11 +100,16 @@ class _Meter:
     def __init__(self, labels: Mapping[str, str]) -> None:
         self.labels = dict(labels)
         self._cells: dict[tuple[str, str, str, str], _Cell] = {}
+        self._connections = 0
 
-    def count(self, buckets: NDArray[np.int64], total_ms: float, protocol: str, failed: bool, flags: str = "-") -> None:
-        code, grpc = ("503", "") if failed else ("200", "")
+    def count(self, buckets: NDArray[np.int64], total_ms: float, answers: Behaviour, failed: bool, flags: str = "-") -> None:
+        protocol = answers.protocol
+        if protocol == "tcp":
+            self._connections += int(buckets.sum())
+            return
+        code, grpc = (answers.code, "") if failed else ("200", "")
         if protocol == "grpc":
-            code, grpc = "200", "14" if failed else "0"
+            code, grpc = "200", answers.grpc_status if failed else "0"
         key = (protocol, code, grpc, flags)
         if key not in self._cells:
             outcome = {"request_protocol": protocol, "response_code": code, "grpc_response_status": grpc, "response_flags": flags}
@@ -114,8 +121,12 @@ class _Meter:
     def samples(self) -> Iterator[Sample]:
         for cell in self._cells.values():
             yield from cell.samples()
+        if self._connections:
+            labels = {**self.labels, "request_protocol": "tcp"}
+            yield "istio_tcp_connections_opened_total", tuple(sorted(labels.items())), float(self._connections)
 
     def reset(self) -> None:
+        self._connections = 0
         self._cells.clear()
 
 
@@ -151,6 +162,7 @@ class Mesh:
         self.inside = 0.0
         self.audiences: tuple[Audience, ...] = (EVERYONE,)  # who comes through the gateway, and how many of them
         self.copied = 0            # requests that were copies: a pod served them, and nobody saw the answers
+        self.ambient = False       # no sidecars: a waypoint counts, and it alone; to be set before the first request
         self.behaviours: dict[str, Behaviour] = {}
         self.unserved = 0          # requests that no pod answered: only the client saw them fail
         self.split_since: float | None = None  # when requests first went to two subsets
@@ -205,7 +217,7 @@ class Mesh:
             for name, replica in self._replicas.items():
                 if replica.dead:
                     continue
-                found += [*replica.meter.samples(), *replica.inside.samples()]
+                found += [] if self.ambient else [*replica.meter.samples(), *replica.inside.samples()]
                 busy = self._behaviour(replica.version).cpu * float(self._random.lognormal(0.0, 0.05))
                 found.append(("sandbox_cpu", (("namespace", self.namespace), ("pod", name), ("version", replica.version)), busy))
             for meter in self._clients.values():
@@ -314,9 +326,9 @@ class Mesh:
                     continue
                 buckets = np.bincount(places[mask], minlength=len(LE)).astype(np.int64)
                 total = float(latency[mask].sum())
-                meter.count(buckets, total, behaviour.protocol, outcome)
+                meter.count(buckets, total, behaviour, outcome)
                 if client is not None:  # a sidecar's own count is not simulated
-                    client.count(buckets, total, behaviour.protocol, outcome)
+                    client.count(buckets, total, behaviour, outcome)
                 self._note(self._tally[name], buckets, outcome)
 
     @staticmethod
@@ -353,13 +365,13 @@ class Mesh:
         return self.behaviours.setdefault(version, Behaviour())
 
     def _client(self, replica: _Replica) -> _Meter:
-        """The gateway's own count of a workload's answers (reporter source): one for all its pods, and never reset."""
+        """The gateway's own count of a workload's answers (reporter source), or the waypoint's: one for all its pods, and never reset."""
         return self._client_of(replica.version, replica.meter.labels["destination_workload"])
 
     def _client_of(self, version: str, workload: str) -> _Meter:
         if workload not in self._clients:
-            self._clients[workload] = _Meter(
-                {**self._destination(version, workload), "reporter": "source", "pod": "istio-ingressgateway-5c8f9c7d6b-x2x4z"})
+            reporter, pod = ("waypoint", "waypoint-7d9c6f5b8d") if self.ambient else ("source", "istio-ingressgateway-5c8f9c7d6b")
+            self._clients[workload] = _Meter({**self._destination(version, workload), "reporter": reporter, "pod": f"{pod}-x2x4z"})
         return self._clients[workload]
 
     def _refuse(self, requests: int, flags: str) -> None:
@@ -367,4 +379,4 @@ class Mesh:
         self.unserved += requests
         buckets = np.zeros(len(LE), dtype=np.int64)
         buckets[0] = requests
-        self._client_of("unknown", "unknown").count(buckets, 0.0, "http", True, flags)
+        self._client_of("unknown", "unknown").count(buckets, 0.0, Behaviour(), True, flags)

@@ -59,6 +59,14 @@ def test_copies_of_a_series_are_merged_to_the_largest_and_then_summed(prometheus
     assert found == [{"metric": {"job": "istio"}, "value": [pytest.approx(at, abs=0.001), "1"]}]
 
 
+def test_series_are_counted_by_a_label_and_those_without_it_together(prometheus_api: Prometheus) -> None:
+    at = between(prometheus_api)
+    found = prometheus_api.result('count by (job) (last_over_time(up{job="istio"}[30s]))', at)
+    assert found == [{"metric": {"job": "istio"}, "value": [pytest.approx(at, abs=0.001), "1"]}]
+    found = prometheus_api.result('count by (reporter) (last_over_time(up{job="istio"}[30s]))', at)
+    assert found == [{"metric": {}, "value": [pytest.approx(at, abs=0.001), "1"]}]
+
+
 def test_a_range_query_has_a_value_for_each_step_from_the_start(prometheus_api: Prometheus) -> None:
     at = between(prometheus_api)
     query = 'sum by (job) (last_over_time(up{job="istio"}[2s]))'

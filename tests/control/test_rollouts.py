@@ -10,7 +10,7 @@ from canaryd.analysis.explain import explain, text
 from canaryd.analysis.judge import Judge
 from canaryd.control.case import ASK_AGAIN, EMPTY_LOOKS
 from canaryd.domain.counts import Counts, Look, Source
-from canaryd.domain.ports import Rejected, Request
+from canaryd.domain.ports import Presence, Rejected, Request
 from canaryd.domain.rollout import Held, Phase, Span
 from canaryd.domain.verdict import Answer
 from tests.builders import HOST, ORIGIN, a_destination, a_policy, a_workload
@@ -606,6 +606,58 @@ def test_a_rollout_off_the_weight_is_held_also_where_nobody_can_say_who_sends() 
     assert daemon.rollout.held is Held.NO_DATA
     assert daemon.rollout.reason.endswith("where 10% were due")
     assert daemon.meter.bugs == 0
+
+
+def uncounted(**present: Any) -> Daemon:
+    """A rollout whose workloads have no request counted; what telemetry has instead."""
+    daemon = Daemon(policy=a_policy(analysis={"interval": "10s", "metrics": [{"errors": {}}], "noDataFor": "2m"}))
+    daemon.beat.reconciler.judge_of = Judge
+    daemon.with_canary()
+    daemon.telemetry.present = Presence(**present)
+    daemon.telemetry.look = lambda start, end: Look(start, end, sampled=False)
+    return daemon
+
+
+def test_a_tcp_service_is_told_as_that_at_the_first_look_and_in_the_hold_with_what_to_do() -> None:
+    daemon = uncounted(connections=True)
+    daemon.run_until(lambda r: r.verdict is not None and r.verdict.stage == 0)
+    assert daemon.rollout.phase is Phase.PROGRESSING
+    assert daemon.rollout.verdict is not None
+    assert daemon.rollout.verdict.reason.startswith("Istio counts TCP connections to these workloads and no requests")
+    daemon.run_until(lambda r: r.phase is Phase.HELD)
+    assert daemon.rollout.held is Held.NO_DATA
+    assert ": Istio counts TCP connections" in daemon.rollout.reason
+    assert "appProtocol: http, http2 or grpc" in daemon.rollout.reason
+    assert [news.reason for to, news in daemon.postman.got if to == "kubernetes" and news.event == "held"] == [daemon.rollout.reason]
+
+
+def test_a_reporter_that_counts_nothing_is_told_with_the_one_that_does_and_asked_rarely() -> None:
+    daemon = uncounted(reporters=frozenset({"waypoint"}))
+    daemon.run(900)
+    assert "there are requests with reporter=waypoint, but the policy asks for destination" in daemon.rollout.reason
+    assert "set its analysis.reporter to waypoint" in daemon.rollout.reason
+    assert 5 <= daemon.telemetry.asked <= 1 + 900 / ASK_AGAIN
+
+
+def test_silence_that_nobody_can_explain_is_told_as_no_data() -> None:
+    for present in ({}, {"reporters": frozenset({"destination", "source"})}):
+        daemon = uncounted(**present)
+        daemon.run(400)
+        assert daemon.rollout.held is Held.NO_DATA
+        assert "reporter" not in daemon.rollout.reason
+        assert "TCP" not in daemon.rollout.reason
+    daemon.telemetry.presence = lambda target, start, end: daemon.world.permit("presence") or Presence()  # type: ignore[method-assign]
+    daemon.world.refuses["presence"] = "too many series"
+    daemon.run(400)
+    assert daemon.meter.bugs == 0
+
+
+def test_a_rollout_goes_on_by_itself_when_the_requests_are_counted_after_all() -> None:
+    daemon = uncounted(connections=True)
+    daemon.run_until(lambda r: r.phase is Phase.HELD)
+    daemon.telemetry.look = FakeTelemetry(daemon.world).look
+    daemon.run_until(lambda r: r.phase is Phase.PROGRESSING)
+    assert "TCP" not in daemon.rollout.reason
 
 
 def test_a_route_of_gateways_alone_is_noted_from_the_beginning_and_is_no_error() -> None:

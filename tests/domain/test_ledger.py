@@ -4,14 +4,15 @@ import math
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from canaryd.domain.counts import Counts, Look, Target, total
-from canaryd.domain.ledger import ALL, Growth, Ledger, Point, Reading, Replica, Sample, failed, failing_statuses
+from canaryd.domain.ledger import ALL, Growth, Ledger, Point, Reading, Replica, Sample, failed, failing_codes, failing_statuses
+from canaryd.domain.metrics import GRPC_FAILURES, GRPC_STATUSES, HTTP_FAILURES
 
 OK, ERROR, CLIENT_GONE, GRPC_UNAVAILABLE = ("200", ""), ("503", ""), ("0", ""), ("200", "14")
 STABLE_POD, CANARY_POD = ("front-end-v1", "front-end-v1-a"), ("front-end-v2", "front-end-v2-a")
@@ -170,7 +171,35 @@ def test_a_copy_goes_its_own_way() -> None:
     ],
 )  # fmt: skip
 def test_failures_are_5xx_and_the_targets_grpc_statuses(code: tuple[str, str], is_failure: bool) -> None:
-    assert failed(code, failing_statuses(["unavailable"])) is is_failure
+    assert failed(code, failing_statuses(["unavailable"]), failing_codes(["5xx"])) is is_failure
+
+
+@pytest.mark.parametrize(("codes", "failures"), [
+    (["5xx"], {"500", "503", "504"}), (["429"], {"429"}), (["4xx", "0"], {"404", "429", "499", "0"}), (["503", "0"], {"503", "0"}),
+    (["5xx", "429"], {"500", "503", "504", "429"}),
+])
+def test_response_codes_that_are_failures_are_the_targets(codes: list[str], failures: set[str]) -> None:
+    there = ("", "0", "100", "200", "304", "404", "429", "499", "500", "503", "504", "5000", "-")
+    assert {code for code in there if failed((code, ""), frozenset(), failing_codes(codes))} == failures
+
+
+def test_of_the_default_statuses_the_servers_faults_fail_by_number_and_by_name_whatever_the_http_code() -> None:
+    statuses, codes = failing_statuses(GRPC_FAILURES), failing_codes(HTTP_FAILURES)
+    numbers = {number for number in map(str, range(17)) if failed(("200", number), statuses, codes)}
+    assert numbers == {"2", "4", "12", "13", "14", "15"}
+    names = {name for name in ("OK", *GRPC_STATUSES) if failed(("200", name), statuses, codes)}
+    assert names == set(GRPC_FAILURES)
+    assert failed(("503", ""), statuses, codes)
+    assert not failed(("200", ""), statuses, codes)
+
+
+def test_where_the_reporter_is_a_caller_or_a_waypoint_a_version_is_one_replica() -> None:
+    for reporter in ("source", "waypoint"):
+        reading = Reading(replace(TARGET, reporter=reporter), Ledger(0.0), 10, 20, 10)
+        for at, requests in ((5, 1), (10, 4), (20, 9)):
+            reading.fold(at, {("front-end-v2", pod): Sample({("200", ""): requests}) for pod in ("waypoint-a", "waypoint-b")})
+        [look] = reading.looks()
+        assert {name: one.requests for name, one in look.canary.items()} == {"front-end-v2 (all)": 10}
 
 
 def test_grpc_statuses_have_the_numbers_of_the_grpc_specification() -> None:

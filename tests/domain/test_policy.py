@@ -336,6 +336,40 @@ def test_what_is_no_map_is_refused(data: object) -> None:
     assert refusal.startswith("must be a map of keys and values, but is ")
 
 
+@pytest.mark.parametrize(("wrong", "hint"), [("UNAVAILBLE", ": is UNAVAILABLE meant?"), ("unavailable", ": is UNAVAILABLE meant?"),
+                                            ("14", ": write UNAVAILABLE"), ("17", "'17'")])
+def test_a_grpc_status_that_is_mistyped_is_refused_with_the_list_and_what_is_meant(wrong: str, hint: str) -> None:
+    [problem] = refusals(changed(analysis={"metrics": [{"errors": {"grpcFailures": [wrong]}}]}))
+    assert "must be a gRPC status other than OK (CANCELLED, UNKNOWN" in problem
+    assert problem.endswith(hint)
+
+
+def test_http_failures_are_codes_and_classes_written_as_text_or_number() -> None:
+    policy = Policy.load(changed(analysis={"metrics": [{"errors": {"httpFailures": ["5xx", 429, "0"]}}]}))
+    assert policy.analysis.errors is not None
+    assert policy.analysis.errors.http_failures == ("5xx", "429", "0")
+    assert Policy.load(policy.dump()) == policy
+    assert Errors().http_failures == ("5xx",)
+
+
+@pytest.mark.parametrize("wrong", ["5XX", "500s", 600, 50, "xx", "", True, -1, "4x4", 5.0])
+def test_what_is_no_response_code_is_refused(wrong: object) -> None:
+    [problem] = refusals(changed(analysis={"metrics": [{"errors": {"httpFailures": ["5xx", wrong]}}]}))
+    assert problem.startswith("analysis.metrics[0].errors.httpFailures[1] must be")
+
+
+def test_http_failures_must_have_one_and_each_once() -> None:
+    for wrong in ([], ["5xx", "5xx"], [429, "429"]):
+        [problem] = refusals(changed(analysis={"metrics": [{"errors": {"httpFailures": wrong}}]}))
+        assert problem.startswith("analysis.metrics[0].errors.httpFailures")
+
+
+def test_a_waypoint_may_be_the_reporter_and_nobody_else() -> None:
+    assert Policy.load(changed(analysis={"reporter": "waypoint"})).analysis.reporter == "waypoint"
+    [problem] = refusals(changed(analysis={"reporter": "ztunnel"}))
+    assert "waypoint" in problem
+
+
 def test_wrong_grpc_statuses_are_refused_one_by_one() -> None:
     found = refusals(changed(analysis={"metrics": [{"errors": {"grpcFailures": ["OK", "INTERNAL", "BROKEN"]}}]}))
     assert [refusal.split(" must be a gRPC status")[0] for refusal in found] == [

@@ -1,12 +1,13 @@
 """What canaryd keeps about a service apart from its rollouts: a ConfigMap `canaryd-SERVICE` in the service's namespace.
 
 Known templates outlive the records, which are trimmed; `paused` is a person's wish, for daemon and verbs alike; how the service's
-Deployments are found is noted too, so that verbs need no policy files.
+Deployments and routes are found is noted too, so that verbs need no policy files.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from canaryd.adapters.kube.client import MERGE_PATCH, Api, Json, path_to
@@ -17,7 +18,11 @@ from canaryd.domain.ports import Conflict, KnownTemplates, Missing, Rejected
 
 @dataclass(frozen=True, slots=True)
 class ServiceNote:
-    """One service as noted. selector, version_label: how its Deployments are found; problem: why no rollout can begin, or ""."""
+    """One service as noted. selector, version_label: how its Deployments are found; problem: why no rollout can begin, or "".
+
+    route: the policy's `route` and mode its `mode`; empty where an earlier release noted none. known: templates that are not new, empty
+    where they cannot be read.
+    """
 
     namespace: str
     service: str
@@ -25,6 +30,17 @@ class ServiceNote:
     version_label: str
     paused: bool
     problem: str
+    route: Mapping[str, Any] = field(default_factory=dict)
+    mode: str = ""
+    known: frozenset[str] = frozenset()
+    resource_version: str = ""
+
+    def policy(self) -> Policy | None:
+        """As much of the policy as says where the service's Deployments and routes are; None where no route is noted."""
+        if not self.route:
+            return None
+        service = {"name": self.service, "namespace": self.namespace, "selector": self.selector, "versionLabel": self.version_label}
+        return Policy.load({"service": service, "route": self.route, "mode": self.mode or "steer", "stages": [{"weight": 100}]})
 
 
 class KubeServices:
@@ -40,17 +56,17 @@ class KubeServices:
             note = self._api.request("GET", _path(namespace, service))
         except Missing:
             return KnownTemplates(frozenset())
-        return _known(note)
+        noted = note.get("data") or {}
+        return replace(_known(note), outdated=any(noted.get(key) != value for key, value in _found(policy).items()))
 
     def remember(self, policy: Policy, known: KnownTemplates) -> KnownTemplates:
         """Writes it. Raises Conflict when it is no longer what was read: read again."""
         namespace, service = policy.service.namespace, policy.service.name
-        finding = {"selector": dict(policy.service.selector), "versionLabel": policy.service.version_label}
         data = {
             "known": json.dumps(sorted(known.templates)),
             "paused": "true" if known.paused else "false",
             "problem": known.problem,
-            "service": json.dumps(finding, sort_keys=True),
+            **_found(policy),
         }
         metadata: Json = {"name": _name(service), "namespace": namespace, "labels": {**MANAGED_BY, SERVICE_LABEL: service}}
         if not known.resource_version:
@@ -69,6 +85,16 @@ class KubeServices:
         found = self._api.request("GET", path_to("v1", "configmaps", namespace), query=query).get("items") or []
         return sorted((_note(one) for one in found), key=lambda one: (one.namespace, one.service))
 
+    def renew(self, note: ServiceNote, templates: frozenset[str], dry: bool = False) -> None:
+        """Keeps of the service only which templates are not new, and whether it is paused. dry: the server checks it and keeps nothing.
+
+        Raises Conflict when the note is no longer what was read.
+        """
+        data = {"known": json.dumps(sorted(templates)), "problem": ""}
+        patch = {"metadata": {"resourceVersion": note.resource_version}, "data": data}
+        query = {"dryRun": "All"} if dry else None
+        self._api.request("PATCH", _path(note.namespace, note.service), patch, query, content_type=MERGE_PATCH)
+
     def pause(self, paused: bool, service: str | None = None, namespace: str | None = None) -> Sequence[ServiceNote]:
         """Pauses (or not) one service, or all; what was reached. Raises Missing when there is none of that name."""
         seen = self.notes(namespace)
@@ -81,6 +107,13 @@ class KubeServices:
         return [
             _note(self._api.request("PATCH", _path(one.namespace, one.service), patch, content_type=MERGE_PATCH)) for one in chosen
         ]  # fmt: skip
+
+
+def _found(policy: Policy) -> dict[str, str]:
+    """How the service's Deployments and routes are found, as it is noted."""
+    finding = {"selector": dict(policy.service.selector), "versionLabel": policy.service.version_label}
+    route = policy.dump()["route"]
+    return {"service": json.dumps(finding, sort_keys=True), "route": json.dumps(route, sort_keys=True), "mode": policy.mode}
 
 
 def _known(note: Json) -> KnownTemplates:
@@ -100,7 +133,17 @@ def _note(note: Json) -> ServiceNote:
         version_label=found.get("versionLabel", "version"),
         paused=data.get("paused") == "true",
         problem=data.get("problem", ""),
+        route=_read(note, "route", dict),
+        mode=data.get("mode", ""),
+        known=_templates(note),
+        resource_version=metadata["resourceVersion"],
     )
+
+
+def _templates(note: Json) -> frozenset[str]:
+    with suppress(Rejected):
+        return frozenset(str(one) for one in _read(note, "known", list))
+    return frozenset()
 
 
 def _read(note: Json, key: str, kind: type[list[Any]] | type[dict[str, Any]]) -> Any:

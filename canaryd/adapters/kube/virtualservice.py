@@ -19,6 +19,7 @@ from canaryd.domain.routers import OWN
 from canaryd.domain.routes import full_host
 
 GROUP = "networking.istio.io"
+SUBSETS = "canaryd.dev/subsets"  # annotation of a DestinationRule: the subsets that canaryd added, by name, with commas between
 _NO_SPLIT = ("redirect", "directResponse", "delegate")  # a route that has one of these sends no requests to destinations
 
 
@@ -35,7 +36,7 @@ class KubeTraffic:
     def read(self, policy: Policy) -> RouteView:
         """The steered routes and the subsets. Besides the port's errors: Rejected for a route that cannot be steered, by its name."""
         found = self._get(policy, "virtualservices", policy.route.virtual_service, "routes the service's requests")
-        rule = self._rule(policy)
+        rule = self.rule(policy)
         return self._view(policy, found, _versions(policy, rule))
 
     def write(self, policy: Policy, view: RouteView, lists: RouteLists) -> RouteView:
@@ -62,12 +63,16 @@ class KubeTraffic:
         path = self._path(policy, "virtualservices", policy.route.virtual_service)
         return self._view(policy, self._api.request("PATCH", path, patch + moves, content_type=JSON_PATCH), view.subsets)
 
+    def places(self, policy: Policy, view: RouteView) -> Mapping[str, int]:
+        """Where in `spec.http` each steered route stands, by its key."""
+        return _steered(policy, view.raw, self._domain)
+
     def add_subset(self, policy: Policy, version: str) -> str:
         """The name of the subset of all of the version's pods, added if it was missing.
 
         Raises Rejected, with what to add, when the policy forbids it.
         """
-        rule = self._rule(policy)
+        rule = self.rule(policy)
         subsets, whole = _subsets(rule), set(policy.service.selector) | {policy.service.version_label}
         for name, known in _versions(policy, rule).items():
             labels = next(one["labels"] for one in subsets if one["name"] == name)
@@ -85,6 +90,7 @@ class KubeTraffic:
         patch: list[Json] = [{"op": "test", "path": "/metadata/resourceVersion", "value": rule["metadata"]["resourceVersion"]}]
         at_end: Json = {"op": "add", "path": "/spec/subsets/-", "value": subset}
         patch.append(at_end if subsets else {"op": "add", "path": "/spec/subsets", "value": [subset]})
+        patch.append(annotating(rule, SUBSETS, ",".join([*(one for one in added_subsets(rule) if one != name), name])))
         self._api.request("PATCH", self._path(policy, "destinationrules", rule_name), patch, content_type=JSON_PATCH)
         return name
 
@@ -92,10 +98,10 @@ class KubeTraffic:
         """Nothing: subsets stay where they are, an idle one leads nobody anywhere."""
         return ()
 
-    def _rule(self, policy: Policy) -> Json:
+    def rule(self, policy: Policy) -> Json:
         """The DestinationRule; Rejected when it is another host's."""
         rule = self._get(policy, "destinationrules", policy.route.destination_rule, "has a subset for each version")
-        host, wanted = str((rule.get("spec") or {}).get("host") or ""), _host(policy, self._domain)
+        host, wanted = str((rule.get("spec") or {}).get("host") or ""), host_of(policy, self._domain)
         if full_host(host, policy.service.namespace, self._domain) != wanted:
             raise Rejected(
                 f"DestinationRule {policy.service.namespace}/{policy.route.destination_rule} must be for host {wanted}, "
@@ -122,6 +128,23 @@ class KubeTraffic:
             lists = {str(one.get("name")): (one,) for one in http if is_of(policy.service.name, str(one.get("name") or ""))}
         whole = {key: http[place] for key, place in places.items()}
         return RouteView(lists=lists, subsets=subsets, resource_version=found["metadata"]["resourceVersion"], raw=found, routes=whole)
+
+
+def added_subsets(rule: Json) -> list[str]:
+    """The subsets of a DestinationRule that canaryd added, as its annotation has them."""
+    noted = (rule["metadata"].get("annotations") or {}).get(SUBSETS, "")
+    return [name for name in (one.strip() for one in noted.split(",")) if name]
+
+
+def annotating(obj: Json, key: str, value: str) -> Json:
+    """The operation of a json-patch that sets an annotation; with the value "", that removes one that is there."""
+    annotations = obj["metadata"].get("annotations")
+    path = f"/metadata/annotations/{key.replace('~', '~0').replace('/', '~1')}"
+    if not value:
+        return {"op": "remove", "path": path if len(annotations) > 1 else "/metadata/annotations"}
+    if not annotations:
+        return {"op": "add", "path": "/metadata/annotations", "value": {key: value}}
+    return {"op": "add", "path": path, "value": value}
 
 
 def subset_name(version: str, taken: set[str]) -> str:
@@ -177,7 +200,7 @@ def _moves(service: str, http: Sequence[Json], places: Mapping[str, int], lists:
 def _steered(policy: Policy, virtualservice: Mapping[str, Any], domain: str) -> dict[str, int]:
     """The steered http routes: key -> position in spec.http. Raises Rejected for none, and for one that cannot be steered."""
     http: Sequence[Json] = (virtualservice.get("spec") or {}).get("http") or []
-    host, namespace = _host(policy, domain), policy.service.namespace
+    host, namespace = host_of(policy, domain), policy.service.namespace
     if policy.route.http:
         names = [str(one.get("name") or "") for one in http]
         for wanted in policy.route.http:
@@ -228,7 +251,7 @@ def _check(policy: Policy, route: Json, where: str, host: str, domain: str) -> N
 
 def _could_mean(named: str, policy: Policy, domain: str) -> bool:
     """Whether a host looks like a shortened form of the service's, as DNS would have it and Istio does not."""
-    full = _host(policy, domain)
+    full = host_of(policy, domain)
     return full.startswith(named.rstrip(".") + ".") or named.rstrip(".") == full
 
 
@@ -268,5 +291,6 @@ def _named(policy: Policy) -> str:
     return f"VirtualService {policy.service.namespace}/{policy.route.virtual_service}"
 
 
-def _host(policy: Policy, domain: str) -> str:
+def host_of(policy: Policy, domain: str) -> str:
+    """The service's full host."""
     return full_host(policy.service.name, policy.service.namespace, domain)

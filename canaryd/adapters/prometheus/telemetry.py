@@ -16,8 +16,9 @@ the first look is thrown away. So a scrape missed at `since` makes nobody a newb
 its new process. One wide window at `since` would mix both processes' series; the first new error would then look like a drop, and the
 whole pod would be counted twice. Pods that vanished in those 300 s are known too, which is harmless.
 
-**What `reporter: source` sees.** The `pod` label is then the client's: resets and births are told by client, and a workload has one
-replica, "(all)". Requests that no workload was found for are labelled `unknown` by Istio, and belong to neither version.
+**What `reporter: source` and `reporter: waypoint` see.** The `pod` label is then the client's or the waypoint's: resets and births are
+told by it, and a workload has one replica, "(all)". Requests that no workload was found for are labelled `unknown` by Istio, and belong
+to neither version.
 
 Two scrape jobs that both take a pod's counters, or a pair of Prometheus behind one address, store each counter twice: see COPIES. Where
 copies differ in other labels, everything is counted twice.
@@ -33,7 +34,7 @@ from decimal import Decimal, InvalidOperation
 from canaryd.adapters.prometheus.api import Access, Api, Labels, Series
 from canaryd.domain.counts import Look, Source, Target
 from canaryd.domain.ledger import Ledger, Point, Reading, Replica, Sample
-from canaryd.domain.ports import Rejected
+from canaryd.domain.ports import Presence, Rejected
 
 RUN_UP = 300  # s before `since` from which replicas are followed: Prometheus' default lookback
 SETTLE_SCRAPES = 2  # scrape intervals for which a baseline stays open: pods are scraped at different moments, and one scrape may fail
@@ -43,6 +44,9 @@ KEEP_SECONDS = 900.0  # a ledger nobody asks for is dropped after this long, and
 # Labels that tell copies of one counter apart, which two scrape jobs, or the halves of a pair of Prometheus, have each taken of the same
 # pod. The largest of the copies is the latest one, so each request is still counted once, and a job that misses a scrape is no restart.
 COPIES = ("job", "instance", "endpoint", "container", "service", "prometheus", "prometheus_replica", "replica")
+
+REQUESTS = "istio_requests_total"
+CONNECTIONS = "istio_tcp_connections_opened_total"  # all that is counted of what Istio does not take for HTTP or gRPC
 
 _NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9._]*[A-Za-z0-9])?")
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")  # not $1, which label_replace needs
@@ -106,7 +110,7 @@ class PrometheusTelemetry:
         if service:
             name = _name(service, "service")
             which += f', destination_service_name=~"{name}(-.+)?"' if each else f', destination_service_name="{name}"'
-        query = f"sum by (destination_workload) (last_over_time(istio_requests_total{{{which}}}[{past}s]))"
+        query = f"sum by (destination_workload) (last_over_time({REQUESTS}{{{which}}}[{past}s]))"
         with self._lock:
             names = {labels.get("destination_workload", "") for labels, _ in self._api.range(query, range(at, at + 1))}
         return sorted(names - {"", "unknown"})  # what Istio calls those it cannot tell
@@ -149,7 +153,7 @@ class PrometheusTelemetry:
         sent: dict[tuple[str, str], dict[str, int]] = {}
         with self._lock:
             for times in _chunks(range(begin, end + 1, every)):
-                for at, point in sorted(_by_source(self._ask("istio_requests_total", by, which, times)).items()):
+                for at, point in sorted(_by_source(self._ask(REQUESTS, by, which, times)).items()):
                     for (workload, _), growth in ledger.fold(at, point).items():
                         for source, requests in growth.requests.items() if at > start else ():
                             versions = sent.setdefault(source, {})
@@ -157,6 +161,17 @@ class PrometheusTelemetry:
         counted = [Source(name, namespace, versions.get(target.stable, 0), versions.get(target.canary, 0))
                    for (name, namespace), versions in sent.items()]  # fmt: skip
         return sorted((one for one in counted if one.stable + one.canary), key=lambda one: (-one.stable - one.canary, one.workload))
+
+    def presence(self, target: Target, start: int, end: int) -> Presence:
+        """Two queries, of whatever reporter. Raises Unavailable, Rejected."""
+        workloads = self._workloads(target.namespace, [name for name in (target.stable, target.canary) if name])
+        with self._lock:
+            requests, connections = (self._reporters(metric, workloads, max(1, end - start), end) for metric in (REQUESTS, CONNECTIONS))
+        return Presence(requests, bool(connections))
+
+    def _reporters(self, metric: str, which: str, seconds: int, at: int) -> frozenset[str]:
+        query = f"count by (reporter) (last_over_time({metric}{{{which}}}[{seconds}s]))"
+        return frozenset(labels.get("reporter", "") for labels, _ in self._api.range(query, range(at, at + 1)))
 
     def _ledger(self, target: Target, start: int) -> tuple[int, Ledger]:
         """The ledger to take further to `start`, and where it stands."""
@@ -191,15 +206,19 @@ class PrometheusTelemetry:
     def _points(self, namespace: str, reporter: str, workloads: Sequence[str], times: range) -> Mapping[int, Point]:
         which = self._which(namespace, reporter, workloads)
         return points_of(
-            self._ask("istio_requests_total", ", response_code, grpc_response_status", which, times),
+            self._ask(REQUESTS, ", response_code, grpc_response_status", which, times),
             self._ask("istio_request_duration_milliseconds_bucket", ", le", which, times),
             self._ask("istio_request_duration_milliseconds_sum", "", which, times),
         )
 
+    @classmethod
+    def _which(cls, namespace: str, reporter: str, workloads: Sequence[str]) -> str:
+        return f'reporter="{_name(reporter, "reporter")}", {cls._workloads(namespace, workloads)}'
+
     @staticmethod
-    def _which(namespace: str, reporter: str, workloads: Sequence[str]) -> str:
+    def _workloads(namespace: str, workloads: Sequence[str]) -> str:
         return (
-            f'reporter="{_name(reporter, "reporter")}", destination_workload_namespace="{_name(namespace, "namespace")}", '
+            f'destination_workload_namespace="{_name(namespace, "namespace")}", '
             f'destination_workload=~"{"|".join(_pattern(name) for name in workloads)}"'
         )
 

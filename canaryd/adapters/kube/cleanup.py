@@ -1,0 +1,248 @@
+"""Taking back what canaryd left in a cluster: routes and subsets of a service, records, and every mark of its own.
+
+Writes as everywhere: json-patches whose precondition is what was read, so that an edit in between is a Conflict and is never
+overwritten. Every write can be tried on the server (`dry`), which then keeps nothing.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from canaryd.adapters.kube.client import JSON_PATCH, Api, Json, path_to
+from canaryd.adapters.kube.events import CONTROLLER
+from canaryd.adapters.kube.records import API_VERSION, GROUP, MANAGED_BY, PLURAL, record_of
+from canaryd.adapters.kube.virtualservice import GROUP as ISTIO
+from canaryd.adapters.kube.virtualservice import SUBSETS, KubeTraffic, added_subsets, annotating, host_of
+from canaryd.domain import cleanup
+from canaryd.domain.policy import Policy
+from canaryd.domain.ports import Missing, RouteView
+from canaryd.domain.rollout import Phase, Rollout
+
+MARK = f"{GROUP}/"  # what canaryd's labels and annotations begin with
+_MARKED = (("v1", "services"), ("apps/v1", "deployments"))  # besides Istio's: objects that people or canaryd may have marked
+_KEPT = (("v1", "configmaps"), ("coordination.k8s.io/v1", "leases"))  # where canaryd keeps something, labelled as its own
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One CanaryRollout. phase: "" while it is asked for and not begun; rollout: None where it cannot be understood."""
+
+    namespace: str
+    name: str
+    service: str
+    phase: str
+    refused: bool
+    stable: str
+    rollout: Rollout | None
+    resource_version: str
+    uid: str
+
+    @property
+    def finished(self) -> bool:
+        return self.refused or self.phase in {phase.value for phase in Phase if phase.ended}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One write. before, after: the object around it, after as the server would have it or has it; None where it is deleted."""
+
+    kind: str
+    namespace: str
+    name: str
+    before: Json
+    after: Json | None
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """A write that is due to one object: the operations of its json-patch, or None to delete it. http: a VirtualService's after it."""
+
+    kind: str
+    path: str
+    obj: Json
+    operations: Sequence[Json] | None
+    http: Sequence[Json] = ()
+
+
+class KubeCleanup:
+    """domain: the cluster's, of which short host names are part."""
+
+    def __init__(self, api: Api, domain: str = "cluster.local") -> None:
+        self._api = api
+        self._domain = domain
+        self._traffic = KubeTraffic(api, domain)
+
+    # ------------------------------------------------------------ what is there
+
+    def view(self, policy: Policy) -> RouteView:
+        """As the port `Traffic` has it."""
+        return self._traffic.read(policy)
+
+    def records(self, namespace: str | None = None) -> Sequence[Kept]:
+        """Every CanaryRollout, also such as cannot be understood; none where there is no such kind (any more)."""
+        return [_kept(one) for one in self._list(API_VERSION, PLURAL, namespace)]
+
+    # ------------------------------------------------------------ what is due
+
+    def routes(self, policy: Policy, view: RouteView, version: str) -> list[Patch]:
+        """The VirtualService with every steered route at one destination, the version's, and without canaryd's own routes.
+
+        version: "" leaves the steered routes as they are.
+        """
+        wanted = cleanup.at_one(view, version) if version else view.lists
+        http: Sequence[Json] = view.raw["spec"]["http"]
+        after = [dict(one) for one in http]
+        tests = [_at(view.raw)]
+        replaced: list[Json] = []
+        for key, place in self._traffic.places(policy, view).items():
+            path = f"/spec/http/{place}/route"
+            if list(wanted[key]) != list(view.lists[key]):
+                tests.append({"op": "test", "path": path, "value": http[place]["route"]})
+                after[place]["route"] = [dict(entry) for entry in wanted[key]]
+                replaced.append({"op": "replace", "path": path, "value": after[place]["route"]})
+        removed: list[Json] = []
+        for place in reversed(range(len(http))):  # from the end, so that the places before stay what they are
+            if cleanup.is_own(http[place], host_of(policy, self._domain), policy.service.namespace, self._domain):
+                tests.append({"op": "test", "path": f"/spec/http/{place}/name", "value": http[place]["name"]})
+                removed.append({"op": "remove", "path": f"/spec/http/{place}"})
+                del after[place]
+        if not replaced and not removed:
+            return []
+        return [self._patch("VirtualService", "virtualservices", dict(view.raw), [*tests, *replaced, *removed], after)]
+
+    def uses(self, policy: Policy, changed: Sequence[Patch]) -> dict[str, str]:
+        """Subset of the service's host -> the route that names it, of all VirtualServices of the cluster, with these patches applied."""
+        routed = [one for one in changed if one.kind == "VirtualService"]
+        after = {_key(one.obj): {**one.obj, "spec": {**one.obj["spec"], "http": one.http}} for one in routed}
+        found: dict[str, str] = {}
+        for one in self._istio("virtualservices", None):
+            for subset, place in cleanup.uses(after.get(_key(one), one), host_of(policy, self._domain), self._domain).items():
+                found.setdefault(subset, place)
+        return found
+
+    def subsets(self, policy: Policy, used: Mapping[str, str]) -> tuple[list[Patch], list[str]]:
+        """The DestinationRule without the subsets that canaryd added and no route names, and what to say of those that stay."""
+        rule = self._traffic.rule(policy)
+        added = added_subsets(rule)
+        gone, said = cleanup.removable(rule, added, used, policy.service.version_label)
+        there: list[Json] = (rule.get("spec") or {}).get("subsets") or []
+        operations: list[Json] = []
+        for place in reversed(range(len(there))):
+            if there[place]["name"] in gone:
+                operations += [{"op": "test", "path": f"/spec/subsets/{place}", "value": there[place]},
+                               {"op": "remove", "path": f"/spec/subsets/{place}"}]
+        if gone and len(gone) == len(there):  # as it was before canaryd added the first one
+            operations = [{"op": "remove", "path": "/spec/subsets"}]
+        still = [name for name in added if name not in gone and any(one["name"] == name for one in there)]
+        if still != added:
+            operations.append(annotating(rule, SUBSETS, ",".join(still)))
+        if not operations:
+            return [], said
+        return [self._patch("DestinationRule", "destinationrules", rule, [_at(rule), *operations])], said
+
+    def marks(self, namespace: str | None = None) -> list[Patch]:
+        """The labels and annotations `canaryd.dev/...` of everything that is no object of canaryd's own."""
+        listed = [(kind, path_to(version, plural, one["metadata"]["namespace"], one["metadata"]["name"]), one)
+                  for kind, version, plural in self._marked() for one in self._list(version, plural, namespace)]
+        return [Patch(kind, path, one, [_at(one), *taken]) for kind, path, one in listed if (taken := _unmarked(one))]
+
+    def leftovers(self, namespace: str | None = None) -> list[Patch]:
+        """Every object that is canaryd's own: records, what it keeps of services, the Events that it wrote."""
+        label = {"labelSelector": ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())}
+        found = [("CanaryRollout", API_VERSION, PLURAL, one) for one in self._list(API_VERSION, PLURAL, namespace)]
+        for version, plural in _KEPT:
+            kind = {"configmaps": "ConfigMap", "leases": "Lease"}[plural]
+            found += [(kind, version, plural, one) for one in self._list(version, plural, namespace, label)]
+        events = self._list("events.k8s.io/v1", "events", namespace)
+        found += [("Event", "events.k8s.io/v1", "events", one) for one in events if _is_own_event(one)]
+        return [Patch(kind, path_to(version, plural, one["metadata"]["namespace"], one["metadata"]["name"]), one, None)
+                for kind, version, plural, one in found]
+
+    def record(self, kept: Kept) -> Patch:
+        """The deletion of a record, as it was read."""
+        metadata = {"namespace": kept.namespace, "name": kept.name, "resourceVersion": kept.resource_version, "uid": kept.uid}
+        return Patch("CanaryRollout", path_to(API_VERSION, PLURAL, kept.namespace, kept.name), {"metadata": metadata}, None)
+
+    # ------------------------------------------------------------ doing
+
+    def write(self, patch: Patch, dry: bool = False) -> Change:
+        """Makes one change. What is to be deleted and is gone already is no error. Raises Conflict, Rejected."""
+        metadata = patch.obj["metadata"]
+        query = {"dryRun": "All"} if dry else None
+        after: Json | None = None
+        if patch.operations is None:
+            body = {"preconditions": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}}
+            with suppress(Missing):
+                self._api.request("DELETE", patch.path, body, query)
+        else:
+            after = self._api.request("PATCH", patch.path, patch.operations, query, content_type=JSON_PATCH)
+        return Change(patch.kind, metadata["namespace"], metadata["name"], patch.obj, after)
+
+    # ------------------------------------------------------------ reading
+
+    def _marked(self) -> Iterator[tuple[str, str, str]]:
+        yield "Service", *_MARKED[0]
+        yield "Deployment", *_MARKED[1]
+        try:
+            version = f"{ISTIO}/{self._api.preferred_version(ISTIO)}"
+        except Missing:
+            return
+        yield "VirtualService", version, "virtualservices"
+        yield "DestinationRule", version, "destinationrules"
+
+    def _istio(self, plural: str, namespace: str | None) -> Sequence[Json]:
+        return self._list(f"{ISTIO}/{self._api.preferred_version(ISTIO)}", plural, namespace)
+
+    def _list(self, version: str, plural: str, namespace: str | None, query: Mapping[str, str] | None = None) -> Sequence[Json]:
+        try:
+            return self._api.request("GET", path_to(version, plural, namespace), query=query).get("items") or []
+        except Missing:
+            return []
+
+    def _patch(self, kind: str, plural: str, obj: Json, operations: Sequence[Json], http: Sequence[Json] = ()) -> Patch:
+        version = f"{ISTIO}/{self._api.preferred_version(ISTIO)}"
+        return Patch(kind, path_to(version, plural, obj["metadata"]["namespace"], obj["metadata"]["name"]), obj, operations, http)
+
+
+def _kept(obj: Json) -> Kept:
+    metadata, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
+    rollout = None
+    if status.get("phase"):
+        try:
+            rollout = record_of(obj).rollout
+        except (ValueError, KeyError, TypeError):
+            rollout = None  # a record of another release, or one that someone edited: it is still there to be deleted
+    return Kept(
+        namespace=metadata["namespace"], name=metadata["name"], service=str(spec.get("service") or ""),
+        phase=str(status.get("phase") or ""), refused=bool(status.get("refused")), stable=str(status.get("stable") or ""),
+        rollout=rollout, resource_version=metadata["resourceVersion"], uid=metadata["uid"],
+    )  # fmt: skip
+
+
+def _unmarked(obj: Json) -> list[Json]:
+    """The operations that take canaryd's marks off an object."""
+    operations: list[Json] = []
+    for kind in ("annotations", "labels"):
+        marks: Mapping[str, Any] = obj["metadata"].get(kind) or {}
+        own = [key for key in marks if key.startswith(MARK)]
+        if own and len(own) == len(marks):
+            operations.append({"op": "remove", "path": f"/metadata/{kind}"})
+        else:
+            operations += [{"op": "remove", "path": f"/metadata/{kind}/{key.replace('/', '~1')}"} for key in own]
+    return operations
+
+
+def _is_own_event(event: Json) -> bool:
+    about = event.get("regarding") or {}
+    return event.get("reportingController") == CONTROLLER or str(about.get("apiVersion") or "").startswith(MARK)
+
+
+def _at(obj: Mapping[str, Any]) -> Json:
+    return {"op": "test", "path": "/metadata/resourceVersion", "value": obj["metadata"]["resourceVersion"]}
+
+
+def _key(obj: Json) -> tuple[str, str]:
+    return obj["metadata"]["namespace"], obj["metadata"]["name"]
+
+
