@@ -55,7 +55,7 @@ def workload(deployment: Json, version_label: str) -> Workload:
     available = desired > 0 and observed and serves and 0 < updated == replicas
     return Workload(
         name=metadata["name"],
-        version=labels[version_label],
+        version=labels.get(version_label, ""),
         template=template_hash(spec["template"]),
         desired=desired,
         ready=ready,
