@@ -52,9 +52,9 @@ def row(service: str, prepared: Prepared | None, refused: str, places: tuple[Pla
     if prepared is None:
         return (service, "-", "-", "-", f"refused: {refused.partition(': ')[2].splitlines()[0]}")
     draft = prepared.draft
-    stable = f"{draft.stable.name} {_short(draft.stable.images)}" if draft.stable is not None else "-"
     if draft.nothing:
-        return (service, _short(draft.source.images), stable, "-", f"nothing: {draft.nothing}")
+        return (service, _short(draft.source.images), f"{draft.name} {_short(draft.source.images)}", "-", "nothing: it runs there already")
+    stable = f"{draft.stable.name} {_short(draft.stable.images)}" if draft.stable is not None else "-"
     beside = f"is deployed beside {draft.stable.name}" if draft.stable is not None else "is deployed, the first version there"
     return (service, _short(draft.source.images), stable, draft.name, beside)
 

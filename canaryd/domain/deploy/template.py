@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
-from canaryd.domain.deploy.objects import DEPLOYED_FROM, CannotDeploy, Deployed, bare, owners
+from canaryd.domain.deploy.objects import DEPLOYED_FROM, CannotDeploy, Deployed, bare, images, owners
 from canaryd.domain.templates import RESTARTED_AT
 
 # Whether and by which istiod a sidecar is injected is a matter of the namespace that pods run in, not of the version.
@@ -57,7 +57,10 @@ def new_deployment(
     if (before := own.get(label)) is not None and before != labels[label]:
         for part in ("affinity", "topologySpreadConstraints"):
             renamed(template["spec"].get(part), label, before, labels[label])
-    _pin(template["spec"], digests)
+    exact = pinned(images(template), digests)
+    for container in _containers(template["spec"]):
+        if container["name"] in digests:
+            container["image"] = exact[container["name"]]
     metadata = made["metadata"]
     metadata |= {"name": name, "namespace": namespace}
     metadata["labels"] = {**metadata.get("labels", {}), **needed}
@@ -95,7 +98,7 @@ def beside_stable(new: Mapping[str, Any], stable: Deployed) -> list[str]:
     if marks := owners(stable.manifest):
         warnings.append(f"{stable.name} is kept by someone else's tool ({', '.join(marks)}), and the new one is in no repository: "
                         "commit it there too (-o yaml prints it)")
-    if _SIDECAR in _containers(stable.template["spec"]) and _SIDECAR not in _containers(new["spec"]["template"]["spec"]):
+    if _has_sidecar(stable.template) and not _has_sidecar(new["spec"]["template"]):
         warnings.append(f"{stable.name} has its sidecar in its template (istioctl kube-inject), and the new one has none: without a "
                         "sidecar there is no telemetry to judge it by")
     return warnings
@@ -128,11 +131,14 @@ def _as_the_mesh_has_it(labels: dict[str, str], annotations: dict[str, str], sta
     return notes
 
 
-def _pin(spec: dict[str, Any], digests: Mapping[str, str]) -> None:
-    for container in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]:
-        if digest := digests.get(container["name"]):
-            container["image"] = f"{str(container['image']).partition('@')[0]}@{digest}"
+def pinned(found: Mapping[str, str], digests: Mapping[str, str]) -> dict[str, str]:
+    """Container -> image, with the digest where one is told; tags stay, for readers."""
+    return {name: f"{image.partition('@')[0]}@{digests[name]}" if name in digests else image for name, image in found.items()}
 
 
-def _containers(spec: Mapping[str, Any]) -> list[str]:
-    return [str(one["name"]) for one in [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]]
+def _containers(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]
+
+
+def _has_sidecar(template: Mapping[str, Any]) -> bool:
+    return any(one["name"] == _SIDECAR for one in _containers(template["spec"]))
