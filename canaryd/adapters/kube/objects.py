@@ -56,7 +56,7 @@ class KubeObjects:
             budgets=listed["PodDisruptionBudget"],
             virtual_services=listed["VirtualService"],
             rules=listed["DestinationRule"],
-            rollouts=self._rollouts(),
+            rollouts=self._rollouts(unreadable),
             notes=notes,
             paused=paused,
             unreadable=unreadable,
@@ -144,9 +144,9 @@ class KubeObjects:
         return ({one.service: Finding(one.selector, one.version_label) for one in notes if one.selector},
                 frozenset(one.service for one in notes if one.paused))
 
-    def _rollouts(self) -> Sequence[OnRecord]:
+    def _rollouts(self, unreadable: dict[str, str]) -> Sequence[OnRecord]:
         """Those of this namespace, oldest first; refused requests are none."""
-        found = self._optional(KIND, API_VERSION, PLURAL, {})
+        found = self._optional(KIND, API_VERSION, PLURAL, unreadable)
         found.sort(key=lambda one: str(one["metadata"].get("creationTimestamp")))
         return [_on_record(one) for one in found if not (one.get("status") or {}).get("refused")]
 

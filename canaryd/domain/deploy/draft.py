@@ -187,6 +187,8 @@ def _beside(stable: Deployed, target: Place, name: str, label: str, version: str
 
 def _warnings(case: _Case, made: Mapping[str, Any], stable: Deployed | None) -> list[str]:
     told = beside_stable(made, stable) if stable is not None else []
+    if stable is not None and (why := case.target.unreadable.get("CanaryRollout")) is not None:
+        told.append(f"whether a rollout is under way cannot be told ({why}): if one is, it gives way to this version")
     if why := without_sidecar(made):
         told.append(why)
     if (word := case.source.namespace) != case.target.namespace:

@@ -172,7 +172,7 @@ def refusing(sandbox_api: tuple[KubernetesServer, Api]) -> Iterator[tuple[Kubern
 
 @pytest.mark.parametrize(("plural", "kind"), [
     ("horizontalpodautoscalers", "HorizontalPodAutoscaler"), ("poddisruptionbudgets", "PodDisruptionBudget"),
-    ("virtualservices", "VirtualService"), ("destinationrules", "DestinationRule"),
+    ("virtualservices", "VirtualService"), ("destinationrules", "DestinationRule"), ("canaryrollouts", "CanaryRollout"),
 ])
 def test_what_may_not_be_listed_is_told_and_left_out(refusing: tuple[KubernetesServer, KubeObjects], plural: str, kind: str) -> None:
     server, objects = refusing
@@ -182,8 +182,8 @@ def test_what_may_not_be_listed_is_told_and_left_out(refusing: tuple[KubernetesS
     assert "403" in found.unreadable[kind]
 
 
-@pytest.mark.parametrize("path", ["/api/v1/namespaces/few-rights", "configmaps", "canaryrollouts"])
-def test_namespace_notes_and_records_may_be_hidden_too(refusing: tuple[KubernetesServer, KubeObjects], path: str) -> None:
+@pytest.mark.parametrize("path", ["/api/v1/namespaces/few-rights", "configmaps"])
+def test_the_namespace_itself_and_notes_may_be_hidden_too(refusing: tuple[KubernetesServer, KubeObjects], path: str) -> None:
     server, objects = refusing
     server.faults.status(403, match=lambda method, asked: asked.endswith(path))
     assert objects.read().unreadable == {}

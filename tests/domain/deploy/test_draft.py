@@ -350,6 +350,11 @@ def test_while_a_rollout_is_under_way_nothing_is_deployed_unless_it_is_to_give_w
     assert drafted(target=target, supersede=True).name == "front-end-v3"
 
 
+def test_rollouts_that_may_not_be_read_are_warned_about() -> None:
+    target = production(unreadable={"CanaryRollout": "403"})
+    assert "whether a rollout is under way cannot be told (403)" in drafted(target=target).warnings[0]
+
+
 def test_a_rollout_of_another_service_or_one_that_has_ended_is_not_in_the_way() -> None:
     rollouts = [on_record(Phase.SUCCEEDED, canary="v1"), on_record(service="carts")]
     assert drafted(target=production(rollouts=rollouts)).name == "front-end-v2"
