@@ -100,7 +100,7 @@ def stable(service: str, place: Place, found: Sequence[Deployed], under_way: OnR
             return recorded
     live = [one for one in found if one.state.desired > 0]
     if len(live) <= 1:
-        return (live or list(found))[-1]
+        return live[0] if live else max(found, key=lambda one: one.state.created)
     served = receivers(place, service, live)
     if len(served) == 1:
         return served[0]
