@@ -12,9 +12,11 @@ One module per group of commands; a command's module is imported only when it ru
     backtest.py   backtest
     verbs.py      start, hold, resume, approve, abort, promote, retry, pause
     reset.py      reset
+    deploy.py     deploy
     demo.py       demo
 
-Exit codes: 0 done; 1 refused or failed; 2 wrong usage; 3 the API server (or another server) did not answer.
+Exit codes: 0 done; 1 refused or failed; 2 wrong usage; 3 the API server (or another server) did not answer; 4 (`deploy`) only shown, since
+nobody said yes.
 """
 
 from canaryd.cli.lazy import LazyGroup
@@ -28,6 +30,9 @@ COMMANDS = {
         "validate": ("canaryd.cli.files", "Check policy files; every mistake at once, with its line."),
         "schema": ("canaryd.cli.files", "Print the JSON Schema of a policy, for editors."),
         "plan": ("canaryd.cli.plan", "Foresee a policy's releases: time in each stage, what is caught where."),
+    },
+    "Releasing": {
+        "deploy": ("canaryd.cli.deploy", "Deploy what runs in staging to production, beside the present version."),
     },
     "Looking": {
         "status": ("canaryd.cli.reading", "Show the rollouts: stage, weight, odds, reason."),

@@ -12,8 +12,9 @@ from canaryd.analysis import course as telling
 from canaryd.analysis.backtest import Course, unfit
 from canaryd.analysis.wording import time_text
 from canaryd.cli import output
+from canaryd.cli.files import policies_of
 from canaryd.cli.lazy import Failure
-from canaryd.cli.past import Asked, past_asked, past_options, policies_of, source
+from canaryd.cli.past import Asked, past_asked, past_options, source
 from canaryd.control.past import backtest as tried
 from canaryd.control.past import past_between
 from canaryd.domain.past import Past

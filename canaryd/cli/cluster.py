@@ -120,10 +120,14 @@ def cluster_options(function: Callable[..., None]) -> Callable[..., None]:
 
 def connection_options(command: Callable[..., None]) -> Callable[..., None]:
     """The options alone, for commands that need a cluster only at times; `connect` takes them."""
+    return click.option("-n", "--namespace", help="Look in this namespace only. Default: all.")(server_options(command))
+
+
+def server_options(command: Callable[..., None]) -> Callable[..., None]:
+    """--kubeconfig and --context, which say which API server, as whom."""
     for option in (
         click.option("--context", help="One of the kubeconfig's, other than its current one."),
         click.option("--kubeconfig", type=click.Path(dir_okay=False), help="Default: $KUBECONFIG, ~/.kube/config, the pod's account."),
-        click.option("-n", "--namespace", help="Look in this namespace only. Default: all."),
     ):
         command = option(command)
     return command

@@ -1,13 +1,25 @@
-"""`validate` and `schema`: policy files, without any cluster."""
+"""`validate` and `schema`: policy files, without any cluster; and how every command reads them."""
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import click
 
 from canaryd.adapters.policy_files import json_schema, load
+from canaryd.cli.lazy import Failure
 from canaryd.domain.policy import Policy
+from canaryd.domain.problems import Refused
+
+
+def policies_of(path: Path) -> Sequence[Policy]:
+    """The policies of a file or a directory. Raises Refused with every problem, Failure where there is none."""
+    loaded = load(path)
+    if loaded.problems:
+        raise Refused(loaded.problems)
+    if not loaded.policies:
+        raise Failure(f"{path}: at least one policy was wanted, but there is none")
+    return loaded.policies
 
 
 @click.command(epilog="\b\nExamples:\n  canaryd validate policies/\n"

@@ -12,7 +12,6 @@ from typing import Any
 
 import click
 
-from canaryd.adapters.policy_files import load
 from canaryd.adapters.prometheus.telemetry import PrometheusTelemetry
 from canaryd.analysis.wording import time_text
 from canaryd.app import telemetry_access
@@ -22,7 +21,6 @@ from canaryd.control.past import looks_to_read, past_between, past_of, read_out
 from canaryd.domain.counts import Look, total
 from canaryd.domain.past import Past
 from canaryd.domain.policy import Policy
-from canaryd.domain.problems import Refused
 from canaryd.domain.rollout import Rollout
 from canaryd.domain.units import parse_duration
 from canaryd.settings import Settings, load_settings
@@ -121,19 +119,6 @@ def past_options(function: Callable[..., None]) -> Callable[..., None]:
     ):
         command = option(command)
     return command
-
-
-# ---------------------------------------------------------------- policies
-
-
-def policies_of(path: Path) -> Sequence[Policy]:
-    """The policies of a file or a directory. Raises Refused with every problem, Failure where there is none."""
-    loaded = load(path)
-    if loaded.problems:
-        raise Refused(loaded.problems)
-    if not loaded.policies:
-        raise Failure(f"{path}: at least one policy was wanted, but there is none")
-    return loaded.policies
 
 
 # ---------------------------------------------------------------- reading

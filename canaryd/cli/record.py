@@ -7,8 +7,9 @@ import click
 
 from canaryd.adapters.recording import refuse_existing, writing
 from canaryd.analysis.wording import lasting, time_text
+from canaryd.cli.files import policies_of
 from canaryd.cli.lazy import Failure
-from canaryd.cli.past import Asked, past_asked, past_options, policies_of, source
+from canaryd.cli.past import Asked, past_asked, past_options, source
 from canaryd.domain.policy import Policy
 
 EXAMPLE = """

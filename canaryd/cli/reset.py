@@ -5,22 +5,19 @@ Here are the questions and the order of things; what is due to a service is in r
 
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
 from canaryd.adapters.kube.cleanup import Change, Kept, KubeCleanup
-from canaryd.adapters.policy_files import load
 from canaryd.cli.cluster import Cluster, cluster_options
+from canaryd.cli.files import policies_of
 from canaryd.cli.lazy import Failure
 from canaryd.cli.reset_plan import Due, Options, Reset, due, is_forbidden, services
 from canaryd.cli.reset_text import diff_of, shown
 from canaryd.cli.verbs import examples
 from canaryd.domain.lifecycle import TRANSITIONS, Signal
-from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Conflict, Rejected
-from canaryd.domain.problems import Refused
 from canaryd.domain.rollout import Phase
 from canaryd.domain.routes import Refusal
 
@@ -53,7 +50,7 @@ def reset(service: str | None, all_: bool, everything: bool, to: str, abort: boo
     """
     _check_usage(service, all_, everything, to, keep_records)
     options = Options(to=to, abort=abort, keep_records=keep_records, everything=everything)
-    work = Reset(cluster, KubeCleanup(cluster.api, cluster_domain), _policies(policies), options)
+    work = Reset(cluster, KubeCleanup(cluster.api, cluster_domain), policies_of(policies) if policies else (), options)
     try:
         _reset(work, service, dry_run, yes)
     except Rejected as error:
@@ -67,15 +64,6 @@ def _check_usage(service: str | None, all_: bool, everything: bool, to: str, kee
         raise click.UsageError("--to is about one service: name it")
     if keep_records and everything:
         raise click.UsageError("--everything keeps no records: leave --keep-records out, or say --all")
-
-
-def _policies(path: Path | None) -> Sequence[Policy]:
-    if path is None:
-        return ()
-    loaded = load(path)
-    if loaded.problems:
-        raise Refused(loaded.problems)
-    return loaded.policies
 
 
 def _reset(work: Reset, service: str | None, dry_run: bool, yes: bool) -> None:

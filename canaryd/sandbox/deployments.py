@@ -44,6 +44,13 @@ def template_hash(deployment: Object) -> str:
     return "".join(LETTERS[byte % len(LETTERS)] for byte in digest[:10])
 
 
+def image_id(image: str) -> str:
+    """What a node says of the image that it runs: the same for the same name, unless that says which."""
+    repository, _, digest = image.partition("@")
+    folder, slash, name = repository.rpartition("/")
+    return f"{folder}{slash}{name.partition(':')[0]}@{digest or 'sha256:' + hashlib.sha256(image.encode()).hexdigest()}"
+
+
 def after_seconds(text: str) -> float:
     """`20s`, `1m30s` or `500ms` in seconds; ValueError for anything else."""
     parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h)", text)
@@ -161,7 +168,8 @@ class DeploymentController:
         conditions: list[Object] = [{"type": "Initialized", "status": "True", "lastTransitionTime": moment}]
         conditions += [{"type": kind, "status": word, "lastTransitionTime": moment} | ({} if ready else {"reason": "ContainersNotReady"})
                        for kind in ("ContainersReady", "Ready")]
-        containers = [{"name": container["name"], "image": container.get("image", ""), "ready": ready, "started": not crashed,
+        containers = [{"name": container["name"], "image": container.get("image", ""),
+                       "imageID": image_id(container.get("image", "")), "ready": ready, "started": not crashed,
                        "restartCount": 5 if crashed else 0, "state": state} for container in pod["spec"].get("containers", [])]
         return {"phase": "Running", "startTime": old.get("startTime", moment), "hostIP": "127.0.0.1",
                 "podIP": old.get("podIP", f"127.9.{self._addresses // 250}.{self._addresses % 250 + 1}"),

@@ -97,6 +97,8 @@ class KubernetesApi:
         with self.store.lock:
             found, version = self.store.list(target.resource, target.namespace), self.store.version
         items = [shown(obj, target.resource, target.version) for obj in found if selects(obj)]
+        if not target.resource.custom:  # the list says what its items are
+            items = [{key: value for key, value in one.items() if key not in ("kind", "apiVersion")} for one in items]
         return {"kind": f"{target.resource.kind}List", "apiVersion": target.resource.api_version(target.version),
                 "metadata": {"resourceVersion": str(version)}, "items": items}
 

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from canaryd.sandbox.kubernetes_builtin import fitted as builtin
 from canaryd.sandbox.kubernetes_resources import DEFINITIONS, NAMESPACES, RESOURCES, ApiError, Object, Resource
 from canaryd.sandbox.kubernetes_schema import crd_schema, fitted, problems
 
@@ -91,7 +92,12 @@ class Store:
             return self._put(resource, "ADDED", obj, None)
 
     def _fit(self, resource: Resource, obj: Object) -> Object:
-        """A custom resource as its CustomResourceDefinition has it, where one was created; ApiError 422 for one it refuses."""
+        """As the server keeps it: its own kinds by their rules, a custom resource by its CustomResourceDefinition where one was created;
+        ApiError 422 for one that is refused."""
+        if not resource.custom:
+            obj, wrong = builtin(resource.plural, obj)
+            if wrong:
+                raise _invalid(resource, obj["metadata"]["name"], wrong[0] if len(wrong) == 1 else f"[{', '.join(wrong)}]")
         for crd in self.list(DEFINITIONS) if resource.custom else []:
             spec = crd.get("spec", {})
             if (spec.get("group"), spec.get("names", {}).get("plural")) == (resource.group, resource.plural):

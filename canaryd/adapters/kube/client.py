@@ -33,6 +33,10 @@ READ_SECONDS = 10.0  # the slowest of canaryd's calls is a list of Deployments, 
 POOL_SIZE = 16  # one thread per rollout at work; more only means opening a connection anew
 _SERVICE_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
+class Forbidden(Rejected):
+    """This user may not do that: what is read by the way is then left unread."""
+
+
 # urllib3 warns of each connection it drops; the failure itself is reported by whoever made the call.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
@@ -185,6 +189,8 @@ def _refusal(what: str, status: int, reason: str, raw: bytes, content_type: str 
         return Conflict(text)
     if status == 404:
         return Missing(text)
+    if status == 403:
+        return Forbidden(text)
     if status == 401:
         return Rejected(f"{text} (are the credentials still valid?)")
     return Rejected(text)

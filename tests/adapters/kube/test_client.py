@@ -11,7 +11,7 @@ import pytest
 from kubernetes.config import incluster_config
 
 from canaryd.adapters.kube import client
-from canaryd.adapters.kube.client import JSON_PATCH, MERGE_PATCH, Api, path_to
+from canaryd.adapters.kube.client import JSON_PATCH, MERGE_PATCH, Api, Forbidden, path_to
 from canaryd.domain.ports import Conflict, Missing, Rejected, Unavailable
 from canaryd.sandbox.kubernetes import KubernetesServer
 from tests.adapters.kube.conftest import REAL, Place
@@ -69,7 +69,7 @@ def test_the_server_says_its_version_and_the_versions_it_prefers(place: Place) -
         place.api.preferred_version("example.test")
 
 
-@pytest.mark.parametrize(("code", "kind"), [(500, Unavailable), (503, Unavailable), (429, Unavailable), (403, Rejected), (409, Conflict)])
+@pytest.mark.parametrize(("code", "kind"), [(500, Unavailable), (503, Unavailable), (429, Unavailable), (403, Forbidden), (409, Conflict)])
 def test_each_status_is_told_apart(sandbox_api: Sandbox, code: int, kind: type[Exception]) -> None:
     server, api = sandbox_api
     server.faults.status(code)

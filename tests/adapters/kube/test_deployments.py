@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from canaryd.adapters.kube.deployments import KubeWorkloads, template_hash, workload
+from canaryd.adapters.kube.deployments import KubeWorkloads, workload
 from canaryd.domain.ports import Missing
+from canaryd.domain.templates import template_hash
 from tests.adapters.kube.conftest import Place
 
 

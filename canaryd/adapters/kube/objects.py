@@ -1,0 +1,158 @@
+"""A namespace's objects for a deploy: read whole, created by the server's own rules, never overwritten.
+
+What cannot be read by the way (no right to, not installed) is noted and left out. Of Secrets only the names of their keys leave this file.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+from canaryd.adapters.kube.client import Api, Forbidden, Json, path_to
+from canaryd.adapters.kube.deployments import workload
+from canaryd.adapters.kube.records import API_VERSION, KIND, PLURAL
+from canaryd.adapters.kube.services import KubeServices
+from canaryd.adapters.kube.virtualservice import GROUP
+from canaryd.domain.deploy.objects import VERSION_LABEL, Deployed, Finding, Manifest, OnRecord, Place
+from canaryd.domain.ports import Missing, Rejected, Workload
+from canaryd.domain.rollout import Phase
+
+# Kind -> apiVersion and plural. All of them are in a namespace but those in _OF_THE_CLUSTER.
+_KINDS = {
+    "ConfigMap": ("v1", "configmaps"),
+    "Secret": ("v1", "secrets"),
+    "Service": ("v1", "services"),
+    "ServiceAccount": ("v1", "serviceaccounts"),
+    "PersistentVolumeClaim": ("v1", "persistentvolumeclaims"),
+    "Deployment": ("apps/v1", "deployments"),
+    "HorizontalPodAutoscaler": ("autoscaling/v2", "horizontalpodautoscalers"),
+    "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets"),
+    "PriorityClass": ("scheduling.k8s.io/v1", "priorityclasses"),
+    "RuntimeClass": ("node.k8s.io/v1", "runtimeclasses"),
+}
+_OF_THE_CLUSTER = ("PriorityClass", "RuntimeClass")
+_STEERING = {"VirtualService": "virtualservices", "DestinationRule": "destinationrules"}
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}$")
+_HASH = "pod-template-hash"
+
+
+class KubeObjects:
+    """Implements the port `Objects` on one namespace of an API server."""
+
+    def __init__(self, api: Api, namespace: str) -> None:
+        self._api = api
+        self.namespace = namespace
+
+    def read(self) -> Place:
+        """See `Objects.read`."""
+        self._check_namespace()
+        unreadable: dict[str, str] = {}
+        listed = {kind: self._optional(kind, *_KINDS[kind], unreadable) for kind in ("HorizontalPodAutoscaler", "PodDisruptionBudget")}
+        listed |= {kind: self._steering(kind, plural, unreadable) for kind, plural in _STEERING.items()}
+        notes, paused = self._notes()
+        return Place(
+            namespace=self.namespace,
+            deployments=[Deployed(one, workload(one, VERSION_LABEL)) for one in self._list("Deployment", *_KINDS["Deployment"])],
+            services=self._list("Service", *_KINDS["Service"]),
+            autoscalers=listed["HorizontalPodAutoscaler"],
+            budgets=listed["PodDisruptionBudget"],
+            virtual_services=listed["VirtualService"],
+            rules=listed["DestinationRule"],
+            rollouts=self._rollouts(unreadable),
+            notes=notes,
+            paused=paused,
+            unreadable=unreadable,
+        )
+
+    def state(self, deployment: str) -> Workload:
+        return workload(self._api.request("GET", self._path("Deployment", deployment)), VERSION_LABEL)
+
+    def keys(self, kind: str, name: str) -> frozenset[str] | None:
+        """See `Objects.keys`."""
+        try:
+            found = self._api.request("GET", self._path(kind, name))
+        except Forbidden:
+            return None
+        return frozenset([*(found.get("data") or {}), *(found.get("binaryData") or {})]) if kind in ("ConfigMap", "Secret") else frozenset()
+
+    def config_map(self, name: str) -> Manifest:
+        return self._api.request("GET", self._path("ConfigMap", name))
+
+    def digests(self, deployment: Deployed) -> Mapping[str, frozenset[str]]:
+        """See `Objects.digests`."""
+        selector = (deployment.manifest["spec"].get("selector") or {}).get("matchLabels") or {}
+        query = {"labelSelector": ",".join(f"{key}={value}" for key, value in selector.items())}
+        pods = self._api.request("GET", path_to("v1", "pods", self.namespace), query=query).get("items") or []
+        found: dict[str, set[str]] = {}
+        for pod in pods:
+            # In a rolling update, or with a wider selector, there are pods of other templates.
+            specified = {one["name"]: one.get("image") for part in ("initContainers", "containers") for one in pod["spec"].get(part) or []}
+            if any(specified.get(name) != image for name, image in deployment.images.items()):
+                continue
+            status = pod.get("status") or {}
+            for one in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+                if match := _DIGEST.search(str(one.get("imageID") or "")):
+                    found.setdefault(one["name"], set()).add(match[0])
+        return {name: frozenset(digests) for name, digests in found.items() if name in deployment.images}
+
+    def create(self, manifest: Manifest, dry_run: bool = False) -> Manifest:
+        """See `Objects.create`."""
+        version, plural = _KINDS[manifest["kind"]]
+        query = {"fieldManager": "canaryd-deploy", "fieldValidation": "Strict"} | ({"dryRun": "All"} if dry_run else {})
+        try:
+            return self._api.request("POST", path_to(version, plural, self.namespace), manifest, query=query)
+        except Forbidden as error:
+            raise Forbidden(f"this user may not create {plural} in {self.namespace}, which a deploy has to: {error}") from error
+
+    def _check_namespace(self) -> None:
+        try:
+            self._api.request("GET", path_to("v1", "namespaces", name=self.namespace))
+        except Forbidden:
+            return  # a right on the whole cluster that few have; what is missing shows in what follows
+        except Missing as error:
+            raise Missing(f"there is no namespace {self.namespace} at {self._api.server} ({error})") from error
+
+    def _path(self, kind: str, name: str) -> str:
+        version, plural = _KINDS[kind]
+        return path_to(version, plural, None if kind in _OF_THE_CLUSTER else self.namespace, name)
+
+    def _list(self, kind: str, version: str, plural: str) -> list[Json]:
+        """All objects of a kind; items of a list have no kind of their own."""
+        items = self._api.request("GET", path_to(version, plural, self.namespace)).get("items") or []
+        return [{**one, "apiVersion": version, "kind": kind} for one in items]
+
+    def _optional(self, kind: str, version: str, plural: str, unreadable: dict[str, str]) -> list[Json]:
+        try:
+            return self._list(kind, version, plural)
+        except Forbidden as error:
+            unreadable[kind] = str(error)
+        except Missing:  # an API that this cluster has not: there can be none
+            pass
+        return []
+
+    def _steering(self, kind: str, plural: str, unreadable: dict[str, str]) -> list[Json]:
+        try:
+            version = self._api.preferred_version(GROUP)
+        except Missing:
+            return []  # no Istio, no routes
+        return self._optional(kind, f"{GROUP}/{version}", plural, unreadable)
+
+    def _notes(self) -> tuple[Mapping[str, Finding], frozenset[str]]:
+        """How canaryd finds each service it has seen here, and those that are paused; nothing where that may not be read."""
+        try:
+            notes = KubeServices(self._api).notes(self.namespace)
+        except Rejected:
+            return {}, frozenset()
+        return ({one.service: Finding(one.selector, one.version_label) for one in notes if one.selector},
+                frozenset(one.service for one in notes if one.paused))
+
+    def _rollouts(self, unreadable: dict[str, str]) -> Sequence[OnRecord]:
+        """Those of this namespace, oldest first; refused requests are none."""
+        found = self._optional(KIND, API_VERSION, PLURAL, unreadable)
+        found.sort(key=lambda one: str(one["metadata"].get("creationTimestamp")))
+        return [_on_record(one) for one in found if not (one.get("status") or {}).get("refused")]
+
+
+def _on_record(obj: Json) -> OnRecord:
+    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+    phase = next((one for one in Phase if one.value == status.get("phase")), None)
+    return OnRecord(obj["metadata"]["name"], str(spec.get("service", "")), str(spec.get("version", "")),
+                    str(status.get("stableWorkload") or ""), phase)
