@@ -22,8 +22,8 @@ def check(facts: Facts) -> Iterator[Finding]:
 def _candidate(facts: Facts, service: Object) -> Finding | None:
     selector = dict(spec_of(service).get("selector") or {})
     namespace, name = namespace_of(service), name_of(service)
-    versions = sorted({labels_of(template_of(one))[LABEL] for one in facts.within("Deployment", namespace)
-                       if selector and selector.items() <= dict(labels_of(template_of(one))).items() and labels_of(template_of(one)).get(LABEL)})  # fmt: skip
+    templates = [dict(labels_of(template_of(one))) for one in facts.within("Deployment", namespace)]
+    versions = sorted({labels[LABEL] for labels in templates if selector and selector.items() <= labels.items() and labels.get(LABEL)})
     if not versions or not any(protocol(port) in COUNTED for port in spec_of(service).get("ports") or []):
         return None
     host = full_host(name, namespace, facts.domain)
@@ -32,7 +32,8 @@ def _candidate(facts: Facts, service: Object) -> Finding | None:
         return None
     rules = [name_of(one) for one in facts.within("DestinationRule", namespace)
              if full_host(str(spec_of(one).get("host") or ""), namespace, facts.domain) == host]  # fmt: skip
-    return ok("candidates.service", f"{namespace}/{name}", f"could have a policy: versions {some(versions)}, by VirtualService {routes[0]}\n"
+    return ok("candidates.service", f"{namespace}/{name}",
+              f"could have a policy: versions {some(versions)}, by VirtualService {routes[0]}\n"
               + as_yaml(shortest(namespace, name, selector, routes[0], rules[0] if rules else name)))  # fmt: skip
 
 

@@ -49,7 +49,8 @@ def _one(facts: Facts, route: Object, name: str, key: tuple[str, str]) -> Iterat
         return
     protocols = {str((server.get("port") or {}).get("protocol") or "").upper() for server in taken}
     if not protocols & {"HTTP", "HTTP2", "HTTPS", "GRPC", "GRPC-WEB"}:
-        yield problem("gateways.hosts", about, f"its protocol is {some(sorted(protocols))}: http routes are not used", "HTTP, HTTP2, HTTPS or GRPC")
+        yield problem("gateways.hosts", about, f"its protocol is {some(sorted(protocols))}: http routes are not used",
+                      "HTTP, HTTP2, HTTPS or GRPC")
         return
     yield from _proxy(facts.pods_of_gateways.get(key), gateway, about)
 
@@ -58,9 +59,9 @@ def _takes(server: Object, route: Object, namespace: str) -> bool:
     """Whether a server and a VirtualService have a host in common; `ns/host` limits whose."""
     for offered in server.get("hosts") or []:
         where, _, host = str(offered).rpartition("/")
-        if where in ("", "*", namespace_of(route)) or (where == "." and namespace == namespace_of(route)):
-            if any(_meet(host, str(one)) for one in spec_of(route).get("hosts") or []):
-                return True
+        allowed = where in ("", "*", namespace_of(route)) or (where == "." and namespace == namespace_of(route))
+        if allowed and any(_meet(host, str(one)) for one in spec_of(route).get("hosts") or []):
+            return True
     return False
 
 

@@ -89,7 +89,7 @@ def lines_of(text: str, first: int = 1) -> list[Line] | None:
             items, rest = items + 1, rest[1:].lstrip()
         match = _LINE.fullmatch(rest)
         value = _uncommented((match["value"] if match else rest) or "")
-        if "\t" in raw or value[:1] in ("|", ">", "&", "*", "{", "[") and value not in ("{}", "[]"):
+        if "\t" in raw or (value[:1] in ("|", ">", "&", "*", "{", "[") and value not in ("{}", "[]")):
             return None
         key = match["key"].strip("\"'") if match else ""
         if not match and not items:
@@ -144,15 +144,14 @@ def _place(stack: list[_Open], line: Line) -> int | None:
         elif not line.items and line.key in shape:
             if line.key in stack[depth].holds and depth:
                 continue  # it has one already: this is another's
-            # `headers:` directly above takes a word that others know as well where the indentation says so.
-            owner = stack[free].line if free is not None else None
-            return free if free is not None and owner and line.indent > owner.indent + 2 * owner.items and not _outer(stack, depth, line) else depth
+            return free if free is not None and _is_word(stack[free], stack[depth], line) else depth
     return free
 
 
-def _outer(stack: list[_Open], depth: int, line: Line) -> bool:
-    """Whether the indentation puts a line beside the keys that are in this map already."""
-    return any(one.indent + 2 * one.items >= line.indent for one in stack[depth].keys)
+def _is_word(free: _Open, known: _Open, line: Line) -> bool:
+    """Whether a key that `known` has a place for is a word of `free` all the same, since the indentation says so: a header called `uri`."""
+    below = free.line is not None and line.indent > free.line.indent + 2 * free.line.items
+    return below and not any(one.indent + 2 * one.items >= line.indent for one in known.keys)
 
 
 def _fits(item: Shape, line: Line) -> bool:

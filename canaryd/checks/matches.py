@@ -34,7 +34,8 @@ def of(route: Object) -> Iterator[Finding]:
             mended = repaired(match)
             if mended != match:
                 yield problem("matches.indent", named(route), f"{where}: {_said(match)}",
-                              "the condition below the name that it is about", as_yaml({"match": [mended]}, f"{where}, as it was meant"))  # fmt: skip
+                              "the condition below the name that it is about",
+                              as_yaml({"match": [mended]}, f"{where}, as it was meant"))  # fmt: skip
             else:
                 yield from _empty(route, where, match)
 
@@ -98,7 +99,8 @@ def _empty(route: Object, where: str, match: Mapping[str, Any]) -> Iterator[Find
         for name, value in (inside.items() if isinstance(inside, dict) else ()):
             if value in (None, {}):
                 kind = "parameter" if group == "queryParams" else "header"
-                yield warning("matches.empty", named(route), f"{where}: {group}.{name} has no condition: Istio takes every request that has "
+                yield warning("matches.empty", named(route),
+                              f"{where}: {group}.{name} has no condition: Istio takes every request that has "
                               f"the {kind} at all (what is left when a condition on the wrong level is dropped)",
                               "exact, prefix or regex below it, or `regex: \".+\"` where any value is meant",
                               as_yaml({group: {name: {"regex": ".*logged_in.*" if name == "cookie" else ".+"}}}, where))  # fmt: skip

@@ -7,6 +7,7 @@ from canaryd.domain.facts import Facts, Object, Right, Rights, spec_of
 
 CANARYD, ISTIO = "canaryd.dev", "networking.istio.io"
 VERSION = "v1alpha1"  # of CanaryRollout, as this canaryd writes it
+WISHES = ("hold", "abort", "promote", "approvedStage")  # what the verbs write
 
 # Exactly what charts/canaryd/templates/rbac.yaml grants; a test compares them.
 DAEMON: Sequence[tuple[str, tuple[str, ...], tuple[str, ...]]] = (
@@ -52,6 +53,9 @@ def check(facts: Facts) -> Iterator[Finding]:
     yield from _definition(facts)
     for rights in facts.rights:
         yield from _account(rights) if rights.who else _caller(rights)
+    if not any(rights.who for rights in facts.rights):
+        yield unknown("rights.account", "canaryd's account", "no Deployment of canaryd is here to tell whose rights it has",
+                      "--as NAMESPACE/NAME of the ServiceAccount that it will have")  # fmt: skip
 
 
 def _definition(facts: Facts) -> Iterator[Finding]:
@@ -65,7 +69,8 @@ def _definition(facts: Facts) -> Iterator[Finding]:
         listing = facts.of("CustomResourceDefinition")
         missing = [name for crd in listing.items for name in _unknown_fields(crd)]
         if missing:
-            yield problem("rights.crd", about, f"it is of another canaryd: {some(missing)} would be dropped", "the CRD of this canaryd", apply)
+            yield problem("rights.crd", about, f"it is of another canaryd: {some(missing)} would be dropped", "the CRD of this canaryd",
+                          apply)
         else:
             yield ok("rights.crd", about, f"installed, {VERSION}")
 
@@ -75,10 +80,9 @@ def _unknown_fields(crd: Object) -> list[str]:
     for version in spec_of(crd).get("versions") or []:
         if version.get("name") == VERSION:
             properties = ((version.get("schema") or {}).get("openAPIV3Schema") or {}).get("properties") or {}
-            there = [name for name in ("spec", "status") if name not in properties]
             wishes = (properties.get("spec") or {}).get("properties") or {}
-            there += [f"spec.{name}" for name in ("hold", "abort", "promote", "approvedStage") if name not in wishes and "spec" in properties]
-            return there + ([] if "status" in (version.get("subresources") or {}) else ["the status subresource"])
+            lacking = [f"spec.{name}" for name in WISHES if name not in wishes]
+            return lacking + ([] if "status" in (version.get("subresources") or {}) else ["the status subresource"])
     return []
 
 
@@ -109,7 +113,8 @@ def _account(rights: Rights) -> Iterator[Finding]:
     if not lacking:
         yield ok("rights.account", about, f"has all {len(rights.may)} rights that the chart grants")
         return
-    yield problem("rights.account", about, f"it may not {some([_said(right) for right in lacking], 4)}", "what the chart's ClusterRole grants",
+    yield problem("rights.account", about, f"it may not {some([_said(right) for right in lacking], 4)}",
+                  "what the chart's ClusterRole grants",
                   f"{_can_i(lacking[0], rights.who)}\n{_role(rights.who, lacking)}")  # fmt: skip
 
 

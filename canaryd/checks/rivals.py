@@ -53,7 +53,8 @@ def _argo(facts: Facts, policy: Policy, route: Object) -> Iterator[Finding]:
     else:
         how = "syncs by itself on each commit" if isinstance(automated, dict) else "syncs when someone says so" if application else \
             "is not to be seen from here"
-        yield warning("rivals.gitops", _about(route), f"Argo CD's application {name} tracks it ({how}): a sync in mid-rollout sets the weights back",
+        yield warning("rivals.gitops", _about(route),
+                      f"Argo CD's application {name} tracks it ({how}): a sync in mid-rollout sets the weights back",
                       "weights that Argo CD leaves alone", ignore)  # fmt: skip
 
 
@@ -80,12 +81,14 @@ def _flux(policy: Policy, route: Object) -> Iterator[Finding]:
                     annotations.get("kustomize.toolkit.fluxcd.io/ssa") in ("IfNotPresent", "Ignore"):
                 yield ok("rivals.gitops", _about(route), f"Flux' Kustomization {name} made it, and leaves it alone")
             else:
-                yield problem("rivals.gitops", _about(route), f"Flux' Kustomization {name} applies it anew at each reconciliation, weights included",
+                yield problem("rivals.gitops", _about(route),
+                              f"Flux' Kustomization {name} applies it anew at each reconciliation, weights included",
                               "an object that Flux makes once and then leaves alone",
                               as_yaml({"metadata": {"annotations": {"kustomize.toolkit.fluxcd.io/ssa": "IfNotPresent"}}},
                                       f"in the manifest of {_about(route)} in Git"))  # fmt: skip
         else:
-            yield warning("rivals.gitops", _about(route), f"Flux' HelmRelease {name} made it: an upgrade, or drift detection where it is enabled, "
+            yield warning("rivals.gitops", _about(route),
+                          f"Flux' HelmRelease {name} made it: an upgrade, or drift detection where it is enabled, "
                           "sets the weights back", "weights that Flux leaves alone",
                           as_yaml({"driftDetection": {"mode": "enabled", "ignore": [
                               {"paths": ["/spec/http"], "target": {"kind": "VirtualService", "name": name_of(route)}}]}},
@@ -119,7 +122,8 @@ def _flagger(facts: Facts, policy: Policy) -> Iterator[Finding]:
         service = str((spec_of(one).get("service") or {}).get("name") or target)
         if service in names or target in names:
             yield problem("rivals.flagger", f"Canary {namespace_of(one)}/{name_of(one)}", f"Flagger steers {service} too", "one of the two",
-                          f"kubectl -n {namespace_of(one)} delete canary {name_of(one)}   # it keeps what it made, unless it reverts")  # fmt: skip
+                          f"kubectl -n {namespace_of(one)} delete canary {name_of(one)}   # it keeps what it made, unless it "
+                          f"reverts")  # fmt: skip
     if facts.of("Canary").problem:
         yield unknown("rivals.flagger", "Flagger", facts.of("Canary").problem)
 
@@ -133,6 +137,7 @@ def _rollouts(facts: Facts, policy: Policy) -> Iterator[Finding]:
                 (istio.get("destinationRule") or {}).get("name"):
             yield problem("rivals.argoRollouts", f"Rollout {namespace_of(one)}/{name_of(one)}",
                           f"Argo Rollouts steers VirtualService {policy.route.virtual_service} too", "one of the two",
-                          f"kubectl -n {namespace_of(one)} edit rollout {name_of(one)}   # take strategy.canary.trafficRouting out")  # fmt: skip
+                          f"kubectl -n {namespace_of(one)} edit rollout {name_of(one)}   # take strategy.canary.trafficRouting "
+                          f"out")  # fmt: skip
     if facts.of("Rollout").problem:
         yield unknown("rivals.argoRollouts", "Argo Rollouts", facts.of("Rollout").problem)

@@ -85,7 +85,10 @@ def _steerable(facts: Facts, policy: Policy) -> Iterator[Finding]:
     else:
         yield from _stable(policy, about, view, wanted)
     if isinstance(view, RouteView) and (why := unsteered(view)):
-        yield warning("routes.mesh", about, why, "callers inside the mesh steered too, where there are any")
+        spec, full = spec_of(view.raw), host_of(facts, policy)
+        hosts = list(dict.fromkeys(full if host == "*" else host for host in spec.get("hosts") or []))
+        mend = as_yaml({"hosts": hosts, "gateways": [*(spec.get("gateways") or []), MESH]}, "in its spec; with all names that clients use")
+        yield warning("routes.mesh", "calls inside the mesh", why, "callers inside the mesh steered too, where there are any", mend)
 
 
 def _stable(policy: Policy, about: str, view: RouteView, wanted: str) -> Iterator[Finding]:
@@ -96,7 +99,8 @@ def _stable(policy: Policy, about: str, view: RouteView, wanted: str) -> Iterato
         carrier = max(entry, key=lambda one: one.get("weight") or 0, default=None)
         whole = [{"destination": dict(carrier["destination"])}] if carrier else []
         yield problem("routes.steerable", about, str(refusal), wanted,
-                      as_yaml({"route": whole}, f"the http route of {policy.route.virtual_service}, if this version is to be stable"))  # fmt: skip
+                      as_yaml({"route": whole},
+                              f"the http route of {policy.route.virtual_service}, if this version is to be stable"))  # fmt: skip
 
 
 def _skeleton(facts: Facts, policy: Policy) -> str:
@@ -155,7 +159,8 @@ def _order(policy: Policy, route: Object) -> Iterator[Finding]:
             hidden = [_called(later, place + 1 + at) for at, later in enumerate(http[place + 1 :])]
             yield problem("routes.order", named(route), f"http route {_called(one, place)} takes every request, so {some(hidden)} "
                           "is never reached", "the route without a match at the end",
-                          f"kubectl -n {namespace_of(route)} edit virtualservice {name_of(route)}   # move it to the end of spec.http")  # fmt: skip
+                          f"kubectl -n {namespace_of(route)} edit virtualservice {name_of(route)}   # move it to the end of "
+                          f"spec.http")  # fmt: skip
             return
     if len(http) > 1:
         yield ok("routes.order", named(route), f"each of its {len(http)} http routes can be reached")
@@ -181,7 +186,8 @@ def _weights(policy: Policy, route: Object) -> Iterator[Finding]:
         entries = one.get("route") or []
         total = sum(int(entry.get("weight") or 0) for entry in entries)
         if len(entries) > 1 and total != 100:
-            yield warning("routes.weights", named(route), f"the weights of http route {_called(one, place)} sum to {total}: to Istio they are "
+            yield warning("routes.weights", named(route),
+                          f"the weights of http route {_called(one, place)} sum to {total}: to Istio they are "
                           "proportions, not per cent", "a sum of 100",
                           f"kubectl -n {namespace_of(route)} edit virtualservice {name_of(route)}")  # fmt: skip
 
@@ -228,7 +234,8 @@ def _selecting(facts: Facts, policy: Policy, defined: Mapping[str, Json], used: 
                                   f"in spec.subsets of {policy.route.destination_rule}"))  # fmt: skip
         else:
             yield warning("routes.leftover", about, f"{found}: left over?", "subsets of versions that are there",
-                          f"kubectl -n {policy.service.namespace} edit destinationrule {policy.route.destination_rule}   # take {name} out")  # fmt: skip
+                          f"kubectl -n {policy.service.namespace} edit destinationrule {policy.route.destination_rule}   # take {name} "
+                          f"out")  # fmt: skip
 
 
 def _versions(facts: Facts, policy: Policy) -> set[str]:
@@ -250,9 +257,11 @@ def _other_routes(facts: Facts, policy: Policy) -> Iterator[Finding]:
             continue
         shared = sorted(_places(facts, other) & _places(facts, own))
         if shared:
-            where = f"the host {shared[0][1]} at {'the mesh' if shared[0][0] == MESH else f'gateway {shared[0][0]}'}"
-            does = "in the mesh Istio applies the older one alone" if shared[0][0] == MESH else "at a gateway Istio merges both, in no order that it promises"
-            yield warning("routes.others", named(other), f"it is for {where} as well as {name_of(own)}: {does}", "one VirtualService for a host",
+            gateway, at = shared[0]
+            where = f"the host {at} {'in the mesh' if gateway == MESH else f'at gateway {gateway}'}"
+            does = "there Istio applies the older one alone" if gateway == MESH else "Istio merges both, in no order that it promises"
+            yield warning("routes.others", named(other), f"it is for {where} as well as {name_of(own)}: {does}",
+                          "one VirtualService for a host",
                           f"kubectl -n {namespace_of(other)} get virtualservice {name_of(other)} -o yaml")  # fmt: skip
         elif leads_to(facts, other, host):
             yield warning("routes.others", named(other), f"it sends requests to {policy.service.name} too, which canaryd does not steer",
@@ -276,6 +285,7 @@ def _other_rules(facts: Facts, policy: Policy) -> Iterator[Finding]:
     own = (policy.service.namespace, policy.route.destination_rule)
     for other in rules_for(facts, policy):
         if (namespace_of(other), name_of(other)) != own:
-            yield warning("routes.otherRules", named({**other, "kind": "DestinationRule"}), f"it is for the host of {policy.service.name} too: "
+            yield warning("routes.otherRules", named({**other, "kind": "DestinationRule"}),
+                          f"it is for the host of {policy.service.name} too: "
                           "which of them applies depends on namespaces and age", f"the subsets of all versions in {own[1]} alone",
                           f"kubectl -n {namespace_of(other)} get destinationrule {name_of(other)} -o yaml")  # fmt: skip

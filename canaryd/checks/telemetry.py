@@ -25,7 +25,9 @@ def check_all(facts: Facts) -> Iterator[Finding]:
         return
     about = f"Prometheus at {telemetry.url}"
     if telemetry.problem:
-        yield unknown("telemetry.prometheus", about, telemetry.problem, "an answer", f"curl {telemetry.url}/-/ready")
+        say = problem if telemetry.refused else unknown
+        yield say("telemetry.prometheus", about, telemetry.problem.removeprefix(f"{about} "), "an answer to a query",
+                  f"curl -i '{telemetry.url}/api/v1/query?query=up'")  # fmt: skip
         return
     yield ok("telemetry.prometheus", about, f"answers, version {telemetry.version}")
     yield from skew("telemetry.clock", "Prometheus' clock", telemetry.clock, facts.here)
@@ -67,18 +69,20 @@ def _nothing(policy: Policy, counted: Counted, telemetry: Telemetry, about: str)
     if "source" in reporters or "destination" in reporters:
         other = "source" if "source" in reporters else "destination"
         return problem("telemetry.reporter", about, f"reporter {wanted} counts nothing {within}, but {', '.join(reporters)} does"
-                       + (" (no sidecars at the pods: ambient?)" if other == "source" else " (callers without a proxy?)"), f"counts of {wanted}",
+                       + (" (no sidecars at the pods: ambient?)" if other == "source" else " (callers without a proxy?)"),
+                       f"counts of {wanted}",
                        as_yaml({"analysis": {"reporter": other}}, "in the policy"))  # fmt: skip
     if reporters:
-        return problem("telemetry.reporter", about, f"only reporter {', '.join(reporters)} counts: of a waypoint canaryd reads nothing, since "
+        return problem("telemetry.reporter", about,
+                       f"only reporter {', '.join(reporters)} counts: of a waypoint canaryd reads nothing, since "
                        "it names no pod of the service", f"counts of {wanted}: sidecars, or callers with a proxy of their own")  # fmt: skip
     if counted.elsewhere:
         return problem("telemetry.requests", about, f"nothing {within}; there are counts of {some(list(counted.elsewhere))}",
-                       "requests to a service in the mesh", "# send it a request through the gateway, and see that its pods have sidecars")  # fmt: skip
+                       "requests to a service in the mesh",
+                       "# send it a request through the gateway, and see that its pods have sidecars")  # fmt: skip
     return problem("telemetry.requests", about, f"Prometheus has no istio_requests_total at all {within}",
                    "scrapes of the proxies: port 15020, path /stats/prometheus",
-                   "kubectl apply -f https://raw.githubusercontent.com/istio/istio/master/samples/addons/extras/prometheus-operator.yaml"
-                   "   # with the operator; else by pods' prometheus.io annotations")  # fmt: skip
+                   "https://istio.io/latest/docs/ops/integrations/prometheus/")  # fmt: skip
 
 
 def _labels(policy: Policy, counted: Counted, about: str) -> Iterator[Finding]:
@@ -91,7 +95,8 @@ def _labels(policy: Policy, counted: Counted, about: str) -> Iterator[Finding]:
                       as_yaml([{"source_labels": ["__meta_kubernetes_pod_name"], "target_label": "pod"}],
                               "in relabel_configs of the scrape job"))  # fmt: skip
     elif not missing:
-        yield ok("telemetry.labels", about, f"has {', '.join((*NEEDED[:1], NEEDED[2], 'pod'))} on each of {many(len(counted.series), 'series')}"
+        yield ok("telemetry.labels", about,
+                 f"has {', '.join((*NEEDED[:1], NEEDED[2], 'pod'))} on each of {many(len(counted.series), 'series')}"
                  .replace("seriess", "series"))  # fmt: skip
     workloads = {name for reporter, name in counted.reporters if reporter == policy.analysis.reporter}
     if workloads == {"unknown"}:
@@ -104,18 +109,21 @@ def _scrapes(counted: Counted, telemetry: Telemetry, about: str) -> Iterator[Fin
         yield unknown("telemetry.interval", about, f"scraped less than three times in {telemetry.window:.0f} s, so how often is not known",
                       f"a scrape each {configured:g} s (the settings' prometheus.scrapeInterval)")  # fmt: skip
     elif real < 0.9 * configured:
-        yield problem("telemetry.interval", about, f"scraped each {real:.3g} s, but prometheus.scrapeInterval is {configured:g}s: of two scrapes in "
+        yield problem("telemetry.interval", about,
+                      f"scraped each {real:.3g} s, but prometheus.scrapeInterval is {configured:g}s: of two scrapes in "
                       "one window a restart between them can be misread", "a scrapeInterval that is not longer than the real one",
                       as_yaml({"prometheus": {"scrapeInterval": f"{max(1, int(real + 0.1))}s"}}, "in config/canaryd.yaml"))  # fmt: skip
     elif real > 1.5 * configured:
-        yield warning("telemetry.interval", about, f"scraped each {real:.3g} s, but prometheus.scrapeInterval is {configured:g}s: looks wait less than "
+        yield warning("telemetry.interval", about,
+                      f"scraped each {real:.3g} s, but prometheus.scrapeInterval is {configured:g}s: looks wait less than "
                       "a scrape takes to arrive", "the real one",
                       as_yaml({"prometheus": {"scrapeInterval": f"{round(real)}s"}}, "in config/canaryd.yaml"))  # fmt: skip
     else:
         yield ok("telemetry.interval", about, f"scraped each {real:.3g} s, as prometheus.scrapeInterval says")
     twice = copies(counted.series)
     if twice:
-        yield warning("telemetry.copies", about, f"each counter is there {twice} times, by {some(_jobs(counted.series))}: canaryd counts it once, "
+        yield warning("telemetry.copies", about,
+                      f"each counter is there {twice} times, by {some(_jobs(counted.series))}: canaryd counts it once, "
                       "Prometheus stores it twice", "one scrape job for the proxies")  # fmt: skip
 
 
@@ -146,7 +154,8 @@ def _histogram(policy: Policy, counted: Counted) -> Iterator[Finding]:
     if not counted.bounds:
         yield problem("telemetry.histogram", about, "there is no _bucket of it, and the policy compares latency: no stage would pass",
                       "the histogram, or a policy without latency",
-                      "kubectl get telemetries.telemetry.istio.io -A -o yaml   # is REQUEST_DURATION disabled? or dropped when scraped?")  # fmt: skip
+                      "kubectl get telemetries.telemetry.istio.io -A -o yaml   # is REQUEST_DURATION disabled? or dropped when "
+                      "scraped?")  # fmt: skip
     elif not counted.sums:
         yield warning("telemetry.histogram", about, f"{len(counted.bounds)} buckets, but no _sum: means are not compared", "both")
     else:
@@ -161,7 +170,8 @@ def _grpc(facts: Facts, policy: Policy, counted: Counted) -> Iterator[Finding]:
         if service and any(protocol(port).startswith("grpc") for port in spec_of(service).get("ports") or []):
             yield warning("telemetry.grpc", about, "the Service says gRPC, and no request counted is gRPC", "request_protocol grpc")
     elif any("grpc_response_status" not in one.labels for one in grpc):
-        yield problem("telemetry.grpc", about, "gRPC requests have no grpc_response_status: a gRPC failure has response_code 200, and would "
+        yield problem("telemetry.grpc", about,
+                      "gRPC requests have no grpc_response_status: a gRPC failure has response_code 200, and would "
                       "not be seen", "grpc_response_status on each",
                       "kubectl get telemetries.telemetry.istio.io -A -o yaml   # a tagOverride that removes it?")  # fmt: skip
     else:
@@ -183,9 +193,9 @@ def _switched_off(facts: Facts, policy: Policy) -> Iterator[Finding]:
     for one in facts.of("Telemetry").items:
         if namespace_of(one) not in (policy.service.namespace, ROOT):
             continue
-        off = [str((override.get("match") or {}).get("metric") or "ALL_METRICS")
-               for metrics in spec_of(one).get("metrics") or [] for override in metrics.get("overrides") or [] if _is_off(override)]  # fmt: skip
-        counts = sorted(set(off) & {"ALL_METRICS", "REQUEST_COUNT", "REQUEST_DURATION"})
+        overrides = [override for metrics in spec_of(one).get("metrics") or [] for override in metrics.get("overrides") or []]
+        off = {str((override.get("match") or {}).get("metric") or "ALL_METRICS") for override in overrides if _is_off(override)}
+        counts = sorted(off & {"ALL_METRICS", "REQUEST_COUNT", "REQUEST_DURATION"})
         if counts and _concerns(one, facts, policy):
             yield problem("telemetry.disabled", f"Telemetry {namespace_of(one)}/{name_of(one)}", f"it disables {', '.join(counts)}",
                           "REQUEST_COUNT, and REQUEST_DURATION for latency",

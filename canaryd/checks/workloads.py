@@ -72,7 +72,8 @@ def _ports(service: Object, about: str) -> Iterator[Finding]:
         yield warning("workloads.protocol", about, f"port {some(guessed)} says no protocol, so Istio guesses at the first bytes",
                       "a name such as http, http-web or grpc, or appProtocol", named)  # fmt: skip
     else:
-        yield problem("workloads.protocol", about, f"{some(others)}: Istio counts connections there, not requests, so canaryd has nothing to "
+        yield problem("workloads.protocol", about,
+                      f"{some(others)}: Istio counts connections there, not requests, so canaryd has nothing to "
                       "compare and cannot judge this service", "a port that Istio knows to be HTTP or gRPC", named)  # fmt: skip
 
 
@@ -109,7 +110,8 @@ def _deployments(facts: Facts, policy: Policy) -> Iterator[Finding]:
             yield unknown("workloads.versions", about, "none is among the files")
             return
         there = sorted(name_of(one) for one in facts.within("Deployment", namespace))
-        yield problem("workloads.versions", about, f"no pod template in {namespace} has the policy's selector {shown} (there: {some(there)})",
+        yield problem("workloads.versions", about,
+                      f"no pod template in {namespace} has the policy's selector {shown} (there: {some(there)})",
                       "a Deployment for each version", f"kubectl -n {namespace} get deployments -o wide")  # fmt: skip
         return
     yield from _versions(policy, found, label)
@@ -149,7 +151,8 @@ def _deployment(facts: Facts, policy: Policy, one: Object) -> Iterator[Finding]:
         return
     replicas = spec_of(one).get("replicas", 1)
     if replicas == 1:
-        yield warning("workloads.replicas", about, "1 replica: a slow node cannot be told from a slow version, so more difference may be luck",
+        yield warning("workloads.replicas", about,
+                      "1 replica: a slow node cannot be told from a slow version, so more difference may be luck",
                       "2 or more", f"kubectl -n {namespace} scale deployment {name} --replicas=2")  # fmt: skip
     containers = [one for one in spec_of(template).get("containers") or [] if one.get("name") != "istio-proxy"]
     unprobed = [str(one.get("name")) for one in containers if not one.get("readinessProbe")]
@@ -160,14 +163,16 @@ def _deployment(facts: Facts, policy: Policy, one: Object) -> Iterator[Finding]:
                               f"in container {unprobed[0]} of Deployment {name}"))  # fmt: skip
     unmeasured = [str(one.get("name")) for one in containers if not (one.get("resources") or {}).get("requests")]
     if unmeasured:
-        yield warning("workloads.resources", about, f"container {some(unmeasured)} requests no resources: versions may differ by their neighbours",
+        yield warning("workloads.resources", about,
+                      f"container {some(unmeasured)} requests no resources: versions may differ by their neighbours",
                       "requests of cpu and memory, the same for each version",
                       as_yaml({"resources": {"requests": {"cpu": "100m", "memory": "128Mi"}}},
                               f"in container {unmeasured[0]} of Deployment {name}; as much as it needs"))  # fmt: skip
     if not any(labels_of(template).get(label) for label in NAMES_OF_APP):
         yield warning("workloads.app", about, "its pod template has none of the labels app, app.kubernetes.io/name, "
                       "service.istio.io/canonical-name", "one of them: Istio names the service in its telemetry by it",
-                      as_yaml({"template": {"metadata": {"labels": {"app": policy.service.name}}}}, f"in spec of Deployment {name}"))  # fmt: skip
+                      as_yaml({"template": {"metadata": {"labels": {"app": policy.service.name}}}},
+                              f"in spec of Deployment {name}"))  # fmt: skip
 
 
 def _port(container: Mapping[str, Any]) -> int:

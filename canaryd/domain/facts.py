@@ -73,7 +73,7 @@ class Counted:
 @dataclass(frozen=True, slots=True)
 class Telemetry:
     """url: as shown to people; scrape_interval, window: s, the configured one and how far back was looked; clock: Prometheus' own, Unix
-    seconds, where it says so; problem: why it does not answer."""
+    seconds, where it says so; problem: why it does not answer; refused: whether that was an answer, and no."""
 
     url: str
     version: str = ""
@@ -82,6 +82,7 @@ class Telemetry:
     clock: float | None = None
     services: Mapping[Key, Counted] = field(default_factory=dict)
     problem: str = ""
+    refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,3 +158,15 @@ def spec_of(obj: Object) -> Mapping[str, Any]:
 def template_of(deployment: Object) -> Object:
     """A Deployment's pod template, which has metadata and spec as a pod has."""
     return spec_of(deployment).get("template") or {}
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One YAML document of a file. line: its first, from 1; data: what it says, None where it cannot be read; error: why, with its line."""
+
+    file: str
+    line: int
+    text: str
+    data: Any = None
+    error: str = ""
+    error_line: int = 0

@@ -84,12 +84,7 @@ class KubeTraffic:
     def _rule(self, policy: Policy) -> Json:
         """The DestinationRule; Rejected when it is another host's."""
         rule = self._get(policy, "destinationrules", policy.route.destination_rule, "has a subset for each version")
-        host, wanted = str((rule.get("spec") or {}).get("host") or ""), _host(policy, self._domain)
-        if full_host(host, policy.service.namespace, self._domain) != wanted:
-            raise Rejected(
-                f"DestinationRule {policy.service.namespace}/{policy.route.destination_rule} must be for host {wanted}, "
-                f"but is for {host!r}; name the right one in the policy's route.destinationRule"
-            )
+        _check_rule(policy, rule, self._domain)
         return rule
 
     def _get(self, policy: Policy, plural: str, name: str, purpose: str) -> Json:
@@ -103,8 +98,28 @@ class KubeTraffic:
         return path_to(f"{GROUP}/{self._api.preferred_version(GROUP)}", plural, policy.service.namespace, name)
 
     def _view(self, policy: Policy, found: Json, subsets: Mapping[str, str]) -> RouteView:
-        lists = {key: tuple(found["spec"]["http"][place]["route"]) for key, place in _steered(policy, found, self._domain).items()}
-        return RouteView(lists=lists, subsets=subsets, resource_version=found["metadata"]["resourceVersion"], raw=found)
+        return _view(policy, found, subsets, self._domain)
+
+
+def view_of(policy: Policy, virtual_service: Json, rule: Json, domain: str = "cluster.local") -> RouteView:
+    """The view of two objects that were read before, or are in files. Raises Rejected, in the same words as `KubeTraffic.read`."""
+    _check_rule(policy, rule, domain)
+    return _view(policy, virtual_service, _versions(policy, rule), domain)
+
+
+def _view(policy: Policy, found: Json, subsets: Mapping[str, str], domain: str) -> RouteView:
+    lists = {key: tuple(found["spec"]["http"][place]["route"]) for key, place in _steered(policy, found, domain).items()}
+    return RouteView(lists=lists, subsets=subsets, resource_version=found["metadata"].get("resourceVersion", ""), raw=found)
+
+
+def _check_rule(policy: Policy, rule: Json, domain: str) -> None:
+    """Raises Rejected when a DestinationRule is another host's."""
+    host, wanted = str((rule.get("spec") or {}).get("host") or ""), _host(policy, domain)
+    if full_host(host, policy.service.namespace, domain) != wanted:
+        raise Rejected(
+            f"DestinationRule {policy.service.namespace}/{policy.route.destination_rule} must be for host {wanted}, "
+            f"but is for {host!r}; name the right one in the policy's route.destinationRule"
+        )
 
 
 def subset_name(version: str, taken: set[str]) -> str:
