@@ -1,11 +1,16 @@
 """One finding: what was looked at, what was wanted, what was found, and what mends it."""
 
 import io
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from ruamel.yaml import YAML
+from ruamel.yaml.scalarstring import DoubleQuotedScalarString
+
+# Text that YAML 1.1 has as a boolean, an octal or a sexagesimal number, and YAML 1.2, which is written here, does not.
+_AMBIGUOUS = re.compile(r"(?i:y|n|yes|no|on|off)|[-+]?0[0-7_]+|[-+]?\d[\d_]*(:[0-5]?\d)+(\.\d*)?")
 
 
 class Level(StrEnum):
@@ -57,8 +62,17 @@ def as_yaml(data: Any, where: str = "") -> str:
     yaml.default_flow_style = False
     yaml.width = 4096  # a line is a line: it is copied
     text = io.StringIO()
-    yaml.dump(data, text)
+    yaml.dump(_quoted(data), text)
     return (f"# {where}\n" if where else "") + text.getvalue().rstrip("\n")
+
+
+def _quoted(data: Any) -> Any:
+    """The same, with quotes around text that YAML 1.1, which kubectl reads, takes for something else."""
+    if isinstance(data, dict):
+        return {key: _quoted(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_quoted(value) for value in data]
+    return DoubleQuotedScalarString(data) if isinstance(data, str) and _AMBIGUOUS.fullmatch(data) else data
 
 
 def some(names: list[str], most: int = 3) -> str:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 from canaryd.checks.finding import Finding, ok, problem, unknown, warning
-from canaryd.domain.facts import Facts, Object, annotations_of, labels_of, name_of, namespace_of, spec_of, template_of
+from canaryd.domain.facts import CONTROL_PLANE, Facts, Object, annotations_of, labels_of, name_of, namespace_of, spec_of, template_of
 
 NETWORKING, GATEWAY_API = "networking.istio.io", "gateway.networking.k8s.io"
 TESTED = (1, 31)  # what tests/real runs on
@@ -22,7 +22,7 @@ def check(facts: Facts) -> Iterator[Finding]:
 
 
 def control_planes(facts: Facts) -> list[Object]:
-    return [one for one in facts.of("Deployment").items if labels_of(one).get("app") in ("istiod", "pilot")]
+    return list(facts.of(CONTROL_PLANE).items)
 
 
 def revision(deployment: Object) -> str:
@@ -37,8 +37,8 @@ def version_of(deployment: Object) -> str:
 
 
 def _control_plane(facts: Facts) -> Iterator[Finding]:
-    if facts.of("Deployment").problem:
-        yield unknown("istio.istiod", "istiod", f"Deployments cannot be listed: {facts.of('Deployment').problem}")
+    if facts.of(CONTROL_PLANE).problem:
+        yield unknown("istio.istiod", "istiod", f"its Deployment cannot be looked for: {facts.of(CONTROL_PLANE).problem}")
         return
     found = control_planes(facts)
     if not found and NETWORKING in facts.groups:

@@ -29,9 +29,11 @@ def _about(route: Object) -> str:
 
 
 def _argo(facts: Facts, policy: Policy, route: Object) -> Iterator[Finding]:
-    applications = {name_of(one): one for one in facts.of("Application").items}
+    listing = facts.of("Application")
+    applications = {name_of(one): one for one in listing.items}
     label, identity = labels_of(route).get(ARGO_LABEL, ""), annotations_of(route).get(ARGO_ID, "")
-    name = identity.partition(":")[0] or (label if label in applications or "argoproj.io" in facts.groups else "")
+    # The label alone is Helm's too: it is Argo CD's where an application has this name, or may have.
+    name = identity.partition(":")[0] or (label if label in applications or listing.problem else "")
     if not name:
         return
     application = applications.get(name.rpartition("_")[2])  # an application of another namespace is tracked as namespace_name
@@ -51,10 +53,11 @@ def _argo(facts: Facts, policy: Policy, route: Object) -> Iterator[Finding]:
         yield problem("rivals.gitops", _about(route), f"Argo CD's application {name} heals itself: it would set canaryd's weights back",
                       "weights that Argo CD leaves alone, also when it syncs", ignore)  # fmt: skip
     else:
-        how = "syncs by itself on each commit" if isinstance(automated, dict) else "syncs when someone says so" if application else \
-            "is not to be seen from here"
+        how = "which is not to be seen from here"
+        if application:
+            how = "which syncs by itself on each commit" if isinstance(automated, dict) else "which syncs when someone says so"
         yield warning("rivals.gitops", _about(route),
-                      f"Argo CD's application {name} tracks it ({how}): a sync in mid-rollout sets the weights back",
+                      f"Argo CD's application {name}, {how}, tracks it: a sync in mid-rollout sets the weights back",
                       "weights that Argo CD leaves alone", ignore)  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from canaryd.domain.ports import RouteView
 from canaryd.domain.routes import MESH, Refusal, described, full_host, stable_version, unsteered
 
 Json = Mapping[str, Any]
+OWN_ROUTE = "canaryd-"  # how the names of routes begin that a rollout adds
 ENDED = ("Succeeded", "RolledBack", "Superseded")
 
 
@@ -23,6 +24,7 @@ def check(facts: Facts, policy: Policy) -> Iterator[Finding]:
         yield from _hosts(facts, policy, route)
         yield from _order(policy, route)
         yield from _weights(policy, route)
+        yield from _left_over(facts, policy, route)
         yield from _subsets(facts, policy, route)
     yield from _other_routes(facts, policy)
     yield from _other_rules(facts, policy)
@@ -95,12 +97,11 @@ def _stable(policy: Policy, about: str, view: RouteView, wanted: str) -> Iterato
     try:
         yield ok("routes.steerable", about, f"all traffic on {stable_version(view)}")
     except Refusal as refusal:
-        entry = next((list(entries) for entries in view.lists.values()), [])
-        carrier = max(entry, key=lambda one: one.get("weight") or 0, default=None)
-        whole = [{"destination": dict(carrier["destination"])}] if carrier else []
-        yield problem("routes.steerable", about, str(refusal), wanted,
-                      as_yaml({"route": whole},
-                              f"the http route of {policy.route.virtual_service}, if this version is to be stable"))  # fmt: skip
+        split = next((entries for entries in view.lists.values() if len(entries) > 1), ())
+        most = max(split, key=lambda one: one.get("weight") or 0, default=None)
+        where = f"the http route of {policy.route.virtual_service}, if this version is to be stable"
+        mend = as_yaml({"route": [{"destination": dict(most["destination"])}]}, where) if most else ""
+        yield problem("routes.steerable", about, str(refusal), wanted, mend)
 
 
 def _skeleton(facts: Facts, policy: Policy) -> str:
@@ -132,9 +133,12 @@ def _hosts(facts: Facts, policy: Policy, route: Object) -> Iterator[Finding]:
     for place, http in enumerate(spec_of(route).get("http") or []):
         written += [(f"spec.http[{place}]", str(one.get("host") or "")) for one in destinations(http)]
     wrong = [(where, host) for where, host in dict.fromkeys(written) if looks_like(host, full) and host not in (full, policy.service.name)]
+    if not leads_to(facts, route, full):
+        wrong += [(where, host) for where, host in dict.fromkeys(written) if _is_elsewhere(host, policy)]
     for where, host in wrong:
         about = f"DestinationRule {policy.route.destination_rule}" if where == "spec.host" else named(route)
-        yield problem("routes.host", about, f"{where} has the host {host!r}, which Istio takes as it is: it is no Service",
+        what = "the Service of another namespace" if _is_elsewhere(host, policy) else "which Istio takes as it is: it is no Service"
+        yield problem("routes.host", about, f"{where} has the host {host!r}, {what}",
                       f"{policy.service.name} or {full}", as_yaml({"host": full}, where))  # fmt: skip
     if not wrong:
         yield ok("routes.host", named(route), f"its hosts of {policy.service.name} are the Service's")
@@ -144,6 +148,11 @@ def looks_like(host: str, full: str) -> bool:
     """Whether DNS would take a host for this service's, which Istio may not."""
     plain = host.rstrip(".")
     return bool(plain) and (full == plain or full.startswith(plain + "."))
+
+
+def _is_elsewhere(host: str, policy: Policy) -> bool:
+    name, namespace, *rest = [*host.split("."), "", ""]
+    return name == policy.service.name and namespace not in ("", policy.service.namespace) and rest[0] == "svc"
 
 
 def _rule_hosts(facts: Facts, policy: Policy) -> list[str]:
@@ -192,14 +201,24 @@ def _weights(policy: Policy, route: Object) -> Iterator[Finding]:
                           f"kubectl -n {namespace_of(route)} edit virtualservice {name_of(route)}")  # fmt: skip
 
 
+def _left_over(facts: Facts, policy: Policy, route: Object) -> Iterator[Finding]:
+    """Routes that a rollout made, when there is none."""
+    names = [str(one.get("name")) for one in spec_of(route).get("http") or [] if str(one.get("name") or "").startswith(OWN_ROUTE)]
+    if names and not under_way(facts, policy):
+        yield warning("routes.leftover", named(route), f"http route {some(names)} looks like a rollout's, and none is under way",
+                      "no route of a rollout that has ended",
+                      f"kubectl -n {namespace_of(route)} edit virtualservice {name_of(route)}   # take it out")  # fmt: skip
+
+
 # ---------------------------------------------------------------- subsets
 
 
 def _subsets(facts: Facts, policy: Policy, route: Object) -> Iterator[Finding]:
-    if facts.of("DestinationRule").problem:
-        yield unknown("routes.subsets", f"subsets of {policy.service.name}", facts.of("DestinationRule").problem)
+    host, listing = host_of(facts, policy), facts.of("DestinationRule")
+    if not rules_for(facts, policy) and (listing.problem or facts.offline):
+        yield unknown("routes.subsets", f"subsets of {policy.service.name}",
+                      listing.problem or f"no DestinationRule of {host} is among the files")  # fmt: skip
         return
-    host = host_of(facts, policy)
     defined = {str(one.get("name")): one for rule in rules_for(facts, policy) for one in spec_of(rule).get("subsets") or []}
     used = {str(one.get("subset") or "") for http in spec_of(route).get("http") or [] for one in destinations(http)
             if full_host(str(one.get("host") or ""), namespace_of(route), facts.domain) == host}  # fmt: skip
@@ -283,6 +302,8 @@ def gateway_key(name: str, namespace: str) -> str:
 
 def _other_rules(facts: Facts, policy: Policy) -> Iterator[Finding]:
     own = (policy.service.namespace, policy.route.destination_rule)
+    if facts.of("DestinationRule").problem:
+        yield unknown("routes.otherRules", "other DestinationRules", f"not all can be listed: {facts.of('DestinationRule').problem}")
     for other in rules_for(facts, policy):
         if (namespace_of(other), name_of(other)) != own:
             yield warning("routes.otherRules", named({**other, "kind": "DestinationRule"}),

@@ -190,6 +190,8 @@ def _queries(counted: Counted) -> Iterator[Finding]:
 
 def _switched_off(facts: Facts, policy: Policy) -> Iterator[Finding]:
     """Istio's Telemetry API can take metrics away."""
+    if facts.of("Telemetry").problem:
+        yield unknown("telemetry.disabled", "Istio's Telemetry objects", f"not all can be listed: {facts.of('Telemetry').problem}")
     for one in facts.of("Telemetry").items:
         if namespace_of(one) not in (policy.service.namespace, ROOT):
             continue

@@ -23,7 +23,7 @@ from canaryd.cli import output
 from canaryd.cli.check_view import as_data, show
 from canaryd.cli.cluster import connection_options
 from canaryd.cli.lazy import Failure
-from canaryd.domain.facts import Facts, Rights, Telemetry, labels_of, name_of, namespace_of, spec_of, template_of
+from canaryd.domain.facts import DAEMON, Facts, Rights, Telemetry, name_of, namespace_of, spec_of, template_of
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Rejected, RouteView
 from canaryd.domain.problems import Refused
@@ -173,10 +173,9 @@ def full_account(account: str, namespace: str) -> str:
 
 def deployed_account(facts: Facts) -> str:
     """Of the Deployment that the chart makes; "" where there is none."""
-    for one in facts.of("Deployment").items:
-        if labels_of(one).get("app.kubernetes.io/name") == "canaryd":
-            name = spec_of(template_of(one)).get("serviceAccountName") or "default"
-            return f"system:serviceaccount:{namespace_of(one)}:{name}"
+    for one in facts.of(DAEMON).items:
+        name = spec_of(template_of(one)).get("serviceAccountName") or "default"
+        return f"system:serviceaccount:{namespace_of(one)}:{name}"
     return ""
 
 

@@ -12,6 +12,8 @@ from canaryd.domain.ports import RouteView
 
 Object = Mapping[str, Any]
 """A Kubernetes object as JSON gives it."""
+# Deployments by what they are, wherever they run: istiod's, and canaryd's own.
+CONTROL_PLANE, DAEMON = "Deployment of Istio", "Deployment of canaryd"
 Key = tuple[str, str]
 """Namespace and name of a service."""
 

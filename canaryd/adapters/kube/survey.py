@@ -10,19 +10,15 @@ from typing import Any
 
 from canaryd.adapters.kube.client import Api, Json, path_to
 from canaryd.adapters.kube.virtualservice import KubeTraffic
-from canaryd.domain.facts import Key, Listing, Right, Rights, name_of, namespace_of, spec_of
+from canaryd.domain.facts import CONTROL_PLANE, DAEMON, Key, Listing, Right, Rights, name_of, namespace_of, spec_of
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Missing, Rejected, Unavailable
 from canaryd.domain.ports import RouteView as View
 
 ROOT = "istio-system"
 REVIEWS = "authorization.k8s.io/v1"
-# Kind -> API version or group (the preferred version of it), plural, whether all namespaces matter.
-CORE: Mapping[str, tuple[str, str, bool]] = {
-    "Service": ("v1", "services", False),
-    "Pod": ("v1", "pods", False),
-    "Deployment": ("apps/v1", "deployments", False),
-}
+# Kind -> API version, plural; and of API groups, of which the preferred version is taken: whether all namespaces matter.
+CORE: Mapping[str, tuple[str, str]] = {"Service": ("v1", "services"), "Deployment": ("apps/v1", "deployments")}
 CUSTOM: Mapping[str, tuple[str, str, bool]] = {
     "VirtualService": ("networking.istio.io", "virtualservices", True),
     "DestinationRule": ("networking.istio.io", "destinationrules", True),
@@ -55,11 +51,12 @@ class KubeSurvey:
     def kinds(self, groups: Mapping[str, Sequence[str]], namespaces: Sequence[str], everywhere: bool) -> dict[str, Listing]:
         """Every kind that is looked at: of these namespaces, or of all of them."""
         found = {"Namespace": self._namespaces(namespaces, everywhere)}
-        for kind, (version, plural, _) in CORE.items():
-            found[kind] = self._list(version, plural, None if everywhere else [*namespaces, ROOT] if kind == "Deployment" else namespaces)
-        planes = self._get(path_to("apps/v1", "deployments"), {"labelSelector": "app in (istiod,pilot,canaryd)"})
-        others = self._get(path_to("apps/v1", "deployments"), {"labelSelector": "app.kubernetes.io/name=canaryd"})
-        found["Deployment"] = _joined(found["Deployment"], Listing(planes.items), Listing(others.items))
+        for kind, (version, plural) in CORE.items():
+            found[kind] = self._list(version, plural, None if everywhere else namespaces)
+        if namespaces:  # pods of no service in particular tell nothing
+            found["Pod"] = self._list("v1", "pods", namespaces)
+        found[CONTROL_PLANE] = self._deployments("app in (istiod,pilot)", ROOT)
+        found[DAEMON] = self._deployments("app.kubernetes.io/name=canaryd", "canaryd")
         for kind, (group, plural, wide) in CUSTOM.items():
             if group in groups:
                 places = [*namespaces, ROOT] if kind == "Telemetry" else namespaces
@@ -116,6 +113,15 @@ class KubeSurvey:
         spec = {"user": who, "groups": groups_of(who), "resourceAttributes": _attributes(right)}
         body = {"apiVersion": REVIEWS, "kind": "SubjectAccessReview", "spec": spec}
         return self._api.request("POST", path_to(REVIEWS, "subjectaccessreviews"), body)
+
+    def _deployments(self, selector: str, namespace: str) -> Listing:
+        """Those with these labels in all namespaces, or where that is not allowed in their usual one."""
+        query = {"labelSelector": selector}
+        everywhere = self._get(path_to("apps/v1", "deployments"), query)
+        if not everywhere.problem:
+            return everywhere
+        usual = self._get(path_to("apps/v1", "deployments", namespace), query)
+        return usual if usual.items else Listing(problem=everywhere.problem)
 
     def _namespaces(self, names: Sequence[str], everywhere: bool) -> Listing:
         if everywhere:
