@@ -115,7 +115,7 @@ def _account(rights: Rights) -> Iterator[Finding]:
         return
     yield problem("rights.account", about, f"it may not {some([_said(right) for right in lacking], 4)}",
                   "what the chart's ClusterRole grants",
-                  f"{_can_i(lacking[0], rights.who)}\n{_role(rights.who, lacking)}")  # fmt: skip
+                  f"# {_can_i(lacking[0], rights.who)}\n{_role(rights.who, lacking)}")  # fmt: skip
 
 
 def _place(rights: Rights) -> str:

@@ -93,9 +93,9 @@ def _flux(policy: Policy, route: Object) -> Iterator[Finding]:
             yield warning("rivals.gitops", _about(route),
                           f"Flux' HelmRelease {name} made it: an upgrade, or drift detection where it is enabled, "
                           "sets the weights back", "weights that Flux leaves alone",
-                          as_yaml({"driftDetection": {"mode": "enabled", "ignore": [
+                          as_yaml({"driftDetection": {"ignore": [
                               {"paths": ["/spec/http"], "target": {"kind": "VirtualService", "name": name_of(route)}}]}},
-                              f"in spec of the HelmRelease {name}"))  # fmt: skip
+                              f"in spec of the HelmRelease {name}, where it has driftDetection; no upgrade in mid-rollout"))  # fmt: skip
 
 
 def _helm(policy: Policy, route: Object) -> Iterator[Finding]:
@@ -125,8 +125,8 @@ def _flagger(facts: Facts, policy: Policy) -> Iterator[Finding]:
         service = str((spec_of(one).get("service") or {}).get("name") or target)
         if service in names or target in names:
             yield problem("rivals.flagger", f"Canary {namespace_of(one)}/{name_of(one)}", f"Flagger steers {service} too", "one of the two",
-                          f"kubectl -n {namespace_of(one)} delete canary {name_of(one)}   # it keeps what it made, unless it "
-                          f"reverts")  # fmt: skip
+                          f"kubectl -n {namespace_of(one)} delete canary {name_of(one)}   # it restores nothing, but "
+                          "with revertOnDeletion")  # fmt: skip
     if facts.of("Canary").problem:
         yield unknown("rivals.flagger", "Flagger", facts.of("Canary").problem)
 

@@ -44,7 +44,7 @@ def test_what_the_account_lacks_comes_with_the_role_that_adds_it() -> None:
     assert found.level is Level.PROBLEM
     assert "patch virtualservices.networking.istio.io in production, patch deployments.apps/scale in production" in found.found
     command, _, role = found.mend.partition("\n")
-    assert command == f"kubectl auth can-i patch virtualservices.networking.istio.io -n production --as {ACCOUNT}"
+    assert command == f"# kubectl auth can-i patch virtualservices.networking.istio.io -n production --as {ACCOUNT}"
     made, binding = yaml.safe_load_all(role)
     assert made["rules"] == [{"apiGroups": ["networking.istio.io"], "resources": ["virtualservices"], "verbs": ["patch"]},
                              {"apiGroups": ["apps"], "resources": ["deployments/scale"], "verbs": ["patch"]}]
@@ -54,7 +54,7 @@ def test_what_the_account_lacks_comes_with_the_role_that_adds_it() -> None:
 def test_a_subresource_is_asked_for_as_kubectl_has_it() -> None:
     scale = Right("apps", "deployments/scale", "patch", "production")
     found = only(a_world(rights=[ALL, Rights("jane", {scale: False})]), "rights.account")
-    assert found.mend.startswith("kubectl auth can-i patch deployments.apps --subresource scale -n production --as jane\n")
+    assert found.mend.startswith("# kubectl auth can-i patch deployments.apps --subresource scale -n production --as jane\n")
     assert "kind: User" in found.mend
 
 

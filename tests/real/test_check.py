@@ -149,13 +149,14 @@ def test_an_account_that_lacks_a_right_is_found_and_the_printed_role_mends_it(ne
     newcomer.world.kubectl("-n", "canaryd-check", "create", "serviceaccount", "restricted")
     (found,) = newcomer.problems("--as", who)
     assert found["check"] == "rights.account"
-    command, _, made = found["mend"].partition("\n")
-    with pytest.raises(Outage):
-        newcomer.world.kubectl(*command.split()[1:])
+    made = found["mend"]
+    asking = made.splitlines()[0].removeprefix("# kubectl ").split()
+    with pytest.raises(Outage):  # it says no, with exit code 1
+        newcomer.world.kubectl(*asking)
     newcomer.world.kubectl("apply", "-f", "-", stdin=made)
     try:
         assert "has all 18 rights" in newcomer.run("--as", who)
-        assert newcomer.world.kubectl(*command.split()[1:]).strip() == "yes"
+        assert newcomer.world.kubectl(*asking).strip() == "yes"
     finally:
         newcomer.world.kubectl("delete", "-f", "-", stdin=made)
 
