@@ -86,8 +86,9 @@ def _said(match: Mapping[str, Any]) -> str:
             kinds = [name for name in inside if name in KINDS and isinstance(inside[name], str)]
             names = [name for name, value in inside.items() if value in (None, {})]
             if kinds and names:
-                return (f"{group} has `{names[0]}` without a value and `{kinds[0]}` beside it: Istio reads any request with {names[0]}, and a "
-                        f"{'parameter' if group == 'queryParams' else 'header'} called {kinds[0]}")  # fmt: skip
+                what = "parameter" if group == "queryParams" else "header"
+                return (f"{group} has `{names[0]}` without a value and `{kinds[0]}` beside it: Istio reads any request with {names[0]}, and "
+                        f"a {what} called {kinds[0]}")  # fmt: skip
     kinds = [name for name in match if name in KINDS]
     return f"`{kinds[0] if kinds else 'a condition'}` stands in the match itself, beside what it is about"
 
