@@ -136,10 +136,14 @@ class Run:
         self._saying = threading.Lock()
 
     def service(self, name: str, releases: Sequence[Fault | None]) -> None:
-        """One after the other; Stopped when the run ends before them."""
+        """One after the other; Stopped when the run ends before them. A fault that waits for a weight which the release never had was
+        no bad release, and is tried once more at the end."""
         releaser = Releaser(self, name)
-        for fault in releases:
+        todo = list(releases)
+        for place, fault in enumerate(todo):  # which may grow meanwhile
             outcome = releaser.release(fault)
+            if fault and not outcome.fault and place < len(releases):
+                todo.append(fault)
             with self._saying:
                 self.outcomes.append(outcome)
                 print(self._line(outcome), flush=True)

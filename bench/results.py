@@ -1,12 +1,16 @@
 """What was measured, in a file: a world that is done is kept there, and not run again on the same code.
 
 Each entry holds the hash of the code that decides (how a rollout is simulated, and all of canaryd that this imports), its own
-definition, and how many rollouts it is from; another hash, definition or number of rollouts is another measurement.
+definition, and how many rollouts it is from; another hash, definition or number of rollouts is another measurement. But for one thing: an
+entry also has the hash of what became of its first SAMPLE rollouts. Where other code makes of them the same to the last digit, it is taken
+to decide as the code before did, and the entry becomes its own (`Runner.measure`). What changes fewer than one rollout in SAMPLE may go
+unseen so; `--fresh` measures all anew.
 """
 
 import ast
 import json
 import os
+from collections.abc import Sequence
 from hashlib import sha256
 from math import isfinite
 from pathlib import Path
@@ -15,6 +19,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 MEASURED = ROOT / "docs" / "measured.json"
 ROLLOUTS = "bench.rollouts"
+SAMPLE = 20
 
 Entry = dict[str, Any]
 
@@ -54,14 +59,14 @@ class Results:
             self.entries = json.loads(path.read_text())["parts"]
 
     def kept(self, part: str, name: str, runs: int, definition: str) -> Entry | None:
+        """What was measured of just this; of which code, stands in it."""
         entry = self.entries.get(part, {}).get(name)
-        if entry is None or self._fresh:
+        if entry is None or self._fresh or (entry["runs"], entry["definition"]) != (runs, _short(definition)):
             return None
-        wanted = self.tree, runs, _short(definition)
-        return entry if (entry["tree"], entry["runs"], entry["definition"]) == wanted else None
+        return entry
 
     def keep(self, part: str, name: str, runs: int, definition: str, measured: Entry) -> Entry:
-        entry = {"tree": self.tree, "runs": runs, "definition": _short(definition), **_finite(measured)}
+        entry = {**_finite(measured), "tree": self.tree, "runs": runs, "definition": _short(definition)}
         self.entries.setdefault(part, {})[name] = entry
         self.path.parent.mkdir(parents=True, exist_ok=True)
         beside = self.path.with_suffix(".new")
@@ -72,6 +77,11 @@ class Results:
     def stale(self) -> list[str]:
         """What was measured on other code than there is now, as "part: name"."""
         return [f"{part}: {name}" for part, each in self.entries.items() for name, one in each.items() if one["tree"] != self.tree]
+
+
+def sample(outcomes: Sequence[object]) -> str:
+    """The hash of the first SAMPLE of them; so many there must be, or else it says nothing and is empty."""
+    return _short(repr(list(outcomes[:SAMPLE]))) if len(outcomes) >= SAMPLE else ""
 
 
 def _short(definition: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.results import Entry, Results
+from bench.results import SAMPLE, Entry, Results, sample
 from bench.rollouts import Outcome, roll_out
 from canaryd.analysis.simulated import Service, World
 
@@ -52,12 +52,20 @@ class Runner:
                 if self.only not in name:
                     continue
                 entry = self.results.kept(part, name, runs, definition)
-                if entry is None:
+                if entry is None or not self._still_so(pool, part, name, entry):
                     began = time.perf_counter()
                     outcomes = self._outcomes(pool, part, name, runs)
-                    measured = {**module.summary(case, outcomes), "took": time.perf_counter() - began}
+                    measured = {**module.summary(case, outcomes), "sample": sample(outcomes), "took": time.perf_counter() - began}
                     entry = self.results.keep(part, name, runs, definition, measured)
+                elif entry["tree"] != self.results.tree:
+                    entry = self.results.keep(part, name, runs, definition, entry)
                 yield name, entry
+
+    def _still_so(self, pool: ProcessPoolExecutor, part: str, name: str, entry: Entry) -> bool:
+        """Whether the code that there is now decides as that which the entry was measured on."""
+        if entry["tree"] == self.results.tree:
+            return True
+        return bool(entry.get("sample")) and entry["sample"] == sample(self._in_chunks(pool, part, name, range(SAMPLE)))
 
     def _outcomes(self, pool: ProcessPoolExecutor, part: str, name: str, runs: int) -> list[Outcome]:
         module: Any = import_module(f"bench.{part}")

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from bench.real_calibration import broken, table
-from bench.real_releases import FAULTS, WORLDS, Fault, Outcome, a_policy, objects, plan
+from bench.real_releases import FAULTS, WORLDS, Fault, Outcome, Releaser, Run, a_policy, objects, plan
 from canaryd.domain.policy import Policy
 
 HEALTHY = Outcome("steady", "v2", "", "promoted", 100.0, 100, "nothing against it", {"v1": (900, 4), "v2": (800, 4)}, {})
@@ -64,3 +64,19 @@ def test_each_service_has_objects_and_a_policy_of_its_own() -> None:
         kinds = {one["kind"]: one["metadata"]["name"] for one in objects(service)}
         assert kinds == {"Service": service, "DestinationRule": service, "VirtualService": service, "Deployment": f"{service}-v1"}
         assert "front-end" not in str(list(objects(service)))
+
+
+def test_a_fault_whose_weight_never_came_is_tried_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    late = next(one for one in FAULTS if one.since)
+    made: list[Fault | None] = []
+
+    def release(releaser: Releaser, fault: Fault | None) -> Outcome:
+        made.append(fault)
+        return HEALTHY if fault in (None, late) else replace(BAD, fault=fault.name)
+
+    monkeypatch.setattr(Releaser, "__init__", lambda *_: None)
+    monkeypatch.setattr(Releaser, "release", release)
+    run = Run(None, None)  # type: ignore[arg-type]
+    run.service("steady", [None, late, FAULTS[0]])
+    assert made == [None, late, FAULTS[0], late]
+    assert len(run.outcomes) == 4

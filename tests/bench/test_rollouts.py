@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bench import calibration, comparison, late, power
-from bench.results import Results
+from bench.results import SAMPLE, Results
 from bench.rollouts import Outcome, a_policy, breaks, excess, roll_out, rolling
 from bench.running import Runner, run_some, service
 from bench.worlds import BAD, HEALTHY, LATE, PACE, UNACCEPTABLE
@@ -47,6 +47,39 @@ def test_what_is_kept_is_not_run_again_but_for_other_numbers_of_rollouts(tmp_pat
     with pytest.raises(pytest.fail.Exception, match="ran again"):
         list(Runner(Results(path, fresh=True), 1, FAILING).measure("power", 2))
     assert Results(path, fresh=True).entries["power"] == first  # until it is measured again
+
+
+def of_other_code(path: Path) -> None:
+    """As if it had been measured before the code was changed."""
+    path.write_text(path.read_text().replace(Results(path).tree, "0" * 12))
+    assert Results(path).stale() == [f"power: {FAILING}"]
+
+
+def test_other_code_that_decides_alike_keeps_what_was_measured(tmp_path: Path) -> None:
+    path = tmp_path / "measured.json"
+    first = dict(Runner(Results(path), 1, FAILING).measure("power", SAMPLE + 1))
+    of_other_code(path)
+    again = dict(Runner(Results(path), 1, FAILING).measure("power", SAMPLE + 1))
+    assert again == first  # with how long it took
+    assert Results(path).stale() == []
+
+
+def test_other_code_that_decides_otherwise_is_measured_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "measured.json"
+    first = dict(Runner(Results(path), 1, FAILING).measure("power", SAMPLE + 1))
+    of_other_code(path)
+    monkeypatch.setattr("bench.running.Runner._in_chunks", lambda *_: [Outcome("rolled back", 1, 7)] * (SAMPLE + 1))
+    again = dict(Runner(Results(path), 1, FAILING).measure("power", SAMPLE + 1))
+    assert (again[FAILING]["tree"], again[FAILING]["runs"]) == (first[FAILING]["tree"], SAMPLE + 1)
+    assert again[FAILING]["sample"] != first[FAILING]["sample"]
+
+
+def test_too_few_rollouts_say_nothing_of_other_code(tmp_path: Path) -> None:
+    path = tmp_path / "measured.json"
+    first = dict(Runner(Results(path), 1, FAILING).measure("power", 2))
+    assert first[FAILING]["sample"] == ""
+    of_other_code(path)
+    assert dict(Runner(Results(path), 1, FAILING).measure("power", 2))[FAILING]["took"] != first[FAILING]["took"]
 
 
 def test_full_weight_is_counted_from_the_moment_it_is_set() -> None:

@@ -281,7 +281,7 @@ class Mesh:
         except (NotReady, OSError) as error:
             print(f"mesh: {error}", file=sys.stderr)
             return 1
-        except Exception:
+        except Exception:  # whatever it is, the processes below must end, and the log must say why
             traceback.print_exc()
             return 1
         finally:
