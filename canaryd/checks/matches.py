@@ -87,8 +87,8 @@ def _said(match: Mapping[str, Any]) -> str:
             names = [name for name, value in inside.items() if value in (None, {})]
             if kinds and names:
                 what = "parameter" if group == "queryParams" else "header"
-                return (f"{group} has `{names[0]}` without a value and `{kinds[0]}` beside it: Istio reads any request with {names[0]}, and "
-                        f"a {what} called {kinds[0]}")  # fmt: skip
+                return (f"{group} has `{names[0]}` without a value and `{kinds[0]}` beside it: Istio reads any request with {names[0]}, "
+                        f"and a {what} called {kinds[0]}")  # fmt: skip
     kinds = [name for name in match if name in KINDS]
     return f"`{kinds[0] if kinds else 'a condition'}` stands in the match itself, beside what it is about"
 

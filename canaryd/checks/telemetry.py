@@ -30,7 +30,7 @@ def check_all(facts: Facts) -> Iterator[Finding]:
                   f"curl -i '{telemetry.url}/api/v1/query?query=up'")  # fmt: skip
         return
     yield ok("telemetry.prometheus", about, f"answers, version {telemetry.version}")
-    yield from skew("telemetry.clock", "Prometheus' clock", telemetry.clock, facts.here)
+    yield from skew("telemetry.clock", "Prometheus' clock", telemetry.clock, telemetry.asked)
 
 
 def check(facts: Facts, policy: Policy) -> Iterator[Finding]:

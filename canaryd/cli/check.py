@@ -145,8 +145,11 @@ def of_cluster(policies: Sequence[Policy], settings: Settings | None, account: s
     domain = known.cluster_domain if known else "cluster.local"
     api = Api(path, context or (known.context if known else None))
     survey = KubeSurvey(api, domain)
-    version, here = api.version(), time.time()
-    server_clock, groups = survey.clock(), survey.groups()
+    before = time.time()
+    version, server_clock, after = api.version(), survey.clock(), time.time()
+    # The moment of the exchange that is nearest to what the server says: an answer takes its time, and HTTP dates are whole seconds.
+    here = after if server_clock is None else min(max(server_clock, before - 1), after)
+    groups = survey.groups()
     places = list(dict.fromkeys(policy.service.namespace for policy in policies))
     facts = Facts(tuple(policies), survey.kinds(groups, places, everywhere=not policies), groups, domain=domain, server=api.server,
                   server_version=version, here=here, server_clock=server_clock)  # fmt: skip

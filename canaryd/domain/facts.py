@@ -75,13 +75,15 @@ class Counted:
 @dataclass(frozen=True, slots=True)
 class Telemetry:
     """url: as shown to people; scrape_interval, window: s, the configured one and how far back was looked; clock: Prometheus' own, Unix
-    seconds, where it says so; problem: why it does not answer; refused: whether that was an answer, and no."""
+    seconds, where it says so, when it was `asked` by this machine's; problem: why it does not answer; refused: whether that was an
+    answer, and no."""
 
     url: str
     version: str = ""
     scrape_interval: float = 15.0
     window: float = 60.0
     clock: float | None = None
+    asked: float = 0.0
     services: Mapping[Key, Counted] = field(default_factory=dict)
     problem: str = ""
     refused: bool = False

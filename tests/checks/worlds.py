@@ -96,7 +96,7 @@ def counted(**changes: Any) -> Counted:
 
 
 def telemetry(count: Counted | None = None, **changes: Any) -> Telemetry:
-    values: Object = {"url": "http://prometheus:9090", "version": "3.0.0", "window": 120.0, "clock": NOW,
+    values: Object = {"url": "http://prometheus:9090", "version": "3.0.0", "window": 120.0, "clock": NOW, "asked": NOW,
                       "services": {KEY: count or counted()}}
     return Telemetry(**{**values, **changes})
 

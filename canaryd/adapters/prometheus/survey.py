@@ -3,6 +3,7 @@
 No counting here: that is `telemetry.py`'s.
 """
 
+import time
 from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
 
@@ -15,6 +16,7 @@ from canaryd.domain.ports import Rejected, Unavailable
 
 REQUESTS, DURATION = "istio_requests_total", "istio_request_duration_milliseconds"
 LEAST_WINDOW = 60.0  # s: in less, a service of one request in half a minute looks dead
+DATE = 2.0  # s between two clocks that may be rounding
 SCRAPES = 8  # so many make a median
 MOST_SAMPLES = 50_000  # of one answer: beyond it, fewer scrapes are looked at
 
@@ -33,7 +35,7 @@ class PrometheusSurvey:
 
     def look(self, policies: Sequence[tuple[Policy, Sequence[str]]], now: float) -> Telemetry:
         """All of it: Prometheus itself, and of each policy what it has. policies: each with its Deployments; now: Unix seconds."""
-        interval, window = self._access.scrape_interval, self._window
+        interval, window, began = self._access.scrape_interval, self._window, time.monotonic()
         try:
             version = self._telemetry.check()
             self._api.instant("vector(1)", now) if version == "unknown" else self._api.ask("GET", "/api/v1/status/buildinfo")
@@ -41,13 +43,17 @@ class PrometheusSurvey:
             return Telemetry(self._api.shown, scrape_interval=interval, window=window, problem=str(error),
                              refused=isinstance(error, Rejected))  # fmt: skip
         clock = parsedate_to_datetime(self._api.said_at).timestamp() if self._api.said_at else None
+        # The moment of the exchange that is nearest to what the server says: an answer takes its time, and HTTP dates are whole seconds.
+        asked = now if clock is None else min(max(clock, now - 1), now + time.monotonic() - began)
+        if clock is not None and abs(clock - asked) > DATE:  # it stamps samples by its own clock
+            now = clock
         services: dict[Key, Counted] = {}
         for policy, workloads in policies:
             try:
                 services[policy.key] = self._of(policy, workloads, now)
             except (Unavailable, Rejected) as error:
                 services[policy.key] = Counted(problem=str(error))
-        return Telemetry(self._api.shown, version, interval, window, clock, services)
+        return Telemetry(self._api.shown, version, interval, window, clock, asked, services)
 
     def _of(self, policy: Policy, workloads: Sequence[str], now: float) -> Counted:
         window = f"{self._window:.0f}s"
