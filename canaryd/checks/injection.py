@@ -9,6 +9,7 @@ from canaryd.domain.policy import Policy
 
 INJECTION, REVISION, MODE, WAYPOINT = "istio-injection", "istio.io/rev", "istio.io/dataplane-mode", "istio.io/use-waypoint"
 PROXY, REDIRECTED, INJECT = "istio-proxy", "ambient.istio.io/redirection", "sidecar.istio.io/inject"
+LOOK = "kubectl get mutatingwebhookconfigurations -l app=sidecar-injector --show-labels"
 
 
 def check(facts: Facts, policy: Policy) -> Iterator[Finding]:
@@ -63,9 +64,16 @@ def _known(facts: Facts) -> set[str]:
     return found or {revision(one) for one in control_planes(facts)}
 
 
+def _is_half_seen(facts: Facts) -> bool:
+    """Whether there may be tags that are not seen: istiod's Deployments name revisions alone."""
+    return bool(facts.of("MutatingWebhookConfiguration").problem)
+
+
 def _default(facts: Facts, about: str, shown: str) -> Iterator[Finding]:
     known = _known(facts)
-    if known and "default" not in known:
+    if "default" not in known and _is_half_seen(facts):
+        yield unknown("injection.label", about, f"{shown}; whether a default revision or tag is there cannot be seen from here", "", LOOK)
+    elif known and "default" not in known:
         yield problem("injection.label", about, f"{shown}, but no revision or tag is `default` (there: {some(sorted(known))})",
                       f"a default tag, or the label {REVISION}",
                       f"istioctl tag set default --revision {min(known)}")  # fmt: skip
@@ -75,9 +83,8 @@ def _default(facts: Facts, about: str, shown: str) -> Iterator[Finding]:
 
 def _revision(facts: Facts, name: str, rev: str) -> Iterator[Finding]:
     known, about = _known(facts), f"namespace {name}"
-    if not known:
-        yield unknown("injection.label", about, f"{REVISION}={rev}; which revisions there are cannot be seen from here", "",
-                      "kubectl get mutatingwebhookconfigurations -l app=sidecar-injector --show-labels")  # fmt: skip
+    if not known or (rev not in known and _is_half_seen(facts)):
+        yield unknown("injection.label", about, f"{REVISION}={rev}; which revisions and tags there are cannot be seen from here", "", LOOK)
     elif rev not in known:
         yield problem("injection.label", about, f"{REVISION}={rev}, which is no revision or tag here (there: {some(sorted(known))})",
                       "one that is there", f"kubectl label namespace {name} {REVISION}={min(known)} --overwrite")  # fmt: skip

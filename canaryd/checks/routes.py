@@ -109,12 +109,13 @@ def _skeleton(facts: Facts, policy: Policy) -> str:
     host, namespace = host_of(facts, policy), policy.service.namespace
     version = next(iter(sorted(_versions(facts, policy))), "v1")
     made = []
-    if virtual_service(facts, policy) is None:
+    if virtual_service(facts, policy) is None and not facts.of("VirtualService").problem:
         made.append(as_yaml({
             "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
             "metadata": {"name": policy.route.virtual_service, "namespace": namespace},
             "spec": {"hosts": [host], "http": [{"route": [{"destination": {"host": host, "subset": version}}]}]}}))  # fmt: skip
-    if facts.find("DestinationRule", namespace, policy.route.destination_rule) is None:
+    rule = facts.find("DestinationRule", namespace, policy.route.destination_rule)
+    if rule is None and not facts.of("DestinationRule").problem:
         label = policy.service.version_label
         made.append(as_yaml({
             "apiVersion": "networking.istio.io/v1", "kind": "DestinationRule",

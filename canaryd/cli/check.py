@@ -1,7 +1,7 @@
 """`check`: will canaryd work here? Gathers what there is, and prints what `canaryd.checks` says of it. Changes nothing."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from canaryd.cli import output
 from canaryd.cli.check_view import as_data, show
 from canaryd.cli.cluster import connection_options
 from canaryd.cli.lazy import Failure
-from canaryd.domain.facts import DAEMON, Facts, Rights, Telemetry, name_of, namespace_of, spec_of, template_of
+from canaryd.domain.facts import DAEMON, Facts, Key, Listing, Rights, Telemetry, name_of, namespace_of, spec_of, template_of
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Rejected, RouteView
 from canaryd.domain.problems import Refused
@@ -151,13 +151,23 @@ def of_cluster(policies: Sequence[Policy], settings: Settings | None, account: s
     here = after if server_clock is None else min(max(server_clock, before - 1), after)
     groups = survey.groups()
     places = list(dict.fromkeys(policy.service.namespace for policy in policies))
-    facts = Facts(tuple(policies), survey.kinds(groups, places, everywhere=not policies), groups, domain=domain, server=api.server,
-                  server_version=version, here=here, server_clock=server_clock)  # fmt: skip
+    routes = {policy.key: view for policy in policies if (view := survey.route(policy)) is not None}
+    kinds = with_routes(survey.kinds(groups, places, everywhere=not policies), routes)
+    facts = Facts(tuple(policies), kinds, groups, routes, domain=domain, server=api.server, server_version=version, here=here,
+                  server_clock=server_clock)  # fmt: skip
     named = {key for policy in policies for key in gateways.names(facts, policy)}
     proxies = survey.pods_of(one for one in facts.of("Gateway").items if (namespace_of(one), name_of(one)) in named)
-    routes = {policy.key: view for policy in policies if (view := survey.route(policy)) is not None}
-    return replace(facts, routes=routes, pods_of_gateways=proxies, rights=rights_of(survey, facts, places, account, api.namespace),
+    return replace(facts, pods_of_gateways=proxies, rights=rights_of(survey, facts, places, account, api.namespace),
                    telemetry=telemetry_of(facts, settings))  # fmt: skip
+
+
+def with_routes(kinds: dict[str, Listing], routes: Mapping[Key, RouteView | str]) -> dict[str, Listing]:
+    """With the VirtualServices that may be read one by one where they may not be listed, as with the daemon's own rights."""
+    listing = kinds.get("VirtualService", Listing())
+    there = {(namespace_of(one), name_of(one)) for one in listing.items}
+    found = [{**view.raw, "kind": "VirtualService"} for view in routes.values() if isinstance(view, RouteView)]
+    more = [one for one in found if (namespace_of(one), name_of(one)) not in there]
+    return {**kinds, "VirtualService": replace(listing, items=(*listing.items, *more))} if more else kinds
 
 
 def rights_of(survey: KubeSurvey, facts: Facts, places: Sequence[str], account: str | None, namespace: str) -> list[Rights]:

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from canaryd.checks.finding import Level
-from tests.checks.worlds import a_namespace, a_pod, a_service, a_webhook, a_world, bad, only
+from canaryd.domain.facts import CONTROL_PLANE
+from tests.checks.worlds import a_namespace, a_pod, a_service, a_webhook, a_world, an_istiod, bad, only
 
 ON, REV, AMBIENT = {"istio-injection": "enabled"}, {"istio.io/rev": "1-31"}, {"istio.io/dataplane-mode": "ambient"}
 
@@ -27,6 +28,13 @@ def test_the_namespace_s_label_has_to_name_what_injects(labels: dict[str, str], 
     world = a_world({"Namespace": [a_namespace(**labels)], "MutatingWebhookConfiguration": [a_webhook(one) for one in revisions]})
     found = [one for one in bad(world) if one.check == "injection.label"]
     assert [(one.level, one.mend) for one in found] == ([(level, mend)] if level else [])
+
+
+@pytest.mark.parametrize(("labels", "rev"), [(ON, "1-31"), ({"istio.io/rev": "prod-stable"}, "default")])
+def test_a_revision_that_may_be_a_tag_is_not_known_where_the_webhooks_are_not_seen(labels: dict[str, str], rev: str) -> None:
+    world = a_world({"Namespace": [a_namespace(**labels)], CONTROL_PLANE: [an_istiod(rev=rev)]},
+                    unread={"MutatingWebhookConfiguration": "403"})
+    assert only(world, "injection.label").level is Level.UNKNOWN
 
 
 def test_a_namespace_that_is_not_there_is_a_problem_and_one_that_cannot_be_read_is_not_known() -> None:
