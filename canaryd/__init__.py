@@ -6,6 +6,7 @@ The middle decides, the edge does, and one file owns the life of a rollout:
                  lifecycle.py is THE state machine; ledger.py counts every request once.
     stats/       numbers in, numbers out: always-valid tests. Has never heard of Kubernetes.
     analysis/    counts + policy -> verdict, and the verdict in words; the same fold over a past. Pure.
+    checks/      what a cluster has + what canaryd needs -> findings, each with what mends it. Pure.
     control/     the loop: supervisor (which rollouts exist), case (what telemetry says of one), reconciler (one look of one rollout),
                  beat (all of them, once); past (the same walk, over what was). The only place where deciding and doing meet.
     adapters/    one file for each outside thing: the API server, Prometheus, recordings, webhooks, Alertmanager, files, the scheduler.

@@ -6,6 +6,7 @@ One module per group of commands; a command's module is imported only when it ru
     daemon.py     run
     files.py      validate, schema
     plan.py       plan
+    check.py      check
     reading.py    status
     explain.py    explain
     record.py     record
@@ -29,6 +30,7 @@ COMMANDS = {
     "Policies": {
         "validate": ("canaryd.cli.files", "Check policy files; every mistake at once, with its line."),
         "schema": ("canaryd.cli.files", "Print the JSON Schema of a policy, for editors."),
+        "check": ("canaryd.cli.check", "Check whether it will work here: Istio, routes, telemetry, rights."),
         "plan": ("canaryd.cli.plan", "Foresee a policy's releases: time in each stage, what is caught where."),
     },
     "Releasing": {

@@ -36,8 +36,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], prose: bool = True
         return
     if not prose:
         head, rows = (*head, ""), [(*row, "") for row in rows]
-    if _width_of_facts(head, rows) + (LEAST_PROSE if prose else 0) > _columns():
-        for line in narrow(head, rows, _columns()):
+    if _width_of_facts(head, rows) + (LEAST_PROSE if prose else 0) > terminal_columns():
+        for line in narrow(head, rows, terminal_columns()):
             click.echo(line)
         return
     from rich.console import Console
@@ -77,7 +77,7 @@ def _width_of_facts(head: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
     return max(map(len, aligned([(*row[:-1], "") for row in (head, *rows)])))
 
 
-def _columns() -> int:
+def terminal_columns() -> int:
     return shutil.get_terminal_size().columns
 
 
@@ -103,7 +103,7 @@ def is_ascii() -> bool:
     return False
 
 
-def _encodable(line: str) -> str:
+def encodable(line: str) -> str:
     """As it is, or as ASCII has it where the output takes nothing else."""
     return line.replace("→", "->").encode("ascii", "replace").decode() if is_ascii() else line
 
@@ -114,7 +114,7 @@ def width_of_prose() -> Iterator[int]:
     Yields the columns that a line of a section may have."""
     usual = wording.WIDTH
     if is_terminal():
-        wording.WIDTH = max(LEAST_PROSE, min(usual, _columns()))
+        wording.WIDTH = max(LEAST_PROSE, min(usual, terminal_columns()))
     try:
         yield wording.WIDTH - 2
     finally:
@@ -124,12 +124,12 @@ def width_of_prose() -> Iterator[int]:
 def explanation(sections: tuple[Section, ...]) -> None:
     """On a terminal with headings in bold, and what is wider than it broken between words."""
     if not is_terminal():
-        click.echo(_encodable(text(sections)), nl=False)
+        click.echo(encodable(text(sections)), nl=False)
         return
     for number, section in enumerate(sections):
-        click.secho(_encodable(f"{chr(10) if number else ''}{section.title}"), bold=True)
-        for line in map(_encodable, section.lines):
-            for part in _broken(f"  {line}".rstrip(), _columns()):
+        click.secho(encodable(f"{chr(10) if number else ''}{section.title}"), bold=True)
+        for line in map(encodable, section.lines):
+            for part in _broken(f"  {line}".rstrip(), terminal_columns()):
                 click.echo(part)
 
 

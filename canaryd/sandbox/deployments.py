@@ -18,6 +18,7 @@ import math
 import re
 from dataclasses import dataclass
 
+from canaryd.sandbox.istio import injected
 from canaryd.sandbox.kubernetes_resources import DEPLOYMENTS, PODS, ApiError, Object
 from canaryd.sandbox.kubernetes_store import LETTERS, Store, timestamp
 
@@ -131,7 +132,7 @@ class DeploymentController:
                          "annotations": {**annotations, "canaryd.test/deployment": metadata["uid"]},
                          "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": replicaset, "uid": metadata["uid"],
                                               "controller": True, "blockOwnerDeletion": True}]},
-            "spec": {**template.get("spec", {}), "nodeName": "node-0"}})
+            "spec": injected(self._store, metadata["namespace"], {**template.get("spec", {}), "nodeName": "node-0"})})
         self._born[pod["metadata"]["uid"]] = now
         return pod
 

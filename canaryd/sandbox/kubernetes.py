@@ -17,6 +17,7 @@ from ruamel.yaml.error import YAMLError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 
+from canaryd.sandbox.kubernetes_access import Access
 from canaryd.sandbox.kubernetes_openapi import openapi
 from canaryd.sandbox.kubernetes_patch import Selector, field_selector, json_patch, label_selector, merge_patch, strategic_merge
 from canaryd.sandbox.kubernetes_resources import ApiError, Object, Target, discovery, kept, locate, served, shown
@@ -34,8 +35,8 @@ SELECTABLE = {"pods": frozenset({"status.phase", "spec.nodeName"}),
 class KubernetesApi:
     """The API as an ASGI application over a store."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
+    def __init__(self, store: Store, access: Access) -> None:
+        self.store, self.access = store, access
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -62,9 +63,17 @@ class KubernetesApi:
         if method == "GET" and query.get("watch") in ("1", "true") and not target.subresource:
             return self._watch(target, query)
         body = parse(await request.body(), request.headers.get("content-type", "application/json"))
+        if target.resource.asked:
+            return JSONResponse(self._ask(target, method, body, request.headers.get("impersonate-user")), 201)
         # A thread's turn at the store's lock may last as long as a write in the world's thread; the loop shall not wait for it.
         code, obj = await asyncio.to_thread(self._answer, method, target, query, body, request.headers.get("content-type", ""))
         return JSONResponse(obj, code)
+
+    def _ask(self, target: Target, method: str, body: Any, caller: str | None) -> Object:
+        if method != "POST" or target.name:
+            raise ApiError(405, "MethodNotAllowed", f"the server does not allow this method on the requested resource: {method}")
+        check_kind(target, body)
+        return self.access.review(target.resource, body, caller)
 
     def _watch(self, target: Target, query: Mapping[str, str]) -> Response:
         if target.name:
@@ -211,11 +220,12 @@ def scale_of(obj: Object) -> Object:
 
 
 class KubernetesServer(Server):
-    """The API over HTTP. `store` is the same world without HTTP, `faults` what shall go wrong."""
+    """The API over HTTP. `store` is the same world without HTTP, `access` who is denied what,
+    `faults` what shall go wrong."""
 
     def __init__(self, store: Store) -> None:
-        self.store = store
-        super().__init__(KubernetesApi(store), Faults(), "Kubernetes API")
+        self.store, self.access = store, Access()
+        super().__init__(KubernetesApi(store, self.access), Faults(), "Kubernetes API")
 
     def kubeconfig(self) -> Object:
         """For kubectl and the client, as JSON, which is YAML."""

@@ -37,12 +37,13 @@ class Resource:
     scale: bool = False            # has a scale subresource
     generation: bool = False       # metadata.generation counts changes of all but metadata and status
     unconditional: bool = True     # PUT without resourceVersion is allowed; never for custom resources
+    asked: bool = False            # a question: it is POSTed, answered, and never kept
     kept_as: tuple[str, str] | None = None  # (group, plural) of the resource whose objects these are
 
     @property
     def custom(self) -> bool:
         """Defined by a CustomResourceDefinition: no strategic merge patch."""
-        return self.group in (ISTIO[0], GATEWAY_API, "canaryd.dev")
+        return self.group in (ISTIO[0], "telemetry.istio.io", GATEWAY_API, "canaryd.dev")
 
     @property
     def key(self) -> tuple[str, str]:
@@ -82,15 +83,21 @@ RESOURCES = (
     _custom(*ISTIO, "destinationrules", "DestinationRule", "dr"),
     _custom(*ISTIO, "gateways", "Gateway", "gw"),
     _custom(GATEWAY_API, ("v1", "v1beta1"), "httproutes", "HTTPRoute"),
+    _custom("telemetry.istio.io", ("v1", "v1alpha1"), "telemetries", "Telemetry", "telemetry"),
     _custom("canaryd.dev", ("v1alpha1",), "canaryrollouts", "CanaryRollout", "cro"),
     Resource("apiextensions.k8s.io", ("v1",), "customresourcedefinitions", "CustomResourceDefinition", namespaced=False,
              short=("crd", "crds"), status=True, generation=True, unconditional=False),
     Resource("coordination.k8s.io", ("v1",), "leases", "Lease", unconditional=False),
+    Resource("admissionregistration.k8s.io", ("v1",), "mutatingwebhookconfigurations", "MutatingWebhookConfiguration", namespaced=False,
+             generation=True),
+    Resource("authorization.k8s.io", ("v1",), "selfsubjectaccessreviews", "SelfSubjectAccessReview", namespaced=False, asked=True),
+    Resource("authorization.k8s.io", ("v1",), "subjectaccessreviews", "SubjectAccessReview", namespaced=False, asked=True),
 )
-PODS, SERVICES, DEPLOYMENTS, NAMESPACES, VIRTUALSERVICES, DESTINATIONRULES, GATEWAYS, HTTPROUTES, DEFINITIONS = (
+REVIEWS = [one for one in RESOURCES if one.asked]
+PODS, SERVICES, DEPLOYMENTS, NAMESPACES, VIRTUALSERVICES, DESTINATIONRULES, GATEWAYS, HTTPROUTES, DEFINITIONS, WEBHOOKS = (
     next(r for r in RESOURCES if r.plural == plural) for plural in (
         "pods", "services", "deployments", "namespaces", "virtualservices", "destinationrules", "gateways", "httproutes",
-        "customresourcedefinitions"))
+        "customresourcedefinitions", "mutatingwebhookconfigurations"))
 VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
 
 # The same event in both of its APIs: core/v1 name, events.k8s.io/v1 name.
@@ -203,7 +210,8 @@ def _resource_list(group: str, version: str) -> Object:
     for r in RESOURCES:
         if r.group != group or version not in r.versions:
             continue
-        row: Object = {"name": r.plural, "singularName": r.kind.lower(), "namespaced": r.namespaced, "kind": r.kind, "verbs": VERBS}
+        row: Object = {"name": r.plural, "singularName": r.kind.lower(), "namespaced": r.namespaced, "kind": r.kind,
+                       "verbs": ["create"] if r.asked else VERBS}
         listed.append(row | ({"shortNames": list(r.short)} if r.short else {}))
         if r.status:
             listed.append({**row, "name": f"{r.plural}/status", "verbs": ["get", "patch", "update"]})

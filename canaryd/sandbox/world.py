@@ -22,6 +22,7 @@ from typing import Any, Self
 from ruamel.yaml import YAML
 
 from canaryd.sandbox.deployments import AFTER, MODE, DeploymentController
+from canaryd.sandbox.istio import install
 from canaryd.sandbox.kubernetes import KubernetesServer
 from canaryd.sandbox.kubernetes_resources import (
     DEFINITIONS,
@@ -56,16 +57,17 @@ class World:
 
     rate: requests per second; replicas: of the stable version v1; scrape: seconds between two scrapes; seed: of all chance;
     realtime: whether a thread moves the time; start: the first moment in Unix seconds (default: a second ago); folder: where the kubeconfig
-    is written (default: a temporary one).
+    is written (default: a temporary one); istio: whether istiod, a gateway and sidecars are there as objects.
     """
 
     def __init__(self, *, rate: float = 50.0, replicas: int = 3, scrape: float = 1.0, seed: int = 1, realtime: bool = True,
-                 start: float | None = None, folder: Path | None = None, stable: Behaviour | None = None) -> None:
+                 start: float | None = None, folder: Path | None = None, stable: Behaviour | None = None,
+                 istio: bool = False) -> None:
         self.now = time.time() - HEAD_START if start is None else start
         self.scrape = scrape
         self.disturb: Disturbance | None = None
         self._begun = self._scraped = self.now
-        self._realtime, self._replicas = realtime, replicas
+        self._realtime, self._replicas, self._istio = realtime, replicas, istio
         self._lock = threading.RLock()
         self._stopped = threading.Event()
         self._failure: BaseException | None = None
@@ -134,6 +136,8 @@ class World:
         for namespace in ("default", "kube-system", "istio-system", NAMESPACE):
             labels = {"istio-injection": "enabled"} if namespace == NAMESPACE else {}
             self.store.create(NAMESPACES, None, {"metadata": {"name": namespace, "labels": labels}, "status": {"phase": "Active"}})
+        if self._istio:
+            install(self.store)
         for resource, name, spec in (
             (SERVICES, SERVICE, {"selector": {"app": SERVICE}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]}),
             (GATEWAYS, "sockshop-gateway", {"selector": {"istio": "ingressgateway"},

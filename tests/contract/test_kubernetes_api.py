@@ -447,3 +447,40 @@ def test_a_record_that_breaks_its_schema_is_invalid_and_says_where(kubernetes_ap
     answer = kubernetes_api.ask("POST", ROLLOUTS, rollout(**wrong))
     assert (answer.code, answer.reason) == (422, "Invalid")
     assert named in answer.body["message"]
+
+
+# ---------------------------------------------------------------- questions
+
+
+REVIEWS = "/apis/authorization.k8s.io/v1"
+
+
+def review(kind: str, **spec: Any) -> dict[str, Any]:
+    return {"apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec}
+
+
+def test_an_access_review_is_answered_and_not_kept(kubernetes_api: Kubernetes) -> None:
+    attributes = {"group": "apps", "resource": "deployments", "subresource": "scale", "verb": "patch",
+                  "namespace": kubernetes_api.namespace}
+    own = kubernetes_api.made(f"{REVIEWS}/selfsubjectaccessreviews", review("SelfSubjectAccessReview", resourceAttributes=attributes))
+    assert own["status"]["allowed"] is True
+    of_other = review("SubjectAccessReview", user="someone", groups=["system:masters"], resourceAttributes=attributes)
+    assert kubernetes_api.made(f"{REVIEWS}/subjectaccessreviews", of_other)["status"]["allowed"] is True
+    assert kubernetes_api.ask("GET", f"{REVIEWS}/subjectaccessreviews").code == 405
+
+
+@pytest.mark.parametrize(("kind", "spec"), [
+    ("SelfSubjectAccessReview", {}),
+    ("SubjectAccessReview", {"user": "someone"}),
+    ("SubjectAccessReview", {"resourceAttributes": {"resource": "pods", "verb": "get"}}),
+])
+def test_a_review_that_asks_nothing_or_of_nobody_is_invalid(kubernetes_api: Kubernetes, kind: str, spec: dict[str, Any]) -> None:
+    assert kubernetes_api.ask("POST", f"{REVIEWS}/{kind.lower()}s", review(kind, **spec)).code == 422
+
+
+def test_groups_and_the_webhooks_of_injection_can_be_listed(kubernetes_api: Kubernetes) -> None:
+    groups = {one["name"] for one in kubernetes_api.ask("GET", "/apis").body["groups"]}
+    assert {"networking.istio.io", "authorization.k8s.io", "admissionregistration.k8s.io", "telemetry.istio.io"} <= groups
+    webhooks = kubernetes_api.ask("GET", "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations",
+                                  labelSelector="app=sidecar-injector")
+    assert (webhooks.code, type(webhooks.body["items"])) == (200, list)

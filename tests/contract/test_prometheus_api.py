@@ -127,3 +127,11 @@ def test_the_names_of_labels_can_be_asked(prometheus_api: Prometheus) -> None:
     code, body = prometheus_api.get("labels")
     assert code == 200
     assert {"__name__", "job", "instance"} <= set(body["data"])
+
+
+def test_an_instant_query_of_a_window_answers_a_matrix_and_any_other_a_vector(prometheus_api: Prometheus) -> None:
+    _, window = prometheus_api.post("query", query="up[10s]", time=prometheus_api.at)
+    _, instant = prometheus_api.post("query", query="count by (job) (last_over_time(up[10s]))", time=prometheus_api.at)
+    assert (window["data"]["resultType"], instant["data"]["resultType"]) == ("matrix", "vector")
+    assert len(window["data"]["result"][0]["values"]) >= 3
+    assert instant["data"]["result"][0]["value"][1] == "1"

@@ -64,6 +64,7 @@ class Api(ApiClient):
         self.user_agent = "canaryd"
         self.server: str = settings.host
         self._timeout = (connect_seconds, read_seconds)
+        self.said_at: str | None = None  # when the last answer was given, by the server's clock, as HTTP writes it
         self._preferred: dict[str, str] = {}
 
     def call_api(  # the one place below every call of the library too, so that none is without a limit
@@ -85,25 +86,27 @@ class Api(ApiClient):
         query: Mapping[str, str] | None = None,
         content_type: str | None = None,
         accept: str = "application/json",
+        headers: Mapping[str, str] | None = None,
     ) -> Json:
         """One call; its answer as JSON.
 
         path: as in `/apis/apps/v1/namespaces/production/deployments`. body: an object, or the operations of a json-patch.
         content_type: of the body, `application/json` if left out; a patch has to say which kind it is. accept: other forms of an
-        answer, in order of preference; a server may not know them.
+        answer, in order of preference; a server may not know them. headers: further ones.
         Raises Unavailable (no answer, 408, 429, 5xx), Conflict (409, or a json-patch whose `test` failed), Missing (404),
         Rejected (any other refusal, with the server's own words).
         """
         what = f"{method} {path}"
-        headers = {"Accept": accept}
+        sent = {**(headers or {}), "Accept": accept}
         if body is not None:
-            headers["Content-Type"] = content_type or "application/json"
+            sent["Content-Type"] = content_type or "application/json"
         try:
             call = self.param_serialize(
-                method, path, header_params=headers, query_params=list((query or {}).items()), body=body, auth_settings=["BearerToken"]
+                method, path, header_params=sent, query_params=list((query or {}).items()), body=body, auth_settings=["BearerToken"]
             )
             answer = self.call_api(*call)
             raw: bytes = answer.read() or b""
+            self.said_at = answer.getheader("Date")
         except (HTTPError, OSError) as error:
             raise Unavailable(f"{what}: the API server at {self.server} did not answer: {error}") from error
         except ApiException as error:  # TLS trouble: the library wraps it so, with status 0

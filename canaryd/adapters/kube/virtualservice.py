@@ -101,12 +101,7 @@ class KubeTraffic:
     def rule(self, policy: Policy) -> Json:
         """The DestinationRule; Rejected when it is another host's."""
         rule = self._get(policy, "destinationrules", policy.route.destination_rule, "has a subset for each version")
-        host, wanted = str((rule.get("spec") or {}).get("host") or ""), host_of(policy, self._domain)
-        if full_host(host, policy.service.namespace, self._domain) != wanted:
-            raise Rejected(
-                f"DestinationRule {policy.service.namespace}/{policy.route.destination_rule} must be for host {wanted}, "
-                f"but is for {host!r}; name the right one in the policy's route.destinationRule"
-            )
+        _check_rule(policy, rule, self._domain)
         return rule
 
     def _get(self, policy: Policy, plural: str, name: str, purpose: str) -> Json:
@@ -120,14 +115,35 @@ class KubeTraffic:
         return path_to(f"{GROUP}/{self._api.preferred_version(GROUP)}", plural, policy.service.namespace, name)
 
     def _view(self, policy: Policy, found: Json, subsets: Mapping[str, str]) -> RouteView:
-        http, places = (found.get("spec") or {}).get("http") or [], _places(policy, found, self._domain)
-        lists = {key: tuple(http[place]["route"]) for key, place in places.items()}
-        for key, place in places.items():
-            lists |= {one["name"]: (one,) for one in _before(policy.service.name, http, key, place)}
-        if not places:  # the steered ones were taken out, and what canaryd added goes on sending requests: it has to be seen to be removed
-            lists = {str(one.get("name")): (one,) for one in http if is_of(policy.service.name, str(one.get("name") or ""))}
-        whole = {key: http[place] for key, place in places.items()}
-        return RouteView(lists=lists, subsets=subsets, resource_version=found["metadata"]["resourceVersion"], raw=found, routes=whole)
+        return _view(policy, found, subsets, self._domain)
+
+
+def view_of(policy: Policy, virtual_service: Json, rule: Json, domain: str = "cluster.local") -> RouteView:
+    """The view of two objects that were read before, or are in files. Raises Rejected, in the same words as `KubeTraffic.read`."""
+    _check_rule(policy, rule, domain)
+    return _view(policy, virtual_service, _versions(policy, rule), domain)
+
+
+def _view(policy: Policy, found: Json, subsets: Mapping[str, str], domain: str) -> RouteView:
+    http, places = (found.get("spec") or {}).get("http") or [], _places(policy, found, domain)
+    lists = {key: tuple(http[place]["route"]) for key, place in places.items()}
+    for key, place in places.items():
+        lists |= {one["name"]: (one,) for one in _before(policy.service.name, http, key, place)}
+    if not places:  # the steered ones were taken out, and what canaryd added goes on sending requests: it has to be seen to be removed
+        lists = {str(one.get("name")): (one,) for one in http if is_of(policy.service.name, str(one.get("name") or ""))}
+    whole = {key: http[place] for key, place in places.items()}
+    version = found["metadata"].get("resourceVersion", "")  # of a file there is none
+    return RouteView(lists=lists, subsets=subsets, resource_version=version, raw=found, routes=whole)
+
+
+def _check_rule(policy: Policy, rule: Json, domain: str) -> None:
+    """Raises Rejected when a DestinationRule is another host's."""
+    host, wanted = str((rule.get("spec") or {}).get("host") or ""), host_of(policy, domain)
+    if full_host(host, policy.service.namespace, domain) != wanted:
+        raise Rejected(
+            f"DestinationRule {policy.service.namespace}/{policy.route.destination_rule} must be for host {wanted}, "
+            f"but is for {host!r}; name the right one in the policy's route.destinationRule"
+        )
 
 
 def added_subsets(rule: Json) -> list[str]:

@@ -76,6 +76,7 @@ class Api(PrometheusConnect):  # type: ignore[misc]  # the library has no types
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # asked for; one warning a query would drown the log
         super().__init__(access.url.rstrip("/"), retry=Retry(total=0), session=session, method="POST")
         session.mount(self.url, HTTPAdapter(pool_connections=1, pool_maxsize=POOL, max_retries=Retry(total=0)))
+        self.said_at: str | None = None  # when the last answer was given, by the server's clock, as HTTP writes it
         self._token_file = access.bearer_token_file
         self._limits = (min(CONNECT_SECONDS, access.timeout), access.timeout)
         parts = urlsplit(self.url)
@@ -89,6 +90,15 @@ class Api(PrometheusConnect):  # type: ignore[misc]  # the library has no types
             return [(series["metric"], [(float(at), str(value)) for at, value in series["values"]]) for series in data["result"]]
         except (KeyError, TypeError, ValueError) as error:
             raise Unavailable(f"Prometheus at {self.shown}: the answer is no matrix of series: {error!r}") from error
+
+    def instant(self, query: str, at: float) -> list[Series]:
+        """The series of a query at one time (Unix seconds): one value of each, or its samples where the query asks for a window."""
+        data = self.ask("POST", "/api/v1/query", {"query": query, "time": f"{at:.3f}", "timeout": f"{self._limits[1]:g}"})
+        try:
+            return [(one["metric"], [(float(moment), str(value)) for moment, value in one.get("values") or [one["value"]]])
+                    for one in data["result"]]  # fmt: skip
+        except (KeyError, TypeError, ValueError) as error:
+            raise Unavailable(f"Prometheus at {self.shown}: the answer is no list of series: {error!r}") from error
 
     def ask(self, method: str, path: str, form: Mapping[str, str] | None = None) -> Any:
         """The `data` of one answer. The query goes in the body, so that it may be long."""
@@ -106,6 +116,7 @@ class Api(PrometheusConnect):  # type: ignore[misc]  # the library has no types
             raise Unavailable(f"Prometheus at {self.shown} cannot be reached: {_cause(error)}") from error
         except (requests.RequestException, OSError) as error:  # an address that is none; a certificate file that is not there
             raise Rejected(f"Prometheus at {self.shown} cannot be asked: {error}") from error
+        self.said_at = response.headers.get("Date")
         return self._data(response)
 
     def _authorization(self) -> dict[str, str]:

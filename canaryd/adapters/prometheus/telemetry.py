@@ -219,7 +219,7 @@ class PrometheusTelemetry:
     def _workloads(namespace: str, workloads: Sequence[str]) -> str:
         return (
             f'destination_workload_namespace="{_name(namespace, "namespace")}", '
-            f'destination_workload=~"{"|".join(_pattern(name) for name in workloads)}"'
+            f'destination_workload=~"{"|".join(workload_pattern(name) for name in workloads)}"'
         )
 
     def _ask(self, metric: str, by: str, which: str, times: range) -> list[Series]:
@@ -286,8 +286,8 @@ def count_of(text: str, labels: Labels) -> int:
 def fill(promql: str, target: Target, step: int) -> str | None:
     """A policy's query with its variables filled in; None when it asks for pods of a canary that there is none of. Raises Rejected."""
     values = {
-        "canary_pods": _pattern(target.canary) + _PODS if target.canary else None,
-        "stable_pods": _pattern(target.stable) + _PODS,
+        "canary_pods": workload_pattern(target.canary) + _PODS if target.canary else None,
+        "stable_pods": workload_pattern(target.stable) + _PODS,
         "namespace": _name(target.namespace, "namespace"),
         "window": f"{step}s",
     }
@@ -309,7 +309,8 @@ def _name(text: str, what: str) -> str:
     return text
 
 
-def _pattern(name: str) -> str:
+def workload_pattern(name: str) -> str:
+    """A workload's name as a regular expression that matches it alone. Raises Rejected for what is no name."""
     # [.] rather than \\.: it means the same in each kind of PromQL's quotes.
     return _name(name, "workload").replace(".", "[.]")
 
