@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from canaryd.checks.finding import Finding, ok, problem, some, unknown, warning
+from canaryd.checks.finding import Finding, as_yaml, ok, problem, some, unknown, warning
 from canaryd.checks.istio import control_planes, revision
 from canaryd.domain.facts import Facts, Object, annotations_of, labels_of, name_of, spec_of, template_of
 from canaryd.domain.policy import Policy
@@ -103,10 +103,13 @@ def _ambient(facts: Facts, policy: Policy, labels: Mapping[str, str]) -> Iterato
         yield problem("injection.ambient", about, "ambient without a waypoint: ztunnel counts connections, not requests, and no "
                       "VirtualService is applied", f"a waypoint (label {WAYPOINT}), or sidecars",
                       f"istioctl waypoint apply -n {name} --enroll-namespace")  # fmt: skip
+    elif policy.analysis.reporter == "destination":
+        yield warning("injection.ambient", about, f"ambient, with the waypoint {waypoint}, and pods without a proxy count nothing",
+                      "the waypoint's counts, or those of callers with a proxy of their own (source); Istio calls VirtualServices at a "
+                      "waypoint alpha",
+                      as_yaml({"analysis": {"reporter": "waypoint"}}, "in the policy"))  # fmt: skip
     else:
-        yield warning("injection.ambient", about, f"ambient, with the waypoint {waypoint}", "known: Istio calls VirtualServices at a "
-                      "waypoint alpha, and a waypoint's counts have reporter=\"waypoint\", which canaryd does not read: it needs callers "
-                      "with a proxy of their own (a gateway) and the policy's analysis.reporter: source")  # fmt: skip
+        yield ok("injection.ambient", about, f"ambient, with the waypoint {waypoint}; the policy has reporter {policy.analysis.reporter}")
 
 
 def _pods(facts: Facts, policy: Policy, labels: Mapping[str, str]) -> Iterator[Finding]:

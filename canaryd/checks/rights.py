@@ -5,15 +5,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from canaryd.checks.finding import Finding, as_yaml, ok, problem, some, unknown, warning
 from canaryd.domain.facts import Facts, Object, Right, Rights, spec_of
 
-CANARYD, ISTIO = "canaryd.dev", "networking.istio.io"
+CANARYD, ISTIO, GATEWAY_API = "canaryd.dev", "networking.istio.io", "gateway.networking.k8s.io"
 VERSION = "v1alpha1"  # of CanaryRollout, as this canaryd writes it
 WISHES = ("hold", "abort", "promote", "approvedStage")  # what the verbs write
 
+BY_GATEWAY_API: Sequence[tuple[str, tuple[str, ...], tuple[str, ...]]] = (
+    (GATEWAY_API, ("httproutes",), ("get", "list", "patch")),
+    ("", ("services",), ("list", "create", "delete")),
+)
 # Exactly what charts/canaryd/templates/rbac.yaml grants; a test compares them.
 DAEMON: Sequence[tuple[str, tuple[str, ...], tuple[str, ...]]] = (
     (CANARYD, ("canaryrollouts",), ("get", "list", "create", "delete")),
     (CANARYD, ("canaryrollouts/status",), ("update", "patch")),
     (ISTIO, ("virtualservices", "destinationrules"), ("get", "patch")),
+    *BY_GATEWAY_API,
     ("apps", ("deployments",), ("get", "list")),
     ("apps", ("deployments/scale",), ("patch",)),
     ("", ("configmaps",), ("get", "create", "patch")),
@@ -35,11 +40,13 @@ PEOPLE: Sequence[tuple[str, str, str, bool, str]] = (
 )  # fmt: skip
 
 
-def of_daemon(namespaces: Iterable[str]) -> list[Right]:
-    """All that the daemon's account needs, in each namespace with a policy; records are listed in all namespaces."""
+def of_daemon(namespaces: Iterable[str], http_routes: bool = False) -> list[Right]:
+    """All that the daemon's account needs, in each namespace with a policy; records are listed in all namespaces. http_routes: whether a
+    policy steers one."""
     places = sorted(set(namespaces)) or [""]
     everywhere = [Right(CANARYD, "canaryrollouts", "list")]
-    return everywhere + [Right(group, resource, verb, place) for place in places for group, resources, verbs in DAEMON
+    needed = [one for one in DAEMON if http_routes or one not in BY_GATEWAY_API]
+    return everywhere + [Right(group, resource, verb, place) for place in places for group, resources, verbs in needed
                          for resource in resources for verb in verbs]  # fmt: skip
 
 

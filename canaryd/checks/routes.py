@@ -124,6 +124,27 @@ def _skeleton(facts: Facts, policy: Policy) -> str:
     return "\n---\n".join(made)
 
 
+def of_http_route(facts: Facts, policy: Policy) -> Iterator[Finding]:
+    """What the daemon would say of an HTTPRoute; its parents, and who else may write it, are not looked at."""
+    about, view = f"HTTPRoute {policy.service.namespace}/{policy.route.http_route}", facts.routes.get(policy.key)
+    wanted = "a route that canaryd can steer; it refuses this one in these words"
+    if view is None:
+        yield unknown("routes.steerable", about, "it cannot be read" if not facts.offline else "files of HTTPRoutes are not looked at")
+        return
+    if isinstance(view, str):
+        yield problem("routes.steerable", about, view, wanted)
+        return
+    try:
+        name = under_way(facts, policy)
+        yield ok("routes.steerable", about, f"the rollout {name} is under way" if name else f"all traffic on {stable_version(view)}")
+    except Refusal as refusal:
+        yield problem("routes.steerable", about, str(refusal), wanted)
+    if view.trouble:
+        yield problem("routes.parents", about, view.trouble, "a route that its parents accept")
+    if why := unsteered(view):
+        yield warning("routes.mesh", about, why, "every caller steered, where there are such")
+
+
 # ---------------------------------------------------------------- inside the VirtualService
 
 

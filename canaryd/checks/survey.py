@@ -24,13 +24,17 @@ def findings(facts: Facts) -> Sequence[Finding]:
 def of_service(facts: Facts, policy: Policy) -> Iterator[Finding]:
     if not facts.offline:
         yield from injection.check(facts, policy)
-    yield from routes.check(facts, policy)
-    yield from matches.check(facts, policy)
-    yield from gateways.check(facts, policy)
+    if policy.route.http_route:
+        yield from routes.of_http_route(facts, policy)
+    else:
+        yield from routes.check(facts, policy)
+        yield from matches.check(facts, policy)
+        yield from gateways.check(facts, policy)
     yield from workloads.check(facts, policy)
     if not facts.offline:
         yield from telemetry.check(facts, policy)
-        yield from rivals.check(facts, policy)
+        if not policy.route.http_route:
+            yield from rivals.check(facts, policy)
 
 
 def _of_files(facts: Facts) -> Iterator[Finding]:

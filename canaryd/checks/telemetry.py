@@ -66,16 +66,12 @@ def _nothing(policy: Policy, counted: Counted, telemetry: Telemetry, about: str)
     """Why there is nothing in the policy's counts: another's has it, another service has it, or nobody does."""
     wanted, reporters = policy.analysis.reporter, sorted({reporter for reporter, _ in counted.reporters})
     within = f"in the last {telemetry.window:.0f} s"
-    if "source" in reporters or "destination" in reporters:
-        other = "source" if "source" in reporters else "destination"
+    if reporters:
+        other = next((one for one in ("waypoint", "source", "destination") if one in reporters), reporters[0])
         return problem("telemetry.reporter", about, f"reporter {wanted} counts nothing {within}, but {', '.join(reporters)} does"
-                       + (" (no sidecars at the pods: ambient?)" if other == "source" else " (callers without a proxy?)"),
+                       + (" (callers without a proxy?)" if other == "destination" else " (no sidecars at the pods: ambient?)"),
                        f"counts of {wanted}",
                        as_yaml({"analysis": {"reporter": other}}, "in the policy"))  # fmt: skip
-    if reporters:
-        return problem("telemetry.reporter", about,
-                       f"only reporter {', '.join(reporters)} counts: of a waypoint canaryd reads nothing, since "
-                       "it names no pod of the service", f"counts of {wanted}: sidecars, or callers with a proxy of their own")  # fmt: skip
     if counted.elsewhere:
         return problem("telemetry.requests", about, f"nothing {within}; there are counts of {some(list(counted.elsewhere))}",
                        "requests to a service in the mesh",

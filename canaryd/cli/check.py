@@ -123,6 +123,8 @@ def of_files(services: Sequence[str], files: Sequence[Path], policies: Path | No
 
 def offline_view(facts: Facts, policy: Policy) -> RouteView | str | None:
     """As the daemon would read these objects; None where one of them is not among the files."""
+    if policy.route.http_route:
+        return None
     place = policy.service.namespace
     route = facts.find("VirtualService", place, policy.route.virtual_service)
     rule = facts.find("DestinationRule", place, policy.route.destination_rule)
@@ -152,7 +154,8 @@ def of_cluster(policies: Sequence[Policy], settings: Settings | None, account: s
     groups = survey.groups()
     places = list(dict.fromkeys(policy.service.namespace for policy in policies))
     routes = {policy.key: view for policy in policies if (view := survey.route(policy)) is not None}
-    kinds = with_routes(survey.kinds(groups, places, everywhere=not policies), routes)
+    of_istio = {policy.key: routes[policy.key] for policy in policies if policy.route.virtual_service and policy.key in routes}
+    kinds = with_routes(survey.kinds(groups, places, everywhere=not policies), of_istio)
     facts = Facts(tuple(policies), kinds, groups, routes, domain=domain, server=api.server, server_version=version, here=here,
                   server_clock=server_clock)  # fmt: skip
     named = {key for policy in policies for key in gateways.names(facts, policy)}
@@ -173,7 +176,7 @@ def with_routes(kinds: dict[str, Listing], routes: Mapping[Key, RouteView | str]
 def rights_of(survey: KubeSurvey, facts: Facts, places: Sequence[str], account: str | None, namespace: str) -> list[Rights]:
     found = [survey.caller(of_people(places))]
     who = full_account(account, namespace) if account else deployed_account(facts)
-    return [*found, survey.account(who, of_daemon(places))] if who else found
+    return [*found, survey.account(who, of_daemon(places, any(policy.route.http_route for policy in facts.policies)))] if who else found
 
 
 def full_account(account: str, namespace: str) -> str:

@@ -76,11 +76,14 @@ def test_without_pods_or_the_right_to_see_them_nothing_is_known() -> None:
     assert only(a_world(unread={"Pod": "403"}), "injection.pods").level is Level.UNKNOWN
 
 
-def test_ambient_without_a_waypoint_is_a_problem_and_with_one_it_is_told_what_is_not_read() -> None:
+def test_ambient_without_a_waypoint_is_a_problem_and_with_one_it_is_told_whose_counts_there_are() -> None:
     bare = only(a_world({"Namespace": [a_namespace(**AMBIENT)]}), "injection.ambient")
     assert (bare.level, bare.mend) == (Level.PROBLEM, "istioctl waypoint apply -n production --enroll-namespace")
     with_waypoint = a_namespace(**AMBIENT, **{"istio.io/use-waypoint": "waypoint"})
-    assert "reporter: source" in only(a_world({"Namespace": [with_waypoint]}), "injection.ambient").wanted
+    found = only(a_world({"Namespace": [with_waypoint]}), "injection.ambient")
+    assert (found.level, "reporter: waypoint" in found.mend) == (Level.WARNING, True)
+    policy = a_policy(analysis={"reporter": "waypoint"})
+    assert only(a_world({"Namespace": [with_waypoint]}, policies=(policy,)), "injection.ambient").level is Level.OK
     service = a_service()
     service["metadata"]["labels"] = {"istio.io/use-waypoint": "own"}
     assert "waypoint own" in only(a_world({"Namespace": [a_namespace(**AMBIENT)], "Service": [service]}), "injection.ambient").found

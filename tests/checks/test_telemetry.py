@@ -34,7 +34,7 @@ def test_a_query_that_failed_leaves_the_service_not_known() -> None:
     (Counted(elsewhere=("staging/carts",)), "telemetry.requests", "there are counts of staging/carts"),
     (Counted({("source", "front-end-v1"): 9.0}), "telemetry.reporter",
      "reporter destination counts nothing in the last 120 s, but source does"),
-    (Counted({("waypoint", "front-end-v1"): 9.0}), "telemetry.reporter", "only reporter waypoint counts"),
+    (Counted({("waypoint", "front-end-v1"): 9.0}), "telemetry.reporter", "but waypoint does (no sidecars"),
     (Counted({("waypoint", "x"): 9.0, ("source", "x"): 9.0}), "telemetry.reporter", "but source, waypoint does"),
 ])
 def test_counts_that_are_not_there_are_told_with_whose_are(count: Counted, check: str, says: str) -> None:

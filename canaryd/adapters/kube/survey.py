@@ -9,7 +9,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from canaryd.adapters.kube.client import Api, Json, path_to
-from canaryd.adapters.kube.virtualservice import KubeTraffic
+from canaryd.adapters.kube.traffic import Routers
 from canaryd.domain.facts import CONTROL_PLANE, DAEMON, Key, Listing, Right, Rights, name_of, namespace_of, spec_of
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Missing, Rejected, Unavailable
@@ -77,7 +77,7 @@ class KubeSurvey:
     def route(self, policy: Policy) -> View | str | None:
         """As the daemon reads it, or what it would say instead; None where it may not be read."""
         try:
-            return KubeTraffic(self._api, self._domain).read(policy)
+            return Routers(self._api, self._domain).read(policy)
         except Rejected as refusal:
             return None if _is_forbidden(refusal) else str(refusal)
         except Unavailable:
