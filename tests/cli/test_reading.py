@@ -16,7 +16,7 @@ from canaryd.domain.rollout import Held, Phase
 from tests.builders import NOW, a_verdict
 from tests.cli.conftest import Shell
 
-KEYS = {"name", "namespace", "service", "stable", "canary", "attempt", "phase", "held", "stage", "stages", "weight", "verdict", "odds",
+KEYS = {"name", "namespace", "service", "stable", "canary", "attempt", "phase", "held", "stage", "stages", "weight", "share", "verdict", "odds",
         "bar", "reason", "verdictReason", "began", "ended", "lookedUntil", "mode"}
 
 
