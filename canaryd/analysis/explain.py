@@ -379,8 +379,7 @@ def _next_held(rollout: Rollout, wishes: Wishes) -> list[str]:
 
 
 def _how(rollout: Rollout, verdict: Verdict) -> str:
-    stages = rollout.policy.stages
-    return stages[verdict.stage].how if 0 <= verdict.stage < len(stages) else f"at {verdict.weight}%"
+    return replace(rollout, phase=Phase.PROGRESSING, stage=verdict.stage, weight=verdict.weight).how
 
 
 def _stays(rollout: Rollout) -> str:

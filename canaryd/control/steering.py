@@ -43,7 +43,7 @@ def drift(rollout: Rollout, view: RouteView | None, problem: str) -> str:
     if found is not None and (routes.same(found, left(rollout)) or _is_wanted(rollout, view, found)):
         return ""
     if found is not None and steered(found).keys() != steered(left(rollout)).keys():
-        return f"the routes to steer are {', '.join(steered(found))}, and canaryd had left {', '.join(steered(left(rollout)))}"
+        return f"the routes to steer are {', '.join(steered(found)) or 'none'}, and canaryd had left {', '.join(steered(left(rollout)))}"
     return problem or f"the route is {routes.described(found or {})}, and canaryd had left it {routes.described(left(rollout))}"
 
 

@@ -199,13 +199,16 @@ class Rollout:
         return self._share(then.phase if isinstance(then, Decision) else Phase.PROGRESSING, then.stage, then.weight)
 
     def _share(self, phase: Phase, stage: int, weight: int) -> str:
+        return self.policy.stages[stage].short if self._is_more_than_a_weight(phase, stage) else f"{weight}%"
+
+    def _is_more_than_a_weight(self, phase: Phase, stage: int) -> bool:
         stages = self.policy.stages
-        return stages[stage].short if phase.serves and 0 <= stage < len(stages) else f"{weight}%"
+        return phase.serves and 0 <= stage < len(stages) and stages[stage].kind != "weight"
 
     @property
     def how(self) -> str:
         """The same after "in stage 2/4" or "held": `at 10%`, `dark`, `for cookie ~ .*logged_in.*`."""
-        return self.policy.stages[self.stage].how if self.phase.serves and self.stage >= 0 else f"at {self.weight}%"
+        return self.policy.stages[self.stage].how if self._is_more_than_a_weight(self.phase, self.stage) else f"at {self.weight}%"
 
     @property
     def span(self) -> Span | None:

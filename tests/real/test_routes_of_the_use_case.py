@@ -70,8 +70,7 @@ def a_rollout(world: World, canaryd: Callable[..., Canaryd], **changes: Any) -> 
 def waits_in(world: World, daemon: Canaryd, stage: int) -> None:
     """Until the stage has passed, and a person is asked."""
     def probe() -> bool:
-        [record] = world.get("canaryrollouts")["items"]
-        status = record.get("status", {})
+        status = world.get("canaryrollouts")["items"][-1].get("status", {})
         return (status.get("stage"), status.get("phase")) == (stage, "AwaitingApproval")
 
     try:
@@ -122,7 +121,7 @@ def test_harm_to_logged_in_users_takes_them_all_back(rich: World, canaryd: Calla
         approve(daemon)
         ends_as(world, daemon, "v2", "RolledBack")
         eventually("nobody is on v2", lambda: to_v2(world) == set())
-        assert "matched users are compared with all others" in explained(daemon, "v2").replace("\n ", "")
+        assert "matched users are compared with all others" in " ".join(explained(daemon, "v2").split())
     assert spec(world) == before
 
 

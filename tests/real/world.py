@@ -293,10 +293,13 @@ class World:
             run.result = dict(json.loads(report.splitlines()[-1]))
 
     def version_for(self, **headers: str) -> str:
-        """Which version answers a request with these headers (user_agent: user-agent)."""
+        """Which version answers a request with these headers (user_agent: user-agent), be it well or not."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        with urllib.request.urlopen(urllib.request.Request(self.ingress, headers=named), timeout=5) as answer:
-            return str(answer.headers["x-version"])
+        try:
+            with urllib.request.urlopen(urllib.request.Request(self.ingress, headers=named), timeout=5) as answer:
+                return str(answer.headers["x-version"])
+        except urllib.error.HTTPError as failure:
+            return str(failure.headers["x-version"])
 
     # Routes
 
