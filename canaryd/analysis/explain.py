@@ -313,6 +313,8 @@ def _next_in_stage(rollout: Rollout, now: float) -> list[str]:
         return [f"It waits for {awaited}; the stage's deadline stands still, and nothing advances without data. After "
                 f"{lasting(analysis.no_data_for)} without any: {analysis.no_data}."]
     told = [_minimum_text(span, stage.minimum, now) + f" {_after_stage(rollout)}"]
+    if rollout.weight == 100:
+        told.append(_at_an_alarm(rollout))
     left = stage.deadline - rollout.stage_clock(now)
     at_deadline = {
         "advance": f"it goes on if {analysis.minimum_requests} requests of {rollout.canary} gave less than "
@@ -332,6 +334,13 @@ def _minimum_text(span: Span, minimum: float, now: float) -> str:
     if left > 0:
         return f"The stage has {lasting(left)} left of its minimum of {lasting(minimum)}."
     return f"The stage's minimum of {lasting(minimum)} is over: it ends at the first look that passes."
+
+
+def _at_an_alarm(rollout: Rollout) -> str:
+    before = rollout.policy.leads_back_to(rollout.stage)
+    if before is None:
+        return f"Nothing is compared at the same time any more: an alarm against the record sends all back to {rollout.stable} at once."
+    return f"An alarm against the record steps back to {rollout.policy.stages[before].said}, where both versions are compared."
 
 
 def _after_stage(rollout: Rollout) -> str:

@@ -74,7 +74,7 @@ def _healthy(plan: Plan) -> Iterator[str]:
     if policy.schedule.deadline is not None and healthy.ends[End.OVERDUE].value >= TOO_OFTEN:
         limit = lasting(policy.schedule.deadline)
         yield f"schedule.deadline of {limit} ends {_share(healthy.ends[End.OVERDUE])} of healthy rollouts before they are through"
-    if healthy.stepped_back.value >= MANY_ALARMS:
+    if healthy.stepped_back.value >= MANY_ALARMS and policy.leads_back_to(len(policy.stages) - 1) is not None:
         yield f"at full weight {_share(healthy.stepped_back)} of healthy versions step back on an alarm, and are compared again"
     running = sum(ends[End.RUNNING].events for ends in (healthy.ends, *(one.ends for one in plan.regressions)))
     if running:

@@ -176,6 +176,14 @@ def test_a_stage_before_a_gate_names_it_until_it_has_opened() -> None:
     assert "is open" not in said(replace(rollout, opened=(0,)))
 
 
+def test_at_full_weight_it_says_what_an_alarm_does() -> None:
+    full = replace(a_rollout_in_its_first_stage(), stage=2, weight=100)
+    assert "An alarm against the record steps back to 50%, where both versions are compared." in said(full)
+    policy = a_policy(strategy="blue-green", stages=[{"weight": 0}, {"weight": 100}])
+    assert "an alarm against the record sends all back to v1 at once" in said(replace(full, policy=policy, stage=1))
+    assert "alarm" not in said(a_rollout_in_its_first_stage())
+
+
 def test_a_gate_is_told_with_its_last_answer_what_its_deadline_does_and_how_to_go_round_it() -> None:
     told = said(at_a_gate(at=BEGAN + 240, says="HTTP 503: 2 of 14 tests failed"), BEGAN + 260)
     assert "stage 1/3 at 10% has passed, and waits for the gate https://tests.example/smoke" in told
