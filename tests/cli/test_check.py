@@ -194,6 +194,17 @@ def test_what_is_forbidden_is_not_known_and_never_a_traceback(newcomer: Newcomer
     assert {one["level"] for one in found} <= {"unknown", "warning"}
 
 
+def test_a_route_that_may_be_read_and_not_listed_is_checked_all_the_same(newcomer: Newcomer) -> None:
+    """As with the rights of the daemon's account."""
+    newcomer.world.kubernetes.faults.status(403, 9, lambda method, path: path.endswith("/virtualservices"))
+    try:
+        data = json.loads(newcomer.here("-o", "json").stdout)
+    finally:
+        newcomer.world.kubernetes.faults.clear()
+    levels = {one["check"]: one["level"] for one in data["findings"]}
+    assert (levels["routes.others"], levels["routes.steerable"], levels["gateways.proxy"]) == ("unknown", "ok", "ok")
+
+
 def test_rights_of_the_account_are_asked_by_review_and_where_that_is_not_allowed_by_impersonation(newcomer: Newcomer) -> None:
     access, faults = newcomer.world.kubernetes.access, newcomer.world.kubernetes.faults
     who = "system:serviceaccount:canaryd:canaryd"
