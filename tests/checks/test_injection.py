@@ -8,6 +8,7 @@ import pytest
 
 from canaryd.checks.finding import Level
 from canaryd.domain.facts import CONTROL_PLANE
+from tests.builders import a_policy
 from tests.checks.worlds import a_namespace, a_pod, a_service, a_webhook, a_world, an_istiod, bad, only
 
 ON, REV, AMBIENT = {"istio-injection": "enabled"}, {"istio.io/rev": "1-31"}, {"istio.io/dataplane-mode": "ambient"}
@@ -83,7 +84,7 @@ def test_ambient_without_a_waypoint_is_a_problem_and_with_one_it_is_told_whose_c
     found = only(a_world({"Namespace": [with_waypoint]}), "injection.ambient")
     assert (found.level, "reporter: waypoint" in found.mend) == (Level.WARNING, True)
     policy = a_policy(analysis={"reporter": "waypoint"})
-    assert only(a_world({"Namespace": [with_waypoint]}, policies=(policy,)), "injection.ambient").level is Level.OK
+    assert only(a_world({"Namespace": [with_waypoint]}, policy=policy), "injection.ambient").level is Level.OK
     service = a_service()
     service["metadata"]["labels"] = {"istio.io/use-waypoint": "own"}
     assert "waypoint own" in only(a_world({"Namespace": [a_namespace(**AMBIENT)], "Service": [service]}), "injection.ambient").found
