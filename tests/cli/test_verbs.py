@@ -121,10 +121,9 @@ def test_a_person_opens_the_gate_that_is_waited_for(shell: Shell, changes: dict[
     assert shell.spec()["openedGate"] == 3
 
 
-def test_a_gate_that_nobody_waits_for_is_not_opened(shell: Shell) -> None:
-    shell.store(**at_a_gate(phase=Phase.PROGRESSING))
-    assert "it waits for no gate" in shell.refused("approve", "front-end", "--gate")
-    shell.store(**at_a_gate(phase=Phase.HELD, held=Held.PERSON))
+@pytest.mark.parametrize("changes", [{"phase": Phase.PROGRESSING}, {"phase": Phase.HELD, "held": Held.PERSON}])
+def test_a_gate_that_nobody_waits_for_is_not_opened(shell: Shell, changes: dict[str, Any]) -> None:
+    shell.store(**at_a_gate(**changes))
     assert "it waits for no gate" in shell.refused("approve", "front-end", "--gate")
 
 
@@ -132,6 +131,9 @@ def test_whoever_tries_another_verb_on_a_closed_gate_is_told_the_right_one(shell
     shell.store(**at_a_gate())
     for verb in ("resume", "approve"):
         assert "canaryd approve front-end-v2-hash-v2 --gate opens the gate" in shell.refused(verb, "front-end")
+
+
+def test_promoting_goes_round_no_gate_before_the_promotion(shell: Shell) -> None:
     shell.store(**at_a_gate(stage=3, weight=100, asking=Asking(1, 1, NOW)))
     refused = shell.refused("promote", "front-end")
     assert "it is at full weight already; canaryd approve front-end-v2-hash-v2 --gate opens the gate" in refused
