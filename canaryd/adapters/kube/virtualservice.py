@@ -64,8 +64,8 @@ class KubeTraffic:
         return self._view(policy, self._api.request("PATCH", path, patch + moves, content_type=JSON_PATCH), view.subsets)
 
     def places(self, policy: Policy, view: RouteView) -> Mapping[str, int]:
-        """Where in `spec.http` each steered route stands, by its key."""
-        return _steered(policy, view.raw, self._domain)
+        """Where in `spec.http` each steered route stands, by its key; none where they were taken out and canaryd's own are left."""
+        return _places(policy, view.raw, self._domain)
 
     def add_subset(self, policy: Policy, version: str) -> str:
         """The name of the subset of all of the version's pods, added if it was missing.
