@@ -84,7 +84,7 @@ def test_several_policies_are_refused_by_name(policies: Path, policy: Path) -> N
 
 
 def test_a_broken_policy_is_refused_with_its_line(policy: Path) -> None:
-    policy.write_text(policy.read_text().replace("weight: 20", "weight: 0"))
+    policy.write_text(policy.read_text().replace("weight: 20", "weight: 101"))
     assert f"{policy}:3: stages[0].weight must be" in refused(policy)
 
 
