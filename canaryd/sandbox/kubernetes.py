@@ -163,7 +163,7 @@ class KubernetesApi:
 
     def _delete(self, target: Target, body: Any, dry: bool) -> Object:
         options = body if isinstance(body, dict) else {}
-        dry = dry or options.get("dryRun") == ["All"]
+        dry = options.get("dryRun") == ["All"] if options else dry  # with a body nobody looks at the query
         obj = self.store.delete(target.resource, target.namespace, target.name or "", dry, options.get("preconditions"))
         if obj["metadata"].get("finalizers") or target.resource.plural == "pods":
             return shown(obj, target.resource, target.version)

@@ -30,7 +30,7 @@ def _deployment(obj: Object) -> tuple[Object, list[str]]:
 def _autoscaler(obj: Object) -> tuple[Object, list[str]]:
     spec = obj.get("spec") or {}
     most: Any = spec.get("maxReplicas") or 0
-    wrong = [] if most > 0 else [f"spec.maxReplicas: Invalid value: {most}: must be greater than 0"]
+    wrong = [] if most > 0 else ["spec.maxReplicas: Required value: must be set and greater than 0"]
     for key in ("kind", "name"):
         if not (spec.get("scaleTargetRef") or {}).get(key):
             wrong.append(f"spec.scaleTargetRef.{key}: Required value")

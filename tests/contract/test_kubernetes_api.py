@@ -263,7 +263,12 @@ def test_a_dry_run_answers_and_writes_nothing(kubernetes_api: Kubernetes) -> Non
     kubernetes_api.made(CONFIGMAPS, configmap("x"))
     assert kubernetes_api.ask("PATCH", CONFIGMAPS + "/x", {"data": {"a": "2"}}, MERGE, dryRun="All").body["data"] == {"a": "2"}
     assert kubernetes_api.ask("DELETE", CONFIGMAPS + "/x", dryRun="All").code == 200
+    options = {"kind": "DeleteOptions", "apiVersion": "v1"}
+    assert kubernetes_api.ask("DELETE", CONFIGMAPS + "/x", {**options, "dryRun": ["All"]}).code == 200
     assert kubernetes_api.ask("GET", CONFIGMAPS + "/x").body["data"] == {"a": "1"}
+    # A deletion with a body is a dry run by its body alone.
+    assert kubernetes_api.ask("DELETE", CONFIGMAPS + "/x", options, dryRun="All").code == 200
+    assert kubernetes_api.ask("GET", CONFIGMAPS + "/x").code == 404
 
 
 def test_server_side_apply_creates_and_then_merges(kubernetes_api: Kubernetes) -> None:

@@ -63,7 +63,7 @@ def test_a_deployment_has_one_replica_unless_it_says_otherwise(kubernetes_api: K
 
 
 @pytest.mark.parametrize(("spec", "said"), [
-    ({"maxReplicas": 0}, "spec.maxReplicas: Invalid value: 0: must be greater than 0"),
+    ({"maxReplicas": 0}, "spec.maxReplicas: Required value: must be set and greater than 0"),
     ({"scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": ""}}, "spec.scaleTargetRef.name: Required value"),
 ])
 def test_an_autoscaler_without_a_target_or_a_limit_is_invalid(kubernetes_api: Kubernetes, spec: Any, said: str) -> None:

@@ -66,7 +66,8 @@ def with_istio(real_cluster: World) -> Iterator[World]:
     yield world
     for document in [*ISTIO, *role(world)]:
         if document["kind"] != "Namespace":
-            world.kubectl("delete", "-f", "-", "--ignore-not-found", stdin=json.dumps(document))
+            where = document["metadata"].get("namespace", "production")
+            world.kubectl("delete", "-f", "-", "--ignore-not-found", f"--namespace={where}", stdin=json.dumps(document))
     world.kubectl("label", "namespace", "production", "istio-injection-")
 
 

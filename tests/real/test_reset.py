@@ -136,15 +136,16 @@ def test_a_person_without_the_right_to_patch_is_told_so_before_anything_is_done(
     role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "reader"}, "rules": [
         {"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list"]}]}
     world.apply(role)
-    world.kubectl("create", "clusterrolebinding", "reader", "--clusterrole=reader", "--serviceaccount=production:default")
+    world.kubectl("create", "serviceaccount", "reader")  # nothing here makes one called default
+    world.kubectl("create", "clusterrolebinding", "reader", "--clusterrole=reader", "--serviceaccount=production:reader")
     try:
         config = json.loads(world.kubeconfig.read_text())
-        config["users"][0]["user"] = {"token": world.kubectl("-n", "production", "create", "token", "default").strip()}
+        config["users"][0]["user"] = {"token": world.kubectl("-n", "production", "create", "token", "reader").strip()}
         path = tmp_path_factory.mktemp("reader") / "kubeconfig"
         path.write_text(json.dumps(config))
         done = daemon.run("reset", "front-end", "--yes", "--kubeconfig", str(path))
     finally:
-        world.kubectl("delete", "clusterrolebinding/reader", "clusterrole/reader")
+        world.kubectl("delete", "clusterrolebinding/reader", "clusterrole/reader", "serviceaccount/reader")
     assert done.returncode == 1
     assert 'cannot patch resource "destinationrules"' in done.stderr
     assert "README, Cleaning up" in done.stderr

@@ -218,8 +218,11 @@ class World:
         """A file or folder, YAML text, or an object."""
         if isinstance(document, Path):
             self.kubectl("apply", "-f", str(document))
+        elif isinstance(document, str):
+            self.kubectl("apply", "-f", "-", stdin=document)
         else:
-            self.kubectl("apply", "-f", "-", stdin=document if isinstance(document, str) else json.dumps(document))
+            where = document["metadata"].get("namespace", "production")
+            self.kubectl("apply", "-f", "-", f"--namespace={where}", stdin=json.dumps(document))
 
     def stop_api(self) -> None:
         """Ends kube-apiserver; etcd, controllers and istiod stay up."""

@@ -169,13 +169,15 @@ class KubeCleanup:
     def write(self, patch: Patch, dry: bool = False) -> Change:
         """Makes one change. What is to be deleted and is gone already is no error. Raises Conflict, Rejected."""
         metadata = patch.obj["metadata"]
-        query = {"dryRun": "All"} if dry else None
         after: Json | None = None
         if patch.operations is None:
-            body = {"preconditions": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}}
+            body: Json = {"preconditions": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}}
+            if dry:
+                body["dryRun"] = ["All"]  # here, since the server looks at no query of a deletion that has a body
             with suppress(Missing):
-                self._api.request("DELETE", patch.path, body, query)
+                self._api.request("DELETE", patch.path, body)
         else:
+            query = {"dryRun": "All"} if dry else None
             after = self._api.request("PATCH", patch.path, patch.operations, query, content_type=JSON_PATCH)
         return Change(patch.kind, metadata["namespace"], metadata["name"], patch.obj, after)
 

@@ -41,7 +41,7 @@ def full(place: Place) -> KubeObjects:
 def test_a_namespace_is_read_whole_with_the_kind_of_each_object(place: Place) -> None:
     found = full(place).read()
     (one,) = found.deployments
-    assert (one.name, one.labels, one.namespace, one.state.available) == ("front-end", {"app": "front-end"}, place.namespace, False)
+    assert (one.name, one.labels, one.namespace) == ("front-end", {"app": "front-end"}, place.namespace)
     for objects, kind in ((found.services, "Service"), (found.autoscalers, "HorizontalPodAutoscaler"),
                           (found.budgets, "PodDisruptionBudget"), (found.virtual_services, "VirtualService"),
                           (found.rules, "DestinationRule")):
@@ -125,7 +125,8 @@ def test_a_deployment_s_state_is_told_and_its_absence(place: Place) -> None:
 
 
 def a_pod(name: str, image: str, image_id: str, place: Place) -> None:
-    spec = {"containers": [{"name": "front-end", "image": image}, {"name": "istio-proxy", "image": "proxy"}]}
+    spec = {"containers": [{"name": "front-end", "image": image}, {"name": "istio-proxy", "image": "proxy"}],
+            "schedulerName": "nobody"}  # so that no node has a say in its status
     place.put("v1", "pods", {"kind": "Pod", "metadata": {"name": name, "labels": {"app": "front-end"}}, "spec": spec})
     statuses = [{"name": "front-end", "image": image, "imageID": image_id, "ready": True, "restartCount": 0},
                 {"name": "istio-proxy", "image": "proxy", "imageID": f"proxy@sha256:{'c' * 64}", "ready": True, "restartCount": 0}]
