@@ -104,8 +104,8 @@ class Shell:
 
 
 def follow(tutorial: Path, folder: Path, env: Mapping[str, str]) -> list[str]:
-    """Everything that the tutorial says, in `folder`; how long each command took, for who wants to know. AssertionError at the first
-    command that fails or answers something else, with its line."""
+    """Everything that the tutorial says, in `folder`; how long each command took. AssertionError at the first command that fails or answers
+    something else, with its line."""
     took: list[str] = []
     with Shell(folder, env) as shell:
         for step in steps(tutorial.read_text()):
@@ -116,6 +116,7 @@ def follow(tutorial: Path, folder: Path, env: Mapping[str, str]) -> list[str]:
                 continue
             began = time.monotonic()
             code, lines = shell.answer(step.command)
+            print(step.command, *lines, sep="\n")  # pytest shows it where it fails
             took.append(f"{time.monotonic() - began:6.1f} s  {step.command}")
             where = f"{tutorial.name}:{step.line}: $ {step.command}"
             assert code == 0, f"{where} ended with {code}:\n" + "\n".join(lines)
