@@ -20,7 +20,8 @@ from canaryd.domain.ports import Missing, RouteView
 from canaryd.domain.rollout import Phase, Rollout
 
 MARK = f"{GROUP}/"  # what canaryd's labels and annotations begin with
-_MARKED = (("v1", "services"), ("apps/v1", "deployments"))  # besides Istio's: objects that people or canaryd may have marked
+# Besides Istio's: objects that people or canaryd may have marked. ReplicaSets after Deployments, whose annotations they have copies of.
+_MARKED = (("Service", "v1", "services"), ("Deployment", "apps/v1", "deployments"), ("ReplicaSet", "apps/v1", "replicasets"))
 _KEPT = (("v1", "configmaps"), ("coordination.k8s.io/v1", "leases"))  # where canaryd keeps something, labelled as its own
 
 
@@ -184,8 +185,7 @@ class KubeCleanup:
     # ------------------------------------------------------------ reading
 
     def _marked(self) -> Iterator[tuple[str, str, str]]:
-        yield "Service", *_MARKED[0]
-        yield "Deployment", *_MARKED[1]
+        yield from _MARKED
         try:
             version = f"{ISTIO}/{self._api.preferred_version(ISTIO)}"
         except Missing:
