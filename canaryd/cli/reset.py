@@ -67,8 +67,7 @@ def _check_usage(service: str | None, all_: bool, everything: bool, to: str, kee
 
 
 def _reset(work: Reset, service: str | None, dry_run: bool, yes: bool) -> None:
-    plans = _planned(work, service)
-    tried = [_tried(work, plan) for plan in plans]
+    plans, tried = _seen(work, service)
     for plan, changes in zip(plans, tried, strict=True):
         shown(plan, changes)
     swept = _swept(work, dry=True) if work.options.everything else []
@@ -88,6 +87,18 @@ def _reset(work: Reset, service: str | None, dry_run: bool, yes: bool) -> None:
     if work.options.everything:
         _swept(work)
         click.echo("everything of canaryd's is removed but its CRD: kubectl delete crd canaryrollouts.canaryd.dev")
+
+
+def _seen(work: Reset, service: str | None) -> tuple[list[Due], list[list[Change]]]:
+    """What is due, and what the server says to it; planned again where someone wrote in between."""
+    for left in reversed(range(TRIES)):
+        plans = _planned(work, service)
+        try:
+            return plans, [_tried(work, plan) for plan in plans]
+        except Conflict as error:
+            if not left:
+                raise Failure(f"someone else wrote in between, {TRIES} times; try again ({error})") from error
+    return [], []
 
 
 def _planned(work: Reset, service: str | None) -> list[Due]:
