@@ -255,11 +255,11 @@ class Supervisor:
         """Removes what was made so that a version could be routed to, once nothing is: after a rollback the canary's, after a success
         stable's. Noted only when done, so a crash or an outage in between tries it again."""
         rollout = record.rollout
-        if not rollout.policy.route.http_route or not rollout.phase.ended or rollout.tidied or rollout.ended is None:
+        if not rollout.policy.route.http_route or rollout.tidied or not _is_settled(rollout, now):
             return record
-        if now - rollout.ended < SETTLED:
-            return record
-        keep = {seen.active.rollout.canary, seen.active.rollout.stable} if seen.active is not None else set()
+        # Of a later rollout, too, that is under way or has only just ended.
+        others = (one.rollout for one in seen.records if not _is_settled(one.rollout, now))
+        keep = {version for one in others for version in (one.canary, one.stable)}
         for name in self.traffic.tidy(rollout.policy, keep):
             log.info("service.removed", service=rollout.service, namespace=rollout.namespace, rollout=rollout.name, name=name)
         return self.rollouts.save(record.having(replace(rollout, tidied=True)))
@@ -276,6 +276,10 @@ class Supervisor:
         for record in filter(told, ended[: max(0, len(ended) - self.keep)]):
             log.info("rollout.retired", service=record.rollout.service, namespace=record.rollout.namespace, rollout=record.rollout.name)
             self.rollouts.delete(record)
+
+
+def _is_settled(rollout: Rollout, now: float) -> bool:
+    return rollout.phase.ended and rollout.ended is not None and now - rollout.ended >= SETTLED
 
 
 def to_scale(rollout: Rollout) -> tuple[str, str, int, float]:

@@ -1,6 +1,7 @@
 """What was made so that a version could be routed to goes at the end, once, whatever happens in between; and what a gateway's controller
 says against the route stands in the record."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -75,6 +76,21 @@ def test_one_that_waits_for_its_pods_keeps_what_was_made_for_it() -> None:
     assert daemon.rollout.canary == "v3"
     assert daemon.rollout.reason == "waiting: it was made just now"
     assert daemon.world.made == {"v3"}
+
+
+def test_one_that_has_only_just_ended_keeps_its_own_while_an_earlier_one_is_tidied() -> None:
+    daemon = a_daemon(always(Answer.FAIL))
+    daemon.ends_as(Phase.ROLLED_BACK)
+    daemon.deploy("v3")
+    daemon.run_until(lambda rollout: rollout.canary == "v3" and rollout.phase is Phase.ROLLED_BACK)
+    earlier = next(name for name, record in daemon.rollouts.records.items() if record.rollout.canary == "v2")
+    record = daemon.rollouts.records[earlier]
+    daemon.rollouts.records[earlier] = record.having(replace(record.rollout, tidied=False))
+    daemon.run(2)
+    assert [one.rollout.tidied for one in daemon.rollouts.records.values()] == [True, False]
+    assert daemon.world.made == {"v3"}, "its last requests are not answered yet"
+    tidied(daemon)
+    assert daemon.world.made == set()
 
 
 def steps(script: Script) -> int:
