@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from canaryd.adapters.kube import backends as services_of
+from canaryd.adapters.kube import chosen as by_name
 from canaryd.adapters.kube.backends import Services
 from canaryd.adapters.kube.client import JSON_PATCH, Api, Json, path_to
 from canaryd.domain import backends
@@ -157,13 +158,7 @@ def _steered(policy: Policy, route: Json, services: Services) -> dict[str, int]:
     rules: Sequence[Json] = (route.get("spec") or {}).get("rules") or []
     mine = [at for at, one in enumerate(rules) if any(_is_own(policy, ref, services) for ref in one.get("backendRefs") or [])]
     if policy.route.rules:
-        names = [str(one.get("name") or "") for one in rules]
-        for wanted in policy.route.rules:
-            if names.count(wanted) != 1:
-                there = ", ".join(name for name in names if name) or "none with a name"
-                number = "no" if wanted not in names else "more than one"
-                raise Rejected(f"{_named(policy)} has {number} rule {wanted!r}, which the policy's route.rules names; it has: {there}")
-        places = [names.index(wanted) for wanted in policy.route.rules]
+        places = by_name.places(_named(policy), "rule", "route.rules", policy.route.rules, rules)
     else:
         places = [at for at in mine if backends.has_no_match(rules[at])]
     if not places:

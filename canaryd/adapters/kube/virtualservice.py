@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from canaryd.adapters.kube import chosen
 from canaryd.adapters.kube.client import JSON_PATCH, Api, Json, path_to
 from canaryd.domain.added import KINDS, before, is_added, is_of, name_of, steered
 from canaryd.domain.policy import Policy
@@ -218,13 +219,7 @@ def _steered(policy: Policy, virtualservice: Mapping[str, Any], domain: str) -> 
     http: Sequence[Json] = (virtualservice.get("spec") or {}).get("http") or []
     host, namespace = host_of(policy, domain), policy.service.namespace
     if policy.route.http:
-        names = [str(one.get("name") or "") for one in http]
-        for wanted in policy.route.http:
-            if names.count(wanted) != 1:
-                there = ", ".join(name for name in names if name) or "none with a name"
-                number = "no" if wanted not in names else "more than one"
-                raise Rejected(f"{_named(policy)} has {number} http route {wanted!r}, which the policy's route.http names; it has: {there}")
-        places = [names.index(wanted) for wanted in policy.route.http]
+        places = chosen.places(_named(policy), "http route", "route.http", policy.route.http, http)
     else:
         places = [at for at, one in enumerate(http) if not one.get("match") and _leads_to(one, host, namespace, domain)]
         places = [at for at in places if not is_of(policy.service.name, str(http[at].get("name") or ""))]
