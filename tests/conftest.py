@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -14,21 +13,12 @@ import pytest
 from canaryd.sandbox.world import World
 from tests.live import Released, a_released_world
 
-pytest_plugins = ["tests.real.fixtures"]
+pytest_plugins = ["tests.real.fixtures", "tests.side_by_side"]
 
 # freeze_time walks every loaded module; the kubernetes client's lazy ones would build pydantic models under a false datetime, and crash.
 hypothesis.settings.register_profile("shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])  # shared cores
 hypothesis.settings.load_profile("shared")
 freezegun.configure(extend_ignore_list=["kubernetes", "pydantic"])
-
-
-GIVES_WAY = 10  # niceness
-
-
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """A worker without real parts gives way to the one that has them: there latencies are real."""
-    if "PYTEST_XDIST_WORKER" in os.environ and item.get_closest_marker("real") is None and os.nice(0) < GIVES_WAY:
-        os.nice(GIVES_WAY - os.nice(0))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

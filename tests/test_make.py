@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,6 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 NOTHING_CHOSEN = 5  # pytest's exit code
-WORKERS = 3
 
 
 def make_test(folder: Path, *more: str, end: str = "exit 0") -> subprocess.CompletedProcess[str]:
@@ -30,7 +30,7 @@ def make_test(folder: Path, *more: str, end: str = "exit 0") -> subprocess.Compl
 
 
 def test_a_choice_of_tests_and_a_number_of_workers_reach_pytest(tmp_path: Path) -> None:
-    assert make_test(tmp_path, "ARGS=-k held", "WORKERS=4").stdout == "-m pytest -n 4 --dist loadgroup -k held\n"
+    assert make_test(tmp_path, "ARGS=-k held", "WORKERS=3").stdout == "-m pytest -n 3 --dist loadgroup --no-loadscope-reorder -k held\n"
 
 
 @pytest.mark.parametrize(("end", "good"), [(0, True), (1, False), (2, False), (NOTHING_CHOSEN, False)])
@@ -41,40 +41,45 @@ def test_a_failure_and_a_choice_of_no_test_fail(tmp_path: Path, end: int, good: 
 SUITE = """
 import os, pathlib, time, pytest
 MET = pathlib.Path(__file__).parent / "met"
+KINDS = ("real", "second", "other")
 
-def both(one, other):
-    (MET / one).touch()
+def meet(kind):
+    (MET / f"{kind} in {os.environ['PYTEST_XDIST_WORKER']} at {os.nice(0)}").touch()
     until = time.monotonic() + 60
-    while not (MET / other).exists():
-        assert time.monotonic() < until, f"{other} did not run beside {one}"
+    while missing := [one for one in KINDS if not list(MET.glob(f"{one} *"))]:
+        assert time.monotonic() < until, f"{kind} did not meet {missing}"
         time.sleep(0.02)
 
-@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("number", range(20))
 def test_other(number):
-    (MET / f"worker-{os.environ['PYTEST_XDIST_WORKER']}").touch()
-    both("other", "real")
+    meet("other")
 
 @pytest.mark.real
 @pytest.mark.xdist_group("real")
 @pytest.mark.parametrize("number", range(4))
 def test_real(number):
-    (MET / f"real-{os.environ['PYTEST_XDIST_WORKER']}").touch()
-    both("real", "other")
+    meet("real")
+
+@pytest.mark.real
+@pytest.mark.xdist_group("real-second")
+@pytest.mark.parametrize("number", range(4))
+def test_second(number):
+    meet("second")
 """
 
 
-def as_make_asks(folder: Path) -> list[str]:
-    """Python's command line by `make test`, with this interpreter, and without this project's settings."""
-    asked = make_test(folder / "make").stdout.split()
-    return [sys.executable, *asked, "-q", "-c", "/dev/null", "-p", "no:cacheprovider", f"--rootdir={folder}", str(folder / "test_both.py")]
-
-
-def test_those_on_real_parts_run_in_one_worker_beside_the_others(tmp_path: Path) -> None:
-    (tmp_path / "test_both.py").write_text(SUITE)
+def test_both_groups_on_real_parts_run_in_a_worker_each_beside_the_others_which_give_way(tmp_path: Path) -> None:
+    (tmp_path / "test_suite.py").write_text(SUITE)
     (tmp_path / "met").mkdir()
-    done = subprocess.run(as_make_asks(tmp_path), cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stdout
-    assert "12 passed" in done.stdout
-    found = sorted(one.name for one in (tmp_path / "met").iterdir())
-    assert len([one for one in found if one.startswith("real-")]) == 1
-    assert len([one for one in found if one.startswith("worker-")]) >= WORKERS - 1
+    command = [sys.executable, *make_test(tmp_path / "make").stdout.split(), "-p", "tests.side_by_side", "-p", "no:cacheprovider",
+               "-c", "/dev/null", f"--rootdir={tmp_path}", str(tmp_path / "test_suite.py")]
+    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120,
+                          check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = [one.name.split() for one in (tmp_path / "met").iterdir()]
+    where = {kind: {(worker, int(nice)) for each, _, worker, _, nice in found if each == kind} for kind in ("real", "second", "other")}
+    assert len(where["real"]) == len(where["second"]) == 1
+    assert len({worker for worker, _ in where["real"] | where["second"]}) == 2
+    own = os.nice(0)
+    assert {nice for _, nice in where["real"] | where["second"]} == {own}
+    assert {nice for _, nice in where["other"]} == {max(own, 10)}
