@@ -14,6 +14,7 @@ HERE = Path(__file__).parent
 SECOND = ("test_httproute.py", "test_releases.py", "test_routes_of_the_use_case.py")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
