@@ -1,9 +1,11 @@
-"""`make test`, with a python that only notes what it was asked: which kinds of tests run, and with which end."""
+"""`make test`, with a python that only notes what it was asked; and what it is asked, on a few tests of each kind."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 from hashlib import sha256
 from pathlib import Path
 
@@ -13,47 +15,71 @@ ROOT = Path(__file__).parent.parent
 NOTHING_CHOSEN = 5  # pytest's exit code
 
 
-def make_test(folder: Path, most: int, real: int) -> tuple[subprocess.CompletedProcess[str], list[str]]:
-    """`make test ARGS="-k held"` where pytest ends so for most tests and for the real ones; and what was run of both."""
+def make_test(folder: Path, *more: str, end: str = "exit 0") -> subprocess.CompletedProcess[str]:
+    """`make test` with these arguments, where python ends so. Its output is what python was asked."""
     if shutil.which("make") is None:
         pytest.skip("no make on the PATH")
     venv = folder / "venv"
     (venv / "bin").mkdir(parents=True)
     (venv / f"made-{sha256((ROOT / 'requirements' / 'dev.txt').read_bytes()).hexdigest()[:12]}").touch()
-    python, log = venv / "bin" / "python", folder / "log"
-    python.write_text(f"""#!/bin/sh
-case "$*" in
-  "-m pytest -n 2 --dist loadgroup -m not real -k held") echo most >> {log}; exit {most};;
-  "-m pytest -m real -k held") echo real >> {log}; exit {real};;
-esac
-exit 99
-""")
+    python = venv / "bin" / "python"
+    python.write_text(f'#!/bin/sh\necho "$*"\n{end}\n')
     python.chmod(0o755)
-    command = ["make", "--no-print-directory", "test", f"VENV={venv}", "ARGS=-k held"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
-    return done, log.read_text().split()
+    command = ["make", "--no-print-directory", "test", f"VENV={venv}", *more]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
-@pytest.mark.parametrize(
-    ("most", "real", "ran", "good"),
-    [
-        (0, 0, ["most", "real"], True),
-        (0, NOTHING_CHOSEN, ["most", "real"], True),
-        (NOTHING_CHOSEN, 0, ["most", "real"], True),
-        (NOTHING_CHOSEN, NOTHING_CHOSEN, ["most", "real"], False),
-        (1, 0, ["most"], False),
-        (0, 1, ["most", "real"], False),
-        (NOTHING_CHOSEN, 1, ["most", "real"], False),
-    ],
-)
-def test_a_choice_of_tests_reaches_the_real_ones_and_fails_when_it_chooses_none(
-    tmp_path: Path, most: int, real: int, ran: list[str], good: bool
-) -> None:
-    done, runs = make_test(tmp_path, most, real)
-    assert runs == ran
-    assert (done.returncode == 0) is good, done.stderr
+def test_a_choice_of_tests_and_a_number_of_workers_reach_pytest(tmp_path: Path) -> None:
+    assert make_test(tmp_path, "ARGS=-k held", "WORKERS=3").stdout == "-m pytest -n 3 --dist loadgroup --no-loadscope-reorder -k held\n"
 
 
-def test_a_choice_of_no_test_at_all_is_said(tmp_path: Path) -> None:
-    done, _ = make_test(tmp_path, NOTHING_CHOSEN, NOTHING_CHOSEN)
-    assert "no test is chosen by these ARGS" in done.stderr
+@pytest.mark.parametrize(("end", "good"), [(0, True), (1, False), (2, False), (NOTHING_CHOSEN, False)])
+def test_a_failure_and_a_choice_of_no_test_fail(tmp_path: Path, end: int, good: bool) -> None:
+    assert (make_test(tmp_path, end=f"exit {end}").returncode == 0) is good
+
+
+SUITE = """
+import os, pathlib, time, pytest
+MET = pathlib.Path(__file__).parent / "met"
+KINDS = ("real", "second", "other")
+
+def meet(kind):
+    (MET / f"{kind} in {os.environ['PYTEST_XDIST_WORKER']} at {os.nice(0)}").touch()
+    until = time.monotonic() + 60
+    while missing := [one for one in KINDS if not list(MET.glob(f"{one} *"))]:
+        assert time.monotonic() < until, f"{kind} did not meet {missing}"
+        time.sleep(0.02)
+
+@pytest.mark.parametrize("number", range(20))
+def test_other(number):
+    meet("other")
+
+@pytest.mark.real
+@pytest.mark.xdist_group("real")
+@pytest.mark.parametrize("number", range(4))
+def test_real(number):
+    meet("real")
+
+@pytest.mark.real
+@pytest.mark.xdist_group("real-second")
+@pytest.mark.parametrize("number", range(4))
+def test_second(number):
+    meet("second")
+"""
+
+
+def test_both_groups_on_real_parts_run_in_a_worker_each_beside_the_others_which_give_way(tmp_path: Path) -> None:
+    (tmp_path / "test_suite.py").write_text(SUITE)
+    (tmp_path / "met").mkdir()
+    command = [sys.executable, *make_test(tmp_path / "make").stdout.split(), "-p", "tests.side_by_side", "-p", "no:cacheprovider",
+               "-c", "/dev/null", f"--rootdir={tmp_path}", str(tmp_path / "test_suite.py")]
+    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120,
+                          check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = [one.name.split() for one in (tmp_path / "met").iterdir()]
+    where = {kind: {(worker, int(nice)) for each, _, worker, _, nice in found if each == kind} for kind in ("real", "second", "other")}
+    assert len(where["real"]) == len(where["second"]) == 1
+    assert len({worker for worker, _ in where["real"] | where["second"]}) == 2
+    own = os.nice(0)
+    assert {nice for _, nice in where["real"] | where["second"]} == {own}
+    assert {nice for _, nice in where["other"]} == {max(own, 10)}

@@ -1,4 +1,4 @@
-"""One world of real parts for all tests of a run, wherever they stand, started when the first of them asks.
+"""One world of real parts for all tests of a worker, wherever they stand, started when the first of them asks.
 
 A plugin of tests/conftest.py, and not a conftest: a fixture imported into several of those would be one fixture for each, and a world for
 each takes 1.3 GB.

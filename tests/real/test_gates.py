@@ -133,7 +133,7 @@ def test_a_version_that_its_tests_cannot_reach_is_given_up_at_the_gate_s_deadlin
         world: World, canaryd: Callable[..., Canaryd]) -> None:
     before, elsewhere = spec(world), {"headers": {"x-canary": {"exact": "sometimes"}}}
     served = served_by_v2(world)  # in earlier tests
-    with a_release(world, canaryd, elsewhere, deadline="20s", closed="rollback") as (daemon, smoke):
+    with a_release(world, canaryd, elsewhere, timeout="8s", deadline="8s", closed="rollback") as (daemon, smoke):
         smoke.is_ready.set()
         ends_as(world, daemon, "v2", "RolledBack")
         assert "previews were answered by ['v1'], not v2" in " ".join(explained(daemon, "v2").split())

@@ -98,13 +98,14 @@ def test_each_route_of_the_use_case_sends_whom_it_should_and_leaves_nothing_behi
             assert (added["name"], added["timeout"]) == ("canaryd-front-end-match", "20s")
         approve(daemon)
         eventually("copies come", lambda: spec(world)["http"][1].get("mirror"))
-        waits_in(world, daemon, 4)
-        assert to_v2(world) == {"preview"}, "users get v1's answers"
+        eventually("users get v1's answers", lambda: to_v2(world) == {"preview"})
         first = served(world)
+        waits_in(world, daemon, 4)
         eventually("a thousand requests", lambda: served(world)["v1"] - first["v1"] >= 1000, 60)
         then = served(world)
         copied = (then["v2"] - first["v2"]) / (then["v1"] - first["v1"])
         assert copied == pytest.approx(0.5, abs=0.08), "v2 served half as many: the copies"
+        assert to_v2(world) == {"preview"}, "users get v1's answers"
         approve(daemon)
         ends_as(world, daemon, "v2", "Succeeded")
         assert to_v2(world) == set(WHO)
