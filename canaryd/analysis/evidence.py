@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from canaryd.analysis.comparisons import HARM, Comparisons, Gathered, Unit, fold_all
 from canaryd.analysis.counting import Replicas
 from canaryd.analysis.replay import Replays, block_for
+from canaryd.analysis.users import Drawn
 from canaryd.stats.betabinomial import Single, log_past
 from canaryd.stats.blocks import INDEPENDENT
 
@@ -49,6 +50,7 @@ class Evidence(ABC):
         self.next_weight = 100
         self._known_odds: tuple[float, float] | None = None  # of the rollout and of the stage, as of the last block
         self.stable_replicas = 1  # that served in the last look
+        self.users: Drawn | None = None  # of each version in the last look, where users are drawn
         self.cleared = 1.0
 
     @property
