@@ -124,6 +124,11 @@ class Comparisons:
         self.log_cleared = np.zeros(len(self.cap))
 
     @property
+    def heard(self) -> bool:
+        """Whether anything was."""
+        return self._heard
+
+    @property
     def gathering(self) -> tuple[Gathered, ...]:
         return (self.whole,) if self.stage is self.whole else (self.whole, self.stage)
 

@@ -31,9 +31,11 @@ class MeanEvidence:
         if stable[TIMED] <= 0 or stable[DURATION] <= 0:
             return
         timed_replicas = sum(vector[TIMED] > 0 for vector in canary.values())
-        self._luck = siblings.mean_luck(stable_replicas, timed_replicas)
-        if users is not None:
-            self._luck = users.with_mean(self._luck)
+        luck = siblings.mean_luck(stable_replicas, timed_replicas)
+        if users is not None:  # what was gathered of fewer users stays in the average
+            luck = users.with_mean(luck)
+            luck = self._luck if self._luck is not None and self._luck.scale > luck.scale else luck
+        self._luck = luck
         for name in sorted(canary.keys() - set(self._names)):
             self._names.append(name)
             self._bets.split(0)

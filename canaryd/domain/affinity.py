@@ -51,8 +51,8 @@ class Affinity(Written):
         default=7 * 86400, description="So long a user's draw is remembered; not shorter than a rollout may last."
     )
     users: StrictInt = Field(
-        default=1000, ge=FEWEST_USERS,
-        description="How many users there are at a time, roughly: the fewer, the more the luck of their draw is allowed for.",
+        default=5000, ge=FEWEST_USERS,
+        description="How many different users come in an hour, roughly: the fewer, the more the luck of their draw is allowed for.",
     )  # fmt: skip
 
 

@@ -13,8 +13,8 @@ from canaryd.stats.histogram import lognormal_share_slower
 
 @dataclass(frozen=True)
 class People:
-    """count: users; busy: sd of the log of how much each sends; unlucky: the part of the failures that is of users who fail again and again,
-    and often: how much of the time they do; waits: sd of the log of their latencies."""
+    """count: users; busy: sd of the log of how much each sends; unlucky: the part of the failures that is of users who fail again and
+    again, and often: how much of the time they do; waits: sd of the log of their latencies."""
 
     count: int = 1000
     busy: float = 1.0

@@ -67,8 +67,8 @@ def test_an_edit_under_way_is_drift_and_a_rollback_leaves_neither_routes_nor_coo
     status = stand.until("v3", "held", phase="Held", held="drift")
     assert "users of the canary to v3; else v2 80%, v3 20%" in status["reason"]
     stand.canaryd.cli("resume", "front-end")
+    eventually("canaryd steers again", lambda: [one.get("name", "") for one in http(stand)] == NAMES)
     stand.until("v3", "on again", phase="AwaitingApproval")
-    assert [one.get("name", "") for one in http(stand)] == NAMES
 
     stand.edit(lambda http: [*http[:-1], {"name": "all", **http[-1]}])
     stand.until("v3", "held", phase="Held", held="drift")
