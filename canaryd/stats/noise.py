@@ -16,6 +16,7 @@ Array = NDArray[np.float64]
 PRIOR_SD = 0.07
 PRIOR_REPLICAS = 4  # what the prior weighs, in replicas
 RARE = 0.005
+NODES = (np.arange(7) + 0.5) / 7  # quantiles at which replicas' luck is taken beside that of users
 
 
 def between_replicas(events: Array, requests: Array, dispersion: Array) -> Array:
@@ -121,8 +122,9 @@ def _with_users(
     above = stdtr(freedom[:, None], (middle[:, None] - edges) / wide[:, None])
     rare = np.minimum(1.0, users.most / np.maximum(above[:, 0], 1e-30))[:, None]
     above = rare * above + (1.0 - rare) * (1.0 - below)
-    deviates = (centre[:, None, None] + users.atoms[:, :, None] - edges) / scale[:, None, None]
-    by_few = (users.chances[:, :, None] * stdtr(degrees, deviates)).sum(axis=1)
+    nodes = stdtrit(degrees, NODES)
+    apart = edges[:, None] - centre[:, None, None] - scale[:, None, None] * nodes  # what is left to users where replicas bring so much
+    by_few = users.beyond_by_few(apart.reshape(len(centre), -1)).reshape(apart.shape).mean(axis=2)
     above = np.maximum(above, by_few)
     # The first edge that is hardly exceeded, or the last.
     place = np.where((above <= RARE).any(axis=1), (above <= RARE).argmax(axis=1), len(edges) - 1)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import gammaln
+from scipy.special import gammaln, ndtr
 
 Array = NDArray[np.float64]
 
@@ -19,7 +19,6 @@ ALIKE = 0.05
 BUSY = float(np.e)  # mean square of what a user sends over the square of the mean: lognormal, sd of the log 1
 MILD = 10.0  # users who fail a tenth of the time are ten times as many as users who always do
 NUMBERS, FEW = 40, 15.0  # of users who always fail: so many are looked at; up to so many expected ones their number is Poisson's
-SIZES = np.linspace(-2.5, 2.5, 7)  # normal deviates of what they send
 LATENCY_SPREAD = 2.0  # squared coefficient of variation of one request's latency
 
 
@@ -28,15 +27,29 @@ class UserLuck:
     """Of the log ratio of the rates of two equal versions, where all users differ: its variance, its mean (few users have a low rate as a
     rule, and a high one at times), and the largest chance of its being above 0 by a user's doing; each of shape (comparisons,).
 
-    Where few users do all the failing: log ratios that the canary's share of them brings, and the chance of each, shape (comparisons,
-    atoms).
+    Where few users do all the failing: of some numbers of them on the canary the chance, shape (comparisons, numbers); and `whole`, how
+    many of the canary's users, had each the same requests, would fail always at the true rate, shape (comparisons,).
     """
 
     variance: Array
     mean: Array
     most: Array
-    atoms: Array
+    numbers: Array
     chances: Array
+    whole: Array
+
+    def beyond_by_few(self, log_ratio: Array) -> Array:
+        """The chance of more where few users do all the failing; log_ratio: shape (comparisons, points), as the result.
+
+        So many users together send as a lognormal number does that has their mean and variance (Fenton and Wilkinson).
+        """
+        above = (np.exp(log_ratio) - (1.0 - ALIKE)) * self.whole[:, None]
+        numbers = np.maximum(self.numbers, 1e-9)
+        variance = np.log1p((BUSY - 1.0) / numbers)
+        middle = np.log(numbers) - variance / 2.0
+        deviates = (middle[:, :, None] - np.log(np.maximum(above, 1e-300))[:, None]) / np.sqrt(variance)[:, :, None]
+        chances = np.where(self.numbers[:, :, None] > 0.0, ndtr(deviates), 0.0)
+        return np.where(above < 0.0, 1.0, (self.chances[:, :, None] * chances).sum(axis=1))
 
 
 def user_luck(rate: Array, stable: float, canary: float) -> UserLuck:
@@ -49,25 +62,18 @@ def user_luck(rate: Array, stable: float, canary: float) -> UserLuck:
     own = BUSY * ALIKE * (1.0 - rate) / rate
     of_stable, of_canary = np.log1p(own / stable), np.log1p(own / canary)
     most = np.minimum(1.0, MILD * ALIKE * rate * canary)
-    return UserLuck(of_stable + of_canary, (of_stable - of_canary) / 2.0, most, *_failing_users(rate, canary))
+    numbers, chances = _failing_users(ALIKE * rate * canary)
+    return UserLuck(of_stable + of_canary, (of_stable - of_canary) / 2.0, most, numbers, chances, rate * canary)
 
 
-def _failing_users(rate: Array, canary: float) -> tuple[Array, Array]:
-    """Log ratios, and their chances."""
-    expected = ALIKE * rate * canary
-    few = np.arange(NUMBERS)
-    by_number = expected[:, None] ** few * np.exp(-expected[:, None] - gammaln(few + 1.0))
-    deviates = np.linspace(-4.0, 4.0, NUMBERS)
-    numbers = np.where(expected[:, None] <= FEW, few, np.maximum(expected[:, None] + np.sqrt(expected[:, None]) * deviates, 0.0))
-    chances = np.where(expected[:, None] <= FEW, by_number, np.exp(-(deviates**2) / 2.0))
-    chances /= chances.sum(axis=1, keepdims=True)
-    # So many users together send as a lognormal number does that has their mean and variance (Fenton and Wilkinson).
-    variance = np.log1p((BUSY - 1.0) / np.maximum(numbers, 1.0))
-    sent = numbers[..., None] * np.exp(np.sqrt(variance)[..., None] * SIZES - variance[..., None] / 2.0)
-    atoms = np.log(1.0 - ALIKE + sent / (rate * canary)[:, None, None])
-    of_sizes = np.exp(-(SIZES**2) / 2.0)
-    weights = chances[..., None] * of_sizes / of_sizes.sum()
-    return atoms.reshape(len(rate), -1), weights.reshape(len(rate), -1)
+def _failing_users(expected: Array) -> tuple[Array, Array]:
+    """Numbers of users who always fail, and their chances, shape (comparisons, NUMBERS); expected: of them, shape (comparisons,)."""
+    expected = expected[:, None]
+    few, deviates = np.arange(float(NUMBERS)), np.linspace(-4.0, 4.0, NUMBERS)
+    of_few = np.exp(few * np.log(expected) - expected - gammaln(few + 1.0))
+    numbers = np.where(expected <= FEW, few, np.maximum(expected + np.sqrt(expected) * deviates, 0.0))
+    chances = np.where(expected <= FEW, of_few, np.exp(-(deviates**2) / 2.0))
+    return numbers, chances / chances.sum(axis=1, keepdims=True)
 
 
 def mean_variance(stable: float, canary: float) -> float:
