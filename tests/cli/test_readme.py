@@ -33,7 +33,7 @@ def test_its_routes_and_its_ladder_of_stages_before_the_first_weight_are_accepte
     path.write_text(policy.replace("route: {virtualService: sockshop}\n", affinity))
     result = CliRunner().invoke(main, ["validate", str(path)])
     assert result.exit_code == 0, result.output
-    assert "10, 25, 50, 100 on sockshop" in result.output
+    assert "10, 25, 50, 100 by user on sockshop" in result.output
 
 
 def test_its_gates_and_its_blue_green_release_are_accepted(tmp_path: Path) -> None:
