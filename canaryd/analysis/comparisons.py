@@ -34,7 +34,7 @@ class Unit:
 
     joined: which comparisons take part. tolerated: the ratio at the border; pseudo: events per stable request that are added on
     stable's side (an absolute tolerance, made a ratio); unacceptable, unacceptable_pseudo: the same for what the stage must rule out.
-    log_luck: of the log ratios over the border that replicas' luck brings, shape (comparisons, LUCKY); lucky: the ratio over the border
+    log_luck: of the log ratios over the border that luck brings, shape (comparisons, LUCKY or more); lucky: the ratio over the border
     that luck hardly ever exceeds, at least 1, for the bet, which knows no distributions.
     """
 
@@ -122,6 +122,11 @@ class Comparisons:
     def _begin_clearing(self) -> None:
         self.clear_likelihood = np.zeros((len(self.cap), len(CLEAR.theta), CLEAR.cells), dtype=np.float32)
         self.log_cleared = np.zeros(len(self.cap))
+
+    @property
+    def heard(self) -> bool:
+        """Whether anything was."""
+        return self._heard
 
     @property
     def gathering(self) -> tuple[Gathered, ...]:
@@ -213,7 +218,7 @@ def _gather(parts: list[_Part], lengths: list[int], log_lik: Single, gains: Arra
     kept = staked(np.concatenate([one.purse[part.rows] for part, one, _, _ in work]), gains, turning)
     likelihood = np.concatenate([one.log_likelihood[part.rows] for part, one, _, _ in work]) + log_lik
     past = np.concatenate([part.comparisons.log_past[part.rows] for part, _, _, _ in work])
-    luck = np.concatenate([part.unit.log_luck[part.rows] for part, _, _, _ in work])
+    luck = _as_wide([part.unit.log_luck[part.rows] for part, _, _, _ in work])
     ratio = scale - log_null(HARM, likelihood, past, luck)
     odds = np.logaddexp(ratio + np.log(RATIO_WEIGHT), log_total(kept) + np.log(1 - RATIO_WEIGHT))
     place = 0
@@ -222,6 +227,14 @@ def _gather(parts: list[_Part], lengths: list[int], log_lik: Single, gains: Arra
         one.mass[rows], one.scale[rows], one.purse[rows] = mass[here], scale[here], kept[here]
         one.log_likelihood[rows], one.log_odds[rows] = likelihood[here], odds[here]
         place += end - start
+
+
+def _as_wide(each: list[Single]) -> Single:
+    """One below the other. Where luck reaches less far than in others, there is no chance of more."""
+    widest = max(one.shape[1] for one in each)
+    return np.concatenate([
+        one if one.shape[1] == widest else np.pad(one, ((0, 0), (0, widest - one.shape[1])), constant_values=-np.inf) for one in each
+    ])  # fmt: skip
 
 
 def _clear(parts: list[_Part], lengths: list[int], log_lik: Single) -> None:

@@ -7,11 +7,12 @@ tolerated, so the smaller evidence counts; and what is unacceptable lies beyond 
 import numpy as np
 from numpy.typing import NDArray
 
-from canaryd.analysis.comparisons import HARM, LUCKY, Comparisons, Gathered, Unit
+from canaryd.analysis.comparisons import Comparisons, Gathered, Unit
 from canaryd.analysis.counting import FAILURES, REQUESTS, Replicas
 from canaryd.analysis.evidence import Evidence, excess, odds_of, past_says, past_units
 from canaryd.analysis.replay import Replays
 from canaryd.analysis.siblings import Siblings
+from canaryd.analysis.users import Drawn, lucky
 from canaryd.domain.metrics import Errors
 from canaryd.stats.betabinomial import Single, usual_size
 from canaryd.stats.blocks import block_length, burst_size, correlation_time
@@ -40,7 +41,7 @@ class ErrorEvidence(Evidence):
         self._tolerated = np.array([1.0 + wanted.tolerated_ratio, 1.0])
         self._pseudo = np.array([0.0, wanted.tolerated_increase])
         self._past_failed, self._past_served = float(failures.sum()), float(requests.sum())
-        self._known_luck: tuple[tuple[int, int], float, Luck] | None = None
+        self._known_luck: tuple[tuple[int, int, Drawn | None], float, Luck] | None = None
         units = past_units(past, self.block)
         events = units[:, [FAILURES]] + units[:, [REQUESTS]] * self._pseudo
         cap = events.max(axis=0) if len(units) else np.zeros(2)
@@ -101,7 +102,7 @@ class ErrorEvidence(Evidence):
 
     def _luck(self, replicas: int) -> Luck:
         """As `_estimated_luck`, once for each state of stable's counts: a fiftieth more of them changes nothing that anyone could see."""
-        state, known = (replicas, self.stable_replicas), self._known_luck
+        state, known = (replicas, self.stable_replicas, self.users), self._known_luck
         if known is None or known[0] != state or self._past_served > known[1]:
             known = self._known_luck = state, 1.02 * self._past_served, self._estimated_luck(replicas)
         return known[2]
@@ -111,7 +112,12 @@ class ErrorEvidence(Evidence):
         usual = (self._past_failed + 0.5) / (self._past_served + 1.0)
         centre = -np.log(np.array([self.tolerated, 1.0 + self._wanted.tolerated_increase / usual]))
         sd = np.full(2, self.siblings.sd[0])
-        return luck(HARM.theta[HARM.border :][:LUCKY], centre, sd, self.siblings.seen, self.stable_replicas, replicas)
+        of_users = self.users.luck(np.full(2, usual)) if self.users is not None else None
+        return luck(lucky(self.users), centre, sd, self.siblings.seen, self.stable_replicas, replicas, of_users)
+
+    def ratio_by_luck(self, replicas: int) -> float:
+        """Of the rates of equal versions: what luck hardly ever exceeds."""
+        return float(self._luck(replicas).hardly_more[RATIO]) * self.tolerated
 
     def harmful_odds(self) -> float:
         """What a rollback may rest on: the less of the odds as they are, and in blocks as long as single replicas' trouble lasts."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from canaryd.analysis.comparisons import HARM, Comparisons, Gathered, Unit, fold_all
 from canaryd.analysis.counting import Replicas
 from canaryd.analysis.replay import Replays, block_for
+from canaryd.analysis.users import Drawn
 from canaryd.stats.betabinomial import Single, log_past
 from canaryd.stats.blocks import INDEPENDENT
 
@@ -48,7 +49,9 @@ class Evidence(ABC):
         self._open_canary: dict[str, Array] = {}
         self.next_weight = 100
         self._known_odds: tuple[float, float] | None = None  # of the rollout and of the stage, as of the last block
+        self._earlier: list[float] = []  # odds of earlier stages, where users are drawn
         self.stable_replicas = 1  # that served in the last look
+        self.users: Drawn | None = None  # of each version in the last look, where users are drawn
         self.cleared = 1.0
 
     @property
@@ -70,6 +73,8 @@ class Evidence(ABC):
     def begin_stage(self, next_weight: int, alarmed: bool = False) -> None:
         """What was cleared is cleared no more, since a fault may show only under this stage's load. alarmed: an alarm led back to it."""
         self.next_weight = next_weight
+        if self.users is not None and self.comparisons.heard:
+            self._earlier.append(self.stage_odds)
         self.comparisons.begin_stage(alarmed)
         self.cleared = 1.0
         self.closed = 0
@@ -116,7 +121,8 @@ class Evidence(ABC):
     def _both_odds(self) -> tuple[float, float]:
         if self._known_odds is None:
             whole, *stage = (odds_of(self.log_odds(gathered)) for gathered in self.comparisons.gathering)
-            self._known_odds = whole, stage[0] if stage else whole
+            of_stage = stage[0] if stage else whole
+            self._known_odds = whole if self.users is None else self.users.together(self._earlier, of_stage), of_stage
         return self._known_odds
 
     @abstractmethod

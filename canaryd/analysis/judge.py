@@ -23,6 +23,7 @@ from canaryd.analysis.latency import LatencyEvidence
 from canaryd.analysis.queries import ComparedQueries, QueryWatch
 from canaryd.analysis.siblings import Siblings
 from canaryd.analysis.split import Split
+from canaryd.analysis.users import Drawn, drawn
 from canaryd.analysis.wording import time_text
 from canaryd.domain.counts import Look
 from canaryd.domain.policy import Policy
@@ -47,6 +48,7 @@ class Judge:
         self._by_weight = by_weight
         self._split: Split | None = None  # of the present span, where it is asked
         self._span: Span | None = None
+        self.users: Drawn | None = None  # in the present span
         self._history = history
         self._warmth = Warmth(policy.analysis.warmup)
         self._queries = [QueryWatch(query) for query in policy.analysis.queries]
@@ -147,6 +149,7 @@ class Judge:
             metric.close()
         self._shared = (0.0, 0.0)
         before, self._span = self._span, span
+        self.users = drawn(self._policy, span)
         if span.fresh:
             self._history = ()
             self.compared = ComparedQueries(self._policy.analysis)
@@ -171,7 +174,7 @@ class Judge:
     def _split_of(self, span: Span) -> Split | None:
         """Matched requests, and previews in a dark stage, are as many as they are."""
         if self.kind == "weight":
-            return Split(span.weight, self._policy.mode == "observe")
+            return Split(span.weight, self._policy.mode == "observe", luck=self.users.share_luck if self.users is not None else 0.0)
         stage = self._policy.stages[span.stage]
         return Split(stage.promised, due=stage.said) if self.kind == "mirror" else None
 
@@ -351,7 +354,7 @@ class Judge:
                 metric.close()
         units = []
         for metric in self.metrics:
-            metric.stable_replicas = stable_replicas
+            metric.stable_replicas, metric.users = stable_replicas, self.users
             units += metric.hear(stable_sum, canary)
         self.siblings.hear(stable, stable_sum)
         return units

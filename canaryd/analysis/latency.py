@@ -12,12 +12,13 @@ from math import log
 import numpy as np
 from numpy.typing import NDArray
 
-from canaryd.analysis.comparisons import HARM, LUCKY, Comparisons, Gathered, Unit
+from canaryd.analysis.comparisons import Comparisons, Gathered, Unit
 from canaryd.analysis.counting import DURATION, SLOWER, TIMED, Replicas
 from canaryd.analysis.evidence import LARGEST_LOG, SIBLINGS_AGREE, Evidence, excess, odds_of, past_says, past_units
 from canaryd.analysis.mean import MeanEvidence
 from canaryd.analysis.replay import Replays
 from canaryd.analysis.siblings import Siblings
+from canaryd.analysis.users import Drawn, lucky
 from canaryd.domain.metrics import Latency
 from canaryd.stats.betabinomial import usual_size
 from canaryd.stats.blocks import block_length, correlation_time
@@ -68,7 +69,7 @@ class LatencyEvidence(Evidence):
         self._join()
         usual = np.where(self.joined, USUAL_WEIGHT, 1.0)
         self.bound_weights = (1.0 - MEAN_WEIGHT) * usual / usual.sum()
-        self._known_borders: tuple[tuple[int, int, int], float, Borders] | None = None
+        self._known_borders: tuple[tuple[int, int, int, Drawn | None], float, Borders] | None = None
         self._pseudo = np.full(count, TINY)
         units = past_units(past, self.block)
         cap = (units[:, SLOWER:] + units[:, [TIMED]] * TINY).max(axis=0) if len(units) else np.zeros(count)
@@ -107,7 +108,7 @@ class LatencyEvidence(Evidence):
         if stable[TIMED] > 0 and timed:
             unit = self._unit(stable, both, replicas=len(timed))
             self._replays.add(unit, timed)
-            self.mean.fold(stable, canary, self._siblings, self.stable_replicas)
+            self.mean.fold(stable, canary, self._siblings, self.stable_replicas, self.users)
         self._remember(stable, both)
         return unit
 
@@ -151,7 +152,7 @@ class LatencyEvidence(Evidence):
 
     def borders(self, replicas: int) -> "Borders":
         """As `_borders`, once for each state of stable's counts: a fiftieth more of them moves no border that anyone could see."""
-        state, known = (replicas, self.stable_replicas, self.next_weight), self._known_borders
+        state, known = (replicas, self.stable_replicas, self.next_weight, self.users), self._known_borders
         if known is None or known[0] != state or self._stable_timed > known[1]:
             known = self._known_borders = state, (1.0 + BORDERS_GROWTH) * self._stable_timed, self._borders(replicas)
         return known[2]
@@ -171,8 +172,9 @@ class LatencyEvidence(Evidence):
         if replicas == 1:
             floor = np.minimum(ratio_by_luck(sd, seen, of_stable, 1, self._risk / 2.0), 1.0 / share)
             unacceptable = np.maximum(unacceptable, 1.25 * floor)
-        lucky = HARM.theta[HARM.border :][:LUCKY]
-        return Borders(tolerated, unacceptable, luck(lucky, -np.log(tolerated), sd, seen, of_stable, max(1, replicas)))
+        of_users = self.users.luck(share) if self.users is not None else None
+        by_luck = luck(lucky(self.users), -np.log(tolerated), sd, seen, of_stable, max(1, replicas), of_users)
+        return Borders(tolerated, unacceptable, by_luck)
 
     def log_odds(self, gathered: Gathered) -> float:
         return self._with_mean(gathered, self.mean.log_odds)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from canaryd.analysis.counting import DURATION, TIMED, Replicas
 from canaryd.analysis.siblings import MeanLuck, Siblings
+from canaryd.analysis.users import Drawn
 from canaryd.stats.scores import ScoreBets
 
 Array = NDArray[np.float64]
@@ -25,12 +26,16 @@ class MeanEvidence:
     def begin_stage(self) -> None:
         self._bets.new_stage()
 
-    def fold(self, stable: Array, canary: Replicas, siblings: Siblings, stable_replicas: int) -> None:
+    def fold(self, stable: Array, canary: Replicas, siblings: Siblings, stable_replicas: int, users: Drawn | None = None) -> None:
         """A look, or a closed block of looks."""
         if stable[TIMED] <= 0 or stable[DURATION] <= 0:
             return
         timed_replicas = sum(vector[TIMED] > 0 for vector in canary.values())
-        self._luck = siblings.mean_luck(stable_replicas, timed_replicas)
+        luck = siblings.mean_luck(stable_replicas, timed_replicas)
+        if users is not None:  # what was gathered of fewer users stays in the average
+            luck = users.with_mean(luck)
+            luck = self._luck if self._luck is not None and self._luck.scale > luck.scale else luck
+        self._luck = luck
         for name in sorted(canary.keys() - set(self._names)):
             self._names.append(name)
             self._bets.split(0)

@@ -20,7 +20,7 @@ class MeanLuck:
     """Of the log of a ratio of means: Student's distribution."""
 
     scale: float
-    degrees: int
+    degrees: float
 
     def beyond(self, log_ratio: float) -> float:
         """The chance of more."""

@@ -18,6 +18,9 @@ indeed, and said to be.
 Before so many looks have come, or while they are too uneven to be certain of, a share that is off on the face of it lets no stage pass
 early.
 
+Where users are drawn, and not requests, a share of the users is set and not one of the requests: what their luck may bring is added to
+either distance, up to nine tenths of what there is, so that a version with next to no request is told however few users there are.
+
 Once off, it is off until it follows: until the share of the latest looks, as many as it takes to know, is within the third.
 """
 
@@ -27,6 +30,7 @@ from itertools import islice
 from math import sqrt
 
 SETTLE_LOOKS = 1  # of a span: slow requests have not ended yet
+NEARLY_ALL = 0.9  # of a version's share: if so much of it is missing, that is no user's luck
 SURE = 2.0  # standard errors of independent draws that the third must be for a share to be taken as it is, or beyond it to be in doubt
 
 
@@ -60,10 +64,11 @@ class Off:
 
 class Split:
     """The looks of one span at one weight (per cent, above 0 and below 100), or with so many copies that the canary's share is as at that
-    weight. observes: someone else splits the traffic, and canaryd does not. due: what was set, in words, where it is not the weight."""
+    weight. observes: someone else splits the traffic, and canaryd does not. due: what was set, in words, where it is not the weight. luck:
+    by how much (a share) users who were drawn may make it differ."""
 
-    def __init__(self, weight: float, observes: bool = False, due: str = "") -> None:
-        self.weight, self.observes, self._due = weight, observes, due
+    def __init__(self, weight: float, observes: bool = False, due: str = "", luck: float = 0.0) -> None:
+        self.weight, self.observes, self._due, self._luck = weight, observes, due, luck
         self.off: Off | None = None  # None: the traffic follows, or nothing is certain
         self._heard = 0
         self._looks: deque[tuple[float, float]] = deque(maxlen=LONG.looks)  # requests of the canary, of both
@@ -78,7 +83,8 @@ class Split:
             self.off = next((found for window in (SHORT, LONG) if (found := self._found(window))), None)
             return
         latest = self._latest()
-        if latest.of and abs(latest.share - self.weight / 100) <= tolerated(self.weight):
+        further = latest.share - self.weight / 100 if latest.of else 0.0
+        if latest.of and abs(further) <= tolerated(self.weight, luck=self._luck, more=further > 0):
             self._looks.clear()  # so that what was off is not found again in the longer window
             self.off = None
         elif latest.of:
@@ -100,7 +106,7 @@ class Split:
         if self.off is not None or not self._looks:
             return ""
         last = self._last(len(self._looks))
-        if not last.of or not beyond(last.served, last.of, self.weight, LONG.apart, SURE):
+        if not last.of or not beyond(last.served, last.of, self.weight, LONG.apart, SURE, luck=self._luck):
             return ""
         if self.observes and last.share > self.weight / 100:
             return ""
@@ -123,7 +129,7 @@ class Split:
         last = self._last(window.looks)
 
         def is_beyond(clusters: float) -> bool:
-            return last.of > 0 and beyond(last.served, last.of, self.weight, window.apart, window.errors, clusters)
+            return last.of > 0 and beyond(last.served, last.of, self.weight, window.apart, window.errors, clusters, self._luck)
 
         return last if is_beyond(1.0) and is_beyond(self._clusters(window)) else None
 
@@ -150,16 +156,18 @@ class Split:
         return Off(int(sum(one[0] for one in some)), int(sum(one[1] for one in some)), len(some))
 
 
-def tolerated(weight: float, apart: float = LONG.apart) -> float:
-    """By how much a share may differ from a weight in per cent. Either version's counts alike: of 90% a third is 3.3 points as well."""
-    return apart * min(weight, 100 - weight) / 100
+def tolerated(weight: float, apart: float = LONG.apart, luck: float = 0.0, more: bool = False) -> float:
+    """By how much a share may differ from a weight in per cent. Either version's counts alike: of 90% a third is 3.3 points as well.
+    luck: by how much it may besides, as far as either version keeps a tenth of what is its own; more: the share is above the weight."""
+    third = apart * min(weight, 100 - weight) / 100
+    return min(third + luck, NEARLY_ALL * (100 - weight if more else weight) / 100) if luck else third
 
 
-def beyond(canary: int, of: int, weight: float, apart: float, errors: float, clusters: float = 1.0) -> bool:
+def beyond(canary: int, of: int, weight: float, apart: float, errors: float, clusters: float = 1.0, luck: float = 0.0) -> bool:
     """Whether `canary` of so many requests (at least 1) are further from the weight than `apart` of the smaller share, by `errors`
     standard errors of draws at that border. clusters: requests that go the same way together."""
     side = 1 if canary / of > weight / 100 else -1
-    border = weight / 100 + side * tolerated(weight, apart)
+    border = weight / 100 + side * tolerated(weight, apart, luck, side > 0)
     further = side * (canary - border * of)
     return further > 0 and further >= errors * sqrt(clusters * of * border * (1 - border))
 

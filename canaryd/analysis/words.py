@@ -262,6 +262,7 @@ def notes(judge: "Judge") -> tuple[str, ...]:
                     "that is not held against the version, and someone should look at it")
     said += judge.guardrails.blind
     said += _luck(judge)
+    said += _drawn(judge)
     said += query_words.notes(judge)
     return tuple(said)
 
@@ -283,6 +284,18 @@ def _luck(judge: "Judge") -> list[str]:
         said.append(f"{metric.name}: {known}; a ratio of up to {ratio:.2g} may be the luck of the draw of "
                     f"{max(1, metric.stable_replicas)} and {canary}, and is not held against the canary")
     return said
+
+
+def _drawn(judge: "Judge") -> list[str]:
+    """That users were drawn, and what their luck may bring."""
+    if judge.users is None:
+        return []
+    both = judge.users.stable + judge.users.canary
+    said = f"users were drawn, and not requests: of {both:,.0f} by the policy, {judge.users.canary:,.0f} are the canary's"
+    if judge.errors is None:
+        return [f"{said}; what may be the luck of their draw is not held against it"]
+    ratio = judge.errors.ratio_by_luck(max(1, judge.canary_replicas))
+    return [f"{said}; a ratio of errors of up to {ratio:.2g} may be the luck of their draw, and is not held against it"]
 
 
 def _noisiest(judge: "Judge") -> Iterator[tuple[Evidence, int, str]]:

@@ -11,6 +11,7 @@ from canaryd.domain.facts import Facts, Object, labels_of, name_of, namespace_of
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import RouteView
 from canaryd.domain.routes import MESH, Refusal, described, full_host, stable_version, unsteered
+from canaryd.domain.routes import check as makes_all_stages
 
 Json = Mapping[str, Any]
 OWN_ROUTE = "canaryd-"  # how the names of routes begin that a rollout adds
@@ -96,12 +97,20 @@ def _steerable(facts: Facts, policy: Policy) -> Iterator[Finding]:
 def _stable(policy: Policy, about: str, view: RouteView, wanted: str) -> Iterator[Finding]:
     try:
         yield ok("routes.steerable", about, f"all traffic on {stable_version(view)}")
+        yield from _stages(policy, about, view)
     except Refusal as refusal:
         split = next((entries for entries in view.lists.values() if len(entries) > 1), ())
         most = max(split, key=lambda one: one.get("weight") or 0, default=None)
         where = f"the http route of {policy.route.virtual_service}, if this version is to be stable"
         mend = as_yaml({"route": [{"destination": dict(most["destination"])}]}, where) if most else ""
         yield problem("routes.steerable", about, str(refusal), wanted, mend)
+
+
+def _stages(policy: Policy, about: str, view: RouteView) -> Iterator[Finding]:
+    try:
+        makes_all_stages(policy, view, "of the next version")
+    except Refusal as refusal:
+        yield problem("routes.stages", about, str(refusal), "routes of which every stage of the policy can be made")
 
 
 def _skeleton(facts: Facts, policy: Policy) -> str:

@@ -55,9 +55,10 @@ def summary(policy: Policy) -> str:
     metrics = [metric.query.name if metric.query else "errors" if metric.errors else "latency" for metric in policy.analysis.metrics]
     mode = "" if policy.mode == "steer" else f", mode {policy.mode}"
     ladder = ladder if policy.strategy == "canary" else f"{policy.strategy} ({ladder})"
+    by_user = " by user" if policy.route.affinity else ""
     gates = ", ".join(f"{gate.name} before {gate.place}" for gate in policy.gates)
     asks = f", asks {gates}" if gates else ""
-    return f"{'/'.join(policy.key)}: {ladder} on {policy.route.name}, judged by {', '.join(metrics)}{asks}{mode}"
+    return f"{'/'.join(policy.key)}: {ladder}{by_user} on {policy.route.name}, judged by {', '.join(metrics)}{asks}{mode}"
 
 
 @click.command(epilog="\b\nExample:\n  canaryd schema > policy.schema.json\n\n\b\nThen, as the first line of a policy:\n"

@@ -18,7 +18,6 @@ from canaryd.control.case import Case, Heard, JudgeOf
 from canaryd.control.steering import LIVE, STEERED
 from canaryd.control.world import World, thin
 from canaryd.domain import gating, lifecycle, meaning, routes
-from canaryd.domain.added import steered
 from canaryd.domain.lifecycle import TRANSITIONS, Detail, Signal
 from canaryd.domain.ports import Clock, Conflict, Gates, Rejected, Rollouts, RouteView, Telemetry, Traffic, Unavailable, Workload
 from canaryd.domain.rollout import Held, Phase, Record, Rollout, RouteLists
@@ -176,9 +175,9 @@ class Reconciler:
             routes.check(rollout.policy, world.view, subset)
         except routes.Refusal as error:
             return self._because(rollout, f"waiting: {error}")
-        origin = steered(world.view.lists)
-        # Routes added by a rollout whose record was deleted are no one's edit, and go with the first write.
-        left = None if origin.keys() == world.view.lists.keys() else world.view.lists
+        origin = routes.own_less(world.view.lists)
+        # What was added by a rollout whose record was deleted is no one's edit, and goes with the first write.
+        left = None if routes.same(origin, world.view.lists) else world.view.lists
         rollout = replace(rollout, canary_subset=subset, origin=origin, confirmed=left)
         return self._take(rollout, Signal.AVAILABLE, now, Detail(thin(f"{canary.name} is available", rollout, world, 0)), world)
 

@@ -3,7 +3,7 @@
 Decides nothing about a rollout's life: the reconciler makes signals of what is said here.
 """
 
-from canaryd.domain import routes
+from canaryd.domain import affinity, routes
 from canaryd.domain.added import steered
 from canaryd.domain.ports import Conflict, RouteView, Traffic
 from canaryd.domain.rollout import Phase, Rollout, RouteLists
@@ -20,7 +20,8 @@ def wanted(rollout: Rollout, view: RouteView | None = None) -> RouteLists:
     if rollout.phase in (Phase.PROMOTING, Phase.SUCCEEDED):
         return routes.only(rollout.origin, rollout.canary_subset)
     if rollout.phase in STEERED and rollout.stage >= 0:
-        return routes.staged(rollout.policy, rollout.stage, view, rollout.origin, rollout.canary_subset)
+        mark = affinity.token(rollout.template, rollout.attempt)
+        return routes.staged(rollout.policy, rollout.stage, view, rollout.origin, rollout.canary_subset, mark)
     return routes.split(rollout.origin, rollout.canary_subset, rollout.weight)
 
 

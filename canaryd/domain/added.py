@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
+from canaryd.domain import affinity
 from canaryd.domain.matches import Match
 from canaryd.domain.policy import Policy
 from canaryd.domain.rollout import RouteLists
 from canaryd.domain.routers import OWN
 
 HttpRoute = Mapping[str, Any]
-KINDS = ("preview", "match", "mirror")  # in the order in which they stand before the steered route
+KINDS = ("preview", "match", "mirror", affinity.CANARY, affinity.STABLE)  # in the order in which they stand before the steered route
 FIRST = "#0"  # the key of the first route without a name, which most services have alone
 _MERGED = ("headers", "withoutHeaders", "queryParams", "sourceLabels")
 
@@ -59,11 +60,11 @@ def before(service: str, key: str, lists: RouteLists) -> list[HttpRoute]:
     return [lists[name][0] for name in names if name in lists]
 
 
-def wanted(policy: Policy, stage: int, whole: Mapping[str, HttpRoute], to_canary: RouteLists) -> RouteLists:
+def wanted(policy: Policy, stage: int, whole: Mapping[str, HttpRoute], to_canary: RouteLists, mark: str = "") -> RouteLists:
     """The routes to add in a stage, by their names: each alone in its list.
 
-    whole: the steered routes as they stand, by key, with all traffic on stable; to_canary: their lists with all on the canary. Raises
-    CannotAdd.
+    whole: the steered routes as they stand, by key, with all traffic on stable; to_canary: their lists with all on the canary;
+    mark: what cookies name the rollout by. Raises CannotAdd.
     """
     now, service = policy.stages[stage], policy.service.name
     found: dict[str, tuple[HttpRoute, ...]] = {}
@@ -72,6 +73,10 @@ def wanted(policy: Policy, stage: int, whole: Mapping[str, HttpRoute], to_canary
             found[name_of(service, "preview", key)] = (_matched(service, "preview", key, route, policy.route.preview, to_canary[key]),)
         if now.match:
             found[name_of(service, "match", key)] = (_matched(service, "match", key, route, now.match, to_canary[key]),)
+        if wants := policy.by_user(stage):
+            for kind, entries in ((affinity.CANARY, to_canary[key]), (affinity.STABLE, route["route"])):
+                mine = affinity.condition(now.weight, policy.weights, wants, mark, kind == affinity.CANARY)
+                found[name_of(service, kind, key)] = (_conditional(service, kind, key, route, [mine], entries),)
         if now.mirror is not None:
             found[name_of(service, "mirror", key)] = (_mirrored(service, key, route, now.mirror, to_canary[key]),)
     return found
@@ -80,7 +85,13 @@ def wanted(policy: Policy, stage: int, whole: Mapping[str, HttpRoute], to_canary
 def _matched(
     service: str, kind: str, key: str, route: HttpRoute, matches: Sequence[Match], entries: Sequence[Mapping[str, Any]]
 ) -> HttpRoute:
-    both = [_both(key, own, match.istio) for own in route.get("match") or [{}] for match in matches]
+    return _conditional(service, kind, key, route, [match.istio for match in matches], entries)
+
+
+def _conditional(
+    service: str, kind: str, key: str, route: HttpRoute, conditions: Sequence[Mapping[str, Any]], entries: Sequence[Mapping[str, Any]]
+) -> HttpRoute:
+    both = [_both(key, own, one) for own in route.get("match") or [{}] for one in conditions]
     return _instead(service, kind, key, route, {"match": both, "route": [deepcopy(dict(entry)) for entry in entries]})
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
+from canaryd.domain import affinity
 from canaryd.domain.added import is_added, steered
 from canaryd.domain.ports import RouteView
 from canaryd.domain.rollout import RouteLists
@@ -49,6 +50,7 @@ def at_one(view: RouteView, version: str) -> RouteLists:
 
 
 def _at_one(entries: Sequence[Destination], subsets: Sequence[str]) -> tuple[Destination, ...]:
+    entries = affinity.plain(entries)
     named = [entry for entry in entries if _subset(entry) in subsets]
     if named and len(entries) == 1:
         return tuple(entries)

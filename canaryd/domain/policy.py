@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from canaryd.domain.affinity import Affinity
 from canaryd.domain.fields import (
     LabelKey,
     LabelName,
@@ -31,7 +32,7 @@ from canaryd.domain.fields import (
 from canaryd.domain.hooks import Gate, Hook
 from canaryd.domain.metrics import Errors, Latency, Metric, Query
 from canaryd.domain.problems import Key, Written, refusal, refuse_at
-from canaryd.domain.routers import Route
+from canaryd.domain.routers import OWN, Route
 from canaryd.domain.stages import Stage
 from canaryd.domain.units import format_duration
 
@@ -188,6 +189,14 @@ class Policy(Written):
             return route
         return route.model_copy(update={"destination_rule": service.name})
 
+    @field_validator("route")
+    @classmethod
+    def _cookie_is_the_service_s(cls, route: Route, info: ValidationInfo) -> Route:
+        service = info.data.get("service")
+        if service is None or route.affinity is None or route.affinity.cookie:
+            return route
+        return route.model_copy(update={"affinity": route.affinity.model_copy(update={"cookie": f"{OWN}{service.name}"})})
+
     @field_validator("stages")
     @classmethod
     def _ladder_rises(cls, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
@@ -290,6 +299,34 @@ class Policy(Written):
             wrong.append((("route", "preview"), observed))
         refuse_at(*wrong)
         return self
+
+    @model_validator(mode="after")
+    def _users_can_stay(self) -> Self:
+        affinity, key = self.route.affinity, ("route", "affinity")
+        if affinity is None:
+            return self
+        wrong: list[tuple[Key, str]] = []
+        if self.mode == "observe":
+            wrong.append((key, "must be left out with mode: observe, where canaryd sets no cookie, but is there"))
+        elif not any(0 < stage.weight < 100 for stage in self.stages):
+            wrong.append((key, "must be left out where no stage has a weight between 0 and 100, since no user is drawn, but is there"))
+        matched = ("must be left out beside route.affinity, since users who saw the canary would stay on it, and stages after this one "
+                   "compare users who were drawn, but is there")
+        wrong += [(("stages", position, "match"), matched) for position, stage in enumerate(self.stages) if stage.match]
+        if self.schedule.deadline is not None and affinity.max_age < self.schedule.deadline:
+            message = f"must be at least schedule.deadline ({format_duration(self.schedule.deadline)}), or users are drawn anew meanwhile"
+            wrong.append(((*key, "maxAge"), f"{message}, but is {format_duration(affinity.max_age)}"))
+        refuse_at(*wrong)
+        return self
+
+    @property
+    def weights(self) -> tuple[int, ...]:
+        """Of the stages, in their order."""
+        return tuple(stage.weight for stage in self.stages)
+
+    def by_user(self, stage: int) -> Affinity | None:
+        """How users are drawn in this stage; None where requests are, or nothing is."""
+        return self.route.affinity if 0 <= stage < len(self.stages) and 0 < self.stages[stage].weight < 100 else None
 
     @property
     def key(self) -> tuple[str, str]:

@@ -201,7 +201,9 @@ class Rollout:
         return self._share(then.phase if isinstance(then, Decision) else Phase.PROGRESSING, then.stage, then.weight)
 
     def _share(self, phase: Phase, stage: int, weight: int) -> str:
-        return self.policy.stages[stage].short if self._is_more_than_a_weight(phase, stage) else f"{weight}%"
+        if self._is_more_than_a_weight(phase, stage):
+            return self.policy.stages[stage].short
+        return f"{weight}% of users" if phase.serves and self.policy.by_user(stage) else f"{weight}%"
 
     def _is_more_than_a_weight(self, phase: Phase, stage: int) -> bool:
         stages = self.policy.stages
@@ -210,7 +212,7 @@ class Rollout:
     @property
     def how(self) -> str:
         """The same after "in stage 2/4" or "held": `at 10%`, `dark`, `for cookie ~ .*logged_in.*`."""
-        return self.policy.stages[self.stage].how if self._is_more_than_a_weight(self.phase, self.stage) else f"at {self.weight}%"
+        return self.policy.stages[self.stage].how if self._is_more_than_a_weight(self.phase, self.stage) else f"at {self.share}"
 
     @property
     def span(self) -> Span | None:

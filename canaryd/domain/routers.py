@@ -12,11 +12,13 @@ from pydantic import (
     model_validator,
 )
 
+from canaryd.domain.affinity import Affinity
 from canaryd.domain.fields import ObjectName, Text, unique, without_default
 from canaryd.domain.matches import Matches
 from canaryd.domain.problems import Key, Written, refuse_at, shown
 
-_OF_ISTIO = {"destination_rule": "destinationRule", "add_subset": "addSubset", "http": "http", "preview": "preview"}
+_OF_ISTIO = {"destination_rule": "destinationRule", "add_subset": "addSubset", "http": "http", "preview": "preview",
+             "affinity": "affinity"}
 _OF_GATEWAY_API = {"add_service": "addService", "rules": "rules"}
 OWN = "canaryd-"  # begins the names of http routes that canaryd adds
 
@@ -55,6 +57,10 @@ class Route(Written):
         description="Requests that reach the canary from the first stage to the end, such as {headers: {x-canary: {exact: always}}}.",
         json_schema_extra=without_default,
     )
+    affinity: Affinity | None = Field(
+        default=None, description="Users, not requests, are drawn: who saw the new version stays on it while the rollout lasts. {} is all "
+        "defaults.", json_schema_extra=without_default,
+    )  # fmt: skip
     http_route: ObjectName = Field(
         default="", description="Instead: the Gateway API's HTTPRoute that routes to this service.", json_schema_extra=without_default
     )

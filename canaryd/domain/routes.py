@@ -10,8 +10,10 @@ from copy import deepcopy
 from ipaddress import ip_address
 from typing import Any
 
+from canaryd.domain import affinity
 from canaryd.domain.added import CannotAdd, beside, steered
 from canaryd.domain.added import wanted as added
+from canaryd.domain.affinity import Affinity
 from canaryd.domain.matches import described as in_words
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import RouteView
@@ -120,21 +122,37 @@ def split(origin: RouteLists, canary_subset: str, weight: int) -> RouteLists:
     return {key: _split(key, entries, canary_subset, weight) if weight else tuple(entries) for key, entries in origin.items()}
 
 
-def staged(policy: Policy, stage: int, view: RouteView | None, origin: RouteLists, canary_subset: str) -> RouteLists:
+def staged(
+    policy: Policy, stage: int, view: RouteView | None, origin: RouteLists, canary_subset: str, mark: str = ""
+) -> RouteLists:
     """What a stage wants: the lists at its weight, and the routes that it has added.
 
-    Added routes copy the steered ones as they stand now, so that whoever edits a timeout meanwhile edits both. Raises Refusal where one
-    cannot be added.
+    Added routes copy the steered ones as they stand now, so that whoever edits a timeout meanwhile edits both. mark: what the cookies of
+    users name the rollout by (`affinity.token`). Raises Refusal where one cannot be added.
     """
     there = view.routes if view is not None else {}
     whole = {key: {**there.get(key, {}), "route": [deepcopy(dict(entry)) for entry in entries]} for key, entries in origin.items()}
     try:
-        more = added(policy, stage, whole, only(origin, canary_subset))
+        more = added(policy, stage, whole, only(origin, canary_subset), mark)
     except CannotAdd as error:
         raise Refusal(str(error)) from error
     if any(one.get("sourceLabels") for (route,) in more.values() for one in route.get("match") or []) and view and unsteered(view):
         raise Refusal(f"sourceLabels are told of callers inside the mesh, and {unsteered(view)}")
-    return {**split(origin, canary_subset, policy.stages[stage].weight), **more}
+    lists = split(origin, canary_subset, policy.stages[stage].weight)
+    if wants := policy.by_user(stage):
+        lists = {key: _by_user(policy, stage, key, entries, whole[key], canary_subset, wants, mark) for key, entries in lists.items()}
+    return {**lists, **more}
+
+
+def _by_user(
+    policy: Policy, stage: int, key: str, entries: Sequence[Destination], route: Mapping[str, Any], canary_subset: str, wants: Affinity,
+    mark: str,
+) -> tuple[Destination, ...]:
+    try:
+        affinity.check(route)
+    except affinity.Unfit as error:
+        raise Refusal(f"users of route {key} cannot be kept on one version: {error}") from error
+    return tuple(affinity.drawing(policy.stages[stage].weight, policy.weights, canary_subset, entries, wants, mark))
 
 
 def check(policy: Policy, view: RouteView, canary_subset: str) -> None:
@@ -187,6 +205,12 @@ def adopted(found: RouteLists, origin: RouteLists, canary_subset: str) -> RouteL
     return plain
 
 
+def own_less(found: RouteLists) -> RouteLists:
+    """The steered routes without anything that canaryd adds to them: what a rollout begins from, also where the last one's record was
+    deleted under way."""
+    return {key: tuple(affinity.plain(entries)) for key, entries in steered(found).items()}
+
+
 def same(one: RouteLists, other: RouteLists) -> bool:
     """Whether two sets of lists are equal, entry by entry; lists and tuples, 1 and 1.0 are the same here, as they are in JSON."""
     return bool(_plain(one) == _plain(other))
@@ -205,10 +229,14 @@ def described(lists: RouteLists) -> str:
 
 def _all_described(key: str, entries: Sequence[Destination], lists: RouteLists) -> str:
     mine = beside(key, lists)
-    to = [f"{in_words(one.get('match') or [])} to {_subset(one['route'][0])}" for one in mine if "mirror" not in one]
+    to = [f"{_who(one)} to {_subset(one['route'][_carrier(one['route']) or 0])}" for one in mine if "mirror" not in one]
     rest = f"else {_described(entries)}" if to else _described(entries)
     copied = [f"{one['mirrorPercentage']['value']:g}% mirrored to {one['mirror'].get('subset')}" for one in mine if "mirror" in one]
     return "; ".join((*to, ", ".join((rest, *copied))))
+
+
+def _who(route: Mapping[str, Any]) -> str:
+    return affinity.said(str(route.get("name"))) or in_words(route.get("match") or [])
 
 
 def _split(key: str, entries: Sequence[Destination], canary_subset: str, weight: int) -> tuple[Destination, ...]:
@@ -226,6 +254,7 @@ def _split(key: str, entries: Sequence[Destination], canary_subset: str, weight:
 
 
 def _without(entries: Sequence[Destination], own: Sequence[Destination], origin: RouteLists, canary_subset: str) -> tuple[Destination, ...]:
+    entries = affinity.plain(entries)
     at = _find(entries, canary_subset)
     if at is None:
         return tuple(entries)
@@ -301,6 +330,7 @@ def _destinations(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _described(entries: Sequence[Destination]) -> str:
+    entries = affinity.plain(entries)
     if len(entries) == 1:
         return f"all to {_subset(entries[0]) or 'no subset'}"
     weights = _weights(entries)

@@ -18,6 +18,7 @@ from canaryd.sandbox.deployments import HASH, is_ready
 from canaryd.sandbox.kubernetes_resources import PODS, Object
 from canaryd.sandbox.kubernetes_store import Store
 from canaryd.sandbox.routes import EVERYONE, Audience, Share, Way, full_host, way
+from canaryd.sandbox.users import Users
 
 # The upper bounds in milliseconds of Istio's (Envoy's) latency histogram, and how they are written as `le`.
 BOUNDS = (0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 600000, 1800000, 3600000)
@@ -161,6 +162,7 @@ class Mesh:
         self.rate, self.service, self.namespace = rate, service, namespace
         self.inside = 0.0
         self.audiences: tuple[Audience, ...] = (EVERYONE,)  # who comes through the gateway, and how many of them
+        self.users: Users | None = None  # who comes instead, with cookies
         self.copied = 0            # requests that were copies: a pod served them, and nobody saw the answers
         self.ambient = False       # no sidecars: a waypoint counts, and it alone; to be set before the first request
         self.behaviours: dict[str, Behaviour] = {}
@@ -182,14 +184,33 @@ class Mesh:
             self._now = now
             self._follow_pods(now)
             arrived = int(self._random.poisson(self.rate * elapsed)) if elapsed > 0 else 0
+            if self.users is not None:
+                self._serve_users(self.users, arrived, now)
+                arrived = 0
             for audience, requests in self._drawn(arrived):
-                there = way(self._store, self.service, self.namespace, audience=audience)
-                if self.split_since is None and sum(share.part > 0 for share in there.shares) > 1:
-                    self.split_since = now
-                self._split(there, requests, now)
+                self._split(self._way(audience, now), requests, now)
             if self.inside and elapsed > 0:
                 called = int(self._random.poisson(self.inside * elapsed))
                 self._split(way(self._store, self.service, self.namespace, inside=True), called, now, inside=True)
+
+    def _way(self, audience: Audience, now: float) -> Way:
+        there = way(self._store, self.service, self.namespace, audience=audience)
+        if self.split_since is None and sum(share.part > 0 for share in there.shares) > 1:
+            self.split_since = now
+        return there
+
+    def _serve_users(self, users: Users, arrived: int, now: float) -> None:
+        """A user whose way is drawn is drawn once, with the first request, and sends the cookie with the others."""
+        for header, those, requests in users.arriving(arrived, self._random):
+            there = self._way(Audience(headers={"cookie": header} if header else {}), now)
+            if not any(share.cookie or share.part == 1 for share in there.shares):
+                self._split(there, int(requests.sum()), now)
+                continue
+            drawn = self._random.choice(len(there.shares), len(those), p=[share.part for share in there.shares])
+            for place, share in enumerate(there.shares):
+                if (mine := drawn == place).any():
+                    self._send(share, int(requests[mine].sum()), now, inside=False)
+                    users.served(those[mine], share)
 
     def _drawn(self, arrived: int) -> list[tuple[Audience, int]]:
         """How many of the requests each audience sends."""

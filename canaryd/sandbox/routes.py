@@ -14,12 +14,14 @@ from canaryd.sandbox.kubernetes_store import Store
 class Share:
     """One destination of a route: its part of the requests (they sum to 1), its subset (or backend Service), and the labels of its pods.
 
-    `labels` is None where the subset is unknown to every DestinationRule: Istio answers such requests with 503 (flag NC).
+    `labels` is None where the subset is unknown to every DestinationRule: Istio answers such requests with 503 (flag NC). cookie: what its
+    answers have in `set-cookie` by the route.
     """
 
     part: float
     subset: str | None
     labels: Mapping[str, str] | None
+    cookie: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,8 @@ def _shares(destinations: list[Object], selector: Mapping[str, str], subsets: Ma
         labels: Mapping[str, str] | None = selector
         if subset is not None:
             labels = {**selector, **subsets[subset]} if subset in subsets else None
-        shares.append(Share(weight / total if total else 0.0, subset, labels))
+        added = ((destination.get("headers") or {}).get("response") or {}).get("add") or {}
+        shares.append(Share(weight / total if total else 0.0, subset, labels, str(added.get("set-cookie", ""))))
     return shares
 
 

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 from scipy.special import gammainc, stdtr, stdtrit
 
 from canaryd.stats.betabinomial import Single
+from canaryd.stats.users import UserLuck
 
 Array = NDArray[np.float64]
 
@@ -15,6 +16,7 @@ Array = NDArray[np.float64]
 PRIOR_SD = 0.07
 PRIOR_REPLICAS = 4  # what the prior weighs, in replicas
 RARE = 0.005
+NODES = (np.arange(7) + 0.5) / 7  # quantiles at which replicas' luck is taken beside that of users
 
 
 def between_replicas(events: Array, requests: Array, dispersion: Array) -> Array:
@@ -63,7 +65,7 @@ def ratio_by_luck(sd: Array, seen: int, replicas1: int, replicas2: int, risk: fl
     return np.asarray(np.exp(quantile * np.asarray(sd) * np.sqrt(1.0 / replicas1 + 1.0 / replicas2)))
 
 
-def chance_beyond(deviate: float, degrees: int) -> float:
+def chance_beyond(deviate: float, degrees: float) -> float:
     """Of a Student deviate's being larger, at least 1e-300."""
     return max(float(stdtr(degrees, -deviate)), 1e-300)
 
@@ -85,15 +87,45 @@ class Luck:
     hardly_more: Array
 
 
-def luck(theta: Array, centre: Array, sd: Array, seen: int, replicas1: int, replicas2: int) -> Luck:
+def luck(
+    theta: Array, centre: Array, sd: Array, seen: int, replicas1: int, replicas2: int, users: UserLuck | None = None
+) -> Luck:
     """Of the log ratios theta over a border: rising from 0, shape (L,); the first takes all that is less, the last all that is more.
 
     centre: where equal versions lie from the border, at most 0, shape (comparisons,); sd: between replicas (shrunk), shape
-    (comparisons,), estimated from `seen` of them. Student's distribution, since those are a handful.
+    (comparisons,), estimated from `seen` of them. Student's distribution, since those are a handful. users: what their draw brings besides,
+    where users are drawn.
     """
     scale = np.maximum(sd, 1e-6) * np.sqrt(1.0 / max(replicas1, 1) + 1.0 / max(replicas2, 1))
     edges = (theta[:-1] + theta[1:]) / 2.0
     below = stdtr(degrees(seen), (edges - centre[:, None]) / scale[:, None])
+    hardly_more = np.exp(np.maximum(centre + stdtrit(degrees(seen), 1.0 - RARE) * scale, 0.0))
+    if users is not None:
+        below, hardly_more = _with_users(users, edges, centre, scale, degrees(seen), below, hardly_more)
     chances = np.diff(np.concatenate((np.zeros((len(centre), 1)), below, np.ones((len(centre), 1))), axis=1), axis=1)
     log_chances = np.log(np.maximum(chances, 1e-30)).astype(np.float32)
-    return Luck(log_chances, np.exp(np.maximum(centre + stdtrit(degrees(seen), 1.0 - RARE) * scale, 0.0)))
+    return Luck(log_chances, hardly_more)
+
+
+def with_users(scale: Array, degrees: float, variance: Array) -> tuple[Array, Array]:
+    """Scale and degrees of freedom of the sum of a Student's deviate and a normal one (Welch and Satterthwaite)."""
+    both = scale**2 + variance
+    return np.sqrt(both), degrees * (both / scale**2) ** 2
+
+
+def _with_users(
+    users: UserLuck, edges: Array, centre: Array, scale: Array, degrees: float, below: Array, hardly_more: Array
+) -> tuple[Array, Array]:
+    """Chances of less than each edge, and the ratio that is hardly exceeded, with users' luck besides replicas'."""
+    wide, freedom = with_users(scale, degrees, users.variance)
+    middle = centre + users.mean
+    above = stdtr(freedom[:, None], (middle[:, None] - edges) / wide[:, None])
+    rare = np.minimum(1.0, users.most / np.maximum(above[:, 0], 1e-30))[:, None]
+    above = rare * above + (1.0 - rare) * (1.0 - below)
+    nodes = stdtrit(degrees, NODES)
+    apart = edges[:, None] - centre[:, None, None] - scale[:, None, None] * nodes  # what is left to users where replicas bring so much
+    by_few = users.beyond_by_few(apart.reshape(len(centre), -1)).reshape(apart.shape).mean(axis=2)
+    above = np.maximum(above, by_few)
+    # The first edge that is hardly exceeded, or the last.
+    place = np.where((above <= RARE).any(axis=1), (above <= RARE).argmax(axis=1), len(edges) - 1)
+    return 1.0 - above, np.maximum(hardly_more, np.exp(edges[place]))

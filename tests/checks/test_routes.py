@@ -8,7 +8,7 @@ import pytest
 
 from canaryd.checks.finding import Level
 from canaryd.domain.facts import Listing
-from tests.builders import HOST
+from tests.builders import HOST, a_policy
 from tests.checks.worlds import a_deployment, a_gateway, a_route, a_rule, a_subset, a_world, an_object, bad, only
 
 Object = dict[str, Any]
@@ -189,3 +189,12 @@ def test_another_cluster_domain_is_taken_into_account() -> None:
     route, rule = a_route({"route": [to(host="front-end")]}, hosts=["shop.example"]), a_rule(host=host)
     assert [one.check for one in bad(a_world({"VirtualService": [route], "DestinationRule": [rule]}, domain="corp.local"))] == []
     assert "routes.steerable" in [one.check for one in bad(a_world({"VirtualService": [route], "DestinationRule": [rule]}))]
+
+
+def test_a_route_on_which_a_stage_of_the_policy_cannot_be_made_is_told_before_the_first_release() -> None:
+    route = a_route({"route": [to(headers={"response": {"add": {"set-cookie": "a=1"}}})]})
+    policy = a_policy(route={"virtualService": "sockshop", "affinity": {}}, analysis={})
+    found = only(a_world({"VirtualService": [route]}, policy=policy), "routes.stages")
+    assert found.level is Level.PROBLEM
+    assert "a destination has headers.response.add for set-cookie" in found.found
+    assert bad(a_world(policy=policy)) == []

@@ -22,14 +22,18 @@ def test_its_policy_is_accepted(tmp_path: Path) -> None:
     assert "10, 25, 50, 100 on sockshop" in result.output
 
 
-def test_its_ladder_of_stages_before_the_first_weight_is_accepted(tmp_path: Path) -> None:
+def test_its_routes_and_its_ladder_of_stages_before_the_first_weight_are_accepted(tmp_path: Path) -> None:
     policy = README.partition("```yaml\n")[2].partition("```")[0]
-    [ladder] = [one.partition("```")[0] for one in README.split("```yaml\n")[1:] if one.startswith("route:")]
+    [ladder, affinity] = [one.partition("```")[0] for one in README.split("```yaml\n")[1:] if one.startswith("route:")]
     path = tmp_path / "front-end.yaml"
     path.write_text(policy.partition("route:")[0] + ladder)
     result = CliRunner().invoke(main, ["validate", str(path)])
     assert result.exit_code == 0, result.output
     assert "dark, cookie ~ .*logged_in.*, 10% mirrored, 10, 100 on sockshop" in result.output
+    path.write_text(policy.replace("route: {virtualService: sockshop}\n", affinity))
+    result = CliRunner().invoke(main, ["validate", str(path)])
+    assert result.exit_code == 0, result.output
+    assert "10, 25, 50, 100 by user on sockshop" in result.output
 
 
 def test_its_gates_and_its_blue_green_release_are_accepted(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """The process dies after any step that changed something: the next one goes on from the record."""
 
+from typing import Any
+
 import pytest
 
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Conflict, KnownTemplates
-from canaryd.domain.rollout import Phase
+from canaryd.domain.rollout import Phase, Span
 from canaryd.domain.verdict import Answer
 from tests.builders import ORIGIN, a_destination
 from tests.control.world import Daemon, Script, always, healthy
@@ -26,8 +28,8 @@ def run_to_end(daemon: Daemon) -> int:
     raise AssertionError("the rollout did not end")
 
 
-def a_daemon(script: Script) -> Daemon:
-    daemon = Daemon(script, hooks=HOOKS).run()
+def a_daemon(script: Script, **policy: Any) -> Daemon:
+    daemon = Daemon(script, hooks=HOOKS, **policy).run()
     daemon.deploy()
     return daemon
 
@@ -58,6 +60,33 @@ def test_a_bad_version_is_rolled_back_and_told_once_whatever_step_the_process_di
     assert daemon.world.lists == ORIGIN
     told = {news.id: news.event for notifier, news in daemon.postman.got if notifier == "oncall"}
     assert sorted(told.values()) == ["advanced", "rolled_back", "started"]
+
+
+@pytest.mark.parametrize("step", range(2, STEPS["good"] + 1))
+@pytest.mark.parametrize("good", [True, False], ids=["good", "bad"])
+def test_users_who_were_kept_leave_neither_routes_nor_cookies_whatever_step_the_process_died_after(good: bool, step: int) -> None:
+    def harm_at_25(end: int, span: Span) -> Answer:
+        return Answer.FAIL if span.weight == 25 else healthy(end, span)
+
+    daemon = a_daemon(healthy if good else harm_at_25, route={"virtualService": "sockshop", "affinity": {}})
+    daemon.world.crash_after = step
+    run_to_end(daemon)
+    assert daemon.rollout.phase is (Phase.SUCCEEDED if good else Phase.ROLLED_BACK)
+    assert daemon.world.lists == ({"#0": (a_destination("v2"),)} if good else ORIGIN)
+
+
+def test_cookies_of_a_rollout_whose_record_was_deleted_go_with_the_next_one_s_first_write() -> None:
+    daemon = a_daemon(always(Answer.UNDECIDED), route={"virtualService": "sockshop", "affinity": {}})
+    daemon.run(60)
+    assert "canaryd-front-end-stable-users" in daemon.world.lists
+    [stable, *_] = daemon.world.lists["#0"]
+    daemon.world.edit({**daemon.world.lists, "#0": (stable,)})  # a person sends all traffic back, and leaves the header
+    daemon.rollouts.records.clear()
+    daemon.script = healthy
+    daemon.deploy("v3")
+    daemon.ends_as(Phase.SUCCEEDED)
+    assert "canaryd" not in str(daemon.world.lists)
+    assert [entry["destination"]["subset"] for entry in daemon.world.lists["#0"]] == ["v3"]
 
 
 def beats_through_a_crash(daemon: Daemon, after_steps: int) -> Daemon:

@@ -34,6 +34,7 @@ POLICIES = st.sampled_from([
     {"stages": [{"weight": 20, "minimum": "30s", "approval": "required"}, {"weight": 100, "minimum": "30s"}]},
     {"analysis": {"interval": "10s", "undecided": "rollback", "noData": "rollback", "noDataFor": "1m"}},
     {"stages": [{"weight": 100, "minimum": "30s"}]},
+    {"route": {"virtualService": "sockshop", "affinity": {}}, "drift": "restore"},
 ])
 
 

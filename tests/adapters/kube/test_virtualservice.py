@@ -275,6 +275,23 @@ def test_added_routes_stand_just_before_the_steered_one_and_go_without_a_trace(p
     assert spec_of(place) == before
 
 
+def test_users_who_are_kept_have_routes_and_cookies_that_go_without_a_trace(place: Place) -> None:
+    kept = place.policy(route={**ROUTE, "affinity": {}}, stages=[{"weight": 10}, {"weight": 40}, {"weight": 100}])
+    traffic = setup(place, *copy.deepcopy(PLAIN))
+    before, origin = spec_of(place), traffic.read(kept).lists
+    for stage, weights in ((0, [30, 60, 10]), (1, [60, 10, 30]), (0, [30, 60, 10])):
+        view = staged(traffic, kept, origin, stage)
+        assert names(place) == ["beta", "canaryd-front-end-canary-users", "canaryd-front-end-stable-users", "", ""]
+        assert [one["weight"] for one in spec_of(place)["http"][3]["route"]] == weights
+        assert traffic.write(kept, view, routes.staged(kept, stage, view, origin, "v2")) is view, "what is as wanted is not written again"
+    staged(traffic, kept, origin, 2)
+    assert names(place) == ["beta", "", ""]
+    assert "set-cookie" not in str(spec_of(place))
+    view = staged(traffic, kept, origin, 1)
+    traffic.write(kept, view, routes.without(view.lists, origin, "v2"))
+    assert spec_of(place) == before
+
+
 def test_each_steered_route_has_added_ones_of_its_own(place: Place) -> None:
     traffic, policy = setup(place, {"name": "a", "route": [to()]}, {"name": "x", "match": [{"uri": {"prefix": "/x"}}], "route": [to()]},
                             {"route": [to()]}), place.policy(stages=STAGES)  # fmt: skip
