@@ -100,7 +100,7 @@ def event_of(announcement: Announcement, regarding: Json, related: Json | None, 
 def _note(announcement: Announcement) -> str:
     of = announcement
     share = f"weight {of.weight}%" if of.share in ("", f"{of.weight}%") else of.share
-    text = f"{of.service} {of.stable} to {of.canary}, {share}: {of.reason or of.event.replace('_', ' ')}"
+    text = f"{of.versions}, {share}: {of.reason or of.event.replace('_', ' ')}"
     raw = text.encode()
     if len(raw) <= MOST_BYTES:
         return text
