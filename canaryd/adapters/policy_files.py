@@ -289,22 +289,24 @@ class PolicyFiles:
         # Whoever is in force for a service comes before who is new to it.
         order = sorted(self._files.items(), key=lambda item: (not _stays(item[1]), item[0]))
         for name, one in order:
-            if one.policy and one.policy.key not in taken:
+            twice = [key for key in one.policy.keys if key in taken] if one.policy else []
+            if one.policy and not twice:
                 one.good, one.good_line = one.policy, one.line
-            elif one.policy:
-                other, line = taken[one.policy.key]
-                service = "/".join(one.policy.key)
-                message = f"must be the only policy of {service}, but {other}:{line} is one too"
-                one.problems = (Problem(("service", "name"), message, name, one.line),)
-            if one.good and one.good.key in taken:
-                one.good = None  # its service has gone over to another file meanwhile
+            elif twice:
+                other, line = taken[twice[0]]
+                message = f"must be the only policy of {'/'.join(twice[0])}, but {other}:{line} is one too"
+                place = one.policy.keys.index(twice[0]) if one.policy else 0
+                key: Key = ("service", "name") if place == 0 else ("bracket", "members", place - 1, "service", "name")
+                one.problems = (Problem(key, message, name, one.line),)
+            if one.good and any(key in taken for key in one.good.keys):
+                one.good = None  # a service of it has gone over to another file meanwhile
             elif one.good:
-                taken[one.good.key] = name, one.good_line
+                taken.update(dict.fromkeys(one.good.keys, (name, one.good_line)))
 
 
 def _stays(one: _File) -> bool:
-    """Whether the file goes on to speak for the service it spoke for."""
-    return one.good is not None and (one.policy is None or one.policy.key == one.good.key)
+    """Whether the file goes on to speak for the services it spoke for, and for no other."""
+    return one.good is not None and (one.policy is None or {*one.policy.keys} <= {*one.good.keys})
 
 
 def _list(path: Path) -> list[Path]:
@@ -331,6 +333,19 @@ def _policy(content: bytes, file: str, names: Mapping[str, Collection[str] | Non
 
 def _beyond_the_model(data: Any, names: Mapping[str, Collection[str] | None]) -> Iterator[Problem]:
     """What a policy's text must keep to and the domain cannot know: PromQL, and the names of notifiers and gates."""
+    yield from _promql(data, ())
+    for position, member in enumerate(_items(_at(data, "bracket", "members"))):
+        yield from _promql(member, ("bracket", "members", position))
+    for position, hook in enumerate(_items(_at(data, "hooks"))):
+        for key, what in (("notify", "a notifier"), ("gate", "a URL or a gate")):
+            name, there = _at(hook, key), names[key]
+            if there is not None and isinstance(name, str) and is_label_name(name) and name not in there:
+                known = ", ".join(sorted(there)) or "none is defined"
+                yield Problem(("hooks", position, key), f"must be {what} of the settings ({known}), but is {shown(name)}")
+
+
+def _promql(data: Any, around: Key) -> Iterator[Problem]:
+    """What is wrong with the queries of a policy, or of a bracket's member."""
     for position, metric in enumerate(_items(_at(data, "analysis", "metrics"))):
         promql = _at(metric, "query", "promql")
         if not isinstance(promql, str) or not promql:
@@ -338,13 +353,7 @@ def _beyond_the_model(data: Any, names: Mapping[str, Collection[str] | None]) ->
         # Without the variable, the domain has refused it already.
         compared = bool(_at(metric, "query", "compare")) and "$canary_pods" in promql
         if says := promql_refusal(promql, compared):
-            yield Problem(("analysis", "metrics", position, "query", "promql"), says)
-    for position, hook in enumerate(_items(_at(data, "hooks"))):
-        for key, what in (("notify", "a notifier"), ("gate", "a URL or a gate")):
-            name, there = _at(hook, key), names[key]
-            if there is not None and isinstance(name, str) and is_label_name(name) and name not in there:
-                known = ", ".join(sorted(there)) or "none is defined"
-                yield Problem(("hooks", position, key), f"must be {what} of the settings ({known}), but is {shown(name)}")
+            yield Problem((*around, "analysis", "metrics", position, "query", "promql"), says)
 
 
 def _at(data: Any, *names: str) -> Any:

@@ -14,7 +14,8 @@ import structlog
 from canaryd.control.supervisor import MOST_ATTEMPTS, CannotBegin, Seen, Supervisor, attempt_key, key_of, youngest
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Rejected, Request, Workload
-from canaryd.domain.rollout import Phase, Record, Rollout, joined, name_of
+from canaryd.domain.rollout import Phase, Record, Rollout, joined, name_of, together
+from canaryd.domain.units import format_duration
 
 log = structlog.get_logger()
 
@@ -27,6 +28,10 @@ class _Cannot(Exception):
     def __init__(self, key: Key, why: str) -> None:
         super().__init__(why)
         self.key = key
+
+
+class _Gathers(_Cannot):
+    """Why it does not begin yet, which is no trouble."""
 
 
 @contextmanager
@@ -64,14 +69,15 @@ class Brackets:
                 if (request.namespace, request.service) == seen.policy.key:
                     every[place] = supervisor.requested(seen, request, now, _active(every))
         problems: dict[Key, str] = {}
+        quiet = False
         if _active(every) is None and not any(seen.known.paused for seen in every):
             problems = {seen.policy.key: seen.problem for seen in every}
             for begin in (self._retries, self._gathered):
                 try:
                     every = begin(policy, every, now)
                 except _Cannot as error:
-                    problems[error.key] = str(error)
-        return [supervisor.tell_problem(seen, problems.get(seen.policy.key, "")) for seen in every]
+                    problems[error.key], quiet = str(error), isinstance(error, _Gathers)
+        return [supervisor.tell_problem(seen, problems.get(seen.policy.key, ""), quiet) for seen in every]
 
     def _retries(self, policy: Policy, every: list[Seen], now: float) -> list[Seen]:
         """Each service's own alone, and those of the bracket. Of a bracket a version that came since goes in the place of the one that it
@@ -103,12 +109,15 @@ class Brackets:
         known, since = self.first.get(policy.key, (frozenset(), now))
         if what != known:
             self.first[policy.key] = what, since = what, now
-            log.info("bracket.gathers", service=policy.service.name, namespace=policy.service.namespace,
-                     versions=sorted(workload.name for workload in versions.values()),
-                     awaited=[seen.policy.service.name for seen in every if seen.policy.key not in versions])
+        awaited = [seen.policy.service.name for seen in every if seen.policy.key not in versions]
         gather = policy.bracket.gather if policy.bracket is not None else 0.0
-        if len(versions) < len(every) and now - since < gather:
-            return every
+        if awaited and now - since < gather:
+            names = sorted(workload.name for workload in newest.values())
+            if what != known:
+                log.info("bracket.gathers", service=policy.service.name, namespace=policy.service.namespace, versions=names,
+                         awaited=awaited)
+            wait = f"wait{'s' * (len(names) == 1)} up to {format_duration(gather)}"
+            raise _Gathers(next(iter(newest)), f"{together(names)} {wait} for new versions of {together(awaited)}")
         return self._begin(policy, every, versions, now)
 
     def _newest(self, every: Sequence[Seen]) -> dict[Key, Workload]:

@@ -243,8 +243,9 @@ class Supervisor:
             if problem:
                 log.warning("rollout.refused", service=seen.policy.service.name, namespace=seen.policy.service.namespace, reason=problem)
 
-    def tell_problem(self, seen: Seen, problem: str) -> Seen:
-        self._tell(seen, problem)
+    def tell_problem(self, seen: Seen, problem: str, quiet: bool = False) -> Seen:
+        """Notes why nothing begins. quiet: it is no trouble, and the log is not told."""
+        self._tell(seen, problem if not quiet else "")
         if problem != seen.known.problem:
             return replace(seen, known=self.rollouts.remember(seen.policy, replace(seen.known, problem=problem)))
         return seen

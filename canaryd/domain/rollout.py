@@ -270,6 +270,11 @@ class Rollout:
         """Namespace and name of each of its services, callers first."""
         return (self.namespace, self.service), *((one.namespace, one.service) for one in self.others)
 
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The names of its services alone."""
+        return tuple(name for _, name in self.keys)
+
     def of(self, key: tuple[str, str]) -> "Rollout":
         """The part that is of a service."""
         return self.parts[self.keys.index(key)]
