@@ -81,8 +81,8 @@ DURATION, REGRESSION = Said("duration", parse_duration), Said("regression", regr
 @click.option("-o", "--output", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def plan(
     path: Path, service: str | None, rate: float | None, errors: float | None, latency: float | None, p99: float | None,
-    replicas: int | None, prometheus: str | None, config: Path | None, stable: str | None, past: float, wanted: tuple[Regression, ...], rollouts: int | None,
-    seed: int, cores: int | None, form: str,
+    replicas: int | None, prometheus: str | None, config: Path | None, stable: str | None, past: float, wanted: tuple[Regression, ...],
+    rollouts: int | None, seed: int, cores: int | None, form: str,
 ) -> None:
     """Foresee what a policy does with a service's traffic, before any rollout.
 
