@@ -99,8 +99,7 @@ def description(announcement: Announcement) -> str:
         grave = (Answer.FAIL, Answer.ALARM)
         for finding in sorted(verdict.findings, key=lambda one: one.answer not in grave):
             counts = f"{finding.canary_events} of {finding.canary_requests} against {finding.stable_events} of {finding.stable_requests}"
-            metric = f"{finding.service}, {finding.metric}" if finding.service else finding.metric
-            lines.append(f"{metric}: " + (finding.says or f"{finding.what}: {finding.answer.value}, {counts}"))
+            lines.append(f"{finding.named}: " + (finding.says or f"{finding.what}: {finding.answer.value}, {counts}"))
     text = "\n".join(line for line in lines if line)
     return text if len(text) <= DESCRIPTION else text[: DESCRIPTION - 2] + " …"
 

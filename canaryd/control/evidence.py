@@ -53,7 +53,7 @@ class Evidence:
     def heard(self, cases: Sequence[Case], rollout: Rollout, now: float) -> Iterator[Heards]:
         """The looks that are due, as many as a beat has time for: what a long rollout has gathered takes minutes to judge again. Raises
         Unavailable, Rejected, after the harm that was found in the looks that could be read."""
-        began, services = self.clock.now(), _names(rollout)
+        began, services = self.clock.now(), names_of(rollout)
         for step in in_step([case.next(part, now) for case, part in zip(cases, rollout.parts, strict=True)]):
             if step.failure is not None:
                 if harm := _harm(dict(zip(services, step.heard, strict=True)), rollout.counted_to or 0):
@@ -115,7 +115,7 @@ def _harm(each: Mapping[str, Heard | None], known: int) -> dict[str, Heard]:
             and one.verdict.answer in (Answer.FAIL, Answer.ALARM)}
 
 
-def _names(rollout: Rollout) -> list[str]:
+def names_of(rollout: Rollout) -> list[str]:
     """Of its services, each with its namespace where two have one name."""
     parts = rollout.parts
     alike = len({part.service for part in parts}) < len(parts)

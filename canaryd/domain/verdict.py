@@ -47,6 +47,11 @@ class Finding:
     dry_run: bool = False  # it is told, and decides nothing
     service: str | None = None
 
+    @property
+    def named(self) -> str:
+        """The metric, and whose it is where that has to be said."""
+        return f"{self.service}, {self.metric}" if self.service else self.metric
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
