@@ -207,11 +207,11 @@ class _File:
 
     digest: bytes = b""
     policy: Policy | None = None
-    line: int = 0  # of the service's name
+    lines: tuple[int, ...] = ()  # of its services' names
     own: tuple[Problem, ...] = ()  # what is wrong within the file
     problems: tuple[Problem, ...] = ()  # the same, and what is wrong among files
     good: Policy | None = None
-    good_line: int = field(default=0)
+    good_lines: tuple[int, ...] = field(default=())
 
 
 class PolicyFiles:
@@ -280,8 +280,8 @@ class PolicyFiles:
         digest = sha256(content).digest()
         if digest == known.digest:
             return replace(known, problems=known.own)
-        policy, line, problems = _policy(content, str(path), self._names)
-        return replace(known, digest=digest, policy=policy, line=line, own=problems, problems=problems)
+        policy, lines, problems = _policy(content, str(path), self._names)
+        return replace(known, digest=digest, policy=policy, lines=lines, own=problems, problems=problems)
 
     def _settle(self) -> None:
         """Decides which version of each file is in force, so that each service has one policy."""
@@ -291,17 +291,16 @@ class PolicyFiles:
         for name, one in order:
             twice = [key for key in one.policy.keys if key in taken] if one.policy else []
             if one.policy and not twice:
-                one.good, one.good_line = one.policy, one.line
-            elif twice:
+                one.good, one.good_lines = one.policy, one.lines
+            elif one.policy:
                 other, line = taken[twice[0]]
                 message = f"must be the only policy of {'/'.join(twice[0])}, but {other}:{line} is one too"
-                place = one.policy.keys.index(twice[0]) if one.policy else 0
-                key: Key = ("service", "name") if place == 0 else ("bracket", "members", place - 1, "service", "name")
-                one.problems = (Problem(key, message, name, one.line),)
+                place = one.policy.keys.index(twice[0])
+                one.problems = (Problem(_name_of(place), message, name, one.lines[place]),)
             if one.good and any(key in taken for key in one.good.keys):
                 one.good = None  # a service of it has gone over to another file meanwhile
             elif one.good:
-                taken.update(dict.fromkeys(one.good.keys, (name, one.good_line)))
+                taken.update((key, (name, line)) for key, line in zip(one.good.keys, one.good_lines, strict=True))
 
 
 def _stays(one: _File) -> bool:
@@ -316,19 +315,28 @@ def _list(path: Path) -> list[Path]:
     return sorted(one for one in path.iterdir() if one.suffix in (".yaml", ".yml") and not one.name.startswith(".") and not one.is_dir())
 
 
-def _policy(content: bytes, file: str, names: Mapping[str, Collection[str] | None]) -> tuple[Policy | None, int, tuple[Problem, ...]]:
-    """The policy, unless there are problems; the line of its service's name; the problems, by line."""
+def _name_of(place: int) -> Key:
+    """Where the name of a policy's service stands; from 1 on they are the members of its bracket."""
+    return ("service", "name") if place == 0 else ("bracket", "members", place - 1, "service", "name")
+
+
+def _policy(
+    content: bytes, file: str, names: Mapping[str, Collection[str] | None]
+) -> tuple[Policy | None, tuple[int, ...], tuple[Problem, ...]]:
+    """The policy, unless there are problems; the lines of its services' names; the problems, by line."""
     try:
         document = parse_document(content, file)
     except Refused as refused:
-        return None, 0, refused.problems
+        return None, (), refused.problems
     policy, found = None, list(_beyond_the_model(document.data, names))
     try:
         policy = Policy.load(document.data)
     except Refused as refused:
         found += refused.problems
     problems = tuple(sorted((document.placed(problem) for problem in found), key=lambda one: (one.line, key_text(one.key))))
-    return (None if problems else policy), document.lines.get(("service", "name"), 1), problems
+    if problems or policy is None:
+        return None, (), problems
+    return policy, tuple(document.lines.get(_name_of(place), 1) for place in range(len(policy.keys))), problems
 
 
 def _beyond_the_model(data: Any, names: Mapping[str, Collection[str] | None]) -> Iterator[Problem]:

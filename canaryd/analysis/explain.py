@@ -130,7 +130,7 @@ def verdict_section(rollout: Rollout, verdict: Verdict, title: str) -> Section:
     if (by := decided_by(verdict)) and (verdict.answer is Answer.FAIL or verdict.odds >= UNEVEN):
         lines += labelled("decided" if verdict.answer is Answer.FAIL else "mostly", f"by {by}" if verdict.answer is Answer.FAIL else by)
     for part in rollout.parts if rollout.others and verdict == rollout.verdict else ():
-        if part.verdict is not None:
+        if part.verdict is not None and part.verdict.at == verdict.at:
             lines.append(f"          {part.service}: {part.verdict.answer.value}, odds {odds_text(part.verdict.odds)}")
     if verdict.reason:
         lines += labelled("why", verdict.reason)
