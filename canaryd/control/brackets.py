@@ -96,7 +96,10 @@ class Brackets:
             if attempt > rollout.attempt and not is_begun:
                 versions = self._there(every, rollout) | self._newest(every)
                 if versions.keys() >= set(rollout.keys):
-                    return self._begin(policy, every, versions, now, attempt)
+                    every = self._begin(policy, every, versions, now, attempt)
+                    # Also where a newer version of the first service has another name.
+                    return [self.supervisor.remember(seen, {attempt_key(rollout, attempt)})
+                            if seen.policy.key == rollout.keys[0] else seen for seen in every]
         return every
 
     def _gathered(self, policy: Policy, every: list[Seen], now: float) -> list[Seen]:
@@ -130,18 +133,16 @@ class Brackets:
         last = max(records, key=lambda record: record.rollout.began, default=None)
         if last is None or last.rollout.phase is not Phase.SUPERSEDED or not last.rollout.others:
             return {}
-        there, stable = self._there(every, last.rollout), {seen.policy.key: self.supervisor.stable(seen) for seen in every}
-        return {key: one for key, one in there.items() if one.version != stable[key]}
+        return self._there(every, last.rollout)
 
     def _there(self, every: Sequence[Seen], rollout: Rollout) -> dict[Key, Workload]:
-        """The versions of a rollout that are still there as they were."""
-        found = {}
-        for part in rollout.parts:
-            for seen in every:
-                for one in seen.workloads if seen.policy.key == (part.namespace, part.service) else ():
-                    if (one.version, one.template) == (part.canary, part.template) and not one.ignored and one.desired > 0:
-                        found[seen.policy.key] = one
-        return found
+        """The versions of a rollout that are still there as they were, and not promoted since."""
+        parts = {(part.namespace, part.service): (part.canary, part.template) for part in rollout.parts}
+        return {
+            seen.policy.key: one for seen in every for one in seen.workloads
+            if (one.version, one.template) == parts.get(seen.policy.key) and not one.ignored and one.desired > 0
+            and one.version != self.supervisor.stable(seen)
+        }
 
     def _begin(self, policy: Policy, every: list[Seen], versions: Mapping[Key, Workload], now: float, attempt: int = 0) -> list[Seen]:
         """Begins with these versions; of one, as the rollout of a single service that it is. attempt: 0 takes the first that is free."""

@@ -135,7 +135,7 @@ class Supervisor:
             return seen
         log.info("versions.overtaken", service=seen.policy.service.name, namespace=seen.policy.service.namespace, by=newest.version,
                  versions=sorted(w.version for w in overtaken))
-        return self._remember(seen, {key_of(w) for w in overtaken})
+        return self.remember(seen, {key_of(w) for w in overtaken})
 
     def first_sight(self, seen: Seen) -> Seen:
         if not seen.workloads:  # nothing of the service is here yet, or the selector is wrong: what comes first then is not new either
@@ -153,9 +153,10 @@ class Supervisor:
         stable = self.stable(seen)
         there = {key_of(w) for w in seen.workloads if stable and w.version == stable}
         fresh = there.union(*(_keys_of(rollout) for rollout in seen.mine)) - seen.known.templates
-        return self._remember(seen, fresh) if fresh or seen.known.outdated else seen
+        return self.remember(seen, fresh) if fresh or seen.known.outdated else seen
 
-    def _remember(self, seen: Seen, keys: set[str]) -> Seen:
+    def remember(self, seen: Seen, keys: set[str]) -> Seen:
+        """With these templates and attempts among those that are known."""
         known = replace(seen.known, templates=seen.known.templates | keys)
         return replace(seen, known=self.rollouts.remember(seen.policy, known))
 
@@ -201,7 +202,7 @@ class Supervisor:
 
     def noted(self, seen: Seen, record: Record) -> Seen:
         """With a rollout that has begun among its service's."""
-        seen = self._remember(seen, _keys_of(record.rollout.of(seen.policy.key)))
+        seen = self.remember(seen, _keys_of(record.rollout.of(seen.policy.key)))
         return replace(seen, records=[*seen.records, record])
 
     def requested(self, seen: Seen, request: Request, now: float, active: Record | None) -> Seen:

@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
+from canaryd.domain.ports import Request
 from canaryd.domain.rollout import Held, Phase, Rollout
 from canaryd.domain.verdict import Answer
-from tests.builders import ORIGIN, a_destination
+from tests.builders import ORIGIN, a_destination, a_policy
 from tests.control.several import Bracket
 from tests.control.world import always
 from tests.fakes import Crash
@@ -128,6 +129,49 @@ def test_what_was_rolled_back_stays_so_until_someone_retries_it_with_what_came_s
     daemon.rollouts.wish(name, attempt=2)
     rollout = daemon.run_until(lambda r: r.attempt == 2 and r.phase is Phase.SUCCEEDED)
     assert (rollout.canary, rollout.others[0].canary) == ("v2", "v3")
+
+
+def test_a_retry_is_begun_once_also_where_a_newer_version_of_the_first_service_took_its_place() -> None:
+    daemon = Bracket(scripts={"carts": always(Answer.FAIL)}).begun()
+    name = daemon.ends_as(Phase.ROLLED_BACK).name
+    daemon.deploy("v3", "front-end")
+    daemon.rollouts.wish(name, attempt=2)
+    rollout = daemon.run_until(lambda r: r.canary == "v3" and r.phase is Phase.ROLLED_BACK)
+    assert (rollout.others[0].canary, rollout.attempt) == ("v2", 2)
+    daemon.run(600)
+    assert len(daemon.rollouts.records) == 2
+
+
+def test_a_service_is_started_by_itself_and_not_while_another_of_the_bracket_is_under_way() -> None:
+    daemon = Bracket(scripts=UNDECIDED)
+    daemon.deploy("v2", "carts")
+    daemon.run()  # known from the beginning
+    daemon.rollouts.asked.append(Request("production", "carts", "v2", "carts-v2-hash-carts-v2"))
+    daemon.run(10)
+    assert (daemon.rollout.service, daemon.rollout.others, daemon.weights()) == ("carts", (), [0, 10])
+    daemon.rollouts.asked.append(Request("production", "front-end", "v1", "front-end-v1-hash"))
+    daemon.run(10)
+    assert daemon.rollouts.refused == {"front-end-v1-hash": "carts-v2-hash-carts-v2 is under way: abort it first, or wait"}
+
+
+def test_a_route_that_nothing_can_be_begun_on_is_told_of_its_service_and_nothing_begins() -> None:
+    daemon = Bracket().run()
+    daemon.parts["carts"].edit({"#0": (a_destination("v1", 50), a_destination("v0", 50))})
+    daemon.deploy()
+    daemon.run(60)
+    assert not daemon.rollouts.records
+    assert "route #0 is split" in daemon.rollouts.notes["carts"].problem
+    assert not daemon.rollouts.notes["front-end"].problem
+
+
+def test_a_rollout_goes_on_with_its_services_when_the_policy_is_about_others_or_gone() -> None:
+    daemon = Bracket(scripts=UNDECIDED).begun()
+    daemon.policies = [a_policy()]
+    daemon.run(30)
+    daemon.policies = []
+    daemon.scripts["carts"] = always(Answer.FAIL)
+    daemon.ends_as(Phase.ROLLED_BACK)
+    assert daemon.weights("v1") == [100, 100]
 
 
 # ---------------------------------------------------------------- the cluster
