@@ -69,15 +69,17 @@ class Brackets:
                 if (request.namespace, request.service) == seen.policy.key:
                     every[place] = supervisor.requested(seen, request, now, _active(every))
         problems: dict[Key, str] = {}
-        quiet = False
+        quiet: set[Key] = set()
         if _active(every) is None and not any(seen.known.paused for seen in every):
             problems = {seen.policy.key: seen.problem for seen in every}
             for begin in (self._retries, self._gathered):
                 try:
                     every = begin(policy, every, now)
+                except _Gathers as error:
+                    problems[error.key], quiet = str(error), {error.key}
                 except _Cannot as error:
-                    problems[error.key], quiet = str(error), isinstance(error, _Gathers)
-        return [supervisor.tell_problem(seen, problems.get(seen.policy.key, ""), quiet) for seen in every]
+                    problems[error.key] = str(error)
+        return [supervisor.tell_problem(seen, problems.get(seen.policy.key, ""), seen.policy.key in quiet) for seen in every]
 
     def _retries(self, policy: Policy, every: list[Seen], now: float) -> list[Seen]:
         """Each service's own alone, and those of the bracket. Of a bracket a version that came since goes in the place of the one that it

@@ -349,8 +349,8 @@ def _log_look(rollout: Rollout, verdict: Verdict) -> None:
 def _tell(before: Rollout, after: Rollout) -> None:
     """Log lines for what changed, one fact each."""
     for news in after.announcements[len(before.announcements):]:
-        log.info(f"rollout.{news.event}", service=after.service, namespace=after.namespace, rollout=after.name, stable=after.stable,
-                 canary=after.canary, stage=after.stage, weight=after.weight, reason=news.reason)
+        log.info(f"rollout.{news.event}", service=after.service, namespace=after.namespace, rollout=after.name, stable=after.spoken.stable,
+                 canary=after.spoken.canary, stage=after.stage, weight=after.weight, reason=news.reason)
     if after.phase is not before.phase and len(after.announcements) == len(before.announcements):
         log.info("rollout.moved", service=after.service, namespace=after.namespace, rollout=after.name, phase=after.phase.value,
                  stage=after.stage, weight=after.weight, reason=after.reason)
