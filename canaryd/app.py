@@ -145,7 +145,7 @@ class Daemon:
         for policy in (*changes.added, *changes.changed):
             if policy not in in_force:
                 log.warning("policy.elsewhere", service=policy.service.name, namespace=policy.service.namespace,
-                            namespaces=list(namespaces), note="kubernetes.namespaces leaves its namespace out, so it does nothing")
+                            namespaces=list(namespaces), note="kubernetes.namespaces leaves out a namespace of it, so it does nothing")
         problems = self._policies.problems
         self._metrics.policies.set(len(in_force))
         self._metrics.policy_errors.set(len(problems))
@@ -179,7 +179,7 @@ class Daemon:
 
 def in_namespaces(policies: Sequence[Policy], namespaces: Sequence[str]) -> tuple[Policy, ...]:
     """The policies that this daemon works on; no namespaces: all."""
-    return tuple(policy for policy in policies if not namespaces or policy.service.namespace in namespaces)
+    return tuple(policy for policy in policies if not namespaces or {namespace for namespace, _ in policy.keys} <= {*namespaces})
 
 
 def build(settings: Settings, policies_path: Path) -> Daemon:

@@ -4,7 +4,7 @@ from typing import Any
 
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Workload
-from canaryd.domain.rollout import Phase, Rollout, Span
+from canaryd.domain.rollout import Member, Phase, Rollout, Span
 from canaryd.domain.verdict import Answer, Verdict
 
 HOST = "front-end.production.svc.cluster.local"
@@ -46,6 +46,23 @@ def a_rollout(**changes: Any) -> Rollout:
         "spans": (Span(0, 10, int(NOW)),), "stage_began": NOW, "clock_from": NOW, "last_data": NOW,
     }
     return Rollout(**{**values, **changes})
+
+
+def a_bracket(*members: dict[str, Any], **changes: Any) -> Policy:
+    """The worked example's with carts, which front-end calls, or with these members."""
+    return a_policy(**{"bracket": {"members": list(members or (a_member(),))}, **changes})
+
+
+def a_member(name: str = "carts", namespace: str = "production", **more: Any) -> dict[str, Any]:
+    service = {"name": name, "namespace": namespace, "selector": {"app": name}}
+    return {"service": service, "route": {"virtualService": "sockshop", "http": [name]}, **more}
+
+
+def a_bracket_rollout(**changes: Any) -> Rollout:
+    """As `a_rollout`, of front-end and of carts, from v7 to v8. changes: of what they share."""
+    origin = {"carts": (a_destination("v7"),)}
+    member = Member("production", "carts", "v7", "v8", "carts-v7", "carts-v8", "hash-v8", "hash-v7", "v8", origin)
+    return a_rollout(**{"policy": a_bracket(), "others": (member,), **changes})
 
 
 def a_verdict(answer: Answer = Answer.UNDECIDED, **changes: Any) -> Verdict:

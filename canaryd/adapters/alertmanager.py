@@ -86,7 +86,7 @@ def name_of(event: str) -> str:
 
 def summary(announcement: Announcement) -> str:
     """One line: `front-end v3 rolled back in production`; where it stood is in the description, with the reason."""
-    return f"{announcement.service} {announcement.canary} {announcement.event.replace('_', ' ')} in {announcement.namespace}"
+    return f"{announcement.canaries} {announcement.event.replace('_', ' ')} in {announcement.namespace}"
 
 
 def description(announcement: Announcement) -> str:
@@ -99,7 +99,7 @@ def description(announcement: Announcement) -> str:
         grave = (Answer.FAIL, Answer.ALARM)
         for finding in sorted(verdict.findings, key=lambda one: one.answer not in grave):
             counts = f"{finding.canary_events} of {finding.canary_requests} against {finding.stable_events} of {finding.stable_requests}"
-            lines.append(f"{finding.metric}: " + (finding.says or f"{finding.what}: {finding.answer.value}, {counts}"))
+            lines.append(f"{finding.named}: " + (finding.says or f"{finding.what}: {finding.answer.value}, {counts}"))
     text = "\n".join(line for line in lines if line)
     return text if len(text) <= DESCRIPTION else text[: DESCRIPTION - 2] + " …"
 

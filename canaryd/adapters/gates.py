@@ -8,7 +8,7 @@ daemon asks again what its records do not show as answered.
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from canaryd.adapters.posting import Access, moment
@@ -133,4 +133,5 @@ def payload(question: Question) -> dict[str, Any]:
         "nextWeight": question.next_weight,
         "since": moment(question.since),
         "verdict": verdict_data(question.verdict),
+        **({"bracket": [asdict(one) for one in question.bracket]} if question.bracket else {}),
     }

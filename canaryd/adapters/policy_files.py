@@ -207,11 +207,11 @@ class _File:
 
     digest: bytes = b""
     policy: Policy | None = None
-    line: int = 0  # of the service's name
+    lines: tuple[int, ...] = ()  # of its services' names
     own: tuple[Problem, ...] = ()  # what is wrong within the file
     problems: tuple[Problem, ...] = ()  # the same, and what is wrong among files
     good: Policy | None = None
-    good_line: int = field(default=0)
+    good_lines: tuple[int, ...] = field(default=())
 
 
 class PolicyFiles:
@@ -280,8 +280,8 @@ class PolicyFiles:
         digest = sha256(content).digest()
         if digest == known.digest:
             return replace(known, problems=known.own)
-        policy, line, problems = _policy(content, str(path), self._names)
-        return replace(known, digest=digest, policy=policy, line=line, own=problems, problems=problems)
+        policy, lines, problems = _policy(content, str(path), self._names)
+        return replace(known, digest=digest, policy=policy, lines=lines, own=problems, problems=problems)
 
     def _settle(self) -> None:
         """Decides which version of each file is in force, so that each service has one policy."""
@@ -289,22 +289,23 @@ class PolicyFiles:
         # Whoever is in force for a service comes before who is new to it.
         order = sorted(self._files.items(), key=lambda item: (not _stays(item[1]), item[0]))
         for name, one in order:
-            if one.policy and one.policy.key not in taken:
-                one.good, one.good_line = one.policy, one.line
+            twice = [key for key in one.policy.keys if key in taken] if one.policy else []
+            if one.policy and not twice:
+                one.good, one.good_lines = one.policy, one.lines
             elif one.policy:
-                other, line = taken[one.policy.key]
-                service = "/".join(one.policy.key)
-                message = f"must be the only policy of {service}, but {other}:{line} is one too"
-                one.problems = (Problem(("service", "name"), message, name, one.line),)
-            if one.good and one.good.key in taken:
-                one.good = None  # its service has gone over to another file meanwhile
+                other, line = taken[twice[0]]
+                message = f"must be the only policy of {'/'.join(twice[0])}, but {other}:{line} is one too"
+                place = one.policy.keys.index(twice[0])
+                one.problems = (Problem(_name_of(place), message, name, one.lines[place]),)
+            if one.good and any(key in taken for key in one.good.keys):
+                one.good = None  # a service of it has gone over to another file meanwhile
             elif one.good:
-                taken[one.good.key] = name, one.good_line
+                taken.update((key, (name, line)) for key, line in zip(one.good.keys, one.good_lines, strict=True))
 
 
 def _stays(one: _File) -> bool:
-    """Whether the file goes on to speak for the service it spoke for."""
-    return one.good is not None and (one.policy is None or one.policy.key == one.good.key)
+    """Whether the file goes on to speak for the services it spoke for, and for no other."""
+    return one.good is not None and (one.policy is None or {*one.policy.keys} <= {*one.good.keys})
 
 
 def _list(path: Path) -> list[Path]:
@@ -314,23 +315,45 @@ def _list(path: Path) -> list[Path]:
     return sorted(one for one in path.iterdir() if one.suffix in (".yaml", ".yml") and not one.name.startswith(".") and not one.is_dir())
 
 
-def _policy(content: bytes, file: str, names: Mapping[str, Collection[str] | None]) -> tuple[Policy | None, int, tuple[Problem, ...]]:
-    """The policy, unless there are problems; the line of its service's name; the problems, by line."""
+def _name_of(place: int) -> Key:
+    """Where the name of a policy's service stands; from 1 on they are the members of its bracket."""
+    return ("service", "name") if place == 0 else ("bracket", "members", place - 1, "service", "name")
+
+
+def _policy(
+    content: bytes, file: str, names: Mapping[str, Collection[str] | None]
+) -> tuple[Policy | None, tuple[int, ...], tuple[Problem, ...]]:
+    """The policy, unless there are problems; the lines of its services' names; the problems, by line."""
     try:
         document = parse_document(content, file)
     except Refused as refused:
-        return None, 0, refused.problems
+        return None, (), refused.problems
     policy, found = None, list(_beyond_the_model(document.data, names))
     try:
         policy = Policy.load(document.data)
     except Refused as refused:
         found += refused.problems
     problems = tuple(sorted((document.placed(problem) for problem in found), key=lambda one: (one.line, key_text(one.key))))
-    return (None if problems else policy), document.lines.get(("service", "name"), 1), problems
+    if problems or policy is None:
+        return None, (), problems
+    return policy, tuple(document.lines.get(_name_of(place), 1) for place in range(len(policy.keys))), problems
 
 
 def _beyond_the_model(data: Any, names: Mapping[str, Collection[str] | None]) -> Iterator[Problem]:
     """What a policy's text must keep to and the domain cannot know: PromQL, and the names of notifiers and gates."""
+    yield from _promql(data, ())
+    for position, member in enumerate(_items(_at(data, "bracket", "members"))):
+        yield from _promql(member, ("bracket", "members", position))
+    for position, hook in enumerate(_items(_at(data, "hooks"))):
+        for key, what in (("notify", "a notifier"), ("gate", "a URL or a gate")):
+            name, there = _at(hook, key), names[key]
+            if there is not None and isinstance(name, str) and is_label_name(name) and name not in there:
+                known = ", ".join(sorted(there)) or "none is defined"
+                yield Problem(("hooks", position, key), f"must be {what} of the settings ({known}), but is {shown(name)}")
+
+
+def _promql(data: Any, around: Key) -> Iterator[Problem]:
+    """What is wrong with the queries of a policy, or of a bracket's member."""
     for position, metric in enumerate(_items(_at(data, "analysis", "metrics"))):
         promql = _at(metric, "query", "promql")
         if not isinstance(promql, str) or not promql:
@@ -338,13 +361,7 @@ def _beyond_the_model(data: Any, names: Mapping[str, Collection[str] | None]) ->
         # Without the variable, the domain has refused it already.
         compared = bool(_at(metric, "query", "compare")) and "$canary_pods" in promql
         if says := promql_refusal(promql, compared):
-            yield Problem(("analysis", "metrics", position, "query", "promql"), says)
-    for position, hook in enumerate(_items(_at(data, "hooks"))):
-        for key, what in (("notify", "a notifier"), ("gate", "a URL or a gate")):
-            name, there = _at(hook, key), names[key]
-            if there is not None and isinstance(name, str) and is_label_name(name) and name not in there:
-                known = ", ".join(sorted(there)) or "none is defined"
-                yield Problem(("hooks", position, key), f"must be {what} of the settings ({known}), but is {shown(name)}")
+            yield Problem((*around, "analysis", "metrics", position, "query", "promql"), says)
 
 
 def _at(data: Any, *names: str) -> Any:

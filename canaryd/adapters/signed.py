@@ -130,6 +130,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "limit": _number(finding.limit),
         "says": finding.says,
         "dryRun": finding.dry_run,
+        **({"service": finding.service} if finding.service else {}),
     }
 
 

@@ -6,6 +6,7 @@ webhook is the announcement's own (with _ for each dot), so a receiver that has 
 
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from canaryd.adapters.posting import Access, moment
@@ -57,4 +58,5 @@ def payload(announcement: Announcement) -> dict[str, Any]:
         "reason": announcement.reason,
         "at": moment(announcement.at),
         "verdict": verdict_data(announcement.verdict),
+        **({"bracket": [asdict(one) for one in announcement.bracket]} if announcement.bracket else {}),
     }

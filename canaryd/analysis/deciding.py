@@ -28,7 +28,7 @@ def shares(verdict: Verdict) -> dict[str, float]:
     The weight is told from the bar that the metric reaches alone: bar = (total bar - (1 - weight)) / weight. {} where nothing is compared.
     """
     queries = [one for one in verdict.findings if one.what == COMPARED and not one.dry_run]
-    found = {one.metric: _weight(verdict, one) * one.odds for one in (*whole(verdict), *queries)}
+    found = {one.named: _weight(verdict, one) * one.odds for one in (*whole(verdict), *queries)}
     largest = max(found.values(), default=0.0)
     if not largest:
         return {}
@@ -48,7 +48,7 @@ def decided_by(verdict: Verdict) -> str:
     """In words; empty where no metric was compared."""
     limit = broken(verdict)
     if limit is not None:
-        return f"the policy's own limit, {limit.metric}: {limit.what}"
+        return f"the policy's own limit, {limit.named}: {limit.what}"
     found = sorted(shares(verdict).items(), key=lambda one: -one[1])
     if not found:
         return ""
@@ -86,10 +86,10 @@ def passings(stage: Sequence[Verdict], span: Span, minimum: float) -> tuple[Pass
     for last in whole(stage[-1]) if stage else ():
         if last.unacceptable is None and last.what != ALL_BOUNDS:
             continue
-        each = [(verdict.at, one) for verdict in stage for one in whole(verdict) if one.metric == last.metric]
+        each = [(verdict.at, one) for verdict in stage for one in whole(verdict) if one.named == last.named]
         first = next((at for at, one in each if one.cleared >= one.clear_bar), None)
         late = next((one.cleared for at, one in each if at - span.start >= minimum), None)
-        found.append(Passing(last.metric, first, last.cleared, last.clear_bar, late))
+        found.append(Passing(last.named, first, last.cleared, last.clear_bar, late))
     return tuple(found)
 
 
@@ -104,9 +104,9 @@ def lacked(verdict: Verdict) -> list[str]:
     said = []
     for one in whole(verdict):
         if one.answer is Answer.NO_DATA:
-            said.append(f"{one.metric} has nothing to be compared by")
+            said.append(f"{one.named} has nothing to be compared by")
         elif one.cleared < one.clear_bar:
-            said.append(f"{one.metric} is at {part_text(one.cleared, one.clear_bar)}")
-    said += [f"{one.metric} ({one.what}) is {'without a value' if one.answer is Answer.NO_DATA else 'at its limit'}"
+            said.append(f"{one.named} is at {part_text(one.cleared, one.clear_bar)}")
+    said += [f"{one.named} ({one.what}) is {'without a value' if one.answer is Answer.NO_DATA else 'at its limit'}"
              for one in verdict.findings if one.limit is not None and one.answer is not Answer.PASS and one.odds == 1.0]
     return said

@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
+from canaryd.analysis.ahead import ahead
 from canaryd.analysis.deciding import decided_by
 from canaryd.analysis.plain import plain as as_plain
 from canaryd.analysis.standing import describe, stage_text
 from canaryd.analysis.wording import aligned, lasting, odds_text, percent_text, share_text, short, time_text, wrapped
 from canaryd.domain import gating
 from canaryd.domain.counts import Counts, total
-from canaryd.domain.lifecycle import DEADLINE_ODDS
-from canaryd.domain.rollout import Asking, Decision, Held, Phase, Rollout, Span, Wishes
+from canaryd.domain.rollout import Decision, Held, Phase, Rollout, Wishes
 from canaryd.domain.verdict import Answer, Finding, Verdict
 
 # The judge's rule for latency (see `LatencyEvidence.harmful_odds`), for a reader who sees the odds above the bar and no rollback.
@@ -46,7 +46,7 @@ def explain(
         Section("To know", _notes(rollout)),
         Section("People", _people(rollout, wishes)),
         Section("Who was told", _told(rollout)),
-        Section("What happens next", _lines(_next(rollout, now, wishes))),
+        Section("What happens next", _lines(ahead(rollout, now, wishes))),
     )
     return tuple(section for section in sections if section.lines)
 
@@ -62,10 +62,11 @@ def data(rollout: Rollout) -> dict[str, Any]:
     `counted` has for each replica its version, requests and failures.
     """
     plain: dict[str, Any] = as_plain(rollout)
-    plain["counted"] = {
-        replica: {"version": _version_of(rollout, replica), "requests": counts.requests, "failures": counts.failures}
-        for replica, counts in rollout.counted.items()
-    }
+    for part, own in zip(rollout.parts, (plain, *plain["others"]), strict=True):
+        own["counted"] = {
+            replica: {"version": _version_of(part, replica), "requests": counts.requests, "failures": counts.failures}
+            for replica, counts in part.counted.items()
+        }
     return plain
 
 
@@ -73,7 +74,8 @@ def data(rollout: Rollout) -> dict[str, Any]:
 
 
 def _head(rollout: Rollout, now: float) -> Section:
-    title = f"{rollout.service}, {rollout.stable} → {rollout.canary}: {describe(rollout)}"
+    named = "; ".join(f"{one.service}, {one.stable} → {one.canary}" for one in rollout.parts)
+    title = f"{named}: {describe(rollout)}"
     ended = rollout.ended is not None
     took = f"ended after {lasting((rollout.ended or now) - rollout.began)}" if ended else f"for {lasting(now - rollout.began)} now"
     facts = [f"rollout   {rollout.namespace}/{rollout.name}" + (f", attempt {rollout.attempt}" if rollout.attempt > 1 else ""),
@@ -118,14 +120,18 @@ def _last_verdict(rollout: Rollout) -> tuple[Section, ...]:
 
 def verdict_section(rollout: Rollout, verdict: Verdict, title: str) -> Section:
     """A verdict with all its numbers: what decided, and each finding."""
+    canary, least = rollout.spoken.canary, " at least" if rollout.others else ""
     lines = [
         f"looks     {verdict.looks} compared in stage {stage_text(rollout, verdict.stage)} {_how(rollout, verdict)}, the last one until "
-        f"{time_text(verdict.at)}; {verdict.canary_requests:,} requests of {rollout.canary}",
-        f"odds      {odds_text(verdict.odds)} against {rollout.canary} over the whole rollout ({odds_text(verdict.stage_odds)} by this "
+        f"{time_text(verdict.at)}; {verdict.canary_requests:,} requests of {canary}{least}",
+        f"odds      {odds_text(verdict.odds)} against {canary} over the whole rollout ({odds_text(verdict.stage_odds)} by this "
         f"stage alone); it is rolled back at {odds_text(verdict.bar)}",
     ]
     if (by := decided_by(verdict)) and (verdict.answer is Answer.FAIL or verdict.odds >= UNEVEN):
         lines += labelled("decided" if verdict.answer is Answer.FAIL else "mostly", f"by {by}" if verdict.answer is Answer.FAIL else by)
+    for part in rollout.parts if rollout.others and verdict == rollout.verdict else ():
+        if part.verdict is not None and part.verdict.at == verdict.at:
+            lines.append(f"          {part.service}: {part.verdict.answer.value}, odds {odds_text(part.verdict.odds)}")
     if verdict.reason:
         lines += labelled("why", verdict.reason)
     if verdict.odds >= verdict.bar and verdict.answer in (Answer.UNDECIDED, Answer.PASS) and verdict.weight < 100:
@@ -138,7 +144,9 @@ def verdict_section(rollout: Rollout, verdict: Verdict, title: str) -> Section:
 def _finding(rollout: Rollout, verdict: Verdict, finding: Finding) -> list[str]:
     if not rollout.policy.stages[verdict.stage].rules_out:
         finding = replace(finding, unacceptable=None)
+    rollout = _whose(rollout, finding)
     name = finding.what if finding.metric in finding.what else f"{finding.metric}, {finding.what}"
+    name = f"{finding.service}, {name}" if finding.service else name
     lines = [f"{name}: {finding.answer.value}" + (" (dry run: decides nothing)" if finding.dry_run else "")]
     if finding.says:
         lines += wrapped(finding.says, "  ")
@@ -158,6 +166,11 @@ def _finding(rollout: Rollout, verdict: Verdict, finding: Finding) -> list[str]:
         bar = odds_text(finding.clear_bar)
         lines.append(f"  cleared   {odds_text(finding.cleared)} that nothing unacceptable is there; the stage passes at {bar}")
     return lines
+
+
+def _whose(rollout: Rollout, finding: Finding) -> Rollout:
+    """The part of the rollout that a finding is about."""
+    return next((part for part in rollout.parts if finding.service in (part.service, f"{part.namespace}/{part.service}")), rollout)
 
 
 def _both_counts(rollout: Rollout, finding: Finding) -> list[str]:
@@ -190,14 +203,16 @@ def _held_against(finding: Finding) -> str:
 
 def _counted(rollout: Rollout) -> tuple[str, ...]:
     """Per replica and per version, since the rollout began, with the traffic served while a weight was in change."""
-    if not rollout.counted:
+    if not any(part.counted for part in rollout.parts):
         return ()
     rows: list[tuple[str, ...]] = [("version", "replica", "requests", "failures", "share")]
-    for version in (rollout.stable, rollout.canary):
-        mine = {name: counts for name, counts in sorted(rollout.counted.items()) if _version_of(rollout, name) == version}
-        rows += [_counted_row(version, name, counts) for name, counts in mine.items()]
-        if len(mine) > 1:
-            rows.append(_counted_row(version, "all", total(mine.values())))
+    for part in rollout.parts:
+        for version in (part.stable, part.canary):
+            called = f"{part.service} {version}" if rollout.others else version
+            mine = {name: counts for name, counts in sorted(part.counted.items()) if _version_of(part, name) == version}
+            rows += [_counted_row(called, name, counts) for name, counts in mine.items()]
+            if len(mine) > 1:
+                rows.append(_counted_row(called, "all", total(mine.values())))
     until = f", until {time_text(rollout.counted_to)}" if rollout.counted_to is not None else ""
     note = f"Since {time_text(rollout.began)}{until}; what was served while a weight changed is counted, not compared."
     return (*aligned(rows, right=(2, 3, 4)), note)
@@ -212,7 +227,8 @@ def _notes(rollout: Rollout) -> tuple[str, ...]:
     """What the judge wants a reader to know, and what is void, each once."""
     fresh = [f"stable changed at {time_text(span.start)}: what was compared before is void" for span in rollout.spans if span.fresh]
     # Who does not follow the weight is told with why that is.
-    routed = [rollout.senders or rollout.unsteered] if rollout.senders or rollout.unsteered else []
+    routed = [f"{f'{part.service}: ' if rollout.others else ''}{part.senders or part.unsteered}" for part in rollout.parts
+              if part.senders or part.unsteered]
     notes = dict.fromkeys((*routed, *(rollout.verdict.notes if rollout.verdict else ()), *fresh))
     return tuple(("- " if first else "  ") + line for note in notes for first, line in _marked(wrapped(note)))
 
@@ -251,170 +267,11 @@ def _told(rollout: Rollout) -> tuple[str, ...]:
     return tuple(aligned(rows)) if len(rows) > 1 else ()
 
 
-# ---------------------------------------------------------------- what it waits for
-
-
-def _next(rollout: Rollout, now: float, wishes: Wishes) -> list[str]:
-    name = rollout.name
-    if rollout.phase is Phase.PROGRESSING:
-        told = _next_in_stage(rollout, now)
-    elif rollout.phase is Phase.HELD:
-        told = _next_held(rollout, wishes)
-    else:
-        told = {
-            Phase.WAITING: [f"Stage 1 begins when the Deployment {rollout.canary_workload} is available; if it misses its progress "
-                            "deadline, the rollout ends as rolled back."],
-            Phase.AWAITING_APPROVAL: [f"It waits for a person: canaryd approve {name}. {_after_stage(rollout)} Until then "
-                                      f"{_stays(rollout)}, and evidence of harm still rolls back."],
-            Phase.AWAITING_GATE: _next_at_gate(rollout, now),
-            Phase.ROLLING_BACK: [f"All weight goes to {rollout.stable}; the route is not confirmed yet."],
-            Phase.GIVING_WAY: [f"All weight goes to {rollout.stable}, then the newer version begins."],
-            Phase.PROMOTING: [f"The route becomes one destination, {rollout.canary}; it is not confirmed yet."],
-            Phase.SUCCEEDED: _after_success(rollout),
-            Phase.ROLLED_BACK: _after_rollback(rollout),
-            Phase.SUPERSEDED: [f"This version is not tried again unless someone asks: canaryd retry {name}."],
-        }[rollout.phase]
-    if rollout.policy.mode == "observe":
-        told.append("It only observes: no route is changed, and what is said here of traffic is what canaryd would do.")
-    limit = rollout.policy.schedule.deadline
-    if limit is not None and not rollout.phase.ended:
-        left = lasting(rollout.began + limit - now)
-        told.append(f"The whole rollout has {left} left of its {lasting(limit)}; then it is rolled back.")
-    return told
-
-
-def _next_at_gate(rollout: Rollout, now: float) -> list[str]:
-    gate, asking = gating.gate_of(rollout), rollout.asking
-    if gate is None or asking is None:
-        return []
-    told = [f"Before {gate.place}, the gate {gate.name} is asked until it answers 2xx (not 202), {lasting(gate.every)} after each other "
-            f"answer. {_last_reply(asking, now)}"]
-    if asking.since is not None:
-        then = "it is held, and asked on" if gate.closed == "hold" else "it is rolled back"
-        told.append(f"If it is still closed in {lasting(max(0.0, asking.since + gate.deadline - now))} (the gate's deadline), {then}.")
-    told.append(f"To go on without it: canaryd approve {rollout.name} --gate.")
-    if rollout.stage >= 0:
-        told.append(f"Until then {_stays(rollout)}, and evidence of harm still rolls back.")
-    return told
-
-
-def _last_reply(asking: Asking, now: float) -> str:
-    if asking.since is None:
-        return "It is not asked while the service is paused, or the route is someone else's."
-    return f"The last answer, {lasting(now - asking.at)} ago: {asking.says}." if asking.at is not None else "It has not answered yet."
-
-
-def _next_in_stage(rollout: Rollout, now: float) -> list[str]:
-    span, stage, analysis = rollout.span, rollout.policy.stages[rollout.stage], rollout.policy.analysis
-    if span is None or span.end is not None:
-        return [f"It waits for the route to be confirmed {rollout.how}; looks begin then."]
-    if rollout.clock_from is None:
-        awaited = "traffic that follows the weight" if _is_off_weight(rollout) else "telemetry"
-        return [f"It waits for {awaited}; the stage's deadline stands still, and nothing advances without data. After "
-                f"{lasting(analysis.no_data_for)} without any: {analysis.no_data}."]
-    told = [_minimum_text(span, stage.minimum, now) + f" {_after_stage(rollout)}"]
-    if rollout.weight == 100:
-        told.append(_at_an_alarm(rollout))
-    left = stage.deadline - rollout.stage_clock(now)
-    at_deadline = {
-        "advance": f"it goes on if {analysis.minimum_requests} requests of {rollout.canary} gave less than "
-                   f"{odds_text(DEADLINE_ODDS)} against it, else it holds",
-        "hold": "it is held until the evidence passes, or a person decides",
-        "rollback": "it is rolled back",
-    }[analysis.undecided]
-    told.append(f"If it is still undecided in {lasting(left)} (the stage's deadline), {at_deadline}." if left > 0
-                else f"The stage's deadline has passed: {at_deadline}.")
-    return told
-
-
-def _minimum_text(span: Span, minimum: float, now: float) -> str:
-    if now < span.start:
-        return f"The first look of this stage begins at {time_text(span.start)}, when all that is scraped was served at the new weight."
-    left = span.start + minimum - now
-    if left > 0:
-        return f"The stage has {lasting(left)} left of its minimum of {lasting(minimum)}."
-    return f"The stage's minimum of {lasting(minimum)} is over: it ends at the first look that passes."
-
-
-def _at_an_alarm(rollout: Rollout) -> str:
-    before = rollout.policy.leads_back_to(rollout.stage)
-    if before is None:
-        return f"Nothing is compared at the same time any more: an alarm against the record sends all back to {rollout.stable} at once."
-    return f"An alarm against the record steps back to {rollout.policy.stages[before].said}, where both versions are compared."
-
-
-def _after_stage(rollout: Rollout) -> str:
-    stages, stage, closed = rollout.policy.stages, rollout.stage, gating.closed(rollout)
-    gate = f", once the gate {rollout.policy.gates[closed].name} is open" if closed is not None else ""
-    if stage + 1 >= len(stages):
-        return f"Then the route becomes one destination, {rollout.canary}{gate}."
-    asked = ", once a person approves" if stages[stage].approval and rollout.approved < stage and rollout.phase is Phase.PROGRESSING else ""
-    return f"Then {stages[stage + 1].said}{asked}{gate}."
-
-
-def _next_held(rollout: Rollout, wishes: Wishes) -> list[str]:
-    resume = f"canaryd resume {rollout.name}"
-    comes = "the traffic follows the weight" if _is_off_weight(rollout) else "telemetry is back"
-    waits = {
-        Held.PERSON: f"It is held until a person lets it go: {resume}.",
-        Held.DRIFT: f"It goes on by itself when the route is again as canaryd left it. Or {resume}: canaryd steers again, writes the route "
-                    f"back to {rollout.share}, and replaces edits inside the route list.",
-        Held.NO_DATA: f"It goes on by itself when {comes}; or now: {resume}.",
-        Held.STABLE: f"It goes on by itself when a replica of {rollout.stable_workload} is ready again. To send the traffic back "
-                     f"regardless: canaryd abort {rollout.name}.",
-        Held.UNDECIDED: f"The stage did not decide in time. It goes on by itself when the evidence passes. Another deadline: {resume}; or "
-                        "canaryd promote, canaryd abort.",
-        Held.GATE: f"The gate did not open in time. It is asked on, and the rollout goes on by itself when it opens. Without it: canaryd "
-                   f"approve {rollout.name} --gate. With another deadline: {resume}.",
-        Held.ALARMS: f"It alarmed at full weight too often and was stepped back. On: {resume}; back: canaryd abort {rollout.name}.",
-    }
-    if rollout.held is None:
-        return [f"It is held: {resume}."]
-    ask = [f"A person asked to hold too, so both have to end: {resume}."] if wishes.hold and rollout.held is not Held.PERSON else []
-    harm = "a rollback waits for stable too" if rollout.held is Held.STABLE else "evidence of harm still rolls back"
-    if rollout.stage < 0:
-        return [waits[rollout.held], *ask]
-    meanwhile = f"Meanwhile {_stays(rollout)}, the stage's deadline stands still, and {harm}."
-    return [waits[rollout.held], *ask, meanwhile]
+# ---------------------------------------------------------------- small things
 
 
 def _how(rollout: Rollout, verdict: Verdict) -> str:
     return replace(rollout, phase=Phase.PROGRESSING, stage=verdict.stage, weight=verdict.weight).how
-
-
-def _stays(rollout: Rollout) -> str:
-    kind = rollout.policy.stages[rollout.stage].kind if rollout.stage >= 0 else "weight"
-    return f"{rollout.share} stay on {rollout.canary}" if kind == "weight" else f"{rollout.canary} stays {rollout.how}"
-
-
-def _is_off_weight(rollout: Rollout) -> bool:
-    return rollout.verdict is not None and rollout.verdict.off_weight
-
-
-def _after_success(rollout: Rollout) -> list[str]:
-    retire = rollout.policy.promotion.retire_stable
-    if retire is None:
-        return [f"Nothing: {rollout.stable_workload} keeps its replicas (the policy has no promotion.retireStable)."]
-    return _scaling(rollout, rollout.stable_workload, retire.scale_to, retire.after)
-
-
-def _after_rollback(rollout: Rollout) -> list[str]:
-    again = f"This template is not tried again unless someone asks: canaryd retry {rollout.name}."
-    to = rollout.policy.rollback.scale_canary_to
-    if to is None:
-        return [f"{rollout.canary_workload} keeps its replicas, without traffic (the policy has no rollback.scaleCanaryTo).", again]
-    return [*_scaling(rollout, rollout.canary_workload, to, rollout.policy.rollback.after), again]
-
-
-def _scaling(rollout: Rollout, workload: str, to: int, after: float) -> list[str]:
-    if rollout.policy.mode == "observe":
-        return [f"{workload} is not scaled: the rollout only observes."]
-    if rollout.scaled:
-        return [f"Scaling is done: {workload} was set to {to}, unless it still got traffic or was gone."]
-    return [f"{workload} is scaled to {to} at {time_text((rollout.ended or 0.0) + after)}."]
-
-
-# ---------------------------------------------------------------- small things
 
 
 def _lines(sentences: list[str]) -> tuple[str, ...]:

@@ -84,7 +84,7 @@ def _requests(rollout: Rollout, hearing: Hearing) -> tuple[int, int] | None:
     for step in hearing.steps:
         if step.look.end <= rollout.counted_to:
             again += sum(counts.requests for side in (step.look.stable, step.look.canary) for counts in side.values())
-    return sum(counts.requests for counts in rollout.counted.values()), again
+    return sum(counts.requests for part in rollout.parts for counts in part.counted.values()), again
 
 
 def _passing(rollout: Rollout, hearing: Hearing, verdict: Verdict) -> tuple[Passing, ...]:

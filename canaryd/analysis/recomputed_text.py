@@ -60,6 +60,8 @@ def _source(rollout: Rollout, found: Recomputed) -> Section:
     if decided and not found.same and found.requests is not None:
         before, now = found.requests
         lines += wrapped(_why_not(before, now))
+    if rollout.others:
+        lines += wrapped("What would have decided otherwise is not asked where several services decide together.")
     if found.skipped:
         lines += wrapped(f"Left out, as it takes long (--full): {'; '.join(found.skipped)}.")
     return Section(SOURCE, tuple(lines))
@@ -100,7 +102,7 @@ def _odds(rollout: Rollout, found: Recomputed, width: int, ascii_only: bool) -> 
                            f"{_highest(rollout, verdicts)}")]
     lines += wrapped(f"ruled out: of what the stage must rule out to pass (full: {odds_text(1 / series.low)})"
                      f"{f'; decided: {marks}' if marks else ''}")
-    return (Section(f"Odds over time, against {rollout.canary}", tuple(lines)),)
+    return (Section(f"Odds over time, against {rollout.spoken.canary}", tuple(lines)),)
 
 
 def _highest(rollout: Rollout, verdicts: list[Verdict]) -> str:
@@ -129,7 +131,8 @@ def series_of(rollout: Rollout, verdicts: list[Verdict]) -> Series:
             marks[place] = sign_of(decision)
     odds = tuple(None if one.answer is Answer.NO_DATA else one.odds for one in verdicts)
     analysis = rollout.policy.analysis
-    return Series(odds, tuple(map(cleared_of, verdicts)), stages, marks, analysis.bad_advance_risk, 1.0 / analysis.false_rollback_risk)
+    bar = len(rollout.keys) / analysis.false_rollback_risk  # each service of a bracket has its share of the risk
+    return Series(odds, tuple(map(cleared_of, verdicts)), stages, marks, analysis.bad_advance_risk, bar)
 
 
 def sign_of(decision: Decision) -> str:

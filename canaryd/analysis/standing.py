@@ -6,6 +6,7 @@ from canaryd.domain.rollout import Phase, Rollout
 
 def describe(rollout: Rollout) -> str:
     """Where a rollout is, in half a sentence; of one that only observes, where it would be."""
+    rollout = rollout.spoken
     if rollout.policy.mode == "observe" and rollout.phase is not Phase.WAITING:
         return f"observing: {would_be(rollout)}"
     where = {

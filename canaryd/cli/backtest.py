@@ -80,11 +80,12 @@ def named(paths: Sequence[Path], past: Past | None, default: str) -> dict[str, P
     given = list(dict.fromkeys(paths))
     short = len({path.name for path in given}) == len(given)
     for path in given:
-        for one in policies_of(path):
-            if path.is_dir() and past is not None and one.key != past.policy.key:
+        found = [part for one in policies_of(path) for part in one.parts]  # of a bracket each service's own, with its share of the risk
+        for one in found:
+            if (path.is_dir() or len(found) > 1) and past is not None and one.key != past.policy.key:
                 continue
             name = path.name if short else str(path)
-            policies[f"{name}/{one.service.name}" if path.is_dir() else name] = one
+            policies[f"{name}/{one.service.name}" if path.is_dir() or len(found) > 1 else name] = one
     if not policies and paths and past is not None:
         raise Failure(f"{', '.join(map(str, paths))}: a policy of {'/'.join(past.policy.key)} was wanted, but there is none")
     return policies or ({default: past.policy} if past is not None else {})

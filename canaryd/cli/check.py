@@ -100,11 +100,12 @@ def chosen_policies(path: Path | None, settings: Settings | None, services: Sequ
     loaded = load(path or usual)
     if loaded.problems:
         raise Refused(loaded.problems)
-    found = [one for one in loaded.policies if namespace in (None, one.service.namespace)]
-    known = [one.service.name for one in found]
+    found = [one for one in loaded.policies if namespace is None or namespace in dict(one.keys)]
+    known = [name for one in found for _, name in one.keys]
     if unknown := [name for name in services if name not in known]:
         raise Failure(f"no policy is of the service {', '.join(unknown)} (there are policies of: {', '.join(known) or 'none'})")
-    return [one for one in found if not services or one.service.name in services]
+    # Of a bracket each service alone, and with one of them all: they are rolled out together.
+    return [one.among({key}) for one in found if not services or {name for _, name in one.keys} & {*services} for key in one.keys]
 
 
 # ---------------------------------------------------------------- files
@@ -116,7 +117,8 @@ def of_files(services: Sequence[str], files: Sequence[Path], policies: Path | No
     names = [one for one in services if Path(one) not in more]
     chosen = chosen_policies(policies, None, names, namespace) if policies else []
     facts = facts_of(manifests.read([*files, *more]), chosen, namespace, "cluster.local")
-    meant = [one for one in facts.policies if not names or one.service.name in names]
+    wanted = {*names, *(one.service.name for one in chosen if names)}
+    meant = [one for one in facts.policies if not names or one.service.name in wanted]
     views = {policy.key: view for policy in meant if (view := offline_view(facts, policy)) is not None}
     return replace(facts, policies=tuple(meant), routes=views)
 

@@ -42,20 +42,23 @@ class Cluster:
     namespace: str | None
 
     def records(self) -> Sequence[Record]:
-        return [record for record in self.rollouts.list() if self.namespace in (None, record.rollout.namespace)]
+        return [record for record in self.rollouts.list() if self.namespace is None or self.namespace in dict(record.rollout.keys)]
 
     def notes(self) -> Sequence[ServiceNote]:
         return self.services.notes(self.namespace)
 
     def find(self, name: str) -> Record:
-        """The rollout of that name, or the service's: the one under way, else its latest. Raises Failure, naming what is there."""
+        """The rollout of that name, or the service's: the one under way, else its latest; of a bracket, by the name of any of its
+        services. Raises Failure, naming what is there."""
         records = self.records()
-        found = [one for one in records if name == one.rollout.name] or [one for one in records if name == one.rollout.service]
-        places = sorted({one.rollout.namespace for one in found})
+        named = [one for one in records if name == one.rollout.name]
+        found = named or [one for one in records if name in one.rollout.services]
+        places = sorted({one.rollout.namespace for one in named} or {place for one in found for place, service in one.rollout.keys
+                                                                     if service == name and self.namespace in (None, place)})
         where = f"in namespace {self.namespace}" if self.namespace else "in any namespace"
         if not found:
             self._never_began(name)
-            there = ", ".join(sorted({f"{one.rollout.namespace}/{one.rollout.service}" for one in records}))
+            there = ", ".join(sorted({"/".join(key) for one in records for key in one.rollout.keys}))
             known = f"; there are rollouts of {there}" if there else ", and none of anything else"
             raise Failure(f"there is no rollout {name}, and none of a service {name}, {where}{known}")
         if len(places) > 1:

@@ -140,7 +140,7 @@ def _recomputed(rollout: Rollout, source: Source, brief: bool, most: float) -> t
     if not any(span.start + rollout.policy.analysis.interval <= source.now - source.delay for span in rollout.spans):
         source.close()
         return None, "there is no look yet that could be read, so nothing was recomputed."
-    what = f"{rollout.stable_workload} and {rollout.canary_workload} in {source.name}"
+    what = " and ".join(f"{part.stable_workload} and {part.canary_workload}" for part in rollout.parts) + f" in {source.name}"
     try:
         with told(looks_to_reread(rollout, source.now), what) as read:
             again = reread(rollout, source.telemetry, source.now, source.delay, read)
@@ -153,7 +153,7 @@ def _recomputed(rollout: Rollout, source: Source, brief: bool, most: float) -> t
     found = recomputed(rollout, again.hearing, source.name)
     if found.forgotten:
         return None, f"{source.name} has no samples of that time (any more)."
-    if brief:
+    if brief or rollout.others:
         return found, ""
     asked = inquiry(rollout, found, most)
     with told(asked.looks, "what would have decided otherwise", "judging", "judged") as judged:

@@ -53,12 +53,14 @@ def summary(policy: Policy) -> str:
     steps = ((stage.weight if stage.kind == "weight" else stage.said, " (approval)" if stage.approval else "") for stage in policy.stages)
     ladder = ", ".join(f"{step}{asked}" for step, asked in steps)
     metrics = [metric.query.name if metric.query else "errors" if metric.errors else "latency" for metric in policy.analysis.metrics]
+    others = ", ".join("/".join(key) for key in policy.keys[1:])
+    together = f", together with {others}" if others else ""
     mode = "" if policy.mode == "steer" else f", mode {policy.mode}"
     ladder = ladder if policy.strategy == "canary" else f"{policy.strategy} ({ladder})"
     by_user = " by user" if policy.route.affinity else ""
     gates = ", ".join(f"{gate.name} before {gate.place}" for gate in policy.gates)
     asks = f", asks {gates}" if gates else ""
-    return f"{'/'.join(policy.key)}: {ladder}{by_user} on {policy.route.name}, judged by {', '.join(metrics)}{asks}{mode}"
+    return f"{'/'.join(policy.key)}: {ladder}{by_user} on {policy.route.name}, judged by {', '.join(metrics)}{asks}{mode}{together}"
 
 
 @click.command(epilog="\b\nExample:\n  canaryd schema > policy.schema.json\n\n\b\nThen, as the first line of a policy:\n"

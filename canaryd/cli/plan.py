@@ -63,6 +63,7 @@ DURATION, REGRESSION = Said("duration", parse_duration), Said("regression", regr
 
 @click.command(epilog=EXAMPLE)
 @click.argument("path", metavar="POLICY", type=click.Path(path_type=Path))
+@click.option("--service", metavar="NAME", help="Of a bracket: whose traffic and stages are meant.")
 @click.option("--rate", type=RATE, help="Requests of all versions, such as 50/s or 200/m. Default: 50/s, or as measured.")
 @click.option("--errors", type=SHARE, help="Stable's share of failed requests. Default: 0.5%, or as measured.")
 @click.option("--latency", type=DURATION, help="Stable's median. Default: 60ms, or stable's own histogram as measured.")
@@ -79,9 +80,9 @@ DURATION, REGRESSION = Said("duration", parse_duration), Said("regression", regr
 @click.option("--cores", type=click.IntRange(min=1), help="Processes. Default: as many as there are cores. It changes no number.")
 @click.option("-o", "--output", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def plan(
-    path: Path, rate: float | None, errors: float | None, latency: float | None, p99: float | None, replicas: int | None,
-    prometheus: str | None, config: Path | None, stable: str | None, past: float, wanted: tuple[Regression, ...], rollouts: int | None,
-    seed: int, cores: int | None, form: str,
+    path: Path, service: str | None, rate: float | None, errors: float | None, latency: float | None, p99: float | None,
+    replicas: int | None, prometheus: str | None, config: Path | None, stable: str | None, past: float, wanted: tuple[Regression, ...],
+    rollouts: int | None, seed: int, cores: int | None, form: str,
 ) -> None:
     """Foresee what a policy does with a service's traffic, before any rollout.
 
@@ -90,7 +91,7 @@ def plan(
     and where policy and traffic do not fit together. Traffic is given by options, or measured (--prometheus, --config); an option given as
     well replaces what was measured.
     """
-    policy = one_policy(path)
+    policy = one_policy(path, service)
     given = Given(rate, errors, _ms(latency), _ms(p99), replicas)
     if stable and not (prometheus or config):
         raise click.UsageError("--stable names what is measured, so it needs --prometheus or --config")
@@ -116,8 +117,9 @@ def _ms(seconds: float | None) -> float | None:
     return None if seconds is None else 1000 * seconds
 
 
-def one_policy(path: Path) -> Policy:
-    """The only policy there. Raises Refused with every problem of it, Failure where there are several or none."""
+def one_policy(path: Path, service: str | None) -> Policy:
+    """The only policy there, or that of one service of a bracket. Raises Refused with every problem of it, Failure where there are several
+    or none."""
     loaded = load(path)
     if loaded.problems:
         raise Refused(loaded.problems)
@@ -125,7 +127,12 @@ def one_policy(path: Path) -> Policy:
         there = ", ".join("/".join(policy.key) for policy in loaded.policies)
         found = f"{len(loaded.policies)} are there ({there}): name its file" if there else "none is there"
         raise Failure(f"{path}: one policy is wanted, but {found}")
-    return loaded.policies[0]
+    parts = {part.service.name: part for part in loaded.policies[0].parts}
+    if service is None and len(parts) > 1:
+        raise Failure(f"{path}: is a bracket's, and a plan is of one service: say which with --service ({', '.join(parts)})")
+    if service is not None and service not in parts:
+        raise Failure(f"{path}: is no policy of {service}, but of {', '.join(parts)}")
+    return parts[service] if service is not None else loaded.policies[0]
 
 
 def lag_of(settings: Settings) -> Lag:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import click
@@ -14,6 +14,7 @@ from canaryd.analysis.standing import stage_text
 from canaryd.analysis.wording import lasting, odds_text
 from canaryd.cli import output
 from canaryd.cli.cluster import Asked, Cluster, cluster_options
+from canaryd.domain import news
 from canaryd.domain.ports import Unavailable
 from canaryd.domain.rollout import Record
 
@@ -59,9 +60,9 @@ def read(cluster: Cluster, name: str | None, every: bool) -> Seen:
     records, notes = list(cluster.records()), list(cluster.notes())
     asked = [one for one in cluster.asked() if not _outlived(one, records)]
     if name is not None:
-        chosen = [one for one in records if name in (one.rollout.name, one.rollout.service)]
+        chosen = [one for one in records if name in (one.rollout.name, *one.rollout.services)]
         asked = [one for one in asked if name in (one.name, one.service)]
-        services = {(one.rollout.namespace, one.rollout.service) for one in chosen}
+        services = {key for one in chosen for key in one.rollout.keys}
         notes = [one for one in notes if one.service == name or (one.namespace, one.service) in services]
         if not chosen and not notes and not asked:
             cluster.find(name)  # says what there is
@@ -71,15 +72,15 @@ def read(cluster: Cluster, name: str | None, every: bool) -> Seen:
 
 def _outlived(asked: Asked, records: Sequence[Record]) -> bool:
     """Whether a rollout of the service has begun since it was refused: then the refusal is no news."""
-    began = (one.rollout.began for one in records if (one.rollout.namespace, one.rollout.service) == (asked.namespace, asked.service))
+    began = (one.rollout.began for one in records if (asked.namespace, asked.service) in one.rollout.keys)
     return bool(asked.refused) and max(began, default=asked.since) > asked.since
 
 
 def _chosen(records: Sequence[Record], name: str | None, every: bool) -> list[Record]:
     """Of each service the rollout under way, else the latest; all when asked for, or named."""
-    key = {(one.rollout.namespace, one.rollout.service, one.rollout.phase.ended): one for one in records}
-    shown = records if every or any(one.rollout.name == name for one in records) else [
-        one for (namespace, service, ended), one in key.items() if not ended or (namespace, service, False) not in key]
+    latest = {(key, one.rollout.phase.ended): one for one in records for key in one.rollout.keys}
+    of_services = [one for (key, ended), one in latest.items() if not ended or (key, False) not in latest]
+    shown = records if every or any(one.rollout.name == name for one in records) else [one for one in records if one in of_services]
     return sorted(shown, key=lambda one: (one.rollout.namespace, one.rollout.service, one.rollout.began))
 
 
@@ -109,21 +110,23 @@ def entry(record: Record) -> dict[str, Any]:
         "odds": finite(verdict.odds) if verdict else None, "bar": finite(verdict.bar) if verdict else None,
         "reason": rollout.reason, "verdictReason": verdict.reason if verdict else None, "began": rollout.began, "ended": rollout.ended,
         "lookedUntil": verdict.at if verdict else None, "mode": rollout.policy.mode,
+        "bracket": [asdict(one) for one in versions] if (versions := news.versions(rollout)) else None,
     }  # fmt: skip
 
 
 def rows(records: Sequence[Record], now: float) -> list[tuple[str, ...]]:
-    several = len({one.rollout.namespace for one in records}) > 1
+    several = len({namespace for one in records for namespace, _ in one.rollout.keys}) > 1
     return [_row(one, now, several) for one in records]
 
 
 def _row(record: Record, now: float, several: bool) -> tuple[str, ...]:
     rollout = record.rollout
-    service = f"{rollout.namespace}/{rollout.service}" if several else rollout.service
+    service = ", ".join("/".join(key) if several else key[1] for key in rollout.keys)
+    versions = ", ".join(f"{one.stable} → {one.canary}" for one in rollout.parts)
     odds = odds_text(rollout.verdict.odds) if rollout.verdict else "-"
     stage = stage_text(rollout, rollout.stage)
     said = rollout.verdict.reason if rollout.verdict and rollout.phase.value == "Progressing" else rollout.reason
-    return (service, f"{rollout.stable} → {rollout.canary}", rollout.phase.value, stage, rollout.share, odds,
+    return (service, versions, rollout.phase.value, stage, rollout.share, odds,
             lasting(now - rollout.began), said)
 
 

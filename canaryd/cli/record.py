@@ -49,7 +49,7 @@ def record(path: Path, policies: Path | None, force: bool, asked: Asked) -> None
 
 def _one(path: Path) -> Policy:
     """The policy of a file, or of a directory that has one alone."""
-    found = policies_of(path)
+    found = [part for one in policies_of(path) for part in one.parts]
     if len(found) > 1:
         raise Failure(f"{path}: the policy of one service was wanted, but there are {', '.join('/'.join(one.key) for one in found)}: "
                       "name the file of one")

@@ -81,8 +81,8 @@ def services(work: Reset, service: str | None) -> list[Name]:
     """The services that are meant. Raises Failure, naming what there is, for one that is not there."""
     cluster = work.cluster
     there = {(one.namespace, one.service) for one in cluster.notes()}
-    there |= {(one.namespace, one.service) for one in work.cleanup.records(cluster.namespace) if one.service}
-    there |= {policy.key for policy in work.policies if cluster.namespace in (None, policy.key[0])}
+    there |= {key for one in work.cleanup.records(cluster.namespace) if one.service for key in one.keys}
+    there |= {key for policy in work.policies for key in policy.keys if cluster.namespace in (None, key[0])}
     if service is None:
         return sorted(there)
     found = sorted(one for one in there if one[1] == service)
@@ -100,7 +100,8 @@ def due(work: Reset, namespace: str, service: str, to: str = "", despite: bool =
     to: overrides the option; despite: also while a rollout is under way, as if all were back on its stable. Raises Refusal and Rejected.
     """
     options = work.options
-    mine = [one for one in work.cleanup.records(namespace) if one.service == service]
+    # A bracket's record may be in another namespace, its first service's.
+    mine = [one for one in work.cleanup.records(work.cluster.namespace) if (namespace, service) in one.keys]
     note = next((one for one in work.cluster.services.notes(namespace) if one.service == service), None)
     plan = Due(namespace, service, under_way=[one for one in mine if not one.finished])
     if plan.under_way and not despite:
@@ -119,7 +120,7 @@ def due(work: Reset, namespace: str, service: str, to: str = "", despite: bool =
         if policy is not None and not policy.route.http_route:
             _unsubset(work, plan, policy)
     if not options.keep_records and not options.everything:  # with everything, they go with all else
-        _forget(work, plan, note, policy, [one for one in mine if one.finished])
+        _forget(work, plan, note, policy, [one for one in mine if one.finished and one.keys[0] == (namespace, service)])
     return plan
 
 
@@ -127,10 +128,10 @@ def _policy(work: Reset, name: Name, note: ServiceNote | None, mine: Sequence[Ke
     """What says where the routes are: a rollout's under way, a file's, what is noted, or the latest record's."""
     rollouts = sorted((one.rollout for one in mine if one.rollout is not None), key=lambda one: (not one.phase.ended, one.began))
     if rollouts and not rollouts[-1].phase.ended:
-        return rollouts[-1].policy
-    of_file = next((one for one in work.policies if one.key == name), None)
+        return rollouts[-1].policy.among({name})
+    of_file = next((one.among({name}) for one in work.policies if name in one.keys), None)
     noted = note.policy() if note is not None else None
-    return of_file or noted or (rollouts[-1].policy if rollouts else None)
+    return of_file or noted or (rollouts[-1].policy.among({name}) if rollouts else None)
 
 
 @contextmanager
@@ -158,7 +159,8 @@ def _reroute(work: Reset, plan: Due, policy: Policy, to: str, active: Kept | Non
     if policy.mode == "observe" and not to:
         plan.said.append("its routes stay as they are: its policy only observes (mode); --to changes them nevertheless")
     else:
-        plan.version = cleanup.kept_version(view, to, active.stable if active is not None else "")
+        stable = "" if active is None else active.rollout.of(policy.key).stable if active.rollout is not None else active.stable
+        plan.version = cleanup.kept_version(view, to, stable)
     patches = work.cleanup.routes(policy, view, plan.version)
     workloads = KubeWorkloads(work.cluster.api).list(policy)
     if patches and plan.version:
@@ -198,8 +200,8 @@ def _forget(work: Reset, plan: Due, note: ServiceNote | None, policy: Policy | N
     """Finished records, and what is kept of the service: what runs now is known from now on, and nothing else."""
     for kept in finished:
         plan.patches.append(work.cleanup.record(kept))
-        name, _, replicas, _ = to_scale(kept.rollout) if kept.rollout is not None and not kept.rollout.scaled else ("", "", 0, 0.0)
-        if name:
+        due_to_scale = (to_scale(part) for part in (kept.rollout.parts if kept.rollout is not None else ()) if not part.scaled)
+        for name, replicas in ((name, replicas) for name, _, replicas, _ in due_to_scale if name):
             plan.said.append(f"with the record {kept.name} goes that {name} was still to be scaled to {replicas}")
     if note is None or policy is None:
         return

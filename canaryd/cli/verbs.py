@@ -120,7 +120,7 @@ def abort(name: str, wait: bool, cluster: Cluster) -> None:
         return
     record = meant(cluster, name, Signal.ABORT, "abort")
     wish(cluster, record, abort=True)
-    said(record, f"goes back: all traffic to {record.rollout.stable}")
+    said(record, f"goes back: all traffic to {record.rollout.spoken.stable}")
     follow_if(wait, cluster, record, Phase.ROLLED_BACK)
 
 
@@ -151,7 +151,8 @@ def retry(name: str, cluster: Cluster) -> None:
     rollout = record.rollout
     if rollout.phase not in (Phase.ROLLED_BACK, Phase.SUPERSEDED):
         raise Failure(f"{where(record)}: only what was rolled back or superseded can be tried again")
-    refuse_while_another(cluster, rollout.namespace, rollout.service)
+    for namespace, service in rollout.keys:
+        refuse_while_another(cluster, namespace, service)
     tried = (one.rollout for one in cluster.rollouts.list())
     what = (rollout.namespace, rollout.service, rollout.canary, rollout.template)
     attempt = 1 + max(one.attempt for one in tried if (one.namespace, one.service, one.canary, one.template) == what)
@@ -177,13 +178,13 @@ def meant(cluster: Cluster, name: str, signal: Signal, verb: str) -> Record:
         phases = [phase.value for phase in Phase if (phase, signal) in TRANSITIONS]
         raise Failure(f"{where(record)}: {verb} has no meaning there, only when it is {', '.join(phases[:-1])} or {phases[-1]}")
     if record.wishes.abort:
-        raise Failure(f"{where(record)}: it is aborted already, and goes back to {record.rollout.stable}")
+        raise Failure(f"{where(record)}: it is aborted already, and goes back to {record.rollout.spoken.stable}")
     return record
 
 
 def not_begun(cluster: Cluster, name: str) -> Asked | None:
     """The request that is meant, by its name, or by its service's where no rollout of it is under way. Raises Failure for several."""
-    under_way = {one.rollout.service for one in cluster.records() if not one.rollout.phase.ended}
+    under_way = {service for one in cluster.records() if not one.rollout.phase.ended for service in one.rollout.services}
     asked = cluster.asked()
     found = [one for one in asked if one.name == name] or [
         one for one in asked if one.service == name and not one.refused and name not in under_way]
@@ -195,7 +196,7 @@ def not_begun(cluster: Cluster, name: str) -> Asked | None:
 def refuse_while_another(cluster: Cluster, namespace: str, service: str) -> None:
     """Raises Failure while a rollout of the service is under way, or is asked for: one at a time."""
     for one in cluster.rollouts.list():
-        if not one.rollout.phase.ended and (one.rollout.namespace, one.rollout.service) == (namespace, service):
+        if not one.rollout.phase.ended and (namespace, service) in one.rollout.keys:
             raise Failure(f"{where(one)}: abort it first, or wait until it has ended")
     for asked in cluster.asked():
         if not asked.refused and (asked.namespace, asked.service) == (namespace, service):
@@ -222,8 +223,8 @@ def follow_if(wait: bool, cluster: Cluster, record: Record, wished: Phase) -> No
 
 
 def is_paused(cluster: Cluster, record: Record) -> bool:
-    rollout = record.rollout
-    return any(one.paused for one in cluster.services.notes(rollout.namespace) if one.service == rollout.service)
+    return any(one.paused for namespace, service in record.rollout.keys for one in cluster.services.notes(namespace)
+               if one.service == service)
 
 
 # ---------------------------------------------------------------- a service

@@ -8,8 +8,10 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from math import floor
 
+from canaryd.analysis.bracket import verdict_of
 from canaryd.analysis.hearing import Hearing, Scribe
 from canaryd.control.case import HISTORY_LOOKS, Case
+from canaryd.control.evidence import in_step, names_of
 from canaryd.domain.counts import Counts, Look, Source, Target
 from canaryd.domain.ports import Presence, Rejected, Telemetry, Unavailable
 from canaryd.domain.rollout import Rollout
@@ -53,7 +55,8 @@ class _Told:
 
 @dataclass(frozen=True)
 class Reread:
-    """hearing: every look, with the verdict had again. counted: by replica, up to `counted_to`. problems: why a query has no value."""
+    """hearing: every look, with the verdict had again; of several services the verdict of all. counted: by replica, up to `counted_to`.
+    problems: why a query has no value."""
 
     hearing: Hearing
     counted: Mapping[str, Counts]
@@ -67,17 +70,35 @@ def reread(
     """Every look of the rollout up to now, judged again. now: Unix seconds; delay: seconds after a look until its samples are there.
     read: told how many looks were read since it was told last. Raises Unavailable, Rejected."""
     bare = replace(rollout, counted={}, counted_to=None)
-    hearing, asked = Hearing(), _Told(telemetry, read)
-    case = Case(bare, asked, delay, partial(Scribe, hearing))
-    last = None
-    for heard in case.next(bare, now):
-        last = heard
+    asked, hearings = _Told(telemetry, read), [Hearing() for _ in bare.parts]
+    cases = [Case(part, asked, delay, partial(Scribe, hearing)) for part, hearing in zip(bare.parts, hearings, strict=True)]
+    names, whole, last = names_of(bare), Hearing(), None
+    for step in in_step([case.next(part, now) for case, part in zip(cases, bare.parts, strict=True)]):
+        if step.failure is not None:
+            raise step.failure
+        each = [one for one in step.heard if one is not None]
+        last = each[-1].look.end
+        if bare.others:
+            whole.steps.append(replace(hearings[0].steps[-1], look=_both([one.look for one in each])))
+            whole.verdicts.append(verdict_of({name: one.verdict for name, one in zip(names, each, strict=True)}))
     asked.raise_failure()
-    return Reread(hearing, last.counted if last else {}, last.look.end if last else None, asked.problems)
+    counted = {replica: counts for case in cases for replica, counts in case.counted.items()}
+    return Reread(whole if bare.others else hearings[0], counted, last, asked.problems)
+
+
+def _both(looks: Sequence[Look]) -> Look:
+    """The looks of several services as one, for what was counted in it."""
+    stable: dict[str, Counts] = {}
+    canary: dict[str, Counts] = {}
+    for look in looks:
+        stable.update(look.stable)
+        canary.update(look.canary)
+    return replace(looks[0], stable=stable, canary=canary, sampled=any(look.sampled for look in looks))
 
 
 def looks_to_reread(rollout: Rollout, now: float) -> int:
     """About how many looks `reread` reads."""
     span = rollout.span
     until = now if span is None or span.end is None else span.end
-    return HISTORY_LOOKS + max(0, floor(until) - floor(rollout.began)) // rollout.policy.analysis.interval
+    looks = HISTORY_LOOKS + max(0, floor(until) - floor(rollout.began)) // rollout.policy.analysis.interval
+    return len(rollout.keys) * looks

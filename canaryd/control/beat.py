@@ -4,7 +4,7 @@ A beat never raises: what one service or rollout cannot do now is told once and 
 other. Rollouts of services without a policy file any more go on with the policy they began with.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from time import perf_counter
@@ -12,6 +12,7 @@ from typing import Protocol
 
 import structlog
 
+from canaryd.control.brackets import Brackets
 from canaryd.control.reconciler import Reconciler, World
 from canaryd.control.supervisor import Seen, Supervisor
 from canaryd.domain.policy import Policy
@@ -19,6 +20,8 @@ from canaryd.domain.ports import Clock, Conflict, Postman, Rejected, Unavailable
 from canaryd.domain.rollout import Announcement, Phase, Record
 
 log = structlog.get_logger()
+
+Key = tuple[str, str]  # namespace and name of a service
 
 EVENTS = "kubernetes"  # the notifier that every announcement goes to: Kubernetes Events
 
@@ -60,6 +63,9 @@ class Beat:
     active: dict[str, Record] = field(default_factory=dict)  # under way at the last beat
     blind: set[str] = field(default_factory=set)  # rollouts whose telemetry did not answer: they are read last
 
+    def __post_init__(self) -> None:
+        self.brackets = Brackets(self.supervisor)
+
     def run(self) -> None:
         began = perf_counter()
         answers = False
@@ -86,62 +92,76 @@ class Beat:
 
     def _services(self, records: Sequence[Record]) -> None:
         policies = {policy.key: policy for policy in self.policies()}
-        in_force = frozenset(policies)
+        alone = {key: policy.among({key}) for policy in policies.values() for key in policy.keys}
+        in_force = frozenset(alone)
         for record in records:  # a rollout under way goes on with the policy it began with, whatever the file says now
             if not record.rollout.phase.ended:
-                policies[record.rollout.namespace, record.rollout.service] = record.rollout.policy
-        seen: list[Seen] = []
-        for policy in policies.values():
-            name = f"{policy.service.namespace}/{policy.service.name}"
+                own = record.rollout.policy
+                alone.update((key, own.among({key})) for key in record.rollout.keys)
+                if record.rollout.keys[0] not in in_force:
+                    policies[record.rollout.keys[0]] = own
+        seen: dict[Key, Seen] = {}  # by service; looked at also when nothing can begin
+        for key, policy in alone.items():
+            name = "/".join(key)
             with self._trouble(name, "service.unreadable"):
-                one = self.supervisor.see(policy, records, policy.key in in_force)
-                seen.append(one)  # looked at also when nothing can begin
-                seen[-1] = self.supervisor.supervise(one, self.supervisor.rollouts.requests(), self.clock.now())
+                seen[key] = self.supervisor.see(policy, records, key in in_force)
+                bracket = next((one for one in policies.values() if one.bracket is not None and key in one.keys), None)
+                if bracket is None:
+                    seen[key] = self.supervisor.supervise(seen[key], self.supervisor.rollouts.requests(), self.clock.now())
+        for policy in policies.values():
+            if policy.bracket is not None and in_force.issuperset(policy.keys) and seen.keys() >= set(policy.keys):
+                with self._trouble(f"{'/'.join(policy.key)} bracket", "bracket.unreadable"):
+                    every = [seen[key] for key in policy.keys]
+                    every = self.brackets.supervise(policy, every, self.supervisor.rollouts.requests(), self.clock.now())
+                    seen.update((one.policy.key, one) for one in every)
         self._looks(seen, records)
         with self._trouble("alerts", "alerts.failed"):
-            self._alerts(records, policies)
-        for one in seen:
-            for at, record in enumerate(one.records):
+            self._alerts(records, policies.values())
+        for one in seen.values():
+            for at in range(len(one.records)):
+                record = one.records[at]
                 if _life(record) in self.active:
                     continue  # it ended in this very beat: the routes as seen are older than its end
-                name = f"{record.rollout.namespace}/{record.rollout.name}"
+                name = f"{record.rollout.namespace}/{record.rollout.name}{f' {one.policy.service.name}' if record.rollout.others else ''}"
                 with self._trouble(f"{name} services", "tidying.failed"):
-                    record = one.records[at] = self.supervisor.tidy(one, record, self.clock.now())
+                    _put(seen, self.supervisor.tidy(one, one.records[at], self.clock.now()))
                 with self._trouble(f"{name} replicas", "scaling.failed"):
-                    one.records[at] = self.supervisor.after_end(one, record, self.clock.now())
+                    _put(seen, self.supervisor.after_end(one, one.records[at], self.clock.now()))
             with self._trouble(f"{one.policy.service.namespace}/{one.policy.service.name} records", "records.untidy"):
                 self.supervisor.retire(one, lambda record: not any(self._untold(news, record) for news in record.rollout.announcements))
 
-    def _looks(self, seen: Sequence[Seen], records: Sequence[Record]) -> None:
+    def _looks(self, seen: Mapping[Key, Seen], records: Sequence[Record]) -> None:
         collected = {(told, notifier): delivered for told, notifier, delivered in self.postman.collect()}
         telemetry_is_up = True
         outages: list[str] = []  # of each rollout that was read, "" for none
         # Who waited in vain last time comes last, so that one slow query cannot keep the others blind.
-        turns = [(one, i) for one in seen for i in range(len(one.records))]
-        turns.sort(key=lambda turn: _life(turn[0].records[turn[1]]) in self.blind)
-        for one, i in turns:
-            record, name = one.records[i], f"{one.records[i].rollout.namespace}/{one.records[i].rollout.name}"
+        turns = {_life(record): record for one in seen.values() for record in one.records}
+        for life, record in sorted(turns.items(), key=lambda turn: turn[0] in self.blind):
+            name = f"{record.rollout.namespace}/{record.rollout.name}"
             with self._trouble(name, "look.failed"):
-                if not record.rollout.phase.ended:
-                    record, telemetry_is_up = self._look(one, record, telemetry_is_up, outages)
-                    one.records[i] = record
+                if not record.rollout.phase.ended and seen.keys() >= set(record.rollout.keys):
+                    record, telemetry_is_up = self._look(seen, record, telemetry_is_up, outages)
+                    _put(seen, record)
             with self._trouble(f"{name} announcements", "announcing.failed"):
-                record = one.records[i] = self._announce(one.records[i], collected)
-            if record.rollout.phase.ended and _life(record) not in self.known_ended:
-                self.known_ended.add(_life(record))
+                record = self._announce(record, collected)
+                _put(seen, record)
+            if record.rollout.phase.ended and life not in self.known_ended:
+                self.known_ended.add(life)
                 self.reconciler.forget(record)
                 self.meter.ended(record)
         if outages:
             self._note("telemetry", "telemetry.unavailable", next(filter(None, outages), ""))
-        services = {one.policy.key for one in seen}
         for record in records:  # whose service has no policy any more, or cannot be read now: people are told nevertheless
-            if (record.rollout.namespace, record.rollout.service) not in services:
+            if not seen.keys() & set(record.rollout.keys):
                 with self._trouble(f"{record.rollout.namespace}/{record.rollout.name} announcements", "announcing.failed"):
                     self._announce(record, collected)
 
-    def _look(self, seen: Seen, record: Record, telemetry_is_up: bool, outages: list[str]) -> tuple[Record, bool]:
-        newer = self.supervisor.newer(seen)
-        world = World(seen.workloads, seen.view, seen.problem, seen.known.paused, f"{newer.name} ({newer.version})" if newer else "")
+    def _look(self, seen: Mapping[Key, Seen], record: Record, telemetry_is_up: bool, outages: list[str]) -> tuple[Record, bool]:
+        each = [seen[key] for key in record.rollout.keys]
+        newer = [one for one in map(self.supervisor.newer, each) if one is not None]
+        first, *others = (World(one.workloads, one.view, one.problem) for one in each)
+        world = replace(first, paused=any(one.known.paused for one in each), others=tuple(others),
+                        newer=f"{newer[0].name} ({newer[0].version})" if newer else "")
         began = perf_counter()
         try:
             record = self.reconciler.look(record, world, self.clock.now(), telemetry_is_up)
@@ -186,16 +206,16 @@ class Beat:
     def _receivers(self, news: Announcement, record: Record) -> tuple[str, ...]:
         return (EVENTS, *record.rollout.policy.told(news.event))
 
-    def _alerts(self, records: Sequence[Record], policies: dict[tuple[str, str], Policy]) -> None:
+    def _alerts(self, records: Sequence[Record], policies: Iterable[Policy]) -> None:
         """What should be firing: of each service the last rollback, until a later rollout of it succeeds (or its record is deleted,
         which acknowledges it); and what a rollout waits for people with, for as long as it does."""
         firing: dict[str, list[Announcement]] = {}
-        latest: dict[tuple[str, str], Record] = {}
+        latest: dict[Key, Record] = {}  # by service; of a bracket's rollback one of them is enough to keep it firing
         for record in sorted(records, key=lambda r: r.rollout.ended or 0.0):
             if record.rollout.phase in (Phase.ROLLED_BACK, Phase.SUCCEEDED):
-                latest[record.rollout.namespace, record.rollout.service] = record
-        notifiers = {name for policy in policies.values() for name in policy.notifiers}
-        for record in (*latest.values(), *(r for r in records if not r.rollout.phase.ended)):
+                latest.update(dict.fromkeys(record.rollout.keys, record))
+        notifiers = {name for policy in policies for name in policy.notifiers}
+        for record in (*{_life(one): one for one in latest.values()}.values(), *(r for r in records if not r.rollout.phase.ended)):
             notifiers |= {*record.rollout.policy.notifiers}
             standing = STANDING.get(record.rollout.phase)
             news = next((one for one in reversed(record.rollout.announcements) if one.event == standing), None)
@@ -235,6 +255,15 @@ class Beat:
             self.troubles[name] = reason
         else:
             self.troubles.pop(name, None)
+
+
+def _put(seen: Mapping[Key, Seen], record: Record) -> None:
+    """The record as it is now, for each service that it is about."""
+    for key in record.rollout.keys:
+        records = seen[key].records if key in seen else []
+        for at, one in enumerate(records):
+            if _life(one) == _life(record):
+                records[at] = record
 
 
 def _life(record: Record) -> str:

@@ -17,7 +17,7 @@ from canaryd.domain.metrics import HTTP_FAILURES
 from canaryd.domain.past import Past
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Presence, Rejected, Telemetry, Unavailable
-from canaryd.domain.rollout import Rollout, Span
+from canaryd.domain.rollout import Rollout, Span, together
 from canaryd.domain.verdict import Answer, Verdict
 
 Take = Callable[[Look, Mapping[str, float | None]], None]
@@ -42,7 +42,11 @@ def past_between(policy: Policy, versions: tuple[str, str], workloads: tuple[str
 
 
 def past_of(rollout: Rollout, readable: float) -> Past:
-    """The past of a rollout, up to its end or to what can be read by now. Raises Rejected when no stage's looks had begun."""
+    """The past of a rollout, up to its end or to what can be read by now. Raises Rejected when no stage's looks had begun, and for one of
+    several services, whose verdicts are not one past's."""
+    if rollout.others:
+        raise Rejected(f"{rollout.name} is of {together(rollout.services)}, and a past is of one service: say which with --policies (of "
+                       "that service alone), --stable, --canary and --from")
     if not rollout.spans or rollout.spans[0].start + rollout.policy.analysis.interval > readable:
         raise Rejected(f"{rollout.name} has no looks yet: none of its stages has begun ({rollout.phase.value}: {rollout.reason})")
     interval, began, first = rollout.policy.analysis.interval, floor(rollout.began), rollout.spans[0].start

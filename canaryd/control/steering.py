@@ -3,6 +3,8 @@
 Decides nothing about a rollout's life: the reconciler makes signals of what is said here.
 """
 
+from collections.abc import Sequence
+
 from canaryd.domain import affinity, routes
 from canaryd.domain.added import steered
 from canaryd.domain.ports import Conflict, RouteView, Traffic
@@ -31,6 +33,19 @@ def due(rollout: Rollout, view: RouteView) -> RouteLists:
     if rollout.phase in GOING_BACK:
         return routes.without(view.lists, rollout.origin, rollout.canary_subset)
     return wanted(rollout, view)
+
+
+def is_taken_away(rollout: Rollout) -> bool:
+    """Whether the canary is to have less than it has: on a way back, and at a step back."""
+    return rollout.phase in GOING_BACK or (rollout.span is not None and rollout.weight < rollout.span.weight)
+
+
+def order(rollout: Rollout) -> Sequence[int]:
+    """The places of a bracket's services in which their routes are written. A new version may need the new versions of what it calls, and
+    these still serve old callers: so weight is given to who is called first and to the entrance last, and taken away the other way
+    round."""
+    places = range(len(rollout.keys))
+    return places if is_taken_away(rollout) else places[::-1]
 
 
 def left(rollout: Rollout) -> RouteLists:

@@ -31,7 +31,7 @@ class CannotBegin(ValueError):
 
 @dataclass
 class Seen:
-    """What one beat knows of one service."""
+    """What one beat knows of one service. policy: its own alone, be it part of a bracket; records: those that are about it too."""
 
     policy: Policy
     workloads: Sequence[Workload]
@@ -46,6 +46,11 @@ class Seen:
     def active(self) -> Record | None:
         return next((record for record in self.records if not record.rollout.phase.ended), None)
 
+    @property
+    def mine(self) -> list[Rollout]:
+        """The rollouts on record, as this service's."""
+        return [record.rollout.of(self.policy.key) for record in self.records]
+
 
 @dataclass
 class Supervisor:
@@ -59,7 +64,7 @@ class Supervisor:
 
     def see(self, policy: Policy, records: Sequence[Record], in_force: bool = True) -> Seen:
         """Reads what the cluster has of a service. Raises Unavailable."""
-        mine = [r for r in records if (r.rollout.namespace, r.rollout.service) == policy.key]
+        mine = [r for r in records if policy.key in r.rollout.keys]
         workloads = self.workloads.list(policy)
         known, unreadable = KnownTemplates(frozenset()), ""
         try:
@@ -81,14 +86,15 @@ class Supervisor:
         if seen.unreadable or seen.known.paused or not seen.in_force:
             return None
         versions = Counter(w.version for w in seen.workloads)
-        return _youngest(w for w in self._unknown(seen) if versions[w.version] == 1)
+        return youngest(w for w in self.unknown(seen) if versions[w.version] == 1)
 
-    def _unknown(self, seen: Seen) -> list[Workload]:
-        stable = self._stable(seen)
+    def unknown(self, seen: Seen) -> list[Workload]:
+        """The versions that are new."""
+        stable = self.stable(seen)
         return [
             w for w in seen.workloads
             if key_of(w) not in seen.known.templates and not w.ignored and w.desired > 0 and w.version != stable
-            and not any((r.rollout.canary, r.rollout.template) == (w.version, w.template) for r in seen.records)
+            and not any((r.canary, r.template) == (w.version, w.template) for r in seen.mine)
         ]
 
     # ------------------------------------------------------------ beginning
@@ -98,36 +104,40 @@ class Supervisor:
         if seen.unreadable:
             raise Rejected(seen.unreadable)
         if not seen.known.resource_version:
-            return self._first_sight(seen)
-        seen = self._remember_seen(seen)
+            return self.first_sight(seen)
+        seen = self.remember_seen(seen)
         for request in requests:
             if (request.namespace, request.service) == seen.policy.key:
-                seen = self._requested(seen, request, now)
+                seen = self.requested(seen, request, now, seen.active)
         if seen.active is not None or seen.known.paused:
-            return self._tell_problem(seen, "")
+            return self.tell_problem(seen, "")
         problem = seen.problem
-        for begin in (self._retries, self._begin_newest):  # what keeps one from beginning does not keep the other
+        for begin in (self.retries, self._begin_newest):  # what keeps one from beginning does not keep the other
             try:
                 seen = begin(seen, now)
             except CannotBegin as error:
                 problem = str(error)
-        return self._tell_problem(seen, problem)
+        return self.tell_problem(seen, problem)
 
     def _begin_newest(self, seen: Seen, now: float) -> Seen:
         """Of several unknown versions the youngest begins; the others were overtaken, and are no news any more."""
-        unknown = self._unknown(seen)
-        newest = _youngest(unknown)
+        unknown = self.unknown(seen)
+        newest = youngest(unknown)
         if newest is None or seen.active is not None:
             return seen
-        rollout = self._planned(seen, newest, now)
-        overtaken = [w for w in unknown if w is not newest]
-        if overtaken:  # remembered first: after a crash in between, none of them supersedes the one that overtook it
-            log.info("versions.overtaken", service=seen.policy.service.name, namespace=seen.policy.service.namespace, by=newest.version,
-                     versions=sorted(w.version for w in overtaken))
-            seen = self._remember(seen, {key_of(w) for w in overtaken})
-        return self._begin(seen, rollout, now)
+        rollout = self.planned(seen, newest, now)
+        return self.begin(self.without_overtaken(seen, newest), rollout, now)
 
-    def _first_sight(self, seen: Seen) -> Seen:
+    def without_overtaken(self, seen: Seen, newest: Workload) -> Seen:
+        """Remembered before the newest begins: after a crash in between, none of them supersedes the one that overtook it."""
+        overtaken = [w for w in self.unknown(seen) if w is not newest]
+        if not overtaken:
+            return seen
+        log.info("versions.overtaken", service=seen.policy.service.name, namespace=seen.policy.service.namespace, by=newest.version,
+                 versions=sorted(w.version for w in overtaken))
+        return self.remember(seen, {key_of(w) for w in overtaken})
+
+    def first_sight(self, seen: Seen) -> Seen:
         if not seen.workloads:  # nothing of the service is here yet, or the selector is wrong: what comes first then is not new either
             chosen = ", ".join(f"{label}={value}" for label, value in seen.policy.service.selector.items())
             self._tell(seen, f"no Deployment in {seen.policy.service.namespace} has pods labelled {chosen} (service.selector)")
@@ -137,22 +147,23 @@ class Supervisor:
                  known=sorted(known.templates), hint="what is there now is not new; `canaryd start` rolls one of them out")
         return replace(seen, known=self.rollouts.remember(seen.policy, known))
 
-    def _remember_seen(self, seen: Seen) -> Seen:
+    def remember_seen(self, seen: Seen) -> Seen:
         """What stable runs is not new, also when it was changed in place; nor is what has a record, which may be deleted any time (and
         whose beginning may have ended in a crash before it was remembered)."""
-        stable = self._stable(seen)
+        stable = self.stable(seen)
         there = {key_of(w) for w in seen.workloads if stable and w.version == stable}
-        fresh = there.union(*(_keys_of(record.rollout) for record in seen.records)) - seen.known.templates
-        return self._remember(seen, fresh) if fresh or seen.known.outdated else seen
+        fresh = there.union(*(_keys_of(rollout) for rollout in seen.mine)) - seen.known.templates
+        return self.remember(seen, fresh) if fresh or seen.known.outdated else seen
 
-    def _remember(self, seen: Seen, keys: set[str]) -> Seen:
+    def remember(self, seen: Seen, keys: set[str]) -> Seen:
+        """With these templates and attempts among those that are known."""
         known = replace(seen.known, templates=seen.known.templates | keys)
         return replace(seen, known=self.rollouts.remember(seen.policy, known))
 
-    def _stable(self, seen: Seen) -> str:
+    def stable(self, seen: Seen) -> str:
         """The stable version's label, or "" where the route does not say (then nothing begins, and `_begin` says why)."""
         if seen.active is not None:
-            return seen.active.rollout.stable
+            return seen.active.rollout.of(seen.policy.key).stable
         if seen.view is None:
             return ""
         try:
@@ -160,7 +171,7 @@ class Supervisor:
         except routes.Refusal:
             return ""
 
-    def _planned(self, seen: Seen, canary: Workload, now: float, attempt: int = 1, name: str = "") -> Rollout:
+    def planned(self, seen: Seen, canary: Workload, now: float, attempt: int = 1, name: str = "") -> Rollout:
         """The rollout of a version, not yet on record. Raises CannotBegin."""
         policy = seen.policy
         if seen.view is None:
@@ -179,43 +190,51 @@ class Supervisor:
             canary_workload=canary.name, template=canary.template, stable_template=stable.template, policy=policy, began=now,
             attempt=attempt, phase_since=now, reason=f"waiting until {canary.name} is available")
 
-    def _begin(self, seen: Seen, rollout: Rollout, now: float) -> Seen:
-        said = f"{rollout.canary_workload} is new beside {rollout.stable_workload}: {rollout.reason}"
+    def begin(self, seen: Seen, rollout: Rollout, now: float) -> Seen:
+        """Puts it on record; what is seen of its service after that. What is new of the others is remembered by `noted`."""
+        spoken = rollout.spoken
+        said = f"{spoken.canary_workload} {'are' if rollout.others else 'is'} new beside {spoken.stable_workload}: {rollout.reason}"
         rollout = news.announced(rollout, "started", now, said)
         record = self.rollouts.create(Record(rollout))
         log.info("rollout.started", service=rollout.service, namespace=rollout.namespace, rollout=rollout.name,
-                 stable=rollout.stable, canary=rollout.canary, template=rollout.template, mode=rollout.policy.mode)
-        seen = self._remember(seen, _keys_of(rollout))
+                 stable=spoken.stable, canary=spoken.canary, template=rollout.template, mode=rollout.policy.mode)
+        return self.noted(seen, record)
+
+    def noted(self, seen: Seen, record: Record) -> Seen:
+        """With a rollout that has begun among its service's."""
+        seen = self.remember(seen, _keys_of(record.rollout.of(seen.policy.key)))
         return replace(seen, records=[*seen.records, record])
 
-    def _requested(self, seen: Seen, request: Request, now: float) -> Seen:
-        """`canaryd start`: any version that is there, known or not, unless a rollout is under way."""
+    def requested(self, seen: Seen, request: Request, now: float, active: Record | None) -> Seen:
+        """`canaryd start`: any version that is there, known or not, unless a rollout is under way (`active`)."""
         if seen.known.paused:
             return seen
         try:
-            if seen.active is not None:
-                raise CannotBegin(f"{seen.active.rollout.name} is under way: abort it first, or wait")
+            if active is not None:
+                raise CannotBegin(f"{active.rollout.name} is under way: abort it first, or wait")
             canary = _only(seen.workloads, request.version, seen.policy)
-            rollout = self._planned(seen, canary, now, _attempt_of(request, canary), request.name)
+            rollout = self.planned(seen, canary, now, _attempt_of(request, canary), request.name)
         except CannotBegin as error:
             log.warning("request.refused", service=request.service, version=request.version, reason=str(error))
             self.rollouts.refuse(request, str(error))
             return seen
-        return self._begin(seen, rollout, now)
+        return self.begin(seen, rollout, now)
 
-    def _retries(self, seen: Seen, now: float) -> Seen:
+    def retries(self, seen: Seen, now: float) -> Seen:
         """`canaryd retry` raises an ended record's attempt: a new attempt is a new record. Raises CannotBegin."""
         for record in reversed(seen.records):
             rollout, attempt = record.rollout, record.wishes.attempt
+            if rollout.others:
+                continue  # several services are the bracket's to begin: see brackets.py
             name = name_of(rollout.service, rollout.canary, rollout.template, attempt)
-            begun = any(r.rollout.name == name for r in seen.records) or _attempt_key(rollout, attempt) in seen.known.templates
-            overtaken = any(r.rollout.phase is Phase.SUCCEEDED and r.rollout.began > rollout.began for r in seen.records)
-            if attempt <= rollout.attempt or begun or overtaken or rollout.canary == self._stable(seen):
+            begun = any(r.rollout.name == name for r in seen.records) or attempt_key(rollout, attempt) in seen.known.templates
+            overtaken = any(r.phase is Phase.SUCCEEDED and r.began > rollout.began for r in seen.mine)
+            if attempt <= rollout.attempt or begun or overtaken or rollout.canary == self.stable(seen):
                 continue
             canary = next((w for w in seen.workloads if (w.version, w.template) == (rollout.canary, rollout.template)), None)
             if canary is None:
                 continue  # that template is gone; a changed one is a new version
-            return self._begin(seen, self._planned(seen, canary, now, attempt), now)
+            return self.begin(seen, self.planned(seen, canary, now, attempt), now)
         return seen
 
     def _tell(self, seen: Seen, problem: str) -> None:
@@ -225,8 +244,9 @@ class Supervisor:
             if problem:
                 log.warning("rollout.refused", service=seen.policy.service.name, namespace=seen.policy.service.namespace, reason=problem)
 
-    def _tell_problem(self, seen: Seen, problem: str) -> Seen:
-        self._tell(seen, problem)
+    def tell_problem(self, seen: Seen, problem: str, quiet: bool = False) -> Seen:
+        """Notes why nothing begins. quiet: it is no trouble, and the log is not told."""
+        self._tell(seen, problem if not quiet else "")
         if problem != seen.known.problem:
             return replace(seen, known=self.rollouts.remember(seen.policy, replace(seen.known, problem=problem)))
         return seen
@@ -234,8 +254,8 @@ class Supervisor:
     # ------------------------------------------------------------ after the end
 
     def after_end(self, seen: Seen, record: Record, now: float) -> Record:
-        """Scales what the policy wants scaled after an end, once, and only while nothing is routed to it."""
-        rollout = record.rollout
+        """Scales what the policy wants scaled of the service after an end, once, and only while nothing is routed to it."""
+        rollout = record.rollout.of(seen.policy.key)
         if not rollout.phase.ended or rollout.scaled or rollout.ended is None:
             return record
         name, version, replicas, after = to_scale(rollout)
@@ -244,35 +264,38 @@ class Supervisor:
         if name and self._is_idle(seen, version):
             try:
                 self.workloads.scale(rollout.namespace, name, replicas)
+                log.info("workload.scaled", service=rollout.service, namespace=rollout.namespace, rollout=rollout.name, deployment=name,
+                         replicas=replicas)
             except Missing:
                 log.info("workload.gone", service=rollout.service, namespace=rollout.namespace, rollout=rollout.name, deployment=name)
-                return self.rollouts.save(record.having(replace(rollout, scaled=True)))
-            log.info("workload.scaled", service=rollout.service, namespace=rollout.namespace, rollout=rollout.name, deployment=name,
-                     replicas=replicas)
-        return self.rollouts.save(record.having(replace(rollout, scaled=True)))
+        return self._saved(record, replace(rollout, scaled=True))
 
     def tidy(self, seen: Seen, record: Record, now: float) -> Record:
-        """Removes what was made so that a version could be routed to, once nothing is: after a rollback the canary's, after a success
-        stable's. Noted only when done, so a crash or an outage in between tries it again."""
-        rollout = record.rollout
+        """Removes what was made so that a version of the service could be routed to, once nothing is: after a rollback the canary's, after
+        a success stable's. Noted only when done, so a crash or an outage in between tries it again."""
+        rollout = record.rollout.of(seen.policy.key)
         if not rollout.policy.route.http_route or rollout.tidied or not _is_settled(rollout, now):
             return record
         # Of a later rollout, too, that is under way or has only just ended.
-        others = (one.rollout for one in seen.records if not _is_settled(one.rollout, now))
-        keep = {version for one in others for version in (one.canary, one.stable)}
+        keep = {version for one in seen.mine if not _is_settled(one, now) for version in (one.canary, one.stable)}
         for name in self.traffic.tidy(rollout.policy, keep):
             log.info("service.removed", service=rollout.service, namespace=rollout.namespace, rollout=rollout.name, name=name)
-        return self.rollouts.save(record.having(replace(rollout, tidied=True)))
+        return self._saved(record, replace(rollout, tidied=True))
+
+    def _saved(self, record: Record, part: Rollout) -> Record:
+        place = record.rollout.keys.index((part.namespace, part.service))
+        return self.rollouts.save(record.having(record.rollout.with_part(place, part)))
 
     def _is_idle(self, seen: Seen, version: str) -> bool:
         """No route sends anything to the version, and no rollout is about it."""
-        if seen.view is None or (seen.active is not None and version in (seen.active.rollout.canary, seen.active.rollout.stable)):
+        if seen.view is None or any(version in (one.canary, one.stable) for one in seen.mine if not one.phase.ended):
             return False
         return version not in routes.versions(seen.view)
 
     def retire(self, seen: Seen, told: Callable[[Record], bool]) -> None:
-        """Keeps the last records of a service; those whose announcements are still under way (not `told`) stay."""
-        ended = [r for r in seen.records if r.rollout.phase.ended]
+        """Keeps the last records of a service; those whose announcements are still under way (not `told`) stay. A bracket's are its first
+        service's."""
+        ended = [r for r in seen.records if r.rollout.phase.ended and r.rollout.keys[0] == seen.policy.key]
         for record in filter(told, ended[: max(0, len(ended) - self.keep)]):
             log.info("rollout.retired", service=record.rollout.service, namespace=record.rollout.namespace, rollout=record.rollout.name)
             self.rollouts.delete(record)
@@ -301,15 +324,15 @@ def _attempt_of(request: Request, canary: Workload) -> int:
     return next((attempt for attempt, name in enumerate(names, start=1) if name == request.name), 1)
 
 
-def _youngest(workloads: Iterable[Workload]) -> Workload | None:
+def youngest(workloads: Iterable[Workload]) -> Workload | None:
     return max(workloads, key=lambda w: (w.created, w.name), default=None)
 
 
 def _keys_of(rollout: Rollout) -> set[str]:
-    return {f"{rollout.canary}/{rollout.template}", _attempt_key(rollout, rollout.attempt)}
+    return {f"{rollout.canary}/{rollout.template}", attempt_key(rollout, rollout.attempt)}
 
 
-def _attempt_key(rollout: Rollout, attempt: int) -> str:
+def attempt_key(rollout: Rollout, attempt: int) -> str:
     """Under which a begun attempt is remembered, so that deleting its record does not begin it again."""
     return f"{rollout.canary}/{rollout.template}#{attempt}"
 

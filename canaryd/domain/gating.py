@@ -7,7 +7,8 @@ asks again.
 from dataclasses import dataclass, replace
 
 from canaryd.domain.hooks import Gate
-from canaryd.domain.rollout import Asking, Held, Phase, Rollout, Wishes
+from canaryd.domain.news import versions
+from canaryd.domain.rollout import Asking, Held, Phase, Rollout, Versions, Wishes
 from canaryd.domain.units import format_duration
 from canaryd.domain.verdict import Verdict
 
@@ -15,7 +16,7 @@ from canaryd.domain.verdict import Verdict
 @dataclass(frozen=True, slots=True)
 class Question:
     """What a gate is asked, with the numbers of the moment. id: the idempotency key, the same each time it is asked. since: Unix
-    seconds. weight: the canary's now; next_weight: what it would be."""
+    seconds. weight: the canary's now; next_weight: what it would be. bracket: as an announcement has it."""
 
     id: str
     gate: Gate
@@ -30,6 +31,7 @@ class Question:
     weight: int
     next_weight: int
     verdict: Verdict | None = None
+    bracket: tuple[Versions, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,8 @@ def question(rollout: Rollout) -> Question | None:
         id=f"{rollout.namespace}.{rollout.name}.{int(rollout.began)}.gate.{asking.number}", gate=gate, since=asking.since,
         namespace=rollout.namespace, service=rollout.service, rollout=rollout.name, stable=rollout.stable, canary=rollout.canary,
         mode=rollout.policy.mode, stage=rollout.stage, weight=rollout.weight,
-        next_weight=stages[following].weight if following < len(stages) else 100, verdict=rollout.verdict)
+        next_weight=stages[following].weight if following < len(stages) else 100, verdict=rollout.verdict,
+        bracket=versions(rollout))
 
 
 def _number(rollout: Rollout) -> int:

@@ -233,3 +233,12 @@ class Metric(Written):
     @property
     def decides(self) -> bool:
         return self.query is None or not self.query.dry_run
+
+
+def each_once(metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:
+    """For validators: refuses a metric that is there twice, and a list of which none decides."""
+    twice = [position for position, metric in enumerate(metrics) if metric.called in [one.called for one in metrics[:position]]]
+    refuse_at(*(((position,), f"must not be there twice, but {metrics[position].called} is") for position in twice))
+    if not any(metric.decides for metric in metrics):
+        raise refusal("must have a metric that decides, but all have dryRun")
+    return metrics

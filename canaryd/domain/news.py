@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from canaryd.domain.rollout import Announcement, Phase, Rollout
+from canaryd.domain.rollout import Announcement, Phase, Rollout, Versions
 
 _OF_PHASE = {
     Phase.AWAITING_APPROVAL: "approval_needed", Phase.HELD: "held", Phase.ROLLED_BACK: "rolled_back", Phase.SUPERSEDED: "superseded",
@@ -34,5 +34,13 @@ def announced(rollout: Rollout, event: str, now: float, reason: str) -> Rollout:
     news = Announcement(
         id=f"{rollout.namespace}.{rollout.name}.{int(rollout.began)}.{number}", event=event, at=now, namespace=rollout.namespace,
         service=rollout.service, rollout=rollout.name, stable=rollout.stable, canary=rollout.canary, stage=rollout.stage,
-        weight=rollout.weight, reason=reason, verdict=told, share=rollout.share)
+        weight=rollout.weight, reason=reason, verdict=told, share=rollout.share,
+        bracket=versions(rollout))
     return replace(rollout, announcements=(*rollout.announcements, news))
+
+
+def versions(rollout: Rollout) -> tuple[Versions, ...] | None:
+    """Of every service of a bracket; None for a rollout of one."""
+    if not rollout.others:
+        return None
+    return tuple(Versions(one.namespace, one.service, one.stable, one.canary) for one in rollout.parts)

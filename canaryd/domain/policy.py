@@ -5,11 +5,12 @@ checks again. Durations are seconds, shares are fractions (0.01 is 1%); in YAML 
 as harm is `metrics.py`'s. Nothing here reads a file: `adapters/policy_files.py` does, and adds file and line.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import pairwise
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     ConfigDict,
     Field,
     StrictInt,
@@ -19,33 +20,14 @@ from pydantic import (
 )
 
 from canaryd.domain.affinity import Affinity
-from canaryd.domain.fields import (
-    LabelKey,
-    LabelName,
-    LabelValue,
-    PositiveSeconds,
-    Risk,
-    Seconds,
-    WholeSeconds,
-    without_nones,
-)
+from canaryd.domain.bracket import Bracket, BracketMember, MemberAnalysis, Service, named_after
+from canaryd.domain.fields import PositiveSeconds, Risk, Seconds, WholeSeconds, without_default, without_nones
 from canaryd.domain.hooks import Gate, Hook
-from canaryd.domain.metrics import Errors, Latency, Metric, Query
-from canaryd.domain.problems import Key, Written, refusal, refuse_at
-from canaryd.domain.routers import OWN, Route
+from canaryd.domain.metrics import Errors, Latency, Metric, Query, each_once
+from canaryd.domain.problems import Key, Written, refuse_at
+from canaryd.domain.routers import Route
 from canaryd.domain.stages import Stage
 from canaryd.domain.units import format_duration
-
-
-class Service(Written):
-    """The Kubernetes Service, and how its Deployments are found and told apart."""
-
-    name: LabelName = Field(description="The Kubernetes Service.")
-    namespace: LabelName = Field(description="Its namespace.")
-    selector: Mapping[LabelKey, LabelValue] = Field(
-        min_length=1, description="Labels of the pod templates of this service's Deployments, such as {app: front-end}."
-    )
-    version_label: LabelKey = Field(default="version", description="The pod template label that tells versions apart.")
 
 
 class Analysis(Written):
@@ -60,7 +42,7 @@ class Analysis(Written):
     false_rollback_risk: Risk = Field(default=0.01, description="Of a healthy version, per rollout, whatever the number of looks.")
     bad_advance_risk: Risk = Field(default=0.05, description="Of passing a stage early with an unacceptable regression.")
     warmup: Seconds = Field(default=60.0, description="The first of each replica's time, left out of latency (not of errors).")
-    metrics: tuple[Metric, ...] = Field(
+    metrics: Annotated[tuple[Metric, ...], AfterValidator(each_once)] = Field(
         default=(Metric(errors=Errors()), Metric(latency=Latency())), min_length=1, description="What is compared or limited."
     )
     undecided: Literal["advance", "hold", "rollback"] = Field(
@@ -71,21 +53,6 @@ class Analysis(Written):
     no_data: Literal["hold", "rollback"] = Field(
         default="hold", description="After `noDataFor` without telemetry, or with traffic that does not follow the weight.")
     no_data_for: PositiveSeconds = Field(default=300.0, description="So long without telemetry is too long.")
-
-    @field_validator("metrics")
-    @classmethod
-    def _each_once(cls, metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:
-        seen: set[str] = set()
-        wrong: list[tuple[Key, str]] = []
-        for position, metric in enumerate(metrics):
-            name = metric.called
-            if name in seen:
-                wrong.append(((position,), f"must not be there twice, but {name} is"))
-            seen.add(name)
-        refuse_at(*wrong)
-        if not any(metric.decides for metric in metrics):
-            raise refusal("must have a metric that decides, but all have dryRun")
-        return metrics
 
     @property
     def errors(self) -> Errors | None:
@@ -157,7 +124,6 @@ def _stages_may_be_left_out(schema: dict[str, Any]) -> None:
 class Policy(Written):
     """One service's canary releases. See the module."""
 
-    later: ClassVar[Mapping[str, str]] = {"bracket": "releases of several services together"}
     model_config = ConfigDict(json_schema_extra=_stages_may_be_left_out)
     version: Literal[1] = Field(default=1, description="Of this format.")
     service: Service = Field(description="The service, and how its Deployments are found.")
@@ -172,6 +138,8 @@ class Policy(Written):
     rollback: Rollback = Field(default=Rollback(), description="What happens to the canary's replicas after a rollback.")
     promotion: Promotion = Field(default=Promotion(), description="What happens to the old version's replicas after a promotion.")
     drift: Literal["hold", "restore"] = Field(default="hold", description="When someone else changed the weights.")
+    bracket: Bracket | None = Field(default=None, description="Services whose versions belong together with this one's: one rollout for "
+                                    "all, up the same stages; harm of any sends all of them back.", json_schema_extra=without_default)
     hooks: tuple[Hook, ...] = Field(default=(), description="Who is told of what, and which gates are asked before what.")
 
     @model_validator(mode="before")
@@ -183,19 +151,8 @@ class Policy(Written):
 
     @field_validator("route")
     @classmethod
-    def _destination_rule_is_the_service_s(cls, route: Route, info: ValidationInfo) -> Route:
-        service = info.data.get("service")
-        if service is None or route.http_route or route.destination_rule:
-            return route
-        return route.model_copy(update={"destination_rule": service.name})
-
-    @field_validator("route")
-    @classmethod
-    def _cookie_is_the_service_s(cls, route: Route, info: ValidationInfo) -> Route:
-        service = info.data.get("service")
-        if service is None or route.affinity is None or route.affinity.cookie:
-            return route
-        return route.model_copy(update={"affinity": route.affinity.model_copy(update={"cookie": f"{OWN}{service.name}"})})
+    def _is_named_after_the_service(cls, route: Route, info: ValidationInfo) -> Route:
+        return named_after(info.data.get("service"), route)
 
     @field_validator("stages")
     @classmethod
@@ -319,6 +276,28 @@ class Policy(Written):
         refuse_at(*wrong)
         return self
 
+    @model_validator(mode="after")
+    def _bracket_can_be_steered(self) -> Self:
+        if self.bracket is None:
+            return self
+        wrong: list[tuple[Key, str]] = []
+        for position, stage in enumerate(self.stages):
+            if stage.match or stage.mirror is not None:
+                why = "must be left out in a bracket: who is chosen at the entrance is not known to the services behind it"
+                wrong.append((("stages", position, "match" if stage.match else "mirror"), f"{why}, but is there"))
+        for position, member in enumerate(self.bracket.members):
+            if member.service.key in self.keys[: position + 1]:
+                once = f"must be each service once, but {'/'.join(member.service.key)} is there twice"
+                wrong.append((("bracket", "members", position, "service", "name"), once))
+            if self.mode == "observe" and member.route.preview:
+                there = "must be left out with mode: observe, where canaryd adds no route, but is there"
+                wrong.append((("bracket", "members", position, "route", "preview"), there))
+            if member.route.affinity is not None:
+                alone = "must be left out behind the entrance, since what services ask of each other carries no user's cookie, but is there"
+                wrong.append((("bracket", "members", position, "route", "affinity"), alone))
+        refuse_at(*wrong)
+        return self
+
     @property
     def weights(self) -> tuple[int, ...]:
         """Of the stages, in their order."""
@@ -329,9 +308,50 @@ class Policy(Written):
         return self.route.affinity if 0 <= stage < len(self.stages) and 0 < self.stages[stage].weight < 100 else None
 
     @property
+    def keys(self) -> tuple[tuple[str, str], ...]:
+        """Of every service that the policy is about, callers first."""
+        return self.key, *(member.service.key for member in (self.bracket.members if self.bracket else ()))
+
+    @property
+    def parts(self) -> tuple[Self, ...]:
+        """Of each service by itself, as it is judged and steered; hooks are the whole's.
+
+        The risk of a false rollback is divided among them (Bonferroni), so that what the policy allows holds for the whole. The mean of
+        their odds would be evidence just as valid, and sooner where several are harmed at once; but then no verdict could be had again
+        from one service's telemetry, and a guardrail's odds would need a bar of their own. Dividing costs log n of evidence. To pass,
+        every part has to, each by the whole `badAdvanceRisk`: that all of them pass by error is less likely than that one does.
+        """
+        if self.bracket is None:
+            return (self,)
+        risk = self.analysis.false_rollback_risk / len(self.keys)
+        shared = {"false_rollback_risk": risk}
+        return tuple(one.model_copy(update={"analysis": one.analysis.model_copy(update=shared)}) for one in self._each_alone())
+
+    def among(self, services: Collection[tuple[str, str]]) -> Self:
+        """The policy as if these services of it were all; of one, the plain policy that it would have alone. Its first is then the
+        policy's own service. services: at least one."""
+        found = [one for one in self._each_alone() if one.key in services]
+        if len(found) == len(self.keys) or self.bracket is None:
+            return self
+        first, *rest = found
+        members = tuple(BracketMember(service=one.service, route=one.route, analysis=MemberAnalysis(
+            warmup=one.analysis.warmup, metrics=one.analysis.metrics)) for one in rest)
+        bracket = self.bracket.model_copy(update={"members": members}) if rest else None
+        return first.model_copy(update={"hooks": self.hooks, "bracket": bracket})
+
+    def _each_alone(self) -> tuple[Self, ...]:
+        plain = self.model_copy(update={"hooks": (), "bracket": None})
+        found = [plain]
+        for member in self.bracket.members if self.bracket else ():
+            own = {name: value for name in ("warmup", "metrics") if (value := getattr(member.analysis, name)) is not None}
+            analysis = self.analysis.model_copy(update=own)
+            found.append(plain.model_copy(update={"service": member.service, "route": member.route, "analysis": analysis}))
+        return tuple(found)
+
+    @property
     def key(self) -> tuple[str, str]:
         """Namespace and name of the service: one policy each."""
-        return self.service.namespace, self.service.name
+        return self.service.key
 
     @classmethod
     def load(cls, data: object) -> Self:

@@ -4,7 +4,7 @@ Frozen: a change is `replace(rollout, ...)`; phase, stage and weight change in `
 describes the wanted world, not commands; what is there is compared with it on every look.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -93,11 +93,22 @@ class Asking:
 
 
 @dataclass(frozen=True, slots=True)
+class Versions:
+    """Of one service of a rollout."""
+
+    namespace: str
+    service: str
+    stable: str
+    canary: str
+
+
+@dataclass(frozen=True, slots=True)
 class Announcement:
     """Something people are told, with the numbers of the moment. id: the idempotency key, the same on every try.
 
     event: started, advanced, approval_needed, held, resumed, stepped_back, rolled_back, superseded or succeeded.
-    delivered: notifiers that confirmed; given_up: those tried until their time was over.
+    delivered: notifiers that confirmed; given_up: those tried until their time was over. bracket: of a rollout of several services, all
+    of them, the first as `service` has it; None otherwise.
     """
 
     id: str
@@ -115,6 +126,19 @@ class Announcement:
     share: str = ""  # the weight, or what its stage has besides or instead: `10%`, `dark`, `match`, `20% mirrored`
     delivered: tuple[str, ...] = ()
     given_up: tuple[str, ...] = ()
+    bracket: tuple[Versions, ...] | None = None
+
+    @property
+    def versions(self) -> str:
+        """`front-end v1 to v2`, of each service."""
+        own = self.bracket or (self,)
+        return together(f"{one.service} {one.stable} to {one.canary}" for one in own)
+
+    @property
+    def canaries(self) -> str:
+        """`front-end v2`, of each service."""
+        own = self.bracket or (self,)
+        return together(f"{one.service} {one.canary}" for one in own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +155,30 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class Member:
+    """A further service of a rollout of several: what is its own, named as in `Rollout`. All else is shared."""
+
+    namespace: str
+    service: str
+    stable: str
+    canary: str
+    stable_workload: str
+    canary_workload: str
+    template: str
+    stable_template: str
+    canary_subset: str = ""
+    origin: RouteLists = field(default_factory=dict)
+    confirmed: RouteLists | None = None
+    verdict: Verdict | None = None
+    unready_since: float | None = None
+    counted: Mapping[str, Counts] = field(default_factory=dict)
+    scaled: bool = False
+    tidied: bool = False
+    unsteered: str = ""
+    senders: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Rollout:
     """See the module. Times are Unix seconds. `weight` is the canary's share as wanted now, in per cent.
 
@@ -144,6 +192,10 @@ class Rollout:
     unsteered: why calls from inside the mesh do not follow the weight, where the route does not apply to them; senders: whose requests
     do not, as last asked, while the traffic as a whole does not. asking: the last question to a gate; opened: gates, by their place among
     the policy's, that have opened for what comes next.
+
+    Of a bracket it is one rollout of several services: the fields are the first one's, `others` has what is their own of the further
+    ones, in the order of the policy's bracket, and `verdict` is that of all, whose `own_verdict` is the first one's. What concerns each
+    service looks at `parts`.
     """
 
     name: str
@@ -190,6 +242,53 @@ class Rollout:
     senders: str = ""
     asking: Asking | None = None
     opened: tuple[int, ...] = ()
+    others: tuple[Member, ...] = ()
+    own_verdict: Verdict | None = None
+
+    @property
+    def parts(self) -> tuple["Rollout", ...]:
+        """The rollout as each of its services has it, callers first: of that one alone, by its own policy."""
+        if not self.others:
+            return (self,)
+        policies = self.policy.parts
+        bare = replace(self, others=(), own_verdict=None)
+        first = replace(bare, policy=policies[0], verdict=self.own_verdict)
+        further = (replace(bare, policy=policy, **_own(one)) for policy, one in zip(policies[1:], self.others, strict=True))
+        return first, *further
+
+    def with_part(self, place: int, part: "Rollout") -> "Rollout":
+        """The rollout with what is one service's own as that part of it has it; what all share stays."""
+        if not self.others:
+            return part
+        own = _own(part)
+        if place == 0:
+            return replace(self, **{**own, "verdict": self.verdict}, own_verdict=part.verdict)
+        return replace(self, others=(*self.others[: place - 1], Member(**own), *self.others[place:]))
+
+    @property
+    def keys(self) -> tuple[tuple[str, str], ...]:
+        """Namespace and name of each of its services, callers first."""
+        return (self.namespace, self.service), *((one.namespace, one.service) for one in self.others)
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The names of its services alone."""
+        return tuple(name for _, name in self.keys)
+
+    def of(self, key: tuple[str, str]) -> "Rollout":
+        """The part that is of a service."""
+        return self.parts[self.keys.index(key)]
+
+    @property
+    def spoken(self) -> "Rollout":
+        """The rollout as sentences name it: of several services, each version with its service's name."""
+        if not self.others:
+            return self
+        own: tuple[Rollout | Member, ...] = (self, *self.others)
+        return replace(self, service=together(one.service for one in own), stable=together(f"{one.service} {one.stable}" for one in own),
+                       canary=together(f"{one.service} {one.canary}" for one in own), others=(),
+                       stable_workload=together(one.stable_workload for one in own),
+                       canary_workload=together(one.canary_workload for one in own))
 
     @property
     def share(self) -> str:
@@ -221,6 +320,23 @@ class Rollout:
     def stage_clock(self, now: float) -> float:
         """Seconds that count towards the stage's deadline."""
         return self.clock + (now - self.clock_from if self.clock_from is not None else 0.0)
+
+
+def _own(one: Member | Rollout) -> dict[str, Any]:
+    """What is a service's own."""
+    return {name: getattr(one, name) for name in Member.__dataclass_fields__}
+
+
+def joined(policy: Policy, parts: Sequence[Rollout]) -> Rollout:
+    """One rollout of these, which have not begun. policy: of their services alone, in this order."""
+    first, *further = parts
+    return replace(first, policy=policy, others=tuple(Member(**_own(one)) for one in further))
+
+
+def together(names: Iterable[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 @dataclass(frozen=True, slots=True)

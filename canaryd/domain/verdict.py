@@ -22,7 +22,7 @@ class Finding:
     tolerated, unacceptable: ratios this comparison was held against (None for a guardrail). odds: gathered against the canary
     (1 is neutral), bar: the odds at which it is rolled back; cleared: odds gathered that nothing unacceptable is there, clear_bar:
     what they must reach for the stage to pass. value, limit: of a guardrail or a query; a compared query
-    has a ratio and odds, and no counts. says: the finding as one sentence.
+    has a ratio and odds, and no counts. says: the finding as one sentence. service: whose it is, where the verdict is of several.
     """
 
     metric: str
@@ -45,6 +45,12 @@ class Finding:
     limit: float | None = None
     says: str = ""
     dry_run: bool = False  # it is told, and decides nothing
+    service: str | None = None
+
+    @property
+    def named(self) -> str:
+        """The metric, and whose it is where that has to be said."""
+        return f"{self.service}, {self.metric}" if self.service else self.metric
 
 
 @dataclass(frozen=True, slots=True)

@@ -369,3 +369,55 @@ def test_every_key_of_the_schema_is_described_and_no_default_breaks_its_own_rule
             assert described.get("description") or referred.get("description"), name
             if "default" in described:
                 validator({**described, "$defs": schema["$defs"]}).validate(described["default"])
+
+
+# ---------------------------------------------------------------- brackets
+
+
+def a_bracket(member: str = "carts", promql: str = 'max(cpu{pod=~"$canary_pods"})') -> str:
+    """Of front-end and another service."""
+    return a_policy() + f"""
+bracket:
+  members:
+    - service: {{name: {member}, namespace: production, selector: {{app: {member}}}}}
+      route: {{virtualService: sockshop}}
+      analysis:
+        metrics:
+          - errors: {{}}
+          - query: {{name: own, promql: '{promql}', max: 1}}
+"""
+
+
+def line_of(path: Path, text: str) -> int:
+    return next(number for number, line in enumerate(path.read_text().splitlines(), start=1) if text in line)
+
+
+def test_a_service_of_a_bracket_has_no_policy_of_its_own(tmp_path: Path) -> None:
+    bracket = write(tmp_path, a_bracket(), "bracket.yaml")
+    own = write(tmp_path, a_policy("carts"), "carts.yaml")
+    loaded = load(tmp_path)
+    assert [policy.keys for policy in loaded.policies] == [(("production", "front-end"), ("production", "carts"))]
+    wanted = f"must be the only policy of production/carts, but {bracket}:{line_of(bracket, 'name: carts')} is one too"
+    assert [str(problem) for problem in loaded.problems] == [f"{own}:{line_of(own, 'name: carts')}: service.name {wanted}"]
+
+
+def test_a_bracket_that_takes_in_a_service_with_a_policy_is_refused_and_its_last_good_version_kept(tmp_path: Path) -> None:
+    files = PolicyFiles(tmp_path)
+    write(tmp_path, a_policy("carts"), "z.yaml")
+    write(tmp_path, a_policy(), "a.yaml")
+    files.refresh()
+    path = write(tmp_path, a_bracket(), "a.yaml")
+    changes = files.refresh()
+    assert [str(problem).partition(" must")[0] for problem in changes.refused] == [
+        f"{path}:{line_of(path, 'name: carts')}: bracket.members[0].service.name"]
+    assert changes.kept == (str(path),)
+    assert sorted(names(files.policies)) == ["carts", "front-end"]
+    assert all(policy.bracket is None for policy in files.policies)
+    (tmp_path / "z.yaml").unlink()
+    assert [policy.keys[1] for policy in files.refresh().changed] == [("production", "carts")]
+
+
+def test_promql_of_a_bracket_s_service_is_checked_as_well(tmp_path: Path) -> None:
+    path = write(tmp_path, a_bracket(promql='max(cpu{pod=~"$canary_pods"}'), "bracket.yaml")
+    [problem] = load(tmp_path).problems
+    assert str(problem).startswith(f"{path}:{line_of(path, 'query:')}: bracket.members[0].analysis.metrics[1].query.promql ")

@@ -17,7 +17,7 @@ from tests.builders import NOW, a_verdict
 from tests.cli.conftest import Shell
 
 KEYS = {"name", "namespace", "service", "stable", "canary", "attempt", "phase", "held", "stage", "stages", "weight", "share", "verdict",
-        "odds", "bar", "reason", "verdictReason", "began", "ended", "lookedUntil", "mode"}
+        "odds", "bar", "reason", "verdictReason", "began", "ended", "lookedUntil", "mode", "bracket"}
 
 
 def test_a_service_without_rollouts_is_said_to_be_looked_after(shell: Shell) -> None:

@@ -47,6 +47,18 @@ def test_its_gates_and_its_blue_green_release_are_accepted(tmp_path: Path) -> No
     assert "asks https://tests.example/smoke before 100%, load before the promotion" in result.output
 
 
+def test_its_bracket_is_accepted_and_so_is_that_of_the_worked_example(tmp_path: Path) -> None:
+    [bracket] = [one.partition("```")[0] for one in README.split("```yaml\n")[1:] if "bracket:" in one.partition("```")[0]]
+    example = (ROOT / "policies" / "front-end.yaml").read_text()
+    commented = re.sub(r"(?m)^# (bracket:|  gather:|  members:|    - service: |      route: )", r"\1", example)
+    for number, policy in enumerate((bracket, commented)):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(policy)
+        result = CliRunner().invoke(main, ["validate", str(path)])
+        assert result.exit_code == 0, result.output
+        assert "together with production/carts" in result.output
+
+
 def test_its_query_is_accepted_and_so_are_those_of_the_worked_example(tmp_path: Path) -> None:
     policy = README.partition("```yaml\n")[2].partition("```")[0]
     queries = [one.partition("```")[0] for one in README.split("```yaml\n")[1:] if one.startswith("    - query:")]

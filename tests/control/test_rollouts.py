@@ -547,7 +547,7 @@ BOUND = {"metadata": {"name": "sockshop"}, "spec": {"hosts": ["*"], "gateways": 
 def off_the_weight(**changes: Any) -> Daemon:
     """A rollout at 10% with the judge of the live daemon; the canary is served 30%, by callers that are known."""
     daemon = Daemon(policy=a_policy(analysis={"interval": "10s", "metrics": [{"errors": {}}], "noDataFor": "2m"}, **changes))
-    daemon.beat.reconciler.judge_of = Judge
+    daemon.beat.reconciler.evidence.judge_of = Judge
     daemon.with_canary()
     daemon.telemetry.senders = SENDERS
     daemon.telemetry.look = lambda start, end: Look(start, end, (), *OFF)
@@ -611,7 +611,7 @@ def test_a_rollout_off_the_weight_is_held_also_where_nobody_can_say_who_sends() 
 def uncounted(**present: Any) -> Daemon:
     """A rollout whose workloads have no request counted; what telemetry has instead."""
     daemon = Daemon(policy=a_policy(analysis={"interval": "10s", "metrics": [{"errors": {}}], "noDataFor": "2m"}))
-    daemon.beat.reconciler.judge_of = Judge
+    daemon.beat.reconciler.evidence.judge_of = Judge
     daemon.with_canary()
     daemon.telemetry.present = Presence(**present)
     daemon.telemetry.look = lambda start, end: Look(start, end, sampled=False)

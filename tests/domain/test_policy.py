@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from canaryd.domain.bracket import Service
 from canaryd.domain.hooks import EVENTS, Hook
 from canaryd.domain.metrics import GRPC_FAILURES, Errors, Latency, Metric, Query
-from canaryd.domain.policy import Analysis, Policy, Service, Stage
+from canaryd.domain.policy import Analysis, Policy, Stage
 from canaryd.domain.problems import Refused
 from canaryd.domain.routers import Route
 
@@ -162,8 +163,8 @@ def put(path: str, value: Any) -> Callable[[], dict[str, Any]]:
         ("service", None, "service must have a value, but is empty; wanted: The service, and how its Deployments are found."),
         ("stages.0.weight", None, "stages[0].weight must have a value or be left out, but is empty"),
         ("service.selector", {"app": None}, "service.selector.app must have a value or be left out, but is empty"),
-        ("servce", None, "servce is not known here, wanted one of version, service, route, strategy, stages, mode, analysis, schedule, rollback, promotion, drift, hooks (did you mean service?)"),
-        ("servce", {"name": None}, "servce is not known here, wanted one of version, service, route, strategy, stages, mode, analysis, schedule, rollback, promotion, drift, hooks (did you mean service?)"),
+        ("servce", None, "servce is not known here, wanted one of version, service, route, strategy, stages, mode, analysis, schedule, rollback, promotion, drift, bracket, hooks (did you mean service?)"),
+        ("servce", {"name": None}, "servce is not known here, wanted one of version, service, route, strategy, stages, mode, analysis, schedule, rollback, promotion, drift, bracket, hooks (did you mean service?)"),
         ("analysis.interval", "1.5s", "analysis.interval must be at least one second, in whole seconds, but is 1s500ms"),
         ("analysis.interval", "0s", "analysis.interval must be at least one second, in whole seconds, but is 0s"),
         ("analysis.falseRollbackRisk", 0.01, "analysis.falseRollbackRisk must be a share such as 0.1% or 25%, but is 0.01: write 1% or 0.01%"),
@@ -256,7 +257,7 @@ def put(path: str, value: Any) -> Callable[[], dict[str, Any]]:
         ("hooks", [{"on": "held", "notify": "a"}], "hooks[0].on must be a list, such as [a, b], but is 'held'"),
         ("hooks", [{"on": [], "notify": "a"}], "hooks[0].on must have at least 1 entry, but has 0"),
         ("hooks", [{"on": ["held", "held"], "notify": "a"}], "hooks[0].on[1] must not be there twice, but held is"),
-        ("servce", {}, "servce is not known here, wanted one of version, service, route, strategy, stages, mode, analysis, schedule, rollback, promotion, drift, hooks (did you mean service?)"),
+        ("servce", {}, "servce is not known here, wanted one of version, service, route, strategy, stages, mode, analysis, schedule, rollback, promotion, drift, bracket, hooks (did you mean service?)"),
         ("service.version_label", "v", "service.version_label is not known here, wanted one of name, namespace, selector, versionLabel (did you mean versionLabel?)"),
     ],
 )  # fmt: skip
@@ -310,11 +311,9 @@ def test_one_metric_that_decides_is_enough_beside_dry_runs(deciding: dict[str, A
 @pytest.mark.parametrize(
     ("path", "value", "keys"),
     [
-        ("bracket", "release-7", ["bracket"]),
         ("stages.0", {"match": {"headers": {"cookie": {"exact": "a"}}, "split": 50}}, ["stages[0].match.split"]),
         ("schedule.freeze", ["Fri 16:00-Mon 08:00"], ["schedule.freeze"]),
         ("schedule.freeze", None, ["schedule.freeze"]),
-        ("bracket", {"name": None}, ["bracket"]),
     ],
 )
 def test_keys_of_later_work_are_refused_as_not_supported_yet(path: str, value: Any, keys: list[str]) -> None:

@@ -30,8 +30,8 @@ def real_parts() -> None:
 
 @pytest.fixture(scope="session")
 def real_cluster(real_parts: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    """Everything up, the use case not yet applied."""
-    with World.start(tmp_path_factory.mktemp("world")) as world:
+    """Everything up, the use case not yet applied. Pods of carts are served as well, for tests of several services."""
+    with World.start(tmp_path_factory.mktemp("world"), apps=("front-end", "carts")) as world:
         yield world
 
 

@@ -40,6 +40,11 @@ class Kept:
     uid: str
 
     @property
+    def keys(self) -> tuple[tuple[str, str], ...]:
+        """Namespace and name of each service that it is about."""
+        return self.rollout.keys if self.rollout is not None else ((self.namespace, self.service),)
+
+    @property
     def finished(self) -> bool:
         return self.refused or self.phase in {phase.value for phase in Phase if phase.ended}
 

@@ -48,7 +48,7 @@ class KubeEvents:
         self._instance = socket.gethostname()
 
     def tell(self, announcement: Announcement) -> None:
-        """One Event about the CanaryRollout and one about the canary's Deployment; an object that is gone gets none.
+        """One Event about the CanaryRollout and one about the Deployment of each canary; an object that is gone gets none.
 
         Telling the same announcement again is no error and writes nothing. Raises Unavailable, Rejected.
         """
@@ -58,10 +58,13 @@ class KubeEvents:
             return
         about = _reference(API_VERSION, KIND, rollout)
         self._write(announcement, about, None)
-        name = (rollout.get("status") or {}).get("canaryWorkload")
-        deployment = self._get(path_to("apps/v1", "deployments", namespace, name)) if name else None
-        if deployment is not None:
-            self._write(announcement, _reference("apps/v1", "Deployment", deployment), about)
+        status = rollout.get("status") or {}
+        for one in (status, *(status.get("others") or [])):
+            name, place = one.get("canaryWorkload"), one.get("namespace") or namespace
+            deployment = self._get(path_to("apps/v1", "deployments", place, name)) if name else None
+            which = "" if one is status else f"{place}/{name}"
+            if deployment is not None:
+                self._write(announcement, _reference("apps/v1", "Deployment", deployment), about, which)
 
     def _get(self, path: str) -> Json | None:
         try:
@@ -69,22 +72,22 @@ class KubeEvents:
         except Missing:
             return None
 
-    def _write(self, announcement: Announcement, regarding: Json, related: Json | None) -> None:
-        event = event_of(announcement, regarding, related, self._instance)
+    def _write(self, announcement: Announcement, regarding: Json, related: Json | None, which: str = "") -> None:
+        event = event_of(announcement, regarding, related, self._instance, which)
         try:
-            self._api.request("POST", path_to("events.k8s.io/v1", "events", announcement.namespace), event)
+            self._api.request("POST", path_to("events.k8s.io/v1", "events", event["metadata"]["namespace"]), event)
         except Conflict:
             return  # it is there from an earlier try
 
 
-def event_of(announcement: Announcement, regarding: Json, related: Json | None, instance: str) -> Json:
-    """The Event of an announcement about one object. instance: which canaryd says so."""
+def event_of(announcement: Announcement, regarding: Json, related: Json | None, instance: str, which: str = "") -> Json:
+    """The Event of an announcement about one object. instance: which canaryd says so; which: of several objects of this kind."""
     kind = _KINDS[announcement.event]
-    digest = hashlib.sha256(f"{announcement.id}/{regarding['kind']}".encode()).hexdigest()[:16]
+    digest = hashlib.sha256(f"{announcement.id}/{regarding['kind']}{which}".encode()).hexdigest()[:16]
     event: dict[str, Any] = {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"name": f"{announcement.rollout[:200].rstrip('-.')}.{digest}", "namespace": announcement.namespace},
+        "metadata": {"name": f"{announcement.rollout[:200].rstrip('-.')}.{digest}", "namespace": regarding["namespace"]},
         "eventTime": datetime.fromtimestamp(announcement.at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         "reportingController": CONTROLLER,
         "reportingInstance": instance[:128],
@@ -100,7 +103,7 @@ def event_of(announcement: Announcement, regarding: Json, related: Json | None, 
 def _note(announcement: Announcement) -> str:
     of = announcement
     share = f"weight {of.weight}%" if of.share in ("", f"{of.weight}%") else of.share
-    text = f"{of.service} {of.stable} to {of.canary}, {share}: {of.reason or of.event.replace('_', ' ')}"
+    text = f"{of.versions}, {share}: {of.reason or of.event.replace('_', ' ')}"
     raw = text.encode()
     if len(raw) <= MOST_BYTES:
         return text

@@ -46,6 +46,8 @@ def status_of(rollout: Rollout) -> Json:
     """The `status`. What has no value is left out, since the API server holds null for wrong where a type is declared."""
     status: Json
     [status] = json.loads(_ROLLOUT.dump_json([rollout], by_alias=True, exclude_none=True, exclude={0: {"policy"}}))
+    if not rollout.others:
+        del status["others"]
     status["policy"] = rollout.policy.dump()
     status["shown"] = _shown(rollout)
     return status

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,9 +12,9 @@ from canaryd.adapters.kube.events import KubeEvents, event_of
 from canaryd.adapters.kube.rollouts import KubeRollouts
 from canaryd.domain.hooks import EVENTS
 from canaryd.domain.rollout import Announcement as Told
-from canaryd.domain.rollout import Record
+from canaryd.domain.rollout import Record, Versions
 from tests.adapters.kube.conftest import Place
-from tests.builders import a_rollout
+from tests.builders import a_bracket_rollout, a_rollout
 
 ABOUT = {"apiVersion": "canaryd.dev/v1alpha1", "kind": "CanaryRollout", "name": "r", "namespace": "ns", "uid": "1"}
 
@@ -29,11 +30,16 @@ def told(place: Place) -> list[dict[str, Any]]:
     return sorted(ours, key=lambda one: str(one["regarding"]["kind"]))
 
 
-def a_canary(place: Place) -> tuple[Record, dict[str, Any]]:
-    labels = {"app": "front-end", "version": "v2"}
+def a_deployment(place: Place, app: str = "front-end") -> dict[str, Any]:
+    labels = {"app": app, "version": "v2"}
     template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
     spec = {"replicas": 0, "selector": {"matchLabels": labels}, "template": template}
-    deployment = place.put("apps/v1", "deployments", {"kind": "Deployment", "metadata": {"name": "front-end-v2"}, "spec": spec})
+    made: dict[str, Any] = place.put("apps/v1", "deployments", {"kind": "Deployment", "metadata": {"name": f"{app}-v2"}, "spec": spec})
+    return made
+
+
+def a_canary(place: Place) -> tuple[Record, dict[str, Any]]:
+    deployment = a_deployment(place)
     record = KubeRollouts(place.api).create(Record(a_rollout(name="front-end-v2-abc", namespace=place.namespace, policy=place.policy())))
     return record, deployment
 
@@ -49,6 +55,20 @@ def test_both_objects_are_told_once_however_often_it_is_tried(place: Place) -> N
         assert (event["type"], event["reason"]) == ("Warning", "RolledBack")
         assert event["note"] == "front-end v1 to v2, weight 10%: errors 2.1% against 0.5%"
         assert event["eventTime"] == "2027-01-15T08:00:00.250000Z"
+
+
+def test_the_deployments_of_all_services_of_a_bracket_are_told_once(place: Place) -> None:
+    rollout = a_bracket_rollout(name="front-end-v2-abc", namespace=place.namespace)
+    carts = replace(rollout.parts[1], namespace=place.namespace, canary_workload="carts-v2")
+    KubeRollouts(place.api).create(Record(rollout.with_part(1, carts)))
+    names = {a_deployment(place, app)["metadata"]["name"] for app in ("front-end", "carts")}
+    bracket = (Versions(place.namespace, "front-end", "v1", "v2"), Versions(place.namespace, "carts", "v7", "v8"))
+    for _ in range(3):
+        KubeEvents(place.api).tell(an_announcement(place.namespace, bracket=bracket))
+    events = told(place)
+    assert {one["regarding"]["name"] for one in events} == {"front-end-v2-abc", *names}
+    assert len(events) == 3
+    assert {one["note"].partition(",")[0] for one in events} == {"front-end v1 to v2 and carts v7 to v8"}
 
 
 def test_a_deployment_that_is_gone_is_not_told_and_the_rollout_is(place: Place) -> None:

@@ -1,0 +1,171 @@
+"""When a bracket begins, and with which versions: those that are new at the same time.
+
+A new version of any of its services begins the gathering; so long as the policy's `gather` says, new versions of the others may come. Then
+it begins with those that have one; the others stay as they are, and are no part of it. A newer version of a service under way supersedes
+the whole, and the versions that it takes along are those that were superseded with it, since they belong together.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import structlog
+
+from canaryd.control.supervisor import MOST_ATTEMPTS, CannotBegin, Seen, Supervisor, attempt_key, key_of, youngest
+from canaryd.domain.policy import Policy
+from canaryd.domain.ports import Rejected, Request, Workload
+from canaryd.domain.rollout import Phase, Record, Rollout, joined, name_of, together
+from canaryd.domain.units import format_duration
+
+log = structlog.get_logger()
+
+Key = tuple[str, str]
+
+
+class _Cannot(Exception):
+    """Why a version of one service cannot be rolled out now."""
+
+    def __init__(self, key: Key, why: str) -> None:
+        super().__init__(why)
+        self.key = key
+
+
+class _Gathers(_Cannot):
+    """Why it does not begin yet, which is no trouble."""
+
+
+@contextmanager
+def _of(seen: Seen) -> Iterator[None]:
+    """Says whose it is that cannot begin."""
+    try:
+        yield
+    except CannotBegin as error:
+        raise _Cannot(seen.policy.key, str(error)) from error
+
+
+def _active(every: Sequence[Seen]) -> Record | None:
+    return next((seen.active for seen in every if seen.active is not None), None)
+
+
+@dataclass
+class Brackets:
+    """first: when this process first saw the new versions that are being gathered, by bracket. A restart gathers anew: by a Deployment's
+    age it could not be told, since one that is changed in place is old."""
+
+    supervisor: Supervisor
+    first: dict[Key, tuple[frozenset[tuple[Key, str]], float]] = field(default_factory=dict)
+
+    def supervise(self, policy: Policy, every: Sequence[Seen], requests: Sequence[Request], now: float) -> list[Seen]:
+        """Begins what is to begin of a bracket's services, seen in its order. Returns what is seen after that. Raises Rejected when what is
+        kept of one cannot be read."""
+        supervisor = self.supervisor
+        if unreadable := next((seen.unreadable for seen in every if seen.unreadable), ""):
+            raise Rejected(unreadable)
+        if not all(seen.known.resource_version for seen in every):
+            return [seen if seen.known.resource_version else supervisor.first_sight(seen) for seen in every]
+        every = [supervisor.remember_seen(seen) for seen in every]
+        for request in requests:
+            for place, seen in enumerate(every):
+                if (request.namespace, request.service) == seen.policy.key:
+                    every[place] = supervisor.requested(seen, request, now, _active(every))
+        problems: dict[Key, str] = {}
+        quiet: set[Key] = set()
+        if _active(every) is None and not any(seen.known.paused for seen in every):
+            problems = {seen.policy.key: seen.problem for seen in every}
+            for begin in (self._retries, self._gathered):
+                try:
+                    every = begin(policy, every, now)
+                except _Gathers as error:
+                    problems[error.key], quiet = str(error), {error.key}
+                except _Cannot as error:
+                    problems[error.key] = str(error)
+        return [supervisor.tell_problem(seen, problems.get(seen.policy.key, ""), seen.policy.key in quiet) for seen in every]
+
+    def _retries(self, policy: Policy, every: list[Seen], now: float) -> list[Seen]:
+        """Each service's own alone, and those of the bracket. Of a bracket a version that came since goes in the place of the one that it
+        has overtaken."""
+        for place, seen in enumerate(every):
+            with _of(seen):
+                every[place] = self.supervisor.retries(seen, now) if _active(every) is None else seen
+        if _active(every) is not None:
+            return every
+        records = {record.rollout.name: record for seen in every for record in seen.records if record.rollout.others}
+        known = {seen.policy.key: seen.known.templates for seen in every}
+        for record in sorted(records.values(), key=lambda one: -one.rollout.began):
+            rollout, attempt = record.rollout, record.wishes.attempt
+            name = name_of(rollout.service, rollout.canary, rollout.template, attempt)
+            is_begun = name in records or attempt_key(rollout, attempt) in known.get(rollout.keys[0], ())
+            if attempt > rollout.attempt and not is_begun:
+                versions = self._there(every, rollout) | self._newest(every)
+                if versions.keys() >= set(rollout.keys):
+                    every = self._begin(policy, every, versions, now, attempt)
+                    # Also where a newer version of the first service has another name.
+                    return [self.supervisor.remember(seen, {attempt_key(rollout, attempt)})
+                            if seen.policy.key == rollout.keys[0] else seen for seen in every]
+        return every
+
+    def _gathered(self, policy: Policy, every: list[Seen], now: float) -> list[Seen]:
+        newest = self._newest(every)
+        if not newest or _active(every) is not None:
+            self.first.pop(policy.key, None)
+            return every
+        versions = self._taken_along(every) | newest
+        what = frozenset((key, key_of(workload)) for key, workload in newest.items())
+        known, since = self.first.get(policy.key, (frozenset(), now))
+        if what != known:
+            self.first[policy.key] = what, since = what, now
+        awaited = [seen.policy.service.name for seen in every if seen.policy.key not in versions]
+        gather = policy.bracket.gather if policy.bracket is not None else 0.0
+        if awaited and now - since < gather:
+            names = sorted(workload.name for workload in newest.values())
+            if what != known:
+                log.info("bracket.gathers", service=policy.service.name, namespace=policy.service.namespace, versions=names,
+                         awaited=awaited)
+            wait = f"wait{'s' * (len(names) == 1)} up to {format_duration(gather)}"
+            raise _Gathers(next(iter(newest)), f"{together(names)} {wait} for new versions of {together(awaited)}")
+        return self._begin(policy, every, versions, now)
+
+    def _newest(self, every: Sequence[Seen]) -> dict[Key, Workload]:
+        found = ((seen.policy.key, youngest(self.supervisor.unknown(seen))) for seen in every)
+        return {key: workload for key, workload in found if workload is not None}
+
+    def _taken_along(self, every: Sequence[Seen]) -> dict[Key, Workload]:
+        """What was superseded last, where nothing has begun since."""
+        records = [record for seen in every for record in seen.records]
+        last = max(records, key=lambda record: record.rollout.began, default=None)
+        if last is None or last.rollout.phase is not Phase.SUPERSEDED or not last.rollout.others:
+            return {}
+        return self._there(every, last.rollout)
+
+    def _there(self, every: Sequence[Seen], rollout: Rollout) -> dict[Key, Workload]:
+        """The versions of a rollout that are still there as they were, and not promoted since."""
+        parts = {(part.namespace, part.service): (part.canary, part.template) for part in rollout.parts}
+        return {
+            seen.policy.key: one for seen in every for one in seen.workloads
+            if (one.version, one.template) == parts.get(seen.policy.key) and not one.ignored and one.desired > 0
+            and one.version != self.supervisor.stable(seen)
+        }
+
+    def _begin(self, policy: Policy, every: list[Seen], versions: Mapping[Key, Workload], now: float, attempt: int = 0) -> list[Seen]:
+        """Begins with these versions; of one, as the rollout of a single service that it is. attempt: 0 takes the first that is free."""
+        chosen = [seen for seen in every if seen.policy.key in versions]
+        parts = []
+        for seen in chosen:
+            with _of(seen):
+                parts.append(self.supervisor.planned(seen, versions[seen.policy.key], now))
+        rollout = joined(policy.among(versions), parts)
+        taken = {record.rollout.name for record in chosen[0].records}
+        name, attempt = next((name_of(rollout.service, rollout.canary, rollout.template, number), number)
+                             for number in range(attempt or 1, MOST_ATTEMPTS + 1)
+                             if name_of(rollout.service, rollout.canary, rollout.template, number) not in taken)
+        are = "are" if rollout.others else "is"
+        reason = f"waiting until {rollout.spoken.canary_workload} {are} available"
+        rollout = replace(rollout, name=name, attempt=attempt, reason=reason)
+        for place, seen in enumerate(every):
+            if seen.policy.key in versions:
+                every[place] = self.supervisor.without_overtaken(seen, versions[seen.policy.key])
+        first = next(place for place, seen in enumerate(every) if seen.policy.key == rollout.keys[0])
+        every[first] = self.supervisor.begin(every[first], rollout, now)
+        record = every[first].records[-1]
+        return [self.supervisor.noted(seen, record) if place != first and seen.policy.key in versions else seen
+                for place, seen in enumerate(every)]

@@ -1,0 +1,96 @@
+"""The command line with a rollout of several services: any of their names means it, and all of them are shown."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from canaryd.analysis.explain import explain, text
+from canaryd.cli import main
+from canaryd.domain.counts import Counts
+from canaryd.domain.rollout import Phase
+from canaryd.domain.verdict import Answer, Finding
+from tests.builders import NOW, a_bracket, a_bracket_rollout, a_member, a_rollout, a_verdict
+from tests.cli.conftest import Shell
+
+NAME = "front-end-v2-hash-v2"
+
+
+@pytest.mark.parametrize("name", ["front-end", "carts", NAME])
+def test_a_verb_means_it_by_the_name_of_any_of_its_services(shell: Shell, name: str) -> None:
+    shell.store(a_bracket_rollout())
+    assert shell.fine("abort", name) == f"production/{NAME} goes back: all traffic to front-end v1 and carts v7\n"
+    assert shell.spec()["abort"] is True
+
+
+def test_a_service_means_the_rollout_under_way_be_it_its_own_or_a_bracket_s(shell: Shell) -> None:
+    shell.store(a_rollout(name="carts-v8", service="carts", canary="v8", phase=Phase.ROLLED_BACK, ended=NOW + 5, began=NOW + 50))
+    shell.store(a_bracket_rollout())
+    shell.fine("hold", "carts")
+    assert shell.spec()["hold"] is True
+
+
+def test_status_has_one_line_for_it_with_all_versions(shell: Shell) -> None:
+    shell.store(a_rollout(name="carts-v6", service="carts", canary="v6", phase=Phase.SUCCEEDED, ended=NOW + 5, began=NOW - 50))
+    shell.store(a_bracket_rollout())
+    [_, line, *rest] = shell.fine("status").splitlines()
+    assert line.startswith("front-end, carts  v1 → v2, v7 → v8  Progressing")
+    assert [other for other in rest if "→" in other] == [], "the latest of carts is the bracket's"
+    [shown] = json.loads(shell.fine("status", "carts", "-o", "json"))["rollouts"][-1:]
+    assert shown["bracket"] == [{"namespace": "production", "service": "front-end", "stable": "v1", "canary": "v2"},
+                                {"namespace": "production", "service": "carts", "stable": "v7", "canary": "v8"}]
+
+
+def test_nothing_else_of_its_services_is_tried_while_it_is_under_way(shell: Shell) -> None:
+    shell.store(a_rollout(name="carts-v6", service="carts", canary="v6", phase=Phase.ROLLED_BACK, ended=NOW + 5, began=NOW - 50))
+    shell.store(a_bracket_rollout())
+    assert f"{NAME} is Progressing" in shell.refused("retry", "carts-v6")
+
+
+def test_an_explanation_has_each_service_s_verdict_counts_and_findings() -> None:
+    findings = tuple(Finding("errors", "errors", answer, 5, 900, 9, 100, 2.0, tolerated=1.1, service=service, says="errors")
+                     for service, answer in (("front-end", Answer.UNDECIDED), ("carts", Answer.FAIL)))
+    whole = a_verdict(Answer.FAIL, reason="carts: errors", findings=findings)
+    of_carts = {"verdict": a_verdict(Answer.FAIL, odds=300.0), "counted": {"carts-v8-a": Counts(7, 2)}, "senders": "someone sends"}
+    rollout = a_bracket_rollout(verdict=whole, own_verdict=a_verdict(odds=3.0), counted={"front-end-v2-a": Counts(100, 1)})
+    rollout = rollout.with_part(1, replace(rollout.parts[1], **of_carts))
+    said = text(explain(rollout, NOW))
+    assert said.startswith("front-end, v1 → v2; carts, v7 → v8: in stage 1/4 at 10%\n")
+    assert "front-end: undecided, odds 3.0 to 1" in said
+    assert "carts: fail, odds 300 to 1" in said
+    assert "carts, errors: fail" in said
+    assert "counts    v7 5 of 900" in said
+    assert "front-end v2  front-end-v2-a" in said
+    assert "carts v8      carts-v8-a" in said
+    assert "carts: someone sends" in said
+    assert "requests of front-end v2 and carts v8" in said
+
+
+def test_a_reset_of_any_of_its_services_waits_for_its_end(shell: Shell) -> None:
+    shell.store(a_bracket_rollout())
+    for service in ("front-end", "carts"):
+        assert f"{NAME} is Progressing; abort it with --abort" in shell.refused("reset", service, "--dry-run")
+
+
+def test_a_plan_is_of_one_service(tmp_path: Path) -> None:
+    path = tmp_path / "bracket.yaml"
+    path.write_text(yaml.safe_dump(a_bracket(a_member(), stages=[{"weight": 100, "minimum": "60s", "deadline": "2m"}]).dump()))
+    refused = CliRunner().invoke(main, ["plan", str(path)])
+    assert (refused.exit_code, "say which with --service (front-end, carts)" in refused.output) == (1, True)
+    unknown = CliRunner().invoke(main, ["plan", str(path), "--service", "stock"])
+    assert "is no policy of stock, but of front-end, carts" in unknown.output
+    small = ("--rollouts", "1", "--regression", "errors=9x", "--cores", "1")
+    made = CliRunner().invoke(main, ["plan", str(path), "--service", "carts", *small])
+    assert made.exit_code == 0, made.output
+    assert made.output.startswith("carts in production: 100%")
+
+
+def test_a_past_is_of_one_service(shell: Shell, tmp_path: Path) -> None:
+    shell.store(a_bracket_rollout())
+    said = shell.refused("record", str(tmp_path / "past.gz"), "--rollout", "carts", "--prometheus", "http://127.0.0.1:9")
+    assert f"{NAME} is of front-end and carts, and a past is of one service" in said
