@@ -10,7 +10,7 @@ from canaryd.analysis.comparisons import HARM, LUCKY
 from canaryd.analysis.siblings import MeanLuck
 from canaryd.domain.policy import Policy
 from canaryd.domain.rollout import Span
-from canaryd.stats.noise import with_users
+from canaryd.stats.noise import widened
 from canaryd.stats.users import UserLuck, mean_variance, share_sd, user_luck
 
 SHARE_SDS = 4.0  # standard deviations: it is asked of each rollout once, and of all the time
@@ -42,18 +42,18 @@ class Drawn:
         possible; nor may the stages' odds be multiplied, for the unlucky ones stay. A mean of odds is as valid as each is, however they
         hang together. (Of 150 healthy versions with 300 users three were rolled back at 50% for what had been seen before.)
         """
-        return (sum(earlier[-(self.stages - 1) :] if self.stages > 1 else ()) + now + max(0, self.stages - 1 - len(earlier))) / self.stages
+        seen = [*earlier, now][-self.stages :]  # after a step back a stage comes again
+        return (sum(seen) + self.stages - len(seen)) / self.stages
 
     def with_mean(self, luck: MeanLuck) -> MeanLuck:
         """Of mean latencies: what replicas' luck brings, and users'."""
-        scale, freedom = with_users(np.array(luck.scale), luck.degrees, np.array(mean_variance(self.stable, self.canary)))
+        scale, freedom = widened(np.array(luck.scale), luck.degrees, np.array(mean_variance(self.stable, self.canary)))
         return MeanLuck(float(scale), float(freedom))
 
 
 def drawn(policy: Policy, span: Span | None) -> Drawn | None:
     """None where requests are drawn."""
-    wants = policy.by_user(span.stage) if span is not None else None
-    if wants is None or span is None or not 0 < span.weight < 100:
+    if span is None or (wants := policy.by_user(span.stage)) is None or not 0 < span.weight < 100:
         return None
     return Drawn(wants.users * (1 - span.weight / 100), wants.users * span.weight / 100, sum(0 < one < 100 for one in policy.weights))
 

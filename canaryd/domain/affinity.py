@@ -45,13 +45,13 @@ class Affinity(Written):
     """Users, not requests, are drawn: who saw the new version stays on it while the rollout lasts, by a cookie."""
 
     cookie: Annotated[str, AfterValidator(_cookie_name)] = Field(
-        default="", description="Its name. Default: canaryd-SERVICE.", json_schema_extra=without_default
+        default="", description="Its name, for this service alone. Default: canaryd-SERVICE.", json_schema_extra=without_default
     )
     max_age: WholeSeconds = Field(
         default=7 * 86400, description="So long a user's draw is remembered; not shorter than a rollout may last."
     )
     users: StrictInt = Field(
-        default=5000, ge=FEWEST_USERS,
+        default=10_000, ge=FEWEST_USERS,
         description="How many different users come in an hour, roughly: the fewer, the more the luck of their draw is allowed for.",
     )  # fmt: skip
 
@@ -69,7 +69,7 @@ def bounds(weights: Sequence[int]) -> list[int]:
 def drawing(weight: int, weights: Sequence[int], canary_subset: str, entries: Sequence[Entry], wanted: Affinity, mark: str) -> list[Entry]:
     """The destinations of a steered route split at `weight`, for each draw one: they set the cookie that remembers it.
 
-    weights: of all stages; entries: stable's and the canary's, once each, and idle ones; mark: the rollout's `token`. Raises Unfit.
+    weights: of all stages; entries: stable's and the canary's, once each, and idle ones; mark: the rollout's `token`.
     """
     drawn: list[Entry] = []
     ends = bounds(weights)

@@ -223,7 +223,10 @@ class World:
 
     def weights(self) -> dict[str, float]:
         """The share of requests of each subset as Istio would route them now, in per cent."""
-        return {share.subset or "": 100 * share.part for share in resolve(self.store, SERVICE, NAMESPACE)}
+        found: dict[str, float] = {}
+        for share in resolve(self.store, SERVICE, NAMESPACE):  # one subset may have several, each with a cookie of its own
+            found[share.subset or ""] = found.get(share.subset or "", 0.0) + 100 * share.part
+        return found
 
     def virtualservice(self) -> Object:
         """The VirtualService sockshop as it is now."""

@@ -107,7 +107,7 @@ def luck(
     return Luck(log_chances, hardly_more)
 
 
-def with_users(scale: Array, degrees: float, variance: Array) -> tuple[Array, Array]:
+def widened(scale: Array, degrees: float, variance: Array) -> tuple[Array, Array]:
     """Scale and degrees of freedom of the sum of a Student's deviate and a normal one (Welch and Satterthwaite)."""
     both = scale**2 + variance
     return np.sqrt(both), degrees * (both / scale**2) ** 2
@@ -117,7 +117,7 @@ def _with_users(
     users: UserLuck, edges: Array, centre: Array, scale: Array, degrees: float, below: Array, hardly_more: Array
 ) -> tuple[Array, Array]:
     """Chances of less than each edge, and the ratio that is hardly exceeded, with users' luck besides replicas'."""
-    wide, freedom = with_users(scale, degrees, users.variance)
+    wide, freedom = widened(scale, degrees, users.variance)
     middle = centre + users.mean
     above = stdtr(freedom[:, None], (middle[:, None] - edges) / wide[:, None])
     rare = np.minimum(1.0, users.most / np.maximum(above[:, 0], 1e-30))[:, None]

@@ -12,6 +12,7 @@ import pytest
 from canaryd.sandbox.kubernetes_resources import DESTINATIONRULES, VIRTUALSERVICES
 from canaryd.sandbox.mesh import BOUNDS, LE, Behaviour, Sample
 from canaryd.sandbox.routes import Audience, takes_requests
+from canaryd.sandbox.users import Users
 from canaryd.sandbox.world import HOST, NAMESPACE, World
 
 
@@ -287,6 +288,29 @@ def test_a_match_sends_those_that_it_is_about_and_no_one_else(world: World) -> N
 def test_a_route_takes_requests_by_istio_s_rules(match: list[dict[str, Any]], takes: bool) -> None:
     audience = Audience(1.0, {"cookie": "a=1; logged_in=1"}, {"debug": "1"}, {"app": "orders"})
     assert takes_requests({"match": match}, audience) is takes
+
+
+def test_users_keep_the_cookies_that_destinations_set_and_go_where_routes_take_those_to(world: World) -> None:
+    def setting(subset: str, weight: int, value: str) -> dict[str, Any]:
+        headers = {"response": {"add": {"set-cookie": f"who={value}; Path=/"}}}
+        return {"destination": {"host": HOST, "subset": subset}, "weight": weight, "headers": headers}
+
+    two_versions(world)
+    users = world.mesh.users = Users(200)
+    drawing = {"name": "d", "match": [{"withoutHeaders": {"cookie": {"regex": "who=.*"}}}],
+               "route": [setting("v1", 50, "a"), setting("v1", 20, "b"), setting("v2", 30, "c")]}  # fmt: skip
+    of_c = {"name": "c", "match": [{"headers": {"cookie": {"exact": "who=c"}}}], "route": [{"destination": {"host": HOST, "subset": "v2"}}]}
+    route_to(world, {"subset": "v1"}, before=(drawing, of_c))
+    assert world.weights() == {"v1": pytest.approx(70), "v2": pytest.approx(30)}, "of who has no cookie"
+    before = served(world)
+    steps(world, 60)
+    assert {tuple(one) for one in users.seen} <= {(), ("v1",), ("v2",)}, "each was drawn once"
+    last = Counter(one[-1] for one in users.seen if one)
+    assert last["v2"] / last.total() == pytest.approx(0.3, abs=0.12)
+    assert (served(world) - before)["v2"] > 0
+    route_to(world, {"subset": "v1"})
+    steps(world, 30)
+    assert {one[-1] for one in users.seen if one} == {"v1"}, "nobody asks for the cookie any more"
 
 
 def test_copies_are_served_and_counted_at_the_pod_and_no_client_sees_them(world: World) -> None:
