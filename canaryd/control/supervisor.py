@@ -90,11 +90,11 @@ class Supervisor:
 
     def unknown(self, seen: Seen) -> list[Workload]:
         """The versions that are new."""
-        stable = self.stable(seen)
+        stable, on_record = self.stable(seen), {(r.canary, r.template) for r in seen.mine}
         return [
             w for w in seen.workloads
             if key_of(w) not in seen.known.templates and not w.ignored and w.desired > 0 and w.version != stable
-            and not any((r.canary, r.template) == (w.version, w.template) for r in seen.mine)
+            and (w.version, w.template) not in on_record
         ]
 
     # ------------------------------------------------------------ beginning

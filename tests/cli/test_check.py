@@ -18,7 +18,7 @@ from canaryd.adapters.kube.client import Api
 from canaryd.cli import main
 from canaryd.sandbox.kubernetes_resources import DEPLOYMENTS, DESTINATIONRULES, NAMESPACES, RESOURCES, SERVICES, VIRTUALSERVICES, Resource
 from canaryd.sandbox.world import World
-from tests.builders import HOST, a_policy
+from tests.builders import HOST, a_bracket, a_member, a_policy
 
 TELEMETRIES = next(one for one in RESOURCES if one.plural == "telemetries")
 FOLDER = Path(__file__).parents[2] / "tests/real/objects"
@@ -141,6 +141,16 @@ def test_without_policies_the_cluster_is_checked_and_services_are_named(newcomer
 def test_a_service_without_a_policy_is_refused_with_those_that_have_one(newcomer: Newcomer) -> None:
     assert "no policy is of the service carts (there are policies of: front-end)" in newcomer.here("carts", code=1).stderr
     assert names(newcomer.findings("front-end")) == USUAL
+
+
+def test_of_a_bracket_every_service_is_checked_by_the_name_of_any(newcomer: Newcomer, tmp_path: Path) -> None:
+    policy = tmp_path / "bracket.yaml"
+    policy.write_text(yaml.safe_dump(a_bracket(a_member("carts")).dump()))
+    for name in ("front-end", "carts"):
+        said = newcomer.run(name, "--policies", policy, "-o", "json", code=1).stdout
+        wrong = {one["about"] for one in json.loads(said)["findings"] if one["level"] == "problem"}
+        assert "Deployments of carts" in wrong, wrong
+    assert "stock (there are policies of: front-end, carts)" in newcomer.run("stock", "--policies", policy, code=1).output
 
 
 def test_a_broken_policy_is_refused_with_its_line(newcomer: Newcomer) -> None:

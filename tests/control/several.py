@@ -21,11 +21,13 @@ NAMES = tuple(NAMESPACES)
 
 def a_member(name: str, **more: Any) -> dict[str, Any]:
     service = {"name": name, "namespace": NAMESPACES[name], "selector": {"app": name}}
-    return {"service": service, "route": {"virtualService": "sockshop"}, **more}
+    return {"service": service, "route": {"virtualService": "sockshop"}} | more
 
 
 def a_bracket(*names: str, gather: str = "30s", **changes: Any) -> Policy:
-    return a_policy(bracket={"gather": gather, "members": [a_member(name) for name in names]}, **changes)
+    """changes: as of `a_policy`; a route is every service's."""
+    own = {"route": changes["route"]} if "route" in changes else {}
+    return a_policy(bracket={"gather": gather, "members": [a_member(name, **own) for name in names]}, **changes)
 
 
 def a_version(service: str, version: str, **changes: Any) -> Workload:

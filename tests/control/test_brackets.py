@@ -356,6 +356,15 @@ def test_replicas_are_scaled_of_each_service() -> None:
     assert daemon.rollout.others[0].scaled
 
 
+def test_services_that_were_made_for_versions_are_removed_of_each_service() -> None:
+    daemon = Bracket(scripts={"carts": always(Answer.FAIL)}, route={"httpRoute": "sockshop"}).begun()
+    assert [daemon.parts[name].made for name in ("front-end", "carts")] == [{"v2"}, {"v2"}]
+    daemon.ends_as(Phase.ROLLED_BACK)
+    daemon.run(30)
+    assert [daemon.parts[name].made for name in ("front-end", "carts")] == [set(), set()]
+    assert [part.tidied for part in daemon.rollout.parts] == [True, True]
+
+
 def test_a_dark_stage_sends_no_user_of_either_service_to_its_new_version() -> None:
     daemon = Bracket(stages=[{"weight": 0, "minimum": "60s"}, {"weight": 100, "minimum": "60s"}]).run()
     daemon.deploy()

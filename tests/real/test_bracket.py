@@ -13,7 +13,7 @@ from tests.real.test_releases import HEALTHY, RATE, ends_as, rollout_of, start
 from tests.real.world import World, eventually, front_end
 
 HOST = "carts.production.svc.cluster.local"
-STAGES = [{"weight": weight, "minimum": "4s", "deadline": "12s"} for weight in (20, 100)]
+STAGES = [{"weight": weight, "minimum": "3s", "deadline": "9s"} for weight in (20, 100)]
 
 
 def carts(version: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from canaryd.domain.policy import Policy
 from canaryd.domain.rollout import Announcement, Asking, Decision, Held, Phase, Record, Rollout, Wishes
 from canaryd.domain.verdict import Answer, Finding, Verdict
 from tests.adapters.kube.conftest import CRD
-from tests.builders import a_policy, a_rollout, a_verdict
+from tests.builders import a_bracket, a_bracket_rollout, a_member, a_policy, a_rollout, a_verdict
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 LEAF = st.booleans() | st.integers(-9, 9) | TEXT
@@ -73,6 +73,14 @@ def test_every_record_is_read_back_equal(rollout: Rollout, wishes: Wishes) -> No
     assert stored(record) == record
 
 
+def test_a_record_of_several_services_is_read_back_equal_and_one_of_a_single_service_says_nothing_of_others() -> None:
+    record = Record(a_bracket_rollout(verdict=a_verdict(), own_verdict=a_verdict(reason="own"), policy=a_bracket(a_member(
+        analysis={"metrics": [{"errors": {}}], "warmup": "5s"}))), resource_version="1")
+    assert stored(record) == record
+    assert [part.analysis.warmup for part in stored(record).rollout.policy.parts] == [60, 5]
+    assert not {"others", "ownVerdict", "bracket"} & {*status_of(a_rollout()), *status_of(a_rollout())["policy"]}
+
+
 def test_infinite_odds_are_kept() -> None:
     record = Record(a_rollout(verdict=a_verdict(Answer.FAIL, odds=float("inf"))), resource_version="1")
     assert stored(record) == record
@@ -110,7 +118,7 @@ def test_the_crd_declares_every_wish_and_only_what_is_written() -> None:
     [version] = YAML(typ="safe").load(CRD.read_text(encoding="utf-8"))["spec"]["versions"]
     declared = version["schema"]["openAPIV3Schema"]["properties"]
     wishes = {to_camel(field.name) for field in dataclasses.fields(Wishes)}
-    record = Record(a_rollout(verdict=a_verdict(), held=Held.PERSON, ended=1.8e9, asking=Asking(0, 1, 1.8e9, 1.8e9, "HTTP 503")))
+    record = Record(a_bracket_rollout(verdict=a_verdict(), held=Held.PERSON, ended=1.8e9, asking=Asking(0, 1, 1.8e9, 1.8e9, "HTTP 503")))
     assert set(declared["spec"]["properties"]) == wishes | set(spec_of(record))
     status = status_of(record.rollout)
     for part, written in (
@@ -118,6 +126,8 @@ def test_the_crd_declares_every_wish_and_only_what_is_written() -> None:
         ):
         names = declared["status"]["properties"] if part == "properties" else declared["status"]["properties"][part]["properties"]
         assert set(names) - set(written) <= {"refused"}
+    members = declared["status"]["properties"]["others"]["items"]["properties"]
+    assert all(set(members) <= set(written) for written in status["others"])
 
 
 def a_long_rollout(decisions: int, findings: int) -> Rollout:
