@@ -173,6 +173,8 @@ class Judge:
         if self.kind == "weight":
             return Split(span.weight, self._policy.mode == "observe")
         stage = self._policy.stages[span.stage]
+        if self.kind == "split":
+            return Split(stage.promised)
         return Split(stage.promised, due=stage.said) if self.kind == "mirror" else None
 
     def _forget_the_matched(self) -> None:

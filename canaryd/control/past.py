@@ -9,8 +9,8 @@ from functools import partial
 from math import ceil, floor
 
 from canaryd.analysis import backtest as fold
+from canaryd.analysis.apart import judge_of
 from canaryd.analysis.backtest import Course
-from canaryd.analysis.judge import Judge
 from canaryd.control.case import BATCH_LOOKS, HISTORY_LOOKS, Case, Heard
 from canaryd.domain.counts import Look, Source, Target
 from canaryd.domain.metrics import HTTP_FAILURES
@@ -184,7 +184,7 @@ def _imagined(past: Past, policy: Policy, telemetry: Telemetry) -> Course:
     if past.end - past.start < policy.analysis.interval:
         raise Rejected(f"the past holds no whole look of {policy.analysis.interval} s: it is {past.end - past.start} s long")
     rollout = fold.imagined(past, policy)
-    case = Case(rollout, telemetry, 0.0, partial(Judge, by_weight=False))
+    case = Case(rollout, telemetry, 0.0, partial(judge_of, by_weight=False))
     verdicts: list[Verdict] = []
     before = -1
     while not rollout.phase.ended and case.position != before:  # else the past has ended

@@ -62,8 +62,9 @@ def way(store: Store, service: str, namespace: str, inside: bool = False, audien
     """
     host = full_host(service, namespace)
     with store.lock:
-        if (found := httproutes.parts(store, service, namespace, inside)) is not None:
-            return Way([Share(*one) for one in found])
+        if (found := httproutes.parts(store, service, namespace, inside, audience.headers, audience.query)) is not None:
+            shares, copied = found
+            return Way([Share(*one) for one in shares], Share(*copied) if copied else None)
         selector = _service_selector(store, service, namespace)
         subsets = _subsets(store, host)
         for virtualservice in sorted(store.list(VIRTUALSERVICES), key=lambda obj: obj["metadata"]["creationTimestamp"]):
