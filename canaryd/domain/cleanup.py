@@ -8,6 +8,7 @@ from copy import deepcopy
 from typing import Any
 
 from canaryd.domain.added import is_added, steered
+from canaryd.domain.fair import fair_services
 from canaryd.domain.ports import RouteView
 from canaryd.domain.rollout import RouteLists
 from canaryd.domain.routes import Destination, Refusal, described, full_host, stable_version
@@ -19,7 +20,9 @@ Place = tuple[str, Mapping[str, Any]]
 def is_own(http_route: Mapping[str, Any], host: str, namespace: str, domain: str) -> bool:
     """Whether canaryd added this http route for the service of that host: then nothing is left of it."""
     named = is_added(str(http_route.get("name") or ""))
-    return named and any(_leads_to(one, host, namespace, domain) for _, one in _of_http("", http_route))
+    name, dot, rest = host.partition(".")
+    hosts = (host, *(f"{one}{dot}{rest}" for one in fair_services(name, by_gateway_api=False)))
+    return named and any(_leads_to(one, each, namespace, domain) for _, one in _of_http("", http_route) for each in hosts)
 
 
 def kept_version(view: RouteView, to: str, stable: str) -> str:

@@ -35,16 +35,16 @@ def test_the_services_that_matched_users_call_are_canaryds_own() -> None:
 
 
 @pytest.mark.parametrize(("changes", "says"), [
-    ({"analysis": {"reporter": "destination"}}, "stages[0].split needs analysis.reporter: source. The matched users on stable are told from "
-                                                "its others by the Service that they called, which callers know; a pod's own sidecar names "
-                                                "one and the same for all, and so does a waypoint, but is destination"),
+    ({"analysis": {"reporter": "destination"}},
+     "stages[0].split needs analysis.reporter: source. The matched users on stable are told from its others by the Service that they "
+     "called, which callers know; a pod's own sidecar names one and the same for all, and so does a waypoint, but is destination"),
     ({"analysis": {"reporter": "waypoint"}}, "so does a waypoint, but is waypoint"),
-    ({"stages": [{"weight": 0, "split": "half"}, {"weight": 100}]}, "stages[0].split must be beside match, whose requests it splits, but there "
-                                                                    "is none"),
+    ({"stages": [{"weight": 0, "split": "half"}, {"weight": 100}]},
+     "stages[0].split must be beside match, whose requests it splits, but there is none"),
     ({"stages": [{"match": SEED, "split": 50}, {"weight": 100}]}, "stages[0].split must be"),
     ({"stages": [SPLIT, SPLIT, {"weight": 100}]}, "stages[1] must differ from the stages before it"),
     ({"mode": "observe"}, "stages[0].match must be left out with mode: observe"),
-    ({"service": {"name": "a" * 50, "namespace": "p", "selector": {"app": "a"}}}, "whose names have at most 63 characters, but one would have 64"),
+    ({"service": {"name": "a" * 50, "namespace": "p", "selector": {"app": "a"}}}, "have at most 63 characters, but one would have 64"),
 ])  # fmt: skip
 def test_what_cannot_be_split_is_refused_with_the_reason(changes: dict[str, Any], says: str) -> None:
     assert any(says in one for one in refusals(data(**changes))), refusals(data(**changes))

@@ -15,14 +15,13 @@ from canaryd.adapters.kube import chosen as by_name
 from canaryd.adapters.kube import own
 from canaryd.adapters.kube.backends import Services
 from canaryd.adapters.kube.client import JSON_PATCH, Api, Json, path_to
+from canaryd.adapters.kube.fair import SETTLE, Fair
 from canaryd.domain import backends
 from canaryd.domain.added import is_added, is_of, steered
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Missing, Rejected, RouteView
 from canaryd.domain.rollout import RouteLists
 from canaryd.domain.routers import OWN
-
-SETTLE = 5.0  # seconds; EndpointSlices take one and pushes to proxies another, more in a busy cluster
 
 
 class GatewayTraffic:
@@ -33,6 +32,7 @@ class GatewayTraffic:
 
     def __init__(self, api: Api, settle: float = SETTLE) -> None:
         self._api, self._settle = api, settle
+        self._fair = Fair(api, settle)
         self._made: dict[tuple[str, str], float] = {}  # when, by the monotonic clock
 
     def read(self, policy: Policy) -> RouteView:
@@ -88,7 +88,15 @@ class GatewayTraffic:
         age = time.monotonic() - self._made.get((policy.service.namespace, name), -math.inf)
         if age < self._settle and name not in used:
             raise Rejected(f"the Service {name} was made for it just now, and is routed to after {self._settle:g} s, when proxies know it")
+        if policy.fair_services:
+            self._ensure_fair(policy, view, name, self._services(policy))
+            self._fair.check_settled(policy)
         return name
+
+    def _ensure_fair(self, policy: Policy, view: RouteView, canary: str, services: Services) -> None:
+        stable = next(entry["destination"]["subset"] for entries in steered(view.lists).values() for entry in entries
+                      if len(entries) == 1 or entry.get("weight"))  # fmt: skip
+        self._fair.ensure(policy, dict(zip(policy.fair_services, (services[stable], services[canary]), strict=True)), services)
 
     def _make(self, policy: Policy, version: str, view: RouteView, services: Services, used: Sequence[str]) -> str:
         model = next((name for name in used if view.subsets.get(name, version) != version), None)
@@ -108,7 +116,7 @@ class GatewayTraffic:
         services = self._services(policy)
         idle = {name: version for name, one in services.items() if (version := services_of.made_for(policy, one)) and version not in keep}
         used = self._used(policy) if idle else frozenset()
-        gone = []
+        gone = [] if keep else self._fair.remove(policy, services)
         for name in sorted(set(idle) - used):
             metadata = services[name]["metadata"]
             seen = {"preconditions": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}}

@@ -12,6 +12,7 @@ from typing import Any
 
 from canaryd.adapters.kube import chosen, own
 from canaryd.adapters.kube.client import JSON_PATCH, Api, Json, path_to
+from canaryd.adapters.kube.fair import SETTLE, Fair
 from canaryd.domain.added import is_added, is_of, steered
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Missing, Rejected, RouteView
@@ -27,12 +28,13 @@ _NO_SPLIT = ("redirect", "directResponse", "delegate")  # a route that has one o
 class KubeTraffic:
     """Implements the port `Traffic` on the API server, in whichever version of Istio's API the server prefers.
 
-    domain: the cluster's domain, of which short host names are part.
+    domain: the cluster's domain, of which short host names are part; settle: see `Fair`.
     """
 
-    def __init__(self, api: Api, domain: str = "cluster.local") -> None:
+    def __init__(self, api: Api, domain: str = "cluster.local", settle: float = SETTLE) -> None:
         self._api = api
         self._domain = domain
+        self._fair = Fair(api, settle)
 
     def read(self, policy: Policy) -> RouteView:
         """The steered routes and the subsets. Besides the port's errors: Rejected for a route that cannot be steered, by its name."""
@@ -62,6 +64,8 @@ class KubeTraffic:
         for key, place in changed.items():
             patch.append({"op": "replace", "path": f"/spec/http/{place}/route", "value": _listed(lists[key])})
         path = self._path(policy, "virtualservices", policy.route.virtual_service)
+        if any(name in str(lists[key]) for key in set(lists) - set(steered(lists)) for name in policy.fair_services):
+            self._ensure_fair(policy, self.rule(policy))
         return self._view(policy, self._api.request("PATCH", path, patch + moves, content_type=JSON_PATCH), view.subsets)
 
     def places(self, policy: Policy, view: RouteView) -> Mapping[str, int]:
@@ -71,8 +75,27 @@ class KubeTraffic:
     def add_subset(self, policy: Policy, version: str) -> str:
         """The name of the subset of all of the version's pods, added if it was missing.
 
-        Raises Rejected, with what to add, when the policy forbids it.
+        Raises Rejected, with what to add, when the policy forbids it. What stages with `split` need is made, too.
         """
+        name = self._add_subset(policy, version)
+        if policy.fair_services:
+            self._ensure_fair(policy, self.rule(policy))
+            self._fair.check_settled(policy)
+        return name
+
+    def _ensure_fair(self, policy: Policy, rule: Json) -> None:
+        services = self._services(policy)
+        other = services.get(policy.service.name)
+        if other is None:
+            raise Rejected(f"there is no Service {policy.service.namespace}/{policy.service.name}, after which one could be made for the "
+                           "policy's `split`; leave split out, or make it")
+        self._fair.ensure(policy, dict.fromkeys(policy.fair_services, other), services, rule)
+
+    def _services(self, policy: Policy) -> Mapping[str, Json]:
+        found = self._api.request("GET", path_to("v1", "services", policy.service.namespace)).get("items") or []
+        return {one["metadata"]["name"]: one for one in found}
+
+    def _add_subset(self, policy: Policy, version: str) -> str:
         rule = self.rule(policy)
         subsets, whole = _subsets(rule), set(policy.service.selector) | {policy.service.version_label}
         for name, known in _versions(policy, rule).items():
@@ -96,8 +119,10 @@ class KubeTraffic:
         return name
 
     def tidy(self, policy: Policy, keep: Collection[str]) -> Sequence[str]:
-        """Nothing: subsets stay where they are, an idle one leads nobody anywhere."""
-        return ()
+        """What was made for stages with `split`. Subsets stay where they are: an idle one leads nobody anywhere."""
+        if keep:
+            return ()
+        return self._fair.remove(policy, self._services(policy), f"{GROUP}/{self._api.preferred_version(GROUP)}")
 
     def rule(self, policy: Policy) -> Json:
         """The DestinationRule; Rejected when it is another host's."""

@@ -56,7 +56,7 @@ def test_every_stage_puts_its_routes_before_the_steered_one_and_the_end_takes_th
         assert names(router, place) == ["beta", "carts", FIRST, *kinds, ""]
         assert routes.same(view.lists, wanted), "what stands there is what was wanted, the server's defaults included"
         assert routes.same(traffic.read(policy).lists, wanted)
-        assert [one for one in router.routes(router.get(place)["spec"]) if one.get("name") in ("beta", "carts")] == router.routes(before)[:2]
+        assert router.routes(router.get(place)["spec"])[:2] == router.routes(before)[:2]
         assert traffic.write(policy, view, routes.staged(policy, stage, view, origin, canary)) is view, "nothing is written twice"
     view = traffic.write(policy, view, routes.without(view.lists, origin, canary))
     assert router.get(place)["spec"] == before
