@@ -66,7 +66,8 @@ class Due:
         kinds = [patch.kind for patch in self.patches]
         records = kinds.count("CanaryRollout")
         done = [f"all traffic on {self.version}"] if "VirtualService" in kinds and self.version else []
-        done += ["subsets removed"] if "DestinationRule" in kinds else []
+        done += ["subsets removed"] if any(one.kind == "DestinationRule" and one.operations for one in self.patches) else []
+        done += ["what split users needed removed"] if "Service" in kinds else []
         done += [f"{records} record{'s' * (records > 1)} removed"] if records else []
         done += ["what runs now is known"] if self.renewed else []
         return ", ".join(done) or "nothing to do"
@@ -168,9 +169,9 @@ def _reroute(work: Reset, plan: Due, policy: Policy, to: str, active: Kept | Non
 
 
 def _unsubset(work: Reset, plan: Due, policy: Policy) -> None:
-    """Without the subsets that canaryd added and no route names after that."""
+    """Without the subsets that canaryd added and no route names after that, and without what it made for matched users."""
     rule, said = work.cleanup.subsets(policy, work.cleanup.uses(policy, plan.patches))
-    plan.patches += rule
+    plan.patches += [*rule, *(work.cleanup.split(policy) if policy.fair_services else ())]
     plan.said += said
 
 

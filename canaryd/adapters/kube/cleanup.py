@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from canaryd.adapters.kube import fair
 from canaryd.adapters.kube.client import JSON_PATCH, Api, Json, path_to
 from canaryd.adapters.kube.events import CONTROLLER
 from canaryd.adapters.kube.records import API_VERSION, GROUP, MANAGED_BY, PLURAL, record_of
@@ -142,14 +143,23 @@ class KubeCleanup:
             return [], said
         return [self._patch("DestinationRule", "destinationrules", rule, [_at(rule), *operations])], said
 
+    def split(self, policy: Policy | None = None, namespace: str | None = None) -> list[Patch]:
+        """What was made so that matched users could be split (`domain/fair.py`): a policy's, or every one."""
+        where = policy.service.namespace if policy is not None else namespace
+        listed = [(kind, version, plural, one) for kind, version, plural in self._marked() if kind in ("DestinationRule", "Service")
+                  for one in self._list(version, plural, where)]
+        return [Patch(kind, path_to(version, plural, one["metadata"]["namespace"], one["metadata"]["name"]), one, None)
+                for kind, version, plural, one in listed if (fair.is_own(policy, one) if policy is not None else fair.is_made(one))]
+
     def marks(self, namespace: str | None = None) -> list[Patch]:
         """The labels and annotations `canaryd.dev/...` of everything that is no object of canaryd's own."""
         listed = [(kind, path_to(version, plural, one["metadata"]["namespace"], one["metadata"]["name"]), one)
-                  for kind, version, plural in self._marked() for one in self._list(version, plural, namespace)]
+                  for kind, version, plural in self._marked() for one in self._list(version, plural, namespace)
+                  if not fair.is_made(one)]
         return [Patch(kind, path, one, [_at(one), *taken]) for kind, path, one in listed if (taken := _unmarked(one))]
 
     def leftovers(self, namespace: str | None = None) -> list[Patch]:
-        """Every object that is canaryd's own: records, what it keeps of services, the Events that it wrote."""
+        """Every object that is canaryd's own: records, what it keeps of services, what it made for split users, the Events that it wrote."""
         label = {"labelSelector": ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())}
         found = [("CanaryRollout", API_VERSION, PLURAL, one) for one in self._list(API_VERSION, PLURAL, namespace)]
         for version, plural in _KEPT:
@@ -158,7 +168,7 @@ class KubeCleanup:
         events = self._list("events.k8s.io/v1", "events", namespace)
         found += [("Event", "events.k8s.io/v1", "events", one) for one in events if _is_own_event(one)]
         return [Patch(kind, path_to(version, plural, one["metadata"]["namespace"], one["metadata"]["name"]), one, None)
-                for kind, version, plural, one in found]
+                for kind, version, plural, one in found] + self.split(namespace=namespace)
 
     def record(self, kept: Kept) -> Patch:
         """The deletion of a record, as it was read."""

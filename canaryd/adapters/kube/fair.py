@@ -96,7 +96,16 @@ class Fair:
 
 def is_own(policy: Policy, obj: Json) -> bool:
     """Whether canaryd made a Service, or DestinationRule, for this service's matched users."""
-    return (obj["metadata"].get("annotations") or {}).get(MADE_FOR) == backends.mark(policy, FOR)
+    return _mark(obj) == backends.mark(policy, FOR)
+
+
+def is_made(obj: Json) -> bool:
+    """The same of whichever service."""
+    return _mark(obj).endswith(f"/{FOR}")
+
+
+def _mark(obj: Json) -> str:
+    return str((obj["metadata"].get("annotations") or {}).get(MADE_FOR, ""))
 
 
 def _taken(policy: Policy, kind: str, name: str) -> Rejected:
