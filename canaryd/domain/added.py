@@ -80,13 +80,23 @@ def wanted(policy: Policy, stage: int, whole: Mapping[str, HttpRoute], to_canary
     found: dict[str, tuple[HttpRoute, ...]] = {}
     for key, route in whole.items():
         if policy.route.preview:
-            found[name_of(service, "preview", key)] = (shape.matched(service, "preview", key, route, policy.route.preview, to_canary[key]),)
+            previews = _previews(policy, now)
+            found[name_of(service, "preview", key)] = (shape.matched(service, "preview", key, route, previews, to_canary[key]),)
         if now.match:
             to = _to(policy, now, route, to_canary[key])
             found[name_of(service, "match", key)] = (shape.matched(service, "match", key, route, now.match, to),)
         if now.mirror is not None:
             found[name_of(service, "mirror", key)] = (shape.mirrored(service, key, route, now.mirror, to_canary[key]),)
     return found
+
+
+def _previews(policy: Policy, stage: Stage) -> Sequence[Match]:
+    """What previews are known by. An HTTPRoute prefers the match with more conditions, whatever comes first: there a preview that is
+    matched as well has those of both, so that it never goes by the lot of the matched."""
+    if not stage.split or not policy.route.http_route:
+        return policy.route.preview
+    both = [preview.merged(match) for preview in policy.route.preview for match in stage.match]
+    return (*policy.route.preview, *(one for one in both if one is not None))
 
 
 def _to(policy: Policy, stage: Stage, route: HttpRoute, to_canary: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:

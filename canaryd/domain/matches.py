@@ -111,6 +111,13 @@ class Match(Written):
             raise refusal(f"must have a condition ({wanted}), but has none: every request would match")
         return self
 
+    def merged(self, other: "Match") -> "Match | None":
+        """What fits both; None where they have different conditions of one value."""
+        mine, theirs = self.istio, other.istio
+        if any(mine.get(kind, {}).get(name, how) != how for kind, conditions in theirs.items() for name, how in conditions.items()):
+            return None
+        return Match.model_validate({kind: {**mine.get(kind, {}), **theirs.get(kind, {})} for kind in (*mine, *theirs)})
+
     @property
     def istio(self) -> dict[str, Any]:
         """As it stands in a VirtualService."""

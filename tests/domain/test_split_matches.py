@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from canaryd.domain import rules
+from canaryd.domain import added, rules
+from canaryd.domain.matches import Match
 from canaryd.domain.policy import Policy
 from tests.domain.test_policy import refusals
 
@@ -63,6 +64,22 @@ def test_conditions_that_the_gateway_api_does_not_have_are_refused(where: str, m
     key = "stages[0].match" if where == "match" else "route.preview"
     assert refusals(data(route=route, stages=stages)) == [
         f"{key} must be without {kinds} with route.httpRoute, since the Gateway API has no such condition, but has it"]
+
+
+def test_a_preview_that_is_matched_as_well_goes_by_no_lot_behind_an_httproute() -> None:
+    """There more conditions win: previews have one, the match two."""
+    match = {"headers": {"cookie": {"regex": ".*logged_in.*"}, "x-team": {"exact": "a"}}}
+    route = {"httpRoute": "sockshop", "preview": {"headers": {"x-canary": {"exact": "always"}}}}
+    policy = Policy.load(data(route=route, stages=[{"match": match, "split": "half"}, {"weight": 100}]))
+    entry = {"destination": {"host": "front-end", "subset": "front-end-v1"}, "port": 80}
+    whole = {"#0": {"matches": [PATH], "route": [entry]}}
+    to_canary = {"#0": ({**entry, "destination": {"host": "front-end", "subset": "front-end-v2"}},)}
+    found = added.wanted(policy, 0, whole, to_canary, rules.SHAPE)
+    names = [sorted(one["name"] for one in match["headers"]) for match in found["canaryd-front-end-preview"][0]["matches"]]
+    assert names == [["x-canary"], ["cookie", "x-canary", "x-team"]]
+    assert [one["name"] for one in found["canaryd-front-end-preview"][0]["backendRefs"]] == ["front-end-v2"]
+    one, other = (Match.model_validate({"headers": {"x": {"exact": value}}}) for value in "ab")
+    assert one.merged(other) is None, "no request fits both"
 
 
 def test_a_prefix_is_quoted_as_re2_has_it() -> None:

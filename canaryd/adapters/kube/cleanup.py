@@ -159,7 +159,7 @@ class KubeCleanup:
         return [Patch(kind, path, one, [_at(one), *taken]) for kind, path, one in listed if (taken := _unmarked(one))]
 
     def leftovers(self, namespace: str | None = None) -> list[Patch]:
-        """Every object that is canaryd's own: records, what it keeps of services, what it made for split users, the Events that it wrote."""
+        """Every object that is canaryd's own: records, what it keeps of services, what it made for split users, the Events it wrote."""
         label = {"labelSelector": ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())}
         found = [("CanaryRollout", API_VERSION, PLURAL, one) for one in self._list(API_VERSION, PLURAL, namespace)]
         for version, plural in _KEPT:

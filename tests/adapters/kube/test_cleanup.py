@@ -85,7 +85,7 @@ def test_what_was_made_for_split_users_goes_with_their_route(place: Place) -> No
     view = traffic.read(policy)
     traffic.write(policy, view, routes.staged(policy, 0, view, view.lists, canary))
     cleaner = KubeCleanup(place.api)
-    assert {one.obj["metadata"]["name"] for one in cleaner.marks(place.namespace)} == {"front-end"}, "what is deleted is not unmarked before"
+    assert {one.obj["metadata"]["name"] for one in cleaner.marks(place.namespace)} == {"front-end"}, "what is deleted is not unmarked"
     found = [*due(place, cleaner), *cleaner.split(policy)]
     assert [(one.kind, one.obj["metadata"]["name"]) for one in found if one.operations is None] == [
         ("Service", "front-end-canaryd-match"), ("DestinationRule", "front-end-canaryd-match")]
