@@ -225,7 +225,7 @@ class FakeTelemetry:
     def read(self, targets: Sequence[Target], start: int, end: int, step: int) -> Mapping[Target, Sequence[Look]]:
         self.world.answer("telemetry")
         self.reads.append((start, end, step))
-        self.targets |= {(start, end): target for target in targets}
+        self.targets |= dict.fromkeys([(start, end)], targets[0])
         return {target: [self.look(at, at + step) for at in range(start, end, step)] for target in targets}
 
     def measure(self, target: Target, promql: str, start: int, end: int, step: int) -> Sequence[float | None]:

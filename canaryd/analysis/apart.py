@@ -61,6 +61,8 @@ class Apart:
             for mine, of_all in zip(self._matched.metrics, self._all.metrics, strict=True):
                 mine.as_noisy_as(of_all)
         verdict = self._now.hear(look, values, compared)
+        if not look.sampled and compared and self._now is self._matched:
+            verdict = replace(verdict, reason="no request of a matched user was counted yet, of neither version")
         if self._failed is not None:
             return replace(self._failed, at=look.end)
         if verdict.answer is Answer.FAIL:

@@ -107,13 +107,16 @@ class Emptiness:
 class Case:
     """What has been read and judged of one rollout so far. Not thread-safe; one beat works on it at a time."""
 
-    def __init__(self, rollout: Rollout, telemetry: Telemetry, ingestion_delay: float, judge_of: JudgeOf = by_policy) -> None:
-        """ingestion_delay: seconds after a look's end until its samples can be read (one scrape interval, and the store's own)."""
+    def __init__(
+        self, rollout: Rollout, telemetry: Telemetry, ingestion_delay: float, judge_of: JudgeOf = by_policy, imagined: bool = False
+    ) -> None:
+        """ingestion_delay: seconds after a look's end until its samples can be read (one scrape interval, and the store's own). imagined:
+        the rollout never was, so nobody called the Services that it would have made, and all requests count in each stage."""
         self._telemetry, self._delay = telemetry, ingestion_delay
         self._interval = rollout.policy.analysis.interval
         self._began = floor(rollout.began)
         self._target = target_of(rollout, since=self._began - HISTORY_LOOKS * self._interval)
-        self._judge_of = judge_of
+        self._judge_of, self._imagined = judge_of, imagined
         self._judge: Judging | None = None
         self._position = self._began
         self._opened = 0  # spans opened at the judge
@@ -214,7 +217,7 @@ class Case:
 
     def _target_in(self, rollout: Rollout, span: Span | None) -> Target:
         """Whose requests count in a span: where matched users are split, theirs alone."""
-        if span is None or not (called := rollout.policy.called(span.stage)):
+        if span is None or self._imagined or not (called := rollout.policy.called(span.stage)):
             return self._target
         return replace(self._target, called=called, since=span.start)
 

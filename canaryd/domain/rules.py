@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
-from canaryd.domain.added import CannotAdd, HttpRoute, Shape, is_of, name_of
+from canaryd.domain.added import FIRST, CannotAdd, HttpRoute, Shape, is_of, name_of
 from canaryd.domain.backends import entries, refs
 from canaryd.domain.matches import Match
 from canaryd.domain.rollout import RouteLists
@@ -101,7 +101,7 @@ def check(service: str, there: Sequence[Rule], steered: Mapping[str, int], added
     there: the HTTPRoute's rules as they stand; steered: the place of each steered rule, by key.
     """
     for key, place in steered.items():
-        own = [one for name in added for one in added[name] if (name.partition(".")[2] or "#0") == key]
+        own = [one for name in added for one in added[name] if (name.partition(".")[2] or FIRST) == key]
         for at, other in enumerate(there):
             if at in steered.values() or is_of(service, str(other.get("name") or "")):
                 continue
@@ -174,6 +174,3 @@ def _told(conditions: Sequence[Rule]) -> Iterator[tuple[str, Mapping[str, str]]]
     for one in conditions:
         how = "regex" if one.get("type") == "RegularExpression" else "exact"
         yield str(one.get("name")), {how: str(one.get("value"))}
-
-
-__all__ = ["SHAPE", "as_route", "check", "quoted"]

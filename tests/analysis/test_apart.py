@@ -95,6 +95,13 @@ def test_a_share_of_the_matched_that_is_not_half_is_told() -> None:
     assert "where 50% were due" in verdicts[-1].reason
 
 
+def test_without_a_matched_user_there_is_no_data_and_why_is_told() -> None:
+    judge = judge_of(a_split_ladder())
+    judge.open(Span(SPLIT, 0, START))
+    verdict = judge.hear(Look(START, START + 10, sampled=False))
+    assert (verdict.answer, verdict.reason) == (Answer.NO_DATA, "no request of a matched user was counted yet, of neither version")
+
+
 def test_trouble_that_lasts_on_stable_makes_blocks_of_the_matched_too() -> None:
     rng = np.random.default_rng(1)
     bad = np.repeat(rng.random(30) < 0.2, 6)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -68,6 +70,14 @@ def test_users_who_always_fare_worse_are_no_harm_where_half_of_them_stay_on_stab
     after["http"][-1]["route"][0]["destination"]["subset"] = "v2"
     assert stand.world.virtualservice()["spec"] == after
     assert stand.world.mesh.unserved == 0
+
+
+def test_its_verdicts_are_had_again_from_telemetry_and_from_a_recording(stand: Stand, tmp_path: Path) -> None:
+    name, config = stand.status("v2")["name"], str(stand.canaryd.config)
+    stand.canaryd.cli("record", str(tmp_path / "v2.jsonl"), "--rollout", name, "--config", config, seconds=120)
+    for source in (("--config", config), ("--recorded", str(tmp_path / "v2.jsonl"))):
+        told = json.loads(stand.canaryd.cli("explain", name, *source, "--brief", "-o", "json", seconds=120))
+        assert told["recomputed"]["same"], [one["differences"] for one in told["recomputed"]["decisions"]]
 
 
 def test_harm_to_matched_users_is_found_against_the_other_half(stand: Stand) -> None:

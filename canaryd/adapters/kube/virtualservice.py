@@ -64,7 +64,7 @@ class KubeTraffic:
         for key, place in changed.items():
             patch.append({"op": "replace", "path": f"/spec/http/{place}/route", "value": _listed(lists[key])})
         path = self._path(policy, "virtualservices", policy.route.virtual_service)
-        if any(name in str(lists[key]) for key in set(lists) - set(steered(lists)) for name in policy.fair_services):
+        if policy.fair_services and lists.keys() != steered(lists).keys():
             self._ensure_fair(policy, self.rule(policy))
         return self._view(policy, self._api.request("PATCH", path, patch + moves, content_type=JSON_PATCH), view.subsets)
 
