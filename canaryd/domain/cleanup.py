@@ -33,8 +33,8 @@ def kept_version(view: RouteView, to: str, stable: str) -> str:
     there = sorted(set(view.subsets.values()))
     version = to or stable
     if version and version not in there:
-        raise Refusal(f"no subset of the DestinationRule is for version {version} (there are: {', '.join(there) or 'none'}); add one, or "
-                      "choose another with --to")
+        raise Refusal(f"no subset of the DestinationRule{', or Service,' if view.places else ''} is for version {version} (there are: "
+                      f"{', '.join(there) or 'none'}); add one, or choose another with --to")
     if version:
         return version
     try:
