@@ -66,6 +66,13 @@ def a_rule(*versions: str, namespace: str = "production") -> Manifest:
             "spec": {"host": "front-end", "subsets": [{"name": one, "labels": {"version": one}} for one in versions]}}
 
 
+def an_http_route(*weights: tuple[str, int], namespace: str = "production") -> Manifest:
+    """weights: Service and weight."""
+    refs = [{"name": name, "port": 80, "weight": weight} for name, weight in weights]
+    return {"metadata": {"name": "sockshop", "namespace": namespace},
+            "spec": {"parentRefs": [{"group": "", "kind": "Service", "name": "front-end"}], "rules": [{"backendRefs": refs}]}}
+
+
 def staging(*deployments: Deployed, **more: Any) -> Place:
     values: dict[str, Any] = {"services": [a_service(namespace="staging")]}
     return Place("staging", deployments or (running(),), **{**values, **more})

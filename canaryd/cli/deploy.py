@@ -1,6 +1,5 @@
 """`deploy`: a version that runs in one namespace, beside the present one in another. Creates, and changes nothing that is there."""
 
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -215,14 +214,10 @@ def _finish(deployer: Deployer, plans: Sequence[Plan], target: Place, how: How) 
 
 
 def _confirmed(wanted: Sequence[Plan], target: Place) -> bool:
-    if not is_interactive():
+    if not output.is_asking():
         return False
     what = ", ".join(f"{one.service} {one.prepared.draft.version}" for one in wanted if one.prepared is not None)
     return click.confirm(f"Deploy {what} to {target.namespace}?", err=True)
-
-
-def is_interactive() -> bool:
-    return sys.stdin.isatty()
 
 
 def _create_all(deployer: Deployer, wanted: Sequence[Plan], target: Place, how: How) -> list[Failure]:

@@ -25,6 +25,11 @@ def is_terminal() -> bool:
     return sys.stdout.isatty()
 
 
+def is_asking() -> bool:
+    """Whether someone is there who can be asked."""
+    return sys.stdin.isatty()
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], prose: bool = True) -> None:
     """One line each when piped, never cut; on a terminal the last column wraps, and where there is no room for it, it goes below.
 

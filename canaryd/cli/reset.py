@@ -3,13 +3,13 @@
 Here are the questions and the order of things; what is due to a service is in reset_plan.py.
 """
 
-import sys
 import time
 from pathlib import Path
 
 import click
 
 from canaryd.adapters.kube.cleanup import Change, Kept, KubeCleanup
+from canaryd.cli import output
 from canaryd.cli.cluster import Cluster, cluster_options
 from canaryd.cli.files import policies_of
 from canaryd.cli.lazy import Failure
@@ -117,13 +117,9 @@ def _planned(work: Reset, service: str | None) -> list[Due]:
 def _agree(yes: bool) -> None:
     if yes:
         return
-    if not asks():
+    if not output.is_asking():
         raise Failure("nothing was changed: this is no terminal to ask on; say --yes")
     click.confirm("Do this?", abort=True)
-
-
-def asks() -> bool:
-    return sys.stdin.isatty()
 
 
 # ---------------------------------------------------------------- doing

@@ -40,6 +40,13 @@ def full_host(host: str, namespace: str, domain: str = "cluster.local") -> str:
     return f"{host}.{namespace}.svc.{domain}"
 
 
+def service_of(host: str, namespace: str) -> str:
+    """The name of the Service that Istio takes a host for in an object of `namespace`: of the short host and the full one alike, whatever
+    the cluster's domain is; any other host as it is."""
+    name, _, rest = host.partition(".")
+    return name if rest.startswith(f"{namespace}.svc.") else host
+
+
 def stable_version(view: RouteView) -> str:
     """The version that every steered route sends all its traffic to.
 
@@ -81,9 +88,9 @@ def versions(view: RouteView) -> frozenset[str]:
     destinations whose weight is 0, which a person may raise at any time."""
     namespace = str(view.raw.get("metadata", {}).get("namespace", ""))
     lists = steered(view.lists)
-    ours = {_service(_host(entry), namespace) for entries in lists.values() for entry in entries}
+    ours = {service_of(_host(entry), namespace) for entries in lists.values() for entry in entries}
     found = [entry.get("destination", {}) for entries in lists.values() for entry in entries]
-    found += [one for one in _destinations(view.raw.get("spec", {})) if _service(str(one.get("host") or ""), namespace) in ours]
+    found += [one for one in _destinations(view.raw.get("spec", {})) if service_of(str(one.get("host") or ""), namespace) in ours]
     named = (str(one.get("subset") or "") for one in found)
     return view.elsewhere.union(view.subsets[subset] for subset in named if subset in view.subsets)
 
@@ -288,12 +295,6 @@ def _subset(entry: Destination) -> str:
 
 def _host(entry: Destination) -> str:
     return str(entry.get("destination", {}).get("host") or "")
-
-
-def _service(host: str, namespace: str) -> str:
-    """The Service's name, of its short host and its full one alike, whatever the cluster's domain is."""
-    name, _, rest = host.partition(".")
-    return name if rest.startswith(f"{namespace}.svc.") else host
 
 
 def _destinations(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -116,7 +116,7 @@ def knows(shop: Shop, paused: bool = False) -> None:
 
 @pytest.fixture
 def person(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(command, "is_interactive", lambda: True)
+    monkeypatch.setattr(command.output, "is_asking", lambda: True)
 
 
 # ---------------------------------------------------------------- showing

@@ -11,6 +11,7 @@ from canaryd.adapters.kube.deployments import workload
 from canaryd.adapters.kube.records import API_VERSION, KIND, PLURAL
 from canaryd.adapters.kube.services import KubeServices
 from canaryd.adapters.kube.virtualservice import GROUP
+from canaryd.domain.backends import GATEWAY_API
 from canaryd.domain.deploy.objects import VERSION_LABEL, Deployed, Finding, Manifest, OnRecord, Place
 from canaryd.domain.ports import Missing, Rejected, Workload
 from canaryd.domain.rollout import Phase
@@ -29,7 +30,8 @@ _KINDS = {
     "RuntimeClass": ("node.k8s.io/v1", "runtimeclasses"),
 }
 _OF_THE_CLUSTER = ("PriorityClass", "RuntimeClass")
-_STEERING = {"VirtualService": "virtualservices", "DestinationRule": "destinationrules"}
+_STEERING = {"VirtualService": (GROUP, "virtualservices"), "DestinationRule": (GROUP, "destinationrules"),
+             "HTTPRoute": (GATEWAY_API, "httproutes")}
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}$")
 _HASH = "pod-template-hash"
 
@@ -46,7 +48,7 @@ class KubeObjects:
         self._check_namespace()
         unreadable: dict[str, str] = {}
         listed = {kind: self._optional(kind, *_KINDS[kind], unreadable) for kind in ("HorizontalPodAutoscaler", "PodDisruptionBudget")}
-        listed |= {kind: self._steering(kind, plural, unreadable) for kind, plural in _STEERING.items()}
+        listed |= {kind: self._steering(kind, group, plural, unreadable) for kind, (group, plural) in _STEERING.items()}
         notes, paused = self._notes()
         return Place(
             namespace=self.namespace,
@@ -56,6 +58,7 @@ class KubeObjects:
             budgets=listed["PodDisruptionBudget"],
             virtual_services=listed["VirtualService"],
             rules=listed["DestinationRule"],
+            http_routes=listed["HTTPRoute"],
             rollouts=self._rollouts(unreadable),
             notes=notes,
             paused=paused,
@@ -128,12 +131,12 @@ class KubeObjects:
             pass
         return []
 
-    def _steering(self, kind: str, plural: str, unreadable: dict[str, str]) -> list[Json]:
+    def _steering(self, kind: str, group: str, plural: str, unreadable: dict[str, str]) -> list[Json]:
         try:
-            version = self._api.preferred_version(GROUP)
+            version = self._api.preferred_version(group)
         except Missing:
-            return []  # no Istio, no routes
-        return self._optional(kind, f"{GROUP}/{version}", plural, unreadable)
+            return []  # no Istio, or no Gateway API: no routes
+        return self._optional(kind, f"{group}/{version}", plural, unreadable)
 
     def _notes(self) -> tuple[Mapping[str, Finding], frozenset[str]]:
         """How canaryd finds each service it has seen here, and those that are paused; nothing where that may not be read."""

@@ -107,6 +107,7 @@ class Place:
     budgets: Sequence[Manifest] = ()
     virtual_services: Sequence[Manifest] = ()
     rules: Sequence[Manifest] = ()
+    http_routes: Sequence[Manifest] = ()
     rollouts: Sequence[OnRecord] = ()
     notes: Mapping[str, Finding] = field(default_factory=dict)
     paused: frozenset[str] = frozenset()

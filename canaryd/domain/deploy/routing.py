@@ -1,18 +1,23 @@
-"""Whom a namespace's Istio routes send a service's requests to, as far as its VirtualServices and DestinationRules tell."""
+"""Whom a namespace's routes send a service's requests to, as far as its VirtualServices with their DestinationRules, and its HTTPRoutes
+with the Services of single versions, tell."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from canaryd.domain import backends
 from canaryd.domain.deploy.objects import Deployed, Manifest, Place, name_of
+from canaryd.domain.routes import service_of
+
+ROUTING = ("VirtualService", "DestinationRule", "HTTPRoute")  # kinds that say who gets a service's requests
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """One destination of a route to the service. labels: of its subset, None for a host without one; known: whether a DestinationRule
-    has the subset; weight: its share; by_default: its route has no match."""
+    """One destination of a route to the service. to: its subset, or its Service in an HTTPRoute, in words; labels: which that selects,
+    None for a host without a subset; known: whether that is there; weight: its share; by_default: its route has no match."""
 
     where: str
-    subset: str
+    to: str
     labels: Mapping[str, str] | None
     known: bool
     weight: int
@@ -20,9 +25,10 @@ class Destination:
 
 
 def destinations(place: Place, service: str) -> list[Destination]:
-    """Every destination with this service's host, of all VirtualServices of the namespace."""
+    """Every destination with this service's host, of all VirtualServices of the namespace, and with its pods, of all HTTPRoutes."""
     subsets = _subsets(place, service)
-    return [one for virtual_service in place.virtual_services for one in _of(virtual_service, service, place.namespace, subsets)]
+    found = [one for virtual_service in place.virtual_services for one in _of(virtual_service, service, place.namespace, subsets)]
+    return found + [one for route in place.http_routes for one in _of_http_route(route, service, place)]
 
 
 def receivers(place: Place, service: str, found: list[Deployed]) -> list[Deployed]:
@@ -39,18 +45,18 @@ def receivers(place: Place, service: str, found: list[Deployed]) -> list[Deploye
 
 def exposed(place: Place, service: str, labels: Mapping[str, str]) -> str:
     """Why pods with these labels would get requests as soon as they are ready; "" where routes keep to other subsets."""
-    if (why := place.unreadable.get("VirtualService") or place.unreadable.get("DestinationRule")) is not None:
+    if (why := next(filter(None, map(place.unreadable.get, ROUTING)), None)) is not None:
         return f"whether a route keeps requests from the new pods cannot be told ({why})"
     found = destinations(place, service)
     if not found:
-        return (f"no VirtualService of {place.namespace} routes to {service}, so its Service sends the new pods requests as soon as they "
-                "are ready")
+        return (f"no VirtualService and no HTTPRoute of {place.namespace} routes to {service}, so its Service sends the new pods requests "
+                "as soon as they are ready")
     for one in found:
         if one.weight and one.labels is None:
             return f"{one.where} sends to {service} without a subset, so the new pods get requests as soon as they are ready"
         if one.weight and one.known and (one.labels or {}).items() <= labels.items():
             share = f"{one.weight}% " if one.by_default else ""
-            return f"{one.where} sends {share}to subset {one.subset}, which selects the new pods already"
+            return f"{one.where} sends {share}to {one.to}, which selects the new pods already"
     return ""
 
 
@@ -58,7 +64,7 @@ def _subsets(place: Place, service: str) -> dict[str, Mapping[str, str]]:
     rules = [one.get("spec") or {} for one in place.rules]
     return {
         str(subset.get("name")): subset.get("labels") or {}
-        for spec in rules if is_host(str(spec.get("host") or ""), service, place.namespace)
+        for spec in rules if service_of(str(spec.get("host") or ""), place.namespace) == service
         for subset in spec.get("subsets") or []
     }  # fmt: skip
 
@@ -71,13 +77,26 @@ def _of(obj: Manifest, service: str, namespace: str, subsets: Mapping[str, Mappi
             where = f"VirtualService {name_of(obj)}, {kind} route {route.get('name') or f'#{at}'}"
             for entry in entries:
                 to = entry.get("destination") or {}
-                if is_host(str(to.get("host") or ""), service, namespace):
+                if service_of(str(to.get("host") or ""), namespace) == service:
                     subset = str(to.get("subset") or "")
                     weight = 100 if len(entries) == 1 else int(entry.get("weight") or 0)
                     labels = subsets.get(subset, {}) if subset else None
-                    yield Destination(where, subset, labels, subset in subsets, weight, not route.get("match"))
+                    yield Destination(where, f"subset {subset}", labels, subset in subsets, weight, not route.get("match"))
 
 
-def is_host(host: str, service: str, namespace: str) -> bool:
-    """Whether Istio takes a host, in an object of the namespace, for the service: its short name or the full one, of any domain."""
-    return host == service or host.startswith(f"{service}.{namespace}.svc.")
+def _of_http_route(obj: Manifest, service: str, place: Place) -> Iterator[Destination]:
+    """A Service of one version selects what the service's own does, and more."""
+    whole = _selector(place, service)
+    for at, rule in enumerate((obj.get("spec") or {}).get("rules") or []):
+        refs, where = rule.get("backendRefs") or [], f"HTTPRoute {name_of(obj)}, rule {rule.get('name') or f'#{at}'}"
+        for ref in refs:
+            name, labels = str(ref.get("name")), _selector(place, str(ref.get("name")))
+            is_here = ref.get("kind", "Service") == "Service" and ref.get("namespace", place.namespace) == place.namespace
+            if is_here and whole and whole.items() <= labels.items():
+                weight = 100 if len(refs) == 1 else ref.get("weight", backends.WEIGHT)
+                yield Destination(where, f"Service {name}", labels, True, weight, backends.has_no_match(rule))
+
+
+def _selector(place: Place, service: str) -> Mapping[str, str]:
+    spec: Mapping[str, Mapping[str, str]] = (place.service(service) or {}).get("spec") or {}
+    return spec.get("selector") or {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from canaryd.domain.deploy.choosing import services
-from canaryd.domain.deploy.routing import is_host
+from canaryd.domain.routes import service_of
 from tests.deploying import a_service, running, staging
 
 
@@ -38,4 +38,4 @@ def test_a_deployment_named_unlike_any_service_is_still_of_one() -> None:
     ("front-end.production", False), ("front-end.staging.svc.cluster.local", False), ("front-end-2", False), ("*", False), ("", False),
 ])
 def test_a_host_is_the_service_s_as_istio_takes_it(host: str, is_one: bool) -> None:
-    assert is_host(host, "front-end", "production") is is_one
+    assert (service_of(host, "production") == "front-end") is is_one

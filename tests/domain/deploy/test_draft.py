@@ -18,6 +18,7 @@ from tests.deploying import (
     a_service,
     a_virtual_service,
     an_autoscaler,
+    an_http_route,
     empty,
     of_production,
     production,
@@ -378,7 +379,7 @@ def test_stable_that_cannot_be_told_is_refused() -> None:
 
 
 @pytest.mark.parametrize(("routes", "said"), [
-    ({"virtual_services": []}, "no VirtualService of production routes to front-end"),
+    ({"virtual_services": []}, "no VirtualService and no HTTPRoute of production routes to front-end"),
     ({"virtual_services": [a_virtual_service(("", 100))]}, "http route #0 sends to front-end without a subset"),
     ({"rules": [{**a_rule(), "spec": {"host": "front-end", "subsets": [{"name": "v1", "labels": {"app": "front-end"}}]}}]},
      "sends 100% to subset v1, which selects the new pods already"),
@@ -389,6 +390,34 @@ def test_stable_that_cannot_be_told_is_refused() -> None:
 def test_where_no_route_keeps_requests_from_it_it_is_refused_unless_that_is_meant(routes: dict[str, Any], said: str) -> None:
     assert said in refusal(target=production(**routes))
     assert drafted(target=production(**routes), expose=True).name == "front-end-v2"
+
+
+def of_gateway_api(*weights: tuple[str, int]) -> dict[str, Any]:
+    """An HTTPRoute of these Services and weights, in place of Istio's objects; each version has a Service."""
+    versions = [a_service(f"front-end-{one}", selector={"app": "front-end", "version": one}) for one in ("v1", "v2")]
+    return {"virtual_services": [], "rules": [], "services": [a_service(), *versions], "http_routes": [an_http_route(*weights)]}
+
+
+@pytest.mark.parametrize(("weights", "said"), [
+    ([("front-end", 1)], "HTTPRoute sockshop, rule #0 sends 100% to Service front-end, which selects the new pods already"),
+    ([("front-end-v1", 90), ("front-end-v2", 10)], "sends 10% to Service front-end-v2, which selects the new pods already"),
+    ([("carts", 1)], "no VirtualService and no HTTPRoute of production routes to front-end"),
+])
+def test_an_http_route_that_leads_to_the_new_pods_exposes_them(weights: list[tuple[str, int]], said: str) -> None:
+    assert said in refusal(target=production(**of_gateway_api(*weights)))
+
+
+def test_an_http_route_that_keeps_to_stable_s_service_exposes_nothing() -> None:
+    found = drafted(target=production(**of_gateway_api(("front-end-v1", 1), ("front-end-v2", 0))))
+    assert found.stable is not None
+    assert (found.stable.name, found.name) == ("front-end-v1", "front-end-v2")
+
+
+def test_stable_is_the_one_that_the_http_route_leads_to() -> None:
+    two = (of_production(), of_production("v2", image="i:2"))
+    found = drafted(target=production(*two, **of_gateway_api(("front-end-v2", 1))))
+    assert found.stable is not None
+    assert (found.stable.name, found.name) == ("front-end-v2", "front-end-v3")
 
 
 def test_a_subset_of_the_new_version_without_weight_exposes_nothing() -> None:
