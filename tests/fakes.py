@@ -38,6 +38,7 @@ class FakeWorld:
     lists: dict[str, tuple[Mapping[str, Any], ...]] = field(default_factory=lambda: dict(deepcopy(ORIGIN)))
     subsets: dict[str, str] = field(default_factory=lambda: {"v1": "v1"})
     made: set[str] = field(default_factory=set)  # those of them that canaryd made
+    fair: set[str] = field(default_factory=set)  # Services made for matched users
     route_trouble: str = ""  # what a gateway's controller says against the route
     route_version: int = 1
     route_problem: str = ""
@@ -127,6 +128,7 @@ class FakeTraffic:
             if policy.route.http_route:
                 self.world.made.add(version)
                 self.world.did(f"make {version}")
+        self.world.fair |= set(policy.fair_services)
         return version
 
     def tidy(self, policy: Policy, keep: Collection[str]) -> Sequence[str]:
@@ -138,7 +140,9 @@ class FakeTraffic:
             self.world.made.remove(version)
             del self.world.subsets[version]
             self.world.did(f"remove {version}")
-        return idle
+        gone = sorted(self.world.fair if not keep else ())
+        self.world.fair -= set(gone)
+        return [*idle, *gone]
 
 
 @dataclass
@@ -216,10 +220,12 @@ class FakeTelemetry:
     senders: Sequence[Source] = ()
     present: Presence = field(default_factory=Presence)
     asked: int = 0  # how often who sends
+    targets: dict[tuple[int, int], Target] = field(default_factory=dict)  # by the stretch that was read last of it
 
     def read(self, targets: Sequence[Target], start: int, end: int, step: int) -> Mapping[Target, Sequence[Look]]:
         self.world.answer("telemetry")
         self.reads.append((start, end, step))
+        self.targets |= dict.fromkeys([(start, end)], targets[0])
         return {target: [self.look(at, at + step) for at in range(start, end, step)] for target in targets}
 
     def measure(self, target: Target, promql: str, start: int, end: int, step: int) -> Sequence[float | None]:

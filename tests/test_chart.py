@@ -174,7 +174,7 @@ def test_it_may_do_what_it_needs_and_no_more(helm: str) -> None:
         ("canaryd.dev", "canaryrollouts"): ["create", "delete", "get", "list"],
         ("canaryd.dev", "canaryrollouts/status"): ["patch", "update"],
         ("networking.istio.io", "virtualservices"): ["get", "patch"],
-        ("networking.istio.io", "destinationrules"): ["get", "patch"],
+        ("networking.istio.io", "destinationrules"): ["create", "delete", "get", "patch"],
         ("gateway.networking.k8s.io", "httproutes"): ["get", "list", "patch"],
         ("", "services"): ["create", "delete", "list"],
         ("apps", "deployments"): ["get", "list"],

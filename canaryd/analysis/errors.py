@@ -58,6 +58,11 @@ class ErrorEvidence(Evidence):
     def comparisons(self) -> Comparisons:
         return self._comparisons
 
+    def as_noisy_as(self, other: Evidence) -> None:
+        super().as_noisy_as(other)
+        if isinstance(other, ErrorEvidence):
+            self.burst = other.burst
+
     def begin_stage(self, next_weight: int, alarmed: bool = False) -> None:
         super().begin_stage(next_weight, alarmed)
         self._expect()

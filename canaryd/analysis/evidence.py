@@ -80,6 +80,12 @@ class Evidence(ABC):
         self.closed = 0
         self._known_odds = None
 
+    def as_noisy_as(self, other: "Evidence") -> None:
+        """Takes over how long trouble lasts and how much comes at once, from the same metric of other requests; no rates."""
+        self.block, self.tau = other.block, other.tau
+        if self.comparisons.burst.shape == other.comparisons.burst.shape:
+            self.comparisons.burst = other.comparisons.burst
+
     def hear(self, stable: Array, canary: Replicas) -> list[tuple[Comparisons, Unit]]:
         """Adds a look to the open block. What that closed has to be folded by the caller, together with others' (`fold_all`), and then
         `heard` be called."""

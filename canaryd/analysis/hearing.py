@@ -6,7 +6,7 @@ Pure, and exact: the same policy gives the same verdicts again. Nothing here say
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from canaryd.analysis.judge import Judge
+from canaryd.analysis.apart import judge_of
 from canaryd.domain.counts import Look
 from canaryd.domain.policy import Policy
 from canaryd.domain.rollout import Span
@@ -39,7 +39,7 @@ class Hearing:
     def again(self, policy: Policy, until: int, without: str = "") -> Iterator[tuple[Step, Verdict]]:
         """The looks up to `until` as a judge by this policy has them. without: a canary replica that is taken for not having been there;
         what traffic the weight promised is not asked then."""
-        judge = Judge(policy, self.history, by_weight=not without)
+        judge = judge_of(policy, self.history, by_weight=not without)
         judge.remember(self.past)
         for step in self.steps:
             if step.look.end > until:
@@ -64,7 +64,7 @@ class Scribe:
     """The judge of a rollout, with all that it hears taken down: what `control` takes for a judge."""
 
     def __init__(self, hearing: Hearing, policy: Policy, history: Sequence[Look]) -> None:
-        self._hearing, self._judge = hearing, Judge(policy, history)
+        self._hearing, self._judge = hearing, judge_of(policy, history)
         self._opened: tuple[Span, ...] = ()
         hearing.history = history
 

@@ -176,6 +176,8 @@ class Judge:
         if self.kind == "weight":
             return Split(span.weight, self._policy.mode == "observe", luck=self.users.share_luck if self.users is not None else 0.0)
         stage = self._policy.stages[span.stage]
+        if self.kind == "split":
+            return Split(stage.promised)
         return Split(stage.promised, due=stage.said) if self.kind == "mirror" else None
 
     def _forget_the_matched(self) -> None:

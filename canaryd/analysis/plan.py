@@ -13,7 +13,7 @@ from math import inf
 
 import numpy as np
 
-from canaryd.analysis.judge import Judge
+from canaryd.analysis.apart import judge_of
 from canaryd.analysis.rehearsal import DECIDED_LATE, LONGEST, USUAL_LAG, End, Lag, Outcome, Visit, rehearse, served
 from canaryd.analysis.simulated import Service, World
 from canaryd.analysis.traffic import HISTORY, Traffic
@@ -102,7 +102,7 @@ def rehearse_each(job: Job) -> tuple[Outcome, ...]:
     """The job's outcomes, by world."""
     service = Service(job.worlds[0], np.random.default_rng(np.random.SeedSequence(job.seed)))
     history = list(job.traffic.history) or service.history(HISTORY)
-    judge = Judge(job.policy, history)
+    judge = judge_of(job.policy, history)
     # A judge that has heard nothing is the same for each version, and costs as much as thirty looks; the past is only ever read.
     judges = (deepcopy(judge, {id(history): history}) for _ in job.worlds)
     return tuple(

@@ -116,7 +116,7 @@ def _blocks(plan: Plan) -> Iterator[str]:
             continue
         length = metric.block * interval
         unit = f"{metric.name}: stable's trouble lasts over looks, so they are judged in blocks of {metric.block} ({lasting(length)})"
-        compared = [stage for stage in stages[:-1] if stage.kind in ("weight", "mirror")]
+        compared = [stage for stage in stages[:-1] if stage.rules_out]
         short_ones = [stage.short for stage in compared if stage.minimum < length]
         late = [stage.short for stage in compared if stage.deadline < length]
         if late:

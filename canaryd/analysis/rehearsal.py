@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import ceil
 
+from canaryd.analysis.apart import Apart
 from canaryd.analysis.judge import Judge
 from canaryd.analysis.simulated import Service
 from canaryd.domain.counts import Look
@@ -27,9 +28,11 @@ ASSUMED_MATCHING = 10  # per cent of the requests; a plan says so
 
 
 def served(stage: Stage) -> tuple[float, float | None]:
-    """The parts of all requests that the canary and stable serve in a stage, in per cent; None: the rest. Copies come on top."""
+    """The parts of all requests that are compared in a stage, canary's and stable's, in per cent; None: the rest. Copies come on top."""
     if stage.mirror is not None:
         return 100 * stage.mirror, 100.0
+    if stage.split:
+        return ASSUMED_MATCHING / 2, ASSUMED_MATCHING / 2
     return (ASSUMED_MATCHING + (100 - ASSUMED_MATCHING) * stage.weight / 100 if stage.match else stage.weight), None
 
 
@@ -90,7 +93,7 @@ class Outcome:
         return next(visit.stage for visit in self.visits if visit.signal in (Signal.HARM, Signal.ALARM))
 
 
-def rehearse(policy: Policy, judge: Judge, service: Service, lag: Lag = USUAL_LAG, longest: int = LONGEST) -> Outcome:
+def rehearse(policy: Policy, judge: Judge | Apart, service: Service, lag: Lag = USUAL_LAG, longest: int = LONGEST) -> Outcome:
     """One rollout of the service's canary, judged by this judge, which has heard nothing yet."""
     return _Rehearsal(policy, judge, service, lag, longest).run()
 
@@ -98,7 +101,7 @@ def rehearse(policy: Policy, judge: Judge, service: Service, lag: Lag = USUAL_LA
 class _Rehearsal:
     """The rollout as it goes on, and what it has cost so far."""
 
-    def __init__(self, policy: Policy, judge: Judge, service: Service, lag: Lag, longest: int) -> None:
+    def __init__(self, policy: Policy, judge: Judge | Apart, service: Service, lag: Lag, longest: int) -> None:
         self._judge, self._service, self._lag, self._longest = judge, service, lag, longest
         self._began = service.now
         self._rollout = a_rollout(policy, service.now)

@@ -24,6 +24,7 @@ TOP_BOUNDS = 3  # bounds shown beside the median's and the 95th percentile's
 ALL_BOUNDS = "all bounds"
 UNEVEN = 2.0  # odds that make a bound worth naming
 MATCHED = "matched users are compared with all others, who may differ anyway, so the stage passes by its minimum and guardrails alone"
+SPLIT = "half of the matched requests go to stable and half to the canary, by lot: these two halves are compared, and no others"
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +246,7 @@ def _guardrail(judge: "Judge", limit: Limit, odds: float, events: float, request
 
 def notes(judge: "Judge") -> tuple[str, ...]:
     """What a reader must know to read the numbers right."""
-    said = []
+    said = [SPLIT] if judge.kind == "split" else []
     for metric in judge.metrics:
         if metric.block > 1:
             lasts = f"trouble on stable lasts about {short(metric.tau)} looks at a time"

@@ -13,12 +13,17 @@ BY_GATEWAY_API: Sequence[tuple[str, tuple[str, ...], tuple[str, ...]]] = (
     (GATEWAY_API, ("httproutes",), ("get", "list", "patch")),
     ("", ("services",), ("list", "create", "delete")),
 )
+BY_SPLIT: Sequence[tuple[str, tuple[str, ...], tuple[str, ...]]] = (
+    (ISTIO, ("destinationrules",), ("create", "delete")),
+    ("", ("services",), ("list", "create", "delete")),
+)
 # Exactly what charts/canaryd/templates/rbac.yaml grants; a test compares them.
 DAEMON: Sequence[tuple[str, tuple[str, ...], tuple[str, ...]]] = (
     (CANARYD, ("canaryrollouts",), ("get", "list", "create", "delete")),
     (CANARYD, ("canaryrollouts/status",), ("update", "patch")),
     (ISTIO, ("virtualservices", "destinationrules"), ("get", "patch")),
     *BY_GATEWAY_API,
+    *BY_SPLIT,
     ("apps", ("deployments",), ("get", "list")),
     ("apps", ("deployments/scale",), ("patch",)),
     ("", ("configmaps",), ("get", "create", "patch")),
@@ -40,14 +45,16 @@ PEOPLE: Sequence[tuple[str, str, str, bool, str]] = (
 )  # fmt: skip
 
 
-def of_daemon(namespaces: Iterable[str], http_routes: bool = False) -> list[Right]:
+def of_daemon(namespaces: Iterable[str], http_routes: bool = False, split: bool = False) -> list[Right]:
     """All that the daemon's account needs, in each namespace with a policy; records are listed in all namespaces. http_routes: whether a
-    policy steers one."""
+    policy steers one; split: whether one splits matched requests."""
     places = sorted(set(namespaces)) or [""]
     everywhere = [Right(CANARYD, "canaryrollouts", "list")]
-    needed = [one for one in DAEMON if http_routes or one not in BY_GATEWAY_API]
-    return everywhere + [Right(group, resource, verb, place) for place in places for group, resources, verbs in needed
-                         for resource in resources for verb in verbs]  # fmt: skip
+    needed = [one for one in DAEMON if one not in (*BY_GATEWAY_API, *BY_SPLIT)]
+    needed += [*(BY_GATEWAY_API if http_routes else ()), *(BY_SPLIT if split else ())]
+    each = [Right(group, resource, verb, place) for place in places for group, resources, verbs in needed
+            for resource in resources for verb in verbs]  # fmt: skip
+    return everywhere + list(dict.fromkeys(each))
 
 
 def of_people(namespaces: Iterable[str]) -> list[Right]:

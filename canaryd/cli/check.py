@@ -178,7 +178,11 @@ def with_routes(kinds: dict[str, Listing], routes: Mapping[Key, RouteView | str]
 def rights_of(survey: KubeSurvey, facts: Facts, places: Sequence[str], account: str | None, namespace: str) -> list[Rights]:
     found = [survey.caller(of_people(places))]
     who = full_account(account, namespace) if account else deployed_account(facts)
-    return [*found, survey.account(who, of_daemon(places, any(policy.route.http_route for policy in facts.policies)))] if who else found
+    if not who:
+        return found
+    by_gateway_api, split = (any(each) for each in ([one.route.http_route for one in facts.policies],
+                                                    [one.fair_services for one in facts.policies]))
+    return [*found, survey.account(who, of_daemon(places, by_gateway_api, split))]
 
 
 def full_account(account: str, namespace: str) -> str:

@@ -65,8 +65,9 @@ class Due:
         """What was done, in one line."""
         kinds = [patch.kind for patch in self.patches]
         records = kinds.count("CanaryRollout")
-        done = [f"all traffic on {self.version}"] if "VirtualService" in kinds and self.version else []
-        done += ["subsets removed"] if "DestinationRule" in kinds else []
+        done = [f"all traffic on {self.version}"] if {"VirtualService", "HTTPRoute"} & {*kinds} and self.version else []
+        done += ["subsets removed"] if any(one.kind == "DestinationRule" and one.operations for one in self.patches) else []
+        done += ["Services removed"] if "Service" in kinds else []
         done += [f"{records} record{'s' * (records > 1)} removed"] if records else []
         done += ["what runs now is known"] if self.renewed else []
         return ", ".join(done) or "nothing to do"
@@ -112,12 +113,9 @@ def due(work: Reset, namespace: str, service: str, to: str = "", despite: bool =
     with _said(plan, options, "its routes stay as they are"):
         if policy is None:
             raise Refusal("canaryd has not noted where its routes are (an earlier release did not): give its policy with --policies")
-        if policy.route.http_route:
-            _leave_http_route(plan, policy, to or options.to)
-        else:
-            _reroute(work, plan, policy, to or options.to, active)
+        _reroute(work, plan, policy, to or options.to, active)
     with _said(plan, options, "its subsets stay as they are"):
-        if policy is not None and not policy.route.http_route:
+        if policy is not None:
             _unsubset(work, plan, policy)
     if not options.keep_records and not options.everything:  # with everything, they go with all else
         _forget(work, plan, note, policy, [one for one in mine if one.finished and one.keys[0] == (namespace, service)])
@@ -145,14 +143,6 @@ def _said(plan: Due, options: Options, what: str) -> Iterator[None]:
         plan.said.append(f"{what}: {error}")
 
 
-def _leave_http_route(plan: Due, policy: Policy, to: str) -> None:
-    """Which the daemon has brought to one version, and tidied of the Services it made, when its rollout ended."""
-    route = f"HTTPRoute {policy.route.http_route} and the Services that canaryd made for it"
-    if to:
-        raise Refusal(f"reset steers VirtualServices alone, and this one has {route}: point its backendRefs to the Service of {to} by hand")
-    plan.said.append(f"{route} stay as they are: reset steers VirtualServices alone")
-
-
 def _reroute(work: Reset, plan: Due, policy: Policy, to: str, active: Kept | None) -> None:
     """Routes to one version, and none of canaryd's own."""
     view = work.cleanup.view(policy)
@@ -170,9 +160,9 @@ def _reroute(work: Reset, plan: Due, policy: Policy, to: str, active: Kept | Non
 
 
 def _unsubset(work: Reset, plan: Due, policy: Policy) -> None:
-    """Without the subsets that canaryd added and no route names after that."""
+    """Without the subsets that canaryd added, or the Services that it made, and no route names after that."""
     rule, said = work.cleanup.subsets(policy, work.cleanup.uses(policy, plan.patches))
-    plan.patches += rule
+    plan.patches += [*rule, *(work.cleanup.split(policy) if policy.fair_services and not policy.route.http_route else ())]
     plan.said += said
 
 

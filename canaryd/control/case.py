@@ -16,7 +16,7 @@ from typing import Protocol
 import structlog
 
 from canaryd.analysis import absence
-from canaryd.analysis.judge import Judge
+from canaryd.analysis.apart import judge_of as by_policy
 from canaryd.domain.counts import Counts, Look, Source, Target
 from canaryd.domain.metrics import HTTP_FAILURES, Query
 from canaryd.domain.policy import Policy
@@ -28,7 +28,7 @@ log = structlog.get_logger()
 
 
 class Judging(Protocol):
-    """What `analysis.judge.Judge` is to control; tests put a scripted one in its place."""
+    """What a judge of `analysis` is to control; tests put a scripted one in its place."""
 
     def remember(self, past: Mapping[str, Sequence[float | None]]) -> None: ...
 
@@ -107,13 +107,16 @@ class Emptiness:
 class Case:
     """What has been read and judged of one rollout so far. Not thread-safe; one beat works on it at a time."""
 
-    def __init__(self, rollout: Rollout, telemetry: Telemetry, ingestion_delay: float, judge_of: JudgeOf = Judge) -> None:
-        """ingestion_delay: seconds after a look's end until its samples can be read (one scrape interval, and the store's own)."""
+    def __init__(
+        self, rollout: Rollout, telemetry: Telemetry, ingestion_delay: float, judge_of: JudgeOf = by_policy, imagined: bool = False
+    ) -> None:
+        """ingestion_delay: seconds after a look's end until its samples can be read (one scrape interval, and the store's own). imagined:
+        the rollout never was, so nobody called the Services that it would have made, and all requests count in each stage."""
         self._telemetry, self._delay = telemetry, ingestion_delay
         self._interval = rollout.policy.analysis.interval
         self._began = floor(rollout.began)
         self._target = target_of(rollout, since=self._began - HISTORY_LOOKS * self._interval)
-        self._judge_of = judge_of
+        self._judge_of, self._imagined = judge_of, imagined
         self._judge: Judging | None = None
         self._position = self._began
         self._opened = 0  # spans opened at the judge
@@ -212,8 +215,15 @@ class Case:
             judge.open(span)
         self._opened = len(begun)
 
+    def _target_in(self, rollout: Rollout, span: Span | None) -> Target:
+        """Whose requests count in a span: where matched users are split, theirs alone."""
+        if span is None or self._imagined or not (called := rollout.policy.called(span.stage)):
+            return self._target
+        return replace(self._target, called=called, since=span.start)
+
     def _read(self, rollout: Rollout, window: Window) -> tuple[Sequence[Look], Sequence[Mapping[str, float | None]]]:
-        looks = self._telemetry.read([self._target], window.start, window.end, window.step)[self._target]
+        target = self._target_in(rollout, window.span)
+        looks = self._telemetry.read([target], window.start, window.end, window.step)[target]
         queries = rollout.policy.analysis.queries if window.span is not None else ()
         measured = {name: self._measure(query, promql, window) for query in queries for name, promql in query.asked.items()}
         return looks, [{name: series[i] for name, series in measured.items()} for i in range(len(looks))]
@@ -225,7 +235,8 @@ class Case:
             return None
         self._asked = now
         try:
-            return self._telemetry.sources(self._target, max(rollout.span.start, self._position - SENDERS_PAST), self._position)
+            target = self._target_in(rollout, rollout.span)
+            return self._telemetry.sources(target, max(rollout.span.start, self._position - SENDERS_PAST), self._position)
         except (Unavailable, Rejected) as error:
             log.info("senders.unknown", namespace=self._target.namespace, service=self._target.service, reason=str(error))
             return None

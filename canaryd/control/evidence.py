@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
+from canaryd.analysis.apart import judge_of as by_policy
 from canaryd.analysis.bracket import verdict_of
-from canaryd.analysis.judge import Judge
 from canaryd.control.case import Case, Heard, JudgeOf
 from canaryd.domain.ports import Clock, Rejected, Telemetry, Unavailable
 from canaryd.domain.rollout import Rollout
@@ -36,7 +36,7 @@ class Evidence:
     telemetry: Telemetry
     ingestion_delay: float
     clock: Clock
-    judge_of: JudgeOf = Judge
+    judge_of: JudgeOf = by_policy
     cases: dict[tuple[str, str], tuple[Case, ...]] = field(default_factory=dict)
 
     def of(self, rollout: Rollout) -> tuple[Case, ...]:

@@ -9,8 +9,8 @@ from functools import partial
 from math import ceil, floor
 
 from canaryd.analysis import backtest as fold
+from canaryd.analysis.apart import judge_of
 from canaryd.analysis.backtest import Course
-from canaryd.analysis.judge import Judge
 from canaryd.control.case import BATCH_LOOKS, HISTORY_LOOKS, Case, Heard
 from canaryd.domain.counts import Look, Source, Target
 from canaryd.domain.metrics import HTTP_FAILURES
@@ -116,24 +116,35 @@ class Tape:
 def read_out(past: Past, telemetry: Telemetry, take: Take, read: Callable[[int], None] = lambda looks: None) -> Mapping[str, str]:
     """Reads a past, look by look, first its grid and then the rollout's own; why a query has no value, by PromQL.
 
-    read: told how many looks were read since it was told last. Raises Unavailable, Rejected.
+    Each window is taken down once. Where a rollout split matched users its own looks come first: those of such a stage hold their requests
+    alone, and its verdicts are to be had again from them. read: told how many looks were read since it was told last. Raises Unavailable,
+    Rejected.
     """
     def counting(look: Look, values: Mapping[str, float | None]) -> None:
         take(look, values)
         read(1)
 
     tape = Tape(telemetry, counting)
+    parts = [_read_grid, _read_own]
+    for part in parts if past.rollout is None or not past.rollout.policy.fair_services else reversed(parts):
+        part(past, tape)
+    tape.hand_over()
+    return tape.problems
+
+
+def _read_grid(past: Past, tape: Tape) -> None:
     for start, end in _batches(past):
         target = _target(past)
         tape.read([target], start, end, past.interval)
         for promql in past.queries if start >= past.start else past.policy.analysis.asked_before:
             tape.measure(target, promql, start, end, past.interval)
+
+
+def _read_own(past: Past, tape: Tape) -> None:
     if past.rollout is not None:
         rollout = fold.as_recorded(past)
         for _ in Case(rollout, tape, 0.0, lambda policy, history: Deaf()).next(rollout, past.until):
             pass
-    tape.hand_over()
-    return tape.problems
 
 
 def looks_to_read(past: Past) -> int:
@@ -188,7 +199,7 @@ def _imagined(past: Past, policy: Policy, telemetry: Telemetry) -> Course:
     if past.end - past.start < policy.analysis.interval:
         raise Rejected(f"the past holds no whole look of {policy.analysis.interval} s: it is {past.end - past.start} s long")
     rollout = fold.imagined(past, policy)
-    case = Case(rollout, telemetry, 0.0, partial(Judge, by_weight=False))
+    case = Case(rollout, telemetry, 0.0, partial(judge_of, by_weight=False), imagined=True)
     verdicts: list[Verdict] = []
     before = -1
     while not rollout.phase.ended and case.position != before:  # else the past has ended

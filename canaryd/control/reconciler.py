@@ -12,7 +12,7 @@ from typing import NoReturn
 import structlog
 
 from canaryd.analysis import senders
-from canaryd.analysis.judge import Judge
+from canaryd.analysis.apart import judge_of as by_policy
 from canaryd.control import asking, readiness, steering
 from canaryd.control.case import Case, Heard, JudgeOf
 from canaryd.control.evidence import Evidence, Heards
@@ -40,7 +40,7 @@ class Reconciler:
     ingestion_delay: float
     scrape_interval: float
     clock: Clock  # for when a route was written; everything else goes by the look's `now`
-    judge_of: JudgeOf = Judge
+    judge_of: JudgeOf = by_policy
     evidence: Evidence = field(init=False)
     since: dict[tuple[str, str], float] = field(default_factory=dict)  # from when silence counts: this process was there, and up to date
 

@@ -274,10 +274,12 @@ class Supervisor:
         """Removes what was made so that a version of the service could be routed to, once nothing is: after a rollback the canary's, after
         a success stable's. Noted only when done, so a crash or an outage in between tries it again."""
         rollout = record.rollout.of(seen.policy.key)
-        if not rollout.policy.route.http_route or rollout.tidied or not _is_settled(rollout, now):
+        if not (rollout.policy.route.http_route or rollout.policy.fair_services) or rollout.tidied or not _is_settled(rollout, now):
             return record
         # Of a later rollout, too, that is under way or has only just ended.
         keep = {version for one in seen.mine if not _is_settled(one, now) for version in (one.canary, one.stable)}
+        if keep and rollout.policy.fair_services:
+            return record  # the later one may use what was made for matched users, and tidies nothing where it does not
         for name in self.traffic.tidy(rollout.policy, keep):
             log.info("service.removed", service=rollout.service, namespace=rollout.namespace, rollout=rollout.name, name=name)
         return self._saved(record, replace(rollout, tidied=True))

@@ -1,4 +1,5 @@
-"""The http routes that canaryd adds to a VirtualService for a while: for previews, for matched requests, for copies. Pure.
+"""The http routes that canaryd adds to a VirtualService for a while: for previews, for matched requests, for copies. Pure. (Of an
+HTTPRoute they are rules, with the same names: `rules.py`.)
 
 Each is a whole route of its own, put just before the steered route whose requests it takes over, so that routes of other people keep their
 order and precedence; its name says whose it is. A copy has all else that the steered route has (timeouts, retries, rewrites, CORS, faults),
@@ -6,20 +7,30 @@ for the requests it takes over were promised that too. Mirroring is such a route
 a person wrote is ever edited but `route` lists, a mirror of their own stays theirs, and the way back is to take out what bears these names.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, NamedTuple
 
 from canaryd.domain import affinity
+from canaryd.domain.fair import halves
 from canaryd.domain.matches import Match
 from canaryd.domain.policy import Policy
 from canaryd.domain.rollout import RouteLists
 from canaryd.domain.routers import OWN
+from canaryd.domain.stages import Stage
 
 HttpRoute = Mapping[str, Any]
 KINDS = ("preview", "match", "mirror", affinity.CANARY, affinity.STABLE)  # in the order in which they stand before the steered route
 FIRST = "#0"  # the key of the first route without a name, which most services have alone
 _MERGED = ("headers", "withoutHeaders", "queryParams", "sourceLabels")
+
+
+class Shape(NamedTuple):
+    """How added routes are written in one kind of object. matched: of service, kind, key, the steered route, conditions, destinations;
+    mirrored: of service, key, the steered route, the share, destinations."""
+
+    matched: Callable[[str, str, str, HttpRoute, Sequence[Match], Sequence[Mapping[str, Any]]], HttpRoute]
+    mirrored: Callable[[str, str, HttpRoute, float, Sequence[Mapping[str, Any]]], HttpRoute]
 
 
 class CannotAdd(ValueError):
@@ -60,26 +71,47 @@ def before(service: str, key: str, lists: RouteLists) -> list[HttpRoute]:
     return [lists[name][0] for name in names if name in lists]
 
 
-def wanted(policy: Policy, stage: int, whole: Mapping[str, HttpRoute], to_canary: RouteLists, mark: str = "") -> RouteLists:
+def wanted(
+    policy: Policy, stage: int, whole: Mapping[str, HttpRoute], to_canary: RouteLists, shape: Shape | None = None, mark: str = ""
+) -> RouteLists:
     """The routes to add in a stage, by their names: each alone in its list.
 
-    whole: the steered routes as they stand, by key, with all traffic on stable; to_canary: their lists with all on the canary;
-    mark: what cookies name the rollout by. Raises CannotAdd.
+    whole: the steered routes as they stand, by key, with all traffic on stable; to_canary: their lists with all on the canary. shape: how
+    they are written, a VirtualService's by default; mark: what cookies name the rollout by. Raises CannotAdd.
     """
-    now, service = policy.stages[stage], policy.service.name
+    now, service, shape = policy.stages[stage], policy.service.name, shape or ISTIO
     found: dict[str, tuple[HttpRoute, ...]] = {}
     for key, route in whole.items():
         if policy.route.preview:
-            found[name_of(service, "preview", key)] = (_matched(service, "preview", key, route, policy.route.preview, to_canary[key]),)
+            previews = _previews(policy, now)
+            found[name_of(service, "preview", key)] = (shape.matched(service, "preview", key, route, previews, to_canary[key]),)
         if now.match:
-            found[name_of(service, "match", key)] = (_matched(service, "match", key, route, now.match, to_canary[key]),)
+            to = _to(policy, now, route, to_canary[key])
+            found[name_of(service, "match", key)] = (shape.matched(service, "match", key, route, now.match, to),)
         if wants := policy.by_user(stage):
             for kind, entries in ((affinity.CANARY, to_canary[key]), (affinity.STABLE, route["route"])):
                 mine = affinity.condition(now.weight, policy.weights, wants, mark, kind == affinity.CANARY)
                 found[name_of(service, kind, key)] = (_conditional(service, kind, key, route, [mine], entries),)
         if now.mirror is not None:
-            found[name_of(service, "mirror", key)] = (_mirrored(service, key, route, now.mirror, to_canary[key]),)
+            found[name_of(service, "mirror", key)] = (shape.mirrored(service, key, route, now.mirror, to_canary[key]),)
     return found
+
+
+def _previews(policy: Policy, stage: Stage) -> Sequence[Match]:
+    """What previews are known by. An HTTPRoute prefers the match with more conditions, whatever comes first: there a preview that is
+    matched as well has those of both, so that it never goes by the lot of the matched."""
+    if not stage.split or not policy.route.http_route:
+        return policy.route.preview
+    both = [preview.merged(match) for preview in policy.route.preview for match in stage.match]
+    return (*policy.route.preview, *(one for one in both if one is not None))
+
+
+def _to(policy: Policy, stage: Stage, route: HttpRoute, to_canary: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Where matched requests go in a stage."""
+    if not stage.split:
+        return to_canary
+    stable = max(route["route"], key=lambda entry: int(entry.get("weight") or 0))
+    return halves(policy.service.name, bool(policy.route.http_route), stable, to_canary[0])
 
 
 def _matched(
@@ -123,3 +155,6 @@ def _both(key: str, own: Mapping[str, Any], further: Mapping[str, Any]) -> dict[
         if ours:
             together[kind] = {**theirs, **deepcopy(dict(ours))}
     return together
+
+
+ISTIO = Shape(_matched, _mirrored)

@@ -9,6 +9,7 @@ from typing import Any
 
 from canaryd.domain import affinity
 from canaryd.domain.added import is_added, steered
+from canaryd.domain.fair import fair_services
 from canaryd.domain.ports import RouteView
 from canaryd.domain.rollout import RouteLists
 from canaryd.domain.routes import Destination, Refusal, described, full_host, stable_version
@@ -20,7 +21,9 @@ Place = tuple[str, Mapping[str, Any]]
 def is_own(http_route: Mapping[str, Any], host: str, namespace: str, domain: str) -> bool:
     """Whether canaryd added this http route for the service of that host: then nothing is left of it."""
     named = is_added(str(http_route.get("name") or ""))
-    return named and any(_leads_to(one, host, namespace, domain) for _, one in _of_http("", http_route))
+    name, dot, rest = host.partition(".")
+    hosts = (host, *(f"{one}{dot}{rest}" for one in fair_services(name, by_gateway_api=False)))
+    return named and any(_leads_to(one, each, namespace, domain) for _, one in _of_http("", http_route) for each in hosts)
 
 
 def kept_version(view: RouteView, to: str, stable: str) -> str:
@@ -31,8 +34,8 @@ def kept_version(view: RouteView, to: str, stable: str) -> str:
     there = sorted(set(view.subsets.values()))
     version = to or stable
     if version and version not in there:
-        raise Refusal(f"no subset of the DestinationRule is for version {version} (there are: {', '.join(there) or 'none'}); add one, or "
-                      "choose another with --to")
+        raise Refusal(f"no subset of the DestinationRule{', or Service,' if view.places else ''} is for version {version} (there are: "
+                      f"{', '.join(there) or 'none'}); add one, or choose another with --to")
     if version:
         return version
     try:

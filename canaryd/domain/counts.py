@@ -89,7 +89,8 @@ class Target:
     since: the moment (whole Unix seconds) from which replicas are followed; what was counted before is the baseline, and what
     `Telemetry.read` answers depends on nothing earlier. grpc_failures: gRPC status names that count as failures; http_failures: the
     response codes that do, and classes of them.
-    canary may be empty: stable alone (its history before a rollout).
+    canary may be empty: stable alone (its history before a rollout). called: only requests of these Services are read, all if empty;
+    with reporter: source, for a server's own sidecar names one Service for all.
     """
 
     namespace: str
@@ -100,6 +101,7 @@ class Target:
     service: str = ""
     grpc_failures: tuple[str, ...] = ()
     http_failures: tuple[str, ...] = ("5xx",)
+    called: tuple[str, ...] = ()
 
     @property
     def has_replicas(self) -> bool:

@@ -6,7 +6,7 @@ was wanted: Envoy compares header names in lower case, reads RE2, and matches th
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, Self
 
 from pydantic import (
     AfterValidator,
@@ -28,11 +28,6 @@ HOW = ("exact", "prefix", "regex")
 _SIGNS = {"exact": "=", "prefix": "^", "regex": "~"}
 _NOT_HEADERS = ("uri", "scheme", "method", "authority")  # as keys of `headers` Istio ignores them, so all requests would match
 _TOKEN = r"[a-z0-9!#$%&'*+.^_`|~-]+"  # RFC 9110, section 5.6.2, without upper case
-_FAIR = (
-    "half of the matched users on stable, as a control. Istio's metrics name the workload that served a request and not the route it came "
-    "by, so matched users on stable could not be told from the others there; leave it out: a match stage passes by its minimum"
-)
-
 
 def _condition(value: object) -> object:
     if isinstance(value, str | int | float):
@@ -97,11 +92,17 @@ _Parameters = Annotated[Mapping[Annotated[str, Field(min_length=1)], _Condition]
 class Match(Written):
     """Requests for which all of this holds."""
 
-    later: ClassVar[Mapping[str, str]] = {"split": _FAIR}
     headers: _Headers = Field(default={}, description="By header: {cookie: {regex: .*logged_in.*}}. Names are lower case.")
     without_headers: _Headers = Field(default={}, description="Headers that are not so, or not there.")
     query_params: _Parameters = Field(default={}, description="By query parameter: {preview: {exact: yes}}.")
     source_labels: Mapping[LabelKey, LabelValue] = Field(default={}, description="Labels of the calling pod; inside the mesh only.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _split_is_the_stage_s(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and "split" in data:
+            refuse_at((("split",), "must stand beside match, for all of its conditions, not in it: {match: ..., split: half}"))
+        return data
 
     @model_validator(mode="after")
     def _is_something(self) -> Self:
@@ -109,6 +110,13 @@ class Match(Written):
             wanted = "headers, withoutHeaders, queryParams or sourceLabels"
             raise refusal(f"must have a condition ({wanted}), but has none: every request would match")
         return self
+
+    def merged(self, other: "Match") -> "Match | None":
+        """What fits both; None where they have different conditions of one value."""
+        mine, theirs = self.istio, other.istio
+        if any(mine.get(kind, {}).get(name, how) != how for kind, conditions in theirs.items() for name, how in conditions.items()):
+            return None
+        return Match.model_validate({kind: {**mine.get(kind, {}), **theirs.get(kind, {})} for kind in (*mine, *theirs)})
 
     @property
     def istio(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@ checks again. Durations are seconds, shares are fractions (0.01 is 1%); in YAML 
 as harm is `metrics.py`'s. Nothing here reads a file: `adapters/policy_files.py` does, and adds file and line.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -21,8 +21,10 @@ from pydantic import (
 
 from canaryd.domain.affinity import Affinity
 from canaryd.domain.bracket import Bracket, BracketMember, MemberAnalysis, Service, named_after
+from canaryd.domain.fair import fair_services
 from canaryd.domain.fields import PositiveSeconds, Risk, Seconds, WholeSeconds, without_default, without_nones
 from canaryd.domain.hooks import Gate, Hook
+from canaryd.domain.matches import Match
 from canaryd.domain.metrics import Errors, Latency, Metric, Query, each_once
 from canaryd.domain.problems import Key, Written, refuse_at
 from canaryd.domain.routers import Route
@@ -116,6 +118,18 @@ class Promotion(Written):
 _BLUE_GREEN: tuple[Mapping[str, Any], ...] = ({"weight": 0}, {"weight": 100, "minimum": "10m"})
 
 
+_APART = ("needs analysis.reporter: source. The matched users on stable are told from its others by the Service that they called, which "
+          "callers know; a pod's own sidecar names one and the same for all, and so does a waypoint")
+
+
+def _unknown_to_gateways(matches: Sequence[Match]) -> str:
+    """Why conditions cannot be written in an HTTPRoute; empty where they can."""
+    found = [kind for kind in ("withoutHeaders", "sourceLabels") if any(kind in one.istio for one in matches)]
+    if not found:
+        return ""
+    return f"must be without {' and '.join(found)} with route.httpRoute, since the Gateway API has no such condition, but has it"
+
+
 def _stages_may_be_left_out(schema: dict[str, Any]) -> None:
     schema["required"] = [name for name in schema["required"] if name != "stages"]
     schema["anyOf"] = [{"required": ["stages"]}, {"properties": {"strategy": {"const": "blue-green"}}, "required": ["strategy"]}]
@@ -160,7 +174,8 @@ class Policy(Written):
         wrong: list[tuple[Key, str]] = []
         for position, (before, stage) in enumerate(pairwise(stages), start=1):
             if not stage.weight and not before.weight:
-                alike = [at for at, one in enumerate(stages[:position]) if (one.match, one.mirror) == (stage.match, stage.mirror)]
+                alike = [at for at, one in enumerate(stages[:position])
+                         if (one.match, one.mirror, one.split) == (stage.match, stage.mirror, stage.split)]
                 if alike:
                     wrong.append(((position,), f"must differ from the stages before it, but is as stages[{alike[0]}] ({stage.said})"))
             elif stage.weight <= before.weight:
@@ -223,6 +238,15 @@ class Policy(Written):
         back."""
         return stage - 1 if stage > 0 and self.stages[stage - 1].weight else None
 
+    def called(self, stage: int) -> tuple[str, ...]:
+        """The Services that the requests which are compared in a stage call, where they are not all: see `fair.py`."""
+        return fair_services(self.service.name, bool(self.route.http_route)) if self.stages[stage].split else ()
+
+    @property
+    def fair_services(self) -> tuple[str, ...]:
+        """The Services that canaryd makes for stages with `split`, for as long as a rollout lasts."""
+        return next((self.called(at) for at, stage in enumerate(self.stages) if stage.split), ())
+
     def without_hooks(self) -> Self:
         """The same ladder and the same judge, telling and asking nobody."""
         return self.model_copy(update={"hooks": ()})
@@ -241,19 +265,25 @@ class Policy(Written):
         wrong: list[tuple[Key, str]] = []
         observed = "must be left out with mode: observe, where canaryd adds no route, but is there"
         dark = "must be above 0 with mode: observe, where canaryd keeps nothing dark, but is 0"
-        added = "must be left out with route.httpRoute, since canaryd adds such routes to a VirtualService alone, but is there"
         copied = "must be left out with analysis.reporter: source, since callers count no copies, but is there"
         for position, stage in enumerate(self.stages):
             if self.mode == "observe" and stage.kind == "dark":
                 wrong.append((("stages", position, "weight"), dark))
             elif self.mode == "observe" and stage.kind != "weight":
-                wrong.append((("stages", position, stage.kind), observed))
-            elif self.route.http_route and (stage.match or stage.mirror is not None):
-                wrong.append((("stages", position, "match" if stage.match else "mirror"), added))
+                wrong.append((("stages", position, "match" if stage.match else stage.kind), observed))
+            elif self.route.http_route and (unknown := _unknown_to_gateways(stage.match)):
+                wrong.append((("stages", position, "match"), unknown))
+            elif stage.split and self.analysis.reporter != "source":
+                wrong.append((("stages", position, "split"), _APART + f", but is {self.analysis.reporter}"))
+            elif stage.split and (longest := max(map(len, fair_services(self.service.name, bool(self.route.http_route))))) > 63:
+                wrong.append((("stages", position, "split"), "must be left out for a service of so long a name: canaryd makes Services of "
+                              f"its own for it, whose names have at most 63 characters, but one would have {longest}"))
             elif stage.mirror is not None and self.analysis.reporter == "source":
                 wrong.append((("stages", position, "mirror"), copied))
         if self.mode == "observe" and self.route.preview:
             wrong.append((("route", "preview"), observed))
+        elif self.route.http_route and (unknown := _unknown_to_gateways(self.route.preview)):
+            wrong.append((("route", "preview"), unknown))
         refuse_at(*wrong)
         return self
 

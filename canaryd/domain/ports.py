@@ -70,6 +70,8 @@ class RouteView:
     unsteered: str = ""
     trouble: str = ""
     chosen_by: str = "route.http"
+    all_routes: Sequence[Mapping[str, Any]] = ()
+    places: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

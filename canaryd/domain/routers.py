@@ -17,8 +17,7 @@ from canaryd.domain.fields import ObjectName, Text, unique, without_default
 from canaryd.domain.matches import Matches
 from canaryd.domain.problems import Key, Written, refuse_at, shown
 
-_OF_ISTIO = {"destination_rule": "destinationRule", "add_subset": "addSubset", "http": "http", "preview": "preview",
-             "affinity": "affinity"}
+_OF_ISTIO = {"destination_rule": "destinationRule", "add_subset": "addSubset", "http": "http", "affinity": "affinity"}
 _OF_GATEWAY_API = {"add_service": "addService", "rules": "rules"}
 OWN = "canaryd-"  # begins the names of http routes that canaryd adds
 
@@ -67,7 +66,7 @@ class Route(Written):
     add_service: StrictBool = Field(
         default=True, description="With httpRoute: whether a new version gets a Service of its own where it has none, while it is used."
     )
-    rules: Annotated[tuple[Text, ...], AfterValidator(unique)] = Field(
+    rules: Annotated[tuple[Text, ...], AfterValidator(unique), AfterValidator(_not_own)] = Field(
         default=(), description="With httpRoute: names of the rules to steer. Empty: all to this service without a match."
     )
 

@@ -10,7 +10,7 @@ from copy import deepcopy
 from ipaddress import ip_address
 from typing import Any
 
-from canaryd.domain import affinity
+from canaryd.domain import affinity, rules
 from canaryd.domain.added import CannotAdd, beside, steered
 from canaryd.domain.added import wanted as added
 from canaryd.domain.affinity import Affinity
@@ -133,7 +133,9 @@ def staged(
     there = view.routes if view is not None else {}
     whole = {key: {**there.get(key, {}), "route": [deepcopy(dict(entry)) for entry in entries]} for key, entries in origin.items()}
     try:
-        more = added(policy, stage, whole, only(origin, canary_subset), mark)
+        more = added(policy, stage, whole, only(origin, canary_subset), rules.SHAPE if policy.route.http_route else None, mark)
+        if view is not None and policy.route.http_route:
+            rules.check(policy.service.name, view.all_routes, view.places, more)
     except CannotAdd as error:
         raise Refusal(str(error)) from error
     if any(one.get("sourceLabels") for (route,) in more.values() for one in route.get("match") or []) and view and unsteered(view):
@@ -228,8 +230,8 @@ def described(lists: RouteLists) -> str:
 
 
 def _all_described(key: str, entries: Sequence[Destination], lists: RouteLists) -> str:
-    mine = beside(key, lists)
-    to = [f"{_who(one)} to {_subset(one['route'][_carrier(one['route']) or 0])}" for one in mine if "mirror" not in one]
+    mine = [rules.as_route(one) if "backendRefs" in one else one for one in beside(key, lists)]
+    to = [f"{_who(one)} to {_where(one['route'])}" for one in mine if "mirror" not in one]
     rest = f"else {_described(entries)}" if to else _described(entries)
     copied = [f"{one['mirrorPercentage']['value']:g}% mirrored to {one['mirror'].get('subset')}" for one in mine if "mirror" in one]
     return "; ".join((*to, ", ".join((rest, *copied))))
@@ -237,6 +239,11 @@ def _all_described(key: str, entries: Sequence[Destination], lists: RouteLists) 
 
 def _who(route: Mapping[str, Any]) -> str:
     return affinity.said(str(route.get("name"))) or in_words(route.get("match") or [])
+
+
+def _where(entries: Sequence[Destination]) -> str:
+    at = _carrier(entries)
+    return _described(entries) if at is None else _subset(entries[at])
 
 
 def _split(key: str, entries: Sequence[Destination], canary_subset: str, weight: int) -> tuple[Destination, ...]:

@@ -35,6 +35,10 @@ class Stage(Written):
         default=(), description="Requests that all go to the canary in this stage; of a list any. They are compared with all others, so "
         "such a stage passes by its minimum, and rolls back on harm.", json_schema_extra=without_default,
     )  # fmt: skip
+    split: Literal["half"] | None = Field(
+        default=None, description="Beside match: `half` of the matched requests go to stable, drawn by lot, and these two halves are "
+        "compared: so the stage passes by its evidence. Needs analysis.reporter: source.",
+    )  # fmt: skip
     mirror: Annotated[Part, AfterValidator(_some)] | None = Field(
         default=None, description="So much of stable's requests is copied to the canary, whose answers nobody sees: above 0% to 100%."
     )
@@ -63,43 +67,52 @@ class Stage(Written):
         if self.mirror is not None and self.match:
             wrong.append((("mirror",), "must be without match, since copies are of all users and the matched are not, but is beside one; "
                           "make two stages of it"))
+        if self.split and not self.match:
+            wrong.append((("split",), "must be beside match, whose requests it splits, but there is none; for a share of all "
+                          "users write weight"))
         refuse_at(*wrong)
         return self
 
     @property
-    def kind(self) -> Literal["weight", "match", "mirror", "dark"]:
-        """What brings the canary its requests. weight: the draw alone. match: also requests that are not like stable's. mirror: copies.
-        dark: nothing but previews."""
-        return "match" if self.match else "mirror" if self.mirror is not None else "weight" if self.weight else "dark"
+    def kind(self) -> Literal["weight", "match", "split", "mirror", "dark"]:
+        """What brings the canary its requests. weight: the draw alone. match: also requests that are not like stable's. split: half of
+        such requests, and stable the other half. mirror: copies. dark: nothing but previews."""
+        if self.match:
+            return "split" if self.split else "match"
+        return "mirror" if self.mirror is not None else "weight" if self.weight else "dark"
 
     @property
     def rules_out(self) -> bool:
         """Whether the stage passes by what it has ruled out; others do by time, and without harm near."""
-        return self.weight < 100 and self.kind in ("weight", "mirror")
+        return self.weight < 100 and self.kind in ("weight", "split", "mirror")
 
     @property
     def promised(self) -> float:
-        """The canary's share that the draw makes of the requests of both versions, in per cent: the weight, or 9.09 at 10% copied."""
+        """The canary's share that the draw makes of the requests that are compared, in per cent: the weight, 9.09 at 10% copied, or 50 of
+        matched requests that are split."""
+        if self.split:
+            return 50
         return self.weight if self.mirror is None else 100 * self.mirror / (1 + self.mirror)
 
     @property
     def short(self) -> str:
-        """For a table's cell: `10%`, `dark`, `10% mirrored`, `match`, `match, 10%`."""
+        """For a table's cell: `10%`, `dark`, `10% mirrored`, `match`, `half of match`, `match, 10%`."""
         if not self.match:
             return self.said
-        return f"match, {self.weight}%" if self.weight else "match"
+        who = "half of match" if self.split else "match"
+        return f"{who}, {self.weight}%" if self.weight else who
 
     @property
     def how(self) -> str:
         """After "in stage 2/4" or "held": `at 10%`, `dark`, `with 10% mirrored`, `for cookie ~ .*logged_in.*`."""
-        return {"weight": "at ", "dark": "", "mirror": "with ", "match": "for "}[self.kind] + self.said
+        return {"weight": "at ", "dark": "", "mirror": "with ", "match": "for ", "split": "for "}[self.kind] + self.said
 
     @property
     def said(self) -> str:
-        """Who gets the canary, in words: `10%`, `dark`, `10% mirrored`, `cookie ~ .*logged_in.*; 10% of others`."""
+        """Who gets the canary, in words: `10%`, `dark`, `10% mirrored`, `half of cookie ~ .*x.*`, `cookie ~ .*x.*; 10% of others`."""
         if self.mirror is not None:
             return f"{format_share(self.mirror)} mirrored"
         if not self.match:
             return f"{self.weight}%" if self.weight else "dark"
-        who = described([one.istio for one in self.match])
+        who = ("half of " if self.split else "") + described([one.istio for one in self.match])
         return f"{who}; {self.weight}% of others" if self.weight else who

@@ -8,7 +8,7 @@ the truth. Time is an argument: `advance(now)` serves everything since the last 
 import math
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -173,7 +173,7 @@ class Mesh:
         self._lock = threading.RLock()
         self._replicas: dict[str, _Replica] = {}
         self._tally: dict[str, Tally] = {}
-        self._clients: dict[str, _Meter] = {}
+        self._clients: dict[tuple[str, str], _Meter] = {}  # by workload, and the Service called
         self._failing: dict[str, int] = {}  # failures still to come of a version's present run
         self._now: float | None = None
 
@@ -325,14 +325,16 @@ class Mesh:
             of_version = np.array([replica.version == version and not replica.dead for _, replica in pods])
             taken = chosen[of_version[chosen]]
             if len(taken):
-                self._serve(version, [pods[i] for i in range(len(pods))], taken, now, inside, copies)
+                self._serve(version, [pods[i] for i in range(len(pods))], taken, now, inside, copies, share)
         dead = int(np.isin(chosen, [i for i, (_, replica) in enumerate(pods) if replica.dead]).sum())
         if dead and not copies:
             self._refuse(dead, "UF")
 
     def _serve(self, version: str, pods: list[tuple[str, _Replica]], chosen: NDArray[np.int64], now: float, inside: bool,
-               copies: bool = False) -> None:
+               copies: bool, share: Share) -> None:
         behaviour = self._behaviour(version)
+        if share.harder != 1:
+            behaviour = replace(behaviour, errors=min(1.0, share.harder * behaviour.errors))
         failed = self._failures(version, len(chosen), behaviour, now)
         latency = behaviour.latency_ms * np.exp(self._random.normal(0.0, behaviour.sigma, len(chosen)))
         if behaviour.tail:
@@ -340,7 +342,7 @@ class Mesh:
         places = np.searchsorted(_BOUNDS, latency, side="left")  # a bound holds what is at most as slow
         for index in np.unique(chosen).tolist():
             name, replica = pods[index]
-            meter, client = (replica.inside, None) if inside else (replica.meter, None if copies else self._client(replica))
+            meter, client = (replica.inside, None) if inside else (replica.meter, None if copies else self._client(replica, share.service))
             for outcome in (False, True):
                 mask = (chosen == index) & (failed == outcome)
                 if not mask.any():
@@ -385,15 +387,17 @@ class Mesh:
     def _behaviour(self, version: str) -> Behaviour:
         return self.behaviours.setdefault(version, Behaviour())
 
-    def _client(self, replica: _Replica) -> _Meter:
+    def _client(self, replica: _Replica, called: str) -> _Meter:
         """The gateway's own count of a workload's answers (reporter source), or the waypoint's: one for all its pods, and never reset."""
-        return self._client_of(replica.version, replica.meter.labels["destination_workload"])
+        return self._client_of(replica.version, replica.meter.labels["destination_workload"], called)
 
-    def _client_of(self, version: str, workload: str) -> _Meter:
-        if workload not in self._clients:
+    def _client_of(self, version: str, workload: str, called: str = "") -> _Meter:
+        key = workload, called or self.service
+        if key not in self._clients:
             reporter, pod = ("waypoint", "waypoint-7d9c6f5b8d") if self.ambient else ("source", "istio-ingressgateway-5c8f9c7d6b")
-            self._clients[workload] = _Meter({**self._destination(version, workload), "reporter": reporter, "pod": f"{pod}-x2x4z"})
-        return self._clients[workload]
+            service = {"destination_service": full_host(key[1], self.namespace), "destination_service_name": key[1]}
+            self._clients[key] = _Meter({**self._destination(version, workload), **service, "reporter": reporter, "pod": f"{pod}-x2x4z"})
+        return self._clients[key]
 
     def _refuse(self, requests: int, flags: str) -> None:
         """Requests that reached no pod: the gateway answers 503 at once."""

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from canaryd.sandbox import httproutes
@@ -14,24 +14,29 @@ from canaryd.sandbox.kubernetes_store import Store
 class Share:
     """One destination of a route: its part of the requests (they sum to 1), its subset (or backend Service), and the labels of its pods.
 
-    `labels` is None where the subset is unknown to every DestinationRule: Istio answers such requests with 503 (flag NC). cookie: what its
-    answers have in `set-cookie` by the route.
+    `labels` is None where the subset is unknown to every DestinationRule: Istio answers such requests with 503 (flag NC). service: the
+    Service called, by which the callers count it; "" where it is the one asked for. harder: see `Audience`.
+    cookie: what its answers have in `set-cookie` by the route.
     """
 
     part: float
     subset: str | None
     labels: Mapping[str, str] | None
+    service: str = ""
+    harder: float = 1.0
     cookie: str = ""
 
 
 @dataclass(frozen=True)
 class Audience:
-    """A part of the requests that are alike: what routes may match them by. part: of all, among the parts of all audiences."""
+    """A part of the requests that are alike: what routes may match them by. part: of all, among the parts of all audiences; harder: so many
+    times as many of them fail, on any version."""
 
     part: float = 1.0
     headers: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)  # of the calling pod
+    harder: float = 1.0
 
 
 EVERYONE = Audience()
@@ -64,20 +69,28 @@ def way(store: Store, service: str, namespace: str, inside: bool = False, audien
     """
     host = full_host(service, namespace)
     with store.lock:
-        if (found := httproutes.parts(store, service, namespace, inside)) is not None:
-            return Way([Share(*one) for one in found])
+        if (found := httproutes.parts(store, service, namespace, inside, audience.headers, audience.query)) is not None:
+            parts, copied = found
+            return Way([Share(*one, one[1], audience.harder) for one in parts], Share(*copied, copied[1]) if copied else None)
         selector = _service_selector(store, service, namespace)
-        subsets = _subsets(store, host)
+        # Of Services that lead to the same pods, too: what matched users call while they are split.
+        hosts = {full_host(one["metadata"]["name"], namespace): one["metadata"]["name"] for one in store.list(SERVICES, namespace)
+                 if (one["spec"].get("selector") or {}) == selector} | {host: ""}
+        subsets = {one: _subsets(store, one) for one in hosts}
         for virtualservice in sorted(store.list(VIRTUALSERVICES), key=lambda obj: obj["metadata"]["creationTimestamp"]):
             where = virtualservice["metadata"]["namespace"]
             if inside and "mesh" not in (virtualservice.get("spec", {}).get("gateways") or ["mesh"]):
                 continue
             for route in virtualservice.get("spec", {}).get("http") or []:
                 destinations = route.get("route") or []
-                if not any(full_host(d["destination"]["host"], where) == host for d in destinations) or not takes_requests(route, audience):
+                led = {full_host(d["destination"]["host"], where) for d in destinations} & hosts.keys()
+                if not led or not takes_requests(route, audience):
                     continue
-                return Way(_shares(destinations, selector, subsets), _copies(route, selector, subsets))
-    return Way([Share(1.0, None, selector)])
+                called = host if host in led else next(iter(led))
+                there = _shares(destinations, selector, subsets[called])
+                shares = [replace(one, service=hosts[called], harder=audience.harder) for one in there]
+                return Way(shares, _copies(route, selector, subsets[host]))
+    return Way([Share(1.0, None, selector, harder=audience.harder)])
 
 
 def takes_requests(route: Object, audience: Audience) -> bool:
@@ -128,7 +141,7 @@ def _shares(destinations: list[Object], selector: Mapping[str, str], subsets: Ma
         if subset is not None:
             labels = {**selector, **subsets[subset]} if subset in subsets else None
         added = ((destination.get("headers") or {}).get("response") or {}).get("add") or {}
-        shares.append(Share(weight / total if total else 0.0, subset, labels, str(added.get("set-cookie", ""))))
+        shares.append(Share(weight / total if total else 0.0, subset, labels, cookie=str(added.get("set-cookie", ""))))
     return shares
 
 

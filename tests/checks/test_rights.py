@@ -25,13 +25,19 @@ def test_the_rights_asked_for_are_those_that_the_chart_grants() -> None:
     rules = yaml.safe_load("rules:" + text.split("rules:")[1])["rules"]
     granted = {one for rule in rules for one in product(rule["apiGroups"], rule["resources"], rule["verbs"])}
     assert granted == {(group, resource, verb) for group, resources, verbs in DAEMON for resource in resources for verb in verbs}
-    asked = {(one.group, one.resource, one.verb) for one in of_daemon(["production"], http_routes=True)}
+    asked = {(one.group, one.resource, one.verb) for one in of_daemon(["production"], http_routes=True, split=True)}
     assert asked == granted
 
 
 def test_what_httproutes_take_is_asked_for_where_a_policy_steers_one() -> None:
     more = set(of_daemon(["production"], http_routes=True)) - set(of_daemon(["production"]))
     assert {one.resource for one in more} == {"httproutes", "services"}
+
+
+def test_what_split_takes_is_asked_for_where_a_policy_has_it() -> None:
+    more = set(of_daemon(["production"], split=True)) - set(of_daemon(["production"]))
+    assert {(one.resource, one.verb) for one in more} == {("destinationrules", "create"), ("destinationrules", "delete"),
+                                                          ("services", "list"), ("services", "create"), ("services", "delete")}
 
 
 def test_records_are_listed_everywhere_and_all_else_in_each_namespace() -> None:

@@ -16,20 +16,23 @@ from canaryd.adapters.kube.client import Api, path_to
 from canaryd.adapters.kube.deployments import KubeWorkloads
 from canaryd.adapters.kube.rollouts import KubeRollouts
 from canaryd.adapters.kube.services import KubeServices
+from canaryd.adapters.kube.traffic import Routers
 from canaryd.adapters.kube.virtualservice import KubeTraffic
 from canaryd.cli import main
 from canaryd.cli import reset as command
 from canaryd.control.supervisor import key_of
 from canaryd.domain.policy import Policy
-from canaryd.domain.ports import Conflict, KnownTemplates, Rejected, Request
+from canaryd.domain.ports import Conflict, KnownTemplates, Missing, Rejected, Request
 from canaryd.domain.rollout import Phase
 from canaryd.domain.routes import split
+from canaryd.sandbox import httproutes
 from canaryd.sandbox.world import World
 from tests.builders import HOST, NOW, a_policy
 from tests.cli.conftest import Shell
 from tests.live import Live, a_quick_policy
 
 ISTIO = "networking.istio.io/v1"
+GATEWAY_API = "gateway.networking.k8s.io/v1"
 V1, V2, V3 = ({"name": name, "labels": {"version": name}} for name in ("v1", "v2", "v3"))
 CRD_NAME = "canaryrollouts.canaryd.dev"
 
@@ -382,7 +385,7 @@ def test_without_a_terminal_nothing_is_done_unless_yes_is_said(place: Place) -> 
 def test_on_a_terminal_it_asks(place: Place, monkeypatch: pytest.MonkeyPatch, answer: str, version: str) -> None:
     place.weigh("v2", 100)
     place.fine("reset", "front-end", "--yes")
-    monkeypatch.setattr(command, "asks", lambda: True)
+    monkeypatch.setattr(command.output, "is_asking", lambda: True)
     done = CliRunner().invoke(main, ["reset", "front-end", "--to", "v1"], input=answer, env={"KUBECONFIG": str(place.world.kubeconfig)})
     assert done.exit_code == (0 if version == "v1" else 1)
     assert "Do this? [y/N]" in done.output
@@ -549,3 +552,27 @@ def test_a_daemon_that_writes_a_record_in_between_is_waited_for(place: Place, mo
     monkeypatch.setattr(Api, "request", request)
     place.fine("reset", "front-end", "--yes")
     assert place.records() == []
+
+
+# ---------------------------------------------------------------- by the Gateway API
+
+
+def test_an_httproute_goes_back_to_one_service_and_the_one_that_was_made_is_removed(place: Place) -> None:
+    httproutes.take_over(place.world.store, "front-end", "production")
+    policy = a_policy(route={"httpRoute": "sockshop"})
+    place.note(*place.running(), policy=policy)
+    before = place.get("httproutes", "sockshop", GATEWAY_API)["spec"]
+    traffic = Routers(place.api, settle=0.0)
+    subset = traffic.add_subset(policy, "v2")
+    view = traffic.read(policy)
+    traffic.write(policy, view, split(view.lists, subset, 10))
+
+    assert "it is not clear which version is to be left" in place.refused("reset", "front-end", "--yes")
+    said = place.fine("reset", "front-end", "--to", "v1", "--yes")
+
+    assert "production/front-end: all traffic on v1, Services removed" in said
+    assert "kubectl -n production delete deployment front-end-v2" in said
+    assert place.get("httproutes", "sockshop", GATEWAY_API)["spec"] == before
+    with pytest.raises(Missing):
+        place.get("services", "front-end-v2", "v1")
+    assert "production/front-end: nothing to do" in place.fine("reset", "front-end", "--dry-run")

@@ -77,10 +77,9 @@ def test_mistakes_in_a_match_are_told_at_the_key_that_people_wrote(match: Any, s
     assert f"stages[0].{says}" in problems({"match": match})
 
 
-def test_a_fair_control_is_refused_with_the_reason_that_telemetry_cannot_tell_it() -> None:
-    [said] = problems({"match": {**SEED, "split": 50}})
-    assert said.startswith("stages[0].match.split is not supported yet: half of the matched users on stable, as a control. Istio's metrics name "
-                           "the workload")
+def test_split_in_a_match_is_told_where_it_belongs() -> None:
+    [said] = problems({"match": {**SEED, "split": "half"}})
+    assert said == "stages[0].match.split must stand beside match, for all of its conditions, not in it: {match: ..., split: half}"
 
 
 @pytest.mark.parametrize(

@@ -311,7 +311,6 @@ def test_one_metric_that_decides_is_enough_beside_dry_runs(deciding: dict[str, A
 @pytest.mark.parametrize(
     ("path", "value", "keys"),
     [
-        ("stages.0", {"match": {"headers": {"cookie": {"exact": "a"}}, "split": 50}}, ["stages[0].match.split"]),
         ("schedule.freeze", ["Fri 16:00-Mon 08:00"], ["schedule.freeze"]),
         ("schedule.freeze", None, ["schedule.freeze"]),
     ],

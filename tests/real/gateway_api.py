@@ -41,7 +41,8 @@ def services(world: World) -> set[str]:
     return {one["metadata"]["name"] for one in world.get("services")["items"]}
 
 
-def answered_by(world: World) -> str:
-    """The version that answers one call from inside the mesh, "" where none does."""
-    with urllib.request.urlopen(urllib.request.Request(world.sidecar, headers={"Host": HOST}), timeout=5) as answer:
+def answered_by(world: World, path: str = "/", **headers: str) -> str:
+    """The version that answers one call from inside the mesh with these headers (user_agent: user-agent), "" where none does."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    with urllib.request.urlopen(urllib.request.Request(world.sidecar + path, headers={"Host": HOST, **named}), timeout=5) as answer:
         return str(answer.headers.get("x-version") or "")

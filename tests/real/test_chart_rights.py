@@ -99,13 +99,18 @@ def phase(world: World, version: str) -> str:
 
 
 def play(world: World, daemon: Canaryd) -> None:
-    """All that a daemon has to do: a promotion, a rollback, both with their scaling, an old record to remove, a request to refuse."""
+    """All that a daemon has to do: a promotion, a rollback, both with their scaling, what split users need made and removed, an old record
+    to remove, a request to refuse."""
     eventually("the service is known", lambda: daemon.logged("service.first_seen"))
-    with world.load(100):
+    with world.load(100, header="x-team: a", share=0.5):
         world.behaviour("v2", **HEALTHY)
         world.deploy("v2", replicas=2)
         eventually("v2 is promoted", lambda: phase(world, "v2") == "Succeeded", 300)
         eventually("v1 is scaled down", lambda: world.get("deployment", "front-end-v1")["spec"]["replicas"] == 1)
+        split = {"match": {"headers": {"x-team": {"exact": "a"}}}, "split": "half", "minimum": "3s", "deadline": "6s"}
+        by_callers = {"stages": [split, *POLICY["stages"]], "analysis": {**POLICY["analysis"], "reporter": "source"}}
+        daemon.policy("front-end", {**POLICY, **by_callers})
+        eventually("the policy is taken up", lambda: daemon.logged("policy.changed"))
         world.behaviour("v3", **{**HEALTHY, "errors": 0.4})
         world.deploy("v3", replicas=2)
         eventually("v3 is rolled back", lambda: phase(world, "v3") == "RolledBack", 300)
@@ -116,6 +121,7 @@ def play(world: World, daemon: Canaryd) -> None:
         "spec": {"service": "front-end", "version": "v9"},
     })
     eventually("the request for v9 is refused", lambda: world.get("canaryrollout", "front-end-v9").get("status", {}).get("refused"))
+    eventually("what was made is gone", lambda: "canaryd" not in world.kubectl("get", "services,destinationrules", "-o", "name"))
     told = {"Succeeded", "RolledBack"}
     eventually("the Events are written", lambda: told <= {one["reason"] for one in world.get("events.events.k8s.io")["items"]})
 
@@ -124,7 +130,7 @@ def play_by_the_gateway_api(world: World, daemon: Canaryd) -> None:
     """What it has to do there besides: a Service made, routed to, and removed."""
     move(world, "v2")
     daemon.policy("front-end", {**POLICY, "route": {"httpRoute": "sockshop"}})
-    eventually("the policy is taken up", lambda: daemon.logged("policy.changed"))
+    eventually("the policy is taken up", lambda: len(daemon.logged("policy.changed")) == 2)
     with world.load(100, host=HOST, url=world.sidecar):
         world.behaviour("v4", **{**HEALTHY, "errors": 0.4})
         world.deploy("v4", replicas=2)

@@ -79,8 +79,8 @@ def newcomer(world: World, with_istio: World, tmp_path: Path) -> Iterator[Newcom
     eventually("v1 has its sidecar", lambda: len(world.get("pods", "-l", "app=front-end")["items"]) == 1
                and len(world.get("pods", "-l", "app=front-end")["items"][0]["spec"]["containers"]) == 2 and world.serving().get("v1"))
     with world.load(20):
-        eventually("Prometheus has counted for a while", lambda: sum(
-            len(one["values"]) >= 5 for one in world.query('istio_requests_total{destination_workload="front-end-v1"}[10s]')))
+        counted = 'istio_requests_total{reporter="destination", destination_workload="front-end-v1"}[10s]'
+        eventually("Prometheus has counted for a while", lambda: sum(len(one["values"]) >= 5 for one in world.query(counted)))
         yield Newcomer(world, tmp_path)
 
 

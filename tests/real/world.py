@@ -396,6 +396,7 @@ class World:
             kinds += ",canaryrollouts.canaryd.dev"
         self.kubectl("delete", kinds, "--all", "--wait=true")
         self.kubectl("delete", "services", "--selector=version")  # of single versions
+        self.kubectl("delete", "services", "--selector=app.kubernetes.io/managed-by=canaryd")
         for version in self.ask_control("GET", "/behaviour"):
             self.behaviour(version)
         files = [f"--filename={OBJECTS / name}.yaml" for name in ("service", "gateway", "destinationrule", "virtualservice")]

@@ -11,6 +11,7 @@ from typing import Any
 
 from canaryd.adapters.kube.client import Json
 from canaryd.adapters.kube.records import MANAGED_BY
+from canaryd.domain.fair import fair_services
 from canaryd.domain.policy import Policy
 
 MADE_FOR = "canaryd.dev/made-for"
@@ -31,6 +32,8 @@ def versions(policy: Policy, services: Services) -> dict[str, str]:
     label, found = policy.service.version_label, []
     for name, service in services.items():
         chosen = selector(service)
+        if name in fair_services(policy.service.name, by_gateway_api=True):
+            continue  # of matched users alone
         if chosen.get(label) and all(chosen.get(key) == value for key, value in policy.service.selector.items()):
             found.append((len(chosen), name, chosen[label]))
     return {name: version for _, name, version in sorted(found)}

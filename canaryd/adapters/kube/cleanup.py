@@ -9,12 +9,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from canaryd.adapters.kube import backends, cleanup_rules, fair
 from canaryd.adapters.kube.client import JSON_PATCH, Api, Json, path_to
 from canaryd.adapters.kube.events import CONTROLLER
+from canaryd.adapters.kube.httproute import GatewayTraffic
 from canaryd.adapters.kube.records import API_VERSION, GROUP, MANAGED_BY, PLURAL, record_of
 from canaryd.adapters.kube.virtualservice import GROUP as ISTIO
 from canaryd.adapters.kube.virtualservice import SUBSETS, KubeTraffic, added_subsets, annotating, host_of
 from canaryd.domain import cleanup
+from canaryd.domain.backends import GATEWAY_API
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Missing, RouteView
 from canaryd.domain.rollout import Phase, Rollout
@@ -62,7 +65,8 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """A write that is due to one object: the operations of its json-patch, or None to delete it. http: a VirtualService's after it."""
+    """A write that is due to one object: the operations of its json-patch, or None to delete it. http: a VirtualService's after it, or an
+    HTTPRoute's rules."""
 
     kind: str
     path: str
@@ -77,13 +81,13 @@ class KubeCleanup:
     def __init__(self, api: Api, domain: str = "cluster.local") -> None:
         self._api = api
         self._domain = domain
-        self._traffic = KubeTraffic(api, domain)
+        self._traffic, self._gateway_api = KubeTraffic(api, domain), GatewayTraffic(api)
 
     # ------------------------------------------------------------ what is there
 
     def view(self, policy: Policy) -> RouteView:
         """As the port `Traffic` has it."""
-        return self._traffic.read(policy)
+        return self._gateway_api.read(policy) if policy.route.http_route else self._traffic.read(policy)
 
     def records(self, namespace: str | None = None) -> Sequence[Kept]:
         """Every CanaryRollout, also such as cannot be understood; none where there is no such kind (any more)."""
@@ -92,33 +96,42 @@ class KubeCleanup:
     # ------------------------------------------------------------ what is due
 
     def routes(self, policy: Policy, view: RouteView, version: str) -> list[Patch]:
-        """The VirtualService with every steered route at one destination, the version's, and without canaryd's own routes.
+        """The VirtualService, or HTTPRoute, with every steered route at one destination, the version's, and without canaryd's own routes.
 
         version: "" leaves the steered routes as they are.
         """
+        if policy.route.http_route:
+            operations, after = cleanup_rules.changes(policy, view, version)
+            return [self._rules(dict(view.raw["route"]), operations, after)] if operations else []
         wanted = cleanup.at_one(view, version) if version else view.lists
         http: Sequence[Json] = view.raw["spec"]["http"]
-        after = [dict(one) for one in http]
+        routed = [dict(one) for one in http]
         tests = [_at(view.raw)]
         replaced: list[Json] = []
         for key, place in self._traffic.places(policy, view).items():
             path = f"/spec/http/{place}/route"
             if list(wanted[key]) != list(view.lists[key]):
                 tests.append({"op": "test", "path": path, "value": http[place]["route"]})
-                after[place]["route"] = [dict(entry) for entry in wanted[key]]
-                replaced.append({"op": "replace", "path": path, "value": after[place]["route"]})
+                routed[place]["route"] = [dict(entry) for entry in wanted[key]]
+                replaced.append({"op": "replace", "path": path, "value": routed[place]["route"]})
         removed: list[Json] = []
         for place in reversed(range(len(http))):  # from the end, so that the places before stay what they are
             if cleanup.is_own(http[place], host_of(policy, self._domain), policy.service.namespace, self._domain):
                 tests.append({"op": "test", "path": f"/spec/http/{place}/name", "value": http[place]["name"]})
                 removed.append({"op": "remove", "path": f"/spec/http/{place}"})
-                del after[place]
+                del routed[place]
         if not replaced and not removed:
             return []
-        return [self._patch("VirtualService", "virtualservices", dict(view.raw), [*tests, *replaced, *removed], after)]
+        return [self._patch("VirtualService", "virtualservices", dict(view.raw), [*tests, *replaced, *removed], routed)]
 
     def uses(self, policy: Policy, changed: Sequence[Patch]) -> dict[str, str]:
-        """Subset of the service's host -> the route that names it, of all VirtualServices of the cluster, with these patches applied."""
+        """Subset of the service's host -> the route that names it, of all VirtualServices of the cluster, with these patches applied;
+        behind an HTTPRoute Services, of all HTTPRoutes."""
+        if policy.route.http_route:
+            due = {_key(one.obj): one.http for one in changed if one.kind == "HTTPRoute"}
+            services = self._services(policy)
+            of_all = [name for name, one in services.items() if backends.serves_all(policy, one)]
+            return cleanup_rules.uses(policy, self._list(self._gateway_version(), "httproutes", None), due, of_all)
         routed = [one for one in changed if one.kind == "VirtualService"]
         after = {_key(one.obj): {**one.obj, "spec": {**one.obj["spec"], "http": one.http}} for one in routed}
         found: dict[str, str] = {}
@@ -128,7 +141,12 @@ class KubeCleanup:
         return found
 
     def subsets(self, policy: Policy, used: Mapping[str, str]) -> tuple[list[Patch], list[str]]:
-        """The DestinationRule without the subsets that canaryd added and no route names, and what to say of those that stay."""
+        """The DestinationRule without the subsets that canaryd added and no route names, and what to say of those that stay; behind an
+        HTTPRoute the Services that it made."""
+        if policy.route.http_route:
+            idle, kept = cleanup_rules.removable(policy, self._services(policy), used)
+            return [Patch("Service", path_to("v1", "services", policy.service.namespace, one["metadata"]["name"]), one, None)
+                    for one in idle], kept
         rule = self._traffic.rule(policy)
         added = added_subsets(rule)
         gone, said = cleanup.removable(rule, added, used, policy.service.version_label)
@@ -147,14 +165,23 @@ class KubeCleanup:
             return [], said
         return [self._patch("DestinationRule", "destinationrules", rule, [_at(rule), *operations])], said
 
+    def split(self, policy: Policy | None = None, namespace: str | None = None) -> list[Patch]:
+        """What was made so that matched users could be split (`domain/fair.py`): a policy's, or every one."""
+        where = policy.service.namespace if policy is not None else namespace
+        listed = [(kind, version, plural, one) for kind, version, plural in self._marked() if kind in ("DestinationRule", "Service")
+                  for one in self._list(version, plural, where)]
+        return [Patch(kind, path_to(version, plural, one["metadata"]["namespace"], one["metadata"]["name"]), one, None)
+                for kind, version, plural, one in listed if (fair.is_own(policy, one) if policy is not None else fair.is_made(one))]
+
     def marks(self, namespace: str | None = None) -> list[Patch]:
         """The labels and annotations `canaryd.dev/...` of everything that is no object of canaryd's own."""
         listed = [(kind, path_to(version, plural, one["metadata"]["namespace"], one["metadata"]["name"]), one)
-                  for kind, version, plural in self._marked() for one in self._list(version, plural, namespace)]
+                  for kind, version, plural in self._marked() for one in self._list(version, plural, namespace)
+                  if not fair.is_made(one)]
         return [Patch(kind, path, one, [_at(one), *taken]) for kind, path, one in listed if (taken := _unmarked(one))]
 
     def leftovers(self, namespace: str | None = None) -> list[Patch]:
-        """Every object that is canaryd's own: records, what it keeps of services, the Events that it wrote."""
+        """Every object that is canaryd's own: records, what it keeps of services, what it made for split users, the Events it wrote."""
         label = {"labelSelector": ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())}
         found = [("CanaryRollout", API_VERSION, PLURAL, one) for one in self._list(API_VERSION, PLURAL, namespace)]
         for version, plural in _KEPT:
@@ -163,7 +190,7 @@ class KubeCleanup:
         events = self._list("events.k8s.io/v1", "events", namespace)
         found += [("Event", "events.k8s.io/v1", "events", one) for one in events if _is_own_event(one)]
         return [Patch(kind, path_to(version, plural, one["metadata"]["namespace"], one["metadata"]["name"]), one, None)
-                for kind, version, plural, one in found]
+                for kind, version, plural, one in found] + self.split(namespace=namespace)
 
     def record(self, kept: Kept) -> Patch:
         """The deletion of a record, as it was read."""
@@ -206,6 +233,16 @@ class KubeCleanup:
             return self._api.request("GET", path_to(version, plural, namespace), query=query).get("items") or []
         except Missing:
             return []
+
+    def _services(self, policy: Policy) -> dict[str, Json]:
+        return {one["metadata"]["name"]: one for one in self._list("v1", "services", policy.service.namespace)}
+
+    def _gateway_version(self) -> str:
+        return f"{GATEWAY_API}/{self._api.preferred_version(GATEWAY_API)}"
+
+    def _rules(self, obj: Json, operations: Sequence[Json], after: Sequence[Json]) -> Patch:
+        path = path_to(self._gateway_version(), "httproutes", obj["metadata"]["namespace"], obj["metadata"]["name"])
+        return Patch("HTTPRoute", path, obj, operations, after)
 
     def _patch(self, kind: str, plural: str, obj: Json, operations: Sequence[Json], http: Sequence[Json] = ()) -> Patch:
         version = f"{ISTIO}/{self._api.preferred_version(ISTIO)}"

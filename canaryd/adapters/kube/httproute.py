@@ -1,8 +1,8 @@
 """The routes of a service by the Gateway API: the weights of an HTTPRoute's `backendRefs`, and a Service for each version.
 
-Reads both; writes nothing but the `backendRefs` of the steered rules, a missing Service for a new version if the policy lets it, and the
-end of such a Service. Every write carries what was read as its precondition, so no one's edit is overwritten unseen, and all else stays
-as it was. Conditions that the gateway's or mesh's controller writes are read, and told.
+Reads both; writes nothing but the `backendRefs` of the steered rules, whole rules of its own just before these, a missing Service for a new
+version if the policy lets it, and the end of such a Service. Every write carries what was read as its precondition, so no one's edit is
+overwritten unseen, and all else stays as it was. Conditions that the gateway's or mesh's controller writes are read, and told.
 """
 
 import math
@@ -12,14 +12,16 @@ from typing import Any
 
 from canaryd.adapters.kube import backends as services_of
 from canaryd.adapters.kube import chosen as by_name
+from canaryd.adapters.kube import own
 from canaryd.adapters.kube.backends import Services
 from canaryd.adapters.kube.client import JSON_PATCH, Api, Json, path_to
+from canaryd.adapters.kube.fair import SETTLE, Fair
 from canaryd.domain import backends
+from canaryd.domain.added import is_added, is_of, steered
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Missing, Rejected, RouteView
 from canaryd.domain.rollout import RouteLists
-
-SETTLE = 5.0  # seconds; EndpointSlices take one and pushes to proxies another, more in a busy cluster
+from canaryd.domain.routers import OWN
 
 
 class GatewayTraffic:
@@ -30,6 +32,7 @@ class GatewayTraffic:
 
     def __init__(self, api: Api, settle: float = SETTLE) -> None:
         self._api, self._settle = api, settle
+        self._fair = Fair(api, settle)
         self._made: dict[tuple[str, str], float] = {}  # when, by the monotonic clock
 
     def read(self, policy: Policy) -> RouteView:
@@ -37,25 +40,40 @@ class GatewayTraffic:
         return _view(policy, self._route(policy), self._services(policy))
 
     def write(self, policy: Policy, view: RouteView, lists: RouteLists) -> RouteView:
-        """The view after the write. Rules that are as wanted are left alone; if all are, nothing is sent."""
-        unknown = sorted(set(lists) - set(view.lists))
+        """The view after the write. What is as wanted is left alone; if all is, nothing is sent. Of the service's added rules those that
+        `lists` has stand just before their steered rule after it, and no other is there."""
+        unknown = sorted(set(steered(lists)) - set(view.lists))
         if unknown:
             raise Rejected(
-                f"{_named(policy)} has no steered rule {', '.join(unknown)} any more (it has {', '.join(view.lists)}); "
+                f"{_named(policy)} has no steered rule {', '.join(unknown)} any more (it has {', '.join(steered(view.lists)) or 'none'}); "
                 "put it back, or abort the rollout"
             )
         route: Json = view.raw["route"]
-        rules, places = route["spec"]["rules"], _steered(policy, route, view.raw["services"])
+        rules, places = route["spec"]["rules"], _places(policy, route, view.raw["services"])
         changed = {key: backends.refs(lists[key]) for key in places
                    if key in lists and backends.refs(lists[key]) != backends.refs(view.lists[key])}  # fmt: skip
-        if not changed:
+        moves = own.moves("/spec/rules", policy.service.name, rules, places, lists)
+        if not changed and not moves:
             return view
         # Not resourceVersion: controllers write the status whenever they like, which is no one's edit.
         patch: list[Json] = [{"op": "test", "path": f"/metadata/{key}", "value": route["metadata"][key]} for key in ("uid", "generation")]
         patch += [{"op": "test", "path": f"/spec/rules/{place}/backendRefs", "value": rules[place]["backendRefs"]}
                   for place in places.values()]  # fmt: skip
         patch += [{"op": "replace", "path": f"/spec/rules/{places[key]}/backendRefs", "value": refs} for key, refs in changed.items()]
+        patch += moves
+        if any(one["op"] == "add" for one in moves):
+            self._check_names(policy, patch, lists)
         return _view(policy, self._api.request("PATCH", self._path(policy), patch, content_type=JSON_PATCH), view.raw["services"])
+
+    def _check_names(self, policy: Policy, patch: Sequence[Json], lists: RouteLists) -> None:
+        """Raises Rejected where the API server would drop the names of rules: canaryd would not know its own again."""
+        tried = self._api.request("PATCH", self._path(policy), patch, {"dryRun": "All"}, content_type=JSON_PATCH)
+        names = {one.get("name") for one in tried["spec"]["rules"]}
+        if not set(lists) - set(steered(lists)) <= names:
+            raise Rejected(
+                f"the rules that stages add to {_named(policy)} are known by rules[].name, which this cluster's HTTPRoute does not keep: "
+                "install the Gateway API's CRDs of 1.4 or later (before, its experimental channel), or leave match, mirror and preview out"
+            )
 
     def add_subset(self, policy: Policy, version: str) -> str:
         """The name of the Service of all of the version's pods, made like stable's if there was none.
@@ -65,12 +83,20 @@ class GatewayTraffic:
         """
         services = self._services(policy)
         view = _view(policy, self._route(policy), services)
-        used = [entry["destination"]["subset"] for entries in view.lists.values() for entry in entries]
+        used = [entry["destination"]["subset"] for entries in steered(view.lists).values() for entry in entries]
         name = services_of.of_version(policy, services, version) or self._make(policy, version, view, services, used)
         age = time.monotonic() - self._made.get((policy.service.namespace, name), -math.inf)
         if age < self._settle and name not in used:
             raise Rejected(f"the Service {name} was made for it just now, and is routed to after {self._settle:g} s, when proxies know it")
+        if policy.fair_services:
+            self._ensure_fair(policy, view, name, self._services(policy))
+            self._fair.check_settled(policy)
         return name
+
+    def _ensure_fair(self, policy: Policy, view: RouteView, canary: str, services: Services) -> None:
+        stable = next(entry["destination"]["subset"] for entries in steered(view.lists).values() for entry in entries
+                      if len(entries) == 1 or entry.get("weight"))  # fmt: skip
+        self._fair.ensure(policy, dict(zip(policy.fair_services, (services[stable], services[canary]), strict=True)), services)
 
     def _make(self, policy: Policy, version: str, view: RouteView, services: Services, used: Sequence[str]) -> str:
         model = next((name for name in used if view.subsets.get(name, version) != version), None)
@@ -90,7 +116,7 @@ class GatewayTraffic:
         services = self._services(policy)
         idle = {name: version for name, one in services.items() if (version := services_of.made_for(policy, one)) and version not in keep}
         used = self._used(policy) if idle else frozenset()
-        gone = []
+        gone = [] if keep else self._fair.remove(policy, services)
         for name in sorted(set(idle) - used):
             metadata = services[name]["metadata"]
             seen = {"preconditions": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}}
@@ -131,15 +157,16 @@ class GatewayTraffic:
 
 def _view(policy: Policy, route: Json, services: Services) -> RouteView:
     spec, subsets = route.get("spec") or {}, services_of.versions(policy, services)
-    lists = {key: backends.entries(spec["rules"][place]["backendRefs"], policy.service.name)
-             for key, place in _steered(policy, route, services).items()}
+    rules, places = spec.get("rules") or [], _places(policy, route, services)
+    lists = {key: backends.entries(rules[place]["backendRefs"], policy.service.name) for key, place in places.items()}
     used = {entry["destination"]["subset"] for entries in lists.values() for entry in entries}
     return RouteView(
-        lists=lists, subsets=subsets, resource_version=route["metadata"]["resourceVersion"], raw={"route": route, "services": services},
+        lists={**lists, **own.lists(policy.service.name, rules, places)}, subsets=subsets,
+        resource_version=route["metadata"]["resourceVersion"], raw={"route": route, "services": services},
         problems={name: _why_no_version(policy, name, services) for name in used if name not in subsets},
         elsewhere=frozenset(subsets[name] for one in backends.named(spec) if (name := one.get("name")) in subsets),
         unsteered=backends.unsteered(policy.route.http_route, spec, policy.service.name), trouble=backends.trouble(route),
-        chosen_by="route.rules",
+        chosen_by="route.rules", routes={key: rules[place] for key, place in places.items()}, all_routes=rules, places=places,
     )  # fmt: skip
 
 
@@ -153,6 +180,16 @@ def _why_no_version(policy: Policy, name: str, services: Services) -> str:
             f"{services_of.as_yaml(manifest)}")
 
 
+def _places(policy: Policy, route: Json, services: Services) -> dict[str, int]:
+    """As `_steered`; none where none can be steered, and canaryd's own rules are left over."""
+    try:
+        return _steered(policy, route, services)
+    except Rejected:
+        if own.are_left(policy.service.name, (route.get("spec") or {}).get("rules") or []):
+            return {}
+        raise
+
+
 def _steered(policy: Policy, route: Json, services: Services) -> dict[str, int]:
     """The steered rules: key -> position in spec.rules. Raises Rejected for none, and for one that cannot be steered."""
     rules: Sequence[Json] = (route.get("spec") or {}).get("rules") or []
@@ -161,6 +198,7 @@ def _steered(policy: Policy, route: Json, services: Services) -> dict[str, int]:
         places = by_name.places(_named(policy), "rule", "route.rules", policy.route.rules, rules)
     else:
         places = [at for at in mine if backends.has_no_match(rules[at])]
+        places = [at for at in places if not is_of(policy.service.name, str(rules[at].get("name") or ""))]
     if not places:
         there = ", ".join(str(rules[at].get("name") or f"number {at}, without a name") for at in mine) or "none"
         raise Rejected(
@@ -172,6 +210,8 @@ def _steered(policy: Policy, route: Json, services: Services) -> dict[str, int]:
         key = str(rules[place].get("name") or f"#{position}")
         if key in keys:
             raise Rejected(f"{_named(policy)} has two rules {key!r}; give each a name of its own, so that they can be told apart")
+        if is_added(key):
+            raise Rejected(f"{_named(policy)}: rule {key} must have another name: rules that canaryd adds begin with {OWN}")
         _check(policy, rules[place], f"{_named(policy)}, rule {key}", services)
         keys[key] = place
     return keys

@@ -3,7 +3,8 @@
 from collections.abc import Collection, Sequence
 
 from canaryd.adapters.kube.client import Api
-from canaryd.adapters.kube.httproute import SETTLE, GatewayTraffic
+from canaryd.adapters.kube.fair import SETTLE
+from canaryd.adapters.kube.httproute import GatewayTraffic
 from canaryd.adapters.kube.virtualservice import KubeTraffic
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import RouteView, Traffic
@@ -11,10 +12,10 @@ from canaryd.domain.rollout import RouteLists
 
 
 class Routers:
-    """Implements the port `Traffic` by the two adapters that do. domain: see `KubeTraffic`; settle: see `GatewayTraffic`."""
+    """Implements the port `Traffic` by the two adapters that do. domain: see `KubeTraffic`; settle: see both."""
 
     def __init__(self, api: Api, domain: str = "cluster.local", settle: float = SETTLE) -> None:
-        self._istio, self._gateway_api = KubeTraffic(api, domain), GatewayTraffic(api, settle)
+        self._istio, self._gateway_api = KubeTraffic(api, domain, settle), GatewayTraffic(api, settle)
 
     def read(self, policy: Policy) -> RouteView:
         return self._of(policy).read(policy)

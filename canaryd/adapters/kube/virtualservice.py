@@ -10,9 +10,10 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from canaryd.adapters.kube import chosen
+from canaryd.adapters.kube import chosen, own
 from canaryd.adapters.kube.client import JSON_PATCH, Api, Json, path_to
-from canaryd.domain.added import KINDS, before, is_added, is_of, name_of, steered
+from canaryd.adapters.kube.fair import SETTLE, Fair
+from canaryd.domain.added import is_added, is_of, steered
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Missing, Rejected, RouteView
 from canaryd.domain.rollout import RouteLists
@@ -27,12 +28,13 @@ _NO_SPLIT = ("redirect", "directResponse", "delegate")  # a route that has one o
 class KubeTraffic:
     """Implements the port `Traffic` on the API server, in whichever version of Istio's API the server prefers.
 
-    domain: the cluster's domain, of which short host names are part.
+    domain: the cluster's domain, of which short host names are part; settle: see `Fair`.
     """
 
-    def __init__(self, api: Api, domain: str = "cluster.local") -> None:
+    def __init__(self, api: Api, domain: str = "cluster.local", settle: float = SETTLE) -> None:
         self._api = api
         self._domain = domain
+        self._fair = Fair(api, settle)
 
     def read(self, policy: Policy) -> RouteView:
         """The steered routes and the subsets. Besides the port's errors: Rejected for a route that cannot be steered, by its name."""
@@ -53,7 +55,7 @@ class KubeTraffic:
             )
         places = _places(policy, view.raw, self._domain)
         changed = {key: place for key, place in places.items() if key in lists and _listed(lists[key]) != _listed(view.lists[key])}
-        moves = _moves(policy.service.name, view.raw["spec"]["http"], places, lists)
+        moves = own.moves("/spec/http", policy.service.name, view.raw["spec"]["http"], places, lists)
         if not changed and not moves:
             return view
         patch: list[Json] = [{"op": "test", "path": "/metadata/resourceVersion", "value": view.resource_version}]
@@ -62,6 +64,8 @@ class KubeTraffic:
         for key, place in changed.items():
             patch.append({"op": "replace", "path": f"/spec/http/{place}/route", "value": _listed(lists[key])})
         path = self._path(policy, "virtualservices", policy.route.virtual_service)
+        if policy.fair_services and lists.keys() != steered(lists).keys():
+            self._ensure_fair(policy, self.rule(policy))
         return self._view(policy, self._api.request("PATCH", path, patch + moves, content_type=JSON_PATCH), view.subsets)
 
     def places(self, policy: Policy, view: RouteView) -> Mapping[str, int]:
@@ -71,8 +75,27 @@ class KubeTraffic:
     def add_subset(self, policy: Policy, version: str) -> str:
         """The name of the subset of all of the version's pods, added if it was missing.
 
-        Raises Rejected, with what to add, when the policy forbids it.
+        Raises Rejected, with what to add, when the policy forbids it. What stages with `split` need is made, too.
         """
+        name = self._add_subset(policy, version)
+        if policy.fair_services:
+            self._ensure_fair(policy, self.rule(policy))
+            self._fair.check_settled(policy)
+        return name
+
+    def _ensure_fair(self, policy: Policy, rule: Json) -> None:
+        services = self._services(policy)
+        other = services.get(policy.service.name)
+        if other is None:
+            raise Rejected(f"there is no Service {policy.service.namespace}/{policy.service.name}, after which one could be made for the "
+                           "policy's `split`; leave split out, or make it")
+        self._fair.ensure(policy, dict.fromkeys(policy.fair_services, other), services, rule)
+
+    def _services(self, policy: Policy) -> Mapping[str, Json]:
+        found = self._api.request("GET", path_to("v1", "services", policy.service.namespace)).get("items") or []
+        return {one["metadata"]["name"]: one for one in found}
+
+    def _add_subset(self, policy: Policy, version: str) -> str:
         rule = self.rule(policy)
         subsets, whole = _subsets(rule), set(policy.service.selector) | {policy.service.version_label}
         for name, known in _versions(policy, rule).items():
@@ -96,8 +119,10 @@ class KubeTraffic:
         return name
 
     def tidy(self, policy: Policy, keep: Collection[str]) -> Sequence[str]:
-        """Nothing: subsets stay where they are, an idle one leads nobody anywhere."""
-        return ()
+        """What was made for stages with `split`. Subsets stay where they are: an idle one leads nobody anywhere."""
+        if keep:
+            return ()
+        return self._fair.remove(policy, self._services(policy), f"{GROUP}/{self._api.preferred_version(GROUP)}")
 
     def rule(self, policy: Policy) -> Json:
         """The DestinationRule; Rejected when it is another host's."""
@@ -128,10 +153,7 @@ def view_of(policy: Policy, virtual_service: Json, rule: Json, domain: str = "cl
 def _view(policy: Policy, found: Json, subsets: Mapping[str, str], domain: str) -> RouteView:
     http, places = (found.get("spec") or {}).get("http") or [], _places(policy, found, domain)
     lists = {key: tuple(http[place]["route"]) for key, place in places.items()}
-    for key, place in places.items():
-        lists |= {one["name"]: (one,) for one in _before(policy.service.name, http, key, place)}
-    if not places:  # the steered ones were taken out, and what canaryd added goes on sending requests: it has to be seen to be removed
-        lists = {str(one.get("name")): (one,) for one in http if is_of(policy.service.name, str(one.get("name") or ""))}
+    lists |= own.lists(policy.service.name, http, places)
     whole = {key: http[place] for key, place in places.items()}
     version = found["metadata"].get("resourceVersion", "")  # of a file there is none
     return RouteView(lists=lists, subsets=subsets, resource_version=version, raw=found, routes=whole)
@@ -178,40 +200,9 @@ def _places(policy: Policy, virtualservice: Mapping[str, Any], domain: str) -> d
     try:
         return _steered(policy, virtualservice, domain)
     except Rejected:
-        http: Sequence[Json] = (virtualservice.get("spec") or {}).get("http") or []
-        if any(is_of(policy.service.name, str(one.get("name") or "")) for one in http):
+        if own.are_left(policy.service.name, (virtualservice.get("spec") or {}).get("http") or []):
             return {}
         raise
-
-
-def _before(service: str, http: Sequence[Json], key: str, place: int) -> list[Json]:
-    """The added routes of a steered one that stand where they should: just before it, in their order, each once."""
-    names, found = [name_of(service, kind, key) for kind in KINDS], list[Json]()
-    while place and names and (name := str(http[place - 1].get("name") or "")) in names:
-        found.insert(0, http[place - 1])
-        names, place = names[: names.index(name)], place - 1
-    return found
-
-
-def _moves(service: str, http: Sequence[Json], places: Mapping[str, int], lists: RouteLists) -> list[Json]:
-    """The patch that takes out, and puts in, the service's added routes: those that stay as they are have no part in it.
-
-    From the last place to the first, so that no step moves what a later one is about.
-    """
-    moves: list[Json] = []
-    keys, staying = {place: key for key, place in places.items()}, set[int]()
-    for place in range(len(http) - 1, -1, -1):
-        name = str(http[place].get("name") or "")
-        if place in keys:
-            wanted, there = before(service, keys[place], lists), _before(service, http, keys[place], place)
-            if wanted == there:
-                staying |= set(range(place - len(there), place))
-            else:
-                moves += [{"op": "add", "path": f"/spec/http/{place}", "value": dict(one)} for one in reversed(wanted)]
-        elif is_of(service, name) and place not in staying:
-            moves.append({"op": "test", "path": f"/spec/http/{place}/name", "value": name})
-            moves.append({"op": "remove", "path": f"/spec/http/{place}"})
-    return moves
 
 
 def _steered(policy: Policy, virtualservice: Mapping[str, Any], domain: str) -> dict[str, int]:

@@ -82,8 +82,9 @@ class PrometheusTelemetry:
     def read(self, targets: Sequence[Target], start: int, end: int, step: int) -> Mapping[Target, Sequence[Look]]:
         """The looks (start, start + step], ..., as many as fit before `end`, for each target; `since` must not be after `start`.
 
-        Three queries for each namespace and reporter, however many targets; a target read before to this `start` costs nothing more,
-        another one is followed from its `since` first. Raises Unavailable, Rejected; ValueError for looks that cannot be.
+        Three queries for each namespace and reporter (and Services called, if some are meant), however many targets; a target read before
+        to this `start` costs nothing more, another one is followed from its `since` first. Raises Unavailable, Rejected; ValueError for
+        looks that cannot be.
         """
         stop = start + (end - start) // max(step, 1) * step
         with self._lock:
@@ -149,7 +150,7 @@ class PrometheusTelemetry:
         ledger = Ledger(SETTLE_SCRAPES * self._scrape)
         begin = end - math.ceil((end - start) / every + 2 * SETTLE_SCRAPES) * every
         by = ", source_workload, source_workload_namespace"
-        which = self._which(target.namespace, target.reporter, (target.stable, target.canary))
+        which = self._which(target.namespace, target.reporter, (target.stable, target.canary), target.called)
         sent: dict[tuple[str, str], dict[str, int]] = {}
         with self._lock:
             for times in _chunks(range(begin, end + 1, every)):
@@ -190,21 +191,20 @@ class PrometheusTelemetry:
 
     def _follow(self, readings: Iterable[Reading], begin: int, end: int, every: int) -> None:
         """Takes readings from `begin` to `end`, with points `every` s, the last one at `end`."""
-        groups: dict[tuple[str, str], list[Reading]] = {}
+        groups: dict[tuple[str, str, tuple[str, ...]], list[Reading]] = {}
         for reading in readings:
-            groups.setdefault((reading.target.namespace, reading.target.reporter), []).append(reading)
+            groups.setdefault((reading.target.namespace, reading.target.reporter, reading.target.called), []).append(reading)
         count = math.ceil((end - begin) / every)
         times = range(end - (count - 1) * every, end + 1, every)
-        for (namespace, reporter), group in groups.items():
+        for (namespace, reporter, called), group in groups.items():
             workloads = sorted({name for reading in group for name in (reading.target.stable, reading.target.canary) if name})
             for chunk in _chunks(times):
-                points = self._points(namespace, reporter, workloads, chunk)
+                points = self._points(self._which(namespace, reporter, workloads, called), chunk)
                 for at in sorted(points):
                     for reading in group:
                         reading.fold(at, points[at])
 
-    def _points(self, namespace: str, reporter: str, workloads: Sequence[str], times: range) -> Mapping[int, Point]:
-        which = self._which(namespace, reporter, workloads)
+    def _points(self, which: str, times: range) -> Mapping[int, Point]:
         return points_of(
             self._ask(REQUESTS, ", response_code, grpc_response_status", which, times),
             self._ask("istio_request_duration_milliseconds_bucket", ", le", which, times),
@@ -212,8 +212,9 @@ class PrometheusTelemetry:
         )
 
     @classmethod
-    def _which(cls, namespace: str, reporter: str, workloads: Sequence[str]) -> str:
-        return f'reporter="{_name(reporter, "reporter")}", {cls._workloads(namespace, workloads)}'
+    def _which(cls, namespace: str, reporter: str, workloads: Sequence[str], called: Sequence[str] = ()) -> str:
+        which = f'reporter="{_name(reporter, "reporter")}", {cls._workloads(namespace, workloads)}'
+        return which + (f', destination_service_name=~"{"|".join(_name(name, "service") for name in called)}"' if called else "")
 
     @staticmethod
     def _workloads(namespace: str, workloads: Sequence[str]) -> str:

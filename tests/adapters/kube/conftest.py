@@ -6,6 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,10 +50,12 @@ class Place:
     def edit(
         self, version: str, plural: str, name: str, change: Callable[[dict[str, Any]], None], part: str | None = None
     ) -> dict[str, Any]:
-        """Reads, lets `change` edit it in place, writes, as a person would."""
-        obj = self.get(version, plural, name)
-        change(obj)
-        return self.api.request("PUT", path_to(version, plural, self.namespace, name, part), obj)
+        """Reads, lets `change` edit it in place, writes, as a person would: again where a controller wrote in between."""
+        while True:
+            obj = self.get(version, plural, name)
+            change(obj)
+            with suppress(Conflict):
+                return self.api.request("PUT", path_to(version, plural, self.namespace, name, part), obj)
 
 
 @pytest.fixture(scope="session")

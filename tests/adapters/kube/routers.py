@@ -18,7 +18,8 @@ class Router(Protocol):
 
     kind: str
 
-    def policy(self, place: Place, may_add: bool = True, chosen: tuple[str, ...] = ()) -> Policy: ...
+    def policy(self, place: Place, may_add: bool = True, chosen: tuple[str, ...] = (), preview: Object | None = None,
+               **more: Any) -> Policy: ...
 
     def put(self, place: Place, *routes: tuple[str, bool, str, Mapping[str, int | None]]) -> None:
         """The object with these routes, and v1 known as a version."""
@@ -52,8 +53,10 @@ class Router(Protocol):
 class Istio:
     kind = "VirtualService"
 
-    def policy(self, place: Place, may_add: bool = True, chosen: tuple[str, ...] = ()) -> Policy:
-        return place.policy(route={"virtualService": "sockshop", "addSubset": may_add, "http": list(chosen)})
+    def policy(self, place: Place, may_add: bool = True, chosen: tuple[str, ...] = (), preview: Object | None = None,
+               **more: Any) -> Policy:
+        also = {"preview": preview} if preview else {}
+        return place.policy(route={"virtualService": "sockshop", "addSubset": may_add, "http": list(chosen), **also}, **more)
 
     def put(self, place: Place, *routes: tuple[str, bool, str, Mapping[str, int | None]]) -> None:
         http = []
@@ -102,8 +105,10 @@ class Istio:
 class GatewayApi:
     kind = "HTTPRoute"
 
-    def policy(self, place: Place, may_add: bool = True, chosen: tuple[str, ...] = ()) -> Policy:
-        return place.policy(route={"httpRoute": "sockshop", "addService": may_add, "rules": list(chosen)})
+    def policy(self, place: Place, may_add: bool = True, chosen: tuple[str, ...] = (), preview: Object | None = None,
+               **more: Any) -> Policy:
+        also = {"preview": preview} if preview else {}
+        return place.policy(route={"httpRoute": "sockshop", "addService": may_add, "rules": list(chosen), **also}, **more)
 
     def put(self, place: Place, *routes: tuple[str, bool, str, Mapping[str, int | None]]) -> None:
         self.service(place, "front-end", {"app": "front-end"})

@@ -75,6 +75,26 @@ def test_a_dry_run_answers_with_what_would_be_and_keeps_nothing(place: Place) ->
     assert (spec_of(place), rule(place)) == before
 
 
+def test_what_was_made_for_split_users_goes_with_their_route(place: Place) -> None:
+    traffic, policy = KubeTraffic(place.api, settle=0.0), place.policy(
+        stages=[{"match": {"headers": {"x": {"exact": "a"}}}, "split": "half"}, {"weight": 100}], analysis={"reporter": "source"})
+    setup(place)
+    place.put("v1", "services", {"kind": "Service", "metadata": {"name": "front-end"},
+                                 "spec": {"selector": {"app": "front-end"}, "ports": [{"port": 80}]}})
+    canary = traffic.add_subset(policy, "v2")
+    view = traffic.read(policy)
+    traffic.write(policy, view, routes.staged(policy, 0, view, view.lists, canary))
+    cleaner = KubeCleanup(place.api)
+    assert {one.obj["metadata"]["name"] for one in cleaner.marks(place.namespace)} == {"front-end"}, "what is deleted is not unmarked"
+    found = [*due(place, cleaner), *cleaner.split(policy)]
+    assert [(one.kind, one.obj["metadata"]["name"]) for one in found if one.operations is None] == [
+        ("Service", "front-end-canaryd-match"), ("DestinationRule", "front-end-canaryd-match")]
+    for patch in found:
+        cleaner.write(patch)
+    assert spec_of(place) == {"hosts": ["*"], "http": [{"route": [to()]}]}
+    assert cleaner.split(policy) == cleaner.split(namespace=place.namespace) == []
+
+
 @pytest.mark.parametrize("plural", ["virtualservices", "destinationrules"])
 def test_an_edit_in_between_is_a_conflict_and_stays(place: Place, plural: str) -> None:
     cleaner = steered(place)

@@ -229,7 +229,8 @@ class Mesh:
                 name, envoy_binary(), "-c", self.write(f"{name}.json", config), "--concurrency", 1, "--base-id", port + index,
                 "-l", "warning")
         if o.prometheus:
-            file = self.write("prometheus.yml", observability.prometheus(f"{host}:{port + 2}"))
+            file = self.write("prometheus.yml", observability.prometheus(
+                f"{host}:{port + 2}", {"ingress-gateway": f"{host}:{port + 5}", "client": f"{host}:{port + 6}"}))
             self.processes.start(
                 "prometheus", "prometheus", f"--config.file={file}", f"--storage.tsdb.path={self.folder / 'tsdb'}",
                 f"--web.listen-address={host}:{port + 4}", "--log.level=warn", ready=lambda: reachable(f"http://{host}:{port + 4}/-/ready"))

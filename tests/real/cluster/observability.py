@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 Document = dict[str, Any]
@@ -44,14 +45,44 @@ RELABEL: list[Document] = [
 ]
 
 
-def prometheus(target: str) -> Document:
-    """Scrapes the replicas' Envoy (host:port) each second."""
+# As istiod names clusters: outbound|80|v1|front-end.production.svc.cluster.local. Istio's own statistics have the Service from the
+# cluster's metadata, which a test compares with the name; the workload they have from the server, and here the version tells it: a subset's
+# name, or a version's own Service; of the Services of split users, it is a rollout of v2 beside v1.
+CALLED = r"outbound\|\d+\|([^|]*)\|([^.]+)\.([^.]+)\.svc\..*"
+
+
+def _called(target: str, replacement: str) -> Document:
+    return _label(target, "envoy_cluster_name", CALLED, replacement)
+
+
+OF_CALLERS: list[Document] = [
+    *RELABEL[:1],
+    {"source_labels": ["envoy_cluster_name"], "regex": CALLED, "action": "keep"},
+    _label("reporter", "__name__", ".*", "source"),
+    _label("request_protocol", "__name__", ".*", "http"),
+    _label("response_flags", "__name__", ".*", "-"),
+    _called("destination_service_name", "$2"),
+    _called("destination_service_namespace", "$3"),
+    _called("destination_workload_namespace", "$3"),
+    _called("destination_service", "$2.$3.svc.cluster.local"),
+    _label("destination_workload", "envoy_cluster_name", r"outbound\|\d+\|(v\d+)\|front-end.*", "front-end-$1"),
+    _label("destination_workload", "envoy_cluster_name", r"outbound\|\d+\|\|(front-end-v\d+)\..*"),
+    _label("destination_workload", "envoy_cluster_name", r"outbound\|\d+\|\|front-end-canaryd-stable\..*", "front-end-v1"),
+    _label("destination_workload", "envoy_cluster_name", r"outbound\|\d+\|\|front-end-canaryd-canary\..*", "front-end-v2"),
+    _label("response_code", "envoy_response_code", "(.+)"),
+    *RELABEL[-3:],
+]
+
+
+def prometheus(target: str, callers: Mapping[str, str]) -> Document:
+    """Scrapes the replicas' Envoy (host:port), and the callers' (by their pods' names), each second."""
+    def job(name: str, statics: list[Document], relabel: list[Document]) -> Document:
+        return {"job_name": name, "metrics_path": "/stats/prometheus", "static_configs": statics, "metric_relabel_configs": relabel}
+
+    of_callers = [{"targets": [address], "labels": {"pod": pod}} for pod, address in callers.items()]
     return {
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
-        "scrape_configs": [{
-            "job_name": "istio", "metrics_path": "/stats/prometheus", "static_configs": [{"targets": [target]}],
-            "metric_relabel_configs": RELABEL,
-        }],
+        "scrape_configs": [job("istio", [{"targets": [target]}], RELABEL), job("callers", of_callers, OF_CALLERS)],
     }
 
 

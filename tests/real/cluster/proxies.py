@@ -13,6 +13,9 @@ TYPE = "type.googleapis.com/envoy."
 CLIENTS = {"ingress": "istio-system/istio-ingressgateway", "sidecar": "production/client"}  # namespace/workload, by their Envoys
 UNKNOWN = "unknown/unknown"
 SOURCE = "x-source"  # what the clients' Envoys say who they are, as Istio's exchange metadata: namespace/workload
+# As Istio's bootstrap has them: the names of istiod's clusters have dots, at the first of which Envoy's own rule would cut them off.
+STATS_TAGS = [{"tag_name": "envoy.cluster_name", "regex": r"^cluster\.((outbound\|.+?\.svc\.cluster\.local);?\.)"},
+              {"tag_name": "envoy.response_code", "regex": r"_rq(_(\d{3}))$"}]
 ADS: Document = {"ads": {}, "resource_api_version": "V3"}
 
 
@@ -96,6 +99,8 @@ def client_bootstrap(node: str, route: str, port: int, admin: int, istiod: str, 
     return {
         "node": {"id": node, "cluster": node, "metadata": metadata},
         "admin": {"address": address("127.0.0.1", admin)},
+        "stats_flush_interval": "1s",
+        "stats_config": {"use_all_default_tags": False, "stats_tags": STATS_TAGS},
         "dynamic_resources": {
             "ads_config": {"api_type": "GRPC", "transport_api_version": "V3", "grpc_services": [service]},
             "cds_config": ADS,

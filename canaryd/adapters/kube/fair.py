@@ -1,0 +1,131 @@
+"""The Services that matched users call while they are split between both versions (`domain/fair.py`), and their DestinationRule.
+
+Each leads to the pods that others of the same users would reach, by the same ports and policies: a copy of what there is, under a name of
+canaryd's own, annotated `canaryd.dev/made-for: SERVICE/(match)`, there from a rollout's beginning until its last requests are answered.
+"""
+
+import math
+import time
+from collections.abc import Mapping
+from copy import deepcopy
+
+from canaryd.adapters.kube import backends
+from canaryd.adapters.kube.backends import MADE_FOR, Services
+from canaryd.adapters.kube.client import JSON_PATCH, Api, Json, path_to
+from canaryd.adapters.kube.records import MANAGED_BY
+from canaryd.domain.fair import fair_services
+from canaryd.domain.policy import Policy
+from canaryd.domain.ports import Missing, Rejected
+
+SETTLE = 5.0  # seconds; EndpointSlices take one and pushes to proxies another, more in a busy cluster
+FOR = "(match)"  # where a version's Service has the version
+
+
+class Fair:
+    """settle: seconds until what was made is routed to: before the proxies know its pods, requests sent there would fail."""
+
+    def __init__(self, api: Api, settle: float) -> None:
+        self._api, self._settle = api, settle
+        self._made: dict[tuple[str, str], float] = {}  # when, by the monotonic clock
+
+    def ensure(self, policy: Policy, like: Mapping[str, Json], services: Services, rule: Json | None = None) -> None:
+        """Makes what is missing, and what follows another: the copy of the DestinationRule.
+
+        like: own Service -> the Service that it is to be like; services: those that are there; rule: the DestinationRule. Raises Rejected
+        where someone else's object has the name; Conflict.
+        """
+        for name, other in like.items():
+            found = services.get(name)
+            if found is not None and not is_own(policy, found):
+                raise _taken(policy, "Service", name)
+            if found is None:
+                self._api.request("POST", path_to("v1", "services", policy.service.namespace), _service(policy, other, name))
+                self._made[policy.service.namespace, name] = time.monotonic()
+        if rule is not None:
+            self._follow(policy, rule)
+
+    def check_settled(self, policy: Policy) -> None:
+        """Raises Rejected while one that was made is too new to be routed to."""
+        youngest = max(self._made.get((policy.service.namespace, name), -math.inf) for name in policy.fair_services)
+        if time.monotonic() - youngest < self._settle:
+            raise Rejected(f"the Service {policy.fair_services[0]} was made for its matched users just now, and is routed to after "
+                           f"{self._settle:g} s, when proxies know it")
+
+    def _follow(self, policy: Policy, rule: Json) -> None:
+        """The copy of the DestinationRule, made or brought to what this says now."""
+        wanted = _rule(policy, rule)
+        path = path_to(rule["apiVersion"], "destinationrules", policy.service.namespace)
+        name = wanted["metadata"]["name"]
+        try:
+            found = self._api.request("GET", f"{path}/{name}")
+        except Missing:
+            self._api.request("POST", path, wanted)
+            return
+        if not is_own(policy, found):
+            raise _taken(policy, "DestinationRule", name)
+        if found["spec"] != wanted["spec"]:
+            patch: list[Json] = [{"op": "test", "path": "/metadata/resourceVersion", "value": found["metadata"]["resourceVersion"]},
+                                 {"op": "replace", "path": "/spec", "value": wanted["spec"]}]
+            self._api.request("PATCH", f"{path}/{name}", patch, content_type=JSON_PATCH)
+
+    def remove(self, policy: Policy, services: Services, rules_version: str = "") -> list[str]:
+        """Takes away what was made and bears its mark still. rules_version: of Istio's API, where there is a DestinationRule too."""
+        namespace, gone = policy.service.namespace, list[str]()
+        for name in fair_services(policy.service.name, bool(policy.route.http_route)):
+            if rules_version:
+                path = path_to(rules_version, "destinationrules", namespace, name)
+                try:
+                    found = self._api.request("GET", path)
+                except Missing:
+                    found = {}
+                if found and is_own(policy, found):
+                    self._delete(path, found)
+            if name in services and is_own(policy, services[name]):
+                self._delete(path_to("v1", "services", namespace, name), services[name])
+                self._made.pop((namespace, name), None)
+                gone.append(name)
+        return gone
+
+    def _delete(self, path: str, obj: Json) -> None:
+        metadata = obj["metadata"]
+        try:
+            self._api.request("DELETE", path, {"preconditions": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}})
+        except Missing:
+            return
+
+
+def is_own(policy: Policy, obj: Json) -> bool:
+    """Whether canaryd made a Service, or DestinationRule, for this service's matched users."""
+    return _mark(obj) == backends.mark(policy, FOR)
+
+
+def is_made(obj: Json) -> bool:
+    """The same of whichever service."""
+    return _mark(obj).endswith(f"/{FOR}")
+
+
+def _mark(obj: Json) -> str:
+    return str((obj["metadata"].get("annotations") or {}).get(MADE_FOR, ""))
+
+
+def _taken(policy: Policy, kind: str, name: str) -> Rejected:
+    return Rejected(f"there is a {kind} {policy.service.namespace}/{name} that canaryd did not make, whose name it needs for the policy's "
+                    "`split`; rename it, or leave split out")
+
+
+def _service(policy: Policy, other: Json, name: str) -> Json:
+    chosen = backends.selector(other)
+    made = backends.like(policy, other, chosen.get(policy.service.version_label, ""), name)
+    made["metadata"]["annotations"][MADE_FOR] = backends.mark(policy, FOR)
+    made["spec"]["selector"] = dict(chosen)
+    return made
+
+
+def _rule(policy: Policy, rule: Json) -> Json:
+    """The DestinationRule of the own Service's host: all that the service's says, which subsets there are among it."""
+    (name,) = fair_services(policy.service.name, by_gateway_api=False)
+    _, dot, rest = str(rule["spec"]["host"]).partition(".")
+    about = {"name": name, "namespace": policy.service.namespace, "labels": dict(MANAGED_BY),
+             "annotations": {MADE_FOR: backends.mark(policy, FOR)}}
+    return {"apiVersion": rule["apiVersion"], "kind": "DestinationRule", "metadata": about,
+            "spec": {**deepcopy(rule["spec"]), "host": f"{name}{dot}{rest}"}}
