@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from canaryd.cli import main
 from canaryd.cli.demo import daemon
 from canaryd.sandbox.receiver import Receiver
 from canaryd.sandbox.world import World
@@ -48,7 +50,10 @@ class Person:
         return done.stdout + done.stderr
 
     def rollout(self) -> dict[str, Any]:
-        found = json.loads(self.run("status", "-o", "json"))["rollouts"]
+        """By `canaryd status` in this process: another one each time takes a second, in which a rollout goes on."""
+        done = CliRunner().invoke(main, ["status", "-o", "json", "--kubeconfig", str(self.world.kubeconfig)])
+        assert done.exit_code == 0, done.output
+        found = json.loads(done.stdout)["rollouts"]
         return dict(found[-1]) if found else {}
 
     def until(self, is_so: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:

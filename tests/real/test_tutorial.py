@@ -17,7 +17,7 @@ from tests.real.world import CRDS, PARTS, ROOT, World, eventually
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 KINDS = ("deployments,services,configmaps,events,virtualservices.networking.istio.io,destinationrules.networking.istio.io,"
          "gateways.networking.istio.io,canaryrollouts.canaryd.dev")
-USERS = 60.0  # requests/s; a quarter of them are of users who are logged in
+USERS = 100.0  # requests/s; a quarter of them are of users who are logged in
 HEALTHY = {"errors": 0.005, "latency_ms": 20, "sigma": 0.4}
 
 
@@ -58,7 +58,7 @@ def test_the_tutorial_can_be_followed(sock_shop: World, tmp_path: Path) -> None:
     (folder / "charts" / "canaryd" / "crds").symlink_to(CRDS)
     for version in ("v1", "v2"):
         world.behaviour(version, **HEALTHY)
-    world.behaviour("v3", **{**HEALTHY, "errors": 0.08})
+    world.behaviour("v3", **{**HEALTHY, "errors": 0.2})
     path = os.pathsep.join([str(Path(sys.executable).parent), str(PARTS / "bin"), os.environ["PATH"]])
     env = {**os.environ, "PATH": path, "KUBECONFIG": str(world.kubeconfig), "PROMETHEUS": world.prometheus, "COLUMNS": "120"}
     with world.load(USERS, header="cookie: logged_in=1", share=0.25):
