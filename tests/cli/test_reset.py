@@ -18,7 +18,7 @@ from canaryd.adapters.kube.rollouts import KubeRollouts
 from canaryd.adapters.kube.services import KubeServices
 from canaryd.adapters.kube.traffic import Routers
 from canaryd.adapters.kube.virtualservice import KubeTraffic
-from canaryd.cli import main
+from canaryd.cli import main, output
 from canaryd.cli import reset as command
 from canaryd.control.supervisor import key_of
 from canaryd.domain.policy import Policy
@@ -385,7 +385,7 @@ def test_without_a_terminal_nothing_is_done_unless_yes_is_said(place: Place) -> 
 def test_on_a_terminal_it_asks(place: Place, monkeypatch: pytest.MonkeyPatch, answer: str, version: str) -> None:
     place.weigh("v2", 100)
     place.fine("reset", "front-end", "--yes")
-    monkeypatch.setattr(command.output, "is_asking", lambda: True)
+    monkeypatch.setattr(output, "is_asking", lambda: True)
     done = CliRunner().invoke(main, ["reset", "front-end", "--to", "v1"], input=answer, env={"KUBECONFIG": str(place.world.kubeconfig)})
     assert done.exit_code == (0 if version == "v1" else 1)
     assert "Do this? [y/N]" in done.output

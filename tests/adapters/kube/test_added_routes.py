@@ -135,3 +135,22 @@ def test_the_name_of_a_persons_rule_must_not_be_one_of_canaryds(place: Place, tr
     router.put(place, ("canaryd-x", False, "front-end", {"v1": None}))
     with pytest.raises(Rejected, match="rule canaryd-x must have another name"):
         traffic.read(router.policy(place))
+
+
+def test_where_the_server_keeps_no_names_of_rules_nothing_is_added(
+        place: Place, traffic: Routers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a Gateway API before 1.4 from its standard channel: it drops the field and says nothing."""
+    policy, view, canary = ready(place, GatewayApi(), traffic, ALL_TO_V1)
+    before, request = GatewayApi().get(place)["spec"], place.api.request
+
+    def forgetful(method: str, path: str, body: Any = None, *more: Any, **named: Any) -> Any:
+        if method == "PATCH" and path.endswith("/httproutes/sockshop"):
+            for one in body:
+                if one["op"] == "add":
+                    one["value"].pop("name", None)
+        return request(method, path, body, *more, **named)
+
+    monkeypatch.setattr(place.api, "request", forgetful)
+    with pytest.raises(Rejected, match=r"known by rules\[\].name, which this cluster's HTTPRoute does not keep"):
+        traffic.write(policy, view, routes.staged(policy, 1, view, steered(view.lists), canary))
+    assert GatewayApi().get(place)["spec"] == before
