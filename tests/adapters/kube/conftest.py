@@ -6,7 +6,6 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,12 +49,16 @@ class Place:
     def edit(
         self, version: str, plural: str, name: str, change: Callable[[dict[str, Any]], None], part: str | None = None
     ) -> dict[str, Any]:
-        """Reads, lets `change` edit it in place, writes, as a person would: again where a controller wrote in between."""
-        while True:
+        """Reads, lets `change` edit it in place, writes, as a person would: again where a controller wrote the status in between."""
+        for left in reversed(range(5)):
             obj = self.get(version, plural, name)
             change(obj)
-            with suppress(Conflict):
+            try:
                 return self.api.request("PUT", path_to(version, plural, self.namespace, name, part), obj)
+            except Conflict:
+                if not left:
+                    raise
+        raise AssertionError("unreachable")
 
 
 @pytest.fixture(scope="session")
