@@ -6,6 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,15 +51,11 @@ class Place:
         self, version: str, plural: str, name: str, change: Callable[[dict[str, Any]], None], part: str | None = None
     ) -> dict[str, Any]:
         """Reads, lets `change` edit it in place, writes, as a person would: again where a controller wrote the status in between."""
-        for left in reversed(range(5)):
+        while True:
             obj = self.get(version, plural, name)
             change(obj)
-            try:
+            with suppress(Conflict):
                 return self.api.request("PUT", path_to(version, plural, self.namespace, name, part), obj)
-            except Conflict:
-                if not left:
-                    raise
-        raise AssertionError("unreachable")
 
 
 @pytest.fixture(scope="session")
