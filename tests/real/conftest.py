@@ -12,8 +12,8 @@ import pytest
 
 HERE = Path(__file__).parent
 FIRST = (  # with the contract tests on a real API server, which stand elsewhere
-    "test_application.py", "test_chart_rights.py", "test_check.py", "test_deploy.py", "test_parts.py", "test_reset.py", "test_split.py",
-    "test_tutorial.py",
+    "test_application.py", "test_chart_rights.py", "test_check.py", "test_deploy.py", "test_gates.py", "test_parts.py", "test_reset.py",
+    "test_split.py", "test_tutorial.py",
 )
 
 
