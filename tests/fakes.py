@@ -12,7 +12,7 @@ from canaryd.domain.added import steered
 from canaryd.domain.counts import Counts, Look, Source, Target
 from canaryd.domain.gating import Question, Reply
 from canaryd.domain.policy import Policy
-from canaryd.domain.ports import Conflict, KnownTemplates, Missing, Presence, Rejected, Request, RouteView, Unavailable, Workload
+from canaryd.domain.ports import Conflict, KnownTemplates, Missing, Presence, Rejected, Request, RouteView, TooNew, Unavailable, Workload
 from canaryd.domain.rollout import Announcement, Record, RouteLists, Span, Wishes
 from canaryd.domain.verdict import Answer, Verdict
 from tests.builders import NOW, ORIGIN, a_verdict, a_workload
@@ -39,12 +39,13 @@ class FakeWorld:
     subsets: dict[str, str] = field(default_factory=lambda: {"v1": "v1"})
     made: set[str] = field(default_factory=set)  # those of them that canaryd made
     fair: set[str] = field(default_factory=set)  # Services made for matched users
+    slow: bool = False  # proxies: what `add_subset` has made is too new to be routed to
     route_trouble: str = ""  # what a gateway's controller says against the route
     route_version: int = 1
     route_problem: str = ""
     route_raw: Mapping[str, Any] = field(default_factory=dict)  # the rest of the VirtualService
     whole: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what the steered routes have besides their lists
-    refuses: dict[str, str] = field(default_factory=dict)  # "write", "subset" or "tidy": what the API server says instead of doing it
+    refuses: dict[str, str] = field(default_factory=dict)  # "write", "subset", "fair", "tidy": what the API server says instead
     down: set[str] = field(default_factory=set)
     steps: list[str] = field(default_factory=list)
     crash_after: int | None = None  # dies right after so many steps that change something
@@ -122,14 +123,26 @@ class FakeTraffic:
 
     def add_subset(self, policy: Policy, version: str) -> str:
         self.world.answer("api")
-        if version not in self.world.subsets:
+        is_new = version not in self.world.subsets
+        if is_new:
             self.world.permit("subset")
             self.world.subsets[version] = version
             if policy.route.http_route:
                 self.world.made.add(version)
                 self.world.did(f"make {version}")
-        self.world.fair |= set(policy.fair_services)
+        is_new = bool(self.uphold(policy, self.read(policy), version)) or is_new
+        if is_new and self.world.slow:
+            raise TooNew(f"{version} was made just now")
         return version
+
+    def uphold(self, policy: Policy, view: RouteView, version: str) -> Sequence[str]:
+        self.world.answer("api")
+        missing = sorted(set(policy.fair_services) - self.world.fair)
+        if missing:
+            self.world.permit("fair")
+            self.world.fair |= {*missing}
+            self.world.did(f"make {missing}")
+        return missing
 
     def tidy(self, policy: Policy, keep: Collection[str]) -> Sequence[str]:
         self.world.answer("api")

@@ -35,7 +35,8 @@ class Unit:
     joined: which comparisons take part. tolerated: the ratio at the border; pseudo: events per stable request that are added on
     stable's side (an absolute tolerance, made a ratio); unacceptable, unacceptable_pseudo: the same for what the stage must rule out.
     log_luck: of the log ratios over the border that luck brings, shape (comparisons, LUCKY or more); lucky: the ratio over the border
-    that luck hardly ever exceeds, at least 1, for the bet, which knows no distributions.
+    that luck hardly ever exceeds, at least 1, for the bet, which knows no distributions. hidden: where users are drawn, of the log ratios
+    from what must be ruled out down, how likely luck makes it look so (`users.luck_below`).
     """
 
     joined: Rows
@@ -49,6 +50,7 @@ class Unit:
     unacceptable_pseudo: Array
     log_luck: Single
     lucky: Array
+    hidden: Single | None = None
 
 
 class Gathered:
@@ -242,9 +244,19 @@ def _clear(parts: list[_Part], lengths: list[int], log_lik: Single) -> None:
     likelihood = np.concatenate([part.comparisons.clear_likelihood[part.clear_rows] for part in parts]) + log_lik
     past = np.concatenate([part.comparisons.clear_past[part.clear_rows] for part in parts])
     prior = np.concatenate([part.comparisons.clear_prior[part.clear_rows] for part in parts])
-    cleared = log_evidence_below(CLEAR, prior, likelihood, past)
+    cleared = log_evidence_below(CLEAR, prior, likelihood, past, _hidden(parts))
     place = 0
     for part, length in zip(parts, lengths, strict=True):
         here, rows = slice(place, place + length), part.clear_rows
         part.comparisons.clear_likelihood[rows], part.comparisons.log_cleared[rows] = likelihood[here], cleared[here]
         place += length
+
+
+def _hidden(parts: list[_Part]) -> Single | None:
+    """Of all rows to be cleared; where requests are drawn luck hides nothing."""
+    if all(part.unit.hidden is None for part in parts):
+        return None
+    none = np.where(np.arange(CLEAR.border + 1) == CLEAR.border, 0.0, -np.inf).astype(np.float32)
+    return np.concatenate([
+        np.tile(none, (len(part.clear_rows), 1)) if part.unit.hidden is None else part.unit.hidden[part.clear_rows] for part in parts
+    ])  # fmt: skip

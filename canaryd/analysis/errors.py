@@ -12,7 +12,7 @@ from canaryd.analysis.counting import FAILURES, REQUESTS, Replicas
 from canaryd.analysis.evidence import Evidence, excess, odds_of, past_says, past_units
 from canaryd.analysis.replay import Replays
 from canaryd.analysis.siblings import Siblings
-from canaryd.analysis.users import Drawn, lucky
+from canaryd.analysis.users import Drawn, lucky, shown_by_none
 from canaryd.domain.metrics import Errors
 from canaryd.stats.betabinomial import Single, usual_size
 from canaryd.stats.blocks import block_length, burst_size, correlation_time
@@ -42,6 +42,7 @@ class ErrorEvidence(Evidence):
         self._pseudo = np.array([0.0, wanted.tolerated_increase])
         self._past_failed, self._past_served = float(failures.sum()), float(requests.sum())
         self._known_luck: tuple[tuple[int, int, Drawn | None], float, Luck] | None = None
+        self._hidden: Single | None = None  # how likely luck hides what the stage must rule out, where users are drawn
         units = past_units(past, self.block)
         events = units[:, [FAILURES]] + units[:, [REQUESTS]] * self._pseudo
         cap = events.max(axis=0) if len(units) else np.zeros(2)
@@ -86,6 +87,7 @@ class ErrorEvidence(Evidence):
         both = self._summed(canary)
         self._served += both[REQUESTS]
         self._failed += both[FAILURES]
+        worse, added = self._unacceptable
         by_luck = self._luck(sum(vector[REQUESTS] > 0 for vector in canary.values()))
         unit = Unit(
             joined=BOTH,
@@ -95,10 +97,11 @@ class ErrorEvidence(Evidence):
             canary_requests=float(both[REQUESTS]),
             tolerated=self._tolerated,
             pseudo=self._pseudo,
-            unacceptable=np.array([self.unacceptable, 1.0]),
-            unacceptable_pseudo=np.array([0.0, self.unacceptable_increase]),
+            unacceptable=worse,
+            unacceptable_pseudo=added,
             log_luck=by_luck.log_chances,
             lucky=by_luck.hardly_more,
+            hidden=self._hidden,
         )
         self._replays.add(unit, {name: vector[[REQUESTS, FAILURES, FAILURES]] for name, vector in canary.items()})
         self._past_failed += stable[FAILURES]
@@ -117,7 +120,10 @@ class ErrorEvidence(Evidence):
         usual = (self._past_failed + 0.5) / (self._past_served + 1.0)
         centre = -np.log(np.array([self.tolerated, 1.0 + self._wanted.tolerated_increase / usual]))
         sd = np.full(2, self.siblings.sd[0])
-        of_users = self.users.luck(np.full(2, usual)) if self.users is not None else None
+        of_users = None
+        if self.users is not None:
+            of_users, (worse, added) = self.users.luck(np.full(2, usual)), self._unacceptable
+            self._hidden = self.users.hides(np.full(2, usual), worse, added)
         return luck(lucky(self.users), centre, sd, self.siblings.seen, self.stable_replicas, replicas, of_users)
 
     def ratio_by_luck(self, replicas: int) -> float:
@@ -141,6 +147,11 @@ class ErrorEvidence(Evidence):
     def unacceptable_increase(self) -> float:
         return excess(self._wanted.unacceptable_increase, self.next_weight)
 
+    @property
+    def _unacceptable(self) -> tuple[Array, Array]:
+        """What must be ruled out by each comparison: so many times stable's rate with so much added."""
+        return np.array([self.unacceptable, 1.0]), np.array([0.0, self.unacceptable_increase])
+
     def log_odds(self, gathered: Gathered) -> float:
         return float(gathered.log_odds.min())
 
@@ -149,7 +160,8 @@ class ErrorEvidence(Evidence):
         gathered = float(np.logaddexp.reduce(self._comparisons.log_cleared + np.log(self._clear_weights)))
         if self._failed == 0:
             # Bursts of `burst` failures come once in burst / rate requests: the chance that none came is exp(-served * rate / burst).
-            gathered = max(gathered, self._served * self.unacceptable_increase / self.burst)
+            hidden = self._hidden[INCREASE] if self._hidden is not None else None
+            gathered = max(gathered, shown_by_none(self._served * self.unacceptable_increase / self.burst, hidden))
         return odds_of(gathered)
 
     def interval(self) -> tuple[float, float]:

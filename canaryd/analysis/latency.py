@@ -18,9 +18,9 @@ from canaryd.analysis.evidence import LARGEST_LOG, SIBLINGS_AGREE, Evidence, exc
 from canaryd.analysis.mean import MeanEvidence
 from canaryd.analysis.replay import Replays
 from canaryd.analysis.siblings import Siblings
-from canaryd.analysis.users import Drawn, lucky
+from canaryd.analysis.users import Drawn, lucky, shown_by_none
 from canaryd.domain.metrics import Latency
-from canaryd.stats.betabinomial import usual_size
+from canaryd.stats.betabinomial import Single, usual_size
 from canaryd.stats.blocks import block_length, correlation_time
 from canaryd.stats.histogram import share_slower_than, smoothed_shares
 from canaryd.stats.noise import Luck, luck, ratio_by_luck
@@ -40,12 +40,13 @@ QUIET_BURST = 2.0  # slow requests that come together, where none was seen
 
 @dataclass(frozen=True, slots=True)
 class Borders:
-    """Ratios of the shares slower than each bound that are tolerated, and that the stage must rule out, shape (bounds,); and what luck
-    brings."""
+    """Ratios of the shares slower than each bound that are tolerated, and that the stage must rule out, shape (bounds,); what luck brings;
+    and where users are drawn, what it hides (see `Unit`)."""
 
     tolerated: Array
     unacceptable: Array
     luck: Luck
+    hidden: Single | None
 
 
 class LatencyEvidence(Evidence):
@@ -126,6 +127,7 @@ class LatencyEvidence(Evidence):
             unacceptable_pseudo=self._pseudo,
             log_luck=borders.luck.log_chances,
             lucky=borders.luck.hardly_more,
+            hidden=borders.hidden,
         )
 
     def _remember_stage(self, stable: Array, canary: Array, timed: dict[str, Array]) -> None:
@@ -174,7 +176,8 @@ class LatencyEvidence(Evidence):
             unacceptable = np.maximum(unacceptable, 1.25 * floor)
         of_users = self.users.luck(share) if self.users is not None else None
         by_luck = luck(lucky(self.users), -np.log(tolerated), sd, seen, of_stable, max(1, replicas), of_users)
-        return Borders(tolerated, unacceptable, by_luck)
+        hidden = self.users.hides(share, unacceptable, self._pseudo) if self.users is not None else None
+        return Borders(tolerated, unacceptable, by_luck, hidden)
 
     def log_odds(self, gathered: Gathered) -> float:
         return self._with_mean(gathered, self.mean.log_odds)
@@ -197,7 +200,8 @@ class LatencyEvidence(Evidence):
             gathered = float(np.exp(np.minimum(self._comparisons.log_cleared, LARGEST_LOG)) @ self.bound_weights) / (1.0 - MEAN_WEIGHT)
         if len(self.bounds) and not self.joined.any() and self.stage_canary[SLOWER] == 0:
             # Everything is faster than the lowest bound, where no histogram sees; nothing unacceptable is slower than it.
-            gathered = max(gathered, odds_of(self.stage_canary[TIMED] * 5 * TINY / QUIET_BURST))
+            hidden = self.users.hides(np.array([TINY]), np.full(1, 5.0), np.zeros(1))[0] if self.users is not None else None
+            gathered = max(gathered, odds_of(shown_by_none(self.stage_canary[TIMED] * 5 * TINY / QUIET_BURST, hidden)))
         return gathered
 
     @property

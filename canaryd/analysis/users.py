@@ -6,12 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from canaryd.analysis.comparisons import HARM, LUCKY
+from canaryd.analysis.comparisons import CLEAR, HARM, LUCKY
 from canaryd.analysis.siblings import MeanLuck
 from canaryd.domain.policy import Policy
 from canaryd.domain.rollout import Span
 from canaryd.stats.noise import widened
-from canaryd.stats.users import UserLuck, mean_variance, share_sd, user_luck
+from canaryd.stats.users import Single, UserLuck, luck_below, mean_variance, share_sd, user_luck
 
 SHARE_SDS = 4.0  # standard deviations: it is asked of each rollout once, and of all the time
 Array = NDArray[np.float64]
@@ -34,6 +34,10 @@ class Drawn:
     def luck(self, rate: Array) -> UserLuck:
         """See `user_luck`; rate: stable's, so far."""
         return user_luck(rate, self.stable, self.canary)
+
+    def hides(self, rate: Array, worse: Array, added: Array) -> Single:
+        """See `luck_below`, of what a stage must rule out."""
+        return luck_below(CLEAR.theta[: CLEAR.border + 1], rate, worse, added, self.stable, self.canary)
 
     def together(self, earlier: Sequence[float], now: float) -> float:
         """The odds of the rollout: the mean of its stages', those to come being even.
@@ -62,3 +66,11 @@ def lucky(users: Drawn | None) -> Array:
     """The log ratios from the border on that luck may reach: users' luck all there are, for one of few may bring a tenfold rate."""
     over = HARM.theta[HARM.border :]
     return over[:LUCKY] if users is None else over
+
+
+def shown_by_none(expected: float, hidden: Single | None) -> float:
+    """The evidence (log) that a canary without any event has given by serving, where one as bad as must be ruled out would have had so
+    many; hidden: how few of them luck may leave, as `Drawn.hides` has it, None where requests are drawn."""
+    if hidden is None:
+        return expected
+    return -float(np.logaddexp.reduce(hidden - expected * np.exp(CLEAR.theta[: CLEAR.border + 1])))

@@ -116,7 +116,8 @@ def due(work: Reset, namespace: str, service: str, to: str = "", despite: bool =
         _reroute(work, plan, policy, to or options.to, active)
     with _said(plan, options, "its subsets stay as they are"):
         if policy is not None:
-            _unsubset(work, plan, policy)
+            split = any(each.fair_services for each in (policy, *(one.rollout.policy for one in mine if one.rollout is not None)))
+            _unsubset(work, plan, policy, split)
     if not options.keep_records and not options.everything:  # with everything, they go with all else
         _forget(work, plan, note, policy, [one for one in mine if one.finished and one.keys[0] == (namespace, service)])
     return plan
@@ -150,7 +151,12 @@ def _reroute(work: Reset, plan: Due, policy: Policy, to: str, active: Kept | Non
         plan.said.append("its routes stay as they are: its policy only observes (mode); --to changes them nevertheless")
     else:
         stable = "" if active is None else active.rollout.of(policy.key).stable if active.rollout is not None else active.stable
-        plan.version = cleanup.kept_version(view, to, stable)
+        try:
+            plan.version = cleanup.kept_version(view, to, stable)
+        except Refusal as error:
+            if not work.options.everything:
+                raise
+            plan.said.append(f"its weights stay as they are: {error}")
     patches = work.cleanup.routes(policy, view, plan.version)
     workloads = KubeWorkloads(work.cluster.api).list(policy)
     if patches and plan.version:
@@ -159,10 +165,11 @@ def _reroute(work: Reset, plan: Due, policy: Policy, to: str, active: Kept | Non
     plan.said += _idle(policy, view, workloads, work.cleanup.uses(policy, patches))
 
 
-def _unsubset(work: Reset, plan: Due, policy: Policy) -> None:
-    """Without the subsets that canaryd added, or the Services that it made, and no route names after that."""
+def _unsubset(work: Reset, plan: Due, policy: Policy, split: bool) -> None:
+    """Without the subsets that canaryd added, or the Services that it made, and no route names after that. split: whether any policy that
+    is known of the service splits matched users; what is noted alone knows no stages."""
     rule, said = work.cleanup.subsets(policy, work.cleanup.uses(policy, plan.patches))
-    plan.patches += [*rule, *(work.cleanup.split(policy) if policy.fair_services and not policy.route.http_route else ())]
+    plan.patches += [*rule, *(work.cleanup.split(policy) if split and not policy.route.http_route else ())]
     plan.said += said
 
 

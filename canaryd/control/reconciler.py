@@ -21,7 +21,7 @@ from canaryd.control.taking import because, take
 from canaryd.control.world import World, each, thin
 from canaryd.domain import gating, lifecycle, meaning, routes
 from canaryd.domain.lifecycle import Detail, Signal
-from canaryd.domain.ports import Clock, Conflict, Gates, Rejected, Rollouts, Telemetry, Traffic, Unavailable
+from canaryd.domain.ports import Clock, Conflict, Gates, Rejected, Rollouts, RouteView, Telemetry, TooNew, Traffic, Unavailable
 from canaryd.domain.rollout import Held, Phase, Record, Rollout, RouteLists
 from canaryd.domain.verdict import Verdict
 
@@ -258,25 +258,36 @@ class Reconciler:
         return lists
 
     def _subset(self, record: Record, world: World, place: int) -> Record:
-        """The canary's subset (or Service), put back where someone took it out (a tool that keeps the DestinationRule as its repository
-        has it): requests sent to what is not there fail, and no replica counts them."""
+        """The canary's subset (or Service), and what matched users are split by, put back where someone took it out (a tool that keeps the
+        DestinationRule as its repository has it): requests sent to what is not there fail, and no replica counts them."""
         rollout, (part, seen) = record.rollout, list(each(record.rollout, world))[place]
-        view = seen.view
-        if view is None or part.phase not in STEERED or part.stage < 0 or view.subsets.get(part.canary_subset) == part.canary:
+        if seen.view is None or part.phase not in STEERED or part.stage < 0:
             return record
+        try:
+            restored, why = self._upheld(part, seen.view)
+        except (Unavailable, Conflict):
+            raise
+        except Rejected as error:
+            restored, why = (), f"what matched users are split by is gone: {error}"
+        for name in restored:
+            log.warning("subset.restored", service=part.service, namespace=part.namespace, rollout=part.name, subset=name)
+        return self._saved(record, take(rollout, Signal.NOT_READY, self.clock.now(), Detail(why), world)) if why else record
+
+    def _upheld(self, part: Rollout, view: RouteView) -> tuple[Sequence[str], str]:
+        """What was put back, and why the canary's subset cannot be."""
+        if view.subsets.get(part.canary_subset) == part.canary:
+            return self.traffic.uphold(part.policy, view, part.canary), ""
         try:
             name = self.traffic.add_subset(part.policy, part.canary)
             why = "" if name == part.canary_subset else f"there is {name} instead"
+        except TooNew:
+            return (part.canary_subset,), ""  # requests are on their way there already
         except (Unavailable, Conflict):
             raise
         except Rejected as error:
             why = str(error)
-        if not why:
-            log.warning("subset.restored", service=part.service, namespace=part.namespace, rollout=part.name, subset=name)
-            return record
         kind = "Service" if part.policy.route.http_route else "subset"
-        detail = Detail(f"the {kind} {part.canary_subset} of {part.canary} is gone: {why}")
-        return self._saved(record, take(rollout, Signal.NOT_READY, self.clock.now(), detail, world))
+        return ((part.canary_subset,), "") if not why else ((), f"the {kind} {part.canary_subset} of {part.canary} is gone: {why}")
 
     def _cannot(self, record: Record, part: Rollout, why: str) -> NoReturn:
         """The route cannot be made what it should be, which stands in the record and not in the log alone. Raises Rejected."""

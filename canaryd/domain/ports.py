@@ -30,6 +30,10 @@ class Missing(Rejected):
     """The object is not there."""
 
 
+class TooNew(Rejected):
+    """What requests are to be sent to was made just now, and nothing should be sent there yet."""
+
+
 @dataclass(frozen=True, slots=True)
 class Workload:
     """One Deployment of a service. `available`: its own Available condition, for the template as it now is, and at least one
@@ -139,7 +143,12 @@ class Traffic(Protocol):
         nothing else. Raises Conflict when `view` is no longer what is there."""
 
     def add_subset(self, policy: Policy, version: str) -> str:
-        """Makes sure that the DestinationRule has a subset for the version, or that there is a Service for it; its name."""
+        """Makes sure that the DestinationRule has a subset for the version, or that there is a Service for it; its name. What stages with
+        `split` need is made, too. Raises TooNew where one is there that was made just now."""
+
+    def uphold(self, policy: Policy, view: RouteView, version: str) -> Sequence[str]:
+        """For a rollout under way: makes what stages with `split` need again where someone took it away, and brings it to what it is a
+        copy of; names of what was made."""
 
     def tidy(self, policy: Policy, keep: Collection[str]) -> Sequence[str]:
         """Removes what `add_subset` made for versions that no route leads to any more, but for those of `keep`; names of what is gone.
@@ -199,5 +208,5 @@ class Clock(Protocol):
 
 __all__ = [
     "Clock", "Conflict", "Gates", "KnownTemplates", "Missing", "Postman", "Presence", "Record", "Rejected", "Request", "Rollouts",
-    "RouteView", "Telemetry", "Traffic", "Unavailable", "Wishes", "Workload", "Workloads",
+    "RouteView", "Telemetry", "TooNew", "Traffic", "Unavailable", "Wishes", "Workload", "Workloads",
 ]

@@ -78,15 +78,20 @@ def log_null(grid: Grid, log_lik: Single, log_past: Single, log_luck: Single) ->
     return np.asarray((np.maximum(kept, average) + log_past).max(axis=1), dtype=np.float64)
 
 
-def log_evidence_below(grid: Grid, prior: Array, log_lik: Single, log_past: Single) -> Array:
+def log_evidence_below(grid: Grid, prior: Array, log_lik: Single, log_past: Single, log_luck: Single | None = None) -> Array:
     """Log evidence that the ratio is below the border, against "at least the border"; shape (comparisons,).
 
-    prior: of the log ratios below it, shape (comparisons, border), each summing to 1. log_lik, log_past: as above.
+    prior: of the log ratios below it, shape (comparisons, border), each summing to 1. log_lik, log_past: as above. log_luck: of the log
+    ratios up to the border, it included, shape (comparisons, border + 1): how likely luck makes a ratio at the border look so. Of each cell
+    the larger counts then, as for harm: the best ratio at the border or above, or the average over luck.
     """
     cells = np.log(np.maximum(grid.weights, 1e-30)).astype(np.float32) + log_past
     cells -= np.log(np.exp(cells).sum(axis=1, keepdims=True))
     claimed = log_lik[:, : grid.border] + cells[:, None] + np.log(prior).astype(np.float32)[:, :, None]
     largest = claimed.max(axis=(1, 2))
     mixture = np.log(np.exp(claimed - largest[:, None, None]).sum(axis=(1, 2), dtype=np.float64)) + largest
-    null = (log_lik[:, grid.border :].max(axis=1) + log_past).max(axis=1)
-    return np.asarray(mixture - null)
+    null = log_lik[:, grid.border :].max(axis=1)
+    if log_luck is not None:
+        hidden = np.concatenate((log_lik[:, : grid.border], null[:, None]), axis=1) + log_luck[:, :, None]
+        null = np.maximum(null, np.logaddexp.reduce(hidden, axis=1))
+    return np.asarray(mixture - (null + log_past).max(axis=1))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy.special import gammaln, ndtr
 
 Array = NDArray[np.float64]
+Single = NDArray[np.float32]
 
 # A twentieth of the failures as from users who always fail. Usual values in surveys are 0.01 to 0.05. It and the number of users have one
 # effect, ALIKE / users: whoever knows of less, or of more, says more users or fewer.
@@ -19,6 +20,7 @@ ALIKE = 0.05
 BUSY = float(np.e)  # mean square of what a user sends over the square of the mean: lognormal, sd of the log 1
 MILD = 10.0  # users who fail a tenth of the time are ten times as many as users who always do
 NUMBERS, FEW = 40, 15.0  # of users who always fail: so many are looked at; up to so many expected ones their number is Poisson's
+MOST_RATE = 0.999  # of a bad version: with a rate of 1 there is no luck
 LATENCY_SPREAD = 2.0  # squared coefficient of variation of one request's latency
 
 
@@ -64,6 +66,30 @@ def user_luck(rate: Array, stable: float, canary: float) -> UserLuck:
     most = np.minimum(1.0, MILD * ALIKE * rate * canary)
     numbers, chances = _failing_users(ALIKE * rate * canary)
     return UserLuck(of_stable + of_canary, (of_stable - of_canary) / 2.0, most, numbers, chances, rate * canary)
+
+
+def luck_below(theta: Array, rate: Array, worse: Array, added: Array, stable: float, canary: float) -> Single:
+    """Of the log ratios theta from a border down, rising to 0 at the border: their log chances where the canary's true rate is at it.
+
+    A version may be as bad as must be ruled out and look better, for the users who fail happen to be stable's. theta: shape (L,); rate:
+    stable's; the border is `worse` times what it is with `added`, each of shape (comparisons,). Shape (comparisons, L), exponentials
+    summing to 1; the first takes all that is less, the last all that is no luck. Of the two extremes the one with more chance of it: all
+    users differ, or a few fail always.
+    """
+    edges = np.repeat(((theta[:-1] + theta[1:]) / 2.0)[None, :], len(rate), axis=0)
+    measure = rate + added
+    bad = np.minimum(worse * measure, MOST_RATE)
+    of_stable, of_canary = _log_variance(rate, measure, stable), _log_variance(bad, bad, canary)
+    below = ndtr((edges - ((of_stable - of_canary) / 2.0)[:, None]) / np.sqrt(of_stable + of_canary)[:, None])
+    of_stable_alone = (measure[:, None] * np.exp(-edges) - added[:, None]) / rate[:, None]
+    below = np.maximum(below, user_luck(rate, canary, stable).beyond_by_few(np.log(of_stable_alone)))
+    chances = np.diff(np.concatenate((np.zeros((len(rate), 1)), below, np.ones((len(rate), 1))), axis=1), axis=1)
+    return np.asarray(np.log(np.maximum(chances, 1e-30)), dtype=np.float32)
+
+
+def _log_variance(rate: Array, measure: Array, users: float) -> Array:
+    """Of the log of a `measure` that one version's rate is part of, where all users differ."""
+    return np.asarray(np.log1p(BUSY * ALIKE * rate * (1.0 - rate) / measure**2 / users))
 
 
 def _failing_users(expected: Array) -> tuple[Array, Array]:

@@ -6,24 +6,25 @@ import numpy as np
 import pytest
 from scipy import stats as reference
 
-from bench.rollouts import a_policy, roll_out, rolling
-from canaryd.analysis.comparisons import HARM
-from canaryd.analysis.judge import Judge
+from bench.early import HALF
+from bench.rollouts import DEADLINE, a_policy, roll_out, rolling
+from canaryd.analysis.comparisons import CLEAR, HARM
+from canaryd.analysis.judge import Judge, hear_all
 from canaryd.analysis.simulated import World, services
 from canaryd.analysis.split import Split
-from canaryd.analysis.users import Drawn, drawn
+from canaryd.analysis.users import Drawn, drawn, shown_by_none
 from canaryd.domain.policy import Policy
 from canaryd.domain.rollout import Span
 from canaryd.stats.noise import luck
-from canaryd.stats.users import ALIKE, BUSY, user_luck
+from canaryd.stats.users import ALIKE, BUSY, luck_below, user_luck
 from tests.analysis.crowd import Crowd, People
 
 RUNS = 60
 FEW = People(300, unlucky=0.5, often=0.1)  # half of the failures are of users who fail a tenth of the time
 
 
-def by_user(users: int) -> Policy:
-    data = a_policy().dump()
+def by_user(users: int, policy: Policy | None = None) -> Policy:
+    data = (policy or a_policy()).dump()
     data["route"]["affinity"] = {"users": users}
     return Policy.load(data)
 
@@ -42,6 +43,63 @@ def test_a_healthy_version_is_not_rolled_back_for_its_users_bad_luck_which_it_is
 def test_harm_is_still_found_where_there_are_users_enough() -> None:
     assert taken_back(by_user(10_000), World(canary_errors=5.0), People(10_000), 8) >= 7
     assert taken_back(by_user(5_000), World(canary_latency=2.0), People(5_000), 8) >= 7
+
+
+def test_harm_that_users_luck_hides_does_not_pass_early_which_it_does_where_that_is_not_allowed_for() -> None:
+    """Versions with twice the errors, whose failing users are often stable's; what is worse is the rate of all the others, threefold."""
+    plain = a_policy(ladder=HALF)
+    crowds = [[Crowd(World(canary_errors=3.0), FEW, np.random.default_rng(one)) for one in np.random.SeedSequence(11).spawn(40)]
+              for _ in range(2)]  # fmt: skip
+    early = []
+    for policy, several in zip((plain, by_user(FEW.count, plain)), crowds, strict=True):
+        outcomes = roll_out(rolling(crowd, policy=policy, longest=DEADLINE // 10) for crowd in several)
+        early.append(sum(one.full is not None and one.full < DEADLINE for one in outcomes))
+    assert early[0] >= 5
+    assert early[1] <= 2
+
+
+def test_what_luck_hides_is_that_of_a_draw_of_users_who_all_differ() -> None:
+    """Lognormal rates of both versions, drawn by the generator, the canary's three times stable's; with a part added that has no luck."""
+    rng, rate, stable, canary = np.random.default_rng(4), np.array([0.005]), 500.0, 300.0
+    for added in (0.0, 0.005):
+        theta, bad = CLEAR.theta[: CLEAR.border + 1], 3.0 * (rate[0] + added)
+        [chances] = np.exp(luck_below(theta, rate, np.array([3.0]), np.array([added]), stable, canary).astype(float))
+        sds = [np.sqrt(np.log1p(BUSY * ALIKE * (1 - one) / one / users)) for one, users in ((rate[0], stable), (bad, canary))]
+        of_stable, of_canary = (rng.lognormal(-(sd**2) / 2, sd, 100_000) for sd in sds)
+        seen = np.log(bad * of_canary / (rate[0] * of_stable + added) / 3.0)
+        for place in range(CLEAR.border - 4, CLEAR.border + 1):
+            edge = (theta[place - 1] + theta[place]) / 2
+            assert chances[:place].sum() == pytest.approx((seen < edge).mean(), abs=0.03)
+        assert chances.sum() == pytest.approx(1.0, abs=1e-5)
+
+
+@pytest.mark.parametrize("rate", [1e-6, 1e-3, 0.5, 0.999])
+@pytest.mark.parametrize("users", [10, 10_000_000])
+def test_what_luck_hides_are_chances_at_any_rate_and_number(rate: float, users: int) -> None:
+    known = Drawn(0.9 * users, 0.1 * users, 1).hides(np.array([rate, rate]), np.array([2.0, 1.0]), np.array([0.0, 0.005]))
+    assert np.exp(known.astype(float)).sum(axis=1) == pytest.approx([1.0, 1.0], abs=1e-5)
+
+
+def test_a_canary_without_errors_is_cleared_more_slowly_the_fewer_its_users() -> None:
+    def shown(users: float) -> float:
+        return shown_by_none(10.0, Drawn(users, users, 1).hides(np.array([0.005]), np.array([1.0]), np.array([0.005]))[0])
+
+    assert shown_by_none(10.0, None) == 10.0
+    assert shown(50) < 6.0 < shown(1_000) < shown(10_000_000) == pytest.approx(10.0, abs=0.01)
+
+
+def test_judges_of_users_and_of_requests_are_heard_together_as_alone() -> None:
+    policies, several = (by_user(500), a_policy()), list(services(World(), 2, seed=5))
+    pasts = [service.history(60) for service in several]
+    together, alone = ([Judge(policy, past) for policy, past in zip(policies, pasts, strict=True)] for _ in range(2))
+    for judge in (*together, *alone):
+        judge.open(Span(0, 10, several[0].now))
+    for _ in range(8):
+        looks = [service.look(10) for service in several]
+        hear_all(list(zip(together, looks, strict=True)))
+        for judge, look in zip(alone, looks, strict=True):
+            judge.hear(look)
+        assert [[one.cleared for one in judge.metrics] for judge in together] == [[one.cleared for one in judge.metrics] for judge in alone]
 
 
 def test_the_luck_of_users_is_that_of_a_draw_of_them() -> None:

@@ -21,6 +21,7 @@ from canaryd.adapters.kube.virtualservice import KubeTraffic
 from canaryd.cli import main, output
 from canaryd.cli import reset as command
 from canaryd.control.supervisor import key_of
+from canaryd.domain import routes
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Conflict, KnownTemplates, Missing, Rejected, Request
 from canaryd.domain.rollout import Phase
@@ -552,6 +553,59 @@ def test_a_daemon_that_writes_a_record_in_between_is_waited_for(place: Place, mo
     monkeypatch.setattr(Api, "request", request)
     place.fine("reset", "front-end", "--yes")
     assert place.records() == []
+
+
+# ---------------------------------------------------------------- users who stay, users who are split
+
+BY_USER: dict[str, Any] = {"stages": [{"weight": 10}, {"weight": 25}, {"weight": 100}],
+                           "route": {"virtualService": "sockshop", "affinity": {"users": 500}}}
+BY_MATCH: dict[str, Any] = {"stages": [{"match": {"headers": {"cookie": {"exact": "x"}}}, "split": "half", "weight": 5}, {"weight": 100}],
+                            "analysis": {"reporter": "source"}}
+
+
+def staged_at(place: Place, policy: Policy) -> None:
+    """As in the first stage of v2's rollout, of which the service's note knows."""
+    place.note(*place.running(), policy=policy)
+    traffic = KubeTraffic(place.api, settle=0.0)
+    subset = traffic.add_subset(policy, "v2")
+    view = traffic.read(policy)
+    traffic.write(policy, view, routes.staged(policy, 0, view, view.lists, subset, "abc-1"))
+
+
+def left_of(place: Place) -> list[str]:
+    kinds = (("v1", "services"), (ISTIO, "destinationrules"))
+    return [one["metadata"]["name"] for version, plural in kinds
+            for one in place.api.request("GET", path_to(version, plural, "production"))["items"] if "canaryd" in one["metadata"]["name"]]
+
+
+def test_users_who_stayed_are_let_go_where_a_note_alone_says_where_routes_are(place: Place) -> None:
+    staged_at(place, a_policy(**BY_USER))
+    assert len(place.http()) == 3
+    place.fine("reset", "front-end", "--to", "v1", "--yes")
+    assert place.http() == [{"route": [to("v1")]}]
+
+
+def test_what_an_aborted_rollout_made_for_split_users_goes_with_its_record(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The daemon would have tidied later, by the record."""
+    policy = a_policy(**BY_MATCH)
+    staged_at(place, policy)
+    place.store(phase=Phase.ROLLED_BACK, weight=0, ended=NOW + 9, policy=policy)
+    assert left_of(place) == ["front-end-canaryd-match"] * 2
+    place.fine("reset", "front-end", "--to", "v1", "--yes")
+    assert (place.http(), left_of(place), place.records()) == ([{"route": [to("v1")]}], [], [])
+
+
+@pytest.mark.parametrize("policy", [BY_USER, BY_MATCH], ids=["affinity", "split"])
+def test_everything_takes_canaryds_own_out_of_routes_whose_weights_no_one_can_tell_and_leaves_these(
+    place: Place, policy: dict[str, Any]
+) -> None:
+    """Requests would go to Services that are no more, and users would get cookies for ever."""
+    staged_at(place, a_policy(**policy))
+    weight = policy["stages"][0]["weight"]
+    said = place.fine("reset", "--everything", "--yes")
+    assert "its weights stay as they are: it is not clear which version is to be left" in said
+    assert place.http() == [{"route": [to("v1", weight=100 - weight), to("v2", weight=weight)]}]
+    assert (mentions(place), left_of(place)) == ([], [])
 
 
 # ---------------------------------------------------------------- by the Gateway API

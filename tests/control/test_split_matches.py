@@ -69,3 +69,30 @@ def test_what_a_newer_rollout_may_use_stays_until_that_has_ended() -> None:
     daemon.ends_as(Phase.ROLLED_BACK)
     daemon.run(SETTLED + 20)
     assert (daemon.world.fair, daemon.rollouts.records[first].rollout.tidied) == (set(), True)
+
+
+def test_what_someone_deletes_in_mid_stage_is_made_again(logs: list[dict[str, object]]) -> None:
+    daemon = in_stage(a_daemon(always(Answer.UNDECIDED)), 1)
+    daemon.world.fair.clear()
+    daemon.run()
+    assert (daemon.world.fair, daemon.rollout.phase) == ({OWN}, Phase.PROGRESSING)
+    assert [line["subset"] for line in logs if line["event"] == "subset.restored"] == [OWN]
+
+
+def test_where_it_cannot_be_made_again_the_canary_is_taken_off() -> None:
+    daemon = in_stage(a_daemon(always(Answer.UNDECIDED)), 1)
+    daemon.world.fair.clear()
+    daemon.world.refuses["fair"] = "403: canaryd cannot create services"
+    rollout = daemon.ends_as(Phase.ROLLED_BACK)
+    assert rollout.reason == "what matched users are split by is gone: 403: canaryd cannot create services"
+    assert daemon.world.lists == ORIGIN
+
+
+def test_a_subset_and_what_matched_users_call_are_both_put_back() -> None:
+    """Both by one call, which says that what it made is new."""
+    daemon = in_stage(a_daemon(always(Answer.UNDECIDED)), 1)
+    daemon.world.fair.clear()
+    del daemon.world.subsets["v2"]
+    daemon.world.slow = True
+    daemon.run()
+    assert (daemon.world.fair, daemon.world.subsets["v2"], daemon.rollout.phase) == ({OWN}, "v2", Phase.PROGRESSING)

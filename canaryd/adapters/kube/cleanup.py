@@ -21,6 +21,7 @@ from canaryd.domain.backends import GATEWAY_API
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Missing, RouteView
 from canaryd.domain.rollout import Phase, Rollout
+from canaryd.domain.routes import own_less
 
 MARK = f"{GROUP}/"  # what canaryd's labels and annotations begin with
 # Besides Istio's: objects that people or canaryd may have marked. ReplicaSets after Deployments, whose annotations they have copies of.
@@ -98,12 +99,12 @@ class KubeCleanup:
     def routes(self, policy: Policy, view: RouteView, version: str) -> list[Patch]:
         """The VirtualService, or HTTPRoute, with every steered route at one destination, the version's, and without canaryd's own routes.
 
-        version: "" leaves the steered routes as they are.
+        version: "" leaves the steered routes' weights as they are.
         """
         if policy.route.http_route:
             operations, after = cleanup_rules.changes(policy, view, version)
             return [self._rules(dict(view.raw["route"]), operations, after)] if operations else []
-        wanted = cleanup.at_one(view, version) if version else view.lists
+        wanted = cleanup.at_one(view, version) if version else own_less(view.lists)
         http: Sequence[Json] = view.raw["spec"]["http"]
         routed = [dict(one) for one in http]
         tests = [_at(view.raw)]

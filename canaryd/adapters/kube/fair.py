@@ -6,7 +6,7 @@ canaryd's own, annotated `canaryd.dev/made-for: SERVICE/(match)`, there from a r
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from copy import deepcopy
 
 from canaryd.adapters.kube import backends
@@ -15,7 +15,7 @@ from canaryd.adapters.kube.client import JSON_PATCH, Api, Json, path_to
 from canaryd.adapters.kube.records import MANAGED_BY
 from canaryd.domain.fair import fair_services
 from canaryd.domain.policy import Policy
-from canaryd.domain.ports import Missing, Rejected
+from canaryd.domain.ports import Missing, Rejected, TooNew
 
 SETTLE = 5.0  # seconds; EndpointSlices take one and pushes to proxies another, more in a busy cluster
 FOR = "(match)"  # where a version's Service has the version
@@ -28,31 +28,37 @@ class Fair:
         self._api, self._settle = api, settle
         self._made: dict[tuple[str, str], float] = {}  # when, by the monotonic clock
 
-    def ensure(self, policy: Policy, like: Mapping[str, Json], services: Services, rule: Json | None = None) -> None:
-        """Makes what is missing, and what follows another: the copy of the DestinationRule.
+    def ensure(self, policy: Policy, like: Sequence[str], services: Services, rule: Json | None = None) -> list[str]:
+        """Makes what is missing, and what follows another: the copy of the DestinationRule. Names of what was made.
 
-        like: own Service -> the Service that it is to be like; services: those that are there; rule: the DestinationRule. Raises Rejected
-        where someone else's object has the name; Conflict.
+        like: the Services that the policy's own ones are to be like; services: those that are there; rule: the DestinationRule. Raises
+        Rejected where someone else's object has the name, or the one to be like is not there; Conflict.
         """
-        for name, other in like.items():
+        made = []
+        for name, other in zip(policy.fair_services, like, strict=True):
             found = services.get(name)
             if found is not None and not is_own(policy, found):
                 raise _taken(policy, "Service", name)
             if found is None:
-                self._api.request("POST", path_to("v1", "services", policy.service.namespace), _service(policy, other, name))
+                if other not in services:
+                    raise Rejected(f"there is no Service {policy.service.namespace}/{other}, after which one could be made for the "
+                                   "policy's `split`; leave split out, or make it")
+                self._api.request("POST", path_to("v1", "services", policy.service.namespace), _service(policy, services[other], name))
                 self._made[policy.service.namespace, name] = time.monotonic()
-        if rule is not None:
-            self._follow(policy, rule)
+                made.append(name)
+        if rule is not None and self._follow(policy, rule):
+            made.append(f"DestinationRule {policy.fair_services[0]}")
+        return made
 
     def check_settled(self, policy: Policy) -> None:
-        """Raises Rejected while one that was made is too new to be routed to."""
+        """Raises TooNew while one that was made is too new to be routed to."""
         youngest = max(self._made.get((policy.service.namespace, name), -math.inf) for name in policy.fair_services)
         if time.monotonic() - youngest < self._settle:
-            raise Rejected(f"the Service {policy.fair_services[0]} was made for its matched users just now, and is routed to after "
-                           f"{self._settle:g} s, when proxies know it")
+            raise TooNew(f"the Service {policy.fair_services[0]} was made for its matched users just now, and is routed to after "
+                         f"{self._settle:g} s, when proxies know it")
 
-    def _follow(self, policy: Policy, rule: Json) -> None:
-        """The copy of the DestinationRule, made or brought to what this says now."""
+    def _follow(self, policy: Policy, rule: Json) -> bool:
+        """The copy of the DestinationRule, made or brought to what this says now; whether it was made."""
         wanted = _rule(policy, rule)
         path = path_to(rule["apiVersion"], "destinationrules", policy.service.namespace)
         name = wanted["metadata"]["name"]
@@ -60,13 +66,14 @@ class Fair:
             found = self._api.request("GET", f"{path}/{name}")
         except Missing:
             self._api.request("POST", path, wanted)
-            return
+            return True
         if not is_own(policy, found):
             raise _taken(policy, "DestinationRule", name)
         if found["spec"] != wanted["spec"]:
             patch: list[Json] = [{"op": "test", "path": "/metadata/resourceVersion", "value": found["metadata"]["resourceVersion"]},
                                  {"op": "replace", "path": "/spec", "value": wanted["spec"]}]
             self._api.request("PATCH", f"{path}/{name}", patch, content_type=JSON_PATCH)
+        return False
 
     def remove(self, policy: Policy, services: Services, rules_version: str = "") -> list[str]:
         """Takes away what was made and bears its mark still. rules_version: of Istio's API, where there is a DestinationRule too."""

@@ -19,7 +19,7 @@ from canaryd.adapters.kube.fair import SETTLE, Fair
 from canaryd.domain import backends
 from canaryd.domain.added import is_added, is_of, steered
 from canaryd.domain.policy import Policy
-from canaryd.domain.ports import Missing, Rejected, RouteView
+from canaryd.domain.ports import Missing, Rejected, RouteView, TooNew
 from canaryd.domain.rollout import RouteLists
 from canaryd.domain.routers import OWN
 
@@ -78,8 +78,7 @@ class GatewayTraffic:
     def add_subset(self, policy: Policy, version: str) -> str:
         """The name of the Service of all of the version's pods, made like stable's if there was none.
 
-        Raises Rejected, with what to apply, when the policy forbids it, and while one that was made is too new to be routed to; Conflict
-        when someone else made one of this name meanwhile.
+        Raises Rejected, with what to apply, when the policy forbids it; TooNew; Conflict when someone else made one of this name meanwhile.
         """
         services = self._services(policy)
         view = _view(policy, self._route(policy), services)
@@ -87,16 +86,23 @@ class GatewayTraffic:
         name = services_of.of_version(policy, services, version) or self._make(policy, version, view, services, used)
         age = time.monotonic() - self._made.get((policy.service.namespace, name), -math.inf)
         if age < self._settle and name not in used:
-            raise Rejected(f"the Service {name} was made for it just now, and is routed to after {self._settle:g} s, when proxies know it")
+            raise TooNew(f"the Service {name} was made for it just now, and is routed to after {self._settle:g} s, when proxies know it")
         if policy.fair_services:
             self._ensure_fair(policy, view, name, self._services(policy))
             self._fair.check_settled(policy)
         return name
 
-    def _ensure_fair(self, policy: Policy, view: RouteView, canary: str, services: Services) -> None:
-        stable = next(entry["destination"]["subset"] for entries in steered(view.lists).values() for entry in entries
-                      if len(entries) == 1 or entry.get("weight"))  # fmt: skip
-        self._fair.ensure(policy, dict(zip(policy.fair_services, (services[stable], services[canary]), strict=True)), services)
+    def uphold(self, policy: Policy, view: RouteView, version: str) -> Sequence[str]:
+        """See the port."""
+        services: Services = view.raw["services"]
+        if not policy.fair_services or not view.places:
+            return ()
+        return self._ensure_fair(policy, view, services_of.of_version(policy, services, version), services)
+
+    def _ensure_fair(self, policy: Policy, view: RouteView, canary: str, services: Services) -> list[str]:
+        others = [entry for entries in steered(view.lists).values() for entry in entries if entry["destination"]["subset"] != canary]
+        stable = max(others, key=lambda entry: int(entry.get("weight", 1)))["destination"]["subset"]
+        return self._fair.ensure(policy, (stable, canary), services)
 
     def _make(self, policy: Policy, version: str, view: RouteView, services: Services, used: Sequence[str]) -> str:
         model = next((name for name in used if view.subsets.get(name, version) != version), None)

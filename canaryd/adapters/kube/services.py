@@ -39,8 +39,9 @@ class ServiceNote:
         """As much of the policy as says where the service's Deployments and routes are; None where no route is noted."""
         if not self.route:
             return None
+        route = {key: value for key, value in self.route.items() if key != "affinity"}  # which needs the ladder, and finds nothing
         service = {"name": self.service, "namespace": self.namespace, "selector": self.selector, "versionLabel": self.version_label}
-        return Policy.load({"service": service, "route": self.route, "mode": self.mode or "steer", "stages": [{"weight": 100}]})
+        return Policy.load({"service": service, "route": route, "mode": self.mode or "steer", "stages": [{"weight": 100}]})
 
 
 class KubeServices:

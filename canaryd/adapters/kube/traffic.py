@@ -26,6 +26,9 @@ class Routers:
     def add_subset(self, policy: Policy, version: str) -> str:
         return self._of(policy).add_subset(policy, version)
 
+    def uphold(self, policy: Policy, view: RouteView, version: str) -> Sequence[str]:
+        return self._of(policy).uphold(policy, view, version)
+
     def tidy(self, policy: Policy, keep: Collection[str]) -> Sequence[str]:
         return self._of(policy).tidy(policy, keep)
 

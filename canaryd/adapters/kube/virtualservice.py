@@ -64,8 +64,6 @@ class KubeTraffic:
         for key, place in changed.items():
             patch.append({"op": "replace", "path": f"/spec/http/{place}/route", "value": _listed(lists[key])})
         path = self._path(policy, "virtualservices", policy.route.virtual_service)
-        if policy.fair_services and lists.keys() != steered(lists).keys():
-            self._ensure_fair(policy, self.rule(policy))
         return self._view(policy, self._api.request("PATCH", path, patch + moves, content_type=JSON_PATCH), view.subsets)
 
     def places(self, policy: Policy, view: RouteView) -> Mapping[str, int]:
@@ -75,21 +73,20 @@ class KubeTraffic:
     def add_subset(self, policy: Policy, version: str) -> str:
         """The name of the subset of all of the version's pods, added if it was missing.
 
-        Raises Rejected, with what to add, when the policy forbids it. What stages with `split` need is made, too.
+        Raises Rejected, with what to add, when the policy forbids it; TooNew.
         """
         name = self._add_subset(policy, version)
         if policy.fair_services:
-            self._ensure_fair(policy, self.rule(policy))
+            self._ensure_fair(policy)
             self._fair.check_settled(policy)
         return name
 
-    def _ensure_fair(self, policy: Policy, rule: Json) -> None:
-        services = self._services(policy)
-        other = services.get(policy.service.name)
-        if other is None:
-            raise Rejected(f"there is no Service {policy.service.namespace}/{policy.service.name}, after which one could be made for the "
-                           "policy's `split`; leave split out, or make it")
-        self._fair.ensure(policy, dict.fromkeys(policy.fair_services, other), services, rule)
+    def uphold(self, policy: Policy, view: RouteView, version: str) -> Sequence[str]:
+        """See the port."""
+        return self._ensure_fair(policy) if policy.fair_services else ()
+
+    def _ensure_fair(self, policy: Policy) -> list[str]:
+        return self._fair.ensure(policy, (policy.service.name,), self._services(policy), self.rule(policy))
 
     def _services(self, policy: Policy) -> Mapping[str, Json]:
         found = self._api.request("GET", path_to("v1", "services", policy.service.namespace)).get("items") or []

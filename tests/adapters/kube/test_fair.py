@@ -115,11 +115,10 @@ def test_the_destination_rule_says_what_the_services_own_says_also_after_an_edit
     router = Istio()
     policy = put(router, place)
     place.edit(ISTIO, "destinationrules", "front-end", lambda obj: obj["spec"].update(POLICY))
-    canary = traffic.add_subset(policy, "v2")
+    traffic.add_subset(policy, "v2")
     assert rule(place)["spec"] == {**place.get(ISTIO, "destinationrules", "front-end")["spec"], "host": OWN}
     place.edit(ISTIO, "destinationrules", "front-end", lambda obj: obj["spec"].pop("trafficPolicy"))
-    view = traffic.read(policy)
-    traffic.write(policy, view, routes.staged(policy, 0, view, steered(view.lists), canary))
+    assert list(traffic.uphold(policy, traffic.read(policy), "v2")) == [], "it was edited, not made"
     assert rule(place)["spec"] == {**place.get(ISTIO, "destinationrules", "front-end")["spec"], "host": OWN}
 
 
@@ -143,3 +142,23 @@ def test_without_a_service_of_all_versions_there_is_nothing_to_be_like(place: Pl
     place.api.request("DELETE", path_to("v1", "services", place.namespace, "front-end"))
     with pytest.raises(Rejected, match=r"there is no Service .*/front-end, after which one could be made"):
         traffic.add_subset(policy, "v2")
+
+
+def test_what_someone_deletes_while_it_is_used_is_made_again_like_its_own_version_s(place: Place, router: Router) -> None:
+    """Also where the canary stands first in the route and has a weight, and is routed to at once: requests are on their way there."""
+    policy = router.policy(place, stages=[STAGES[0], {"weight": 60}, STAGES[-1]], analysis={"reporter": "source"})
+    put(router, place)
+    Routers(place.api, settle=0.0).add_subset(policy, "v2")
+    traffic = Routers(place.api, settle=60.0)
+    view = traffic.read(policy)
+    by_weight = {key: tuple(reversed(entries)) for key, entries in routes.split(view.lists, router.named("v2"), 60).items()}
+    view = traffic.write(policy, view, by_weight)
+    before = {name: service(place, name)["spec"]["selector"] for name in policy.fair_services}
+    assert list(traffic.uphold(policy, traffic.read(policy), "v2")) == []
+    for name in policy.fair_services:
+        place.api.request("DELETE", path_to("v1", "services", place.namespace, name))
+    if router.kind == "VirtualService":
+        place.api.request("DELETE", path_to(ISTIO, "destinationrules", place.namespace, OWN))
+    made = list(traffic.uphold(policy, traffic.read(policy), "v2"))
+    assert made == [*policy.fair_services, *([f"DestinationRule {OWN}"] if router.kind == "VirtualService" else [])]
+    assert {name: service(place, name)["spec"]["selector"] for name in policy.fair_services} == before
