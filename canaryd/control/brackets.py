@@ -64,22 +64,29 @@ class Brackets:
         if not all(seen.known.resource_version for seen in every):
             return [seen if seen.known.resource_version else supervisor.first_sight(seen) for seen in every]
         every = [supervisor.remember_seen(seen) for seen in every]
-        for request in requests:
-            for place, seen in enumerate(every):
-                if (request.namespace, request.service) == seen.policy.key:
-                    every[place] = supervisor.requested(seen, request, now, _active(every))
+        every = self._requested(every, [request for request in requests if not request.begun], now)
         problems: dict[Key, str] = {}
         quiet: set[Key] = set()
         if _active(every) is None and not any(seen.known.paused for seen in every):
-            problems = {seen.policy.key: seen.problem for seen in every}
+            problems, is_stopped = {seen.policy.key: seen.problem for seen in every}, False
             for begin in (self._retries, self._gathered):
                 try:
                     every = begin(policy, every, now)
                 except _Gathers as error:
-                    problems[error.key], quiet = str(error), {error.key}
+                    problems[error.key], quiet, is_stopped = str(error), {error.key}, True
                 except _Cannot as error:
-                    problems[error.key] = str(error)
+                    problems[error.key], is_stopped = str(error), True
+            # What a crash left of a beginning names the first service alone: it is for the whole to begin again, if that still can.
+            if not is_stopped and _active(every) is None:
+                every = self._requested(every, [request for request in requests if request.begun], now)
         return [supervisor.tell_problem(seen, problems.get(seen.policy.key, ""), seen.policy.key in quiet) for seen in every]
+
+    def _requested(self, every: list[Seen], requests: Sequence[Request], now: float) -> list[Seen]:
+        for request in requests:
+            for place, seen in enumerate(every):
+                if (request.namespace, request.service) == seen.policy.key:
+                    every[place] = self.supervisor.requested(seen, request, now, _active(every))
+        return every
 
     def _retries(self, policy: Policy, every: list[Seen], now: float) -> list[Seen]:
         """Each service's own alone, and those of the bracket. Of a bracket a version that came since goes in the place of the one that it

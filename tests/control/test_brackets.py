@@ -154,6 +154,26 @@ def test_a_service_is_started_by_itself_and_not_while_another_of_the_bracket_is_
     assert daemon.rollouts.refused == {"front-end-v1-hash": "carts-v2-hash-carts-v2 is under way: abort it first, or wait"}
 
 
+def test_a_beginning_that_a_crash_cut_off_is_begun_again_with_all_services() -> None:
+    daemon = Bracket(gather="30s", scripts=UNDECIDED).run()
+    daemon.deploy("v2", "front-end")
+    daemon.rollouts.asked.append(Request("production", "front-end", "v2", "front-end-v2-hash-front-end-v2", begun=True))
+    daemon.run(20)
+    assert not daemon.rollouts.records, "it gathers anew"
+    daemon.deploy("v2", "carts")
+    daemon.run_until(lambda r: r.weight == 10)
+    assert daemon.rollout.services == ("front-end", "carts")
+    assert not daemon.rollouts.asked
+    assert not daemon.rollouts.refused
+
+
+def test_what_a_crash_left_of_a_beginning_whose_version_is_gone_is_refused() -> None:
+    daemon = Bracket().run()
+    daemon.rollouts.asked.append(Request("production", "front-end", "v2", "front-end-v2-hash-front-end-v2", begun=True))
+    daemon.run(10)
+    assert "no Deployment of front-end has the pod label version=v2" in daemon.rollouts.refused["front-end-v2-hash-front-end-v2"]
+
+
 def test_a_route_that_nothing_can_be_begun_on_is_told_of_its_service_and_nothing_begins() -> None:
     daemon = Bracket().run()
     daemon.parts["carts"].edit({"#0": (a_destination("v1", 50), a_destination("v0", 50))})
