@@ -61,8 +61,15 @@ class Brackets:
         supervisor = self.supervisor
         if unreadable := next((seen.unreadable for seen in every if seen.unreadable), ""):
             raise Rejected(unreadable)
-        if not all(seen.known.resource_version for seen in every):
-            return [seen if seen.known.resource_version else supervisor.first_sight(seen) for seen in every]
+        unseen = [seen.policy.key for seen in every if not seen.known.resource_version]
+        if unseen:
+            every = [supervisor.first_sight(seen) if seen.policy.key in unseen else seen for seen in every]
+            there = [seen for seen in every if seen.known.resource_version]
+            if not there or any(seen.policy.key in unseen for seen in there):
+                return every  # what is there now is known from the next beat on
+            # What comes first of a service is not new either, so the others do not wait for one that has no Deployment yet.
+            done = {seen.policy.key: seen for seen in self.supervise(policy, there, requests, now)}
+            return [done.get(seen.policy.key, seen) for seen in every]
         every = [supervisor.remember_seen(seen) for seen in every]
         every = self._requested(every, [request for request in requests if not request.begun], now)
         problems: dict[Key, str] = {}

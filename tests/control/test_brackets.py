@@ -88,6 +88,21 @@ def test_a_version_that_stays_alone_is_a_rollout_like_any_other() -> None:
     assert daemon.weights() == [0, 100]
 
 
+def test_a_service_that_has_no_deployment_yet_keeps_the_others_from_nothing() -> None:
+    daemon = Bracket("carts", "stock", gather="1h")
+    daemon.parts["stock"].workloads.clear()
+    daemon.run()
+    daemon.deploy()
+    daemon.run_until(lambda r: r.weight == 10)
+    assert daemon.rollout.services == ("front-end", "carts")
+    daemon.deploy("v1", "stock")
+    daemon.ends_as(Phase.SUCCEEDED)
+    daemon.run(60)
+    assert len(daemon.rollouts.records) == 1, "its first version is not new"
+    daemon.deploy("v3", "front-end", "carts", "stock")
+    assert daemon.run_until(lambda r: r.canary == "v3").services == ("front-end", "carts", "stock")
+
+
 def test_with_new_versions_of_all_it_begins_at_once() -> None:
     daemon = Bracket(gather="1h").run()
     daemon.deploy()
