@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from canaryd.control.supervisor import MOST_ATTEMPTS, CannotBegin, Seen, Supervisor, attempt_key, key_of, youngest
+from canaryd.control.supervisor import MOST_ATTEMPTS, CannotBegin, Seen, Supervisor, attempt_key, cannot_retry, key_of, youngest
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Rejected, Request, Workload
 from canaryd.domain.rollout import Phase, Record, Rollout, joined, name_of, together
@@ -97,7 +97,7 @@ class Brackets:
 
     def _retries(self, policy: Policy, every: list[Seen], now: float) -> list[Seen]:
         """Each service's own alone, and those of the bracket. Of a bracket a version that came since goes in the place of the one that it
-        has overtaken."""
+        has overtaken, and a service that was promoted since stays where it is."""
         for place, seen in enumerate(every):
             with _of(seen):
                 every[place] = self.supervisor.retries(seen, now) if _active(every) is None else seen
@@ -105,17 +105,28 @@ class Brackets:
             return every
         records = {record.rollout.name: record for seen in every for record in seen.records if record.rollout.others}
         known = {seen.policy.key: seen.known.templates for seen in every}
+        refused: _Cannot | None = None
         for record in sorted(records.values(), key=lambda one: -one.rollout.began):
             rollout, attempt = record.rollout, record.wishes.attempt
             name = name_of(rollout.service, rollout.canary, rollout.template, attempt)
             is_begun = name in records or attempt_key(rollout, attempt) in known.get(rollout.keys[0], ())
-            if attempt > rollout.attempt and not is_begun:
-                versions = self._there(every, rollout) | self._newest(every)
-                if versions.keys() >= set(rollout.keys):
-                    every = self._begin(policy, every, versions, now, attempt)
-                    # Also where a newer version of the first service has another name.
-                    return [self.supervisor.remember(seen, {attempt_key(rollout, attempt)})
-                            if seen.policy.key == rollout.keys[0] else seen for seen in every]
+            if attempt <= rollout.attempt or is_begun:
+                continue
+            overtaken = {seen.policy.key for seen in every if any(one.phase is Phase.SUCCEEDED and one.began > rollout.began
+                                                                  for one in seen.mine)}
+            wanted = [key for key in rollout.keys if key not in overtaken]
+            there = {key: workload for key, workload in self._there(every, rollout).items() if key in wanted}
+            versions = there | self._newest(every)
+            if wanted and versions.keys() >= set(wanted):
+                every = self._begin(policy, every, versions, now, attempt)
+                # Also where a newer version of the first service has another name.
+                return [self.supervisor.remember(seen, {attempt_key(rollout, attempt)})
+                        if seen.policy.key == rollout.keys[0] else seen for seen in every]
+            of = next((seen for seen in every if seen.records and seen.records[-1] is record), None)
+            if wanted and of is not None:
+                refused = _Cannot(of.policy.key, cannot_retry(record, policy, [key for key in wanted if key not in versions]))
+        if refused is not None:
+            raise refused
         return every
 
     def _gathered(self, policy: Policy, every: list[Seen], now: float) -> list[Seen]:

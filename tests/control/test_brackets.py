@@ -157,6 +157,39 @@ def test_a_retry_is_begun_once_also_where_a_newer_version_of_the_first_service_t
     assert len(daemon.rollouts.records) == 2
 
 
+def test_a_retry_leaves_a_service_that_was_promoted_since_where_it_is() -> None:
+    daemon = Bracket(scripts={"carts": always(Answer.FAIL)}).begun()
+    name = daemon.ends_as(Phase.ROLLED_BACK).name
+    daemon.scripts.clear()
+    daemon.deploy("v3", "carts")
+    daemon.run_until(lambda r: r.canary == "v3" and r.phase is Phase.SUCCEEDED)
+    daemon.rollouts.wish(name, attempt=2)
+    rollout = daemon.run_until(lambda r: r.attempt == 2 and r.phase is Phase.SUCCEEDED)
+    assert (rollout.services, rollout.canary) == (("front-end",), "v2")
+    assert daemon.parts["carts"].weight("v3") == 100
+
+
+def test_a_retry_that_cannot_be_says_why() -> None:
+    daemon = Bracket(scripts={"carts": always(Answer.FAIL)}).begun()
+    name = daemon.ends_as(Phase.ROLLED_BACK).name
+    gone = daemon.parts["carts"].workloads.pop("carts-v2")
+    daemon.rollouts.wish(name, attempt=2)
+    daemon.run(20)
+    problems = {service: note.problem for service, note in daemon.rollouts.notes.items()}
+    assert set(problems.values()) == {"", f"{name} is not tried again as attempt 2: carts v2 is not there as in that rollout; deploy what "
+                                      "was tried, or newer versions"}
+    bracket, daemon.policies = daemon.policies, [a_policy()]
+    daemon.run(20)
+    assert daemon.rollouts.notes["front-end"].problem == (
+        f"{name} is not tried again as attempt 2: production/carts is in no bracket with front-end any more; put the bracket back into the "
+        "policy, or begin each version by itself: canaryd start front-end v2")
+    daemon.policies = bracket
+    daemon.parts["carts"].workloads["carts-v2"] = gone
+    daemon.run_until(lambda r: r.attempt == 2)
+    daemon.run(10)
+    assert {note.problem for note in daemon.rollouts.notes.values()} == {""}
+
+
 def test_a_service_is_started_by_itself_and_not_while_another_of_the_bracket_is_under_way() -> None:
     daemon = Bracket(scripts=UNDECIDED)
     daemon.deploy("v2", "carts")
