@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from canaryd.domain.ports import Request
+from canaryd.domain.ports import Request, Unavailable
 from canaryd.domain.rollout import Held, Phase, Rollout
 from canaryd.domain.verdict import Answer
 from tests.builders import ORIGIN, a_destination, a_policy
@@ -341,6 +341,25 @@ def test_what_was_given_before_another_route_was_refused_is_no_drift() -> None:
     daemon.parts["front-end"].refuses.clear()
     daemon.run(10)
     assert daemon.rollout.held is None
+    assert daemon.weights() == [100, 100]
+
+
+def test_what_was_given_before_another_route_could_not_be_reached_is_no_drift_when_it_is_promoted(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon = Bracket().begun()
+
+    def away(what: str) -> None:
+        raise Unavailable("no answer")
+
+    monkeypatch.setattr(daemon.parts["front-end"], "permit", away)
+    daemon.run_until(lambda r: r.weight == 25)
+    daemon.run(10)
+    assert daemon.weights() == [10, 25]
+    daemon.wish(promote=True)
+    daemon.run(10)
+    monkeypatch.undo()
+    daemon.run(10)
+    assert [one.signal for one in daemon.rollout.decisions if one.signal == "drift"] == []
     assert daemon.weights() == [100, 100]
 
 
