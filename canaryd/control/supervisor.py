@@ -358,8 +358,8 @@ def cannot_retry(record: Record, policy: Policy, missing: Sequence[tuple[str, st
                 f"{policy.service.name} any more; put the bracket back into the policy, or begin each version by itself: canaryd start "
                 f"{policy.service.name} {rollout.of(policy.key).canary if policy.key in rollout.keys else 'VERSION'}")
     gone = [f"{one.service} {one.canary}" for one in map(rollout.of, missing)]
-    return (f"{not_tried}: {together(gone)} {'is' if len(gone) == 1 else 'are'} not there as in that rollout; deploy what was tried, or "
-            "newer versions")
+    return (f"{not_tried}: {together(gone)} {'is' if len(gone) == 1 else 'are'} not there as then (gone, changed or scaled to 0); put back "
+            "what was tried, or deploy newer versions")
 
 
 def _only(workloads: Sequence[Workload], version: str, policy: Policy) -> Workload:

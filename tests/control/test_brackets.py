@@ -176,8 +176,8 @@ def test_a_retry_that_cannot_be_says_why() -> None:
     daemon.rollouts.wish(name, attempt=2)
     daemon.run(20)
     problems = {service: note.problem for service, note in daemon.rollouts.notes.items()}
-    assert set(problems.values()) == {"", f"{name} is not tried again as attempt 2: carts v2 is not there as in that rollout; deploy what "
-                                      "was tried, or newer versions"}
+    assert set(problems.values()) == {"", f"{name} is not tried again as attempt 2: carts v2 is not there as then (gone, changed or "
+                                      "scaled to 0); put back what was tried, or deploy newer versions"}
     bracket, daemon.policies = daemon.policies, [a_policy()]
     daemon.run(20)
     assert daemon.rollouts.notes["front-end"].problem == (
@@ -503,3 +503,26 @@ def test_it_goes_on_from_the_record_whatever_step_the_process_died_after(good: b
     assert ups == [name for _ in range(len(ups) // 2) for name in ("carts", "front-end")], "a write is done once, in its turn"
     daemon.run(120)
     assert len(daemon.rollouts.records) == 1
+
+
+def a_superseded_daemon() -> Bracket:
+    daemon = Bracket(scripts={"front-end": always(Answer.UNDECIDED)}, hooks=HOOKS, stages=STAGES).begun()
+    daemon.scripts.clear()
+    daemon.deploy("v3", "carts")
+    return daemon
+
+
+FIRST = len(a_superseded_daemon().world.steps) + 1
+SUPERSEDED = run_to_end(a_superseded_daemon())
+
+
+@pytest.mark.parametrize("step", range(FIRST, SUPERSEDED + 1))
+def test_what_was_superseded_is_taken_along_whatever_step_the_process_died_after(step: int) -> None:
+    daemon = a_superseded_daemon()
+    daemon.world.crash_after = step
+    run_to_end(daemon)
+    assert daemon.world.crash_after is None, "the crash never came"
+    daemon.run(120)
+    ends = [(one.rollout.phase, one.rollout.canary, one.rollout.others[0].canary) for one in daemon.rollouts.records.values()]
+    assert ends == [(Phase.SUPERSEDED, "v2", "v2"), (Phase.SUCCEEDED, "v2", "v3")]
+    assert (daemon.parts["front-end"].weight("v2"), daemon.parts["carts"].weight("v3")) == (100, 100)
