@@ -2,7 +2,8 @@
 
 A new version of any of its services begins the gathering; so long as the policy's `gather` says, new versions of the others may come. Then
 it begins with those that have one; the others stay as they are, and are no part of it. A newer version of a service under way supersedes
-the whole, and the versions that it takes along are those that were superseded with it, since they belong together.
+the whole, and the versions that it takes along are those that were superseded with it, since they belong together; unless newer ones of
+these come as well while it gathers.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -134,12 +135,12 @@ class Brackets:
         if not newest or _active(every) is not None:
             self.first.pop(policy.key, None)
             return every
-        versions = self._taken_along(every) | newest
         what = frozenset((key, key_of(workload)) for key, workload in newest.items())
         known, since = self.first.get(policy.key, (frozenset(), now))
         if what != known:
             self.first[policy.key] = what, since = what, now
-        awaited = [seen.policy.service.name for seen in every if seen.policy.key not in versions]
+        # Of those that were superseded as well: their next versions may belong to the newer one, and the old ones not go with it.
+        awaited = [seen.policy.service.name for seen in every if seen.policy.key not in newest]
         gather = policy.bracket.gather if policy.bracket is not None else 0.0
         if awaited and now - since < gather:
             names = sorted(workload.name for workload in newest.values())
@@ -148,7 +149,7 @@ class Brackets:
                          awaited=awaited)
             wait = f"wait{'s' * (len(names) == 1)} up to {format_duration(gather)}"
             raise _Gathers(next(iter(newest)), f"{together(names)} {wait} for new versions of {together(awaited)}")
-        return self._begin(policy, every, versions, now)
+        return self._begin(policy, every, self._taken_along(every) | newest, now)
 
     def _newest(self, every: Sequence[Seen]) -> dict[Key, Workload]:
         found = ((seen.policy.key, youngest(self.supervisor.unknown(seen))) for seen in every)

@@ -134,6 +134,18 @@ def test_a_newer_version_supersedes_the_whole_which_begins_again_with_it() -> No
     assert len(daemon.rollouts.records) == 2
 
 
+def test_newer_versions_of_all_that_come_one_after_the_other_are_one_rollout() -> None:
+    daemon = Bracket(scripts=UNDECIDED).begun()
+    daemon.deploy("v3", "front-end")
+    daemon.run(20)
+    assert daemon.rollout.phase is Phase.SUPERSEDED
+    daemon.deploy("v3", "carts")
+    daemon.scripts.clear()
+    rollout = daemon.ends_as(Phase.SUCCEEDED)
+    assert (rollout.canary, rollout.others[0].canary) == ("v3", "v3")
+    assert len(daemon.rollouts.records) == 2, "v3 of one was never beside v2 of the other"
+
+
 def test_what_was_rolled_back_stays_so_until_someone_retries_it_with_what_came_since() -> None:
     daemon = Bracket(scripts={"carts": always(Answer.FAIL)}).begun()
     name = daemon.ends_as(Phase.ROLLED_BACK).name
@@ -464,15 +476,16 @@ def test_a_dark_stage_sends_no_user_of_either_service_to_its_new_version() -> No
 # ---------------------------------------------------------------- crashes
 
 
-def run_to_end(daemon: Bracket) -> int:
-    """Beats until it has ended and everyone knows; a crash starts a new process. Returns the steps that changed something."""
+def run_to_end(daemon: Bracket, rollouts: int = 1) -> int:
+    """Beats until the last of so many has ended and everyone knows; a crash starts a new process. Returns the steps that changed
+    something."""
     for _ in range(400):
         try:
             daemon.run()
         except Crash:
             daemon.restart()
-        records = daemon.rollouts.records
-        if records and daemon.rollout.phase.ended and all("oncall" in news.delivered for news in daemon.rollout.announcements):
+        there = len(daemon.rollouts.records) >= rollouts
+        if there and daemon.rollout.phase.ended and all("oncall" in news.delivered for news in daemon.rollout.announcements):
             return len(daemon.world.steps)
     raise AssertionError("the rollout did not end")
 
@@ -513,14 +526,14 @@ def a_superseded_daemon() -> Bracket:
 
 
 FIRST = len(a_superseded_daemon().world.steps) + 1
-SUPERSEDED = run_to_end(a_superseded_daemon())
+SUPERSEDED = run_to_end(a_superseded_daemon(), rollouts=2)
 
 
 @pytest.mark.parametrize("step", range(FIRST, SUPERSEDED + 1))
 def test_what_was_superseded_is_taken_along_whatever_step_the_process_died_after(step: int) -> None:
     daemon = a_superseded_daemon()
     daemon.world.crash_after = step
-    run_to_end(daemon)
+    run_to_end(daemon, rollouts=2)
     assert daemon.world.crash_after is None, "the crash never came"
     daemon.run(120)
     ends = [(one.rollout.phase, one.rollout.canary, one.rollout.others[0].canary) for one in daemon.rollouts.records.values()]
