@@ -177,8 +177,9 @@ def _swept(work: Reset, dry: bool = False) -> list[Change]:
 def _abort(work: Reset, plan: Due) -> None:
     """Takes back what is asked for, aborts what is under way, and waits until it has ended."""
     for kept in plan.under_way:
-        if _now(work, kept) is None:
+        if kept.uid in work.aborted:
             continue  # with another service of its bracket
+        work.aborted.add(kept.uid)
         if not kept.phase:
             work.cleanup.write(work.cleanup.record(kept))
             click.echo(f"{kept.namespace}/{kept.name} is no longer asked for; it had not begun")
@@ -190,16 +191,11 @@ def _abort(work: Reset, plan: Due) -> None:
         _await_end(work, kept)
 
 
-def _now(work: Reset, kept: Kept) -> Kept | None:
-    """What has become of it; None: it has ended, or is gone."""
-    return next((one for one in work.cleanup.records(kept.namespace) if one.uid == kept.uid and not one.finished), None)
-
-
 def _await_end(work: Reset, kept: Kept) -> None:
     until = time.monotonic() + ABORTED_WITHIN
     while True:
-        now = _now(work, kept)
-        if now is None:
+        now = next((one for one in work.cleanup.records(kept.namespace) if one.uid == kept.uid), None)
+        if now is None or now.finished:
             return
         if time.monotonic() > until:
             break

@@ -31,12 +31,13 @@ class Options:
 
 @dataclass(frozen=True)
 class Reset:
-    """One call of the command."""
+    """One call of the command. aborted: rollouts (by uid) that were, each once, whichever of its services comes first."""
 
     cluster: Cluster
     cleanup: KubeCleanup
     policies: Sequence[Policy]
     options: Options
+    aborted: set[str] = field(default_factory=set)
 
 
 @dataclass

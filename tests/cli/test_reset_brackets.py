@@ -47,3 +47,12 @@ def test_with_all_services_a_bracket_is_aborted_once(place: Place, monkeypatch: 
     assert said.count(f"{rollout.name} goes back: all traffic to front-end v1 and carts v1") == 1
     assert place.records() == []
     assert [line.partition(":")[0] for line in said.splitlines()[-2:]] == ["production/front-end", f"{NAMESPACE}/{NAME}"]
+
+
+def test_what_no_daemon_takes_back_is_waited_for_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    rollout = a_rollout_of_two(place)
+    monkeypatch.setattr(command, "ABORTED_WITHIN", 0.0)
+    result = place.run("reset", "--everything", "--abort", "--yes")
+    assert result.exit_code == 0, result.output
+    assert result.output.count(f"{rollout.name} has not ended within 0 s") == 1
+    assert place.records() == []
