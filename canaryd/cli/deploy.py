@@ -129,7 +129,7 @@ def deploy(
 
 
 def _findings(policies: Path | None, target: str) -> Mapping[str, Finding]:
-    found = [one.service for one in policies_of(policies)] if policies is not None else []
+    found = [part.service for one in policies_of(policies) for part in one.parts] if policies is not None else []
     return {one.name: Finding(one.selector, one.version_label) for one in found if one.namespace == target}
 
 

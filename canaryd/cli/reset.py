@@ -177,13 +177,17 @@ def _swept(work: Reset, dry: bool = False) -> list[Change]:
 def _abort(work: Reset, plan: Due) -> None:
     """Takes back what is asked for, aborts what is under way, and waits until it has ended."""
     for kept in plan.under_way:
+        if kept.uid in work.aborted:
+            continue  # with another service of its bracket
+        work.aborted.add(kept.uid)
         if not kept.phase:
             work.cleanup.write(work.cleanup.record(kept))
             click.echo(f"{kept.namespace}/{kept.name} is no longer asked for; it had not begun")
             continue
         if kept.rollout is not None and (Phase(kept.phase), Signal.ABORT) in TRANSITIONS:
             work.cluster.rollouts.wish(kept.namespace, kept.name, abort=True)
-        click.echo(f"{kept.namespace}/{kept.name} goes back: all traffic to {kept.stable}")
+        stable = kept.stable if kept.rollout is None else kept.rollout.spoken.stable
+        click.echo(f"{kept.namespace}/{kept.name} goes back: all traffic to {stable}")
         _await_end(work, kept)
 
 

@@ -31,12 +31,13 @@ class Options:
 
 @dataclass(frozen=True)
 class Reset:
-    """One call of the command."""
+    """One call of the command. aborted: rollouts (by uid) that were, each once, whichever of its services comes first."""
 
     cluster: Cluster
     cleanup: KubeCleanup
     policies: Sequence[Policy]
     options: Options
+    aborted: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -82,7 +83,7 @@ def services(work: Reset, service: str | None) -> list[Name]:
     """The services that are meant. Raises Failure, naming what there is, for one that is not there."""
     cluster = work.cluster
     there = {(one.namespace, one.service) for one in cluster.notes()}
-    there |= {key for one in work.cleanup.records(cluster.namespace) if one.service for key in one.keys}
+    there |= {key for one in work.cleanup.records() if one.service for key in one.keys if cluster.namespace in (None, key[0])}
     there |= {key for policy in work.policies for key in policy.keys if cluster.namespace in (None, key[0])}
     if service is None:
         return sorted(there)
@@ -102,7 +103,7 @@ def due(work: Reset, namespace: str, service: str, to: str = "", despite: bool =
     """
     options = work.options
     # A bracket's record may be in another namespace, its first service's.
-    mine = [one for one in work.cleanup.records(work.cluster.namespace) if (namespace, service) in one.keys]
+    mine = [one for one in work.cleanup.records() if (namespace, service) in one.keys]
     note = next((one for one in work.cluster.services.notes(namespace) if one.service == service), None)
     plan = Due(namespace, service, under_way=[one for one in mine if not one.finished])
     if plan.under_way and not despite:

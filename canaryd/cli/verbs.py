@@ -95,8 +95,7 @@ def open_gate(cluster: Cluster, name: str) -> None:
     if gate is None or asking is None or not gating.is_asking(record.rollout):
         raise Failure(f"{where(record)}: it waits for no gate, so there is none to open")
     wish(cluster, record, opened_gate=asking.number)
-    note = "" if not is_paused(cluster, record) else f"; once it is no longer paused (canaryd pause {record.rollout.service} --end)"
-    said(record, f"goes on without the gate {gate.name}{note}")
+    said(record, f"goes on without the gate {gate.name}{pause_hint(cluster, record)}")
 
 
 def gate_hint(record: Record) -> str:
@@ -137,8 +136,7 @@ def promote(name: str, wait: bool, cluster: Cluster) -> None:
         raise Failure(f"{where(record)}: it is at full weight already{gate_hint(record)}")
     # A hold would stop it at full weight, which is not what was meant.
     wish(cluster, record, promote=True, **({"hold": False} if record.wishes.hold else {}))
-    note = "" if not is_paused(cluster, record) else f"; once it is no longer paused (canaryd pause {record.rollout.service} --end)"
-    said(record, f"goes to 100%{note}")
+    said(record, f"goes to 100%{pause_hint(cluster, record)}")
     follow_if(wait, cluster, record, Phase.SUCCEEDED)
 
 
@@ -222,9 +220,11 @@ def follow_if(wait: bool, cluster: Cluster, record: Record, wished: Phase) -> No
         follow(cluster, record.rollout.namespace, record.rollout.name, wished)
 
 
-def is_paused(cluster: Cluster, record: Record) -> bool:
-    return any(one.paused for namespace, service in record.rollout.keys for one in cluster.services.notes(namespace)
-               if one.service == service)
+def pause_hint(cluster: Cluster, record: Record) -> str:
+    """What it waits for, where a service of it is paused; "" where none is."""
+    paused = [service for namespace, service in record.rollout.keys for one in cluster.services.notes(namespace)
+              if one.service == service and one.paused]
+    return f"; once it is no longer paused ({', '.join(f'canaryd pause {service} --end' for service in paused)})" if paused else ""
 
 
 # ---------------------------------------------------------------- a service

@@ -2,7 +2,8 @@
 
 A new version of any of its services begins the gathering; so long as the policy's `gather` says, new versions of the others may come. Then
 it begins with those that have one; the others stay as they are, and are no part of it. A newer version of a service under way supersedes
-the whole, and the versions that it takes along are those that were superseded with it, since they belong together.
+the whole, and the versions that it takes along are those that were superseded with it, since they belong together; unless newer ones of
+these come as well while it gathers.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from canaryd.control.supervisor import MOST_ATTEMPTS, CannotBegin, Seen, Supervisor, attempt_key, key_of, youngest
+from canaryd.control.supervisor import MOST_ATTEMPTS, CannotBegin, Seen, Supervisor, attempt_key, cannot_retry, key_of, youngest
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Rejected, Request, Workload
 from canaryd.domain.rollout import Phase, Record, Rollout, joined, name_of, together
@@ -61,29 +62,43 @@ class Brackets:
         supervisor = self.supervisor
         if unreadable := next((seen.unreadable for seen in every if seen.unreadable), ""):
             raise Rejected(unreadable)
-        if not all(seen.known.resource_version for seen in every):
-            return [seen if seen.known.resource_version else supervisor.first_sight(seen) for seen in every]
+        unseen = [seen.policy.key for seen in every if not seen.known.resource_version]
+        if unseen:
+            every = [supervisor.first_sight(seen) if seen.policy.key in unseen else seen for seen in every]
+            there = [seen for seen in every if seen.known.resource_version]
+            if not there or any(seen.policy.key in unseen for seen in there):
+                return every  # what is there now is known from the next beat on
+            # What comes first of a service is not new either, so the others do not wait for one that has no Deployment yet.
+            done = {seen.policy.key: seen for seen in self.supervise(policy, there, requests, now)}
+            return [done.get(seen.policy.key, seen) for seen in every]
         every = [supervisor.remember_seen(seen) for seen in every]
-        for request in requests:
-            for place, seen in enumerate(every):
-                if (request.namespace, request.service) == seen.policy.key:
-                    every[place] = supervisor.requested(seen, request, now, _active(every))
+        every = self._requested(every, [request for request in requests if not request.begun], now)
         problems: dict[Key, str] = {}
         quiet: set[Key] = set()
         if _active(every) is None and not any(seen.known.paused for seen in every):
-            problems = {seen.policy.key: seen.problem for seen in every}
+            problems, is_stopped = {seen.policy.key: seen.problem for seen in every}, False
             for begin in (self._retries, self._gathered):
                 try:
                     every = begin(policy, every, now)
                 except _Gathers as error:
-                    problems[error.key], quiet = str(error), {error.key}
+                    problems[error.key], quiet, is_stopped = str(error), {error.key}, True
                 except _Cannot as error:
-                    problems[error.key] = str(error)
+                    problems[error.key], is_stopped = str(error), True
+            # What a crash left of a beginning names the first service alone: it is for the whole to begin again, if that still can.
+            if not is_stopped and _active(every) is None:
+                every = self._requested(every, [request for request in requests if request.begun], now)
         return [supervisor.tell_problem(seen, problems.get(seen.policy.key, ""), seen.policy.key in quiet) for seen in every]
+
+    def _requested(self, every: list[Seen], requests: Sequence[Request], now: float) -> list[Seen]:
+        for request in requests:
+            for place, seen in enumerate(every):
+                if (request.namespace, request.service) == seen.policy.key:
+                    every[place] = self.supervisor.requested(seen, request, now, _active(every))
+        return every
 
     def _retries(self, policy: Policy, every: list[Seen], now: float) -> list[Seen]:
         """Each service's own alone, and those of the bracket. Of a bracket a version that came since goes in the place of the one that it
-        has overtaken."""
+        has overtaken, and a service that was promoted since stays where it is."""
         for place, seen in enumerate(every):
             with _of(seen):
                 every[place] = self.supervisor.retries(seen, now) if _active(every) is None else seen
@@ -91,17 +106,28 @@ class Brackets:
             return every
         records = {record.rollout.name: record for seen in every for record in seen.records if record.rollout.others}
         known = {seen.policy.key: seen.known.templates for seen in every}
+        refused: _Cannot | None = None
         for record in sorted(records.values(), key=lambda one: -one.rollout.began):
             rollout, attempt = record.rollout, record.wishes.attempt
             name = name_of(rollout.service, rollout.canary, rollout.template, attempt)
             is_begun = name in records or attempt_key(rollout, attempt) in known.get(rollout.keys[0], ())
-            if attempt > rollout.attempt and not is_begun:
-                versions = self._there(every, rollout) | self._newest(every)
-                if versions.keys() >= set(rollout.keys):
-                    every = self._begin(policy, every, versions, now, attempt)
-                    # Also where a newer version of the first service has another name.
-                    return [self.supervisor.remember(seen, {attempt_key(rollout, attempt)})
-                            if seen.policy.key == rollout.keys[0] else seen for seen in every]
+            if attempt <= rollout.attempt or is_begun:
+                continue
+            overtaken = {seen.policy.key for seen in every if any(one.phase is Phase.SUCCEEDED and one.began > rollout.began
+                                                                  for one in seen.mine)}
+            wanted = [key for key in rollout.keys if key not in overtaken]
+            there = {key: workload for key, workload in self._there(every, rollout).items() if key in wanted}
+            versions = there | self._newest(every)
+            if wanted and versions.keys() >= set(wanted):
+                every = self._begin(policy, every, versions, now, attempt)
+                # Also where a newer version of the first service has another name.
+                return [self.supervisor.remember(seen, {attempt_key(rollout, attempt)})
+                        if seen.policy.key == rollout.keys[0] else seen for seen in every]
+            of = next((seen for seen in every if seen.records and seen.records[-1] is record), None)
+            if wanted and of is not None:
+                refused = _Cannot(of.policy.key, cannot_retry(record, policy, [key for key in wanted if key not in versions]))
+        if refused is not None:
+            raise refused
         return every
 
     def _gathered(self, policy: Policy, every: list[Seen], now: float) -> list[Seen]:
@@ -109,12 +135,12 @@ class Brackets:
         if not newest or _active(every) is not None:
             self.first.pop(policy.key, None)
             return every
-        versions = self._taken_along(every) | newest
         what = frozenset((key, key_of(workload)) for key, workload in newest.items())
         known, since = self.first.get(policy.key, (frozenset(), now))
         if what != known:
             self.first[policy.key] = what, since = what, now
-        awaited = [seen.policy.service.name for seen in every if seen.policy.key not in versions]
+        # Of those that were superseded as well: their next versions may belong to the newer one, and the old ones not go with it.
+        awaited = [seen.policy.service.name for seen in every if seen.policy.key not in newest]
         gather = policy.bracket.gather if policy.bracket is not None else 0.0
         if awaited and now - since < gather:
             names = sorted(workload.name for workload in newest.values())
@@ -123,7 +149,7 @@ class Brackets:
                          awaited=awaited)
             wait = f"wait{'s' * (len(names) == 1)} up to {format_duration(gather)}"
             raise _Gathers(next(iter(newest)), f"{together(names)} {wait} for new versions of {together(awaited)}")
-        return self._begin(policy, every, versions, now)
+        return self._begin(policy, every, self._taken_along(every) | newest, now)
 
     def _newest(self, every: Sequence[Seen]) -> dict[Key, Workload]:
         found = ((seen.policy.key, youngest(self.supervisor.unknown(seen))) for seen in every)

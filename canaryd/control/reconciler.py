@@ -89,7 +89,7 @@ class Reconciler:
             rollout = take(rollout, Signal.OVERDUE, now, Detail(reason), world)
         if wishes.approved_stage > rollout.approved:
             rollout = take(rollout, Signal.APPROVE, now, Detail("approved by a person", stage=wishes.approved_stage), world)
-        if wishes.promote and not rollout.promoted:
+        if wishes.promote and not rollout.promoted and not any(steering.is_unnoted(part, seen.view) for part, seen in each(rollout, world)):
             rollout = take(rollout, Signal.PROMOTE, now, Detail("promoted by a person"), world)
         if gate := gating.opened_by(wishes, rollout):
             rollout = take(rollout, Signal.GATE_OPEN, now, Detail(f"the gate {gate} was opened by a person"), world)

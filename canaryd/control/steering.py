@@ -63,6 +63,13 @@ def drift(rollout: Rollout, view: RouteView | None, problem: str) -> str:
     return problem or f"the route is {routes.described(found or {})}, and canaryd had left it {routes.described(left(rollout))}"
 
 
+def is_unnoted(rollout: Rollout, view: RouteView | None) -> bool:
+    """Whether what is wanted stands there, and is not on record as confirmed: a crash, or someone's write to the record, came between.
+    Were something else wanted now, it would be taken for someone's edit."""
+    found = view.lists if view is not None else None
+    return found is not None and rollout.stage >= 0 and not routes.same(found, left(rollout)) and _is_wanted(rollout, view, found)
+
+
 def _is_wanted(rollout: Rollout, view: RouteView | None, found: RouteLists) -> bool:
     try:
         return routes.same(found, wanted(rollout, view))

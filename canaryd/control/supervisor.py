@@ -13,7 +13,7 @@ import structlog
 from canaryd.domain import news, routes
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import KnownTemplates, Missing, Rejected, Request, Rollouts, RouteView, Traffic, Unavailable, Workload, Workloads
-from canaryd.domain.rollout import Phase, Record, Rollout, name_of
+from canaryd.domain.rollout import Phase, Record, Rollout, name_of, together
 
 log = structlog.get_logger()
 
@@ -112,7 +112,7 @@ class Supervisor:
         if seen.active is not None or seen.known.paused:
             return self.tell_problem(seen, "")
         problem = seen.problem
-        for begin in (self.retries, self._begin_newest):  # what keeps one from beginning does not keep the other
+        for begin in (self.retries, self._begin_newest, self._apart):  # what keeps one from beginning does not keep the other
             try:
                 seen = begin(seen, now)
             except CannotBegin as error:
@@ -237,6 +237,16 @@ class Supervisor:
             return self.begin(seen, self.planned(seen, canary, now, attempt), now)
         return seen
 
+    def _apart(self, seen: Seen, now: float) -> Seen:
+        """Says why a bracket's rollout, if it is the latest, is not tried again: the service's policy is its own alone now. Raises
+        CannotBegin."""
+        for record in seen.records[-1:] if seen.active is None else ():
+            rollout, attempt = record.rollout, record.wishes.attempt
+            is_begun = attempt_key(rollout.of(seen.policy.key), attempt) in seen.known.templates
+            if rollout.others and attempt > rollout.attempt and not is_begun:
+                raise CannotBegin(cannot_retry(record, seen.policy, rollout.keys))
+        return seen
+
     def _tell(self, seen: Seen, problem: str) -> None:
         """Once, when it begins or changes."""
         if problem != self.problems.get(seen.policy.key, ""):
@@ -337,6 +347,19 @@ def _keys_of(rollout: Rollout) -> set[str]:
 def attempt_key(rollout: Rollout, attempt: int) -> str:
     """Under which a begun attempt is remembered, so that deleting its record does not begin it again."""
     return f"{rollout.canary}/{rollout.template}#{attempt}"
+
+
+def cannot_retry(record: Record, policy: Policy, missing: Sequence[tuple[str, str]]) -> str:
+    """Why a rollout of several services is not tried again under a policy: for want of these of them."""
+    rollout = record.rollout
+    not_tried = f"{rollout.name} is not tried again as attempt {record.wishes.attempt}"
+    if apart := [service for service in missing if service not in policy.keys]:
+        return (f"{not_tried}: {together('/'.join(service) for service in apart)} {'is' if len(apart) == 1 else 'are'} in no bracket with "
+                f"{policy.service.name} any more; put the bracket back into the policy, or begin each version by itself: canaryd start "
+                f"{policy.service.name} {rollout.of(policy.key).canary if policy.key in rollout.keys else 'VERSION'}")
+    gone = [f"{one.service} {one.canary}" for one in map(rollout.of, missing)]
+    return (f"{not_tried}: {together(gone)} {'is' if len(gone) == 1 else 'are'} not there as then (gone, changed or scaled to 0); put back "
+            "what was tried, or deploy newer versions")
 
 
 def _only(workloads: Sequence[Workload], version: str, policy: Policy) -> Workload:

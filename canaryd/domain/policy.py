@@ -322,6 +322,8 @@ class Policy(Written):
             if self.mode == "observe" and member.route.preview:
                 there = "must be left out with mode: observe, where canaryd adds no route, but is there"
                 wrong.append((("bracket", "members", position, "route", "preview"), there))
+            elif member.route.http_route and (unknown := _unknown_to_gateways(member.route.preview)):
+                wrong.append((("bracket", "members", position, "route", "preview"), unknown))
             if member.route.affinity is not None:
                 alone = "must be left out behind the entrance, since what services ask of each other carries no user's cookie, but is there"
                 wrong.append((("bracket", "members", position, "route", "affinity"), alone))

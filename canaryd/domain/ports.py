@@ -91,12 +91,14 @@ class KnownTemplates:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A rollout that a person asked for (`canaryd start`): a record that has no status yet."""
+    """A rollout that a person asked for (`canaryd start`): a record that has no status yet. begun: canaryd itself made it, and died before
+    it could say which rollout it is."""
 
     namespace: str
     service: str
     version: str
     name: str
+    begun: bool = False
 
 
 @dataclass(frozen=True, slots=True)

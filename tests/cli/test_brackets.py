@@ -10,9 +10,12 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
+from canaryd.adapters.kube.client import Api, path_to
+from canaryd.adapters.kube.services import KubeServices
 from canaryd.analysis.explain import explain, text
 from canaryd.cli import main
 from canaryd.domain.counts import Counts
+from canaryd.domain.ports import KnownTemplates
 from canaryd.domain.rollout import Phase
 from canaryd.domain.verdict import Answer, Finding
 from tests.builders import NOW, a_bracket, a_bracket_rollout, a_member, a_rollout, a_verdict
@@ -26,6 +29,15 @@ def test_a_verb_means_it_by_the_name_of_any_of_its_services(shell: Shell, name: 
     shell.store(a_bracket_rollout())
     assert shell.fine("abort", name) == f"production/{NAME} goes back: all traffic to front-end v1 and carts v7\n"
     assert shell.spec()["abort"] is True
+
+
+def test_a_promotion_that_a_pause_keeps_waiting_says_which_service_is_paused(shell: Shell) -> None:
+    shell.store(a_bracket_rollout())
+    api = Api(str(shell.world.kubeconfig))
+    KubeServices(api).remember(a_bracket().among({("production", "carts")}), KnownTemplates(frozenset(), paused=True))
+    said = shell.fine("promote", "front-end")
+    api.request("DELETE", path_to("v1", "configmaps", "production", "canaryd-carts"))
+    assert said == f"production/{NAME} goes to 100%; once it is no longer paused (canaryd pause carts --end)\n"
 
 
 def test_a_service_means_the_rollout_under_way_be_it_its_own_or_a_bracket_s(shell: Shell) -> None:

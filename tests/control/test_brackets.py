@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from canaryd.domain.ports import Request
+from canaryd.domain.ports import Request, Unavailable
 from canaryd.domain.rollout import Held, Phase, Rollout
 from canaryd.domain.verdict import Answer
 from tests.builders import ORIGIN, a_destination, a_policy
@@ -88,6 +88,21 @@ def test_a_version_that_stays_alone_is_a_rollout_like_any_other() -> None:
     assert daemon.weights() == [0, 100]
 
 
+def test_a_service_that_has_no_deployment_yet_keeps_the_others_from_nothing() -> None:
+    daemon = Bracket("carts", "stock", gather="1h")
+    daemon.parts["stock"].workloads.clear()
+    daemon.run()
+    daemon.deploy()
+    daemon.run_until(lambda r: r.weight == 10)
+    assert daemon.rollout.services == ("front-end", "carts")
+    daemon.deploy("v1", "stock")
+    daemon.ends_as(Phase.SUCCEEDED)
+    daemon.run(60)
+    assert len(daemon.rollouts.records) == 1, "its first version is not new"
+    daemon.deploy("v3", "front-end", "carts", "stock")
+    assert daemon.run_until(lambda r: r.canary == "v3").services == ("front-end", "carts", "stock")
+
+
 def test_with_new_versions_of_all_it_begins_at_once() -> None:
     daemon = Bracket(gather="1h").run()
     daemon.deploy()
@@ -119,6 +134,18 @@ def test_a_newer_version_supersedes_the_whole_which_begins_again_with_it() -> No
     assert len(daemon.rollouts.records) == 2
 
 
+def test_newer_versions_of_all_that_come_one_after_the_other_are_one_rollout() -> None:
+    daemon = Bracket(scripts=UNDECIDED).begun()
+    daemon.deploy("v3", "front-end")
+    daemon.run(20)
+    assert daemon.rollout.phase is Phase.SUPERSEDED
+    daemon.deploy("v3", "carts")
+    daemon.scripts.clear()
+    rollout = daemon.ends_as(Phase.SUCCEEDED)
+    assert (rollout.canary, rollout.others[0].canary) == ("v3", "v3")
+    assert len(daemon.rollouts.records) == 2, "v3 of one was never beside v2 of the other"
+
+
 def test_what_was_rolled_back_stays_so_until_someone_retries_it_with_what_came_since() -> None:
     daemon = Bracket(scripts={"carts": always(Answer.FAIL)}).begun()
     name = daemon.ends_as(Phase.ROLLED_BACK).name
@@ -142,6 +169,39 @@ def test_a_retry_is_begun_once_also_where_a_newer_version_of_the_first_service_t
     assert len(daemon.rollouts.records) == 2
 
 
+def test_a_retry_leaves_a_service_that_was_promoted_since_where_it_is() -> None:
+    daemon = Bracket(scripts={"carts": always(Answer.FAIL)}).begun()
+    name = daemon.ends_as(Phase.ROLLED_BACK).name
+    daemon.scripts.clear()
+    daemon.deploy("v3", "carts")
+    daemon.run_until(lambda r: r.canary == "v3" and r.phase is Phase.SUCCEEDED)
+    daemon.rollouts.wish(name, attempt=2)
+    rollout = daemon.run_until(lambda r: r.attempt == 2 and r.phase is Phase.SUCCEEDED)
+    assert (rollout.services, rollout.canary) == (("front-end",), "v2")
+    assert daemon.parts["carts"].weight("v3") == 100
+
+
+def test_a_retry_that_cannot_be_says_why() -> None:
+    daemon = Bracket(scripts={"carts": always(Answer.FAIL)}).begun()
+    name = daemon.ends_as(Phase.ROLLED_BACK).name
+    gone = daemon.parts["carts"].workloads.pop("carts-v2")
+    daemon.rollouts.wish(name, attempt=2)
+    daemon.run(20)
+    problems = {service: note.problem for service, note in daemon.rollouts.notes.items()}
+    assert set(problems.values()) == {"", f"{name} is not tried again as attempt 2: carts v2 is not there as then (gone, changed or "
+                                      "scaled to 0); put back what was tried, or deploy newer versions"}
+    bracket, daemon.policies = daemon.policies, [a_policy()]
+    daemon.run(20)
+    assert daemon.rollouts.notes["front-end"].problem == (
+        f"{name} is not tried again as attempt 2: production/carts is in no bracket with front-end any more; put the bracket back into the "
+        "policy, or begin each version by itself: canaryd start front-end v2")
+    daemon.policies = bracket
+    daemon.parts["carts"].workloads["carts-v2"] = gone
+    daemon.run_until(lambda r: r.attempt == 2)
+    daemon.run(10)
+    assert {note.problem for note in daemon.rollouts.notes.values()} == {""}
+
+
 def test_a_service_is_started_by_itself_and_not_while_another_of_the_bracket_is_under_way() -> None:
     daemon = Bracket(scripts=UNDECIDED)
     daemon.deploy("v2", "carts")
@@ -152,6 +212,26 @@ def test_a_service_is_started_by_itself_and_not_while_another_of_the_bracket_is_
     daemon.rollouts.asked.append(Request("production", "front-end", "v1", "front-end-v1-hash"))
     daemon.run(10)
     assert daemon.rollouts.refused == {"front-end-v1-hash": "carts-v2-hash-carts-v2 is under way: abort it first, or wait"}
+
+
+def test_a_beginning_that_a_crash_cut_off_is_begun_again_with_all_services() -> None:
+    daemon = Bracket(gather="30s", scripts=UNDECIDED).run()
+    daemon.deploy("v2", "front-end")
+    daemon.rollouts.asked.append(Request("production", "front-end", "v2", "front-end-v2-hash-front-end-v2", begun=True))
+    daemon.run(20)
+    assert not daemon.rollouts.records, "it gathers anew"
+    daemon.deploy("v2", "carts")
+    daemon.run_until(lambda r: r.weight == 10)
+    assert daemon.rollout.services == ("front-end", "carts")
+    assert not daemon.rollouts.asked
+    assert not daemon.rollouts.refused
+
+
+def test_what_a_crash_left_of_a_beginning_whose_version_is_gone_is_refused() -> None:
+    daemon = Bracket().run()
+    daemon.rollouts.asked.append(Request("production", "front-end", "v2", "front-end-v2-hash-front-end-v2", begun=True))
+    daemon.run(10)
+    assert "no Deployment of front-end has the pod label version=v2" in daemon.rollouts.refused["front-end-v2-hash-front-end-v2"]
 
 
 def test_a_route_that_nothing_can_be_begun_on_is_told_of_its_service_and_nothing_begins() -> None:
@@ -276,6 +356,25 @@ def test_what_was_given_before_another_route_was_refused_is_no_drift() -> None:
     assert daemon.weights() == [100, 100]
 
 
+def test_what_was_given_before_another_route_could_not_be_reached_is_no_drift_when_it_is_promoted(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon = Bracket().begun()
+
+    def away(what: str) -> None:
+        raise Unavailable("no answer")
+
+    monkeypatch.setattr(daemon.parts["front-end"], "permit", away)
+    daemon.run_until(lambda r: r.weight == 25)
+    daemon.run(10)
+    assert daemon.weights() == [10, 25]
+    daemon.wish(promote=True)
+    daemon.run(10)
+    monkeypatch.undo()
+    daemon.run(10)
+    assert [one.signal for one in daemon.rollout.decisions if one.signal == "drift"] == []
+    assert daemon.weights() == [100, 100]
+
+
 # ---------------------------------------------------------------- telemetry
 
 
@@ -377,15 +476,16 @@ def test_a_dark_stage_sends_no_user_of_either_service_to_its_new_version() -> No
 # ---------------------------------------------------------------- crashes
 
 
-def run_to_end(daemon: Bracket) -> int:
-    """Beats until it has ended and everyone knows; a crash starts a new process. Returns the steps that changed something."""
+def run_to_end(daemon: Bracket, rollouts: int = 1) -> int:
+    """Beats until the last of so many has ended and everyone knows; a crash starts a new process. Returns the steps that changed
+    something."""
     for _ in range(400):
         try:
             daemon.run()
         except Crash:
             daemon.restart()
-        records = daemon.rollouts.records
-        if records and daemon.rollout.phase.ended and all("oncall" in news.delivered for news in daemon.rollout.announcements):
+        there = len(daemon.rollouts.records) >= rollouts
+        if there and daemon.rollout.phase.ended and all("oncall" in news.delivered for news in daemon.rollout.announcements):
             return len(daemon.world.steps)
     raise AssertionError("the rollout did not end")
 
@@ -416,3 +516,26 @@ def test_it_goes_on_from_the_record_whatever_step_the_process_died_after(good: b
     assert ups == [name for _ in range(len(ups) // 2) for name in ("carts", "front-end")], "a write is done once, in its turn"
     daemon.run(120)
     assert len(daemon.rollouts.records) == 1
+
+
+def a_superseded_daemon() -> Bracket:
+    daemon = Bracket(scripts={"front-end": always(Answer.UNDECIDED)}, hooks=HOOKS, stages=STAGES).begun()
+    daemon.scripts.clear()
+    daemon.deploy("v3", "carts")
+    return daemon
+
+
+FIRST = len(a_superseded_daemon().world.steps) + 1
+SUPERSEDED = run_to_end(a_superseded_daemon(), rollouts=2)
+
+
+@pytest.mark.parametrize("step", range(FIRST, SUPERSEDED + 1))
+def test_what_was_superseded_is_taken_along_whatever_step_the_process_died_after(step: int) -> None:
+    daemon = a_superseded_daemon()
+    daemon.world.crash_after = step
+    run_to_end(daemon, rollouts=2)
+    assert daemon.world.crash_after is None, "the crash never came"
+    daemon.run(120)
+    ends = [(one.rollout.phase, one.rollout.canary, one.rollout.others[0].canary) for one in daemon.rollouts.records.values()]
+    assert ends == [(Phase.SUPERSEDED, "v2", "v2"), (Phase.SUCCEEDED, "v2", "v3")]
+    assert (daemon.parts["front-end"].weight("v2"), daemon.parts["carts"].weight("v3")) == (100, 100)

@@ -56,6 +56,22 @@ def test_old_data_does_not_end_a_hold_for_want_of_data_after_a_restart() -> None
     assert daemon.rollout.decisions == decisions
 
 
+def test_a_promotion_wished_while_a_weight_is_being_written_is_no_drift() -> None:
+    daemon = Daemon(healthy).with_canary()
+    save = daemon.rollouts.save
+
+    def wished_in_between(record: Record) -> Record:
+        if (record.rollout.weight, daemon.world.weight("v2"), record.wishes.promote) == (25, 25, False):
+            daemon.wish(promote=True)  # as the write stands and is not on record
+        return save(record)
+
+    daemon.rollouts.save = wished_in_between  # type: ignore[method-assign]
+    daemon.run_until(lambda r: r.weight == 100)
+    daemon.run(20)
+    assert [one.signal for one in daemon.rollout.decisions if one.signal == "drift"] == []
+    assert daemon.world.weight("v2") == 100
+
+
 def test_harm_that_came_while_the_daemon_was_dead_is_seen_before_anything_advances() -> None:
     daemon = Daemon(always(Answer.UNDECIDED)).with_canary()
     passed = daemon.clock.at + 120

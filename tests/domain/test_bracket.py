@@ -81,6 +81,12 @@ def test_some_services_of_a_bracket_have_the_policy_that_they_would_have_if_they
          "bracket.members[0].analysis.metrics[1] must not be there twice, but errors is"),
         (written(mode="observe", bracket={"members": [PREVIEWED]}),
          "bracket.members[0].route.preview must be left out with mode: observe, where canaryd adds no route, but is there"),
+        (written(bracket={"members": [{**a_member(), "route": {"httpRoute": "shop", "preview": {"sourceLabels": {"app": "tests"}}}}]}),
+         "bracket.members[0].route.preview must be without sourceLabels with route.httpRoute, since the Gateway API has no such condition, "
+         "but has it"),
+        (written(bracket={"members": [{**a_member(), "route": {"virtualService": "sockshop", "affinity": {}}}]}),
+         "bracket.members[0].route.affinity must be left out behind the entrance, since what services ask of each other carries no user's "
+         "cookie, but is there"),
     ],
 )
 def test_what_cannot_be_is_refused_by_key(policy: dict[str, Any], refusal: str) -> None:

@@ -63,14 +63,15 @@ def test_an_edit_under_way_is_drift_and_a_rollback_leaves_neither_routes_nor_coo
     stand.deploy("v3")
     stand.until("v3", "a fifth of the users, and passed", phase="AwaitingApproval", stage=0)
 
-    stand.edit(lambda http: [one for one in http if "stable-users" not in one.get("name", "")])
+    # Renamed, and not taken out: without it all would be drawn anew until it is back, and how many that moves is a matter of seconds.
+    stand.edit(lambda http: [one | ({"name": "stay"} if one.get("name") == NAMES[2] else {}) for one in http])
     status = stand.until("v3", "held", phase="Held", held="drift")
-    assert "users of the canary to v3; else v2 80%, v3 20%" in status["reason"]
+    assert "the route is v2 80%, v3 20%, and canaryd had left it users of the canary to v3" in status["reason"]
     stand.canaryd.cli("resume", "front-end")
-    eventually("canaryd steers again", lambda: [one.get("name", "") for one in http(stand)] == NAMES)
+    eventually("canaryd steers again", lambda: {*NAMES} <= {one.get("name", "") for one in http(stand)})
     stand.until("v3", "on again", phase="AwaitingApproval")
 
-    stand.edit(lambda http: [*http[:-1], {"name": "all", **http[-1]}])
+    stand.edit(lambda http: [*(one for one in http[:-1] if one.get("name") != "stay"), {"name": "all", **http[-1]}])
     stand.until("v3", "held", phase="Held", held="drift")
     stand.canaryd.cli("abort", "front-end")
     stand.until("v3", "rolled back", phase="RolledBack")

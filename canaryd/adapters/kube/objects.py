@@ -4,7 +4,8 @@ What cannot be read by the way (no right to, not installed) is noted and left ou
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 
 from canaryd.adapters.kube.client import Api, Forbidden, Json, path_to
 from canaryd.adapters.kube.deployments import workload
@@ -148,14 +149,21 @@ class KubeObjects:
                 frozenset(one.service for one in notes if one.paused))
 
     def _rollouts(self, unreadable: dict[str, str]) -> Sequence[OnRecord]:
-        """Those of this namespace, oldest first; refused requests are none."""
+        """Those of this namespace's services, oldest first; refused requests are none. A bracket's record may be in another namespace."""
         found = self._optional(KIND, API_VERSION, PLURAL, unreadable)
+        with suppress(Forbidden, Missing):
+            everywhere = self._api.request("GET", path_to(API_VERSION, PLURAL)).get("items") or []
+            found += [one for one in everywhere if one["metadata"]["namespace"] != self.namespace]
         found.sort(key=lambda one: str(one["metadata"].get("creationTimestamp")))
-        return [_on_record(one) for one in found if not (one.get("status") or {}).get("refused")]
+        return [part for one in found if not (one.get("status") or {}).get("refused") for part in _on_record(one, self.namespace)]
 
 
-def _on_record(obj: Json) -> OnRecord:
-    spec, status = obj.get("spec") or {}, obj.get("status") or {}
+def _on_record(obj: Json, namespace: str) -> Iterator[OnRecord]:
+    """Of each service of the rollout that is in a namespace."""
+    name, spec, status = obj["metadata"]["name"], obj.get("spec") or {}, obj.get("status") or {}
     phase = next((one for one in Phase if one.value == status.get("phase")), None)
-    return OnRecord(obj["metadata"]["name"], str(spec.get("service", "")), str(spec.get("version", "")),
-                    str(status.get("stableWorkload") or ""), phase)
+    if obj["metadata"]["namespace"] == namespace:
+        yield OnRecord(name, str(spec.get("service", "")), str(spec.get("version", "")), str(status.get("stableWorkload") or ""), phase)
+    for one in status.get("others") or []:
+        if one.get("namespace") == namespace:
+            yield OnRecord(name, str(one.get("service", "")), str(one.get("canary", "")), str(one.get("stableWorkload") or ""), phase)

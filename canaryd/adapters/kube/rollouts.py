@@ -173,7 +173,8 @@ class KubeRollouts:
         spec, status = obj.get("spec") or {}, obj.get("status") or {}
         if not status:
             if spec.get("service") and spec.get("version"):
-                return Request(namespace=namespace, service=spec["service"], version=spec["version"], name=name)
+                begun = "templateHash" in spec  # what people ask for has none: see `ask`
+                return Request(namespace=namespace, service=spec["service"], version=spec["version"], name=name, begun=begun)
             self._problem(f"{namespace}/{name}", "it asks for a rollout and names no service or version in its spec")
             return None
         if not _is_begun(obj):

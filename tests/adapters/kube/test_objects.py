@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from canaryd.domain.ports import Conflict, KnownTemplates, Missing, Rejected, Re
 from canaryd.domain.rollout import Phase, Record
 from canaryd.sandbox.kubernetes import KubernetesServer
 from tests.adapters.kube.conftest import ISTIO, Place
-from tests.builders import a_rollout
+from tests.builders import a_bracket_rollout, a_rollout
 from tests.deploying import a_budget, a_deployment, a_rule, a_service, a_virtual_service, an_autoscaler, deployed
 
 PINNED = f"registry.example/front-end@sha256:{'a' * 64}"
@@ -64,6 +65,21 @@ def test_what_canaryd_noted_and_has_on_record_is_read(place: Place) -> None:
     told = {one.name: (one.service, one.canary, one.stable_workload, one.phase, one.ended) for one in found.rollouts}
     assert told == {"front-end-v2-hash-v2": ("front-end", "v2", "front-end-v1", Phase.HELD, False),
                     "asked": ("carts", "v3", "", None, False)}
+
+
+def test_a_service_of_a_bracket_is_on_record_in_whichever_namespace_the_record_is(place: Place) -> None:
+    member = replace(a_bracket_rollout().others[0], namespace=place.namespace)
+    rollout = a_bracket_rollout(namespace=place.namespace, others=(member,))
+    KubeRollouts(place.api).create(Record(rollout))
+    found = [(one.service, one.canary, one.stable_workload, one.ended) for one in KubeObjects(place.api, place.namespace).read().rollouts]
+    assert found == [("front-end", "v2", "front-end-v1", False), ("carts", "v8", "carts-v7", False)]
+    elsewhere = f"{place.namespace}-other"
+    place.api.request("POST", path_to("v1", "namespaces"), {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": elsewhere}})
+    record = KubeRollouts(place.api).create(Record(replace(rollout, namespace=elsewhere, name="elsewhere")))
+    there = {(one.service, one.name) for one in KubeObjects(place.api, place.namespace).read().rollouts}
+    KubeRollouts(place.api).delete(record)
+    place.api.request("DELETE", path_to("v1", "namespaces", name=elsewhere))
+    assert there == {("carts", "elsewhere"), ("carts", rollout.name), ("front-end", rollout.name)}
 
 
 def test_a_namespace_that_is_not_there_is_missing_by_name(place: Place) -> None:

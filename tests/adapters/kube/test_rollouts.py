@@ -12,7 +12,7 @@ from canaryd.adapters.kube.records import API_VERSION, PLURAL
 from canaryd.adapters.kube.rollouts import KubeRollouts
 from canaryd.adapters.kube.services import KubeServices
 from canaryd.domain.counts import Counts
-from canaryd.domain.ports import Conflict, KnownTemplates, Missing, Rejected, Request
+from canaryd.domain.ports import Conflict, KnownTemplates, Missing, Rejected, Request, Unavailable
 from canaryd.domain.rollout import Announcement, Decision, Phase, Record, Wishes
 from canaryd.domain.verdict import Answer, Finding
 from tests.adapters.kube.conftest import REAL, Place
@@ -119,6 +119,23 @@ def test_an_object_without_status_is_a_request_until_it_is_begun(place: Place) -
     assert begun.wishes.hold
     assert asked(rollouts, place) == []
     assert listed(KubeRollouts(place.api), place) == [begun]
+
+
+def test_an_object_whose_making_was_cut_off_is_told_from_what_a_person_asked_for(
+        place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    rollouts, record = KubeRollouts(place.api), a_record(place)
+
+    def dies(record: Record) -> Record:
+        raise Unavailable("the process died here")
+
+    monkeypatch.setattr(rollouts, "save", dies)
+    with pytest.raises(Unavailable):
+        rollouts.create(record)
+    after = KubeRollouts(place.api)
+    [left] = asked(after, place)
+    assert (left.name, left.version, left.begun) == (record.rollout.name, "v2", True)
+    assert after.create(record).rollout == record.rollout
+    assert asked(after, place) == []
 
 
 def test_a_refused_request_is_answered_and_no_longer_asked(place: Place) -> None:
