@@ -101,6 +101,8 @@ class GatewayTraffic:
 
     def _ensure_fair(self, policy: Policy, view: RouteView, canary: str, services: Services) -> list[str]:
         others = [entry for entries in steered(view.lists).values() for entry in entries if entry["destination"]["subset"] != canary]
+        if not others:
+            return []  # promoted: nobody is split any more
         stable = max(others, key=lambda entry: int(entry.get("weight", 1)))["destination"]["subset"]
         return self._fair.ensure(policy, (stable, canary), services)
 

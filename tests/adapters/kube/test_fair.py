@@ -162,3 +162,12 @@ def test_what_someone_deletes_while_it_is_used_is_made_again_like_its_own_versio
     made = list(traffic.uphold(policy, traffic.read(policy), "v2"))
     assert made == [*policy.fair_services, *([f"DestinationRule {OWN}"] if router.kind == "VirtualService" else [])]
     assert {name: service(place, name)["spec"]["selector"] for name in policy.fair_services} == before
+
+
+def test_once_all_traffic_is_the_canarys_nothing_more_is_needed(place: Place, router: Router, traffic: Routers) -> None:
+    """After a crash between the last write and its being noted."""
+    policy = put(router, place)
+    canary = traffic.add_subset(policy, "v2")
+    view = traffic.read(policy)
+    traffic.write(policy, view, routes.only(view.lists, canary))
+    assert list(traffic.uphold(policy, traffic.read(policy), "v2")) == []
