@@ -8,7 +8,7 @@ from canaryd.domain import backends
 from canaryd.domain.deploy.objects import Deployed, Manifest, Place, name_of
 from canaryd.domain.routes import service_of
 
-ROUTING = ("VirtualService", "DestinationRule", "HTTPRoute")  # kinds that say who gets a service's requests
+ISTIO = ("VirtualService", "DestinationRule")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,11 @@ def receivers(place: Place, service: str, found: list[Deployed]) -> list[Deploye
 
 def exposed(place: Place, service: str, labels: Mapping[str, str]) -> str:
     """Why pods with these labels would get requests as soon as they are ready; "" where routes keep to other subsets."""
-    if (why := next(filter(None, map(place.unreadable.get, ROUTING)), None)) is not None:
-        return f"whether a route keeps requests from the new pods cannot be told ({why})"
     found = destinations(place, service)
+    # Where VirtualServices steer a service, no HTTPRoute has to, and few may list those.
+    unknown = (place.unreadable.get(kind) for kind in (ISTIO if found else (*ISTIO, "HTTPRoute")))
+    if (why := next(filter(None, unknown), None)) is not None:
+        return f"whether a route keeps requests from the new pods cannot be told ({why})"
     if not found:
         return (f"no VirtualService and no HTTPRoute of {place.namespace} routes to {service}, so its Service sends the new pods requests "
                 "as soon as they are ready")

@@ -386,6 +386,7 @@ def test_stable_that_cannot_be_told_is_refused() -> None:
     ({"virtual_services": [a_virtual_service(("v1", 100)), a_virtual_service(("v2", 100), match=[{"uri": {"prefix": "/x"}}])],
       "rules": [a_rule("v1", "v2")]}, "sends to subset v2, which selects the new pods already"),
     ({"virtual_services": [], "unreadable": {"VirtualService": "403"}}, "cannot be told (403)"),
+    ({"virtual_services": [], "unreadable": {"HTTPRoute": "403"}}, "cannot be told (403)"),
 ])  # fmt: skip
 def test_where_no_route_keeps_requests_from_it_it_is_refused_unless_that_is_meant(routes: dict[str, Any], said: str) -> None:
     assert said in refusal(target=production(**routes))
@@ -411,6 +412,10 @@ def test_an_http_route_that_keeps_to_stable_s_service_exposes_nothing() -> None:
     found = drafted(target=production(**of_gateway_api(("front-end-v1", 1), ("front-end-v2", 0))))
     assert found.stable is not None
     assert (found.stable.name, found.name) == ("front-end-v1", "front-end-v2")
+
+
+def test_who_may_not_list_http_routes_needs_none_where_a_virtual_service_steers_the_service() -> None:
+    assert drafted(target=production(unreadable={"HTTPRoute": "403"})).name == "front-end-v2"
 
 
 def test_stable_is_the_one_that_the_http_route_leads_to() -> None:
