@@ -187,3 +187,15 @@ def a_stand(folder: Path, policy: Mapping[str, Any], *, rate: float = 100.0, rep
 def all_to(version: str) -> list[dict[str, Any]]:
     """The route list that a person would have written."""
     return [{"destination": {"host": HOST, "subset": version}}]
+
+
+def served(stand: Stand, version: str) -> int:
+    return sum(one.requests for one in stand.world.tally().values() if one.version == version)
+
+
+def share_of(stand: Stand, version: str, requests: int = 1000) -> float:
+    """A version's share of the next requests, copies included."""
+    before = {one: served(stand, one) for one in ("v1", version)}
+    eventually("requests enough", lambda: sum(served(stand, one) - was for one, was in before.items()) >= requests)
+    grown = {one: served(stand, one) - was for one, was in before.items()}
+    return grown[version] / sum(grown.values())

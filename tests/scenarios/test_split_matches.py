@@ -13,7 +13,7 @@ import pytest
 from canaryd.sandbox import httproutes
 from canaryd.sandbox.kubernetes_resources import DESTINATIONRULES, HTTPROUTES, SERVICES
 from canaryd.sandbox.routes import Audience
-from tests.scenarios.stand import Stand, a_policy, a_stand, eventually
+from tests.scenarios.stand import Stand, a_policy, a_stand, eventually, share_of
 
 pytestmark = [pytest.mark.xdist_group("scenarios-stages"), pytest.mark.timeout(240)]
 COOKIE = {"headers": {"cookie": {"regex": ".*logged_in.*"}}}
@@ -32,17 +32,6 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
 
 def names(stand: Stand, resource: Any) -> set[str]:
     return {one["metadata"]["name"] for one in stand.world.store.list(resource, "production")}
-
-
-def served(stand: Stand, version: str) -> int:
-    return sum(one.requests for one in stand.world.tally().values() if one.version == version)
-
-
-def share_of(stand: Stand, version: str, requests: int = 1000) -> float:
-    before = {one: served(stand, one) for one in ("v1", version)}
-    eventually("requests enough", lambda: sum(served(stand, one) - was for one, was in before.items()) >= requests)
-    grown = {one: served(stand, one) - was for one, was in before.items()}
-    return grown[version] / sum(grown.values())
 
 
 def test_users_who_always_fare_worse_are_no_harm_where_half_of_them_stay_on_stable(stand: Stand) -> None:

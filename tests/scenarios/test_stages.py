@@ -9,7 +9,7 @@ import pytest
 
 from canaryd.sandbox.routes import Audience
 from canaryd.sandbox.world import HOST
-from tests.scenarios.stand import Stand, a_policy, a_stand, eventually
+from tests.scenarios.stand import Stand, a_policy, a_stand, share_of
 
 pytestmark = [pytest.mark.xdist_group("scenarios-stages"), pytest.mark.timeout(240)]
 TIMES = {"minimum": "4s", "deadline": "60s"}
@@ -30,18 +30,6 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
 
 def names(stand: Stand) -> list[str]:
     return [one.get("name", "") for one in stand.world.virtualservice()["spec"]["http"]]
-
-
-def served(stand: Stand, version: str) -> int:
-    return sum(one.requests for one in stand.world.tally().values() if one.version == version)
-
-
-def share_of(stand: Stand, version: str, requests: int = 1000) -> float:
-    """A version's share of the next requests, copies included."""
-    before = {one: served(stand, one) for one in ("v1", version)}
-    eventually("requests enough", lambda: sum(served(stand, one) - was for one, was in before.items()) >= requests)
-    grown = {one: served(stand, one) - was for one, was in before.items()}
-    return grown[version] / sum(grown.values())
 
 
 def test_the_whole_ladder_ends_with_what_a_person_would_have_written(stand: Stand) -> None:

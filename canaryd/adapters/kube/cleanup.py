@@ -5,7 +5,6 @@ overwritten. Every write can be tried on the server (`dry`), which then keeps no
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -205,11 +204,7 @@ class KubeCleanup:
         metadata = patch.obj["metadata"]
         after: Json | None = None
         if patch.operations is None:
-            body: Json = {"preconditions": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}}
-            if dry:
-                body["dryRun"] = ["All"]  # here, since the server looks at no query of a deletion that has a body
-            with suppress(Missing):
-                self._api.request("DELETE", patch.path, body)
+            self._api.delete_as_read(patch.path, patch.obj, dry)
         else:
             query = {"dryRun": "All"} if dry else None
             after = self._api.request("PATCH", patch.path, patch.operations, query, content_type=JSON_PATCH)

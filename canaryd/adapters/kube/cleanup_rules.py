@@ -27,9 +27,7 @@ def changes(policy: Policy, view: RouteView, version: str) -> tuple[list[Json], 
     operations += own.moves("/spec/rules", policy.service.name, route["spec"]["rules"], view.places, wanted)
     if not operations:
         return [], []
-    # Not resourceVersion: controllers write the status whenever they like, which is no one's edit.
-    tests: list[Json] = [{"op": "test", "path": f"/metadata/{key}", "value": route["metadata"][key]} for key in ("uid", "generation")]
-    return [*tests, *operations], [one for one in after if not is_of(policy.service.name, str(one.get("name") or ""))]
+    return [*own.unedited(route), *operations], [one for one in after if not is_of(policy.service.name, str(one.get("name") or ""))]
 
 
 Rules = Mapping[tuple[str, str], Sequence[Json]]

@@ -117,6 +117,18 @@ class Api(ApiClient):
             raise _refusal(what, answer.status, answer.reason or "", raw, content_type)
         return _parsed(what, raw)
 
+    def delete_as_read(self, path: str, obj: Json, dry_run: bool = False) -> bool:
+        """Deletes an object if it is as it was read; whether it was there still. Raises as `request`: Conflict when it was edited."""
+        metadata = obj["metadata"]
+        body: Json = {"preconditions": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}}
+        if dry_run:
+            body["dryRun"] = ["All"]  # here, since the server looks at no query of a deletion that has a body
+        try:
+            self.request("DELETE", path, body)
+        except Missing:
+            return False
+        return True
+
     def version(self) -> str:
         """The server's version, as `v1.36.3`: the cheapest question that proves it reachable. Raises as `request`."""
         return str(self.request("GET", "/version").get("gitVersion", ""))

@@ -86,19 +86,12 @@ class Fair:
                 except Missing:
                     found = {}
                 if found and is_own(policy, found):
-                    self._delete(path, found)
+                    self._api.delete_as_read(path, found)
             if name in services and is_own(policy, services[name]):
-                self._delete(path_to("v1", "services", namespace, name), services[name])
+                self._api.delete_as_read(path_to("v1", "services", namespace, name), services[name])
                 self._made.pop((namespace, name), None)
                 gone.append(name)
         return gone
-
-    def _delete(self, path: str, obj: Json) -> None:
-        metadata = obj["metadata"]
-        try:
-            self._api.request("DELETE", path, {"preconditions": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}})
-        except Missing:
-            return
 
 
 def is_own(policy: Policy, obj: Json) -> bool:

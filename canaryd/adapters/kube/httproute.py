@@ -17,11 +17,10 @@ from canaryd.adapters.kube.backends import Services
 from canaryd.adapters.kube.client import JSON_PATCH, Api, Json, path_to
 from canaryd.adapters.kube.fair import SETTLE, Fair
 from canaryd.domain import backends
-from canaryd.domain.added import is_added, is_of, steered
+from canaryd.domain.added import is_of, steered
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Missing, Rejected, RouteView, TooNew
 from canaryd.domain.rollout import RouteLists
-from canaryd.domain.routers import OWN
 
 
 class GatewayTraffic:
@@ -55,8 +54,7 @@ class GatewayTraffic:
         moves = own.moves("/spec/rules", policy.service.name, rules, places, lists)
         if not changed and not moves:
             return view
-        # Not resourceVersion: controllers write the status whenever they like, which is no one's edit.
-        patch: list[Json] = [{"op": "test", "path": f"/metadata/{key}", "value": route["metadata"][key]} for key in ("uid", "generation")]
+        patch = own.unedited(route)
         patch += [{"op": "test", "path": f"/spec/rules/{place}/backendRefs", "value": rules[place]["backendRefs"]}
                   for place in places.values()]  # fmt: skip
         patch += [{"op": "replace", "path": f"/spec/rules/{places[key]}/backendRefs", "value": refs} for key, refs in changed.items()]
@@ -126,11 +124,7 @@ class GatewayTraffic:
         used = self._used(policy) if idle else frozenset()
         gone = [] if keep else self._fair.remove(policy, services)
         for name in sorted(set(idle) - used):
-            metadata = services[name]["metadata"]
-            seen = {"preconditions": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}}
-            try:
-                self._api.request("DELETE", path_to("v1", "services", policy.service.namespace, name), seen)
-            except Missing:
+            if not self._api.delete_as_read(path_to("v1", "services", policy.service.namespace, name), services[name]):
                 continue
             gone.append(name)
             self._made.pop((policy.service.namespace, name), None)
@@ -213,16 +207,7 @@ def _steered(policy: Policy, route: Json, services: Services) -> dict[str, int]:
             f"{_named(policy)} has no rule without a match to a Service of {policy.service.name}; add one, or name the rules to steer in "
             f"the policy's route.rules (those to this service: {there})"
         )
-    keys: dict[str, int] = {}
-    for position, place in enumerate(sorted(places)):
-        key = str(rules[place].get("name") or f"#{position}")
-        if key in keys:
-            raise Rejected(f"{_named(policy)} has two rules {key!r}; give each a name of its own, so that they can be told apart")
-        if is_added(key):
-            raise Rejected(f"{_named(policy)}: rule {key} must have another name: rules that canaryd adds begin with {OWN}")
-        _check(policy, rules[place], f"{_named(policy)}, rule {key}", services)
-        keys[key] = place
-    return keys
+    return by_name.keyed(_named(policy), "rule", places, rules, lambda rule, where: _check(policy, rule, where, services))
 
 
 def _check(policy: Policy, rule: Json, where: str, services: Services) -> None:

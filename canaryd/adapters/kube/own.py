@@ -16,6 +16,11 @@ def lists(service: str, there: Sequence[Json], places: Mapping[str, int]) -> dic
     return {one["name"]: (one,) for key, place in places.items() for one in _before(service, there, key, place)}
 
 
+def unedited(route: Json) -> list[Json]:
+    """The tests of an HTTPRoute's patch. Not resourceVersion: controllers write the status whenever they like, which is no one's edit."""
+    return [{"op": "test", "path": f"/metadata/{key}", "value": route["metadata"][key]} for key in ("uid", "generation")]
+
+
 def are_left(service: str, there: Sequence[Json]) -> bool:
     return any(is_of(service, str(one.get("name") or "")) for one in there)
 

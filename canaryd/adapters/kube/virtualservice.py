@@ -13,11 +13,10 @@ from typing import Any
 from canaryd.adapters.kube import chosen, own
 from canaryd.adapters.kube.client import JSON_PATCH, Api, Json, path_to
 from canaryd.adapters.kube.fair import SETTLE, Fair
-from canaryd.domain.added import is_added, is_of, steered
+from canaryd.domain.added import is_of, steered
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Missing, Rejected, RouteView
 from canaryd.domain.rollout import RouteLists
-from canaryd.domain.routers import OWN
 from canaryd.domain.routes import full_host
 
 GROUP = "networking.istio.io"
@@ -216,16 +215,7 @@ def _steered(policy: Policy, virtualservice: Mapping[str, Any], domain: str) -> 
             f"{_named(policy)} has no http route without a match to {host}; add one, or name the routes to steer in the policy's "
             f"route.http (those to this host: {_candidates(http, host, namespace, domain)})"
         )
-    keys: dict[str, int] = {}
-    for position, place in enumerate(sorted(places)):
-        key = str(http[place].get("name") or f"#{position}")
-        if key in keys:
-            raise Rejected(f"{_named(policy)} has two http routes {key!r}; give each a name of its own, so that they can be told apart")
-        if is_added(key):
-            raise Rejected(f"{_named(policy)}: http route {key} must have another name: routes that canaryd adds begin with {OWN}")
-        _check(policy, http[place], f"{_named(policy)}, http route {key}", host, domain)
-        keys[key] = place
-    return keys
+    return chosen.keyed(_named(policy), "http route", places, http, lambda route, where: _check(policy, route, where, host, domain))
 
 
 def _check(policy: Policy, route: Json, where: str, host: str, domain: str) -> None:
