@@ -90,11 +90,10 @@ def test_prometheus_equals_the_tally_to_the_request_over_a_restart_and_scaling(w
 
 def test_requests_go_on_while_the_api_server_is_away_and_the_controllers_come_back_with_it(world: World) -> None:
     with world.load(50) as requests:
-        world.stop_api()
-        with pytest.raises(Outage, match="refused"):
-            world.kubectl("get", "pods")
-        time.sleep(2)
-        world.start_api()
+        with world.without_api():
+            with pytest.raises(Outage, match="refused"):
+                world.kubectl("get", "pods")
+            time.sleep(2)
         assert world.weights() == {"v1": 100}
         world.deploy("v2")
         eventually("v2 serves after the outage", lambda: "v2" in world.serving(), seconds=60)
@@ -106,10 +105,8 @@ def test_requests_go_on_while_the_api_server_is_away_and_the_controllers_come_ba
 def test_prometheus_comes_back_with_what_it_knew(world: World) -> None:
     with world.load(50):
         time.sleep(2.5)
-        world.stop_prometheus()
-        with pytest.raises(OSError, match="refused"):
+        with world.without_prometheus(), pytest.raises(OSError, match="refused"):
             world.query("up")
-        world.start_prometheus()
     tally = {pod: {"requests": world.tally()[pod]["requests"], "failures": 0} for pod in world.serving()["v1"]}
     eventually("the counters agree with the tally", lambda: {p: c for p, c in world.counted().items() if p in tally} == tally, seconds=8)
 

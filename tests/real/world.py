@@ -232,19 +232,14 @@ class World:
             where = document["metadata"].get("namespace", "production")
             self.kubectl("apply", "-f", "-", f"--namespace={where}", stdin=json.dumps(document))
 
-    def stop_api(self) -> None:
-        """Ends kube-apiserver; etcd, controllers and istiod stay up."""
+    @contextlib.contextmanager
+    def without_api(self) -> Iterator[None]:
+        """kube-apiserver ends for so long, whatever happens; etcd, controllers and istiod stay up."""
         self.cluster.ask("stop kube-apiserver")
-
-    def start_api(self) -> None:
-        self.cluster.ask("start kube-apiserver")
-
-    def freeze_api(self) -> None:
-        """It takes connections and never answers."""
-        self.cluster.ask("freeze kube-apiserver")
-
-    def thaw_api(self) -> None:
-        self.cluster.ask("thaw kube-apiserver")
+        try:
+            yield
+        finally:
+            self.cluster.ask("start kube-apiserver")
 
     # The mesh
 
@@ -370,17 +365,14 @@ class World:
             counts[pod] = total
         return counts
 
-    def stop_prometheus(self) -> None:
+    @contextlib.contextmanager
+    def without_prometheus(self) -> Iterator[None]:
+        """It ends for so long, whatever happens, and keeps what it knew."""
         self.mesh.ask("stop prometheus")
-
-    def start_prometheus(self) -> None:
-        self.mesh.ask("start prometheus")
-
-    def stop_alertmanager(self) -> None:
-        self.mesh.ask("stop alertmanager")
-
-    def start_alertmanager(self) -> None:
-        self.mesh.ask("start alertmanager")
+        try:
+            yield
+        finally:
+            self.mesh.ask("start prometheus")
 
     # The use case
 
@@ -401,7 +393,7 @@ class World:
             self.behaviour(version)
         files = [f"--filename={OBJECTS / name}.yaml" for name in ("service", "gateway", "destinationrule", "virtualservice")]
         self.kubectl("apply", *files, "--filename=-", stdin=json.dumps(front_end("v1", replicas=replicas)))
-        eventually(f"{replicas} of v1 and no other serves", lambda: {v: len(p) for v, p in self.serving().items()} == {"v1": replicas})
+        eventually(f"{replicas} of v1 and no other serves", lambda: {v: len(p) for v, p in self.serving().items()} == {"v1": replicas}, 90)
         eventually("the ingress sends to v1", lambda: self.envoy_weights() == {"v1": 100})
         eventually("the ingress answers", lambda: urllib.request.urlopen(self.ingress, timeout=2).headers["x-version"] == "v1")
         self.receiver.clear()

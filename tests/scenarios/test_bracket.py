@@ -58,8 +58,10 @@ def test_good_versions_of_both_are_one_rollout_which_gives_to_the_called_service
     assert theirs(stand) == of_carts("v2")
     assert writes(stand, done["name"]) == [(service, weight) for weight in (20, 100, 100) for service in (NAME, "front-end")]
     assert len(stand.records()) == 1
+    eventually("told", lambda: stand.told("succeeded", "v2"))
+    data = [one.json["data"] for one in stand.receiver.deliveries]
+    (told,) = [one for one in data if one["event"] == "succeeded"]
     assert len(set(stand.told("advanced", "v2"))) == 2
-    (told,) = [one.json["data"] for one in stand.receiver.deliveries if one.json["data"]["event"] == "succeeded"]
     assert told["bracket"] == [
         {"namespace": "production", "service": "front-end", "stable": "v1", "canary": "v2"},
         {"namespace": NAMESPACE, "service": NAME, "stable": "v1", "canary": "v2"}]
