@@ -5,8 +5,6 @@ version if the policy lets it, and the end of such a Service. Every write carrie
 overwritten unseen, and all else stays as it was. Conditions that the gateway's or mesh's controller writes are read, and told.
 """
 
-import math
-import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +13,7 @@ from canaryd.adapters.kube import chosen as by_name
 from canaryd.adapters.kube import own
 from canaryd.adapters.kube.backends import Services
 from canaryd.adapters.kube.client import JSON_PATCH, Api, Json, path_to
-from canaryd.adapters.kube.fair import SETTLE, Fair
+from canaryd.adapters.kube.fair import SETTLE, Fair, services_in
 from canaryd.domain import backends
 from canaryd.domain.added import is_of, steered
 from canaryd.domain.policy import Policy
@@ -26,17 +24,16 @@ from canaryd.domain.rollout import RouteLists
 class GatewayTraffic:
     """Implements the port `Traffic` on the API server, in whichever version of the Gateway API the server prefers.
 
-    settle: seconds until a Service that was made is routed to: before the proxies know its pods, requests sent there would fail.
+    settle: see `Fair`.
     """
 
     def __init__(self, api: Api, settle: float = SETTLE) -> None:
         self._api, self._settle = api, settle
         self._fair = Fair(api, settle)
-        self._made: dict[tuple[str, str], float] = {}  # when, by the monotonic clock
 
     def read(self, policy: Policy) -> RouteView:
         """The steered rules and the Services of single versions. Besides the port's errors: Rejected for a rule that cannot be steered."""
-        return _view(policy, self._route(policy), self._services(policy))
+        return _view(policy, self._route(policy), services_in(self._api, policy.service.namespace))
 
     def write(self, policy: Policy, view: RouteView, lists: RouteLists) -> RouteView:
         """The view after the write. What is as wanted is left alone; if all is, nothing is sent. Of the service's added rules those that
@@ -78,16 +75,16 @@ class GatewayTraffic:
 
         Raises Rejected, with what to apply, when the policy forbids it; TooNew; Conflict when someone else made one of this name meanwhile.
         """
-        services = self._services(policy)
+        services = services_in(self._api, policy.service.namespace)
         view = _view(policy, self._route(policy), services)
         used = [entry["destination"]["subset"] for entries in steered(view.lists).values() for entry in entries]
         name = services_of.of_version(policy, services, version) or self._make(policy, version, view, services, used)
-        age = time.monotonic() - self._made.get((policy.service.namespace, name), -math.inf)
-        if age < self._settle and name not in used:
-            raise TooNew(f"the Service {name} was made for it just now, and is routed to after {self._settle:g} s, when proxies know it")
+        if name not in used and self._fair.is_new(name, services):
+            raise TooNew(f"the Service {name} was made just now, and is routed to after {self._settle:g} s, when proxies know it")
         if policy.fair_services:
-            self._ensure_fair(policy, view, name, self._services(policy))
-            self._fair.check_settled(policy)
+            services = services_in(self._api, policy.service.namespace)
+            self._ensure_fair(policy, view, name, services)
+            self._fair.check_settled(policy, services)
         return name
 
     def uphold(self, policy: Policy, view: RouteView, version: str) -> Sequence[str]:
@@ -114,12 +111,11 @@ class GatewayTraffic:
             raise Rejected(f"there is no Service for all pods of version {version}, and route.addService is false; apply:\n{wanted}")
         made = services_of.like(policy, services[model], version, name)
         self._api.request("POST", path_to("v1", "services", policy.service.namespace), made)
-        self._made[policy.service.namespace, name] = time.monotonic()
         return name
 
     def tidy(self, policy: Policy, keep: Collection[str]) -> Sequence[str]:
         """See the port. A Service that any HTTPRoute of the cluster refers to stays, and one whose selector or annotation was edited."""
-        services = self._services(policy)
+        services = services_in(self._api, policy.service.namespace)
         idle = {name: version for name, one in services.items() if (version := services_of.made_for(policy, one)) and version not in keep}
         used = self._used(policy) if idle else frozenset()
         gone = [] if keep else self._fair.remove(policy, services)
@@ -127,7 +123,6 @@ class GatewayTraffic:
             if not self._api.delete_as_read(path_to("v1", "services", policy.service.namespace, name), services[name]):
                 continue
             gone.append(name)
-            self._made.pop((policy.service.namespace, name), None)
         return gone
 
     def _used(self, policy: Policy) -> frozenset[str]:
@@ -145,10 +140,6 @@ class GatewayTraffic:
             return self._api.request("GET", self._path(policy))
         except Missing as error:
             raise Missing(f"there is no {_named(policy)}, which routes the service's requests ({error})") from error
-
-    def _services(self, policy: Policy) -> Services:
-        found = self._api.request("GET", path_to("v1", "services", policy.service.namespace)).get("items") or []
-        return {one["metadata"]["name"]: one for one in found}
 
     def _path(self, policy: Policy) -> str:
         return path_to(self._version(), "httproutes", policy.service.namespace, policy.route.http_route)

@@ -11,8 +11,9 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from canaryd.adapters.kube import chosen, own
+from canaryd.adapters.kube.backends import Services
 from canaryd.adapters.kube.client import JSON_PATCH, Api, Json, path_to
-from canaryd.adapters.kube.fair import SETTLE, Fair
+from canaryd.adapters.kube.fair import SETTLE, Fair, services_in
 from canaryd.domain.added import is_of, steered
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Missing, Rejected, RouteView
@@ -76,20 +77,17 @@ class KubeTraffic:
         """
         name = self._add_subset(policy, version)
         if policy.fair_services:
-            self._ensure_fair(policy)
-            self._fair.check_settled(policy)
+            services = services_in(self._api, policy.service.namespace)
+            self._ensure_fair(policy, services)
+            self._fair.check_settled(policy, services)
         return name
 
     def uphold(self, policy: Policy, view: RouteView, version: str) -> Sequence[str]:
         """See the port."""
-        return self._ensure_fair(policy) if policy.fair_services else ()
+        return self._ensure_fair(policy, services_in(self._api, policy.service.namespace)) if policy.fair_services else ()
 
-    def _ensure_fair(self, policy: Policy) -> list[str]:
-        return self._fair.ensure(policy, (policy.service.name,), self._services(policy), self.rule(policy))
-
-    def _services(self, policy: Policy) -> Mapping[str, Json]:
-        found = self._api.request("GET", path_to("v1", "services", policy.service.namespace)).get("items") or []
-        return {one["metadata"]["name"]: one for one in found}
+    def _ensure_fair(self, policy: Policy, services: Services) -> list[str]:
+        return self._fair.ensure(policy, (policy.service.name,), services, self.rule(policy))
 
     def _add_subset(self, policy: Policy, version: str) -> str:
         rule = self.rule(policy)
@@ -118,7 +116,7 @@ class KubeTraffic:
         """What was made for stages with `split`. Subsets stay where they are: an idle one leads nobody anywhere."""
         if keep:
             return ()
-        return self._fair.remove(policy, self._services(policy), f"{GROUP}/{self._api.preferred_version(GROUP)}")
+        return self._fair.remove(policy, services_in(self._api, policy.service.namespace), f"{GROUP}/{self._api.preferred_version(GROUP)}")
 
     def rule(self, policy: Policy) -> Json:
         """The DestinationRule; Rejected when it is another host's."""
