@@ -82,6 +82,10 @@ class KubeSurvey:
         except Unavailable:
             return None
 
+    def has_namespace(self, name: str) -> bool:
+        """False also where it may not be looked for."""
+        return bool(self._one(path_to("v1", "namespaces", None, name)).items)
+
     def caller(self, rights: Iterable[Right]) -> Rights:
         """What the kubeconfig's user may do."""
         return self._asked("", rights, self._of_self)
