@@ -54,6 +54,10 @@ BY_GATEWAY_API: Needs = (
     (GATEWAY_API, "httproutes", "patch", False, "reset"),
     ("", "services", "delete", False, "reset"),
 )
+BY_SPLIT: Needs = (
+    ("", "services", "delete", False, "reset"),
+    (ISTIO, "destinationrules", "delete", False, "reset"),
+)
 # In the namespace that versions are taken from.
 SOURCE: Needs = (
     ("apps", "deployments", "list", False, "deploy"),
@@ -68,10 +72,11 @@ def of_people(policies: Sequence[Policy], source: str = "") -> list[Right]:
     `canaryd deploy` takes versions from; "" where there is no such namespace."""
     found: dict[Right, list[str]] = {}
     for place in sorted({one.service.namespace for one in policies}) or [""]:
-        here = [one.route for one in policies if one.service.namespace == place]
+        here = [one for one in policies if one.service.namespace == place]
         _add(found, EVERYONE, place)
-        _add(found, BY_ISTIO if not here or any(one.virtual_service for one in here) else (), place)
-        _add(found, BY_GATEWAY_API if any(one.http_route for one in here) else (), place)
+        _add(found, BY_ISTIO if not here or any(one.route.virtual_service for one in here) else (), place)
+        _add(found, BY_GATEWAY_API if any(one.route.http_route for one in here) else (), place)
+        _add(found, BY_SPLIT if any(one.fair_services for one in here) else (), place)
     _add(found, SOURCE if source else (), source)
     return [replace(right, why=", ".join(dict.fromkeys(why))) for right, why in found.items()]
 

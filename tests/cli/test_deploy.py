@@ -26,6 +26,7 @@ from canaryd.domain.rollout import Record
 from canaryd.sandbox.kubernetes_resources import DEPLOYMENTS, NAMESPACES, RESOURCES, ApiError, Object
 from canaryd.sandbox.world import World
 from tests.builders import a_policy, a_rollout
+from tests.cli.audit import audited
 from tests.deploying import a_budget, a_deployment, a_service, an_autoscaler
 
 KIND = {one.kind: one for one in RESOURCES if not one.kept_as}
@@ -452,25 +453,6 @@ def test_all_as_objects_is_one_stream_with_the_words_beside_it(whole: Shop) -> N
 # ---------------------------------------------------------------- rights
 
 
-@contextmanager
-def audited(shop: Shop) -> Iterator[set[Right]]:
-    """What the API server is asked for, as RBAC has it; not what it says of itself, nor whether a namespace is there."""
-    found, verbs = set[Right](), {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
-
-    def note(method: str, path: str) -> bool:
-        is_core, *parts = (path.startswith("/api/"), *path.split("/")[3 if path.startswith("/api/") else 2:])
-        group = "" if is_core else parts[0]
-        parts = parts if is_core else parts[2:]
-        namespace, parts = (parts[1], parts[2:]) if parts[:1] == ["namespaces"] and len(parts) > 2 else ("", parts)
-        if parts and parts[0] != "namespaces":
-            found.add(Right(group, parts[0], verbs.get(method, "get" if len(parts) > 1 else "list"), namespace))
-        return False
-
-    shop.world.kubernetes.faults.status(500, 1, note)
-    yield found
-    shop.world.kubernetes.faults.clear()
-
-
 def test_check_asks_for_every_right_that_a_deploy_uses(shop: Shop) -> None:
     """Its own parts are many, and whoever adds one may forget to have it checked."""
     settings = {"envFrom": [{"configMapRef": {"name": "settings"}}, {"secretRef": {"name": "session"}}]}
@@ -485,7 +467,7 @@ def test_check_asks_for_every_right_that_a_deploy_uses(shop: Shop) -> None:
     shop.lives()
     shop.put(an_autoscaler(), "production")
     shop.put(a_budget(version="v1"), "production")
-    with audited(shop) as used:
+    with audited(shop.world) as used:
         shop.fine("front-end", "--copy-config", "--dry-run")
         shop.run("front-end", "--copy-config", "--pin-digest", "--dry-run")
         shop.run("front-end", "--copy-config", "--yes", "--wait", "--timeout", "1s")
@@ -501,6 +483,6 @@ def test_check_asks_for_every_right_that_a_deploy_uses(shop: Shop) -> None:
 
 def test_what_a_first_version_takes_besides_is_asked_for_too(shop: Shop) -> None:
     shop.stages("sockshop/orders:1", "orders")
-    with audited(shop) as used:
+    with audited(shop.world) as used:
         shop.fine("orders", "v1", "--expose", "--yes")
     assert Right("", "services", "create", "production") in used & set(of_people([a_policy()], "staging"))

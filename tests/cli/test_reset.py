@@ -18,10 +18,12 @@ from canaryd.adapters.kube.rollouts import KubeRollouts
 from canaryd.adapters.kube.services import KubeServices
 from canaryd.adapters.kube.traffic import Routers
 from canaryd.adapters.kube.virtualservice import KubeTraffic
+from canaryd.checks.people import of_people
 from canaryd.cli import main, output
 from canaryd.cli import reset as command
 from canaryd.control.supervisor import key_of
 from canaryd.domain import routes
+from canaryd.domain.facts import Right
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Conflict, KnownTemplates, Missing, Rejected, Request
 from canaryd.domain.rollout import Phase
@@ -29,6 +31,7 @@ from canaryd.domain.routes import split
 from canaryd.sandbox import httproutes
 from canaryd.sandbox.world import World
 from tests.builders import HOST, NOW, a_policy
+from tests.cli.audit import audited
 from tests.cli.conftest import Shell
 from tests.live import Live, a_quick_policy
 
@@ -628,6 +631,17 @@ def test_who_may_not_look_for_it_is_told_so_and_stopped_only_where_there_was_a_s
         said = place.fine(*arguments)
         assert "what an earlier policy with `split` may have left (a Service, a DestinationRule) is not looked for: GET" in said
         assert place.http() == [{"route": [to("v1")]}]
+
+
+def test_check_asks_for_every_right_that_a_reset_uses(place: Place) -> None:
+    policy = a_policy(**BY_MATCH)
+    staged_at(place, policy)
+    place.store(phase=Phase.ROLLED_BACK, weight=0, ended=NOW + 9, policy=policy)
+    with audited(place.world) as used:
+        place.fine("reset", "front-end", "--to", "v1", "--yes")
+    assert Right("", "services", "delete", "production") in used
+    asked = {*of_people([policy])}
+    assert used - asked - {replace(one, namespace="production") for one in asked if not one.namespace} == set()
 
 
 @pytest.mark.parametrize("policy", [BY_USER, BY_MATCH], ids=["affinity", "split"])
