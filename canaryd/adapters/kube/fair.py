@@ -53,15 +53,23 @@ class Fair:
             made.append(f"DestinationRule {policy.fair_services[0]}")
         return made
 
+    def prepare(self, policy: Policy, like: Sequence[str], services: Services, rule: Json | None = None) -> None:
+        """Before any matched user is split: as `ensure`; and what leads to the pods of an earlier rollout's versions, which ended only just
+        now, is made anew. Raises TooNew too."""
+        there = dict(services)
+        for name, other in zip(policy.fair_services, like, strict=True):
+            found, model = there.get(name), there.get(other)
+            if found and model and is_own(policy, found) and backends.selector(found) != backends.selector(model):
+                self._api.delete_as_read(path_to("v1", "services", policy.service.namespace, name), found)
+                del there[name]
+        self.ensure(policy, like, there, rule)
+        if any(self.is_new(name, there) for name in policy.fair_services):
+            raise TooNew(f"the Service {policy.fair_services[0]} was made for its matched users just now, and is routed to after "
+                         f"{self._settle:g} s, when proxies know it")
+
     def is_new(self, name: str, services: Services) -> bool:
         """Whether a Service is too new to be routed to. services: those that were there; one that is not among them was made since."""
         return (self._api.age(services[name]) if name in services else 0.0) < self._settle
-
-    def check_settled(self, policy: Policy, services: Services) -> None:
-        """Raises TooNew while one of the policy's own is. services: those that were there before `ensure`."""
-        if any(self.is_new(name, services) for name in policy.fair_services):
-            raise TooNew(f"the Service {policy.fair_services[0]} was made for its matched users just now, and is routed to after "
-                         f"{self._settle:g} s, when proxies know it")
 
     def _follow(self, policy: Policy, rule: Json) -> bool:
         """The copy of the DestinationRule, made or brought to what this says now; whether it was made."""

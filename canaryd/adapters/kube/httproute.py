@@ -81,10 +81,8 @@ class GatewayTraffic:
         name = services_of.of_version(policy, services, version) or self._make(policy, version, view, services, used)
         if name not in used and self._fair.is_new(name, services):
             raise TooNew(f"the Service {name} was made just now, and is routed to after {self._settle:g} s, when proxies know it")
-        if policy.fair_services:
-            services = services_in(self._api, policy.service.namespace)
-            self._ensure_fair(policy, view, name, services)
-            self._fair.check_settled(policy, services)
+        if policy.fair_services and (like := _halves_like(view, name)):
+            self._fair.prepare(policy, like, services_in(self._api, policy.service.namespace))
         return name
 
     def uphold(self, policy: Policy, view: RouteView, version: str) -> Sequence[str]:
@@ -92,14 +90,8 @@ class GatewayTraffic:
         services: Services = view.raw["services"]
         if not policy.fair_services or not view.places:
             return ()
-        return self._ensure_fair(policy, view, services_of.of_version(policy, services, version), services)
-
-    def _ensure_fair(self, policy: Policy, view: RouteView, canary: str, services: Services) -> list[str]:
-        others = [entry for entries in steered(view.lists).values() for entry in entries if entry["destination"]["subset"] != canary]
-        if not others:
-            return []  # promoted: nobody is split any more
-        stable = max(others, key=lambda entry: int(entry.get("weight", 1)))["destination"]["subset"]
-        return self._fair.ensure(policy, (stable, canary), services)
+        like = _halves_like(view, services_of.of_version(policy, services, version))
+        return self._fair.ensure(policy, like, services) if like else ()
 
     def _make(self, policy: Policy, version: str, view: RouteView, services: Services, used: Sequence[str]) -> str:
         model = next((name for name in used if view.subsets.get(name, version) != version), None)
@@ -161,6 +153,12 @@ def _view(policy: Policy, route: Json, services: Services) -> RouteView:
         unsteered=backends.unsteered(policy.route.http_route, spec, policy.service.name), trouble=backends.trouble(route),
         chosen_by="route.rules", routes={key: rules[place] for key, place in places.items()}, all_routes=rules, places=places,
     )  # fmt: skip
+
+
+def _halves_like(view: RouteView, canary: str) -> tuple[str, ...]:
+    """The Services that those of matched users are to be like, stable's and the canary's; none once nobody is split any more."""
+    others = [entry for entries in steered(view.lists).values() for entry in entries if entry["destination"]["subset"] != canary]
+    return (max(others, key=lambda entry: int(entry.get("weight", 1)))["destination"]["subset"], canary) if others else ()
 
 
 def _why_no_version(policy: Policy, name: str, services: Services) -> str:

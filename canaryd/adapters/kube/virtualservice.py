@@ -11,7 +11,6 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from canaryd.adapters.kube import chosen, own
-from canaryd.adapters.kube.backends import Services
 from canaryd.adapters.kube.client import JSON_PATCH, Api, Json, path_to
 from canaryd.adapters.kube.fair import SETTLE, Fair, services_in
 from canaryd.domain.added import is_of, steered
@@ -77,17 +76,14 @@ class KubeTraffic:
         """
         name = self._add_subset(policy, version)
         if policy.fair_services:
-            services = services_in(self._api, policy.service.namespace)
-            self._ensure_fair(policy, services)
-            self._fair.check_settled(policy, services)
+            self._fair.prepare(policy, (policy.service.name,), services_in(self._api, policy.service.namespace), self.rule(policy))
         return name
 
     def uphold(self, policy: Policy, view: RouteView, version: str) -> Sequence[str]:
         """See the port."""
-        return self._ensure_fair(policy, services_in(self._api, policy.service.namespace)) if policy.fair_services else ()
-
-    def _ensure_fair(self, policy: Policy, services: Services) -> list[str]:
-        return self._fair.ensure(policy, (policy.service.name,), services, self.rule(policy))
+        if not policy.fair_services:
+            return ()
+        return self._fair.ensure(policy, (policy.service.name,), services_in(self._api, policy.service.namespace), self.rule(policy))
 
     def _add_subset(self, policy: Policy, version: str) -> str:
         rule = self.rule(policy)

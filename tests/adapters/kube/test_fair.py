@@ -177,3 +177,20 @@ def test_once_all_traffic_is_the_canarys_nothing_more_is_needed(place: Place, ro
     view = traffic.read(policy)
     traffic.write(policy, view, routes.only(view.lists, canary))
     assert list(traffic.uphold(policy, traffic.read(policy), "v2")) == []
+
+
+def test_after_another_version_s_rollout_the_halves_are_of_this_one_s_pods(place: Place, traffic: Routers) -> None:
+    """A newer version came, or the last rollout ended only just now, so what it had made is there still."""
+    router = GatewayApi()
+    policy = put(router, place)
+    traffic.add_subset(policy, "v2")
+    assert traffic.add_subset(policy, "v3") == "front-end-v3"
+    assert [service(place, name)["spec"]["selector"]["version"] for name in (STABLE, CANARY)] == ["v1", "v3"]
+    view = traffic.read(policy)
+    traffic.write(policy, view, routes.only(view.lists, "front-end-v3"))
+    traffic.add_subset(policy, "v4")
+    made = [service(place, name)["metadata"]["uid"] for name in (STABLE, CANARY)]
+    assert [service(place, name)["spec"]["selector"]["version"] for name in (STABLE, CANARY)] == ["v3", "v4"]
+    with pytest.raises(TooNew):
+        Routers(place.api, settle=60.0).add_subset(policy, "v4")
+    assert [service(place, name)["metadata"]["uid"] for name in (STABLE, CANARY)] == made, "made anew once"
