@@ -152,6 +152,7 @@ def _view(policy: Policy, route: Json, services: Services) -> RouteView:
         elsewhere=frozenset(subsets[name] for one in backends.named(spec) if (name := one.get("name")) in subsets),
         unsteered=backends.unsteered(policy.route.http_route, spec, policy.service.name), trouble=backends.trouble(route),
         chosen_by="route.rules", routes={key: rules[place] for key, place in places.items()}, all_routes=rules, places=places,
+        displaced=own.displaced(policy.service.name, rules, places),
     )  # fmt: skip
 
 

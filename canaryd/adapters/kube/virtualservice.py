@@ -146,7 +146,8 @@ def _view(policy: Policy, found: Json, subsets: Mapping[str, str], domain: str) 
     lists |= own.lists(policy.service.name, http, places)
     whole = {key: http[place] for key, place in places.items()}
     version = found["metadata"].get("resourceVersion", "")  # of a file there is none
-    return RouteView(lists=lists, subsets=subsets, resource_version=version, raw=found, routes=whole)
+    return RouteView(lists=lists, subsets=subsets, resource_version=version, raw=found, routes=whole,
+                     displaced=own.displaced(policy.service.name, http, places))  # fmt: skip
 
 
 def _check_rule(policy: Policy, rule: Json, domain: str) -> None:
