@@ -12,7 +12,7 @@ from typing import Any
 
 from canaryd.adapters.kube import chosen, own
 from canaryd.adapters.kube.client import JSON_PATCH, Api, Json, path_to
-from canaryd.adapters.kube.fair import SETTLE, Fair
+from canaryd.adapters.kube.fair import SETTLE, Fair, services_in
 from canaryd.domain.added import is_of, steered
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Missing, Rejected, RouteView
@@ -76,20 +76,14 @@ class KubeTraffic:
         """
         name = self._add_subset(policy, version)
         if policy.fair_services:
-            self._ensure_fair(policy)
-            self._fair.check_settled(policy)
+            self._fair.prepare(policy, (policy.service.name,), services_in(self._api, policy.service.namespace), self.rule(policy))
         return name
 
     def uphold(self, policy: Policy, view: RouteView, version: str) -> Sequence[str]:
         """See the port."""
-        return self._ensure_fair(policy) if policy.fair_services else ()
-
-    def _ensure_fair(self, policy: Policy) -> list[str]:
-        return self._fair.ensure(policy, (policy.service.name,), self._services(policy), self.rule(policy))
-
-    def _services(self, policy: Policy) -> Mapping[str, Json]:
-        found = self._api.request("GET", path_to("v1", "services", policy.service.namespace)).get("items") or []
-        return {one["metadata"]["name"]: one for one in found}
+        if not policy.fair_services:
+            return ()
+        return self._fair.ensure(policy, (policy.service.name,), services_in(self._api, policy.service.namespace), self.rule(policy))
 
     def _add_subset(self, policy: Policy, version: str) -> str:
         rule = self.rule(policy)
@@ -118,7 +112,7 @@ class KubeTraffic:
         """What was made for stages with `split`. Subsets stay where they are: an idle one leads nobody anywhere."""
         if keep:
             return ()
-        return self._fair.remove(policy, self._services(policy), f"{GROUP}/{self._api.preferred_version(GROUP)}")
+        return self._fair.remove(policy, services_in(self._api, policy.service.namespace), f"{GROUP}/{self._api.preferred_version(GROUP)}")
 
     def rule(self, policy: Policy) -> Json:
         """The DestinationRule; Rejected when it is another host's."""
@@ -152,7 +146,8 @@ def _view(policy: Policy, found: Json, subsets: Mapping[str, str], domain: str) 
     lists |= own.lists(policy.service.name, http, places)
     whole = {key: http[place] for key, place in places.items()}
     version = found["metadata"].get("resourceVersion", "")  # of a file there is none
-    return RouteView(lists=lists, subsets=subsets, resource_version=version, raw=found, routes=whole)
+    return RouteView(lists=lists, subsets=subsets, resource_version=version, raw=found, routes=whole,
+                     displaced=own.displaced(policy.service.name, http, places))  # fmt: skip
 
 
 def _check_rule(policy: Policy, rule: Json, domain: str) -> None:

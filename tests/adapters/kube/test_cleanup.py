@@ -13,7 +13,7 @@ from canaryd.adapters.kube.virtualservice import KubeTraffic
 from canaryd.domain import routes
 from canaryd.domain.ports import Conflict, KnownTemplates
 from canaryd.domain.rollout import Phase, Record
-from tests.adapters.kube.conftest import ISTIO, Place
+from tests.adapters.kube.places import ISTIO, Place
 from tests.adapters.kube.test_virtualservice import ROUTE, V1, setup, spec_of, to
 from tests.builders import NOW, a_rollout
 

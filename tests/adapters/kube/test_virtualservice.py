@@ -13,7 +13,7 @@ from canaryd.domain import routes
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Conflict, Missing, Rejected, RouteView
 from canaryd.domain.rollout import RouteLists
-from tests.adapters.kube.conftest import ISTIO, Place
+from tests.adapters.kube.places import ISTIO, Place
 
 ROUTE = {"virtualService": "sockshop", "destinationRule": "front-end"}
 V1, V2 = ({"name": name, "labels": {"version": name}} for name in ("v1", "v2"))
