@@ -6,7 +6,9 @@ import os
 
 import pytest
 
-GIVES_WAY = 10  # niceness
+# Niceness. Linux weighs it among the processes of one session alone (sched(7), autogroups): what tests start is a process group of its own,
+# so that no Ctrl-C of the terminal ends it first, but no session.
+GIVES_WAY = 10
 
 
 def is_worker() -> bool:

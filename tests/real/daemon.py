@@ -94,7 +94,7 @@ class Canaryd:
             guard = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []  # it must not outlive a test that is killed
             self.process = subprocess.Popen(
                 [*guard, *command(), "run", *self.arguments], cwd=ROOT, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                start_new_session=True,
+                process_group=0,
             )
         return self
 

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.real.daemon import Canaryd
-from tests.real.test_releases import HEALTHY, RATE, ends_as, start
-from tests.real.test_routes_of_the_use_case import ANALYSIS, approve, waits_in
+from tests.real.test_releases import BY_ERRORS, HEALTHY, RATE, ends_as, start
+from tests.real.test_routes_of_the_use_case import approve, waits_in
 from tests.real.world import World, eventually
 
 WAITS = {"minimum": "3s", "deadline": "4s", "approval": "required"}
@@ -83,7 +83,7 @@ def test_a_user_who_saw_the_new_version_stays_on_it_until_the_end(world: World, 
     for version in ("v1", "v2", "v3"):
         world.behaviour(version, **{**HEALTHY, "latency_ms": 1})  # so many users ask one after another
     before = spec(world)
-    daemon = start(world, canaryd, stages=STAGES, route=ROUTE, analysis=ANALYSIS)
+    daemon = start(world, canaryd, stages=STAGES, route=ROUTE, analysis=BY_ERRORS)
     with world.load(RATE), Users(world) as users:
         eventually("everyone has asked", lambda: users.rounds)
         world.deploy("v2")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.real.daemon import Canaryd
-from tests.real.test_releases import HEALTHY, RATE, ends_as, rollout_of, start
+from tests.real.test_releases import BY_ERRORS, HEALTHY, RATE, ends_as, rollout_of, start
 from tests.real.world import World, eventually, front_end
 
 HOST = "carts.production.svc.cluster.local"
@@ -58,7 +58,7 @@ def test_versions_of_two_services_are_one_rollout_and_the_harm_of_one_takes_both
     began = shop.get("virtualservice", "sockshop")["spec"]
     member = {"service": {"name": "carts", "namespace": "production", "selector": {"app": "carts"}},
               "route": {"virtualService": "sockshop", "http": ["carts"]}}
-    daemon = start(shop, canaryd, stages=STAGES, bracket={"gather": "30s", "members": [member]})
+    daemon = start(shop, canaryd, stages=STAGES, analysis=BY_ERRORS, bracket={"gather": "30s", "members": [member]})
     eventually("both are known", lambda: len(daemon.logged("service.first_seen")) == 2)
     with shop.load(RATE) as of_front_end, shop.load(RATE, url=f"{shop.ingress}/carts") as of_carts:
         shop.deploy("v2")

@@ -15,7 +15,7 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 
 from tests.real.daemon import WEBHOOK_SECRET, Canaryd, settings
-from tests.real.test_releases import HEALTHY, RATE, a_policy, ends_as, explained, phase_of, rollout_of
+from tests.real.test_releases import BY_ERRORS, HEALTHY, RATE, a_policy, ends_as, explained, phase_of, rollout_of
 from tests.real.world import World, eventually
 
 FLAWLESS = {**HEALTHY, "errors": 0.0}  # so that each request of a test says which version served it
@@ -77,7 +77,8 @@ def a_release(world: World, canaryd: Callable[..., Canaryd], preview: dict[str, 
         world.behaviour(version, **FLAWLESS)
     with serving(smoke) as url, world.load(RATE):
         hook = {"before": 100, "gate": "smoke", "every": "1s", "timeout": "20s", "deadline": "5m", **gate}
-        policy = a_policy(strategy="blue-green", stages=STAGES, hooks=[hook], route={"virtualService": "sockshop", "preview": preview})
+        route = {"virtualService": "sockshop", "preview": preview}
+        policy = a_policy(strategy="blue-green", stages=STAGES, hooks=[hook], route=route, analysis=BY_ERRORS)
         config = settings(world, log={"format": "json", "level": "debug"}, gates={"smoke": {"url": url, "secret": WEBHOOK_SECRET}})
         daemon = canaryd(config=config, policies={"front-end": policy}).start()
         daemon.wait_for("service.first_seen")

@@ -11,7 +11,7 @@ import pytest
 
 from tests.real.daemon import Canaryd
 from tests.real.gateway_api import HOST, conditions, gateway, move, route, services
-from tests.real.test_releases import HEALTHY, RATE, ends_as, phase_of, start
+from tests.real.test_releases import BY_ERRORS, HEALTHY, RATE, ends_as, phase_of, start
 from tests.real.world import World, eventually
 
 STAGE = {"minimum": "4s", "deadline": "12s"}
@@ -49,7 +49,7 @@ def test_releases_by_the_gateway_api_go_through_real_envoys_and_leave_what_a_per
     move(world, "v1", entrance)
     began = route(world)
     stages = [{"weight": 20, **STAGE, "approval": "required"}, {"weight": 60, **STAGE}, {"weight": 100, **STAGE}]
-    daemon = start(world, canaryd, route={"httpRoute": "sockshop"}, stages=stages)
+    daemon = start(world, canaryd, route={"httpRoute": "sockshop"}, stages=stages, analysis=BY_ERRORS)
     with world.load(RATE, host=HOST, url=world.sidecar) as requests:
         world.deploy("v2", replicas=2)
         eventually("20% on v2 are approved", lambda: phase_of(world, "v2") == "AwaitingApproval", 420)

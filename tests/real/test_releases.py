@@ -38,12 +38,16 @@ MEAN_LATENCY = {
 }
 
 
+ANALYSIS = {"interval": "1s", "warmup": "2s", "minimumRequests": 30, "noDataFor": "10s"}
+BY_ERRORS = {**ANALYSIS, "metrics": [{"errors": {}}]}  # where latency is not the point, which is also how busy this machine is
+
+
 def a_policy(**changes: Any) -> dict[str, Any]:
     return {
         "service": {"name": "front-end", "namespace": "production", "selector": {"app": "front-end"}},
         "route": {"virtualService": "sockshop"},
         "stages": [{"weight": w, "minimum": "4s", "deadline": "12s"} for w in (10, 25, 50, 100)],
-        "analysis": {"interval": "1s", "warmup": "2s", "minimumRequests": 30, "noDataFor": "10s"},
+        "analysis": ANALYSIS,
         "hooks": [{"on": ["rolled_back"], "notify": "oncall"}, {"on": ["started", "rolled_back", "succeeded"], "notify": "audit"}],
         **changes,
     }
@@ -270,7 +274,7 @@ def test_a_kill_in_mid_stage_leaves_the_same_rollout_and_the_same_verdicts(world
         world.behaviour(version, **HEALTHY)
     stages = [{"weight": 20, "minimum": "200s", "deadline": "300s"}, {"weight": 100}]
     metrics = [{"errors": {}}, {"latency": {}}, {"query": MEAN_LATENCY}]
-    daemon = start(world, canaryd, stages=stages, analysis={**a_policy()["analysis"], "metrics": metrics})
+    daemon = start(world, canaryd, stages=stages, analysis={**ANALYSIS, "metrics": metrics})
     with world.load(RATE):
         world.deploy("v2", replicas=2)
         eventually("20% on v2", lambda: world.weights().get("v2") == 20)
@@ -304,7 +308,7 @@ def test_outages_of_the_api_server_and_of_prometheus_hold_the_weight_and_the_rol
     for version in ("v1", "v2"):
         world.behaviour(version, **HEALTHY)
     daemon = start(world, canaryd, stages=[{"weight": w, "minimum": "3s", "deadline": "10s"} for w in (20, 50, 100)],
-                   analysis={**a_policy()["analysis"], "noDataFor": "6s"})
+                   analysis={**BY_ERRORS, "noDataFor": "6s"})
     with world.load(RATE):
         world.deploy("v2", replicas=2)
         eventually("20% on v2", lambda: world.weights().get("v2") == 20)

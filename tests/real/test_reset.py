@@ -16,7 +16,7 @@ POLICY: dict[str, Any] = {
     "service": {"name": "front-end", "namespace": "production", "selector": {"app": "front-end"}},
     "route": {"virtualService": "sockshop"},
     "stages": [{"weight": 50, "minimum": "3s", "deadline": "6s"}, {"weight": 100, "minimum": "3s", "deadline": "6s"}],
-    "analysis": {"interval": "1s", "warmup": "0s", "minimumRequests": 30},
+    "analysis": {"interval": "1s", "warmup": "0s", "minimumRequests": 30, "metrics": [{"errors": {}}]},  # not how busy this machine is
 }
 CRD = "canaryrollouts.canaryd.dev"
 PATIENT = {**POLICY, "stages": [{"weight": 30, "minimum": "10m", "deadline": "20m"}, {"weight": 100, "minimum": "3s"}]}

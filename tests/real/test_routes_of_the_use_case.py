@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.real.daemon import Canaryd
-from tests.real.test_releases import HEALTHY, RATE, ends_as, explained, phase_of, start
+from tests.real.test_releases import BY_ERRORS, HEALTHY, RATE, ends_as, explained, phase_of, start
 from tests.real.world import World, eventually
 
 CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36"
@@ -30,7 +30,6 @@ STAGES = [{"weight": 0, **WAITS}, {"match": COOKIE, **WAITS}, {"match": USER_AGE
           {"mirror": "50%", **WAITS, "deadline": "12s"}, {"weight": 50, "minimum": "4s", "deadline": "12s"},
           {"weight": 100, "minimum": "4s", "deadline": "12s"}]
 ROUTE = {"virtualService": "sockshop", "preview": {"headers": {"x-canary": {"exact": "always"}}}}
-ANALYSIS = {"interval": "1s", "warmup": "2s", "minimumRequests": 30, "noDataFor": "10s", "metrics": [{"errors": {}}]}
 
 
 @pytest.fixture
@@ -60,7 +59,7 @@ def to_v2(world: World) -> set[str]:
 @contextmanager
 def a_rollout(world: World, canaryd: Callable[..., Canaryd], **changes: Any) -> Iterator[Canaryd]:
     """Of v2, with users of whom a part is logged in with Chrome, on a team, and all by the ingress."""
-    daemon = start(world, canaryd, **{"stages": STAGES, "route": ROUTE, "analysis": ANALYSIS, **changes})
+    daemon = start(world, canaryd, **{"stages": STAGES, "route": ROUTE, "analysis": BY_ERRORS, **changes})
     some = f"cookie: logged_in=1\r\nuser-agent: {CHROME}\r\nx-team: shop"
     with world.load(RATE, header=some, share=0.3):
         world.deploy("v2")

@@ -16,8 +16,8 @@ import pytest
 from tests.real.daemon import Canaryd
 from tests.real.gateway_api import HOST, answered_by, move, route, services
 from tests.real.test_httproute import leading_to
-from tests.real.test_releases import HEALTHY, RATE, ends_as, start
-from tests.real.test_routes_of_the_use_case import ANALYSIS, approve, served, waits_in
+from tests.real.test_releases import ANALYSIS, HEALTHY, RATE, ends_as, start
+from tests.real.test_routes_of_the_use_case import approve, served, waits_in
 from tests.real.world import World, eventually
 
 COOKIE = {"headers": {"cookie": {"regex": ".*logged_in.*"}}}

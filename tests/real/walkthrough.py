@@ -77,7 +77,7 @@ class Shell:
     def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
             ["bash"], cwd=folder, env=dict(env), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            start_new_session=True,
+            process_group=0,
         )
 
     def __enter__(self) -> Self:

@@ -108,7 +108,7 @@ class Part:
             process = subprocess.Popen(
                 [sys.executable, "-m", f"tests.real.cluster.{name}", *map(str, args)], cwd=ROOT, text=True,
                 env={**os.environ, "CANARYD_PARTS": str(PARTS)},
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, start_new_session=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, process_group=0,
             )
         part = cls(name, process, log)
         part.facts = part.read()
@@ -287,7 +287,7 @@ class World:
         command = [sys.executable, "-m", "tests.real.cluster.load", url or self.ingress, "--rate", str(rate), "--host", host,
                    "--header", header, "--share", str(share)]
         process = subprocess.Popen(
-            [*command, "--until-stdin-ends"], cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+            [*command, "--until-stdin-ends"], cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0
         )
         run = Requests(process)
         try:

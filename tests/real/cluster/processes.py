@@ -55,7 +55,7 @@ class Processes:
         with (self.folder / f"{name}.log").open("ab") as log:
             self.running[name] = subprocess.Popen(
                 [*guard, *recipe.args], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                cwd=self.folder, env={**os.environ, **recipe.env}, start_new_session=True,
+                cwd=self.folder, env={**os.environ, **recipe.env}, process_group=0,
             )
 
     def wait(self, what: str, ready: Ready, seconds: float = 60) -> None:
