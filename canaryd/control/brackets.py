@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from canaryd.control.supervisor import MOST_ATTEMPTS, CannotBegin, Seen, Supervisor, attempt_key, cannot_retry, key_of, youngest
+from canaryd.control.seeing import Seen
+from canaryd.control.supervisor import MOST_ATTEMPTS, CannotBegin, Supervisor, attempt_key, cannot_retry, key_of, youngest
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Rejected, Request, Workload
 from canaryd.domain.rollout import Phase, Record, Rollout, joined, name_of, together
@@ -57,11 +58,11 @@ class Brackets:
     first: dict[Key, tuple[frozenset[tuple[Key, str]], float]] = field(default_factory=dict)
 
     def supervise(self, policy: Policy, every: Sequence[Seen], requests: Sequence[Request], now: float) -> list[Seen]:
-        """Begins what is to begin of a bracket's services, seen in its order. Returns what is seen after that. Raises Rejected when what is
-        kept of one cannot be read."""
+        """Begins what is to begin of a bracket's services, seen in its order. Returns what is seen after that. Raises Rejected when
+        something of one cannot be read."""
         supervisor = self.supervisor
-        if unreadable := next((seen.unreadable for seen in every if seen.unreadable), ""):
-            raise Rejected(unreadable)
+        if unreadable := [f"{seen.policy.service.name}: {seen.unreadable}" for seen in every if seen.unreadable]:
+            raise Rejected("; ".join(unreadable))
         unseen = [seen.policy.key for seen in every if not seen.known.resource_version]
         if unseen:
             every = [supervisor.first_sight(seen) if seen.policy.key in unseen else seen for seen in every]

@@ -23,6 +23,13 @@ class World:
     outage: str = ""  # set by the look: why telemetry gave nothing
     silent: bool = False  # set by the look: it did not even answer, so the next rollout would wait in vain as well
     others: tuple["World", ...] = ()
+    unreadable: str = ""  # why not all of this is known: nothing advances then
+    is_listed: bool = True  # the Deployments; False: they are not known
+
+    @property
+    def is_route_unread(self) -> bool:
+        """Whether nothing is known of the route, be it canaryd's or someone else's."""
+        return self.view is None and not self.problem
 
     def workload(self, name: str) -> Workload | None:
         return next((w for w in self.workloads if w.name == name), None)
@@ -31,7 +38,7 @@ class World:
         """The stable version that could not take traffic back, or "": a bad canary serves more users than no replica at all."""
         for part, seen in each(rollout, self):
             stable = seen.workload(part.stable_workload)
-            if stable is None or not stable.ready:
+            if seen.is_listed and (stable is None or not stable.ready):  # what is not known keeps no one on a bad canary
                 return part.stable_workload
         return ""
 

@@ -30,6 +30,10 @@ class Missing(Rejected):
     """The object is not there."""
 
 
+class Forbidden(Rejected):
+    """canaryd, or whoever calls it, may not do that: nothing is known of what could not be read."""
+
+
 class TooNew(Rejected):
     """What requests are to be sent to was made just now, and nothing should be sent there yet."""
 
@@ -131,14 +135,15 @@ class Telemetry(Protocol):
 
 class Workloads(Protocol):
     def list(self, policy: Policy) -> Sequence[Workload]:
-        """The Deployments of a policy's service, chosen by their pod template's labels."""
+        """The Deployments of a policy's service, chosen by their pod template's labels. Raises Unavailable, Rejected."""
 
     def scale(self, namespace: str, name: str, replicas: int) -> None: ...
 
 
 class Traffic(Protocol):
     def read(self, policy: Policy) -> RouteView:
-        """The steered routes. Raises Missing (no VirtualService, DestinationRule or HTTPRoute), Rejected (no route to this service)."""
+        """The steered routes. Raises Unavailable and Forbidden (nothing is known of them), Missing (no VirtualService, DestinationRule or
+        HTTPRoute), Rejected (no route to this service)."""
 
     def write(self, policy: Policy, view: RouteView, lists: RouteLists) -> RouteView:
         """Replaces the `route` lists of the steered routes, adds the added ones that `lists` has and takes out those that it has not, and
@@ -209,6 +214,6 @@ class Clock(Protocol):
 
 
 __all__ = [
-    "Clock", "Conflict", "Gates", "KnownTemplates", "Missing", "Postman", "Presence", "Record", "Rejected", "Request", "Rollouts",
-    "RouteView", "Telemetry", "TooNew", "Traffic", "Unavailable", "Wishes", "Workload", "Workloads",
+    "Clock", "Conflict", "Forbidden", "Gates", "KnownTemplates", "Missing", "Postman", "Presence", "Record", "Rejected", "Request",
+    "Rollouts", "RouteView", "Telemetry", "TooNew", "Traffic", "Unavailable", "Wishes", "Workload", "Workloads",
 ]
