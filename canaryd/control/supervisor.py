@@ -13,7 +13,7 @@ import structlog
 from canaryd.control.seeing import Seen
 from canaryd.domain import news, routes
 from canaryd.domain.policy import Policy
-from canaryd.domain.ports import Missing, Rejected, Request, Rollouts, Traffic, Workload, Workloads
+from canaryd.domain.ports import Gathering, Missing, Rejected, Request, Rollouts, Traffic, Workload, Workloads
 from canaryd.domain.rollout import Phase, Record, Rollout, name_of, together
 
 log = structlog.get_logger()
@@ -211,12 +211,11 @@ class Supervisor:
             if problem:
                 log.warning("rollout.refused", service=seen.policy.service.name, namespace=seen.policy.service.namespace, reason=problem)
 
-    def tell_problem(self, seen: Seen, problem: str, quiet: bool = False) -> Seen:
-        """Notes why nothing begins. quiet: it is no trouble, and the log is not told."""
-        self._tell(seen, problem if not quiet else "")
-        if problem != seen.known.problem:
-            return replace(seen, known=self.rollouts.remember(seen.policy, replace(seen.known, problem=problem)))
-        return seen
+    def tell_problem(self, seen: Seen, problem: str, gathering: Gathering | None = None) -> Seen:
+        """Notes why nothing can begin, and what does not begin yet."""
+        self._tell(seen, problem)
+        known = replace(seen.known, problem=problem, gathering=gathering)
+        return replace(seen, known=self.rollouts.remember(seen.policy, known)) if known != seen.known else seen
 
     # ------------------------------------------------------------ after the end
 

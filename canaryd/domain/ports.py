@@ -83,6 +83,16 @@ class RouteView:
 
 
 @dataclass(frozen=True, slots=True)
+class Gathering:
+    """New versions that wait for new ones of the other services of their bracket. versions: "NAMESPACE/SERVICE VERSION/HASH"; since: Unix
+    seconds, from when on all of them were there; says: what waits for what, in a sentence, or "" when that is over."""
+
+    versions: frozenset[str]
+    since: float
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
 class KnownTemplates:
     """What canaryd keeps about a service apart from its rollouts: templates that are not new, and whether it is paused."""
 
@@ -90,6 +100,7 @@ class KnownTemplates:
     paused: bool = False
     problem: str = ""  # why no rollout can begin, for whoever wonders why nothing happens
     resource_version: str = ""  # empty: nothing is stored yet, canaryd sees the service for the first time
+    gathering: Gathering | None = None  # of the bracket that it is part of
     outdated: bool = False  # the policy says otherwise than is noted how the service is found or routed: remember it anew
 
 
@@ -214,6 +225,6 @@ class Clock(Protocol):
 
 
 __all__ = [
-    "Clock", "Conflict", "Forbidden", "Gates", "KnownTemplates", "Missing", "Postman", "Presence", "Record", "Rejected", "Request",
-    "Rollouts", "RouteView", "Telemetry", "TooNew", "Traffic", "Unavailable", "Wishes", "Workload", "Workloads",
+    "Clock", "Conflict", "Forbidden", "Gates", "Gathering", "KnownTemplates", "Missing", "Postman", "Presence", "Record", "Rejected",
+    "Request", "Rollouts", "RouteView", "Telemetry", "TooNew", "Traffic", "Unavailable", "Wishes", "Workload", "Workloads",
 ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +16,12 @@ from canaryd.adapters.kube.client import Api, path_to
 from canaryd.adapters.kube.services import KubeServices
 from canaryd.analysis.explain import explain, text
 from canaryd.cli import main
+from canaryd.control import steering
 from canaryd.domain.counts import Counts
-from canaryd.domain.ports import KnownTemplates
+from canaryd.domain.ports import Gathering, KnownTemplates
 from canaryd.domain.rollout import Phase
 from canaryd.domain.verdict import Answer, Finding
-from tests.builders import NOW, a_bracket, a_bracket_rollout, a_member, a_rollout, a_verdict
+from tests.builders import NOW, a_bracket, a_bracket_rollout, a_member, a_policy, a_rollout, a_verdict
 from tests.cli.conftest import Shell
 
 NAME = "front-end-v2-hash-v2"
@@ -56,6 +59,33 @@ def test_status_has_one_line_for_it_with_all_versions(shell: Shell) -> None:
     [shown] = json.loads(shell.fine("status", "carts", "-o", "json"))["rollouts"][-1:]
     assert shown["bracket"] == [{"namespace": "production", "service": "front-end", "stable": "v1", "canary": "v2"},
                                 {"namespace": "production", "service": "carts", "stable": "v7", "canary": "v8"}]
+
+
+def test_status_says_what_keeps_it_from_advancing_rather_than_the_last_verdict(shell: Shell) -> None:
+    reason = steering.unread("both are available", "carts: GET deployments: 403")
+    shell.store(a_bracket_rollout(verdict=a_verdict(), reason=reason))
+    assert shell.fine("status").splitlines()[1].endswith("  both are available; nothing advances: carts: GET deployments: 403")
+
+
+@pytest.fixture
+def gathers(shell: Shell) -> Iterator[str]:
+    """front-end-v3 waits for carts, since 50 s ago; what is said of it."""
+    api = Api(str(shell.world.kubeconfig))
+    services = KubeServices(api)
+    says = "front-end-v3 waits up to 2m for new versions of carts"
+    waits = Gathering(frozenset({"production/front-end v3/hash-v3"}), time.time() - 50, says)
+    for policy in (a_bracket().among({("production", "carts")}), a_policy()):
+        services.remember(policy, replace(services.known(policy), gathering=waits))
+    yield says
+    services.remember(policy, replace(services.known(a_policy()), gathering=None))
+    api.request("DELETE", path_to("v1", "configmaps", "production", "canaryd-carts"))
+
+
+def test_status_says_of_what_gathers_that_it_waits_once_and_by_any_name(shell: Shell, gathers: str) -> None:
+    for names in (("production/carts, production/front-end",), ("production/front-end", "front-end"), ("production/carts", "carts")):
+        assert shell.fine("status", *names[1:]).splitlines()[1:] == [f"{names[0]}: {gathers}, for 50s now"]
+    data = json.loads(shell.fine("status", "carts", "-o", "json"))
+    assert [(one["service"], one["problem"], one["waits"]) for one in data["services"]] == [("carts", "", gathers)]
 
 
 def test_nothing_else_of_its_services_is_tried_while_it_is_under_way(shell: Shell) -> None:

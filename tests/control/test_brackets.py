@@ -68,15 +68,66 @@ def test_it_waits_for_the_others_and_begins_with_those_that_came() -> None:
     daemon.deploy("v2", "front-end")
     daemon.run(40)
     assert not daemon.rollouts.records
-    assert daemon.rollouts.notes["front-end"].problem == "front-end-v2 waits up to 1m for new versions of carts and stock"
+    says = "front-end-v2 waits up to 1m for new versions of carts and stock"
+    assert {note.gathering.says for note in daemon.rollouts.notes.values() if note.gathering} == {says}
     daemon.deploy("v2", "stock")
     daemon.run(55)
     assert not daemon.rollouts.records, "from the youngest version on"
     rollout = daemon.ends_as(Phase.SUCCEEDED)
     assert rollout.keys == (("production", "front-end"), ("back", "stock"))
-    assert not daemon.rollouts.notes["front-end"].problem
+    assert [note.gathering for note in daemon.rollouts.notes.values()] == [None] * 3
     assert daemon.weights() == [100, 0]
     assert daemon.parts["stock"].weight("v2") == 100
+
+
+def test_a_restart_gathers_on_from_when_the_youngest_version_was_seen() -> None:
+    daemon = Bracket("carts", "stock", gather="60s").run()
+    daemon.deploy("v2", "stock")
+    daemon.run(30)
+    daemon.deploy("v2", "front-end")
+    daemon.run(40)
+    daemon.restart()
+    daemon.run(15)
+    assert not daemon.rollouts.records
+    daemon.run(10)
+    assert daemon.rollout.services == ("front-end", "stock")
+
+
+def test_a_version_that_came_while_the_process_was_away_has_its_time_too() -> None:
+    daemon = Bracket("carts", "stock", gather="60s").run()
+    daemon.deploy("v2", "front-end")
+    daemon.run(40)
+    daemon.clock.at += 600
+    daemon.deploy("v2", "stock")
+    daemon.restart()
+    daemon.run(50)
+    assert not daemon.rollouts.records
+    daemon.run(15)
+    assert daemon.rollout.services == ("front-end", "stock")
+
+
+def test_a_pause_does_not_gather_anew() -> None:
+    daemon = Bracket(gather="60s").run()
+    rollouts: Any = daemon.rollouts
+    daemon.deploy("v2", "carts")
+    daemon.run(20)
+    rollouts.notes["carts"] = replace(rollouts.notes["carts"], paused=True)
+    daemon.run(60)
+    assert not rollouts.records
+    rollouts.notes["carts"] = replace(rollouts.notes["carts"], paused=False)
+    daemon.run(10)
+    assert daemon.rollout.service == "carts"
+
+
+def test_what_was_gathered_begins_at_once_when_what_kept_it_is_mended() -> None:
+    daemon = Bracket(gather="60s").run()
+    daemon.parts["carts"].edit({"#0": (a_destination("v1", 50), a_destination("v0", 50))})
+    daemon.deploy("v2", "carts")
+    daemon.run(90)
+    assert "route #0 is split" in daemon.rollouts.notes["carts"].problem
+    daemon.parts["carts"].edit({"#0": (a_destination("v1", 100),)})
+    daemon.run(10)
+    assert daemon.rollout.service == "carts"
 
 
 def test_a_version_that_stays_alone_is_a_rollout_like_any_other() -> None:

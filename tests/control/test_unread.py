@@ -101,12 +101,14 @@ def test_a_rollout_that_waits_for_its_versions_says_what_cannot_be_read(how: Bre
 @pytest.mark.parametrize("how", WAYS)
 def test_a_service_that_cannot_be_read_keeps_the_next_rollout_from_beginning(how: Break) -> None:
     daemon = Bracket().run()
-    broken(daemon.parts["carts"], how)
+    said = broken(daemon.parts["carts"], how)
     daemon.deploy("v2", "front-end")
     daemon.run(120)
     assert not daemon.rollouts.records
+    assert daemon.rollouts.notes["front-end"].problem == f"carts: {said}"
     mend(daemon.parts["carts"])
     daemon.run_until(lambda r: r.weight == 10)
+    assert not daemon.rollouts.notes["front-end"].problem
 
 
 @pytest.mark.parametrize("how", WAYS)

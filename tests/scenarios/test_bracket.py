@@ -50,8 +50,9 @@ def writes(stand: Stand, rollout: str) -> list[tuple[str, int]]:
 def test_good_versions_of_both_are_one_rollout_which_gives_to_the_called_service_first(stand: Stand) -> None:
     stand.deploy("v2")
     eventually("it waits for carts", lambda: stand.canaryd.logged("bracket.gathers"))
-    (note,) = [one for one in stand.canaryd.status()["services"] if one["problem"]]
-    assert (note["service"], note["problem"]) == ("front-end", "front-end-v2 waits up to 20s for new versions of carts")
+    says = "front-end-v2 waits up to 20s for new versions of carts"
+    eventually("both are said to wait", lambda: {one["waits"] for one in stand.canaryd.status()["services"]} == {says})
+    assert f"{says}, for " in stand.canaryd.cli("status")
     deploy(stand.world, "v2")
     done = stand.until("v2", "both promoted", phase="Succeeded")
     assert stand.default_route() == all_to("v2")
