@@ -117,8 +117,8 @@ class Brackets:
         refused: _Cannot | None = None
         for record in sorted(records.values(), key=lambda one: -one.rollout.began):
             rollout, attempt = record.rollout, record.wishes.attempt
-            name = name_of(rollout.service, rollout.canary, rollout.template, attempt)
-            is_begun = name in records or attempt_key(rollout, attempt) in known.get(rollout.keys[0], ())
+            name, retry = name_of(rollout.service, rollout.canary, rollout.template, attempt), attempt_key(rollout, attempt)
+            is_begun = name in records or any(retry in known.get(key, ()) for key in rollout.keys)
             if attempt <= rollout.attempt or is_begun:
                 continue
             overtaken = {seen.policy.key for seen in every if any(one.phase is Phase.SUCCEEDED and one.began > rollout.began
@@ -127,10 +127,7 @@ class Brackets:
             there = {key: workload for key, workload in self._there(every, rollout).items() if key in wanted}
             versions = there | self._newest(every)
             if wanted and versions.keys() >= set(wanted):
-                every = self._begin(policy, every, versions, now, attempt)
-                # Also where a newer version of the first service has another name.
-                return [self.supervisor.remember(seen, {attempt_key(rollout, attempt)})
-                        if seen.policy.key == rollout.keys[0] else seen for seen in every]
+                return self._begin(policy, every, versions, now, attempt, retry)
             of = next((seen for seen in every if seen.records and seen.records[-1] is record), None)
             if wanted and of is not None:
                 refused = _Cannot(of.policy.key, cannot_retry(record, policy, [key for key in wanted if key not in versions]))
@@ -185,8 +182,10 @@ class Brackets:
             and one.version != self.supervisor.stable(seen)
         }
 
-    def _begin(self, policy: Policy, every: list[Seen], versions: Mapping[Key, Workload], now: float, attempt: int = 0) -> list[Seen]:
-        """Begins with these versions; of one, as the rollout of a single service that it is. attempt: 0 takes the first that is free."""
+    def _begin(self, policy: Policy, every: list[Seen], versions: Mapping[Key, Workload], now: float, attempt: int = 0,
+               retries: str = "") -> list[Seen]:
+        """Begins with these versions; of one, as the rollout of a single service that it is. attempt: 0 takes the first that is free.
+        retries: as of a Rollout, so that it is begun once, be the process to die before it is remembered."""
         chosen = [seen for seen in every if seen.policy.key in versions]
         parts = []
         for seen in chosen:
@@ -199,7 +198,7 @@ class Brackets:
                              if name_of(rollout.service, rollout.canary, rollout.template, number) not in taken)
         are = "are" if rollout.others else "is"
         reason = f"waiting until {rollout.spoken.canary_workload} {are} available"
-        rollout = replace(rollout, name=name, attempt=attempt, reason=reason)
+        rollout = replace(rollout, name=name, attempt=attempt, reason=reason, retries=retries)
         for place, seen in enumerate(every):
             if seen.policy.key in versions:
                 every[place] = self.supervisor.without_overtaken(seen, versions[seen.policy.key])

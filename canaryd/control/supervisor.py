@@ -297,7 +297,7 @@ def youngest(workloads: Iterable[Workload]) -> Workload | None:
 
 
 def _keys_of(rollout: Rollout) -> set[str]:
-    return {f"{rollout.canary}/{rollout.template}", attempt_key(rollout, rollout.attempt)}
+    return {f"{rollout.canary}/{rollout.template}", attempt_key(rollout, rollout.attempt), rollout.retries} - {""}
 
 
 def attempt_key(rollout: Rollout, attempt: int) -> str:

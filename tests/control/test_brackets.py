@@ -592,25 +592,26 @@ def test_what_was_superseded_is_taken_along_whatever_step_the_process_died_after
     assert (daemon.parts["front-end"].weight("v2"), daemon.parts["carts"].weight("v3")) == (100, 100)
 
 
-def a_retried_daemon() -> Bracket:
+def a_retried_daemon(good: bool) -> Bracket:
     daemon = Bracket(scripts={"carts": always(Answer.FAIL)}, hooks=HOOKS, stages=STAGES).begun()
     name = daemon.ends_as(Phase.ROLLED_BACK).name
-    daemon.scripts.clear()
+    if good:
+        daemon.scripts.clear()
     daemon.deploy("v3", "front-end")
     daemon.rollouts.wish(name, attempt=2)
     return daemon
 
 
-AGAIN = len(a_retried_daemon().world.steps) + 1
-RETRIED = run_to_end(a_retried_daemon(), rollouts=2)
+AGAIN = len(a_retried_daemon(True).world.steps) + 1
+RETRIED = {good: run_to_end(a_retried_daemon(good), rollouts=2) for good in (True, False)}
 
 
-@pytest.mark.parametrize("step", range(AGAIN, RETRIED + 1))
-def test_a_retry_is_begun_once_whatever_step_the_process_died_after(step: int) -> None:
-    daemon = a_retried_daemon()
+@pytest.mark.parametrize(("good", "step"), [(good, step) for good, steps in RETRIED.items() for step in range(AGAIN, steps + 1)])
+def test_a_retry_is_begun_once_whatever_step_the_process_died_after(good: bool, step: int) -> None:
+    daemon = a_retried_daemon(good)
     daemon.world.crash_after = step
     run_to_end(daemon, rollouts=2)
     assert daemon.world.crash_after is None, "the crash never came"
     daemon.run(300)
     ends = [(one.rollout.phase, one.rollout.canary, one.rollout.others[0].canary) for one in daemon.rollouts.records.values()]
-    assert ends == [(Phase.ROLLED_BACK, "v2", "v2"), (Phase.SUCCEEDED, "v3", "v2")]
+    assert ends == [(Phase.ROLLED_BACK, "v2", "v2"), (Phase.SUCCEEDED if good else Phase.ROLLED_BACK, "v3", "v2")]
