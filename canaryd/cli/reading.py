@@ -13,7 +13,7 @@ from canaryd.analysis.plain import finite
 from canaryd.analysis.standing import stage_text
 from canaryd.analysis.wording import lasting, odds_text
 from canaryd.cli import output
-from canaryd.cli.cluster import Asked, Cluster, cluster_options
+from canaryd.cli.cluster import Asked, Cluster, cluster_options, waiting
 from canaryd.control import steering
 from canaryd.domain import news
 from canaryd.domain.ports import Unavailable
@@ -34,7 +34,8 @@ def status(name: str | None, every: bool, watch: bool, form: str, cluster: Clust
     """Show each service's rollout: the one under way, else the latest.
 
     ODDS are those gathered against the canary; at the policy's bar (100 to 1 by default) it is rolled back. AGE is since the beginning.
-    Paused services, why a new version cannot begin or what it waits for, and what `start` asked for and has not begun are told below the table.
+    Paused services, why a new version cannot begin or what it waits for, and what `start` asked for and has not begun are told below the
+    table.
     """
     if watch:
         with suppress(KeyboardInterrupt):
@@ -138,14 +139,7 @@ def remarks(seen: Seen, now: float) -> list[str]:
     notes = seen.notes
     paused = [f"{one.namespace}/{one.service} is paused: nothing begins or advances, rollbacks happen (canaryd pause {one.service} --end)"
               for one in notes if one.paused]
-    stuck = [f"{one.namespace}/{one.service}: no rollout can begin: {one.problem}" for one in notes if one.problem]
-    waiting: dict[str, list[str]] = {}  # the same of each service of a bracket
-    for one in notes:
-        if one.gathering is not None and one.gathering.says:
-            said = f"{one.gathering.says}, for {lasting(max(0.0, now - one.gathering.since))} now"
-            waiting.setdefault(said, []).append(f"{one.namespace}/{one.service}")
-    waits = [f"{', '.join(services)}: {said}" for said, services in waiting.items()]
-    return paused + stuck + waits + [_remark(one, now) for one in seen.asked]
+    return paused + waiting(notes, now) + [_remark(one, now) for one in seen.asked]
 
 
 def _remark(asked: Asked, now: float) -> str:
