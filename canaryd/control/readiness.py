@@ -44,7 +44,7 @@ def workloads(rollout: Rollout, world: World, now: float, traffic: Traffic) -> R
     if rollout.phase is Phase.WAITING:
         return _waiting(rollout, [canary for _, canary in there], world, now, traffic)
     down = world.not_serving(rollout)
-    if rollout.held is Held.STABLE and not down and len(there) == len(rollout.parts):
+    if rollout.held is Held.STABLE and not down:
         rollout = take(rollout, Signal.STABLE_UP, now, Detail(f"{rollout.spoken.stable_workload} is ready again"))
     elif rollout.stage >= 0 and rollout.weight < 100 and down:
         reason = f"no replica of {down} is ready, so there is nothing to compare with and no way back"

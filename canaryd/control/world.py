@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from canaryd.domain.ports import RouteView, Workload
-from canaryd.domain.rollout import Rollout
+from canaryd.domain.rollout import Held, Rollout
 
 MOST_LOAD = 1.5  # times what a replica of stable served: above it people are warned
 
@@ -35,10 +35,12 @@ class World:
         return next((w for w in self.workloads if w.name == name), None)
 
     def not_serving(self, rollout: Rollout) -> str:
-        """The stable version that could not take traffic back, or "": a bad canary serves more users than no replica at all."""
+        """The stable version that could not take traffic back, or "": a bad canary serves more users than no replica at all. Of one that is
+        not known, what was known last."""
         for part, seen in each(rollout, self):
             stable = seen.workload(part.stable_workload)
-            if seen.is_listed and (stable is None or not stable.ready):  # what is not known keeps no one on a bad canary
+            is_down = (stable is None or not stable.ready) if seen.is_listed else rollout.held is Held.STABLE
+            if is_down:
                 return part.stable_workload
         return ""
 

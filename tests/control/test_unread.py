@@ -129,6 +129,12 @@ def test_a_stable_version_that_is_down_is_not_taken_for_ready_when_it_is_not_kno
     broken(daemon.parts["carts"], _may_not_list)
     daemon.run(30)
     assert daemon.rollout.held is Held.STABLE
+    daemon.scripts["front-end"] = always(Answer.FAIL)
+    daemon.run(30)
+    assert "but no replica of carts-v1 is ready to take the traffic back" in daemon.rollout.reason
+    daemon.change_of("carts", "v1", ready=3)
+    mend(daemon.parts["carts"])
+    daemon.ends_as(Phase.ROLLED_BACK)
 
 
 @pytest.mark.parametrize("how", [_may_not_read, _gets_no_route])
