@@ -146,7 +146,7 @@ class Brackets:
         versions = frozenset(f"{'/'.join(key)} {key_of(workload)}" for key, workload in newest.items())
         noted = _noted(every)
         is_known = noted is not None and noted.versions == versions
-        since = noted.since if noted is not None and is_known else now
+        since = min(noted.since, now) if noted is not None and is_known else now  # now: the clock was set back
         if not awaited or now - since >= gather:
             return Gathering(versions, since, "")
         names = sorted(workload.name for workload in newest.values())

@@ -106,6 +106,15 @@ def test_a_version_that_came_while_the_process_was_away_has_its_time_too() -> No
     assert daemon.rollout.services == ("front-end", "stock")
 
 
+def test_a_clock_that_is_set_back_does_not_gather_for_ever() -> None:
+    daemon = Bracket(gather="60s").run()
+    daemon.deploy("v2", "carts")
+    daemon.run(20)
+    daemon.clock.at -= 3600
+    daemon.run(70)
+    assert daemon.rollout.service == "carts"
+
+
 def test_a_pause_does_not_gather_anew() -> None:
     daemon = Bracket(gather="60s").run()
     rollouts: Any = daemon.rollouts
