@@ -1,11 +1,12 @@
-"""What RBAC must let canaryd's own account do, and its users; and the CRD that all of it is about."""
+"""What RBAC must let canaryd's own account do; whether it does, and whether people may what they need (people.py); and the CRD that all of
+it is about."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
 from canaryd.checks.finding import Finding, as_yaml, ok, problem, some, unknown, warning
+from canaryd.checks.people import CANARYD, GATEWAY_API, ISTIO
 from canaryd.domain.facts import Facts, Object, Right, Rights, spec_of
 
-CANARYD, ISTIO, GATEWAY_API = "canaryd.dev", "networking.istio.io", "gateway.networking.k8s.io"
 VERSION = "v1alpha1"  # of CanaryRollout, as this canaryd writes it
 WISHES = ("hold", "abort", "promote", "approvedStage")  # what the verbs write
 
@@ -29,20 +30,6 @@ DAEMON: Sequence[tuple[str, tuple[str, ...], tuple[str, ...]]] = (
     ("", ("configmaps",), ("get", "create", "patch")),
     ("events.k8s.io", ("events",), ("create",)),
 )
-# What people's verbs need: group, resource, verb, whether in all namespaces, and for what.
-PEOPLE: Sequence[tuple[str, str, str, bool, str]] = (
-    (CANARYD, "canaryrollouts", "list", True, "status, explain"),
-    (CANARYD, "canaryrollouts", "patch", False, "hold, resume, approve, abort, promote, retry"),
-    (CANARYD, "canaryrollouts", "create", False, "start"),
-    (CANARYD, "canaryrollouts", "delete", False, "abort and start (earlier requests)"),
-    ("", "configmaps", "list", True, "status, start, pause"),
-    ("", "configmaps", "patch", False, "pause"),
-    ("apps", "deployments", "list", False, "start"),
-    ("apps", "deployments", "create", False, "applying a new version"),
-    ("apps", "deployments", "patch", False, "applying a new version"),
-    (ISTIO, "virtualservices", "get", False, "check"),
-    (ISTIO, "destinationrules", "get", False, "check"),
-)  # fmt: skip
 
 
 def of_daemon(namespaces: Iterable[str], http_routes: bool = False, split: bool = False) -> list[Right]:
@@ -55,12 +42,6 @@ def of_daemon(namespaces: Iterable[str], http_routes: bool = False, split: bool 
     each = [Right(group, resource, verb, place) for place in places for group, resources, verbs in needed
             for resource in resources for verb in verbs]  # fmt: skip
     return everywhere + list(dict.fromkeys(each))
-
-
-def of_people(namespaces: Iterable[str]) -> list[Right]:
-    places = sorted(set(namespaces)) or [""]
-    return list(dict.fromkeys(Right(group, resource, verb, "" if everywhere else place)
-                              for place in places for group, resource, verb, everywhere, _ in PEOPLE))  # fmt: skip
 
 
 def check(facts: Facts) -> Iterator[Finding]:
@@ -105,16 +86,15 @@ def _caller(rights: Rights) -> Iterator[Finding]:
     if rights.problem:
         yield unknown("rights.caller", about, f"they cannot be asked: {rights.problem}", "", "kubectl auth can-i --list")
         return
-    lacking = [right for right, may in rights.may.items() if not may]
-    for right in lacking:
-        yield warning("rights.caller", about, f"you may not {_said(right)}", f"for: {_purpose(right)}", _can_i(right))
+    lacking: dict[str, list[Right]] = {}
+    for right, may in rights.may.items():
+        if not may:
+            lacking.setdefault(right.why, []).append(right)
+    for purpose, each in lacking.items():
+        yield warning("rights.caller", about, f"you may not {some([_said(right) for right in each], 4)}", f"for: {purpose}",
+                      "\n".join(_can_i(right) for right in each))  # fmt: skip
     if not lacking:
-        yield ok("rights.caller", about, "all that the verbs need")
-
-
-def _purpose(right: Right) -> str:
-    return ", ".join(dict.fromkeys(why for group, resource, verb, _, why in PEOPLE
-                                   if (group, resource, verb) == (right.group, right.resource, right.verb)))  # fmt: skip
+        yield ok("rights.caller", about, "all that the commands need")
 
 
 def _account(rights: Rights) -> Iterator[Finding]:

@@ -16,13 +16,15 @@ from canaryd.adapters.prometheus.survey import PrometheusSurvey
 from canaryd.app import telemetry_access
 from canaryd.checks import gateways
 from canaryd.checks.files import facts_of
-from canaryd.checks.rights import of_daemon, of_people
+from canaryd.checks.people import of_people
+from canaryd.checks.rights import of_daemon
 from canaryd.checks.survey import exit_code, findings
 from canaryd.checks.workloads import of_service
 from canaryd.cli import output
 from canaryd.cli.check_view import as_data, show
 from canaryd.cli.cluster import connection_options
 from canaryd.cli.lazy import Failure
+from canaryd.domain.deploy.objects import USUAL_SOURCE
 from canaryd.domain.facts import DAEMON, Facts, Key, Listing, Rights, Telemetry, name_of, namespace_of, spec_of, template_of
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Rejected, RouteView
@@ -48,13 +50,16 @@ Examples:
 @click.option("--config", type=click.Path(path_type=Path), help="The daemon's settings. Default: config/canaryd.yaml, if it is there.")
 @click.option("--prometheus", metavar="URL", envvar="CANARYD_PROMETHEUS", show_envvar=True, help="Instead of the settings' prometheus.url.")
 @click.option("--as", "account", metavar="ACCOUNT", help="canaryd's own account, as NAMESPACE/NAME. Default: that of its Deployment.")
+@click.option("--deploy-from", metavar="NAMESPACE", help="Where `canaryd deploy` takes versions from, for your rights there. Default: "
+              f"{USUAL_SOURCE}, if it is there.")
 @click.option("--strict", is_flag=True, help="Warnings fail it too.")
 @click.option("-q", "--quiet", is_flag=True, help="Only what is not ok.")
 @click.option("-o", "--output", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
 @connection_options
 def check(
     services: tuple[str, ...], files: tuple[Path, ...], policies: Path | None, config: Path | None, prometheus: str | None,
-    account: str | None, strict: bool, quiet: bool, form: str, namespace: str | None, kubeconfig: str | None, context: str | None,
+    account: str | None, deploy_from: str | None, strict: bool, quiet: bool, form: str, namespace: str | None, kubeconfig: str | None,
+    context: str | None,
 ) -> None:
     """Check whether canaryd will work here, before the first release or, in CI, before each.
 
@@ -68,7 +73,7 @@ def check(
     else:
         settings = settings_of(config, prometheus)
         chosen = chosen_policies(policies, settings, services, namespace)
-        facts = of_cluster(chosen, settings, account, kubeconfig, context)
+        facts = of_cluster(chosen, settings, account, deploy_from, kubeconfig, context)
     found = findings(facts)
     code = exit_code(found, strict)
     if form == "json":
@@ -141,8 +146,8 @@ def offline_view(facts: Facts, policy: Policy) -> RouteView | str | None:
 # ---------------------------------------------------------------- a cluster
 
 
-def of_cluster(policies: Sequence[Policy], settings: Settings | None, account: str | None, kubeconfig: str | None,
-               context: str | None) -> Facts:
+def of_cluster(policies: Sequence[Policy], settings: Settings | None, account: str | None, deploy_from: str | None,
+               kubeconfig: str | None, context: str | None) -> Facts:
     """All that is asked of an API server and of Prometheus. Raises Unavailable where the former does not answer."""
     known = settings.kubernetes if settings else None
     path = kubeconfig or (str(known.kubeconfig) if known and known.kubeconfig else None)
@@ -162,7 +167,7 @@ def of_cluster(policies: Sequence[Policy], settings: Settings | None, account: s
                   server_clock=server_clock)  # fmt: skip
     named = {key for policy in policies for key in gateways.names(facts, policy)}
     proxies = survey.pods_of(one for one in facts.of("Gateway").items if (namespace_of(one), name_of(one)) in named)
-    return replace(facts, pods_of_gateways=proxies, rights=rights_of(survey, facts, places, account, api.namespace),
+    return replace(facts, pods_of_gateways=proxies, rights=rights_of(survey, facts, account, deploy_from, api.namespace),
                    telemetry=telemetry_of(facts, settings))  # fmt: skip
 
 
@@ -175,13 +180,15 @@ def with_routes(kinds: dict[str, Listing], routes: Mapping[Key, RouteView | str]
     return {**kinds, "VirtualService": replace(listing, items=(*listing.items, *more))} if more else kinds
 
 
-def rights_of(survey: KubeSurvey, facts: Facts, places: Sequence[str], account: str | None, namespace: str) -> list[Rights]:
-    found = [survey.caller(of_people(places))]
+def rights_of(survey: KubeSurvey, facts: Facts, account: str | None, deploy_from: str | None, namespace: str) -> list[Rights]:
+    source = deploy_from or (USUAL_SOURCE if survey.has_namespace(USUAL_SOURCE) else "")
+    found = [survey.caller(of_people(facts.policies, source))]
     who = full_account(account, namespace) if account else deployed_account(facts)
     if not who:
         return found
     by_gateway_api, split = (any(each) for each in ([one.route.http_route for one in facts.policies],
                                                     [one.fair_services for one in facts.policies]))
+    places = [one.service.namespace for one in facts.policies]
     return [*found, survey.account(who, of_daemon(places, by_gateway_api, split))]
 
 

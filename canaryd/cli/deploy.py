@@ -17,7 +17,7 @@ from canaryd.cli.lazy import Failure, readable
 from canaryd.control.deploying import Deployer, Prepared
 from canaryd.domain.deploy.choosing import services
 from canaryd.domain.deploy.draft import Wish
-from canaryd.domain.deploy.objects import CannotDeploy, Finding, Place
+from canaryd.domain.deploy.objects import USUAL_SOURCE, USUAL_TARGET, CannotDeploy, Finding, Place
 from canaryd.domain.ports import Rejected, Unavailable
 from canaryd.domain.units import parse_duration
 
@@ -68,8 +68,8 @@ def _seconds(ctx: click.Context, parameter: click.Parameter, text: str) -> float
 @click.argument("service", required=False)
 @click.argument("version", required=False)
 @click.option("--all", "every", is_flag=True, help="Every Service that has Deployments.")
-@click.option("--from", "source", default="staging", show_default=True, metavar="NAMESPACE", help="Where the versions run.")
-@click.option("--to", "target", default="production", show_default=True, metavar="NAMESPACE", help="Where they go.")
+@click.option("--from", "source", default=USUAL_SOURCE, show_default=True, metavar="NAMESPACE", help="Where the versions run.")
+@click.option("--to", "target", default=USUAL_TARGET, show_default=True, metavar="NAMESPACE", help="Where they go.")
 @click.option("--from-context", metavar="CONTEXT", help="The kubeconfig's context for --from, where that is another cluster.")
 @click.option("--deployment", default="", metavar="NAME", help="Which Deployment of --from, where several run.")
 @click.option("--policies", "--policy", "policies", type=click.Path(path_type=Path), metavar="PATH",

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from canaryd.adapters.kube.cleanup import Kept, KubeCleanup, Patch
+from canaryd.adapters.kube.client import Forbidden
 from canaryd.adapters.kube.deployments import KubeWorkloads
 from canaryd.adapters.kube.services import ServiceNote
 from canaryd.cli.cluster import Cluster
@@ -117,8 +118,9 @@ def due(work: Reset, namespace: str, service: str, to: str = "", despite: bool =
         _reroute(work, plan, policy, to or options.to, active)
     with _said(plan, options, "its subsets stay as they are"):
         if policy is not None:
-            split = any(each.fair_services for each in (policy, *(one.rollout.policy for one in mine if one.rollout is not None)))
-            _unsubset(work, plan, policy, split)
+            _unsubset(work, plan, policy)
+            known = (policy, *(one.rollout.policy for one in mine if one.rollout is not None))
+            _unsplit(work, plan, policy, any(each.fair_services for each in known))
     if not options.keep_records and not options.everything:  # with everything, they go with all else
         _forget(work, plan, note, policy, [one for one in mine if one.finished and one.keys[0] == (namespace, service)])
     return plan
@@ -166,12 +168,24 @@ def _reroute(work: Reset, plan: Due, policy: Policy, to: str, active: Kept | Non
     plan.said += _idle(policy, view, workloads, work.cleanup.uses(policy, patches))
 
 
-def _unsubset(work: Reset, plan: Due, policy: Policy, split: bool) -> None:
-    """Without the subsets that canaryd added, or the Services that it made, and no route names after that. split: whether any policy that
-    is known of the service splits matched users; what is noted alone knows no stages."""
-    rule, said = work.cleanup.subsets(policy, work.cleanup.uses(policy, plan.patches))
-    plan.patches += [*rule, *(work.cleanup.split(policy) if split and not policy.route.http_route else ())]
+def _unsubset(work: Reset, plan: Due, policy: Policy) -> None:
+    """Without the subsets that canaryd added, or the Services that it made, and no route names after that."""
+    patches, said = work.cleanup.subsets(policy, work.cleanup.uses(policy, plan.patches))
+    plan.patches += patches
     plan.said += said
+
+
+def _unsplit(work: Reset, plan: Due, policy: Policy, is_known: bool) -> None:
+    """Without what was made for matched users, found by its mark: with the record may have gone all that says there was any, for a note
+    knows no stages. is_known: that a policy of the service splits them; else whoever may not look is told so, and nothing more."""
+    if policy.route.http_route:
+        return  # there they are among the Services that no route names
+    try:
+        plan.patches += work.cleanup.split(policy)
+    except Forbidden as error:
+        if is_known:
+            raise
+        plan.said.append(f"what an earlier policy with `split` may have left (a Service, a DestinationRule) is not looked for: {error}")
 
 
 def _check_serves(policy: Policy, workloads: Sequence[Workload], version: str) -> None:

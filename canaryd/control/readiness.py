@@ -19,6 +19,7 @@ from canaryd.domain.rollout import Held, Phase, Rollout
 
 log = structlog.get_logger()
 
+_CHANGED = "someone else changed"
 PATIENCE = 15.0  # seconds without any ready replica: longer than a node's hiccup, short for the users it fails
 
 
@@ -151,4 +152,7 @@ def drift(rollout: Rollout, world: World, now: float) -> Rollout:
     world.drifted = True
     part, what = others[0]
     route = f"the route of {part.service}" if rollout.others else "the route"
-    return take(rollout, Signal.DRIFT, now, Detail(f"someone else changed {route}: {what}"))
+    reason = f"{_CHANGED} {route}: {what}"
+    if rollout.held is Held.DRIFT and rollout.reason.startswith(_CHANGED):
+        return because(rollout, reason)  # what it is now: a route that was gone, say, is there again as a repository has it
+    return take(rollout, Signal.DRIFT, now, Detail(reason))

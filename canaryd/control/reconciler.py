@@ -255,7 +255,7 @@ class Reconciler:
             raise CannotWrite(f"{seen.problem}: put it back, or delete this record to give the rollout up")
         try:
             lists = steering.due(part, seen.view)
-            if not routes.same(seen.view.lists, lists):
+            if seen.view.displaced or not routes.same(seen.view.lists, lists):
                 seen.view = steering.write(self.traffic, part, seen.view, lists)
                 log.info("route.written", service=part.service, namespace=part.namespace, rollout=part.name, weight=part.weight,
                          phase=part.phase.value)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from canaryd.domain import affinity, routes
 from canaryd.domain.added import steered
 from canaryd.domain.ports import Conflict, RouteView, Traffic
-from canaryd.domain.rollout import Phase, Rollout, RouteLists
+from canaryd.domain.rollout import Phase, Rollout, RouteLists, together
 
 LIVE = (Phase.PROGRESSING, Phase.AWAITING_APPROVAL, Phase.AWAITING_GATE, Phase.HELD)
 STEERED = (*LIVE, Phase.PROMOTING)  # when the canary's share of the route is canaryd's alone
@@ -61,6 +61,10 @@ def drift(rollout: Rollout, view: RouteView | None, problem: str) -> str:
         return ""
     if found is not None and steered(found).keys() != steered(left(rollout)).keys():
         return f"the routes to steer are {', '.join(steered(found)) or 'none'}, and canaryd had left {', '.join(steered(left(rollout)))}"
+    if view is not None and view.displaced:
+        one = len(view.displaced) == 1
+        return (f"{together(view.displaced)}, which canaryd added, {'stands' if one else 'stand'} no longer just before the route whose "
+                f"requests {'it takes' if one else 'they take'}")
     return problem or f"the route is {routes.described(found or {})}, and canaryd had left it {routes.described(left(rollout))}"
 
 

@@ -29,12 +29,14 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """What RBAC is asked about. resource: with its subresource, as in `deployments/scale`; namespace "": in all of them."""
+    """What RBAC is asked about. resource: with its subresource, as in `deployments/scale`; namespace "": in all of them. why: what it is
+    for, which makes no other right of it."""
 
     group: str
     resource: str
     verb: str
     namespace: str = ""
+    why: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,8 @@ class RouteView:
 
     problems: destination -> why it stands for no version, where more is known than that. elsewhere: versions that other routes of the
     object may send something to. unsteered: whose requests the object does not steer, and what to do. trouble: why what it says is not
-    in force. chosen_by: the policy's key that names the routes to steer.
+    in force. chosen_by: the policy's key that names the routes to steer. displaced: names of routes that canaryd added and that stand
+    elsewhere than just before the route whose requests they take.
     """
 
     lists: RouteLists
@@ -80,6 +81,7 @@ class RouteView:
     chosen_by: str = "route.http"
     all_routes: Sequence[Mapping[str, Any]] = ()
     places: Mapping[str, int] = field(default_factory=dict)
+    displaced: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,15 @@ from typing import Any
 import yaml
 
 from canaryd.checks.finding import Level
-from canaryd.checks.rights import DAEMON, WISHES, of_daemon, of_people
+from canaryd.checks.people import of_people
+from canaryd.checks.rights import DAEMON, WISHES, of_daemon
 from canaryd.domain.facts import Listing, Right, Rights
 from canaryd.domain.rollout import Wishes
+from tests.builders import a_policy
 from tests.checks.worlds import ACCOUNT, a_world, bad, only
 
 CHART = Path(__file__).parents[2] / "charts/canaryd"
-ALL = Rights("", dict.fromkeys(of_people(["production"]), True))
+ALL = Rights("", dict.fromkeys(of_people([a_policy()], "staging"), True))
 FULL = Rights(ACCOUNT, dict.fromkeys(of_daemon(["production"]), True))
 
 
@@ -75,6 +77,24 @@ def test_what_the_caller_lacks_is_a_warning_with_what_it_is_for() -> None:
     assert found.level is Level.WARNING
     assert found.wanted == "for: hold, resume, approve, abort, promote, retry"
     assert found.mend == "kubectl auth can-i patch canaryrollouts.canaryd.dev -n production"
+
+
+def test_what_the_caller_lacks_is_told_by_what_it_is_for() -> None:
+    lacking = [one for one in ALL.may if one.verb == "create" and "autoscaler" in one.why] + [Right("", "pods", "list", "staging")]
+    found = bad(a_world(rights=[Rights("", {**ALL.may, **dict.fromkeys(lacking, False)}), FULL]))
+    assert [(one.found, one.wanted) for one in found] == [
+        ("you may not create horizontalpodautoscalers.autoscaling in production, create poddisruptionbudgets.policy in production",
+         "for: deploy (copies of stable's autoscaler and disruption budget)"),
+        ("you may not list pods in staging", "for: deploy --pin-digest")]
+    assert found[0].mend.splitlines() == ["kubectl auth can-i create horizontalpodautoscalers.autoscaling -n production",
+                                          "kubectl auth can-i create poddisruptionbudgets.policy -n production"]
+
+
+def test_people_are_asked_about_the_kind_of_route_that_is_steered_there() -> None:
+    by_istio, by_gateway_api = a_policy(), a_policy(route={"httpRoute": "sockshop"})
+    resources = [{one.resource for one in of_people(each)} for each in ([], [by_istio], [by_gateway_api], [by_istio, by_gateway_api])]
+    assert [("virtualservices" in each, "httproutes" in each) for each in resources] == [
+        (True, False), (True, False), (False, True), (True, True)]
 
 
 def test_rights_that_cannot_be_asked_are_not_known() -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 from canaryd.adapters.kube.virtualservice import view_of
 from canaryd.checks.finding import Finding, Level
-from canaryd.checks.rights import of_daemon, of_people
+from canaryd.checks.people import of_people
+from canaryd.checks.rights import of_daemon
 from canaryd.checks.survey import findings
 from canaryd.domain.facts import CONTROL_PLANE, Counted, Facts, Listing, Rights, Scraped, Telemetry
 from canaryd.domain.policy import Policy
@@ -117,7 +118,7 @@ def a_world(changed: Mapping[str, Sequence[Object]] | None = None, *, policy: Po
     listings = {kind: Listing(tuple(deepcopy(list(found)))) for kind, found in objects.items()}
     listings |= {kind: Listing(problem=why) for kind, why in (unread or {}).items()}
     groups = {"networking.istio.io": ("v1", "v1beta1"), "canaryd.dev": ("v1alpha1",), "telemetry.istio.io": ("v1",)}
-    rights = [Rights("", dict.fromkeys(of_people(["production"]), True)), Rights(ACCOUNT, dict.fromkeys(of_daemon(["production"]), True))]
+    rights = [Rights("", dict.fromkeys(of_people([policy]), True)), Rights(ACCOUNT, dict.fromkeys(of_daemon(["production"]), True))]
     world = Facts((policy,), listings, groups, rights=rights, telemetry=telemetry(), server="https://api.example", here=NOW,
                   server_clock=NOW,
                   pods_of_gateways={("production", "sockshop-gateway"): Listing((a_pod("gateway"),))})  # fmt: skip

@@ -235,6 +235,22 @@ def test_rights_of_the_account_are_asked_by_review_and_where_that_is_not_allowed
     assert f"--as {who}" in next(one["mend"] for one in neither if one["check"] == "rights.account")
 
 
+def test_what_deploy_takes_from_is_staging_where_that_is_there_or_what_is_said(newcomer: Newcomer) -> None:
+    access, store = newcomer.world.kubernetes.access, newcomer.world.store
+    access.denied = {("sandbox", "list", "pods"), ("sandbox", "create", "horizontalpodautoscalers.autoscaling")}
+    try:
+        told = [newcomer.findings(*arguments) for arguments in ((), ("--deploy-from", "test"))]
+        store.create(NAMESPACES, None, {"metadata": {"name": "staging"}})
+        told.append(newcomer.findings())
+    finally:
+        access.denied = set()
+        store.delete(NAMESPACES, None, "staging")
+    copies = "you may not create horizontalpodautoscalers.autoscaling in production"
+    pods = "you may not list pods in"
+    assert [[one["found"] for one in found if one["check"] == "rights.caller"] for found in told] == [
+        [copies], [copies, f"{pods} test"], [copies, f"{pods} staging"]]
+
+
 def test_the_account_is_that_of_canaryd_s_own_deployment(newcomer: Newcomer) -> None:
     labels = {"app.kubernetes.io/name": "canaryd"}
     template = {"metadata": {"labels": labels}, "spec": {"serviceAccountName": "releaser", "containers": []}}

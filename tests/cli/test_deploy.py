@@ -17,14 +17,17 @@ from click.testing import CliRunner, Result
 from canaryd.adapters.kube.client import Api
 from canaryd.adapters.kube.rollouts import KubeRollouts
 from canaryd.adapters.kube.services import KubeServices
+from canaryd.checks.people import of_people
 from canaryd.cli import deploy as command
 from canaryd.cli import main
+from canaryd.domain.facts import Right
 from canaryd.domain.ports import KnownTemplates
 from canaryd.domain.rollout import Record
 from canaryd.sandbox.kubernetes_resources import DEPLOYMENTS, NAMESPACES, RESOURCES, ApiError, Object
 from canaryd.sandbox.world import World
 from tests.builders import a_policy, a_rollout
-from tests.deploying import a_deployment, a_service, an_autoscaler
+from tests.cli.audit import audited
+from tests.deploying import a_budget, a_deployment, a_service, an_autoscaler
 
 KIND = {one.kind: one for one in RESOURCES if not one.kept_as}
 IMAGE = "sockshop/front-end:0.6.0"
@@ -445,3 +448,41 @@ def test_all_as_objects_is_one_stream_with_the_words_beside_it(whole: Shop) -> N
     assert [f"{one['kind']} {one['metadata']['name']}" for one in yaml.safe_load_all(result.stdout)] == [
         "Service carts", "Deployment carts-v1", "Deployment front-end-v2"]
     assert "left out: rabbitmq has no Deployment" in result.stderr
+
+
+# ---------------------------------------------------------------- rights
+
+
+def test_check_asks_for_every_right_that_a_deploy_uses(shop: Shop) -> None:
+    """Its own parts are many, and whoever adds one may forget to have it checked."""
+    settings = {"envFrom": [{"configMapRef": {"name": "settings"}}, {"secretRef": {"name": "session"}}]}
+    container = {"name": "front-end", "image": IMAGE, **settings}
+    for kind, namespace in (("ConfigMap", "staging"), ("Secret", "production")):
+        shop.put({"kind": kind, "metadata": {"name": {"ConfigMap": "settings", "Secret": "session"}[kind]}, "data": {}}, namespace)
+    for kind, name in (("ServiceAccount", "shop"), ("PersistentVolumeClaim", "disk")):
+        shop.put({"kind": kind, "metadata": {"name": name}}, "production")
+    volumes = [{"name": "disk", "persistentVolumeClaim": {"claimName": "disk"}}]
+    shop.edits(template={"metadata": {"labels": {"app": "front-end"}}, "spec": {"containers": [container], "serviceAccountName": "shop",
+                                                                               "volumes": volumes}})
+    shop.lives()
+    shop.put(an_autoscaler(), "production")
+    shop.put(a_budget(version="v1"), "production")
+    with audited(shop.world) as used:
+        shop.fine("front-end", "--copy-config", "--dry-run")
+        shop.run("front-end", "--copy-config", "--pin-digest", "--dry-run")
+        shop.run("front-end", "--copy-config", "--yes", "--wait", "--timeout", "1s")
+    assert shop.has("Deployment", "front-end-v2")
+    asked = set(of_people([a_policy()], "staging"))
+    lacking = {one for one in used - asked if Right(one.group, one.resource, one.verb) not in asked}
+    # What staging routes and scales, and HTTPRoutes beside a VirtualService, are read where they may be: a deploy does without.
+    assert {one for one in lacking if one.namespace == "production" and one.resource != "httproutes"} == set()
+    assert {one.verb for one in lacking} == {"list"}
+    needed = {one for one in asked if one.namespace and one.why.startswith("deploy") and "first version" not in one.why}
+    assert needed - used == set(), "asked for, and used by no deploy"
+
+
+def test_what_a_first_version_takes_besides_is_asked_for_too(shop: Shop) -> None:
+    shop.stages("sockshop/orders:1", "orders")
+    with audited(shop.world) as used:
+        shop.fine("orders", "v1", "--expose", "--yes")
+    assert Right("", "services", "create", "production") in used & set(of_people([a_policy()], "staging"))

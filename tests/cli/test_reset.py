@@ -18,10 +18,12 @@ from canaryd.adapters.kube.rollouts import KubeRollouts
 from canaryd.adapters.kube.services import KubeServices
 from canaryd.adapters.kube.traffic import Routers
 from canaryd.adapters.kube.virtualservice import KubeTraffic
+from canaryd.checks.people import of_people
 from canaryd.cli import main, output
 from canaryd.cli import reset as command
 from canaryd.control.supervisor import key_of
 from canaryd.domain import routes
+from canaryd.domain.facts import Right
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Conflict, KnownTemplates, Missing, Rejected, Request
 from canaryd.domain.rollout import Phase
@@ -29,6 +31,7 @@ from canaryd.domain.routes import split
 from canaryd.sandbox import httproutes
 from canaryd.sandbox.world import World
 from tests.builders import HOST, NOW, a_policy
+from tests.cli.audit import audited
 from tests.cli.conftest import Shell
 from tests.live import Live, a_quick_policy
 
@@ -44,7 +47,7 @@ class Place(Shell):
     def __init__(self, world: World) -> None:
         self.api = Api(str(world.kubeconfig))
         super().__init__(world, KubeRollouts(self.api))
-        self.services, self.traffic = KubeServices(self.api), KubeTraffic(self.api)
+        self.services, self.traffic = KubeServices(self.api), KubeTraffic(self.api, settle=0.0)
 
     def get(self, plural: str, name: str, version: str = ISTIO) -> dict[str, Any]:
         return self.api.request("GET", path_to(version, plural, "production", name))
@@ -87,6 +90,12 @@ class Place(Shell):
         """All objects of the cluster, but for Pods, which live on."""
         kept = self.world.store._objects
         return {f"{kind}/{name}": obj for kind, objects in kept.items() if kind[1] != "pods" for name, obj in objects.items()}
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sandbox has no proxies that must first follow."""
+    monkeypatch.setattr("canaryd.cli.reset.SETTLE", 0.0)
 
 
 @pytest.fixture
@@ -593,6 +602,52 @@ def test_what_an_aborted_rollout_made_for_split_users_goes_with_its_record(place
     assert left_of(place) == ["front-end-canaryd-match"] * 2
     place.fine("reset", "front-end", "--to", "v1", "--yes")
     assert (place.http(), left_of(place), place.records()) == ([{"route": [to("v1")]}], [], [])
+
+
+def test_what_was_made_for_split_users_goes_also_where_its_record_was_deleted(place: Place) -> None:
+    staged_at(place, a_policy(**BY_MATCH))
+    assert left_of(place) == ["front-end-canaryd-match"] * 2
+    said = place.fine("reset", "front-end", "--to", "v1", "--yes")
+    assert "delete Service production/front-end-canaryd-match" in said
+    assert "delete DestinationRule production/front-end-canaryd-match" in said
+    assert "all traffic on v1, subsets removed, Services removed" in said
+    assert (place.http(), left_of(place)) == ([{"route": [to("v1")]}], [])
+    assert "production/front-end: nothing to do" in place.fine("reset", "front-end", "--yes")
+
+
+def test_what_others_made_under_such_a_name_or_for_another_service_stays(place: Place) -> None:
+    for name, mark in (("front-end-canaryd-match", {}), ("carts-canaryd-match", {"canaryd.dev/made-for": "carts/(match)"})):
+        made = {"metadata": {"name": name, "annotations": mark}, "spec": {"selector": {"app": "x"}, "ports": [{"port": 80}]}}
+        place.api.request("POST", path_to("v1", "services", "production"), {"kind": "Service", **made})
+    place.fine("reset", "front-end", "--yes")
+    assert left_of(place) == ["carts-canaryd-match", "front-end-canaryd-match"]
+
+
+@pytest.mark.parametrize("policy", [{}, BY_MATCH], ids=["weights", "split"])
+def test_who_may_not_look_for_it_is_told_so_and_stopped_only_where_there_was_a_split(place: Place, policy: dict[str, Any]) -> None:
+    staged_at(place, a_policy(**{"stages": [{"weight": 5}, {"weight": 100}], **policy}))
+    place.world.kubernetes.faults.status(403, 99, lambda method, path: method == "GET" and path.endswith("/production/services"))
+    file = place.world.folder / "front-end.yaml"
+    file.write_text(yaml.safe_dump(a_policy(**policy).dump()))
+    arguments = ("reset", "front-end", "--to", "v1", "--yes", "--policies", str(file))
+    if policy:
+        assert "403" in place.refused(*arguments)
+        assert len(place.http()) == 2, "nothing is done by halves"
+    else:
+        said = place.fine(*arguments)
+        assert "what an earlier policy with `split` may have left (a Service, a DestinationRule) is not looked for: GET" in said
+        assert place.http() == [{"route": [to("v1")]}]
+
+
+def test_check_asks_for_every_right_that_a_reset_uses(place: Place) -> None:
+    policy = a_policy(**BY_MATCH)
+    staged_at(place, policy)
+    place.store(phase=Phase.ROLLED_BACK, weight=0, ended=NOW + 9, policy=policy)
+    with audited(place.world) as used:
+        place.fine("reset", "front-end", "--to", "v1", "--yes")
+    assert Right("", "services", "delete", "production") in used
+    asked = {*of_people([policy])}
+    assert used - asked - {replace(one, namespace="production") for one in asked if not one.namespace} == set()
 
 
 @pytest.mark.parametrize("policy", [BY_USER, BY_MATCH], ids=["affinity", "split"])

@@ -129,7 +129,7 @@ class KubeCleanup:
         behind an HTTPRoute Services, of all HTTPRoutes."""
         if policy.route.http_route:
             due = {_key(one.obj): one.http for one in changed if one.kind == "HTTPRoute"}
-            services = self._services(policy)
+            services = fair.services_in(self._api, policy.service.namespace)
             of_all = [name for name, one in services.items() if backends.serves_all(policy, one)]
             return cleanup_rules.uses(policy, self._list(self._gateway_version(), "httproutes", None), due, of_all)
         routed = [one for one in changed if one.kind == "VirtualService"]
@@ -144,7 +144,7 @@ class KubeCleanup:
         """The DestinationRule without the subsets that canaryd added and no route names, and what to say of those that stay; behind an
         HTTPRoute the Services that it made."""
         if policy.route.http_route:
-            idle, kept = cleanup_rules.removable(policy, self._services(policy), used)
+            idle, kept = cleanup_rules.removable(policy, fair.services_in(self._api, policy.service.namespace), used)
             return [Patch("Service", path_to("v1", "services", policy.service.namespace, one["metadata"]["name"]), one, None)
                     for one in idle], kept
         rule = self._traffic.rule(policy)
@@ -229,9 +229,6 @@ class KubeCleanup:
             return self._api.request("GET", path_to(version, plural, namespace), query=query).get("items") or []
         except Missing:
             return []
-
-    def _services(self, policy: Policy) -> dict[str, Json]:
-        return {one["metadata"]["name"]: one for one in self._list("v1", "services", policy.service.namespace)}
 
     def _gateway_version(self) -> str:
         return f"{GATEWAY_API}/{self._api.preferred_version(GATEWAY_API)}"

@@ -12,7 +12,10 @@ few milliseconds.
 import json
 import logging
 import os
+import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -125,6 +128,17 @@ class Api(ApiClient):
         except Missing:
             return False
         return True
+
+    def clock(self) -> float | None:
+        """Unix seconds by the server's clock when it last answered; None where it did not say."""
+        return parsedate_to_datetime(self.said_at).timestamp() if self.said_at else None
+
+    def age(self, obj: Json) -> float:
+        """For how many seconds at least an object has been there, by the server's own clock, whichever process made it. Both times are
+        whole seconds, so that the difference may be one too many."""
+        made = datetime.fromisoformat(obj["metadata"]["creationTimestamp"]).timestamp()
+        now = self.clock()
+        return max(0.0, (time.time() if now is None else now) - made - 1)
 
     def version(self) -> str:
         """The server's version, as `v1.36.3`: the cheapest question that proves it reachable. Raises as `request`."""

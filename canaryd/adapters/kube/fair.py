@@ -4,8 +4,6 @@ Each leads to the pods that others of the same users would reach, by the same po
 canaryd's own, annotated `canaryd.dev/made-for: SERVICE/(match)`, there from a rollout's beginning until its last requests are answered.
 """
 
-import math
-import time
 from collections.abc import Sequence
 from copy import deepcopy
 
@@ -21,12 +19,18 @@ SETTLE = 5.0  # seconds; EndpointSlices take one and pushes to proxies another, 
 FOR = "(match)"  # where a version's Service has the version
 
 
+def services_in(api: Api, namespace: str) -> Services:
+    """The Services of a namespace."""
+    found = api.request("GET", path_to("v1", "services", namespace)).get("items") or []
+    return {one["metadata"]["name"]: one for one in found}
+
+
 class Fair:
-    """settle: seconds until what was made is routed to: before the proxies know its pods, requests sent there would fail."""
+    """settle: seconds until what was made is routed to: before the proxies know its pods, requests sent there would fail. They are
+    counted from the object's own creation, so that a restart in between does not cut them short."""
 
     def __init__(self, api: Api, settle: float) -> None:
         self._api, self._settle = api, settle
-        self._made: dict[tuple[str, str], float] = {}  # when, by the monotonic clock
 
     def ensure(self, policy: Policy, like: Sequence[str], services: Services, rule: Json | None = None) -> list[str]:
         """Makes what is missing, and what follows another: the copy of the DestinationRule. Names of what was made.
@@ -44,18 +48,28 @@ class Fair:
                     raise Rejected(f"there is no Service {policy.service.namespace}/{other}, after which one could be made for the "
                                    "policy's `split`; leave split out, or make it")
                 self._api.request("POST", path_to("v1", "services", policy.service.namespace), _service(policy, services[other], name))
-                self._made[policy.service.namespace, name] = time.monotonic()
                 made.append(name)
         if rule is not None and self._follow(policy, rule):
             made.append(f"DestinationRule {policy.fair_services[0]}")
         return made
 
-    def check_settled(self, policy: Policy) -> None:
-        """Raises TooNew while one that was made is too new to be routed to."""
-        youngest = max(self._made.get((policy.service.namespace, name), -math.inf) for name in policy.fair_services)
-        if time.monotonic() - youngest < self._settle:
+    def prepare(self, policy: Policy, like: Sequence[str], services: Services, rule: Json | None = None) -> None:
+        """Before any matched user is split: as `ensure`; and what leads to the pods of an earlier rollout's versions, which ended only just
+        now, is made anew. Raises TooNew too."""
+        there = dict(services)
+        for name, other in zip(policy.fair_services, like, strict=True):
+            found, model = there.get(name), there.get(other)
+            if found and model and is_own(policy, found) and backends.selector(found) != backends.selector(model):
+                self._api.delete_as_read(path_to("v1", "services", policy.service.namespace, name), found)
+                del there[name]
+        self.ensure(policy, like, there, rule)
+        if any(self.is_new(name, there) for name in policy.fair_services):
             raise TooNew(f"the Service {policy.fair_services[0]} was made for its matched users just now, and is routed to after "
                          f"{self._settle:g} s, when proxies know it")
+
+    def is_new(self, name: str, services: Services) -> bool:
+        """Whether a Service is too new to be routed to. services: those that were there; one that is not among them was made since."""
+        return (self._api.age(services[name]) if name in services else 0.0) < self._settle
 
     def _follow(self, policy: Policy, rule: Json) -> bool:
         """The copy of the DestinationRule, made or brought to what this says now; whether it was made."""
@@ -89,7 +103,6 @@ class Fair:
                     self._api.delete_as_read(path, found)
             if name in services and is_own(policy, services[name]):
                 self._api.delete_as_read(path_to("v1", "services", namespace, name), services[name])
-                self._made.pop((namespace, name), None)
                 gone.append(name)
         return gone
 

@@ -5,8 +5,6 @@ version if the policy lets it, and the end of such a Service. Every write carrie
 overwritten unseen, and all else stays as it was. Conditions that the gateway's or mesh's controller writes are read, and told.
 """
 
-import math
-import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +13,7 @@ from canaryd.adapters.kube import chosen as by_name
 from canaryd.adapters.kube import own
 from canaryd.adapters.kube.backends import Services
 from canaryd.adapters.kube.client import JSON_PATCH, Api, Json, path_to
-from canaryd.adapters.kube.fair import SETTLE, Fair
+from canaryd.adapters.kube.fair import SETTLE, Fair, services_in
 from canaryd.domain import backends
 from canaryd.domain.added import is_of, steered
 from canaryd.domain.policy import Policy
@@ -26,17 +24,16 @@ from canaryd.domain.rollout import RouteLists
 class GatewayTraffic:
     """Implements the port `Traffic` on the API server, in whichever version of the Gateway API the server prefers.
 
-    settle: seconds until a Service that was made is routed to: before the proxies know its pods, requests sent there would fail.
+    settle: see `Fair`.
     """
 
     def __init__(self, api: Api, settle: float = SETTLE) -> None:
         self._api, self._settle = api, settle
         self._fair = Fair(api, settle)
-        self._made: dict[tuple[str, str], float] = {}  # when, by the monotonic clock
 
     def read(self, policy: Policy) -> RouteView:
         """The steered rules and the Services of single versions. Besides the port's errors: Rejected for a rule that cannot be steered."""
-        return _view(policy, self._route(policy), self._services(policy))
+        return _view(policy, self._route(policy), services_in(self._api, policy.service.namespace))
 
     def write(self, policy: Policy, view: RouteView, lists: RouteLists) -> RouteView:
         """The view after the write. What is as wanted is left alone; if all is, nothing is sent. Of the service's added rules those that
@@ -78,16 +75,14 @@ class GatewayTraffic:
 
         Raises Rejected, with what to apply, when the policy forbids it; TooNew; Conflict when someone else made one of this name meanwhile.
         """
-        services = self._services(policy)
+        services = services_in(self._api, policy.service.namespace)
         view = _view(policy, self._route(policy), services)
         used = [entry["destination"]["subset"] for entries in steered(view.lists).values() for entry in entries]
         name = services_of.of_version(policy, services, version) or self._make(policy, version, view, services, used)
-        age = time.monotonic() - self._made.get((policy.service.namespace, name), -math.inf)
-        if age < self._settle and name not in used:
-            raise TooNew(f"the Service {name} was made for it just now, and is routed to after {self._settle:g} s, when proxies know it")
-        if policy.fair_services:
-            self._ensure_fair(policy, view, name, self._services(policy))
-            self._fair.check_settled(policy)
+        if name not in used and self._fair.is_new(name, services):
+            raise TooNew(f"the Service {name} was made just now, and is routed to after {self._settle:g} s, when proxies know it")
+        if policy.fair_services and (like := _halves_like(view, name)):
+            self._fair.prepare(policy, like, services_in(self._api, policy.service.namespace))
         return name
 
     def uphold(self, policy: Policy, view: RouteView, version: str) -> Sequence[str]:
@@ -95,14 +90,8 @@ class GatewayTraffic:
         services: Services = view.raw["services"]
         if not policy.fair_services or not view.places:
             return ()
-        return self._ensure_fair(policy, view, services_of.of_version(policy, services, version), services)
-
-    def _ensure_fair(self, policy: Policy, view: RouteView, canary: str, services: Services) -> list[str]:
-        others = [entry for entries in steered(view.lists).values() for entry in entries if entry["destination"]["subset"] != canary]
-        if not others:
-            return []  # promoted: nobody is split any more
-        stable = max(others, key=lambda entry: int(entry.get("weight", 1)))["destination"]["subset"]
-        return self._fair.ensure(policy, (stable, canary), services)
+        like = _halves_like(view, services_of.of_version(policy, services, version))
+        return self._fair.ensure(policy, like, services) if like else ()
 
     def _make(self, policy: Policy, version: str, view: RouteView, services: Services, used: Sequence[str]) -> str:
         model = next((name for name in used if view.subsets.get(name, version) != version), None)
@@ -114,12 +103,11 @@ class GatewayTraffic:
             raise Rejected(f"there is no Service for all pods of version {version}, and route.addService is false; apply:\n{wanted}")
         made = services_of.like(policy, services[model], version, name)
         self._api.request("POST", path_to("v1", "services", policy.service.namespace), made)
-        self._made[policy.service.namespace, name] = time.monotonic()
         return name
 
     def tidy(self, policy: Policy, keep: Collection[str]) -> Sequence[str]:
         """See the port. A Service that any HTTPRoute of the cluster refers to stays, and one whose selector or annotation was edited."""
-        services = self._services(policy)
+        services = services_in(self._api, policy.service.namespace)
         idle = {name: version for name, one in services.items() if (version := services_of.made_for(policy, one)) and version not in keep}
         used = self._used(policy) if idle else frozenset()
         gone = [] if keep else self._fair.remove(policy, services)
@@ -127,7 +115,6 @@ class GatewayTraffic:
             if not self._api.delete_as_read(path_to("v1", "services", policy.service.namespace, name), services[name]):
                 continue
             gone.append(name)
-            self._made.pop((policy.service.namespace, name), None)
         return gone
 
     def _used(self, policy: Policy) -> frozenset[str]:
@@ -145,10 +132,6 @@ class GatewayTraffic:
             return self._api.request("GET", self._path(policy))
         except Missing as error:
             raise Missing(f"there is no {_named(policy)}, which routes the service's requests ({error})") from error
-
-    def _services(self, policy: Policy) -> Services:
-        found = self._api.request("GET", path_to("v1", "services", policy.service.namespace)).get("items") or []
-        return {one["metadata"]["name"]: one for one in found}
 
     def _path(self, policy: Policy) -> str:
         return path_to(self._version(), "httproutes", policy.service.namespace, policy.route.http_route)
@@ -169,7 +152,14 @@ def _view(policy: Policy, route: Json, services: Services) -> RouteView:
         elsewhere=frozenset(subsets[name] for one in backends.named(spec) if (name := one.get("name")) in subsets),
         unsteered=backends.unsteered(policy.route.http_route, spec, policy.service.name), trouble=backends.trouble(route),
         chosen_by="route.rules", routes={key: rules[place] for key, place in places.items()}, all_routes=rules, places=places,
+        displaced=own.displaced(policy.service.name, rules, places),
     )  # fmt: skip
+
+
+def _halves_like(view: RouteView, canary: str) -> tuple[str, ...]:
+    """The Services that those of matched users are to be like, stable's and the canary's; none once nobody is split any more."""
+    others = [entry for entries in steered(view.lists).values() for entry in entries if entry["destination"]["subset"] != canary]
+    return (max(others, key=lambda entry: int(entry.get("weight", 1)))["destination"]["subset"], canary) if others else ()
 
 
 def _why_no_version(policy: Policy, name: str, services: Services) -> str:

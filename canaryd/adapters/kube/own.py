@@ -16,6 +16,14 @@ def lists(service: str, there: Sequence[Json], places: Mapping[str, int]) -> dic
     return {one["name"]: (one,) for key, place in places.items() for one in _before(service, there, key, place)}
 
 
+def displaced(service: str, there: Sequence[Json], places: Mapping[str, int]) -> tuple[str, ...]:
+    """The added routes, by name, that stand where they take nobody's requests, or other ones than they should: someone moved them, or put
+    a route in between. None where no route is steered: see `lists`."""
+    standing = {at for key, place in places.items() for at in range(place - len(_before(service, there, key, place)), place)}
+    names = {at: str(one.get("name") or "") for at, one in enumerate(there)}
+    return tuple(name for at, name in names.items() if places and at not in standing and is_of(service, name))
+
+
 def unedited(route: Json) -> list[Json]:
     """The tests of an HTTPRoute's patch. Not resourceVersion: controllers write the status whenever they like, which is no one's edit."""
     return [{"op": "test", "path": f"/metadata/{key}", "value": route["metadata"][key]} for key in ("uid", "generation")]

@@ -5,7 +5,6 @@ read all the same; only a server that does not answer at all is raised.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from canaryd.adapters.kube.client import Api, Json, path_to
@@ -46,7 +45,7 @@ class KubeSurvey:
 
     def clock(self) -> float | None:
         """The server's, by its last answer, in Unix seconds."""
-        return parsedate_to_datetime(self._api.said_at).timestamp() if self._api.said_at else None
+        return self._api.clock()
 
     def kinds(self, groups: Mapping[str, Sequence[str]], namespaces: Sequence[str], everywhere: bool) -> dict[str, Listing]:
         """Every kind that is looked at: of these namespaces, or of all of them."""
@@ -82,6 +81,10 @@ class KubeSurvey:
             return None if _is_forbidden(refusal) else str(refusal)
         except Unavailable:
             return None
+
+    def has_namespace(self, name: str) -> bool:
+        """False also where it may not be looked for."""
+        return bool(self._one(path_to("v1", "namespaces", None, name)).items)
 
     def caller(self, rights: Iterable[Right]) -> Rights:
         """What the kubeconfig's user may do."""

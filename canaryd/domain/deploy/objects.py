@@ -11,6 +11,7 @@ Manifest = Mapping[str, Any]
 """One Kubernetes object, as JSON has it. Never changed in place."""
 
 DEPLOYED_FROM = "canaryd.dev/deployed-from"  # annotation: NAMESPACE/DEPLOYMENT that a Deployment was made of
+USUAL_SOURCE, USUAL_TARGET = "staging", "production"  # namespaces
 VERSION_LABEL = "version"  # where neither policy nor canaryd's own note says otherwise
 
 # Written by the server, or by its controllers, for the object that it is on.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from canaryd.domain.policy import Policy
-from tests.adapters.kube.conftest import GATEWAY_API, ISTIO, Place
+from tests.adapters.kube.places import GATEWAY_API, ISTIO, Place
 
 Object = dict[str, Any]
 PORTS = [{"name": "http", "port": 80, "targetPort": 8080, "appProtocol": "http"}]

@@ -11,8 +11,8 @@ from canaryd.domain import routes
 from canaryd.domain.added import steered
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Conflict, Rejected, RouteView
-from tests.adapters.kube.conftest import GATEWAY_API, Place
-from tests.adapters.kube.routers import ROUTERS, GatewayApi, Object, Router
+from tests.adapters.kube.places import GATEWAY_API, Place
+from tests.adapters.kube.routers import GatewayApi, Object, Router
 
 ALL_TO_V1 = ("", False, "front-end", {"v1": None})
 BETA = ("beta", True, "front-end", {"v1": None})
@@ -22,17 +22,6 @@ EITHER = [{"headers": {"x-team": {"prefix": "a+b"}}}, {"queryParams": {"preview"
 STAGES = [{"weight": 0}, {"match": COOKIE}, {"match": EITHER}, {"mirror": "20%"}, {"mirror": "0.5%"}, {"weight": 10}, {"weight": 100}]
 PREVIEW = {"headers": {"x-canary": {"exact": "always"}}}
 MATCH, MIRROR, FIRST = (f"canaryd-front-end-{kind}" for kind in ("match", "mirror", "preview"))
-
-
-@pytest.fixture(params=ROUTERS, ids=lambda one: one.kind)
-def router(request: pytest.FixtureRequest) -> Router:
-    chosen: Router = request.param
-    return chosen
-
-
-@pytest.fixture
-def traffic(place: Place) -> Routers:
-    return Routers(place.api, settle=0.0)
 
 
 def ready(place: Place, router: Router, traffic: Routers, *put: Any, **policy: Any) -> tuple[Policy, RouteView, str]:

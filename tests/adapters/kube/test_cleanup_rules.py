@@ -12,7 +12,7 @@ from canaryd.domain import routes
 from canaryd.domain.added import steered
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Conflict
-from tests.adapters.kube.conftest import GATEWAY_API, Place
+from tests.adapters.kube.places import GATEWAY_API, Place
 from tests.adapters.kube.routers import GatewayApi, Object
 
 COOKIE = {"headers": {"cookie": {"regex": ".*logged_in.*"}}}

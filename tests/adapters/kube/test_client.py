@@ -14,7 +14,7 @@ from canaryd.adapters.kube import client
 from canaryd.adapters.kube.client import JSON_PATCH, MERGE_PATCH, Api, path_to
 from canaryd.domain.ports import Conflict, Forbidden, Missing, Rejected, Unavailable
 from canaryd.sandbox.kubernetes import KubernetesServer
-from tests.adapters.kube.conftest import REAL, Place
+from tests.adapters.kube.places import REAL, Place
 
 Sandbox = tuple[KubernetesServer, Api]
 
@@ -148,3 +148,14 @@ def test_in_a_pod_its_own_account_is_used(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_names_in_paths_are_quoted() -> None:
     assert path_to("apps/v1", "deployments", "ns", "a/b", "scale") == "/apis/apps/v1/namespaces/ns/deployments/a%2Fb/scale"
     assert path_to("v1", "configmaps") == "/api/v1/configmaps"
+
+
+def test_an_object_s_age_is_by_the_server_s_clock_and_never_more_than_it_is(place: Place) -> None:
+    a_config_map(place)
+    fresh = place.get("v1", "configmaps", "one")
+    assert place.api.age(fresh) <= 1
+    fresh["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    place.api.said_at = "Thu, 01 Jan 2026 00:00:07 GMT"
+    assert place.api.age(fresh) == 6, "it may have been made at the end of the first second, and asked for at the beginning of the last"
+    place.api.said_at = "Wed, 31 Dec 2025 23:00:00 GMT"
+    assert place.api.age(fresh) == 0

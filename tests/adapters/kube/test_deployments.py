@@ -10,7 +10,7 @@ import pytest
 from canaryd.adapters.kube.deployments import KubeWorkloads, workload
 from canaryd.domain.ports import Missing
 from canaryd.domain.templates import template_hash
-from tests.adapters.kube.conftest import Place
+from tests.adapters.kube.places import Place
 
 
 def a_template(version: str = "v2", **container: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from canaryd.adapters.kube.rollouts import KubeRollouts
 from canaryd.domain.hooks import EVENTS
 from canaryd.domain.rollout import Announcement as Told
 from canaryd.domain.rollout import Record, Versions
-from tests.adapters.kube.conftest import Place
+from tests.adapters.kube.places import Place
 from tests.builders import a_bracket_rollout, a_rollout
 
 ABOUT = {"apiVersion": "canaryd.dev/v1alpha1", "kind": "CanaryRollout", "name": "r", "namespace": "ns", "uid": "1"}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
+
 import pytest
 
 from canaryd.adapters.kube.backends import MADE_FOR
@@ -10,26 +13,15 @@ from canaryd.adapters.kube.traffic import Routers
 from canaryd.domain import routes
 from canaryd.domain.added import steered
 from canaryd.domain.policy import Policy
-from canaryd.domain.ports import Missing, Rejected
-from tests.adapters.kube.conftest import ISTIO, Place
-from tests.adapters.kube.routers import PORTS, ROUTERS, GatewayApi, Istio, Object, Router
+from canaryd.domain.ports import Missing, Rejected, TooNew
+from tests.adapters.kube.places import ISTIO, Place
+from tests.adapters.kube.routers import PORTS, GatewayApi, Istio, Object, Router
 
 ALL_TO_V1 = ("", False, "front-end", {"v1": None})
 COOKIE = {"headers": {"cookie": {"regex": ".*logged_in.*"}}}
 STAGES = [{"match": COOKIE, "split": "half"}, {"weight": 100}]
 OWN, STABLE, CANARY = (f"front-end-canaryd-{kind}" for kind in ("match", "stable", "canary"))
 POLICY = {"trafficPolicy": {"connectionPool": {"http": {"http1MaxPendingRequests": 7}}, "outlierDetection": {"consecutive5xxErrors": 3}}}
-
-
-@pytest.fixture(params=ROUTERS, ids=lambda one: one.kind)
-def router(request: pytest.FixtureRequest) -> Router:
-    chosen: Router = request.param
-    return chosen
-
-
-@pytest.fixture
-def traffic(place: Place) -> Routers:
-    return Routers(place.api, settle=0.0)
 
 
 def a_policy(router: Router, place: Place) -> Policy:
@@ -102,13 +94,28 @@ def test_what_someone_else_made_under_the_name_is_refused_and_stays(place: Place
     assert service(place, name)
 
 
-def test_it_is_routed_to_when_proxies_know_it(place: Place, router: Router) -> None:
+def test_it_is_routed_to_when_proxies_know_it_also_by_a_process_that_did_not_make_it(place: Place, router: Router) -> None:
     policy = put(router, place)
-    Routers(place.api, settle=0.0).add_subset(router.policy(place), "v2")
-    slow = Routers(place.api, settle=60.0)
-    with pytest.raises(Rejected, match="was made for its matched users just now, and is routed to after 60 s"):
-        slow.add_subset(policy, "v2")
-    assert Routers(place.api, settle=60.0).add_subset(policy, "v2") == router.named("v2")
+    Routers(place.api, settle=0.0).add_subset(policy, "v2")
+    began, refusal = time.monotonic(), "was made for its matched users just now" if router.kind == "VirtualService" else "was made just now"
+    with pytest.raises(TooNew, match=f"{refusal}, and is routed to after 1 s"):
+        Routers(place.api, settle=1.0).add_subset(policy, "v2")
+    traffic = Routers(place.api, settle=1.0)
+    while True:
+        with suppress(TooNew):
+            assert traffic.add_subset(policy, "v2") == router.named("v2")
+            break
+        time.sleep(0.1)
+    assert 0.9 < time.monotonic() - began < 5
+
+
+def test_of_an_httproute_s_two_the_younger_counts(place: Place, traffic: Routers) -> None:
+    router = GatewayApi()
+    policy = put(router, place)
+    traffic.add_subset(router.policy(place), "v2")
+    time.sleep(3)
+    with pytest.raises(TooNew, match=f"the Service {STABLE} was made for its matched users just now"):
+        Routers(place.api, settle=1.0).add_subset(policy, "v2")
 
 
 def test_the_destination_rule_says_what_the_services_own_says_also_after_an_edit(place: Place, traffic: Routers) -> None:
@@ -171,3 +178,20 @@ def test_once_all_traffic_is_the_canarys_nothing_more_is_needed(place: Place, ro
     view = traffic.read(policy)
     traffic.write(policy, view, routes.only(view.lists, canary))
     assert list(traffic.uphold(policy, traffic.read(policy), "v2")) == []
+
+
+def test_after_another_version_s_rollout_the_halves_are_of_this_one_s_pods(place: Place, traffic: Routers) -> None:
+    """A newer version came, or the last rollout ended only just now, so what it had made is there still."""
+    router = GatewayApi()
+    policy = put(router, place)
+    traffic.add_subset(policy, "v2")
+    assert traffic.add_subset(policy, "v3") == "front-end-v3"
+    assert [service(place, name)["spec"]["selector"]["version"] for name in (STABLE, CANARY)] == ["v1", "v3"]
+    view = traffic.read(policy)
+    traffic.write(policy, view, routes.only(view.lists, "front-end-v3"))
+    traffic.add_subset(policy, "v4")
+    made = [service(place, name)["metadata"]["uid"] for name in (STABLE, CANARY)]
+    assert [service(place, name)["spec"]["selector"]["version"] for name in (STABLE, CANARY)] == ["v3", "v4"]
+    with pytest.raises(TooNew):
+        Routers(place.api, settle=60.0).add_subset(policy, "v4")
+    assert [service(place, name)["metadata"]["uid"] for name in (STABLE, CANARY)] == made, "made anew once"

@@ -16,7 +16,7 @@ from canaryd.domain.deploy.objects import Deployed, Finding
 from canaryd.domain.ports import Conflict, Forbidden, KnownTemplates, Missing, Rejected, Request
 from canaryd.domain.rollout import Phase, Record
 from canaryd.sandbox.kubernetes import KubernetesServer
-from tests.adapters.kube.conftest import ISTIO, Place
+from tests.adapters.kube.places import ISTIO, Place
 from tests.builders import a_bracket_rollout, a_rollout
 from tests.deploying import a_budget, a_deployment, a_rule, a_service, a_virtual_service, an_autoscaler, deployed
 

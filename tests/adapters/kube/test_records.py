@@ -19,7 +19,7 @@ from canaryd.adapters.kube.records import MOST_BYTES, bounded, record_of, spec_o
 from canaryd.domain.policy import Policy
 from canaryd.domain.rollout import Announcement, Asking, Decision, Held, Phase, Record, Rollout, Wishes
 from canaryd.domain.verdict import Answer, Finding, Verdict
-from tests.adapters.kube.conftest import CRD
+from tests.adapters.kube.places import CRD
 from tests.builders import a_bracket, a_bracket_rollout, a_member, a_policy, a_rollout, a_verdict
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)

@@ -15,7 +15,7 @@ from canaryd.domain.counts import Counts
 from canaryd.domain.ports import Conflict, Gathering, KnownTemplates, Missing, Rejected, Request, Unavailable
 from canaryd.domain.rollout import Announcement, Decision, Phase, Record, Wishes
 from canaryd.domain.verdict import Answer, Finding
-from tests.adapters.kube.conftest import REAL, Place
+from tests.adapters.kube.places import REAL, Place
 from tests.builders import a_rollout, a_verdict
 
 

@@ -8,23 +8,12 @@ import pytest
 from canaryd.adapters.kube.traffic import Routers
 from canaryd.domain import routes
 from canaryd.domain.ports import Conflict, Missing, Rejected
-from tests.adapters.kube.conftest import Place
-from tests.adapters.kube.routers import ROUTERS, Router
+from tests.adapters.kube.places import Place
+from tests.adapters.kube.routers import Router
 
 ALL_TO_V1 = ("", False, "front-end", {"v1": None})
 BETA = ("beta", True, "front-end", {"v1": None})
 CARTS = ("carts", True, "carts", {"v1": None})
-
-
-@pytest.fixture(params=ROUTERS, ids=lambda one: one.kind)
-def router(request: pytest.FixtureRequest) -> Router:
-    chosen: Router = request.param
-    return chosen
-
-
-@pytest.fixture
-def traffic(place: Place) -> Routers:
-    return Routers(place.api, settle=0.0)
 
 
 def test_routes_without_a_match_are_steered_by_default(place: Place, router: Router, traffic: Routers) -> None:
