@@ -12,7 +12,19 @@ from canaryd.domain.added import steered
 from canaryd.domain.counts import Counts, Look, Source, Target
 from canaryd.domain.gating import Question, Reply
 from canaryd.domain.policy import Policy
-from canaryd.domain.ports import Conflict, KnownTemplates, Missing, Presence, Rejected, Request, RouteView, TooNew, Unavailable, Workload
+from canaryd.domain.ports import (
+    Conflict,
+    Forbidden,
+    KnownTemplates,
+    Missing,
+    Presence,
+    Rejected,
+    Request,
+    RouteView,
+    TooNew,
+    Unavailable,
+    Workload,
+)
 from canaryd.domain.rollout import Announcement, Record, RouteLists, Span, Wishes
 from canaryd.domain.verdict import Answer, Verdict
 from tests.builders import NOW, ORIGIN, a_verdict, a_workload
@@ -45,7 +57,8 @@ class FakeWorld:
     route_problem: str = ""
     route_raw: Mapping[str, Any] = field(default_factory=dict)  # the rest of the VirtualService
     whole: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what the steered routes have besides their lists
-    refuses: dict[str, str] = field(default_factory=dict)  # "write", "subset", "fair", "tidy": what the API server says instead
+    # "list", "read", "write", "subset", "fair", "tidy": what the API server says instead
+    refuses: dict[str, str] = field(default_factory=dict)
     down: set[str] = field(default_factory=set)
     steps: list[str] = field(default_factory=list)
     crash_after: int | None = None  # dies right after so many steps that change something
@@ -83,6 +96,9 @@ class FakeWorkloads:
 
     def list(self, policy: Policy) -> Sequence[Workload]:
         self.world.answer("api")
+        self.world.answer("deployments")
+        if "list" in self.world.refuses:
+            raise Forbidden(self.world.refuses["list"])
         return list(self.world.workloads.values())
 
     def scale(self, namespace: str, name: str, replicas: int) -> None:
@@ -99,6 +115,9 @@ class FakeTraffic:
 
     def read(self, policy: Policy) -> RouteView:
         self.world.answer("api")
+        self.world.answer("routes")
+        if "read" in self.world.refuses:
+            raise Forbidden(self.world.refuses["read"])
         if self.world.route_problem:
             raise Rejected(self.world.route_problem)
         world = self.world

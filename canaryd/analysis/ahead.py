@@ -9,24 +9,28 @@ from canaryd.domain.rollout import Asking, Held, Phase, Rollout, Span, Wishes
 def ahead(rollout: Rollout, now: float, wishes: Wishes) -> list[str]:
     """What comes next, and on what it depends; a sentence each."""
     several, rollout = rollout, rollout.spoken
-    name = rollout.name
+    name, many = rollout.name, bool(several.others)
+    unconfirmed = "the routes are not all confirmed yet" if many else "the route is not confirmed yet"
     if rollout.phase is Phase.PROGRESSING:
-        told = _next_in_stage(rollout, now)
+        told = _next_in_stage(rollout, now, many)
     elif rollout.phase is Phase.HELD:
-        told = _next_held(rollout, wishes)
+        told = _next_held(rollout, wishes, many)
     else:
         told = {
-            Phase.WAITING: [f"Stage 1 begins when the Deployment {rollout.canary_workload} is available; if it misses its progress "
-                            "deadline, the rollout ends as rolled back."],
-            Phase.AWAITING_APPROVAL: [f"It waits for a person: canaryd approve {name}. {_after_stage(rollout)} Until then "
+            Phase.WAITING: [f"Stage 1 begins when the {'Deployments' if many else 'Deployment'} {rollout.canary_workload} "
+                            f"{'are' if many else 'is'} available; if {'one' if many else 'it'} misses its progress deadline, the rollout "
+                            "ends as rolled back."],
+            Phase.AWAITING_APPROVAL: [f"It waits for a person: canaryd approve {name}. {_after_stage(rollout, many)} Until then "
                                       f"{_stays(rollout)}, and evidence of harm still rolls back."],
             Phase.AWAITING_GATE: _next_at_gate(rollout, now),
-            Phase.ROLLING_BACK: [f"All weight goes to {rollout.stable}; the route is not confirmed yet."],
+            Phase.ROLLING_BACK: [f"All weight goes to {rollout.stable}; {unconfirmed}."],
             Phase.GIVING_WAY: [f"All weight goes to {rollout.stable}, then the newer version begins."],
-            Phase.PROMOTING: [f"The route becomes one destination, {rollout.canary}; it is not confirmed yet."],
+            Phase.PROMOTING: [f"{_at_the_end(rollout, many)}; {unconfirmed if many else 'it is not confirmed yet'}."],
             Phase.SUCCEEDED: _after_success(several),
             Phase.ROLLED_BACK: _after_rollback(several),
-            Phase.SUPERSEDED: [f"This version is not tried again unless someone asks: canaryd retry {name}."],
+            Phase.SUPERSEDED: ["The next rollout takes along those of these versions that nothing newer replaces. After that they are not "
+                               f"tried again unless someone asks: canaryd retry {name}." if many else
+                               f"This version is not tried again unless someone asks: canaryd retry {name}."],
         }[rollout.phase]
     if rollout.policy.mode == "observe":
         told.append("It only observes: no route is changed, and what is said here of traffic is what canaryd would do.")
@@ -58,20 +62,24 @@ def _last_reply(asking: Asking, now: float) -> str:
     return f"The last answer, {lasting(now - asking.at)} ago: {asking.says}." if asking.at is not None else "It has not answered yet."
 
 
-def _next_in_stage(rollout: Rollout, now: float) -> list[str]:
+def _at_the_end(rollout: Rollout, many: bool) -> str:
+    return f"Each route becomes one destination: {rollout.canary}" if many else f"The route becomes one destination, {rollout.canary}"
+
+
+def _next_in_stage(rollout: Rollout, now: float, many: bool) -> list[str]:
     span, stage, analysis = rollout.span, rollout.policy.stages[rollout.stage], rollout.policy.analysis
     if span is None or span.end is not None:
-        return [f"It waits for the route to be confirmed {rollout.how}; looks begin then."]
+        return [f"It waits for {'all routes' if many else 'the route'} to be confirmed {rollout.how}; looks begin then."]
     if rollout.clock_from is None:
         awaited = "traffic that follows the weight" if _is_off_weight(rollout) else "telemetry"
         return [f"It waits for {awaited}; the stage's deadline stands still, and nothing advances without data. After "
                 f"{lasting(analysis.no_data_for)} without any: {analysis.no_data}."]
-    told = [_minimum_text(span, stage.minimum, now) + f" {_after_stage(rollout)}"]
+    told = [_minimum_text(span, stage.minimum, now) + f" {_after_stage(rollout, many)}"]
     if rollout.weight == 100:
         told.append(_at_an_alarm(rollout))
     left = stage.deadline - rollout.stage_clock(now)
     at_deadline = {
-        "advance": f"it goes on if {analysis.minimum_requests} requests of {rollout.canary} gave less than "
+        "advance": f"it goes on if {analysis.minimum_requests} requests of {rollout.canary}{' each' if many else ''} gave less than "
                    f"{odds_text(DEADLINE_ODDS)} against it, else it holds",
         "hold": "it is held until the evidence passes, or a person decides",
         "rollback": "it is rolled back",
@@ -97,24 +105,27 @@ def _at_an_alarm(rollout: Rollout) -> str:
     return f"An alarm against the record steps back to {rollout.policy.stages[before].said}, where both versions are compared."
 
 
-def _after_stage(rollout: Rollout) -> str:
+def _after_stage(rollout: Rollout, many: bool) -> str:
     stages, stage, closed = rollout.policy.stages, rollout.stage, gating.closed(rollout)
     gate = f", once the gate {rollout.policy.gates[closed].name} is open" if closed is not None else ""
     if stage + 1 >= len(stages):
-        return f"Then the route becomes one destination, {rollout.canary}{gate}."
+        end = _at_the_end(rollout, many)
+        return f"Then {end[:1].lower()}{end[1:]}{gate}."
     asked = ", once a person approves" if stages[stage].approval and rollout.approved < stage and rollout.phase is Phase.PROGRESSING else ""
     return f"Then {stages[stage + 1].said}{asked}{gate}."
 
 
-def _next_held(rollout: Rollout, wishes: Wishes) -> list[str]:
+def _next_held(rollout: Rollout, wishes: Wishes, many: bool) -> list[str]:
     resume = f"canaryd resume {rollout.name}"
     comes = "the traffic follows the weight" if _is_off_weight(rollout) else "telemetry is back"
+    route, is_as_left = ("routes", "all routes are") if many else ("route", "the route is")
+    stable = f"each of {rollout.stable_workload} has a ready replica" if many else f"a replica of {rollout.stable_workload} is ready"
     waits = {
         Held.PERSON: f"It is held until a person lets it go: {resume}.",
-        Held.DRIFT: f"It goes on by itself when the route is again as canaryd left it. Or {resume}: canaryd steers again, writes the route "
-                    f"back to {rollout.share}, and replaces edits inside the route list.",
+        Held.DRIFT: f"It goes on by itself when {is_as_left} again as canaryd left {'them' if many else 'it'}. Or {resume}: canaryd steers "
+                    f"again, writes the {route} back to {rollout.share}, and replaces edits inside the route list{'s' * many}.",
         Held.NO_DATA: f"It goes on by itself when {comes}; or now: {resume}.",
-        Held.STABLE: f"It goes on by itself when a replica of {rollout.stable_workload} is ready again. To send the traffic back "
+        Held.STABLE: f"It goes on by itself when {stable} again. To send the traffic back "
                      f"regardless: canaryd abort {rollout.name}.",
         Held.UNDECIDED: f"The stage did not decide in time. It goes on by itself when the evidence passes. Another deadline: {resume}; or "
                         "canaryd promote, canaryd abort.",

@@ -1,6 +1,7 @@
 """What every command that talks to a cluster shares: its options, and the connection with the caller's own rights."""
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,8 +14,9 @@ from canaryd.adapters.kube.client import Api, Json, path_to
 from canaryd.adapters.kube.records import API_VERSION, PLURAL
 from canaryd.adapters.kube.rollouts import KubeRollouts
 from canaryd.adapters.kube.services import KubeServices, ServiceNote
+from canaryd.analysis.wording import lasting
 from canaryd.cli.lazy import Failure
-from canaryd.domain.ports import Missing
+from canaryd.domain.ports import Missing, Rejected
 from canaryd.domain.rollout import Record
 
 NAMES_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"  # of a list
@@ -84,11 +86,31 @@ class Cluster:
         self.api.request("DELETE", path, {"preconditions": {"resourceVersion": asked.resource_version}})
 
     def _never_began(self, name: str) -> None:
-        """Raises Failure for what was asked for by `start` and has no record."""
+        """Raises Failure for what was asked for by `start`, or waits, and has no record."""
         for one in self.asked():
             if name == one.name or (name == one.service and not one.refused):
                 raise Failure(f"{one.namespace}/{one.name} was asked for and refused: {one.refused}" if one.refused else
                               f"{one.namespace}/{one.name} is asked for and has not begun: does the daemon run, and is the service paused?")
+        if why := self.waiting(lambda note: note.service == name, time.time()):
+            raise Failure(f"no rollout of {name} has begun yet: {'; '.join(why)}")
+
+    def waiting(self, is_meant: Callable[[ServiceNote], bool], now: float) -> list[str]:
+        """Why nothing begins of these services; nothing where the notes cannot be read, since something else was asked for."""
+        try:
+            return waiting([one for one in self.notes() if is_meant(one)], now)
+        except Rejected:
+            return []
+
+
+def waiting(notes: Iterable[ServiceNote], now: float) -> list[str]:
+    """Why nothing begins, or not yet: a line for each reason, which several services may share."""
+    found: dict[str, list[str]] = {}
+    for one in notes:
+        waits = one.gathering
+        said = [f"{waits.says}, for {lasting(max(0.0, now - waits.since))} now"] if waits is not None and waits.says else []
+        for reason in [f"no rollout can begin: {one.problem}"] * bool(one.problem) + said:
+            found.setdefault(reason, []).append(f"{one.namespace}/{one.service}")
+    return [f"{', '.join(services)}: {reason}" for reason, services in found.items()]
 
 
 def _asked(obj: Json) -> Asked | None:

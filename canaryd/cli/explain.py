@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
@@ -17,6 +17,7 @@ from canaryd.analysis import recomputed_text as telling
 from canaryd.analysis.explain import Section
 from canaryd.analysis.otherwise import USUAL_LOOKS
 from canaryd.analysis.recomputed import Recomputed, answered, completed, inquiry, recomputed
+from canaryd.analysis.wording import wrapped
 from canaryd.app import telemetry_access
 from canaryd.cli import output
 from canaryd.cli.cluster import connect, connection_options
@@ -38,6 +39,8 @@ Examples:
 QUIET = 1000  # looks, read or judged in some seconds
 HINT = ("to have it recomputed from telemetry, with the odds over time and what would have decided otherwise: canaryd explain {name} "
         "--prometheus URL (or CANARYD_PROMETHEUS=URL, or --config FILE, or --recorded FILE of canaryd record).")
+HINT_OF_SEVERAL = ("to have it recomputed from telemetry, with the odds over time: canaryd explain {name} --prometheus URL (or "
+                   "CANARYD_PROMETHEUS=URL, or --config FILE).")
 
 
 @dataclass(frozen=True)
@@ -81,14 +84,17 @@ def explain(
     recording = load(path) if path is not None else None
     if recording is not None and recording.past.rollout is None:
         raise Failure(f"{path}: a file of `canaryd record --rollout` was wanted, but it was recorded without a rollout")
+    now, since = time.time(), list[str]()
     if name is not None:
-        record = connect(kubeconfig, context, namespace).find(name)
+        cluster = connect(kubeconfig, context, namespace)
+        record = cluster.find(name)
         rollout, wishes = record.rollout, record.wishes
+        if rollout.phase.ended:
+            since = cluster.waiting(lambda note: (note.namespace, note.service) in rollout.keys, now)
     else:
         assert recording is not None
         assert recording.past.rollout is not None
         rollout, wishes = recording.past.rollout, Wishes()
-    now = time.time()
     if recording is not None:
         own = recording.past.rollout
         if own is not None and (own.name, own.began) != (rollout.name, rollout.began):
@@ -104,7 +110,7 @@ def explain(
         said = None if source is None else telling.data(found, source.name, problem)
         output.as_json({**explaining.data(rollout), "recomputed": said})
         return
-    show(rollout, wishes, now, found, problem, every_look)
+    show(rollout, wishes, now, found, problem, every_look, since)
 
 
 def _check(name: str | None, config: Path | None, path: Path | None, every_look: bool, brief: bool, full: bool, url: str | None) -> None:
@@ -170,7 +176,9 @@ def told(looks: int, *words: str) -> Iterator[Callable[[int], None]]:
         yield lambda looks: None
 
 
-def show(rollout: Rollout, wishes: Wishes, now: float, found: Recomputed | None, problem: str, every_look: bool) -> None:
+def show(rollout: Rollout, wishes: Wishes, now: float, found: Recomputed | None, problem: str, every_look: bool,
+         since: Sequence[str]) -> None:
+    """since: what waits to follow it, as sentences."""
     with output.width_of_prose() as width:
         evidence: tuple[Section, ...] | None = None
         if found is not None:
@@ -178,8 +186,10 @@ def show(rollout: Rollout, wishes: Wishes, now: float, found: Recomputed | None,
         elif problem:
             evidence = telling.stored(rollout, problem)
         sections = explaining.explain(rollout, now, wishes, evidence)
+        if since:
+            sections = (*sections, Section("What came since", tuple(line for one in since for line in wrapped(one))))
         if found is None and not problem:
-            sections = (*sections, telling.hint(HINT.format(name=rollout.name)))
+            sections = (*sections, telling.hint((HINT_OF_SEVERAL if rollout.others else HINT).format(name=rollout.name)))
     output.explanation(sections)
     if every_look and found is not None:
         click.echo("\nLook by look")

@@ -13,7 +13,8 @@ from canaryd.analysis.plain import finite
 from canaryd.analysis.standing import stage_text
 from canaryd.analysis.wording import lasting, odds_text
 from canaryd.cli import output
-from canaryd.cli.cluster import Asked, Cluster, cluster_options
+from canaryd.cli.cluster import Asked, Cluster, cluster_options, waiting
+from canaryd.control import steering
 from canaryd.domain import news
 from canaryd.domain.ports import Unavailable
 from canaryd.domain.rollout import Record
@@ -33,7 +34,8 @@ def status(name: str | None, every: bool, watch: bool, form: str, cluster: Clust
     """Show each service's rollout: the one under way, else the latest.
 
     ODDS are those gathered against the canary; at the policy's bar (100 to 1 by default) it is rolled back. AGE is since the beginning.
-    Paused services, why a new version cannot begin, and what `start` asked for and has not begun are told below the table.
+    Paused services, why a new version cannot begin or what it waits for, and what `start` asked for and has not begun are told below the
+    table.
     """
     if watch:
         with suppress(KeyboardInterrupt):
@@ -89,7 +91,8 @@ def as_data(seen: Seen) -> dict[str, Any]:
     return {
         "rollouts": [entry(record) for record in seen.records],
         "services": [
-            {"namespace": one.namespace, "service": one.service, "paused": one.paused, "problem": one.problem} for one in seen.notes
+            {"namespace": one.namespace, "service": one.service, "paused": one.paused, "problem": one.problem,
+             "waits": one.gathering.says if one.gathering else ""} for one in seen.notes
         ],
         "requests": [
             {"name": one.name, "namespace": one.namespace, "service": one.service, "version": one.version, "since": one.since,
@@ -125,7 +128,8 @@ def _row(record: Record, now: float, several: bool) -> tuple[str, ...]:
     versions = ", ".join(f"{one.stable} → {one.canary}" for one in rollout.parts)
     odds = odds_text(rollout.verdict.odds) if rollout.verdict else "-"
     stage = stage_text(rollout, rollout.stage)
-    said = rollout.verdict.reason if rollout.verdict and rollout.phase.value == "Progressing" else rollout.reason
+    is_judged = rollout.phase.value == "Progressing" and not steering.is_troubled(rollout)
+    said = rollout.verdict.reason if rollout.verdict and is_judged else rollout.reason
     return (service, versions, rollout.phase.value, stage, rollout.share, odds,
             lasting(now - rollout.began), said)
 
@@ -135,8 +139,7 @@ def remarks(seen: Seen, now: float) -> list[str]:
     notes = seen.notes
     paused = [f"{one.namespace}/{one.service} is paused: nothing begins or advances, rollbacks happen (canaryd pause {one.service} --end)"
               for one in notes if one.paused]
-    stuck = [f"{one.namespace}/{one.service}: no rollout can begin: {one.problem}" for one in notes if one.problem]
-    return paused + stuck + [_remark(one, now) for one in seen.asked]
+    return paused + waiting(notes, now) + [_remark(one, now) for one in seen.asked]
 
 
 def _remark(asked: Asked, now: float) -> str:

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from canaryd.adapters.kube.cleanup import Kept, KubeCleanup, Patch
-from canaryd.adapters.kube.client import Forbidden
 from canaryd.adapters.kube.deployments import KubeWorkloads
 from canaryd.adapters.kube.services import ServiceNote
 from canaryd.cli.cluster import Cluster
@@ -13,7 +12,7 @@ from canaryd.cli.lazy import Failure
 from canaryd.control.supervisor import key_of, to_scale
 from canaryd.domain import cleanup, routes
 from canaryd.domain.policy import Policy
-from canaryd.domain.ports import Rejected, RouteView, Workload
+from canaryd.domain.ports import Forbidden, Rejected, RouteView, Workload
 from canaryd.domain.routes import Refusal
 
 Name = tuple[str, str]

@@ -14,7 +14,8 @@ import structlog
 
 from canaryd.control.brackets import Brackets
 from canaryd.control.reconciler import Reconciler, World
-from canaryd.control.supervisor import Seen, Supervisor
+from canaryd.control.seeing import Seen, Sight
+from canaryd.control.supervisor import Supervisor
 from canaryd.domain.policy import Policy
 from canaryd.domain.ports import Clock, Conflict, Postman, Rejected, Unavailable
 from canaryd.domain.rollout import Announcement, Phase, Record
@@ -65,6 +66,7 @@ class Beat:
 
     def __post_init__(self) -> None:
         self.brackets = Brackets(self.supervisor)
+        self.sight = Sight(self.supervisor.workloads, self.supervisor.traffic, self.supervisor.rollouts)
 
     def run(self) -> None:
         began = perf_counter()
@@ -104,7 +106,7 @@ class Beat:
         for key, policy in alone.items():
             name = "/".join(key)
             with self._trouble(name, "service.unreadable"):
-                seen[key] = self.supervisor.see(policy, records, key in in_force)
+                seen[key] = self.sight.of(policy, records, key in in_force)
                 bracket = next((one for one in policies.values() if one.bracket is not None and key in one.keys), None)
                 if bracket is None:
                     seen[key] = self.supervisor.supervise(seen[key], self.supervisor.rollouts.requests(), self.clock.now())
@@ -159,7 +161,9 @@ class Beat:
     def _look(self, seen: Mapping[Key, Seen], record: Record, telemetry_is_up: bool, outages: list[str]) -> tuple[Record, bool]:
         each = [seen[key] for key in record.rollout.keys]
         newer = [one for one in map(self.supervisor.newer, each) if one is not None]
-        first, *others = (World(one.workloads, one.view, one.problem) for one in each)
+        if any(one.unreadable for one in each):
+            newer = []  # it could not begin
+        first, *others = (World(one.workloads, one.view, one.problem, unreadable=one.unreadable, is_listed=one.is_listed) for one in each)
         world = replace(first, paused=any(one.known.paused for one in each), others=tuple(others),
                         newer=f"{newer[0].name} ({newer[0].version})" if newer else "")
         began = perf_counter()

@@ -8,13 +8,14 @@ these come as well while it gathers.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import structlog
 
-from canaryd.control.supervisor import MOST_ATTEMPTS, CannotBegin, Seen, Supervisor, attempt_key, cannot_retry, key_of, youngest
+from canaryd.control.seeing import Seen
+from canaryd.control.supervisor import MOST_ATTEMPTS, CannotBegin, Supervisor, attempt_key, cannot_retry, key_of, youngest
 from canaryd.domain.policy import Policy
-from canaryd.domain.ports import Rejected, Request, Workload
+from canaryd.domain.ports import Gathering, Rejected, Request, Workload
 from canaryd.domain.rollout import Phase, Record, Rollout, joined, name_of, together
 from canaryd.domain.units import format_duration
 
@@ -31,10 +32,6 @@ class _Cannot(Exception):
         self.key = key
 
 
-class _Gathers(_Cannot):
-    """Why it does not begin yet, which is no trouble."""
-
-
 @contextmanager
 def _of(seen: Seen) -> Iterator[None]:
     """Says whose it is that cannot begin."""
@@ -44,23 +41,30 @@ def _of(seen: Seen) -> Iterator[None]:
         raise _Cannot(seen.policy.key, str(error)) from error
 
 
+def _noted(every: Sequence[Seen]) -> Gathering | None:
+    """The latest, where a crash came between the notes of two services."""
+    return max((seen.known.gathering for seen in every if seen.known.gathering is not None), key=lambda one: one.since, default=None)
+
+
 def _active(every: Sequence[Seen]) -> Record | None:
     return next((seen.active for seen in every if seen.active is not None), None)
 
 
 @dataclass
 class Brackets:
-    """first: when this process first saw the new versions that are being gathered, by bracket. A restart gathers anew: by a Deployment's
-    age it could not be told, since one that is changed in place is old."""
+    """Since when new versions are gathered is noted of each service, so a restart gathers on. By a Deployment's age it could not be told,
+    since one that is changed in place is old."""
 
     supervisor: Supervisor
-    first: dict[Key, tuple[frozenset[tuple[Key, str]], float]] = field(default_factory=dict)
 
     def supervise(self, policy: Policy, every: Sequence[Seen], requests: Sequence[Request], now: float) -> list[Seen]:
-        """Begins what is to begin of a bracket's services, seen in its order. Returns what is seen after that. Raises Rejected when what is
-        kept of one cannot be read."""
+        """Begins what is to begin of a bracket's services, seen in its order. Returns what is seen after that. Raises Rejected when
+        something of one cannot be read."""
         supervisor = self.supervisor
-        if unreadable := next((seen.unreadable for seen in every if seen.unreadable), ""):
+        if unreadable := "; ".join(f"{seen.policy.service.name}: {seen.unreadable}" for seen in every if seen.unreadable):
+            for seen in every if _active(every) is None else ():
+                if seen.known.resource_version and not seen.unreadable and supervisor.unknown(seen):
+                    supervisor.tell_problem(seen, unreadable, seen.known.gathering)
             raise Rejected(unreadable)
         unseen = [seen.policy.key for seen in every if not seen.known.resource_version]
         if unseen:
@@ -74,20 +78,24 @@ class Brackets:
         every = [supervisor.remember_seen(seen) for seen in every]
         every = self._requested(every, [request for request in requests if not request.begun], now)
         problems: dict[Key, str] = {}
-        quiet: set[Key] = set()
-        if _active(every) is None and not any(seen.known.paused for seen in every):
-            problems, is_stopped = {seen.policy.key: seen.problem for seen in every}, False
-            for begin in (self._retries, self._gathered):
+        gathering = None
+        if _active(every) is None and any(seen.known.paused for seen in every):
+            gathering = _noted(every)  # goes on meanwhile
+        elif _active(every) is None:
+            problems = {seen.policy.key: seen.problem for seen in every}
+            gathering = self._gathering(policy, every, now)
+            is_stopped = gathering is not None and bool(gathering.says)
+            for begin in (self._retries,) if is_stopped else (self._retries, self._gathered):
                 try:
                     every = begin(policy, every, now)
-                except _Gathers as error:
-                    problems[error.key], quiet, is_stopped = str(error), {error.key}, True
                 except _Cannot as error:
                     problems[error.key], is_stopped = str(error), True
+            if _active(every) is not None:
+                gathering = None
             # What a crash left of a beginning names the first service alone: it is for the whole to begin again, if that still can.
-            if not is_stopped and _active(every) is None:
+            elif not is_stopped:
                 every = self._requested(every, [request for request in requests if request.begun], now)
-        return [supervisor.tell_problem(seen, problems.get(seen.policy.key, ""), seen.policy.key in quiet) for seen in every]
+        return [supervisor.tell_problem(seen, problems.get(seen.policy.key, ""), gathering) for seen in every]
 
     def _requested(self, every: list[Seen], requests: Sequence[Request], now: float) -> list[Seen]:
         for request in requests:
@@ -109,8 +117,8 @@ class Brackets:
         refused: _Cannot | None = None
         for record in sorted(records.values(), key=lambda one: -one.rollout.began):
             rollout, attempt = record.rollout, record.wishes.attempt
-            name = name_of(rollout.service, rollout.canary, rollout.template, attempt)
-            is_begun = name in records or attempt_key(rollout, attempt) in known.get(rollout.keys[0], ())
+            name, retry = name_of(rollout.service, rollout.canary, rollout.template, attempt), attempt_key(rollout, attempt)
+            is_begun = name in records or any(retry in known.get(key, ()) for key in rollout.keys)
             if attempt <= rollout.attempt or is_begun:
                 continue
             overtaken = {seen.policy.key for seen in every if any(one.phase is Phase.SUCCEEDED and one.began > rollout.began
@@ -119,10 +127,7 @@ class Brackets:
             there = {key: workload for key, workload in self._there(every, rollout).items() if key in wanted}
             versions = there | self._newest(every)
             if wanted and versions.keys() >= set(wanted):
-                every = self._begin(policy, every, versions, now, attempt)
-                # Also where a newer version of the first service has another name.
-                return [self.supervisor.remember(seen, {attempt_key(rollout, attempt)})
-                        if seen.policy.key == rollout.keys[0] else seen for seen in every]
+                return self._begin(policy, every, versions, now, attempt, retry)
             of = next((seen for seen in every if seen.records and seen.records[-1] is record), None)
             if wanted and of is not None:
                 refused = _Cannot(of.policy.key, cannot_retry(record, policy, [key for key in wanted if key not in versions]))
@@ -130,25 +135,30 @@ class Brackets:
             raise refused
         return every
 
-    def _gathered(self, policy: Policy, every: list[Seen], now: float) -> list[Seen]:
+    def _gathering(self, policy: Policy, every: Sequence[Seen], now: float) -> Gathering | None:
+        """What waits for what; None where nothing is new. Kept when it is over too, since what keeps it from beginning may last."""
         newest = self._newest(every)
-        if not newest or _active(every) is not None:
-            self.first.pop(policy.key, None)
-            return every
-        what = frozenset((key, key_of(workload)) for key, workload in newest.items())
-        known, since = self.first.get(policy.key, (frozenset(), now))
-        if what != known:
-            self.first[policy.key] = what, since = what, now
+        if not newest:
+            return None
         # Of those that were superseded as well: their next versions may belong to the newer one, and the old ones not go with it.
         awaited = [seen.policy.service.name for seen in every if seen.policy.key not in newest]
         gather = policy.bracket.gather if policy.bracket is not None else 0.0
-        if awaited and now - since < gather:
-            names = sorted(workload.name for workload in newest.values())
-            if what != known:
-                log.info("bracket.gathers", service=policy.service.name, namespace=policy.service.namespace, versions=names,
-                         awaited=awaited)
-            wait = f"wait{'s' * (len(names) == 1)} up to {format_duration(gather)}"
-            raise _Gathers(next(iter(newest)), f"{together(names)} {wait} for new versions of {together(awaited)}")
+        versions = frozenset(f"{'/'.join(key)} {key_of(workload)}" for key, workload in newest.items())
+        noted = _noted(every)
+        is_known = noted is not None and noted.versions == versions
+        since = min(noted.since, now) if noted is not None and is_known else now  # now: the clock was set back
+        if not awaited or now - since >= gather:
+            return Gathering(versions, since, "")
+        names = sorted(workload.name for workload in newest.values())
+        if not is_known:
+            log.info("bracket.gathers", service=policy.service.name, namespace=policy.service.namespace, versions=names, awaited=awaited)
+        wait = f"wait{'s' * (len(names) == 1)} up to {format_duration(gather)}"
+        return Gathering(versions, since, f"{together(names)} {wait} for new versions of {together(awaited)}")
+
+    def _gathered(self, policy: Policy, every: list[Seen], now: float) -> list[Seen]:
+        newest = self._newest(every)
+        if not newest or _active(every) is not None:
+            return every
         return self._begin(policy, every, self._taken_along(every) | newest, now)
 
     def _newest(self, every: Sequence[Seen]) -> dict[Key, Workload]:
@@ -172,8 +182,10 @@ class Brackets:
             and one.version != self.supervisor.stable(seen)
         }
 
-    def _begin(self, policy: Policy, every: list[Seen], versions: Mapping[Key, Workload], now: float, attempt: int = 0) -> list[Seen]:
-        """Begins with these versions; of one, as the rollout of a single service that it is. attempt: 0 takes the first that is free."""
+    def _begin(self, policy: Policy, every: list[Seen], versions: Mapping[Key, Workload], now: float, attempt: int = 0,
+               retries: str = "") -> list[Seen]:
+        """Begins with these versions; of one, as the rollout of a single service that it is. attempt: 0 takes the first that is free.
+        retries: as of a Rollout, so that it is begun once, be the process to die before it is remembered."""
         chosen = [seen for seen in every if seen.policy.key in versions]
         parts = []
         for seen in chosen:
@@ -186,7 +198,7 @@ class Brackets:
                              if name_of(rollout.service, rollout.canary, rollout.template, number) not in taken)
         are = "are" if rollout.others else "is"
         reason = f"waiting until {rollout.spoken.canary_workload} {are} available"
-        rollout = replace(rollout, name=name, attempt=attempt, reason=reason)
+        rollout = replace(rollout, name=name, attempt=attempt, reason=reason, retries=retries)
         for place, seen in enumerate(every):
             if seen.policy.key in versions:
                 every[place] = self.supervisor.without_overtaken(seen, versions[seen.policy.key])

@@ -31,7 +31,7 @@ def workloads(rollout: Rollout, world: World, now: float, traffic: Traffic) -> R
     """The rollout after what its Deployments say. traffic: to prepare the routes by, once all are available."""
     for place, (part, seen) in enumerate(each(rollout, world)):
         rollout = _stable_changed(rollout, place, part, seen, now)
-    canaries = [(part, seen.workload(part.canary_workload)) for part, seen in each(rollout, world)]
+    canaries = [(part, seen.workload(part.canary_workload)) for part, seen in each(rollout, world) if seen.is_listed]
     for part, canary in canaries:
         if canary is None:
             return take(rollout, Signal.NOT_READY, now, Detail(f"the Deployment {part.canary_workload} is gone"))
@@ -54,7 +54,7 @@ def workloads(rollout: Rollout, world: World, now: float, traffic: Traffic) -> R
         if canary.failed:
             reason = f"{canary.name} is not available: {canary.failed}"
             return take(rollout, Signal.NOT_READY, now, Detail(reason), world if canary.ready else None)
-    return _unready(rollout, [canary for _, canary in there], now)
+    return _unready(rollout, world, now)
 
 
 def _stable_changed(rollout: Rollout, place: int, part: Rollout, seen: World, now: float) -> Rollout:
@@ -75,10 +75,11 @@ def _named(rollout: Rollout, part: Rollout, version: str) -> str:
     return f"{part.service} {version}" if rollout.others else version
 
 
-def _unready(rollout: Rollout, canaries: list[Workload], now: float) -> Rollout:
+def _unready(rollout: Rollout, world: World, now: float) -> Rollout:
     """Without any ready replica for a while, a version is given up."""
-    for place, (part, canary) in enumerate(zip(rollout.parts, canaries, strict=True)):
-        if canary.ready > 0 or rollout.stage < 0:
+    for place, (part, seen) in enumerate(each(rollout, world)):
+        canary = seen.workload(part.canary_workload)
+        if canary is None or canary.ready > 0 or rollout.stage < 0:
             rollout = rollout if part.unready_since is None else rollout.with_part(place, replace(part, unready_since=None))
             continue
         since = part.unready_since if part.unready_since is not None else now
@@ -137,7 +138,11 @@ def drift(rollout: Rollout, world: World, now: float) -> Rollout:
     """What is there was neither wanted nor confirmed, so someone else put it there."""
     if rollout.phase not in STEERED or rollout.stage < 0 or rollout.policy.mode == "observe" or not rollout.origin:
         return rollout
-    changed = [(part, seen, what) for part, seen in each(rollout, world) if (what := steering.drift(part, seen.view, seen.problem))]
+    known = [(part, seen) for part, seen in each(rollout, world) if not seen.is_route_unread]
+    changed = [(part, seen, what) for part, seen in known if (what := steering.drift(part, seen.view, seen.problem))]
+    if not changed and len(known) < len(rollout.parts):
+        world.drifted = rollout.held is Held.DRIFT  # whether that is undone is not known
+        return rollout
     if not changed:
         return take(rollout, Signal.DRIFT_OVER, now, Detail("the route is as canaryd left it again")) \
             if rollout.held is Held.DRIFT else rollout

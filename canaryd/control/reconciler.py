@@ -55,7 +55,8 @@ class Reconciler:
         telemetry_is_up: False skips reading, since another rollout has just waited for it in vain; the look is then one without data.
         """
         self.since.setdefault(_key(record.rollout), now)
-        rollout = self._wishes(record, world, now)
+        reason = steering.unread(record.rollout.reason, "")
+        rollout = self._wishes(record.having(replace(record.rollout, reason=reason)), world, now)
         rollout = readiness.workloads(rollout, world, now, self.traffic)
         rollout = readiness.drift(rollout, world, now)
         rollout = self._gate(rollout, world, now)
@@ -70,7 +71,7 @@ class Reconciler:
             except (Unavailable, Rejected) as error:
                 world.outage, world.silent = str(error), isinstance(error, Unavailable)
                 rollout = self._without_data(rollout, world, now, world.outage)
-        return self._apply(self._saved(record, rollout), world)
+        return self._apply(self._saved(record, _unread(rollout, world)), world)
 
     def forget(self, record: Record) -> None:
         self.evidence.forget(record.rollout)
@@ -104,6 +105,8 @@ class Reconciler:
 
     def _resumed(self, record: Record, rollout: Rollout, world: World, now: float) -> Rollout:
         """After a drift, with the routes that are there now to steer from."""
+        if rollout.held is Held.DRIFT and any(seen.is_route_unread for _, seen in each(rollout, world)):
+            return rollout  # the wish stands until it can be obeyed
         found, origins = [seen.view.lists if seen.view is not None else None for _, seen in each(rollout, world)], {}
         for place, (part, lists) in enumerate(zip(rollout.parts, found, strict=True) if rollout.held is Held.DRIFT else ()):
             if lists is not None:
@@ -204,6 +207,9 @@ class Reconciler:
         rollout = record.rollout
         if rollout.phase.ended or (rollout.stage < 0 and rollout.phase in (Phase.WAITING, *LIVE)):
             return record
+        is_stopped = any(seen.is_route_unread for _, seen in each(rollout, world)) and not steering.is_taken_away(rollout)
+        if rollout.phase in LIVE and is_stopped:
+            return record
         steers = rollout.policy.mode == "steer" and bool(rollout.origin)
         if not steers or (world.drifted and rollout.phase in LIVE):
             return self._open(record, [steering.left(part) for part in rollout.parts])
@@ -243,6 +249,8 @@ class Reconciler:
 
     def _route_written(self, part: Rollout, seen: World) -> RouteLists:
         """The lists that are due to one route, as they stand there now. Raises CannotWrite, Conflict, Unavailable."""
+        if seen.is_route_unread:
+            raise CannotWrite(f"it cannot be read: {seen.unreadable} (it is tried again at every beat)")
         if seen.view is None:
             raise CannotWrite(f"{seen.problem}: put it back, or delete this record to give the rollout up")
         try:
@@ -335,6 +343,13 @@ def _key(rollout: Rollout) -> tuple[str, str]:
 def _of(rollout: Rollout, part: Rollout) -> str:
     """Whose it is, where there are several."""
     return f"{part.service}: " if rollout.others else ""
+
+
+def _unread(rollout: Rollout, world: World) -> Rollout:
+    """With what could not be read of its services, since nothing advances then."""
+    advances = rollout.phase in (Phase.WAITING, *LIVE)
+    why = "; ".join(f"{_of(rollout, part)}{seen.unreadable}" for part, seen in each(rollout, world) if seen.unreadable and advances)
+    return replace(rollout, reason=steering.unread(rollout.reason, why))
 
 
 def _kept(rollout: Rollout, heard: Heard, found: Heards) -> Rollout:

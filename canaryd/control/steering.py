@@ -14,6 +14,7 @@ LIVE = (Phase.PROGRESSING, Phase.AWAITING_APPROVAL, Phase.AWAITING_GATE, Phase.H
 STEERED = (*LIVE, Phase.PROMOTING)  # when the canary's share of the route is canaryd's alone
 GOING_BACK = (Phase.ROLLING_BACK, Phase.GIVING_WAY)
 _TROUBLE = "; the route should be "
+_UNREAD = "; nothing advances: "
 
 
 def wanted(rollout: Rollout, view: RouteView | None = None) -> RouteLists:
@@ -107,6 +108,18 @@ def _should_be(rollout: Rollout) -> str:
         return routes.described(wanted(rollout))
     except routes.Refusal:
         return f"as stage {rollout.stage + 1} has it ({rollout.policy.stages[rollout.stage].said})"
+
+
+def unread(reason: str, why: str) -> str:
+    """A reason with why nothing advances, for want of what could not be read; without it where that is ""."""
+    before, mark, trouble = reason.partition(_TROUBLE)
+    before = before.partition(_UNREAD)[0]
+    return f"{before}{f'{_UNREAD}{why}' if why else ''}{mark}{trouble}"
+
+
+def is_troubled(rollout: Rollout) -> bool:
+    """Whether its reason says more than why it came to where it is."""
+    return _TROUBLE in rollout.reason or _UNREAD in rollout.reason
 
 
 def untroubled(rollout: Rollout) -> str:

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
+from canaryd.control.seeing import Seen
 from canaryd.domain import news, routes
 from canaryd.domain.policy import Policy
-from canaryd.domain.ports import KnownTemplates, Missing, Rejected, Request, Rollouts, RouteView, Traffic, Unavailable, Workload, Workloads
+from canaryd.domain.ports import Gathering, Missing, Rejected, Request, Rollouts, Traffic, Workload, Workloads
 from canaryd.domain.rollout import Phase, Record, Rollout, name_of, together
 
 log = structlog.get_logger()
@@ -30,56 +31,12 @@ class CannotBegin(ValueError):
 
 
 @dataclass
-class Seen:
-    """What one beat knows of one service. policy: its own alone, be it part of a bracket; records: those that are about it too."""
-
-    policy: Policy
-    workloads: Sequence[Workload]
-    known: KnownTemplates
-    view: RouteView | None
-    problem: str
-    records: list[Record]
-    in_force: bool = True  # the policy; False: its file is gone, and only the rollout under way goes on with it
-    unreadable: str = ""  # why what is kept of the service cannot be read; nothing begins or advances then
-
-    @property
-    def active(self) -> Record | None:
-        return next((record for record in self.records if not record.rollout.phase.ended), None)
-
-    @property
-    def mine(self) -> list[Rollout]:
-        """The rollouts on record, as this service's."""
-        return [record.rollout.of(self.policy.key) for record in self.records]
-
-
-@dataclass
 class Supervisor:
     workloads: Workloads
     traffic: Traffic
     rollouts: Rollouts
     keep: int = 10
     problems: dict[tuple[str, str], str] = field(default_factory=dict)  # as last told, so that each is told once
-
-    # ------------------------------------------------------------ seeing
-
-    def see(self, policy: Policy, records: Sequence[Record], in_force: bool = True) -> Seen:
-        """Reads what the cluster has of a service. Raises Unavailable."""
-        mine = [r for r in records if policy.key in r.rollout.keys]
-        workloads = self.workloads.list(policy)
-        known, unreadable = KnownTemplates(frozenset()), ""
-        try:
-            known = self.rollouts.known(policy)
-        except Rejected as error:
-            # A rollout under way is still judged, and rolled back if need be; whether the service is paused is not known.
-            known, unreadable = replace(known, paused=True), str(error)
-        view, problem = None, ""
-        try:
-            view = self.traffic.read(policy)
-        except Unavailable:
-            raise
-        except Rejected as error:
-            problem = str(error)
-        return Seen(policy, workloads, known, view, problem, sorted(mine, key=lambda r: r.rollout.began), in_force, unreadable)
 
     def newer(self, seen: Seen) -> Workload | None:
         """The version that the rollout under way gives way to: the youngest of the unknown ones that could begin at all."""
@@ -100,7 +57,7 @@ class Supervisor:
     # ------------------------------------------------------------ beginning
 
     def supervise(self, seen: Seen, requests: Sequence[Request], now: float) -> Seen:
-        """Begins what is to begin. Returns what is seen after that. Raises Rejected when what is kept of the service cannot be read."""
+        """Begins what is to begin. Returns what is seen after that. Raises Rejected when something of the service cannot be read."""
         if seen.unreadable:
             raise Rejected(seen.unreadable)
         if not seen.known.resource_version:
@@ -254,12 +211,11 @@ class Supervisor:
             if problem:
                 log.warning("rollout.refused", service=seen.policy.service.name, namespace=seen.policy.service.namespace, reason=problem)
 
-    def tell_problem(self, seen: Seen, problem: str, quiet: bool = False) -> Seen:
-        """Notes why nothing begins. quiet: it is no trouble, and the log is not told."""
-        self._tell(seen, problem if not quiet else "")
-        if problem != seen.known.problem:
-            return replace(seen, known=self.rollouts.remember(seen.policy, replace(seen.known, problem=problem)))
-        return seen
+    def tell_problem(self, seen: Seen, problem: str, gathering: Gathering | None = None) -> Seen:
+        """Notes why nothing can begin, and what does not begin yet."""
+        self._tell(seen, problem)
+        known = replace(seen.known, problem=problem, gathering=gathering)
+        return replace(seen, known=self.rollouts.remember(seen.policy, known)) if known != seen.known else seen
 
     # ------------------------------------------------------------ after the end
 
@@ -341,7 +297,7 @@ def youngest(workloads: Iterable[Workload]) -> Workload | None:
 
 
 def _keys_of(rollout: Rollout) -> set[str]:
-    return {f"{rollout.canary}/{rollout.template}", attempt_key(rollout, rollout.attempt)}
+    return {f"{rollout.canary}/{rollout.template}", attempt_key(rollout, rollout.attempt), rollout.retries} - {""}
 
 
 def attempt_key(rollout: Rollout, attempt: int) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from canaryd.domain.ports import RouteView, Workload
-from canaryd.domain.rollout import Rollout
+from canaryd.domain.rollout import Held, Rollout
 
 MOST_LOAD = 1.5  # times what a replica of stable served: above it people are warned
 
@@ -23,15 +23,24 @@ class World:
     outage: str = ""  # set by the look: why telemetry gave nothing
     silent: bool = False  # set by the look: it did not even answer, so the next rollout would wait in vain as well
     others: tuple["World", ...] = ()
+    unreadable: str = ""  # why not all of this is known: nothing advances then
+    is_listed: bool = True  # the Deployments; False: they are not known
+
+    @property
+    def is_route_unread(self) -> bool:
+        """Whether nothing is known of the route, be it canaryd's or someone else's."""
+        return self.view is None and not self.problem
 
     def workload(self, name: str) -> Workload | None:
         return next((w for w in self.workloads if w.name == name), None)
 
     def not_serving(self, rollout: Rollout) -> str:
-        """The stable version that could not take traffic back, or "": a bad canary serves more users than no replica at all."""
+        """The stable version that could not take traffic back, or "": a bad canary serves more users than no replica at all. Of one that is
+        not known, what was known last."""
         for part, seen in each(rollout, self):
             stable = seen.workload(part.stable_workload)
-            if stable is None or not stable.ready:
+            is_down = (stable is None or not stable.ready) if seen.is_listed else rollout.held is Held.STABLE
+            if is_down:
                 return part.stable_workload
         return ""
 

@@ -30,6 +30,10 @@ class Missing(Rejected):
     """The object is not there."""
 
 
+class Forbidden(Rejected):
+    """canaryd, or whoever calls it, may not do that: nothing is known of what could not be read."""
+
+
 class TooNew(Rejected):
     """What requests are to be sent to was made just now, and nothing should be sent there yet."""
 
@@ -81,6 +85,16 @@ class RouteView:
 
 
 @dataclass(frozen=True, slots=True)
+class Gathering:
+    """New versions that wait for new ones of the other services of their bracket. versions: "NAMESPACE/SERVICE VERSION/HASH"; since: Unix
+    seconds, from when on all of them were there; says: what waits for what, in a sentence, or "" when that is over."""
+
+    versions: frozenset[str]
+    since: float
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
 class KnownTemplates:
     """What canaryd keeps about a service apart from its rollouts: templates that are not new, and whether it is paused."""
 
@@ -88,6 +102,7 @@ class KnownTemplates:
     paused: bool = False
     problem: str = ""  # why no rollout can begin, for whoever wonders why nothing happens
     resource_version: str = ""  # empty: nothing is stored yet, canaryd sees the service for the first time
+    gathering: Gathering | None = None  # of the bracket that it is part of
     outdated: bool = False  # the policy says otherwise than is noted how the service is found or routed: remember it anew
 
 
@@ -133,14 +148,15 @@ class Telemetry(Protocol):
 
 class Workloads(Protocol):
     def list(self, policy: Policy) -> Sequence[Workload]:
-        """The Deployments of a policy's service, chosen by their pod template's labels."""
+        """The Deployments of a policy's service, chosen by their pod template's labels. Raises Unavailable, Rejected."""
 
     def scale(self, namespace: str, name: str, replicas: int) -> None: ...
 
 
 class Traffic(Protocol):
     def read(self, policy: Policy) -> RouteView:
-        """The steered routes. Raises Missing (no VirtualService, DestinationRule or HTTPRoute), Rejected (no route to this service)."""
+        """The steered routes. Raises Unavailable and Forbidden (nothing is known of them), Missing (no VirtualService, DestinationRule or
+        HTTPRoute), Rejected (no route to this service)."""
 
     def write(self, policy: Policy, view: RouteView, lists: RouteLists) -> RouteView:
         """Replaces the `route` lists of the steered routes, adds the added ones that `lists` has and takes out those that it has not, and
@@ -211,6 +227,6 @@ class Clock(Protocol):
 
 
 __all__ = [
-    "Clock", "Conflict", "Gates", "KnownTemplates", "Missing", "Postman", "Presence", "Record", "Rejected", "Request", "Rollouts",
-    "RouteView", "Telemetry", "TooNew", "Traffic", "Unavailable", "Wishes", "Workload", "Workloads",
+    "Clock", "Conflict", "Forbidden", "Gates", "Gathering", "KnownTemplates", "Missing", "Postman", "Presence", "Record", "Rejected",
+    "Request", "Rollouts", "RouteView", "Telemetry", "TooNew", "Traffic", "Unavailable", "Wishes", "Workload", "Workloads",
 ]

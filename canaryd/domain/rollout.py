@@ -191,7 +191,8 @@ class Rollout:
     tidied: what was made for versions that nothing leads to any more is gone, as far as it may go.
     unsteered: why calls from inside the mesh do not follow the weight, where the route does not apply to them; senders: whose requests
     do not, as last asked, while the traffic as a whole does not. asking: the last question to a gate; opened: gates, by their place among
-    the policy's, that have opened for what comes next.
+    the policy's, that have opened for what comes next. retries: the attempt at a bracket that it is, also where newer versions took the
+    place of those that were tried; "" for none.
 
     Of a bracket it is one rollout of several services: the fields are the first one's, `others` has what is their own of the further
     ones, in the order of the policy's bracket, and `verdict` is that of all, whose `own_verdict` is the first one's. What concerns each
@@ -242,6 +243,7 @@ class Rollout:
     senders: str = ""
     asking: Asking | None = None
     opened: tuple[int, ...] = ()
+    retries: str = ""
     others: tuple[Member, ...] = ()
     own_verdict: Verdict | None = None
 

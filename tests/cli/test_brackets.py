@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +16,12 @@ from canaryd.adapters.kube.client import Api, path_to
 from canaryd.adapters.kube.services import KubeServices
 from canaryd.analysis.explain import explain, text
 from canaryd.cli import main
+from canaryd.control import steering
 from canaryd.domain.counts import Counts
-from canaryd.domain.ports import KnownTemplates
-from canaryd.domain.rollout import Phase
+from canaryd.domain.ports import Gathering, KnownTemplates
+from canaryd.domain.rollout import Held, Phase
 from canaryd.domain.verdict import Answer, Finding
-from tests.builders import NOW, a_bracket, a_bracket_rollout, a_member, a_rollout, a_verdict
+from tests.builders import NOW, a_bracket, a_bracket_rollout, a_member, a_policy, a_rollout, a_verdict
 from tests.cli.conftest import Shell
 
 NAME = "front-end-v2-hash-v2"
@@ -56,6 +59,69 @@ def test_status_has_one_line_for_it_with_all_versions(shell: Shell) -> None:
     [shown] = json.loads(shell.fine("status", "carts", "-o", "json"))["rollouts"][-1:]
     assert shown["bracket"] == [{"namespace": "production", "service": "front-end", "stable": "v1", "canary": "v2"},
                                 {"namespace": "production", "service": "carts", "stable": "v7", "canary": "v8"}]
+
+
+def test_status_says_what_keeps_it_from_advancing_rather_than_the_last_verdict(shell: Shell) -> None:
+    reason = steering.unread("both are available", "carts: GET deployments: 403")
+    shell.store(a_bracket_rollout(verdict=a_verdict(), reason=reason))
+    assert shell.fine("status").splitlines()[1].endswith("  both are available; nothing advances: carts: GET deployments: 403")
+
+
+@pytest.fixture
+def gathers(shell: Shell) -> Iterator[str]:
+    """front-end-v3 waits for carts, since 50 s ago; what is said of it."""
+    api = Api(str(shell.world.kubeconfig))
+    services = KubeServices(api)
+    says = "front-end-v3 waits up to 2m for new versions of carts"
+    waits = Gathering(frozenset({"production/front-end v3/hash-v3"}), time.time() - 50, says)
+    for policy in (a_bracket().among({("production", "carts")}), a_policy()):
+        services.remember(policy, replace(services.known(policy), gathering=waits))
+    yield says
+    services.remember(policy, replace(services.known(a_policy()), gathering=None))
+    api.request("DELETE", path_to("v1", "configmaps", "production", "canaryd-carts"))
+
+
+def test_status_says_of_what_gathers_that_it_waits_once_and_by_any_name(shell: Shell, gathers: str) -> None:
+    for names in (("production/carts, production/front-end",), ("production/front-end", "front-end"), ("production/carts", "carts")):
+        assert shell.fine("status", *names[1:]).splitlines()[1:] == [f"{names[0]}: {gathers}, for 50s now"]
+    data = json.loads(shell.fine("status", "carts", "-o", "json"))
+    assert [(one["service"], one["problem"], one["waits"]) for one in data["services"]] == [("carts", "", gathers)]
+
+
+@pytest.mark.parametrize("verb", ["explain", "abort", "hold", "promote"])
+@pytest.mark.parametrize("name", ["front-end", "carts"])
+def test_of_what_gathers_a_verb_says_that_no_rollout_has_begun_yet(shell: Shell, gathers: str, verb: str, name: str) -> None:
+    assert shell.refused(verb, name) == f"canaryd: no rollout of {name} has begun yet: production/{name}: {gathers}, for 50s now\n"
+
+
+@pytest.mark.parametrize("name", ["front-end", "carts", NAME])
+def test_an_explanation_of_what_has_ended_says_what_came_since(shell: Shell, gathers: str, name: str) -> None:
+    record = shell.store(a_bracket_rollout())
+    assert "What came since" not in shell.fine("explain", name)
+    shell.rollouts.save(record.having(replace(record.rollout, phase=Phase.SUCCEEDED, ended=NOW + 5)))
+    told = " ".join(shell.fine("explain", name).split())
+    assert f"What came since production/carts, production/front-end: {gathers}, for 50s now Where the numbers are from" in told
+    assert "what would have decided otherwise" not in told
+
+
+PHASES = {
+    Phase.WAITING: ({"stage": -1, "weight": 0}, "begins when the Deployments front-end-v2 and carts-v8 are available; if one misses its"),
+    Phase.AWAITING_APPROVAL: ({"stage": 3}, "Then each route becomes one destination: front-end v2 and carts v8."),
+    Phase.ROLLING_BACK: ({"weight": 0}, "All weight goes to front-end v1 and carts v7; the routes are not all confirmed yet."),
+    Phase.PROMOTING: ({"weight": 100}, "Each route becomes one destination: front-end v2 and carts v8; the routes are not all confirmed"),
+    Phase.SUPERSEDED: ({"weight": 0}, "The next rollout takes along those of these versions that nothing newer replaces. After that they"),
+    Held.STABLE: ({}, "It goes on by itself when each of front-end-v1 and carts-v7 has a ready replica again."),
+    Held.DRIFT: ({}, "when all routes are again as canaryd left them. Or canaryd resume front-end-v2-hash-v2: canaryd steers again, writes "
+                     "the routes back to 10%, and replaces edits inside the route lists."),
+}
+
+
+@pytest.mark.parametrize("phase", list(PHASES))
+def test_an_explanation_says_what_comes_next_of_all_services(phase: Phase | Held) -> None:
+    changes, said = PHASES[phase]
+    held = phase if isinstance(phase, Held) else None
+    rollout = a_bracket_rollout(phase=phase if isinstance(phase, Phase) else Phase.HELD, held=held, **changes)
+    assert said in " ".join(text(explain(rollout, NOW)).split())
 
 
 def test_nothing_else_of_its_services_is_tried_while_it_is_under_way(shell: Shell) -> None:

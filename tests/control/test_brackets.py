@@ -68,15 +68,75 @@ def test_it_waits_for_the_others_and_begins_with_those_that_came() -> None:
     daemon.deploy("v2", "front-end")
     daemon.run(40)
     assert not daemon.rollouts.records
-    assert daemon.rollouts.notes["front-end"].problem == "front-end-v2 waits up to 1m for new versions of carts and stock"
+    says = "front-end-v2 waits up to 1m for new versions of carts and stock"
+    assert {note.gathering.says for note in daemon.rollouts.notes.values() if note.gathering} == {says}
     daemon.deploy("v2", "stock")
     daemon.run(55)
     assert not daemon.rollouts.records, "from the youngest version on"
     rollout = daemon.ends_as(Phase.SUCCEEDED)
     assert rollout.keys == (("production", "front-end"), ("back", "stock"))
-    assert not daemon.rollouts.notes["front-end"].problem
+    assert [note.gathering for note in daemon.rollouts.notes.values()] == [None] * 3
     assert daemon.weights() == [100, 0]
     assert daemon.parts["stock"].weight("v2") == 100
+
+
+def test_a_restart_gathers_on_from_when_the_youngest_version_was_seen() -> None:
+    daemon = Bracket("carts", "stock", gather="60s").run()
+    daemon.deploy("v2", "stock")
+    daemon.run(30)
+    daemon.deploy("v2", "front-end")
+    daemon.run(40)
+    daemon.restart()
+    daemon.run(15)
+    assert not daemon.rollouts.records
+    daemon.run(10)
+    assert daemon.rollout.services == ("front-end", "stock")
+
+
+def test_a_version_that_came_while_the_process_was_away_has_its_time_too() -> None:
+    daemon = Bracket("carts", "stock", gather="60s").run()
+    daemon.deploy("v2", "front-end")
+    daemon.run(40)
+    daemon.clock.at += 600
+    daemon.deploy("v2", "stock")
+    daemon.restart()
+    daemon.run(50)
+    assert not daemon.rollouts.records
+    daemon.run(15)
+    assert daemon.rollout.services == ("front-end", "stock")
+
+
+def test_a_clock_that_is_set_back_does_not_gather_for_ever() -> None:
+    daemon = Bracket(gather="60s").run()
+    daemon.deploy("v2", "carts")
+    daemon.run(20)
+    daemon.clock.at -= 3600
+    daemon.run(70)
+    assert daemon.rollout.service == "carts"
+
+
+def test_a_pause_does_not_gather_anew() -> None:
+    daemon = Bracket(gather="60s").run()
+    rollouts: Any = daemon.rollouts
+    daemon.deploy("v2", "carts")
+    daemon.run(20)
+    rollouts.notes["carts"] = replace(rollouts.notes["carts"], paused=True)
+    daemon.run(60)
+    assert not rollouts.records
+    rollouts.notes["carts"] = replace(rollouts.notes["carts"], paused=False)
+    daemon.run(10)
+    assert daemon.rollout.service == "carts"
+
+
+def test_what_was_gathered_begins_at_once_when_what_kept_it_is_mended() -> None:
+    daemon = Bracket(gather="60s").run()
+    daemon.parts["carts"].edit({"#0": (a_destination("v1", 50), a_destination("v0", 50))})
+    daemon.deploy("v2", "carts")
+    daemon.run(90)
+    assert "route #0 is split" in daemon.rollouts.notes["carts"].problem
+    daemon.parts["carts"].edit({"#0": (a_destination("v1", 100),)})
+    daemon.run(10)
+    assert daemon.rollout.service == "carts"
 
 
 def test_a_version_that_stays_alone_is_a_rollout_like_any_other() -> None:
@@ -541,25 +601,26 @@ def test_what_was_superseded_is_taken_along_whatever_step_the_process_died_after
     assert (daemon.parts["front-end"].weight("v2"), daemon.parts["carts"].weight("v3")) == (100, 100)
 
 
-def a_retried_daemon() -> Bracket:
+def a_retried_daemon(good: bool) -> Bracket:
     daemon = Bracket(scripts={"carts": always(Answer.FAIL)}, hooks=HOOKS, stages=STAGES).begun()
     name = daemon.ends_as(Phase.ROLLED_BACK).name
-    daemon.scripts.clear()
+    if good:
+        daemon.scripts.clear()
     daemon.deploy("v3", "front-end")
     daemon.rollouts.wish(name, attempt=2)
     return daemon
 
 
-AGAIN = len(a_retried_daemon().world.steps) + 1
-RETRIED = run_to_end(a_retried_daemon(), rollouts=2)
+AGAIN = len(a_retried_daemon(True).world.steps) + 1
+RETRIED = {good: run_to_end(a_retried_daemon(good), rollouts=2) for good in (True, False)}
 
 
-@pytest.mark.parametrize("step", range(AGAIN, RETRIED + 1))
-def test_a_retry_is_begun_once_whatever_step_the_process_died_after(step: int) -> None:
-    daemon = a_retried_daemon()
+@pytest.mark.parametrize(("good", "step"), [(good, step) for good, steps in RETRIED.items() for step in range(AGAIN, steps + 1)])
+def test_a_retry_is_begun_once_whatever_step_the_process_died_after(good: bool, step: int) -> None:
+    daemon = a_retried_daemon(good)
     daemon.world.crash_after = step
     run_to_end(daemon, rollouts=2)
     assert daemon.world.crash_after is None, "the crash never came"
     daemon.run(300)
     ends = [(one.rollout.phase, one.rollout.canary, one.rollout.others[0].canary) for one in daemon.rollouts.records.values()]
-    assert ends == [(Phase.ROLLED_BACK, "v2", "v2"), (Phase.SUCCEEDED, "v3", "v2")]
+    assert ends == [(Phase.ROLLED_BACK, "v2", "v2"), (Phase.SUCCEEDED if good else Phase.ROLLED_BACK, "v3", "v2")]

@@ -50,8 +50,9 @@ def writes(stand: Stand, rollout: str) -> list[tuple[str, int]]:
 def test_good_versions_of_both_are_one_rollout_which_gives_to_the_called_service_first(stand: Stand) -> None:
     stand.deploy("v2")
     eventually("it waits for carts", lambda: stand.canaryd.logged("bracket.gathers"))
-    (note,) = [one for one in stand.canaryd.status()["services"] if one["problem"]]
-    assert (note["service"], note["problem"]) == ("front-end", "front-end-v2 waits up to 20s for new versions of carts")
+    says = "front-end-v2 waits up to 20s for new versions of carts"
+    eventually("both are said to wait", lambda: {one["waits"] for one in stand.canaryd.status()["services"]} == {says})
+    assert f"{says}, for " in stand.canaryd.cli("status")
     deploy(stand.world, "v2")
     done = stand.until("v2", "both promoted", phase="Succeeded")
     assert stand.default_route() == all_to("v2")
@@ -85,6 +86,25 @@ def test_harm_of_the_called_service_takes_both_back_the_caller_first(stand: Stan
     assert "Odds over time, against front-end v3 and carts v3" in told
     counted = stand.explained(NAME)
     assert {pod.rsplit("-v", 1)[0] for one in (counted, *counted["others"]) for pod in one["counted"]} == {"front-end", NAME}
+
+
+def test_harm_is_found_and_undone_while_canaryd_may_not_list_the_deployments_of_one(stand: Stand) -> None:
+    behaviours = stand.world.prometheus._mesh.meshes[1].behaviours  # type: ignore[attr-defined]
+    behaviours["v5"] = Behaviour(errors=0.0)
+    stand.deploy("v5")
+    deploy(stand.world, "v5")
+    stand.until("v5", "both serve", weight=20)
+    place = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
+    stand.world.kubernetes.faults.status(403, 10_000, lambda method, path: method == "GET" and path.startswith(place))
+    eventually("it says so", lambda: f"; nothing advances: {NAME}: GET {place}: " in stand.status("v5").get("reason", ""))
+    assert f"nothing advances: {NAME}: " in stand.canaryd.cli("status", NAME)
+    stand.until_looked("v5", 8)
+    assert stand.status("v5")["weight"] == 20, "beyond the stage's deadline"
+    behaviours["v5"] = Behaviour(errors=0.6)
+    done = stand.until("v5", "both rolled back", phase="RolledBack")
+    stand.world.kubernetes.faults.clear()
+    assert done["reason"].startswith(f"{NAME}: ")
+    assert (stand.default_route(), theirs(stand)) == (all_to("v2"), of_carts("v2"))
 
 
 def test_a_verb_finds_the_rollout_by_any_of_its_services(stand: Stand) -> None:

@@ -26,25 +26,26 @@ class Both:
         return [sample for mesh in self.meshes for sample in mesh.samples()]
 
 
-def deploy(world: World, version: str) -> None:
+def deploy(world: World, version: str, namespace: str = NAMESPACE) -> None:
     labels = {"app": NAME, "version": version}
     template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": NAME, "image": f"{NAME}:{version}"}]}}
     spec = {"replicas": 2, "selector": {"matchLabels": labels}, "template": template}
-    world.store.create(DEPLOYMENTS, NAMESPACE, {"metadata": {"name": f"{NAME}-{version}"}, "spec": spec})
+    world.store.create(DEPLOYMENTS, namespace, {"metadata": {"name": f"{NAME}-{version}"}, "spec": spec})
 
 
-def carts(world: World) -> Mesh:
+def carts(world: World, namespace: str = NAMESPACE, virtual_service: str = "sockshop") -> Mesh:
     """The second service: named by short hosts, under the same names of Istio objects in another namespace."""
-    world.store.create(NAMESPACES, None, {"metadata": {"name": NAMESPACE}})
+    if namespace == NAMESPACE:
+        world.store.create(NAMESPACES, None, {"metadata": {"name": NAMESPACE}})
     route = {"route": [{"destination": {"host": NAME, "subset": "v1"}}]}
     for resource, name, spec in (
         (SERVICES, NAME, {"selector": {"app": NAME}, "ports": [{"port": 80}]}),
         (DESTINATIONRULES, NAME, {"host": NAME, "subsets": [{"name": "v1", "labels": {"version": "v1"}}]}),
-        (VIRTUALSERVICES, "sockshop", {"hosts": [NAME], "http": [route]}),
+        (VIRTUALSERVICES, virtual_service, {"hosts": [NAME], "http": [route]}),
     ):
-        world.store.create(resource, NAMESPACE, {"metadata": {"name": name}, "spec": spec})
-    deploy(world, "v1")
-    mesh = Mesh(world.store, NAME, NAMESPACE, rate=100.0, seed=2, drain=2.5)
+        world.store.create(resource, namespace, {"metadata": {"name": name}, "spec": spec})
+    deploy(world, "v1", namespace)
+    mesh = Mesh(world.store, NAME, namespace, rate=100.0, seed=2, drain=2.5)
     world.prometheus._mesh = Both(world.mesh, mesh)  # type: ignore[assignment]
     world.disturb = lambda world, now: mesh.advance(now)
     return mesh

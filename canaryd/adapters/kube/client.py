@@ -25,7 +25,7 @@ from kubernetes.client import ApiClient, ApiException, Configuration
 from kubernetes.config import ConfigException
 from urllib3.exceptions import HTTPError
 
-from canaryd.domain.ports import Conflict, Missing, Rejected, Unavailable
+from canaryd.domain.ports import Conflict, Forbidden, Missing, Rejected, Unavailable
 
 Json = dict[str, Any]
 
@@ -35,9 +35,6 @@ CONNECT_SECONDS = 3.0  # a reachable API server accepts in milliseconds; a black
 READ_SECONDS = 10.0  # the slowest of canaryd's calls is a list of Deployments, well under a second
 POOL_SIZE = 16  # one thread per rollout at work; more only means opening a connection anew
 _SERVICE_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-
-class Forbidden(Rejected):
-    """This user may not do that: what is read by the way is then left unread."""
 
 
 # urllib3 warns of each connection it drops; the failure itself is reported by whoever made the call.

@@ -7,14 +7,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
-from canaryd.adapters.kube.client import Api, Forbidden, Json, path_to
+from canaryd.adapters.kube.client import Api, Json, path_to
 from canaryd.adapters.kube.deployments import workload
 from canaryd.adapters.kube.records import API_VERSION, KIND, PLURAL
 from canaryd.adapters.kube.services import KubeServices
 from canaryd.adapters.kube.virtualservice import GROUP
 from canaryd.domain.backends import GATEWAY_API
 from canaryd.domain.deploy.objects import VERSION_LABEL, Deployed, Finding, Manifest, OnRecord, Place
-from canaryd.domain.ports import Missing, Rejected, Workload
+from canaryd.domain.ports import Forbidden, Missing, Rejected, Workload
 from canaryd.domain.rollout import Phase
 
 # Kind -> apiVersion and plural. All of them are in a namespace but those in _OF_THE_CLUSTER.

@@ -13,12 +13,13 @@ from typing import Any
 from canaryd.adapters.kube.client import MERGE_PATCH, Api, Json, path_to
 from canaryd.adapters.kube.records import MANAGED_BY, SERVICE_LABEL
 from canaryd.domain.policy import Policy
-from canaryd.domain.ports import Conflict, KnownTemplates, Missing, Rejected
+from canaryd.domain.ports import Conflict, Gathering, KnownTemplates, Missing, Rejected
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceNote:
     """One service as noted. selector, version_label: how its Deployments are found; problem: why no rollout can begin, or "".
+    gathering: what waits for new versions of the other services of its bracket.
 
     route: the policy's `route` and mode its `mode`; empty where an earlier release noted none. known: templates that are not new, empty
     where they cannot be read.
@@ -30,6 +31,7 @@ class ServiceNote:
     version_label: str
     paused: bool
     problem: str
+    gathering: Gathering | None = None
     route: Mapping[str, Any] = field(default_factory=dict)
     mode: str = ""
     known: frozenset[str] = frozenset()
@@ -63,15 +65,17 @@ class KubeServices:
     def remember(self, policy: Policy, known: KnownTemplates) -> KnownTemplates:
         """Writes it. Raises Conflict when it is no longer what was read: read again."""
         namespace, service = policy.service.namespace, policy.service.name
-        data = {
+        data: dict[str, str | None] = {
             "known": json.dumps(sorted(known.templates)),
             "paused": "true" if known.paused else "false",
             "problem": known.problem,
+            "gathering": _gathered(known.gathering),
             **_found(policy),
         }
         metadata: Json = {"name": _name(service), "namespace": namespace, "labels": {**MANAGED_BY, SERVICE_LABEL: service}}
         if not known.resource_version:
-            body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+            said = {key: text for key, text in data.items() if text is not None}
+            body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": said}
             return _known(self._api.request("POST", path_to("v1", "configmaps", namespace), body))
         # A resourceVersion inside a merge patch is its precondition; keys and labels of others stay.
         patch = {"metadata": {**metadata, "resourceVersion": known.resource_version}, "data": data}
@@ -91,7 +95,7 @@ class KubeServices:
 
         Raises Conflict when the note is no longer what was read.
         """
-        data = {"known": json.dumps(sorted(templates)), "problem": ""}
+        data = {"known": json.dumps(sorted(templates)), "problem": "", "gathering": None}
         patch = {"metadata": {"resourceVersion": note.resource_version}, "data": data}
         query = {"dryRun": "All"} if dry else None
         self._api.request("PATCH", _path(note.namespace, note.service), patch, query, content_type=MERGE_PATCH)
@@ -117,11 +121,27 @@ def _found(policy: Policy) -> dict[str, str]:
     return {"service": json.dumps(finding, sort_keys=True), "route": json.dumps(route, sort_keys=True), "mode": policy.mode}
 
 
+def _gathered(gathering: Gathering | None) -> str | None:
+    """As it is noted; None: not at all, which in a patch takes it out."""
+    if gathering is None:
+        return None
+    return json.dumps({"versions": sorted(gathering.versions), "since": gathering.since, "says": gathering.says})
+
+
+def _gathering(note: Json) -> Gathering | None:
+    """None too for what someone has made unreadable: it is gathered anew then."""
+    with suppress(Rejected, KeyError, TypeError, ValueError):
+        found = _read(note, "gathering", dict)
+        return Gathering(frozenset(map(str, found["versions"])), float(found["since"]), str(found["says"]))
+    return None
+
+
 def _known(note: Json) -> KnownTemplates:
     templates = _read(note, "known", list)
     data = note.get("data") or {}
     return KnownTemplates(
-        frozenset(str(one) for one in templates), data.get("paused") == "true", data.get("problem", ""), note["metadata"]["resourceVersion"]
+        frozenset(str(one) for one in templates), data.get("paused") == "true", data.get("problem", ""),
+        note["metadata"]["resourceVersion"], _gathering(note)
     )
 
 
@@ -134,6 +154,7 @@ def _note(note: Json) -> ServiceNote:
         version_label=found.get("versionLabel", "version"),
         paused=data.get("paused") == "true",
         problem=data.get("problem", ""),
+        gathering=_gathering(note),
         route=_read(note, "route", dict),
         mode=data.get("mode", ""),
         known=_templates(note),

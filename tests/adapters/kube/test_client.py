@@ -11,8 +11,8 @@ import pytest
 from kubernetes.config import incluster_config
 
 from canaryd.adapters.kube import client
-from canaryd.adapters.kube.client import JSON_PATCH, MERGE_PATCH, Api, Forbidden, path_to
-from canaryd.domain.ports import Conflict, Missing, Rejected, Unavailable
+from canaryd.adapters.kube.client import JSON_PATCH, MERGE_PATCH, Api, path_to
+from canaryd.domain.ports import Conflict, Forbidden, Missing, Rejected, Unavailable
 from canaryd.sandbox.kubernetes import KubernetesServer
 from tests.adapters.kube.places import REAL, Place
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from canaryd.adapters.kube.client import Api, Forbidden, path_to
+from canaryd.adapters.kube.client import Api, path_to
 from canaryd.adapters.kube.objects import KubeObjects
 from canaryd.adapters.kube.rollouts import KubeRollouts
 from canaryd.adapters.kube.services import KubeServices
 from canaryd.domain.deploy.objects import Deployed, Finding
-from canaryd.domain.ports import Conflict, KnownTemplates, Missing, Rejected, Request
+from canaryd.domain.ports import Conflict, Forbidden, KnownTemplates, Missing, Rejected, Request
 from canaryd.domain.rollout import Phase, Record
 from canaryd.sandbox.kubernetes import KubernetesServer
 from tests.adapters.kube.places import ISTIO, Place

@@ -12,7 +12,7 @@ from canaryd.adapters.kube.records import API_VERSION, PLURAL
 from canaryd.adapters.kube.rollouts import KubeRollouts
 from canaryd.adapters.kube.services import KubeServices
 from canaryd.domain.counts import Counts
-from canaryd.domain.ports import Conflict, KnownTemplates, Missing, Rejected, Request, Unavailable
+from canaryd.domain.ports import Conflict, Gathering, KnownTemplates, Missing, Rejected, Request, Unavailable
 from canaryd.domain.rollout import Announcement, Decision, Phase, Record, Wishes
 from canaryd.domain.verdict import Answer, Finding
 from tests.adapters.kube.places import REAL, Place
@@ -217,6 +217,29 @@ def test_templates_are_remembered_with_a_precondition(place: Place) -> None:
     place.api.request("DELETE", path_to("v1", "configmaps", place.namespace, "canaryd-front-end"))
     with pytest.raises(Conflict, match="deleted in between"):
         rollouts.remember(policy, second)
+
+
+def test_what_gathers_is_kept_until_it_does_no_more(place: Place) -> None:
+    rollouts, services, policy = KubeRollouts(place.api), KubeServices(place.api), place.policy()
+    waits = Gathering(frozenset({"production/front-end v2/abc"}), 1_800_000_000.25, "front-end-v2 waits up to 2m for new versions of carts")
+    first = rollouts.remember(policy, KnownTemplates(frozenset(), gathering=waits))
+    assert rollouts.known(policy) == first
+    [note] = services.notes(place.namespace)
+    assert first.gathering == note.gathering == waits
+    services.renew(note, frozenset())
+    assert rollouts.known(policy).gathering is None
+    again = rollouts.remember(policy, replace(rollouts.known(policy), gathering=waits))
+    rollouts.remember(policy, replace(again, gathering=None))
+    assert rollouts.known(policy).gathering is None
+    assert "gathering" not in place.api.request("GET", path_to("v1", "configmaps", place.namespace, "canaryd-front-end"))["data"]
+
+
+@pytest.mark.parametrize("text", ["soon", "[]", '{"versions": 3, "since": 1, "says": ""}', '{"versions": [], "since": "now", "says": ""}'])
+def test_what_gathers_and_someone_made_unreadable_is_gathered_anew(place: Place, text: str) -> None:
+    rollouts, policy = KubeRollouts(place.api), place.policy()
+    rollouts.remember(policy, KnownTemplates(frozenset({"v1/abc"})))
+    place.edit("v1", "configmaps", "canaryd-front-end", lambda obj: obj["data"].update(gathering=text))
+    assert (rollouts.known(policy).gathering, rollouts.known(policy).templates) == (None, {"v1/abc"})
 
 
 def test_a_pause_is_seen_by_the_daemon_and_not_overwritten(place: Place) -> None:
