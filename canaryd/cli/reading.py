@@ -17,6 +17,7 @@ from canaryd.cli.cluster import Asked, Cluster, cluster_options
 from canaryd.domain import news
 from canaryd.domain.ports import Unavailable
 from canaryd.domain.rollout import Record
+from canaryd.domain.routes import LEFT
 
 HEAD = ("SERVICE", "VERSIONS", "PHASE", "STAGE", "WEIGHT", "ODDS", "AGE", "WHY")
 WATCH = 2.0  # seconds between two readings of `status --watch`: a look is rarely shorter
@@ -135,7 +136,8 @@ def remarks(seen: Seen, now: float) -> list[str]:
     notes = seen.notes
     paused = [f"{one.namespace}/{one.service} is paused: nothing begins or advances, rollbacks happen (canaryd pause {one.service} --end)"
               for one in notes if one.paused]
-    stuck = [f"{one.namespace}/{one.service}: no rollout can begin: {one.problem}" for one in notes if one.problem]
+    stuck = [f"{one.namespace}/{one.service}: {'' if one.problem.startswith(LEFT) else 'no rollout can begin: '}{one.problem}"
+             for one in notes if one.problem]
     return paused + stuck + [_remark(one, now) for one in seen.asked]
 
 

@@ -117,7 +117,9 @@ class Supervisor:
                 seen = begin(seen, now)
             except CannotBegin as error:
                 problem = str(error)
-        return self.tell_problem(seen, problem or _standing_in_the_way(seen))
+        if not problem and seen.view is not None and seen.active is None and seen.policy.mode != "observe":
+            problem = routes.amiss(seen.view, seen.policy.service.name)
+        return self.tell_problem(seen, problem)
 
     def _begin_newest(self, seen: Seen, now: float) -> Seen:
         """Of several unknown versions the youngest begins; the others were overtaken, and are no news any more."""
@@ -311,22 +313,6 @@ class Supervisor:
         for record in filter(told, ended[: max(0, len(ended) - self.keep)]):
             log.info("rollout.retired", service=record.rollout.service, namespace=record.rollout.namespace, rollout=record.rollout.name)
             self.rollouts.delete(record)
-
-
-def _standing_in_the_way(seen: Seen) -> str:
-    """Why the next version could not begin, though none is new: someone deleted a record in mid-rollout, or splits the route. "" where it
-    could, and where a rollout has begun."""
-    if seen.view is None or seen.active is not None or seen.policy.mode == "observe":
-        return ""
-    if not routes.same(routes.own_less(seen.view.lists), seen.view.lists) or seen.view.displaced:
-        service = seen.policy.service.name
-        return (f"a rollout's routes are left ({routes.described(seen.view.lists)}), and its record is gone: canaryd reset {service} --to "
-                "VERSION takes them back")
-    try:
-        routes.stable_version(seen.view)
-    except routes.Refusal as error:
-        return str(error)
-    return ""
 
 
 def _is_settled(rollout: Rollout, now: float) -> bool:

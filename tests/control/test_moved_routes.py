@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from canaryd.cli import main
 from canaryd.domain.rollout import Held, Phase, Rollout
 from canaryd.sandbox import httproutes
 from canaryd.sandbox.kubernetes_resources import HTTPROUTES, SERVICES, VIRTUALSERVICES
@@ -131,6 +133,8 @@ def test_what_a_rollout_leaves_whose_record_is_deleted_is_told_until_it_is_taken
     stable, canary = ("front-end-v1", "front-end-v2") if kind == "httpRoute" else ("v1", "v2")
     assert place.problem == (f"a rollout's routes are left (cookie ~ .*logged_in.* to {canary}; else all to {stable}), and its record is "
                              "gone: canaryd reset front-end --to VERSION takes them back")
+    status = CliRunner().invoke(main, ["status"], env={"KUBECONFIG": str(world.kubeconfig)}).stdout
+    assert f"production/front-end: {place.problem}\n" in status, "a new version's rollout would begin, and take them out"
     place.edit(lambda rules: rules[-1:])
     assert place.problem == ""
 
