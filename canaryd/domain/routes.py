@@ -88,7 +88,8 @@ def stable_version(view: RouteView) -> str:
 def amiss(view: RouteView, service: str) -> str:
     """What is wrong with routes that no rollout steers now: someone deleted its record, or splits them. "" where nothing is."""
     if view.displaced or not same(own_less(view.lists), view.lists):
-        return f"{LEFT} ({described(view.lists)}), and its record is gone: canaryd reset {service} --to VERSION takes them back"
+        there = "; ".join((described(view.lists), *view.displaced))
+        return f"{LEFT} ({there}), and its record is gone: canaryd reset {service} --to VERSION takes them back"
     try:
         stable_version(view)
     except Refusal as error:

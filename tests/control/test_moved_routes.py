@@ -135,7 +135,9 @@ def test_what_a_rollout_leaves_whose_record_is_deleted_is_told_until_it_is_taken
                              "gone: canaryd reset front-end --to VERSION takes them back")
     status = CliRunner().invoke(main, ["status"], env={"KUBECONFIG": str(world.kubeconfig)}).stdout
     assert f"production/front-end: {place.problem}\n" in status, "a new version's rollout would begin, and take them out"
-    place.edit(lambda rules: rules[-1:])
+    place.edit(lambda rules: rules[::-1])
+    assert place.problem.startswith(f"a rollout's routes are left (all to {stable}; {MATCH})"), "wherever they stand"
+    place.edit(lambda rules: rules[:1])
     assert place.problem == ""
 
 
