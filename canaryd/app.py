@@ -192,7 +192,7 @@ def build(settings: Settings, policies_path: Path) -> Daemon:
     health = http.Health(settings.beat, {"policies": None, "API server": 10 * settings.beat + 30, "Prometheus": 4 * TELEMETRY_CHECK})
     api = Api(_path(settings.kubernetes.kubeconfig), settings.kubernetes.context, read_seconds=settings.kubernetes.timeout)
     telemetry = PrometheusTelemetry(telemetry_access(settings))
-    traffic = Routers(api, settings.kubernetes.cluster_domain)
+    traffic = Routers(api, settings.kubernetes.cluster_domain, settings.kubernetes.settle)
     rollouts = KubeRollouts(api, lambda name, why: log.error("record.unreadable", rollout=name, reason=why))
     files = PolicyFiles(policies_path, [*settings.notifiers], [*settings.gates])
     clock = SystemClock()

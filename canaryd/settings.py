@@ -167,6 +167,8 @@ class Kubernetes(Written):
     namespaces: tuple[LabelName, ...] = Field(default=(), description="Only services in these have rollouts. Empty: in all.")
     cluster_domain: ClusterDomain = Field(default="cluster.local", description="The cluster's DNS domain, of which its hosts are part.")
     timeout: PositiveSeconds = Field(default=5.0, description="For one request.")
+    settle: Seconds = Field(
+        default=5.0, description="So long proxies may take to learn of a new subset or Service; only then is traffic sent to it.")
 
 
 class Http(Written):

@@ -92,7 +92,7 @@ def daemon(folder: Path, world: World, receiver: Receiver) -> Iterator[Stage]:
     copyfile(POLICY, policies / "front-end.yaml")
     config.write_text(
         f"prometheus: {{url: '{world.prometheus_url}', scrapeInterval: {world.scrape:g}s}}\n"
-        f"http: {{port: 0}}\nbeat: 1s\nlog: {{level: debug, format: json}}\n"
+        f"kubernetes: {{settle: 1s}}\nhttp: {{port: 0}}\nbeat: 1s\nlog: {{level: debug, format: json}}\n"
         f"notifiers:\n  demo: {{webhook: {{url: '{receiver.url}/events'}}}}\n"
     )
     arguments = ["--config", str(config), "--policies", str(policies), "--kubeconfig", str(world.kubeconfig)]

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from canaryd.adapters.kube.cleanup import Change, Kept, KubeCleanup
+from canaryd.adapters.kube.fair import SETTLE
 from canaryd.cli import output
 from canaryd.cli.cluster import Cluster, cluster_options
 from canaryd.cli.files import policies_of
@@ -134,27 +135,35 @@ def _tried(work: Reset, plan: Due) -> list[Change]:
 
 def _do(work: Reset, plan: Due) -> None:
     """Does it; where someone wrote in between, plans again on what is there now, for the version that was agreed to."""
-    if plan.under_way:
+    moved = bool(plan.under_way)
+    if moved:
         _abort(work, plan)
     for left in reversed(range(TRIES)):
         try:
             plan = due(work, plan.namespace, plan.service, plan.version, despite=work.options.everything and work.options.abort)
-            _write(work, plan)
+            _write(work, plan, moved)
         except Refusal as error:
             raise Failure(f"{plan.name}: {error}") from error
         except Conflict as error:
             if not left:
                 raise Failure(f"{plan.name}: someone else wrote in between, {TRIES} times; try again ({error})") from error
+            moved = True  # perhaps
         else:
             click.echo(f"{plan.name}: {plan.summary}")
             return
 
 
-def _write(work: Reset, plan: Due) -> None:
-    # Routes first: a subset may go only when nothing names it. Records last: what was done is then still told by them.
+def _write(work: Reset, plan: Due, moved: bool) -> None:
+    """moved: whether requests were moved just now."""
+    # Routes first: a subset may go only when nothing names it, and no proxy sends there. Records last: what was done is then still told
+    # by them.
     for patch in plan.patches:
+        if patch.kind in ("DestinationRule", "Service") and moved:
+            time.sleep(SETTLE)
+            moved = False
         if patch.kind != "CanaryRollout":
             work.cleanup.write(patch)
+            moved |= patch.kind in ("VirtualService", "HTTPRoute")
     if plan.renewed is not None:
         work.cluster.services.renew(*plan.renewed)
     for patch in plan.patches:

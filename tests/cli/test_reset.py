@@ -47,7 +47,7 @@ class Place(Shell):
     def __init__(self, world: World) -> None:
         self.api = Api(str(world.kubeconfig))
         super().__init__(world, KubeRollouts(self.api))
-        self.services, self.traffic = KubeServices(self.api), KubeTraffic(self.api)
+        self.services, self.traffic = KubeServices(self.api), KubeTraffic(self.api, settle=0.0)
 
     def get(self, plural: str, name: str, version: str = ISTIO) -> dict[str, Any]:
         return self.api.request("GET", path_to(version, plural, "production", name))
@@ -90,6 +90,12 @@ class Place(Shell):
         """All objects of the cluster, but for Pods, which live on."""
         kept = self.world.store._objects
         return {f"{kind}/{name}": obj for kind, objects in kept.items() if kind[1] != "pods" for name, obj in objects.items()}
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sandbox has no proxies that must first follow."""
+    monkeypatch.setattr("canaryd.cli.reset.SETTLE", 0.0)
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ def settings(world: World, **more: Any) -> dict[str, Any]:
     """
     return {
         "prometheus": {"url": world.prometheus, "scrapeInterval": "1s"},
+        "kubernetes": {"settle": "2s"},
         "http": {"port": free_port()},
         "log": {"format": "json"},
         "beat": "1s",

@@ -50,13 +50,14 @@ class Users:
             for jar, seen in zip(self._jars, self.seen, strict=True):
                 connection.request("GET", "/", headers={"cookie": "; ".join(f"{name}={value}" for name, value in jar.items())})
                 answer = connection.getresponse()
-                answer.read()
+                body = answer.read().decode()
                 for cookie in answer.headers.get_all("set-cookie") or []:
                     name, _, value = cookie.partition(";")[0].partition("=")
                     jar[name] = value
                     self.given += "canaryd." in value
-                if seen[-1:] != [str(answer.headers["x-version"])]:
-                    seen.append(str(answer.headers["x-version"]))
+                version = answer.headers["x-version"] or f"nobody: {answer.status} {body}"  # then Envoy says why
+                if seen[-1:] != [version]:
+                    seen.append(version)
             self.rounds += 1
 
     def settle(self) -> None:

@@ -196,6 +196,7 @@ def test_the_use_case(world: World, canaryd: Callable[..., Canaryd]) -> None:
         ends_as(world, daemon, "v6", "Succeeded")
     assert world.weights() == {"v6": 100}
     assert requests.result["unanswered"] == 0
+    assert "none" not in requests.result["version"], "an Envoy answered in a version's place"
     assert {event["data"]["versions"]["canary"] for event in heard(world, "rolled_back")} == {"v3", "v4", "v5"}
 
 

@@ -58,7 +58,8 @@ class Stand:
         self.world, self.receiver = world, receiver
         config = {
             "prometheus": {"url": world.prometheus_url, "scrapeInterval": "1s", "timeout": "2s"},
-            "kubernetes": {"timeout": "2s"}, "http": {"port": free_port()}, "beat": "1s", "log": {"format": "json", "level": "debug"},
+            "kubernetes": {"timeout": "2s", "settle": "1s"}, "http": {"port": free_port()},
+            "beat": "1s", "log": {"format": "json", "level": "debug"},
             "notifiers": {"audit": {"webhook": {"url": f"{receiver.url}/audit", "secret": WEBHOOK_SECRET, "timeout": "2s"}}}, **more}
         self.canaryd = Canaryd(folder, world.kubeconfig, config=config, policies={"front-end": policy})
 

@@ -39,7 +39,7 @@ def test_a_good_version_gets_a_service_and_all_traffic(stand: Stand) -> None:
     before = spec_of(stand)
     stand.deploy("v2")
     stand.until("v2", "its Service is given time", phase="Waiting",
-                reason="waiting: the Service front-end-v2 was made just now, and is routed to after 5 s, when proxies know it")
+                reason="waiting: the Service front-end-v2 was made just now, and is routed to after 1 s, when proxies know it")
     assert spec_of(stand) == before
     stand.until("v2", "the first stage", weight=20)
     assert stand.world.weights() == {"front-end-v1": 80.0, "front-end-v2": 20.0}

@@ -38,7 +38,7 @@ def test_users_who_always_fare_worse_are_no_harm_where_half_of_them_stay_on_stab
     before = deepcopy(stand.world.virtualservice()["spec"])
     stand.deploy("v2", errors=0.005)
     stand.until("v2", "its Service is given time", phase="Waiting", reason=f"waiting: the Service {OWN} was made for its matched users "
-                "just now, and is routed to after 5 s, when proxies know it")
+                "just now, and is routed to after 1 s, when proxies know it")
     stand.until("v2", "half of the logged-in users", stage=0, phase="Progressing")
     eventually("the route is split", lambda: len(stand.world.virtualservice()["spec"]["http"]) == len(before["http"]) + 1)
     assert {one["metadata"]["name"] for one in stand.world.store.list(DESTINATIONRULES, "production")} == {"front-end", OWN}

@@ -2,11 +2,14 @@
 
 Reads both; writes nothing but the `route` lists of the steered http routes, whole routes of its own just before these, and a missing subset
 if the policy lets it. Every write carries what was read as its precondition, so no one's edit is overwritten unseen, and all else stays as
-it was. `tcp` and `tls` routes have
-no requests to count, and are not looked at.
+it was. `tcp` and `tls` routes have no requests to count, and are not looked at.
+
+A subset is routed to only when it has been there for a while. istiod tells a proxy of a subset and of the route to it in one go, and the
+proxy takes the route before it has made the cluster: for that moment it answers 503 by itself, which no telemetry of a server counts.
 """
 
 import re
+import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +18,7 @@ from canaryd.adapters.kube.client import JSON_PATCH, Api, Json, path_to
 from canaryd.adapters.kube.fair import SETTLE, Fair, services_in
 from canaryd.domain.added import is_of, steered
 from canaryd.domain.policy import Policy
-from canaryd.domain.ports import Missing, Rejected, RouteView
+from canaryd.domain.ports import Missing, Rejected, RouteView, TooNew
 from canaryd.domain.rollout import RouteLists
 from canaryd.domain.routes import full_host
 
@@ -27,18 +30,22 @@ _NO_SPLIT = ("redirect", "directResponse", "delegate")  # a route that has one o
 class KubeTraffic:
     """Implements the port `Traffic` on the API server, in whichever version of Istio's API the server prefers.
 
-    domain: the cluster's domain, of which short host names are part; settle: see `Fair`.
+    domain: the cluster's domain, of which short host names are part; settle: seconds until a new subset, or a Service that was made, is
+    routed to.
     """
 
     def __init__(self, api: Api, domain: str = "cluster.local", settle: float = SETTLE) -> None:
         self._api = api
         self._domain = domain
         self._fair = Fair(api, settle)
+        self._settle = settle
+        self._since: dict[tuple[str, str], dict[str, float]] = {}  # DestinationRule -> subset -> when it was first seen, monotonic
 
     def read(self, policy: Policy) -> RouteView:
         """The steered routes and the subsets. Besides the port's errors: Rejected for a route that cannot be steered, by its name."""
         found = self._get(policy, "virtualservices", policy.route.virtual_service, "routes the service's requests")
         rule = self.rule(policy)
+        self._note(rule)
         return self._view(policy, found, _versions(policy, rule))
 
     def write(self, policy: Policy, view: RouteView, lists: RouteLists) -> RouteView:
@@ -74,10 +81,21 @@ class KubeTraffic:
 
         Raises Rejected, with what to add, when the policy forbids it; TooNew.
         """
-        name = self._add_subset(policy, version)
+        name, rule = self._add_subset(policy, version)
         if policy.fair_services:
-            self._fair.prepare(policy, (policy.service.name,), services_in(self._api, policy.service.namespace), self.rule(policy))
+            self._fair.prepare(policy, (policy.service.name,), services_in(self._api, policy.service.namespace), rule)
+        since = self._note(rule)[name]
+        if time.monotonic() - since < self._settle:
+            raise TooNew(f"the subset {name} of the DestinationRule {policy.route.destination_rule} is new, and is routed to after "
+                         f"{self._settle:g} s, when proxies know it")
         return name
+
+    def _note(self, rule: Json) -> Mapping[str, float]:
+        """When each subset was first seen. A new process begins anew: what it finds at its start is old before a version is available."""
+        place, now = (rule["metadata"]["namespace"], rule["metadata"]["name"]), time.monotonic()
+        known = self._since.get(place, {})
+        self._since[place] = {name: known.get(name, now) for name in (str(one.get("name")) for one in _subsets(rule))}
+        return self._since[place]
 
     def uphold(self, policy: Policy, view: RouteView, version: str) -> Sequence[str]:
         """See the port."""
@@ -85,13 +103,14 @@ class KubeTraffic:
             return ()
         return self._fair.ensure(policy, (policy.service.name,), services_in(self._api, policy.service.namespace), self.rule(policy))
 
-    def _add_subset(self, policy: Policy, version: str) -> str:
+    def _add_subset(self, policy: Policy, version: str) -> tuple[str, Json]:
+        """Its name, and the DestinationRule with it."""
         rule = self.rule(policy)
         subsets, whole = _subsets(rule), set(policy.service.selector) | {policy.service.version_label}
         for name, known in _versions(policy, rule).items():
             labels = next(one["labels"] for one in subsets if one["name"] == name)
             if known == version and set(labels) <= whole:  # a further label selects some of its pods only, or none
-                return name
+                return name, rule
         name = subset_name(version, {str(one.get("name")) for one in subsets})
         label = policy.service.version_label
         rule_name = policy.route.destination_rule
@@ -105,8 +124,9 @@ class KubeTraffic:
         at_end: Json = {"op": "add", "path": "/spec/subsets/-", "value": subset}
         patch.append(at_end if subsets else {"op": "add", "path": "/spec/subsets", "value": [subset]})
         patch.append(annotating(rule, SUBSETS, ",".join([*(one for one in added_subsets(rule) if one != name), name])))
-        self._api.request("PATCH", self._path(policy, "destinationrules", rule_name), patch, content_type=JSON_PATCH)
-        return name
+        rule = self._api.request("PATCH", self._path(policy, "destinationrules", rule_name), patch, content_type=JSON_PATCH)
+        self._note(rule)
+        return name, rule
 
     def tidy(self, policy: Policy, keep: Collection[str]) -> Sequence[str]:
         """What was made for stages with `split`. Subsets stay where they are: an idle one leads nobody anywhere."""

@@ -191,7 +191,7 @@ def test_traffic_is_steered_as_before_after_a_reset(place: Place) -> None:
     cleaner = steered(place)
     for patch in due(place, cleaner):
         cleaner.write(patch)
-    traffic, policy = KubeTraffic(place.api), place.policy()
+    traffic, policy = KubeTraffic(place.api, settle=0.0), place.policy()
     view = traffic.read(policy)
     assert traffic.add_subset(policy, "v2") == "v2"
     assert routes.described(traffic.write(policy, view, routes.split(view.lists, "v2", 10)).lists) == "v1 90%, v2 10%"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from canaryd.adapters.kube.virtualservice import KubeTraffic, subset_name
 from canaryd.domain import routes
 from canaryd.domain.policy import Policy
-from canaryd.domain.ports import Conflict, Missing, Rejected, RouteView
+from canaryd.domain.ports import Conflict, Missing, Rejected, RouteView, TooNew
 from canaryd.domain.rollout import RouteLists
 from tests.adapters.kube.places import ISTIO, Place
 
@@ -29,7 +30,7 @@ def setup(place: Place, *http: dict[str, Any], subsets: Sequence[Any] = (V1,), v
     place.put(version, "virtualservices", {"kind": "VirtualService", "metadata": {"name": "sockshop"}, "spec": spec})
     rule = {"host": "front-end", **({"subsets": list(subsets)} if subsets else {})}
     place.put(version, "destinationrules", {"kind": "DestinationRule", "metadata": {"name": "front-end"}, "spec": rule})
-    return KubeTraffic(place.api)
+    return KubeTraffic(place.api, settle=0.0)
 
 
 def spec_of(place: Place) -> dict[str, Any]:
@@ -72,7 +73,7 @@ def test_hosts_may_end_in_another_domain_where_the_cluster_s_is_another(place: P
     host = f"front-end.{place.namespace}.svc.example.internal"
     setup(place, {"route": [to("v1", host)]})
     with pytest.raises(Rejected):
-        KubeTraffic(place.api).read(place.policy())
+        KubeTraffic(place.api, settle=0.0).read(place.policy())
     view = KubeTraffic(place.api, "example.internal").read(place.policy())
     assert dict(view.lists) == {"#0": (to("v1", host),)}
 
@@ -168,7 +169,7 @@ def test_named_routes_that_cannot_be_steered_are_refused_by_name(place: Place, n
 
 
 def test_a_missing_virtualservice_or_destinationrule_is_named(place: Place) -> None:
-    traffic = KubeTraffic(place.api)
+    traffic = KubeTraffic(place.api, settle=0.0)
     with pytest.raises(Missing, match=rf"no VirtualService {place.namespace}/sockshop"):
         traffic.read(place.policy())
     setup(place)
@@ -197,6 +198,29 @@ def test_a_missing_subset_is_added_and_the_rest_of_the_rule_stays(place: Place, 
     assert traffic.add_subset(policy, "v2") == "v2"
     assert traffic.add_subset(policy, "v2") == "v2"
     assert place.get(ISTIO, "destinationrules", "front-end")["spec"] == {**before, "subsets": [*subsets, V2]}
+
+
+def test_a_new_subset_is_routed_to_when_proxies_know_it(place: Place) -> None:
+    setup(place)
+    traffic, policy = KubeTraffic(place.api, settle=0.4), place.policy()
+    for _ in range(2):
+        with pytest.raises(TooNew, match=r"^the subset v2 of the DestinationRule front-end is new, and is routed to after 0\.4 s"):
+            traffic.add_subset(policy, "v2")
+    time.sleep(0.4)
+    assert traffic.add_subset(policy, "v2") == "v2"
+
+
+def test_a_subset_that_was_seen_before_is_routed_to_at_once_and_one_that_came_back_is_new(place: Place) -> None:
+    setup(place, subsets=[V1, V2])
+    traffic, policy = KubeTraffic(place.api, settle=0.4), place.policy()
+    traffic.read(policy)
+    time.sleep(0.4)
+    assert traffic.add_subset(policy, "v2") == "v2"
+    for subsets in ([V1], [V1, V2]):
+        place.edit(ISTIO, "destinationrules", "front-end", lambda obj, subsets=subsets: obj["spec"].update(subsets=subsets))
+        traffic.read(policy)
+    with pytest.raises(TooNew):
+        traffic.add_subset(policy, "v2")
 
 
 def test_a_subset_of_another_name_is_used(place: Place) -> None:
