@@ -76,7 +76,7 @@ def of_people(policies: Sequence[Policy], source: str = "") -> list[Right]:
         _add(found, EVERYONE, place)
         _add(found, BY_ISTIO if not here or any(one.route.virtual_service for one in here) else (), place)
         _add(found, BY_GATEWAY_API if any(one.route.http_route for one in here) else (), place)
-        _add(found, BY_SPLIT if any(one.fair_services for one in here) else (), place)
+        _add(found, BY_SPLIT if any(one.fair_services and one.route.virtual_service for one in here) else (), place)
     _add(found, SOURCE if source else (), source)
     return [replace(right, why=", ".join(dict.fromkeys(why))) for right, why in found.items()]
 

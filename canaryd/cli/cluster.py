@@ -18,6 +18,7 @@ from canaryd.analysis.wording import lasting
 from canaryd.cli.lazy import Failure
 from canaryd.domain.ports import Missing, Rejected
 from canaryd.domain.rollout import Record
+from canaryd.domain.routes import LEFT
 
 NAMES_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"  # of a list
 
@@ -108,7 +109,8 @@ def waiting(notes: Iterable[ServiceNote], now: float) -> list[str]:
     for one in notes:
         waits = one.gathering
         said = [f"{waits.says}, for {lasting(max(0.0, now - waits.since))} now"] if waits is not None and waits.says else []
-        for reason in [f"no rollout can begin: {one.problem}"] * bool(one.problem) + said:
+        stuck = "" if one.problem.startswith(LEFT) else "no rollout can begin: "
+        for reason in [f"{stuck}{one.problem}"] * bool(one.problem) + said:
             found.setdefault(reason, []).append(f"{one.namespace}/{one.service}")
     return [f"{', '.join(services)}: {reason}" for reason, services in found.items()]
 

@@ -15,7 +15,7 @@ from canaryd.cli.cluster import Cluster, cluster_options
 from canaryd.cli.files import policies_of
 from canaryd.cli.lazy import Failure
 from canaryd.cli.reset_plan import Due, Options, Reset, due, is_forbidden, services
-from canaryd.cli.reset_text import diff_of, shown
+from canaryd.cli.reset_text import diff_of, shown, without_shown
 from canaryd.cli.verbs import examples
 from canaryd.domain.lifecycle import TRANSITIONS, Signal
 from canaryd.domain.ports import Conflict, Rejected
@@ -72,7 +72,7 @@ def _reset(work: Reset, service: str | None, dry_run: bool, yes: bool) -> None:
     for plan, changes in zip(plans, tried, strict=True):
         shown(plan, changes)
     swept = _swept(work, dry=True) if work.options.everything else []
-    for change in swept:
+    for change in without_shown(swept, [change for changes in tried for change in changes]):
         click.echo(diff_of(change))
     if not swept and not any(plan.anything for plan in plans):
         if work.options.everything:

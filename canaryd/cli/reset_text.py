@@ -36,6 +36,16 @@ def _headline(plan: Due) -> str:
     return f"all traffic to {plan.version}" if plan.version else "its routes stay"
 
 
+def without_shown(swept: Sequence[Change], shown_before: Sequence[Change]) -> list[Change]:
+    """What is swept away besides: not what was shown before as deleted, nor as left without a mark."""
+    clean = {_key(one) for one in shown_before if one.after is None or not _plain(one.after)["metadata"]}
+    return [one for one in swept if _key(one) not in clean]
+
+
+def _key(change: Change) -> tuple[str, str, str]:
+    return change.kind, change.namespace, change.name
+
+
 def diff_of(change: Change) -> str:
     """A unified diff of what a person would have written, or one line for a deletion."""
     name = f"{change.kind} {change.namespace}/{change.name}"
@@ -59,6 +69,7 @@ def _plain(obj: Any) -> dict[str, Any]:
 def _yaml(value: dict[str, Any]) -> list[str]:
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
+    yaml.width = 4096  # one value, one line of the difference
     stream = io.StringIO()
     yaml.dump(value, stream)
     return stream.getvalue().splitlines()

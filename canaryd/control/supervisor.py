@@ -74,6 +74,8 @@ class Supervisor:
                 seen = begin(seen, now)
             except CannotBegin as error:
                 problem = str(error)
+        if not problem and seen.view is not None and seen.active is None and seen.policy.mode != "observe":
+            problem = routes.amiss(seen.view, seen.policy.service.name)
         return self.tell_problem(seen, problem)
 
     def _begin_newest(self, seen: Seen, now: float) -> Seen:

@@ -22,6 +22,7 @@ from canaryd.domain.rollout import RouteLists
 Destination = Mapping[str, Any]
 """One entry of a `route` list: {"destination": {"host": ..., "subset": ...}, "weight": ..., ...}."""
 
+LEFT = "a rollout's routes are left"  # how the one problem begins that keeps no other rollout from beginning
 MESH = "mesh"  # Istio's name for all sidecars, among gateways; a VirtualService without any is bound to it
 
 
@@ -82,6 +83,18 @@ def stable_version(view: RouteView) -> str:
             f"in the policy's {view.chosen_by}"
         )
     return next(iter(found.values()))
+
+
+def amiss(view: RouteView, service: str) -> str:
+    """What is wrong with routes that no rollout steers now: someone deleted its record, or splits them. "" where nothing is."""
+    if view.displaced or not same(own_less(view.lists), view.lists):
+        there = "; ".join((described(view.lists), *view.displaced))
+        return f"{LEFT} ({there}), and its record is gone: canaryd reset {service} --to VERSION takes them back"
+    try:
+        stable_version(view)
+    except Refusal as error:
+        return str(error)
+    return ""
 
 
 def versions(view: RouteView) -> frozenset[str]:

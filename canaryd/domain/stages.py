@@ -9,6 +9,8 @@ from canaryd.domain.matches import Matches, described
 from canaryd.domain.problems import Key, Written, refusal, refuse_at, shown
 from canaryd.domain.units import format_share
 
+LEAST = 1e-6  # Envoy draws millionths: of less it makes nothing, and no copy would ever come
+
 
 def _approval(value: object, info: ValidationInfo) -> object:
     if value == "required":
@@ -21,6 +23,8 @@ def _approval(value: object, info: ValidationInfo) -> object:
 def _some(share: float) -> float:
     if share <= 0:
         raise refusal(f"must be above 0%, but is {format_share(share)}")
+    if share < LEAST:
+        raise refusal(f"must be at least {format_share(LEAST)}, for proxies draw no smaller share, but is {format_share(share)}")
     return share
 
 

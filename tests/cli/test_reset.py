@@ -650,6 +650,22 @@ def test_check_asks_for_every_right_that_a_reset_uses(place: Place) -> None:
     assert used - asked - {replace(one, namespace="production") for one in asked if not one.namespace} == set()
 
 
+def test_each_change_is_shown_once(place: Place) -> None:
+    staged_at(place, a_policy(**BY_MATCH))
+    place.store(policy=a_policy(**BY_MATCH))
+    said = place.fine("reset", "--everything", "--abort", "--dry-run")
+    for line in ("delete Service production/front-end-canaryd-match", "delete DestinationRule production/front-end-canaryd-match",
+                 "+++ DestinationRule production/front-end", "+++ VirtualService production/sockshop"):
+        assert said.splitlines().count(f"  {line}") == 1, said
+    assert "delete CanaryRollout production/front-end-v2-hash-v2" in said
+
+
+def test_a_cookie_is_one_line_of_the_difference(place: Place) -> None:
+    staged_at(place, a_policy(**BY_USER))
+    said = place.fine("reset", "front-end", "--to", "v1", "--dry-run")
+    assert "set-cookie: canaryd-front-end=canaryd.abc-1.from-25; Path=/; Max-Age=604800; HttpOnly; SameSite=Lax\n" in said
+
+
 @pytest.mark.parametrize("policy", [BY_USER, BY_MATCH], ids=["affinity", "split"])
 def test_everything_takes_canaryds_own_out_of_routes_whose_weights_no_one_can_tell_and_leaves_these(
     place: Place, policy: dict[str, Any]

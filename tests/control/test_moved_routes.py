@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from canaryd.cli import main
 from canaryd.domain.rollout import Held, Phase, Rollout
 from canaryd.sandbox import httproutes
 from canaryd.sandbox.kubernetes_resources import HTTPROUTES, SERVICES, VIRTUALSERVICES
@@ -55,6 +57,11 @@ class Place:
     @property
     def rollout(self) -> Rollout:
         return self.live.rollouts.list()[-1].rollout
+
+    @property
+    def problem(self) -> str:
+        """Why no rollout can begin, as the service's note has it."""
+        return self.live.rollouts.known(self.live.policy).problem
 
     def wish(self, **wishes: bool | int) -> None:
         self.live.rollouts.wish("production", self.rollout.name, **wishes)
@@ -115,3 +122,35 @@ def narrow(kind: str) -> dict[str, Any]:
     if kind == "httpRoute":
         return {"matches": [{"path": {"type": "PathPrefix", "value": "/x"}}]}
     return {"match": [{"uri": {"prefix": "/x"}}]}
+
+
+@pytest.mark.parametrize("kind", ["virtualService", "httpRoute"])
+def test_what_a_rollout_leaves_whose_record_is_deleted_is_told_until_it_is_taken_back(world: World, kind: str) -> None:
+    place = Place(world, kind)
+    (record,) = place.live.rollouts.list()
+    place.live.rollouts.delete(record)
+    place.live.run(2)
+    stable, canary = ("front-end-v1", "front-end-v2") if kind == "httpRoute" else ("v1", "v2")
+    assert place.problem == (f"a rollout's routes are left (cookie ~ .*logged_in.* to {canary}; else all to {stable}), and its record is "
+                             "gone: canaryd reset front-end --to VERSION takes them back")
+    status = CliRunner().invoke(main, ["status"], env={"KUBECONFIG": str(world.kubeconfig)}).stdout
+    assert f"production/front-end: {place.problem}\n" in status, "a new version's rollout would begin, and take them out"
+    place.edit(lambda rules: rules[::-1])
+    assert place.problem.startswith(f"a rollout's routes are left (all to {stable}; {MATCH})"), "wherever they stand"
+    place.edit(lambda rules: rules[:1])
+    assert place.problem == ""
+
+
+def test_a_split_without_a_record_is_told_before_a_new_version_needs_the_route_and_with_mode_observe_it_is_someone_else_s(
+    world: World,
+) -> None:
+    place = Place(world, "virtualService")
+    (record,) = place.live.rollouts.list()
+    place.live.rollouts.delete(record)
+    to = place.before[0]["route"][0]
+    other = {**to, "destination": {**to["destination"], "subset": "v2"}}
+    place.edit(lambda rules: [{**rules[-1], "route": [{**to, "weight": 70}, {**other, "weight": 30}]}])
+    assert place.problem.startswith("route #0 is split (v1 70%, v2 30%) and no rollout is on record")
+    place.live.policy = a_policy(mode="observe")
+    place.live.run(2)
+    assert place.problem == ""

@@ -92,6 +92,7 @@ def test_split_in_a_match_is_told_where_it_belongs() -> None:
         ([{"mirror": "20%", "match": SEED}], "stages[0].mirror must be without match, since copies are of all users and the matched are not, but "
                                              "is beside one; make two stages of it"),
         ([{"mirror": "0%"}], "stages[0].mirror must be above 0%, but is 0%"),
+        ([{"mirror": "0.00009%"}], "stages[0].mirror must be at least 0.0001%, for proxies draw no smaller share, but is 0.00009%"),
         ([{"mirror": "101%"}], "stages[0].mirror must be at most 100%, but is 101%"),
         ([{"mirror": 20}], "stages[0].mirror must be a share such as 0.1% or 25%, but is 20: write 2000% or 20%"),
         ([{"weight": 0}, {"match": SEED}, {"weight": 0}], "stages[2] must differ from the stages before it, but is as stages[0] (dark)"),

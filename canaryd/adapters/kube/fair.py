@@ -4,6 +4,7 @@ Each leads to the pods that others of the same users would reach, by the same po
 canaryd's own, annotated `canaryd.dev/made-for: SERVICE/(match)`, there from a rollout's beginning until its last requests are answered.
 """
 
+import time
 from collections.abc import Sequence
 from copy import deepcopy
 
@@ -31,6 +32,7 @@ class Fair:
 
     def __init__(self, api: Api, settle: float) -> None:
         self._api, self._settle = api, settle
+        self._outdated: dict[str, float] = {}  # uid of a Service of an earlier rollout's -> when it was first seen as that, monotonic
 
     def ensure(self, policy: Policy, like: Sequence[str], services: Services, rule: Json | None = None) -> list[str]:
         """Makes what is missing, and what follows another: the copy of the DestinationRule. Names of what was made.
@@ -55,13 +57,18 @@ class Fair:
 
     def prepare(self, policy: Policy, like: Sequence[str], services: Services, rule: Json | None = None) -> None:
         """Before any matched user is split: as `ensure`; and what leads to the pods of an earlier rollout's versions, which ended only just
-        now, is made anew. Raises TooNew too."""
-        there = dict(services)
-        for name, other in zip(policy.fair_services, like, strict=True):
-            found, model = there.get(name), there.get(other)
-            if found and model and is_own(policy, found) and backends.selector(found) != backends.selector(model):
-                self._api.delete_as_read(path_to("v1", "services", policy.service.namespace, name), found)
-                del there[name]
+        now, is made anew, once no proxy sends there. Raises TooNew too."""
+        there, now = dict(services), time.monotonic()
+        pairs = [(name, there.get(name), there.get(other)) for name, other in zip(policy.fair_services, like, strict=True)]
+        outdated = {name: found for name, found, model in pairs
+                    if found and model and is_own(policy, found) and backends.selector(found) != backends.selector(model)}
+        since = [self._outdated.setdefault(one["metadata"]["uid"], now) for one in outdated.values()]
+        if since and now - max(since) < self._settle:
+            raise TooNew(f"what matched users were split by in the last rollout ({', '.join(outdated)}) is made anew after "
+                         f"{self._settle:g} s, when no proxy sends there")
+        for name in outdated:
+            self._api.delete_as_read(path_to("v1", "services", policy.service.namespace, name), there[name])
+            self._outdated.pop(there.pop(name)["metadata"]["uid"])
         self.ensure(policy, like, there, rule)
         if any(self.is_new(name, there) for name in policy.fair_services):
             raise TooNew(f"the Service {policy.fair_services[0]} was made for its matched users just now, and is routed to after "

@@ -185,6 +185,17 @@ def test_after_another_version_s_rollout_the_halves_are_of_this_one_s_pods(place
     router = GatewayApi()
     policy = put(router, place)
     traffic.add_subset(policy, "v2")
+    slow = Routers(place.api, settle=0.5)
+    before = [service(place, name)["metadata"]["uid"] for name in (STABLE, CANARY)]
+    with pytest.raises(TooNew, match="front-end-v3 was made just now"):
+        slow.add_subset(policy, "v3")
+    time.sleep(3)
+    with pytest.raises(TooNew, match=rf"in the last rollout \({CANARY}\) is made anew after 0.5 s, when no proxy sends there"):
+        slow.add_subset(policy, "v3")
+    assert [service(place, name)["metadata"]["uid"] for name in (STABLE, CANARY)] == before
+    time.sleep(0.6)
+    with pytest.raises(TooNew, match="was made for its matched users just now"):
+        slow.add_subset(policy, "v3")
     assert traffic.add_subset(policy, "v3") == "front-end-v3"
     assert [service(place, name)["spec"]["selector"]["version"] for name in (STABLE, CANARY)] == ["v1", "v3"]
     view = traffic.read(policy)
