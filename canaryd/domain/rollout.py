@@ -250,13 +250,13 @@ class Rollout:
     @property
     def parts(self) -> tuple["Rollout", ...]:
         """The rollout as each of its services has it, callers first: of that one alone, by its own policy."""
+        return tuple(self._part(place) for place in range(1 + len(self.others)))
+
+    def _part(self, place: int) -> "Rollout":
         if not self.others:
-            return (self,)
-        policies = self.policy.parts
-        bare = replace(self, others=(), own_verdict=None)
-        first = replace(bare, policy=policies[0], verdict=self.own_verdict)
-        further = (replace(bare, policy=policy, **_own(one)) for policy, one in zip(policies[1:], self.others, strict=True))
-        return first, *further
+            return self
+        own = _own(self.others[place - 1]) if place else {"verdict": self.own_verdict}
+        return replace(self, **own, policy=self.policy.parts[place], others=(), own_verdict=None)
 
     def with_part(self, place: int, part: "Rollout") -> "Rollout":
         """The rollout with what is one service's own as that part of it has it; what all share stays."""
@@ -279,7 +279,7 @@ class Rollout:
 
     def of(self, key: tuple[str, str]) -> "Rollout":
         """The part that is of a service."""
-        return self.parts[self.keys.index(key)]
+        return self._part(self.keys.index(key))
 
     @property
     def spoken(self) -> "Rollout":
