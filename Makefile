@@ -5,7 +5,7 @@ VENV   := .venv
 PARTS  ?= $(if $(CANARYD_PARTS),$(CANARYD_PARTS),$(HOME)/.cache/canaryd-parts)
 IMAGE  ?= canaryd:dev
 WORLD  ?= sandbox
-WORKERS ?= 4
+WORKERS ?= 6
 ARGS   ?=
 # A file of this name says that .venv holds what requirements/dev.txt asks for now: other requirements, other name, new environment.
 MADE   := $(VENV)/made-$(shell sha256sum requirements/dev.txt | cut -c1-12)
