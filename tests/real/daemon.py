@@ -19,6 +19,7 @@ from tests.real.world import ROOT, World
 
 Files = Mapping[str, Mapping[str, Any] | str]
 WEBHOOK_SECRET = "whsec_" + base64.b64encode(b"a secret of the tests, 32 bytes.").decode()
+ENDS_WITHIN = 10.0  # s after SIGTERM: twice what is promised, since here six others want the same two cores
 
 
 def settings(world: World, **more: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from standardwebhooks.webhooks import Webhook
 
-from tests.real.daemon import WEBHOOK_SECRET, Canaryd, settings
+from tests.real.daemon import ENDS_WITHIN, WEBHOOK_SECRET, Canaryd, settings
 from tests.real.world import Outage, World, eventually
 
 RATE = 100.0  # requests/s through the ingress
@@ -324,4 +324,4 @@ def test_outages_of_the_api_server_and_of_prometheus_hold_the_weight_and_the_rol
             eventually("held for want of data", lambda: phase_of(world, "v2") == "Held")
             eventually("not ready", lambda: not_ready(daemon))  # Prometheus is asked for this every 15 s
         ends_as(world, daemon, "v2", "Succeeded")
-    assert daemon.term() < 5
+    assert daemon.term() < ENDS_WITHIN

@@ -19,7 +19,7 @@ HOOKS = [{"on": ["started", "advanced", "rolled_back", "succeeded"], "notify": "
 
 def a_bracket() -> dict[str, Any]:
     member = {"service": {"name": NAME, "namespace": NAMESPACE, "selector": {"app": NAME}}, "route": {"virtualService": "sockshop"}}
-    return a_policy((20, 100), bracket={"gather": "20s", "members": [member]}, hooks=HOOKS)
+    return a_policy((20, 100), bracket={"gather": "60s", "members": [member]}, hooks=HOOKS)
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def writes(stand: Stand, rollout: str) -> list[tuple[str, int]]:
 def test_good_versions_of_both_are_one_rollout_which_gives_to_the_called_service_first(stand: Stand) -> None:
     stand.deploy("v2")
     eventually("it waits for carts", lambda: stand.canaryd.logged("bracket.gathers"))
-    says = "front-end-v2 waits up to 20s for new versions of carts"
+    says = "front-end-v2 waits up to 1m for new versions of carts"
     eventually("both are said to wait", lambda: {one["waits"] for one in stand.canaryd.status()["services"]} == {says})
     assert f"{says}, for " in stand.canaryd.cli("status")
     deploy(stand.world, "v2")
