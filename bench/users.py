@@ -58,7 +58,7 @@ def summary(case: Users, outcomes: Sequence[Outcome]) -> Entry:
     return {
         "events": events, "low": low, "high": high, "full": quantile(full, 0.5), "full_90": quantile(full, 0.9),
         "rolled_back": float(np.mean(back)), "after": quantile([one.delay / 60 for one in outcomes], 0.5),
-        "promoted": float(np.mean([one.end == "succeeded" for one in outcomes])),
+        "at_full": float(np.mean([one.full is not None for one in outcomes])),
         "undecided": float(np.mean([one.end in ("watched", "held") for one in outcomes])),
     }  # fmt: skip
 
@@ -76,11 +76,11 @@ def tables(entries: Mapping[str, Entry]) -> list[Table]:
         (Kind.HEALTHY, "Healthy versions whose users are not alike, up to half an hour; to reach: at most "
          f"{calibration.RISK:.0%} rolled back",
          ("healthy versions", "rollouts", "rolled back (exact 95% interval)", "full weight, median", "by 90%", "undecided")),
-        (Kind.UNACCEPTABLE, f"The same of versions as bad as a stage must rule out, half of the users or of the matched on each, until its "
+        (Kind.UNACCEPTABLE, "Unacceptable versions whose users are not alike, half of them or of the matched on each version, until the "
          f"deadline of {DEADLINE // 60} minutes; to reach: at most {early.RISK:.0%} pass before it",
          ("unacceptable versions", "rollouts", "passed early (exact 95% interval)", "rolled back by the deadline")),
-        (Kind.BAD, "The same of bad versions, on the whole ladder or kept at half of the matched, watched for an hour",
-         ("bad versions", "rollouts", "rolled back (exact 95% interval)", "median", "promoted", "undecided")),
+        (Kind.BAD, "Bad versions whose users are not alike, on the whole ladder or kept at half of the matched, watched for an hour",
+         ("bad versions", "rollouts", "rolled back (exact 95% interval)", "after, median", "came to full weight", "undecided")),
     ):  # fmt: skip
         rows = [_row(name, one) for name, one in entries.items() if CASES[name].kind is kind]
         if rows:
@@ -95,4 +95,4 @@ def _row(name: str, one: Entry) -> tuple[str, ...]:
         return *first, minutes(one["full"]), minutes(one["full_90"]), share(one["undecided"])
     if kind is Kind.UNACCEPTABLE:
         return *first, share(one["rolled_back"])
-    return *first, minutes(one["after"]), share(one["promoted"]), share(one["undecided"])
+    return *first, minutes(one["after"]), share(one["at_full"]), share(one["undecided"])

@@ -72,6 +72,7 @@ UNACCEPTABLE = (
     Case("errors 2% to 4%, 200 requests/s, in bursts of 16", World(errors=0.02, canary_errors=2.0, burst=16, requests=200.0)),
     Case("no errors to 0.5%", World(errors=0.0, more_errors=0.005)),
     Case("latency 1.25 times", World(canary_latency=1.25)),
+    Case("latency 1.25 times, one replica each", World(canary_latency=1.25, replicas=1)),
 )
 
 HOUR = 360  # looks of 10 s
@@ -162,13 +163,13 @@ HEALTHY_USERS = (
 )
 TWICE, CALLERS_TWICE = World(canary_errors=2.0), replace(CALLERS, canary_errors=2.0)
 UNACCEPTABLE_USERS = (
-    *(Users(f"errors 0.5% to 1%, {name}", Kind.UNACCEPTABLE, TWICE, who, 200) for name, who in STAY.items()),
-    Users(f"errors 0.5% to 1%, {SOME_FAIL}", Kind.UNACCEPTABLE, TWICE, SOME, 200),
-    Users(f"errors 0.5% to 1%, {SOME_FAIL}, {NOT_ALLOWED}", Kind.UNACCEPTABLE, TWICE, SOME, 200, allowed=False),
-    Users("latency 1.25 times, 300 users who stay", Kind.UNACCEPTABLE, World(canary_latency=1.25), People(300), 200),
-    Users("errors 5% to 10%, matched users", Kind.UNACCEPTABLE, CALLERS_TWICE, WORSE_OFF, 200),
-    Users("errors 5% to 10% in bursts of 4, matched users", Kind.UNACCEPTABLE, replace(CALLERS_TWICE, burst=4), WORSE_OFF, 200),
-    Users("latency 1.25 times, matched users", Kind.UNACCEPTABLE, replace(CALLERS, canary_latency=1.25), WORSE_OFF, 200),
+    *(Users(f"errors 0.5% to 1%, {name}", Kind.UNACCEPTABLE, TWICE, who, 300) for name, who in STAY.items()),
+    Users(f"errors 0.5% to 1%, {SOME_FAIL}", Kind.UNACCEPTABLE, TWICE, SOME, 300),
+    Users(f"errors 0.5% to 1%, {SOME_FAIL}, {NOT_ALLOWED}", Kind.UNACCEPTABLE, TWICE, SOME, 300, allowed=False),
+    Users("latency 1.25 times, 300 users who stay", Kind.UNACCEPTABLE, World(canary_latency=1.25), People(300), 300),
+    Users("errors 5% to 10%, matched users", Kind.UNACCEPTABLE, CALLERS_TWICE, WORSE_OFF, 300),
+    Users("errors 5% to 10% in bursts of 4, matched users", Kind.UNACCEPTABLE, replace(CALLERS_TWICE, burst=4), WORSE_OFF, 300),
+    Users("latency 1.25 times, matched users", Kind.UNACCEPTABLE, replace(CALLERS, canary_latency=1.25), WORSE_OFF, 300),
 )
 BAD_USERS = (
     *(Users(f"errors 0.5% to {share}%, {number:,} users who stay", Kind.BAD, World(canary_errors=times), People(number), 100)

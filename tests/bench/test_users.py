@@ -72,7 +72,7 @@ def test_of_healthy_versions_rollbacks_are_counted_and_of_unacceptable_ones_earl
     """10 of 100 are 4.9% to 17.6% (Clopper and Pearson's table)."""
     outcomes = [*[BACK] * 10, *[GOOD] * 60, *[KEPT] * 30]
     entry = users.summary(users.CASES[STAY], outcomes)
-    assert (entry["events"], entry["full"], entry["undecided"], entry["promoted"]) == (10, 7.5, 0.3, 0.6)
+    assert (entry["events"], entry["full"], entry["undecided"], entry["at_full"]) == (10, 7.5, 0.3, 0.6)
     assert (entry["low"], entry["high"]) == pytest.approx((0.049, 0.176), abs=5e-4)
     late, back_from_full = replace(GOOD, full=900), replace(BACK, full=120)
     entry = users.summary(users.CASES[TWICE], [*[GOOD] * 9, back_from_full, *[late] * 20, *[BACK] * 70])
@@ -88,8 +88,8 @@ def test_three_tables_say_what_was_promised_and_mark_what_was_missed() -> None:
     entries = {name: {**users.summary(users.CASES[name], each), "runs": len(each)} for name, each in outcomes.items()}
     assert {name: users.reached(name, entry) for name, entry in entries.items()} == {STAY: False, unknown: True, TWICE: True, bad: True}
     healthy, unacceptable, caught = users.tables(entries)
-    assert healthy.rows == [(STAY, "100", "10 (4.9% to 17.6%) (missed)", "7.5 min", "never", "0.0%"),
-                            (unknown, "100", "10 (4.9% to 17.6%)", "7.5 min", "never", "0.0%")]  # fmt: skip
+    assert healthy.rows == [(STAY, "100", "10 (4.9% to 17.6%) (missed)", "7.5 min", "7.5 min", "0.0%"),
+                            (unknown, "100", "10 (4.9% to 17.6%)", "7.5 min", "7.5 min", "0.0%")]  # fmt: skip
     assert unacceptable.rows == [(TWICE, "100", "3 (0.6% to 8.5%)", "0.0%")]
     assert caught.rows == [(bad, "100", "100 (96.4% to 100.0%)", "1.5 min", "0.0%", "0.0%")]
     for table in (healthy, unacceptable, caught):
