@@ -89,7 +89,7 @@ class Crowd(Service):
         stable, canary = self._serve("stable", of_stable, count, length), self._serve("canary", of_canary, count, length)
         starts = [self.now + length * place for place in range(count)]
         self.now += length * count
-        return [Look(start, start + length, self.world.bounds, *both) for start, *both in zip(starts, stable, canary, strict=True)]
+        return [Look(start, start + length, self.world.bounds, old, new) for start, old, new in zip(starts, stable, canary, strict=True)]
 
     def _group(self, those: NDArray[np.bool_], failing: Array, slower: Array, means: Array) -> _Group | None:
         busy = self._busy[those]

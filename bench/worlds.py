@@ -174,7 +174,8 @@ UNACCEPTABLE_USERS = (
 BAD_USERS = (
     *(Users(f"errors 0.5% to {share}%, {number:,} users who stay", Kind.BAD, World(canary_errors=times), People(number), 100)
       for share, times in (("1.5", 3.0), ("2.5", 5.0)) for number in (10_000, 1_000, 300)),
-    Users("latency 1.5 times, 300 users who stay", Kind.BAD, World(canary_latency=1.5), People(300), 100),
+    *(Users(f"latency 1.5 times, {number:,} users who stay", Kind.BAD, World(canary_latency=1.5), People(number), 100)
+      for number in (10_000, 1_000, 300)),
     Users("errors 5% to 15%, matched users", Kind.BAD, replace(CALLERS, canary_errors=3.0), WORSE_OFF, 100),
     Users("latency 1.5 times, matched users", Kind.BAD, replace(CALLERS, canary_latency=1.5), WORSE_OFF, 100),
 )  # fmt: skip
