@@ -78,7 +78,7 @@ def tables(entries: Mapping[str, Entry]) -> list[Table]:
          ("healthy versions", "rollouts", "rolled back (exact 95% interval)", "full weight, median", "by 90%", "undecided")),
         (Kind.UNACCEPTABLE, "Unacceptable versions whose users are not alike, half of them or of the matched on each version, until the "
          f"deadline of {DEADLINE // 60} minutes; to reach: at most {early.RISK:.0%} pass before it",
-         ("unacceptable versions", "rollouts", "passed early (exact 95% interval)", "rolled back by the deadline")),
+         ("unacceptable versions", "rollouts", "passed early (exact 95% interval)", "rolled back by the deadline", "let pass at it")),
         (Kind.BAD, "Bad versions whose users are not alike, on the whole ladder or kept at half of the matched, watched for an hour",
          ("bad versions", "rollouts", "rolled back (exact 95% interval)", "after, median", "came to full weight", "undecided")),
     ):  # fmt: skip
@@ -94,5 +94,5 @@ def _row(name: str, one: Entry) -> tuple[str, ...]:
     if kind is Kind.HEALTHY:
         return *first, minutes(one["full"]), minutes(one["full_90"]), share(one["undecided"])
     if kind is Kind.UNACCEPTABLE:
-        return *first, share(one["rolled_back"])
+        return *first, share(one["rolled_back"]), share(one["at_full"] - one["events"] / one["runs"])
     return *first, minutes(one["after"]), share(one["at_full"]), share(one["undecided"])

@@ -83,14 +83,14 @@ def test_of_healthy_versions_rollbacks_are_counted_and_of_unacceptable_ones_earl
 
 def test_three_tables_say_what_was_promised_and_mark_what_was_missed() -> None:
     bad, unknown = "errors 5% to 15%, matched users", next(name for name in users.CASES if NOT_ALLOWED in name)
-    outcomes = {STAY: [*[GOOD] * 90, *[BACK] * 10], unknown: [*[GOOD] * 90, *[BACK] * 10], TWICE: [*[GOOD] * 3, *[KEPT] * 97],
-                bad: [*[BACK] * 100]}  # fmt: skip
+    some_back, some_early = [*[GOOD] * 90, *[BACK] * 10], [*[GOOD] * 3, *[replace(KEPT, full=900)] * 20, *[KEPT] * 77]
+    outcomes = {STAY: some_back, unknown: some_back, TWICE: some_early, bad: [BACK] * 100}
     entries = {name: {**users.summary(users.CASES[name], each), "runs": len(each)} for name, each in outcomes.items()}
     assert {name: users.reached(name, entry) for name, entry in entries.items()} == {STAY: False, unknown: True, TWICE: True, bad: True}
     healthy, unacceptable, caught = users.tables(entries)
     assert healthy.rows == [(STAY, "100", "10 (4.9% to 17.6%) (missed)", "7.5 min", "7.5 min", "0.0%"),
                             (unknown, "100", "10 (4.9% to 17.6%)", "7.5 min", "7.5 min", "0.0%")]  # fmt: skip
-    assert unacceptable.rows == [(TWICE, "100", "3 (0.6% to 8.5%)", "0.0%")]
+    assert unacceptable.rows == [(TWICE, "100", "3 (0.6% to 8.5%)", "0.0%", "20.0%")]
     assert caught.rows == [(bad, "100", "100 (96.4% to 100.0%)", "1.5 min", "0.0%", "0.0%")]
     for table in (healthy, unacceptable, caught):
         assert {len(row) for row in table.rows} == {len(table.heads)}
