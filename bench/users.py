@@ -17,6 +17,13 @@ from canaryd.stats.sampling import exact_interval, quantile
 
 CASES = {case.name: case for case in (*HEALTHY_USERS, *UNACCEPTABLE_USERS, *BAD_USERS)}
 RUNS = max(case.runs for case in CASES.values())
+NOTES = (
+    "Of users who stay a few always fail, who make a twentieth of the failures; where some often fail, half of the failures is of users "
+    "who fail a tenth of the time; where all differ, their rates are lognormal, and a twentieth of the variance lies between them. How "
+    "much each sends is lognormal, too (sd of the log 1).",
+    "Matched users are a tenth of 200 requests/s, counted by callers. Those who fare worse have ten times the errors of all users, and "
+    "half as much latency again.",
+)
 LOGGED_IN = {"headers": {"cookie": {"regex": ".*logged_in.*"}}}
 
 
@@ -84,7 +91,7 @@ def tables(entries: Mapping[str, Entry]) -> list[Table]:
     ):  # fmt: skip
         rows = [_row(name, one) for name, one in entries.items() if CASES[name].kind is kind]
         if rows:
-            found.append(Table(title, heads, rows))
+            found.append(Table(title, heads, rows, () if found else NOTES))
     return found
 
 
