@@ -27,7 +27,7 @@ from canaryd.analysis.judge import Judge, hear_all
 from canaryd.analysis.simulated import Service, World
 from canaryd.domain.rollout import Span
 
-PARTS = ("pace", "power", "late", "early", "calibration", "comparison", "curve")
+PARTS = ("pace", "power", "late", "early", "calibration", "users", "comparison", "curve")
 QUICK_RUNS = 50
 QUICK = ROOT / "build" / "measured.json"  # of fewer rollouts, and in no README
 SPEED_BOUNDS = (50, 75, 100, 150, 200, 250, 300, 400, 500, 750, 1000, 1500)

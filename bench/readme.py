@@ -21,6 +21,7 @@ SHOWN = {
     ),
     "late": (),
     "early": (),
+    "users": (),
     "comparison": (),
 }
 PICTURES = {

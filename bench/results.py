@@ -18,7 +18,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 MEASURED = ROOT / "docs" / "measured.json"
-ROLLOUTS = "bench.rollouts"
+SIMULATING = ("bench.rollouts", "bench.people")
 SAMPLE = 20
 
 Entry = dict[str, Any]
@@ -27,7 +27,7 @@ Entry = dict[str, Any]
 def tree() -> str:
     """The hash of the code that decides."""
     found: set[Path] = set()
-    unread = [ROLLOUTS]
+    unread = [*SIMULATING]
     while unread:
         path = ROOT / f"{unread.pop().replace('.', '/')}.py"
         if path not in found and path.exists():

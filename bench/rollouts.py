@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from canaryd.analysis.apart import Apart, judge_of
 from canaryd.analysis.judge import Judge, hear_all
-from canaryd.analysis.rehearsal import a_rollout
+from canaryd.analysis.rehearsal import a_rollout, served
 from canaryd.analysis.simulated import Service, World
 from canaryd.domain.counts import Look
 from canaryd.domain.lifecycle import Detail, Signal, advance, stage_signal
@@ -82,7 +83,7 @@ def a_policy(
     )
 
 
-Rolling = Generator[tuple[Judge, Look], Verdict, Outcome]
+Rolling = Generator[tuple[Judge | Apart, Look], Verdict, Outcome]
 """A rollout under way: it gives a look and its judge, and goes on when it is told the verdict."""
 
 
@@ -102,15 +103,15 @@ def rolling(
     service = service.with_canary(before) if before else service
     history = service.history(past)
     service = service.with_canary(world) if before else service
-    judge = Judge(policy, history)
+    judge = judge_of(policy, history)
     return (yield from _Course(service, policy, judge, path).run(longest))
 
 
 def roll_out(many: Iterable[Rolling]) -> list[Outcome]:
-    """Each to its end. All are judged together, look by look, which is faster and changes no verdict."""
+    """Each to its end. All that have one judge are judged together, look by look, which is faster and changes no verdict."""
     under_way = list(many)
     outcomes: dict[int, Outcome] = {}
-    asked: dict[int, tuple[Judge, Look]] = {}
+    asked: dict[int, tuple[Judge | Apart, Look]] = {}
 
     def go_on(place: int, verdict: Any) -> None:
         try:
@@ -122,7 +123,10 @@ def roll_out(many: Iterable[Rolling]) -> list[Outcome]:
     for place in range(len(under_way)):
         go_on(place, None)
     while asked:
-        for place, verdict in zip(list(asked), hear_all(list(asked.values())), strict=True):
+        of_one = {place: (judge, look) for place, (judge, look) in asked.items() if isinstance(judge, Judge)}
+        verdicts = dict(zip(of_one, hear_all(list(of_one.values())), strict=True))
+        verdicts |= {place: judge.hear(look) for place, (judge, look) in asked.items() if place not in of_one}
+        for place, verdict in verdicts.items():
             go_on(place, verdict)
     return [outcomes[place] for place in range(len(under_way))]
 
@@ -130,7 +134,7 @@ def roll_out(many: Iterable[Rolling]) -> list[Outcome]:
 class _Course:
     """The rollout as it goes on, and what it has cost so far."""
 
-    def __init__(self, service: Service, policy: Policy, judge: Judge, keeps_path: bool) -> None:
+    def __init__(self, service: Service, policy: Policy, judge: Judge | Apart, keeps_path: bool) -> None:
         self._service, self._judge, self._keeps_path = service, judge, keeps_path
         self._began = self._now = service.now
         self._drawn: list[Look] = []
@@ -188,7 +192,9 @@ class _Course:
             rest = 0.0
             if weight < 100 and span is not None and span.end is None:
                 rest = self._rollout.policy.stages[self._rollout.stage].minimum - (self._service.now - span.start)
-            self._drawn = self._service.looks(weight, max(1, min(MOST_DRAWN, ceil(rest / self._service.world.interval))))
+            many = max(1, min(MOST_DRAWN, ceil(rest / self._service.world.interval)))
+            canary, stable = served(self._rollout.policy.stages[self._rollout.stage])
+            self._drawn = self._service.looks(canary, many, stable_weight=stable)
         look = self._drawn.pop(0)
         start, self._now = look.start, look.end
         requests = sum(one.requests for one in look.canary.values())

@@ -1,8 +1,8 @@
 """Runs cases on all cores, with the same outcomes on any number of them, and keeps what is done.
 
 A part is a module with CASES (by name), `run(case, service)`, which is one rollout under way, and `summary(case, outcomes)`, which
-gives what is kept of them. `counts(case, outcome)`, where there is one, says which outcomes are wanted: more are run then, up to MOST
-times as many.
+gives what is kept of them. Where they are there: `counts(case, outcome)` says which outcomes are wanted, and more are run then, up to MOST
+times as many; `service(case, rng)` makes another service than the world's own; `runs(case)` says how many rollouts of it are enough.
 """
 
 import time
@@ -25,13 +25,19 @@ MOST = 3  # times the wanted rollouts, where only some count
 
 def service(world: World, name: str, index: int) -> Service:
     """The index-th service of a world: the same whatever else is run, and whoever judges it."""
-    return Service(world, np.random.default_rng([zlib.crc32(name.encode()), index]))
+    return Service(world, seeded(name, index))
+
+
+def seeded(name: str, index: int) -> np.random.Generator:
+    return np.random.default_rng([zlib.crc32(name.encode()), index])
 
 
 def run_some(part: str, name: str, indices: Sequence[int]) -> list[Outcome]:
     """In a process of its own."""
     module = import_module(f"bench.{part}")
     case = module.CASES[name]
+    if hasattr(module, "service"):
+        return roll_out(module.run(case, module.service(case, seeded(case.name, index))) for index in indices)
     return roll_out(module.run(case, service(case.world, case.name, index)) for index in indices)
 
 
@@ -43,7 +49,7 @@ class Runner:
     cores: int
     only: str = ""
 
-    def measure(self, part: str, runs: int) -> Iterator[tuple[str, Entry]]:
+    def measure(self, part: str, most: int) -> Iterator[tuple[str, Entry]]:
         """Each case's entry, as soon as it is there."""
         module = import_module(f"bench.{part}")
         with ProcessPoolExecutor(max_workers=self.cores) as pool:
@@ -51,6 +57,7 @@ class Runner:
                 definition = repr(case)
                 if self.only not in name:
                     continue
+                runs = min(most, module.runs(case)) if hasattr(module, "runs") else most
                 entry = self.results.kept(part, name, runs, definition)
                 if entry is None or not self._still_so(pool, part, name, entry):
                     began = time.perf_counter()

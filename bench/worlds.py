@@ -1,7 +1,9 @@
 """The services that are simulated: healthy ones in every kind of trouble, bad ones, and ones whose fault begins late."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 
+from bench.people import Matched, People
 from bench.rollouts import HISTORY, LONGEST
 from canaryd.analysis.simulated import World
 
@@ -70,6 +72,7 @@ UNACCEPTABLE = (
     Case("errors 2% to 4%, 200 requests/s, in bursts of 16", World(errors=0.02, canary_errors=2.0, burst=16, requests=200.0)),
     Case("no errors to 0.5%", World(errors=0.0, more_errors=0.005)),
     Case("latency 1.25 times", World(canary_latency=1.25)),
+    Case("latency 1.25 times, one replica each", World(canary_latency=1.25, replicas=1)),
 )
 
 HOUR = 360  # looks of 10 s
@@ -112,3 +115,67 @@ PACE = (
     Case("50 requests/s, 0.5% errors in bursts of 4", World(burst=4), goal=20.0),
     Case("1,000 requests/s, 0.5% errors, minimum 30 s", World(requests=1000.0), minimum="30s", goal=2.0),
 )
+
+
+class Kind(StrEnum):
+    """What is asked of a row: whether it is rolled back, whether it passes early, how soon it is caught."""
+
+    HEALTHY = "healthy"
+    UNACCEPTABLE = "unacceptable"
+    BAD = "bad"
+
+
+@dataclass(frozen=True)
+class Users:
+    """A world whose users are not alike, and how its rollouts are run.
+
+    who: people who stay on their version, each drawn once, or matched ones, who are split; runs: rollouts. allowed=False: the policy does
+    not know that users are drawn; what is measured then is why it should.
+    """
+
+    name: str
+    kind: Kind
+    world: World
+    who: People | Matched
+    runs: int
+    allowed: bool = True
+
+
+STAY = {
+    "10,000 users who stay": People(10_000),
+    "1,000 users who stay": People(1_000),
+    "300 users who stay": People(300),
+    "300 users who stay, all of whom differ": People(300, unlucky=0.0, alike=0.05),
+}
+SOME_FAIL, SOME = "300 users who stay, some of whom often fail", People(300, unlucky=0.5, often=0.1)
+NOT_ALLOWED = "which the policy does not say"
+WORSE_OFF = Matched(errors=10.0, latency=1.5)
+CALLERS = World(requests=200.0, replicas=1)  # what they count tells no replicas apart
+
+HEALTHY_USERS = (
+    *(Users(name, Kind.HEALTHY, World(), who, 400) for name, who in STAY.items()),
+    Users(SOME_FAIL, Kind.HEALTHY, World(), SOME, 400),
+    Users(f"2% errors, {SOME_FAIL}", Kind.HEALTHY, World(errors=0.02), SOME, 400),
+    Users(f"2% errors, {SOME_FAIL}, {NOT_ALLOWED}", Kind.HEALTHY, World(errors=0.02), SOME, 400, allowed=False),
+    Users("matched users, like all others", Kind.HEALTHY, CALLERS, Matched(), 400),
+    Users("matched users who always fare worse", Kind.HEALTHY, CALLERS, WORSE_OFF, 400),
+    Users("matched users who always fare worse, errors in bursts of 4", Kind.HEALTHY, replace(CALLERS, burst=4), WORSE_OFF, 400),
+)
+TWICE, CALLERS_TWICE = World(canary_errors=2.0), replace(CALLERS, canary_errors=2.0)
+UNACCEPTABLE_USERS = (
+    *(Users(f"errors 0.5% to 1%, {name}", Kind.UNACCEPTABLE, TWICE, who, 300) for name, who in STAY.items()),
+    Users(f"errors 0.5% to 1%, {SOME_FAIL}", Kind.UNACCEPTABLE, TWICE, SOME, 300),
+    Users(f"errors 0.5% to 1%, {SOME_FAIL}, {NOT_ALLOWED}", Kind.UNACCEPTABLE, TWICE, SOME, 300, allowed=False),
+    Users("latency 1.25 times, 300 users who stay", Kind.UNACCEPTABLE, World(canary_latency=1.25), People(300), 300),
+    Users("errors 5% to 10%, matched users", Kind.UNACCEPTABLE, CALLERS_TWICE, WORSE_OFF, 300),
+    Users("errors 5% to 10% in bursts of 4, matched users", Kind.UNACCEPTABLE, replace(CALLERS_TWICE, burst=4), WORSE_OFF, 300),
+    Users("latency 1.25 times, matched users", Kind.UNACCEPTABLE, replace(CALLERS, canary_latency=1.25), WORSE_OFF, 300),
+)
+BAD_USERS = (
+    *(Users(f"errors 0.5% to {share}%, {number:,} users who stay", Kind.BAD, World(canary_errors=times), People(number), 100)
+      for share, times in (("1.5", 3.0), ("2.5", 5.0)) for number in (10_000, 1_000, 300)),
+    *(Users(f"latency 1.5 times, {number:,} users who stay", Kind.BAD, World(canary_latency=1.5), People(number), 100)
+      for number in (10_000, 1_000, 300)),
+    Users("errors 5% to 15%, matched users", Kind.BAD, replace(CALLERS, canary_errors=3.0), WORSE_OFF, 100),
+    Users("latency 1.5 times, matched users", Kind.BAD, replace(CALLERS, canary_latency=1.5), WORSE_OFF, 100),
+)  # fmt: skip

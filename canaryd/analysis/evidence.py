@@ -52,6 +52,7 @@ class Evidence(ABC):
         self._earlier: list[float] = []  # odds of earlier stages, where users are drawn
         self.stable_replicas = 1  # that served in the last look
         self.users: Drawn | None = None  # of each version in the last look, where users are drawn
+        self.split = False  # whether what is compared are halves of matched requests
         self.cleared = 1.0
 
     @property

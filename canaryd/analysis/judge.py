@@ -356,7 +356,7 @@ class Judge:
                 metric.close()
         units = []
         for metric in self.metrics:
-            metric.stable_replicas, metric.users = stable_replicas, self.users
+            metric.stable_replicas, metric.users, metric.split = stable_replicas, self.users, self.kind == "split"
             units += metric.hear(stable_sum, canary)
         self.siblings.hear(stable, stable_sum)
         return units

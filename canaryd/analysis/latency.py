@@ -164,14 +164,15 @@ class LatencyEvidence(Evidence):
 
         If all of stable's requests took 10% longer, those slower than b would be those that are slower than b / 1.1 now. Both
         shares have the pseudo-events of TINY added, as the counts have. replicas: of the canary; one alone may be on a slow node, so what
-        its luck explains need not be ruled out either.
+        its luck explains need not be ruled out either. Not so where matched requests are split: callers count them, to whom all replicas
+        are one, and 18 of 20 versions that were 25% slower passed early.
         """
         share = smoothed_shares(self._stable_slower, self._stable_timed)
         factors = np.array([1.0 + self._wanted.tolerated, 1.0 + excess(self._wanted.unacceptable, self.next_weight)])
         at = share_slower_than(self.bounds, share, self.bounds / factors[:, None])
         tolerated, unacceptable = (np.maximum(share, at) + TINY) / (share + TINY)
         sd, seen, of_stable = self._siblings.sd[1:], self._siblings.seen, max(1, self.stable_replicas)
-        if replicas == 1:
+        if replicas == 1 and not self.split:
             floor = np.minimum(ratio_by_luck(sd, seen, of_stable, 1, self._risk / 2.0), 1.0 / share)
             unacceptable = np.maximum(unacceptable, 1.25 * floor)
         of_users = self.users.luck(share) if self.users is not None else None

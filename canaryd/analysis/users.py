@@ -33,7 +33,7 @@ class Drawn:
 
     def luck(self, rate: Array) -> UserLuck:
         """See `user_luck`; rate: stable's, so far."""
-        return user_luck(rate, self.stable, self.canary)
+        return user_luck(rate, self.stable, self.canary, self.stages)
 
     def hides(self, rate: Array, worse: Array, added: Array) -> Single:
         """See `luck_below`, of what a stage must rule out."""

@@ -254,7 +254,8 @@ def notes(judge: "Judge") -> tuple[str, ...]:
     if judge.latency is not None and judge.comparing and judge.timed and judge.latency.replicas == 1:
         by = {"source": "callers", "waypoint": "waypoints"}.get(judge.policy.analysis.reporter)
         one = f"counted by the {by}, replicas are one" if by else "latency of one canary replica"
-        said.append(f"{one}: a slow node cannot be told from a slow version: luck may bring more, and less has to be ruled out")
+        less = "" if judge.kind == "split" else ", and less has to be ruled out"
+        said.append(f"{one}: a slow node cannot be told from a slow version: luck may bring more{less}")
     if judge.dropped:
         left_out = ", ".join(f"{bound:g}" for bound in judge.dropped)
         said.append(f"not every replica's histogram has the bounds {left_out} ms: latency was begun anew without them")

@@ -30,7 +30,8 @@ class UserLuck:
     rule, and a high one at times), and the largest chance of its being above 0 by a user's doing; each of shape (comparisons,).
 
     Where few users do all the failing: of some numbers of them on the canary the chance, shape (comparisons, numbers); and `whole`, how
-    many of the canary's users, had each the same requests, would fail always at the true rate, shape (comparisons,).
+    many of the canary's users, had each the same requests, would fail always at the true rate, shape (comparisons,). stages:
+    in how many of a rollout users are drawn.
     """
 
     variance: Array
@@ -39,6 +40,7 @@ class UserLuck:
     numbers: Array
     chances: Array
     whole: Array
+    stages: int = 1
 
     def beyond_by_few(self, log_ratio: Array) -> Array:
         """The chance of more where few users do all the failing; log_ratio: shape (comparisons, points), as the result.
@@ -54,8 +56,8 @@ class UserLuck:
         return np.where(above < 0.0, 1.0, (self.chances[:, :, None] * chances).sum(axis=1))
 
 
-def user_luck(rate: Array, stable: float, canary: float) -> UserLuck:
-    """rate: of both versions, shape (comparisons,), above 0 and below 1; stable, canary: how many users each has.
+def user_luck(rate: Array, stable: float, canary: float, stages: int = 1) -> UserLuck:
+    """rate: of both versions, shape (comparisons,), above 0 and below 1; stable, canary: how many users each has; stages: see there.
 
     Of how users differ only the variance is assumed, and two extremes have it. All differ: an arm's rate is lognormal around the true one;
     where few users are expected who fail at all, that has too much in its tail, for no more luck is possible than the chance that the
@@ -65,7 +67,7 @@ def user_luck(rate: Array, stable: float, canary: float) -> UserLuck:
     of_stable, of_canary = np.log1p(own / stable), np.log1p(own / canary)
     most = np.minimum(1.0, MILD * ALIKE * rate * canary)
     numbers, chances = _failing_users(ALIKE * rate * canary)
-    return UserLuck(of_stable + of_canary, (of_stable - of_canary) / 2.0, most, numbers, chances, rate * canary)
+    return UserLuck(of_stable + of_canary, (of_stable - of_canary) / 2.0, most, numbers, chances, rate * canary, stages)
 
 
 def luck_below(theta: Array, rate: Array, worse: Array, added: Array, stable: float, canary: float) -> Single:

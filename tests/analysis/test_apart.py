@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bench.rollouts import DEADLINE
+from bench.running import run_some
 from canaryd.analysis.apart import Apart, judge_of
 from canaryd.analysis.judge import Judge
 from canaryd.domain.counts import Counts, Look
@@ -100,6 +102,20 @@ def test_without_a_matched_user_there_is_no_data_and_why_is_told() -> None:
     judge.open(Span(SPLIT, 0, START))
     verdict = judge.hear(Look(START, START + 10, sampled=False))
     assert (verdict.answer, verdict.reason) == (Answer.NO_DATA, "no request of a matched user was counted yet, of neither version")
+
+
+def test_slower_matched_users_do_not_pass_early_because_callers_know_no_replicas() -> None:
+    """A quarter slower, which has to be ruled out before all users get it. Where one replica's luck need not be, 18 of 20 passed."""
+    outcomes = run_some("users", "latency 1.25 times, matched users", range(10))
+    assert [one for one in outcomes if one.full is not None and one.full < DEADLINE] == []
+    policy = a_split_ladder().dump()
+    policy["analysis"]["metrics"] = [{"errors": {}}, {"latency": {}}]
+    judge = judge_of(Policy.load(policy), [callers(one) for one in Sampled(1).history()])
+    luck = "counted by the callers, replicas are one: a slow node cannot be told from a slow version: luck may bring more"
+    [*_, last] = heard(judge, SPLIT, 0, Sampled(2, requests=30), 6, 50)
+    assert luck in last.notes
+    [*_, last] = heard(judge, WEIGHT, 10, Sampled(3), 6)
+    assert f"{luck}, and less has to be ruled out" in last.notes
 
 
 def test_trouble_that_lasts_on_stable_makes_blocks_of_the_matched_too() -> None:

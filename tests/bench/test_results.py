@@ -30,9 +30,10 @@ def change(path: Path) -> None:
 
 def loaded() -> set[str]:
     """What Python itself loads of canaryd to simulate a rollout, as paths."""
-    listing = "import sys, bench.rollouts; [print(one.__file__) for name, one in sys.modules.items() if name.split('.')[0] == 'canaryd']"
+    printed = "[print(one.__file__) for name, one in sys.modules.items() if name.split('.')[0] == 'canaryd']"
+    listing = f"import sys, bench.people, bench.rollouts; {printed}"
     run = subprocess.run([sys.executable, "-c", listing], cwd=SOURCE, capture_output=True, text=True, check=True)
-    return {str(Path(path).relative_to(SOURCE)) for path in run.stdout.splitlines()} | {"bench/rollouts.py"}
+    return {str(Path(path).relative_to(SOURCE)) for path in run.stdout.splitlines()} | {"bench/people.py", "bench/rollouts.py"}
 
 
 def test_the_same_code_has_the_same_hash_wherever_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +45,9 @@ def test_the_same_code_has_the_same_hash_wherever_it_lies(tmp_path: Path, monkey
     assert results.tree() == before
 
 
-@pytest.mark.parametrize("path", ["bench/rollouts.py", "canaryd/analysis/alarm.py", "canaryd/stats/noise.py", "canaryd/domain/verdict.py"])
+@pytest.mark.parametrize("path", [
+    "bench/rollouts.py", "bench/people.py", "canaryd/analysis/alarm.py", "canaryd/stats/noise.py", "canaryd/domain/verdict.py",
+])  # fmt: skip
 def test_another_module_that_decides_is_another_measurement(root: Path, path: str) -> None:
     before = results.tree()
     change(root / path)
