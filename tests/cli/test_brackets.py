@@ -69,11 +69,11 @@ def test_status_says_what_keeps_it_from_advancing_rather_than_the_last_verdict(s
 
 @pytest.fixture
 def gathers(shell: Shell) -> Iterator[str]:
-    """front-end-v3 waits for carts, since 50 s ago; what is said of it."""
+    """front-end-v3 waits for carts, for 2 h; what is said of it."""
     api = Api(str(shell.world.kubeconfig))
     services = KubeServices(api)
     says = "front-end-v3 waits up to 2m for new versions of carts"
-    waits = Gathering(frozenset({"production/front-end v3/hash-v3"}), time.time() - 50, says)
+    waits = Gathering(frozenset({"production/front-end v3/hash-v3"}), time.time() - 7200.0, says)
     for policy in (a_bracket().among({("production", "carts")}), a_policy()):
         services.remember(policy, replace(services.known(policy), gathering=waits))
     yield says
@@ -83,7 +83,7 @@ def gathers(shell: Shell) -> Iterator[str]:
 
 def test_status_says_of_what_gathers_that_it_waits_once_and_by_any_name(shell: Shell, gathers: str) -> None:
     for names in (("production/carts, production/front-end",), ("production/front-end", "front-end"), ("production/carts", "carts")):
-        assert shell.fine("status", *names[1:]).splitlines()[1:] == [f"{names[0]}: {gathers}, for 50s now"]
+        assert shell.fine("status", *names[1:]).splitlines()[1:] == [f"{names[0]}: {gathers}, for 2h now"]
     data = json.loads(shell.fine("status", "carts", "-o", "json"))
     assert [(one["service"], one["problem"], one["waits"]) for one in data["services"]] == [("carts", "", gathers)]
 
@@ -91,7 +91,7 @@ def test_status_says_of_what_gathers_that_it_waits_once_and_by_any_name(shell: S
 @pytest.mark.parametrize("verb", ["explain", "abort", "hold", "promote"])
 @pytest.mark.parametrize("name", ["front-end", "carts"])
 def test_of_what_gathers_a_verb_says_that_no_rollout_has_begun_yet(shell: Shell, gathers: str, verb: str, name: str) -> None:
-    assert shell.refused(verb, name) == f"canaryd: no rollout of {name} has begun yet: production/{name}: {gathers}, for 50s now\n"
+    assert shell.refused(verb, name) == f"canaryd: no rollout of {name} has begun yet: production/{name}: {gathers}, for 2h now\n"
 
 
 @pytest.mark.parametrize("name", ["front-end", "carts", NAME])
@@ -100,7 +100,7 @@ def test_an_explanation_of_what_has_ended_says_what_came_since(shell: Shell, gat
     assert "What came since" not in shell.fine("explain", name)
     shell.rollouts.save(record.having(replace(record.rollout, phase=Phase.SUCCEEDED, ended=NOW + 5)))
     told = " ".join(shell.fine("explain", name).split())
-    assert f"What came since production/carts, production/front-end: {gathers}, for 50s now Where the numbers are from" in told
+    assert f"What came since production/carts, production/front-end: {gathers}, for 2h now Where the numbers are from" in told
     assert "what would have decided otherwise" not in told
 
 
