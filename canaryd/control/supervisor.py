@@ -19,7 +19,7 @@ from canaryd.domain.rollout import Phase, Record, Rollout, name_of, together
 log = structlog.get_logger()
 
 MOST_ATTEMPTS = 99  # of one template, by hand
-SETTLED = 15.0  # seconds after an end until what served the version is removed: proxies still hold requests that they sent there
+SETTLED = 15.0  # seconds after an end until what served the version is removed or scaled: proxies still hold requests that they sent there
 
 
 def key_of(workload: Workload) -> str:
@@ -227,7 +227,7 @@ class Supervisor:
         if not rollout.phase.ended or rollout.scaled or rollout.ended is None:
             return record
         name, version, replicas, after = to_scale(rollout)
-        if name and (now - rollout.ended < after or seen.view is None):
+        if name and (now - rollout.ended < max(after, SETTLED) or seen.view is None):
             return record
         if name and self._is_idle(seen, version):
             try:

@@ -92,7 +92,8 @@ class Rollback(Written):
     scale_canary_to: StrictInt | None = Field(
         default=None, ge=0, description="Replicas of the canary after a rollback; by default it is not scaled."
     )
-    after: Seconds = Field(default=0.0, description="So long after the rollback, so that it can be looked at.")
+    after: Seconds = Field(
+        default=0.0, description="So long after the rollback, so that it can be looked at; at least 15s, for requests under way.")
 
     @model_validator(mode="after")
     def _pause_has_a_purpose(self) -> Self:
@@ -105,7 +106,8 @@ class RetireStable(Written):
     """The old stable version after a promotion."""
 
     scale_to: StrictInt = Field(ge=0, description="Replicas of the old stable version after a promotion.")
-    after: Seconds = Field(default=0.0, description="So long after the promotion, so that a way back stays warm.")
+    after: Seconds = Field(
+        default=0.0, description="So long after the promotion, so that a way back stays warm; at least 15s, for requests under way.")
 
 
 class Promotion(Written):

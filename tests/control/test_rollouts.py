@@ -866,10 +866,12 @@ def test_the_old_stable_is_retired_when_the_policy_says_so() -> None:
     assert daemon.world.workloads["front-end-v2"].desired == 3
 
 
-def test_without_a_pause_scaling_comes_right_after_the_end() -> None:
+def test_without_a_pause_scaling_comes_when_no_proxy_sends_requests_there_any_more() -> None:
     daemon = Daemon(always(Answer.FAIL), rollback={"scaleCanaryTo": 0}).run()
     daemon.deploy()
     daemon.ends_as(Phase.ROLLED_BACK)
+    daemon.run(10)
+    assert daemon.world.workloads["front-end-v2"].desired == 3
     daemon.run(10)
     assert daemon.world.workloads["front-end-v2"].desired == 0
 
