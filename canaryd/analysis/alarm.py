@@ -108,6 +108,11 @@ class Alarm:
         return 1.0 / chance if chance <= PLAIN_CHANCE else 1.0
 
     @property
+    def blind(self) -> bool:
+        """Whether full weight is to be held against a record, and not one request is on it: then nothing is known, and nothing passes."""
+        return (self._errors is not None or self._latency is not None) and not self._sums[1, 0]
+
+    @property
     def each(self) -> Array:
         """Odds of errors, and of each bound."""
         each = self._rates.odds.copy()

@@ -247,6 +247,7 @@ class Judge:
         few = self.comparing and any(one.block > 1 and one.closed < FEW_BLOCKS for one in self.metrics)
         # At a deadline the lifecycle looks at findings where few blocks have closed, and at whether a metric was ever seen.
         unseen = self.latency is not None and not (self.timed and (self.stage_stable[TIMED] > 0 or not self.comparing))
+        unseen = unseen or (self.at_full and self.alarm.blind)
         told = told or answer in (Answer.FAIL, Answer.ALARM) or few or unseen or bool(self._queries)
         found = words.findings(self) if told else ()
         odds = self.odds if self.comparing else self.alarm.odds if self.at_full else 1.0
@@ -304,7 +305,7 @@ class Judge:
         """At full weight, and for matched requests: the minimum time and traffic without harm near."""
         stage, served = self._policy.stages[span.stage], self.stage_canary[REQUESTS]
         long_enough = look.end - span.start >= stage.minimum and served >= self._policy.analysis.minimum_requests
-        seen = self.latency is None or self.timed
+        seen = (self.latency is None or self.timed) and not (self.at_full and self.alarm.blind)
         odds = self.alarm.odds if self.at_full else self.stage_odds
         return long_enough and seen and self._looks >= FEWEST_LOOKS and odds < SUSPICION and self._queries_hold
 
@@ -346,6 +347,8 @@ class Judge:
         self.stage_stable += stable_sum
         if self.at_full:
             self.alarm.fold(canary_sum)
+        if self.kind == "dark":
+            self.alarm.record(stable_sum)  # previews are no users
         if not self.comparing:
             return []
         self.alarm.record(stable_sum + canary_sum)

@@ -1,5 +1,10 @@
 """A blue/green release as the judge sees it: dark, then all users, with stable's record to hold them against and no way to step back."""
 
+import re
+from dataclasses import replace
+
+import pytest
+
 from canaryd.analysis.judge import Judge
 from canaryd.domain.rollout import Span
 from canaryd.domain.verdict import Answer, Verdict
@@ -35,3 +40,32 @@ def test_a_version_that_is_plainly_worse_alarms_within_a_minute_and_says_that_it
     verdict = switched(Sampled(20), Sampled(21, more_errors=10), looks=6)
     assert verdict.answer is Answer.ALARM
     assert verdict.reason.endswith("rolled back, since no stage before it has users of both versions")
+
+
+def test_without_a_past_what_stable_did_while_the_new_version_was_dark_is_the_record() -> None:
+    good = Sampled(20)
+    judge = Judge(a_policy(strategy="blue-green", stages=STAGES), ())
+    verdict = after_the_switch(judge, good, Sampled(21, more_errors=10), stable_serves=True)
+    assert verdict.answer is Answer.ALARM
+
+
+@pytest.mark.parametrize("more_errors", [1, 10])
+def test_where_stable_was_never_seen_nothing_passes_and_no_deadline_lets_it_pass(more_errors: float) -> None:
+    judge = Judge(a_policy(strategy="blue-green", stages=STAGES), ())
+    verdict = after_the_switch(judge, Sampled(20), Sampled(21, more_errors=more_errors), stable_serves=False)
+    assert verdict.answer is Answer.UNDECIDED
+    assert re.search(r"errors [\d.]+% at full weight, and no record to hold it against", verdict.reason)
+    assert Answer.NO_DATA in {one.answer for one in verdict.findings}, "of which the lifecycle lets none pass at a deadline"
+
+
+def after_the_switch(judge: Judge, before: Sampled, after: Sampled, stable_serves: bool) -> Verdict:
+    judge.open(Span(0, 0, before.now))
+    for _ in range(12):
+        look = before.look(0)
+        judge.hear(look if stable_serves else replace(look, stable={}))
+    judge.open(Span(1, 100, before.now))
+    for _ in range(30):
+        verdict = judge.hear(after.look(100))
+        if verdict.answer is not Answer.UNDECIDED:
+            break
+    return verdict

@@ -22,7 +22,7 @@ from tests.real.world import PARTS, ROOT, World, eventually
 
 RELEASE, NAMESPACE = "canaryd", "delivery"
 USER = f"system:serviceaccount:{NAMESPACE}:{RELEASE}"
-HEALTHY: dict[str, Any] = {"latency_ms": 20, "sigma": 0.4}  # no errors: other tests' requests to v1 had none, and are its record
+HEALTHY: dict[str, Any] = {"latency_ms": 20, "sigma": 0.4}
 POLICY: dict[str, Any] = {
     "service": {"name": "front-end", "namespace": "production", "selector": {"app": "front-end"}},
     "route": {"virtualService": "sockshop"},

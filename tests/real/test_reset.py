@@ -11,7 +11,7 @@ import pytest
 from tests.real.daemon import Canaryd
 from tests.real.world import CRDS, World, eventually
 
-HEALTHY: dict[str, Any] = {"latency_ms": 20, "sigma": 0.4}  # no errors: other tests' requests to v1 had none, and are its record
+HEALTHY: dict[str, Any] = {"latency_ms": 20, "sigma": 0.4}
 POLICY: dict[str, Any] = {
     "service": {"name": "front-end", "namespace": "production", "selector": {"app": "front-end"}},
     "route": {"virtualService": "sockshop"},

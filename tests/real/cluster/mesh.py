@@ -233,7 +233,8 @@ class Mesh:
                 f"{host}:{port + 2}", {"ingress-gateway": f"{host}:{port + 5}", "client": f"{host}:{port + 6}"}))
             self.processes.start(
                 "prometheus", "prometheus", f"--config.file={file}", f"--storage.tsdb.path={self.folder / 'tsdb'}",
-                f"--web.listen-address={host}:{port + 4}", "--log.level=warn", ready=lambda: reachable(f"http://{host}:{port + 4}/-/ready"))
+                f"--web.listen-address={host}:{port + 4}", "--web.enable-admin-api", "--log.level=warn",
+                ready=lambda: reachable(f"http://{host}:{port + 4}/-/ready"))
         if o.alertmanager:
             file = self.write("alertmanager.yml", observability.alertmanager(o.alertmanager))
             self.processes.start(
