@@ -5,7 +5,7 @@ VENV   := .venv
 PARTS  ?= $(if $(CANARYD_PARTS),$(CANARYD_PARTS),$(HOME)/.cache/canaryd-parts)
 IMAGE  ?= canaryd:dev
 WORLD  ?= sandbox
-WORKERS ?= 7
+WORKERS ?= 6
 ARGS   ?=
 # A file of this name says that .venv holds what requirements/dev.txt asks for now: other requirements, other name, new environment.
 MADE   := $(VENV)/made-$(shell sha256sum requirements/dev.txt | cut -c1-12)
@@ -23,7 +23,7 @@ else
 	@echo "WORLD must be sandbox or real, but is $(WORLD)" >&2; exit 2
 endif
 
-# Three of the workers begin with the tests on real parts, which wait for most of their time, as do many of the others: hence more workers
+# Two of the workers begin with the tests on real parts, which wait for most of their time, as do many of the others: hence more workers
 # than cores. What has real parts goes first where both want a core (tests/side_by_side.py).
 test: $(MADE)  ## all tests that can run here, and one line on each kind left out (ARGS="-k name")
 	@$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)

@@ -8,7 +8,7 @@ import pytest
 
 # Niceness. Linux weighs it among the processes of one session alone (sched(7), autogroups): what tests start is a process group of its own,
 # so that no Ctrl-C of the terminal ends it first, but no session.
-GIVES_WAY = 10
+GIVES_WAY = 5
 
 
 def is_worker() -> bool:

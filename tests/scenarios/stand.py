@@ -22,7 +22,7 @@ from canaryd.sandbox.world import HOST, World
 from tests.real.daemon import WEBHOOK_SECRET, Canaryd, free_port
 
 ROLLOUTS = next(one for one in RESOURCES if one.plural == "canaryrollouts")
-LONG = 60.0  # s for what takes ten on an idle machine
+LONG = 120.0  # s for what takes ten on an idle machine
 LOOK = 0.1  # s between two looks of a waiting test
 
 T = TypeVar("T")

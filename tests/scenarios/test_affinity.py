@@ -10,7 +10,7 @@ import pytest
 from canaryd.sandbox.users import Users
 from tests.scenarios.stand import Stand, a_policy, a_stand, eventually
 
-pytestmark = [pytest.mark.xdist_group("scenarios-stages"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.xdist_group("scenarios-stages"), pytest.mark.timeout(480)]
 ROUTE = {"virtualService": "sockshop", "affinity": {"users": 400}}
 NAMES = ["carts", "canaryd-front-end-canary-users", "canaryd-front-end-stable-users", ""]
 ASKS = {"minimum": "3s", "deadline": "60s", "approval": "required"}

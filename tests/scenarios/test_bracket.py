@@ -13,7 +13,7 @@ from canaryd.sandbox.mesh import Behaviour
 from tests.scenarios.stand import Stand, a_policy, a_stand, all_to, eventually
 from tests.scenarios.test_two_services import NAME, NAMESPACE, carts, deploy, seen
 
-pytestmark = [pytest.mark.xdist_group("scenarios-bracket"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.xdist_group("scenarios-bracket"), pytest.mark.timeout(480)]
 HOOKS = [{"on": ["started", "advanced", "rolled_back", "succeeded"], "notify": "audit"}]
 
 

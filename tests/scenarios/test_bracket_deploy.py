@@ -12,7 +12,7 @@ from tests.deploying import a_deployment, a_service
 from tests.scenarios.stand import Stand, a_policy, a_stand, all_to, eventually
 from tests.scenarios.test_two_services import NAME, carts, seen
 
-pytestmark = [pytest.mark.xdist_group("scenarios-bracket"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.xdist_group("scenarios-bracket"), pytest.mark.timeout(480)]
 PLACE = "production"
 MEMBER = {"service": {"name": NAME, "namespace": PLACE, "selector": {"app": NAME}}, "route": {"virtualService": NAME}}
 

@@ -10,7 +10,7 @@ import pytest
 from canaryd.sandbox.mesh import Tally
 from tests.scenarios.stand import Stand, a_policy, a_stand, all_to, eventually
 
-pytestmark = [pytest.mark.xdist_group("scenarios-crashes"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.xdist_group("scenarios-crashes"), pytest.mark.timeout(480)]
 JUDGED = ("answer", "odds", "stage", "looks", "reason")
 
 

@@ -11,7 +11,7 @@ import standardwebhooks
 from canaryd.sandbox.receiver import Receiver
 from tests.scenarios.stand import WEBHOOK_SECRET, Stand, a_policy, a_stand, all_to, eventually
 
-pytestmark = [pytest.mark.xdist_group("scenarios-gates"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.xdist_group("scenarios-gates"), pytest.mark.timeout(480)]
 MANY = 10_000
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.real.daemon import ENDS_WITHIN
 from tests.scenarios.stand import Stand, a_policy, a_stand, all_to, eventually
 
-pytestmark = [pytest.mark.xdist_group("scenarios-outages"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.xdist_group("scenarios-outages"), pytest.mark.timeout(480)]
 HELD_AFTER = "5s"
 
 

@@ -10,7 +10,7 @@ import pytest
 from canaryd.sandbox.world import HOST
 from tests.scenarios.stand import Stand, a_policy, a_stand, all_to, eventually
 
-pytestmark = [pytest.mark.xdist_group("scenarios-people"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.xdist_group("scenarios-people"), pytest.mark.timeout(480)]
 STAGES = ({"weight": 20, "minimum": "3s", "deadline": "6s", "approval": "required"}, 100)
 
 

@@ -13,7 +13,7 @@ from canaryd.sandbox.receiver import Delivery, Receiver
 from tests.real.daemon import ENDS_WITHIN, WEBHOOK_SECRET
 from tests.scenarios.stand import Stand, a_policy, a_stand, eventually
 
-pytestmark = [pytest.mark.xdist_group("scenarios-receivers"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.xdist_group("scenarios-receivers"), pytest.mark.timeout(480)]
 NOTIFIERS = ("audit", "dead", "hanging")
 
 

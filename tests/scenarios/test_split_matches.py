@@ -15,7 +15,7 @@ from canaryd.sandbox.kubernetes_resources import DESTINATIONRULES, HTTPROUTES, S
 from canaryd.sandbox.routes import Audience
 from tests.scenarios.stand import Stand, a_policy, a_stand, eventually, share_of
 
-pytestmark = [pytest.mark.xdist_group("scenarios-stages"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.xdist_group("scenarios-stages"), pytest.mark.timeout(480)]
 COOKIE = {"headers": {"cookie": {"regex": ".*logged_in.*"}}}
 STAGES = ({"match": COOKIE, "split": "half", "minimum": "4s", "deadline": "60s"}, 20, 100)
 USERS = (Audience(0.7), Audience(0.3, {"cookie": "a=1; logged_in=abc"}, harder=20.0))  # 10% of these fail, of others 0.5%

@@ -11,7 +11,7 @@ from canaryd.sandbox.routes import Audience
 from canaryd.sandbox.world import HOST
 from tests.scenarios.stand import Stand, a_policy, a_stand, share_of
 
-pytestmark = [pytest.mark.xdist_group("scenarios-stages"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.xdist_group("scenarios-stages"), pytest.mark.timeout(480)]
 TIMES = {"minimum": "4s", "deadline": "60s"}
 COOKIE = {"headers": {"cookie": {"regex": ".*logged_in.*"}}}
 STAGES = ({"weight": 0, "approval": "required", **TIMES}, {"match": COOKIE, "approval": "required", **TIMES},

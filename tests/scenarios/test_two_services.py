@@ -12,7 +12,7 @@ from canaryd.sandbox.mesh import Behaviour, Mesh
 from canaryd.sandbox.world import World
 from tests.scenarios.stand import Stand, a_policy, a_stand, all_to, eventually
 
-pytestmark = [pytest.mark.xdist_group("scenarios-receivers"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.xdist_group("scenarios-receivers"), pytest.mark.timeout(480)]
 NAME, NAMESPACE = "carts", "staging"
 
 
