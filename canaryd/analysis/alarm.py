@@ -109,7 +109,7 @@ class Alarm:
 
     @property
     def blind(self) -> bool:
-        """Whether full weight is to be held against a record, and not one request is on it: then nothing is known, and nothing passes."""
+        """Whether full weight is to be held against a record, and not one request is on it."""
         return (self._errors is not None or self._latency is not None) and not self._sums[1, 0]
 
     @property

@@ -142,6 +142,12 @@ class Judge:
         """Whether the canary has all traffic, and is held against the record."""
         return self._span is not None and self._span.weight >= 100
 
+    @property
+    def blind(self) -> bool:
+        """Whether nothing is known at full weight: there is no record of stable, and no stage before has compared anyone."""
+        stages = self._policy.stages[: self._span.stage] if self._span is not None else ()
+        return self.at_full and self.alarm.blind and all(stage.kind == "dark" for stage in stages)
+
     def open(self, span: Span) -> None:
         """A new stretch at one weight. Another stage, or another weight, begins anew what a stage must show for itself; span.fresh voids
         all that was gathered before."""
@@ -247,8 +253,7 @@ class Judge:
         few = self.comparing and any(one.block > 1 and one.closed < FEW_BLOCKS for one in self.metrics)
         # At a deadline the lifecycle looks at findings where few blocks have closed, and at whether a metric was ever seen.
         unseen = self.latency is not None and not (self.timed and (self.stage_stable[TIMED] > 0 or not self.comparing))
-        unseen = unseen or (self.at_full and self.alarm.blind)
-        told = told or answer in (Answer.FAIL, Answer.ALARM) or few or unseen or bool(self._queries)
+        told = told or answer in (Answer.FAIL, Answer.ALARM) or few or unseen or self.blind or bool(self._queries)
         found = words.findings(self) if told else ()
         odds = self.odds if self.comparing else self.alarm.odds if self.at_full else 1.0
         if answer is Answer.NO_DATA:
@@ -305,7 +310,7 @@ class Judge:
         """At full weight, and for matched requests: the minimum time and traffic without harm near."""
         stage, served = self._policy.stages[span.stage], self.stage_canary[REQUESTS]
         long_enough = look.end - span.start >= stage.minimum and served >= self._policy.analysis.minimum_requests
-        seen = (self.latency is None or self.timed) and not (self.at_full and self.alarm.blind)
+        seen = (self.latency is None or self.timed) and not self.blind
         odds = self.alarm.odds if self.at_full else self.stage_odds
         return long_enough and seen and self._looks >= FEWEST_LOOKS and odds < SUSPICION and self._queries_hold
 

@@ -208,7 +208,7 @@ def _against_record(judge: "Judge", place: int, metric: str, what: str, events: 
     odds, limit, usual = float(judge.alarm.each[place]), float(judge.alarm.limits[place]), float(judge.alarm.usual[place])
     share = float(events / max(requests, 1.0))
     says = f"{what} {percent_text(share)} at full weight, and no record to hold it against"
-    answer = Answer.ALARM if odds >= judge.bar else Answer.NO_DATA if judge.alarm.blind else Answer.UNDECIDED
+    answer = Answer.ALARM if odds >= judge.bar else Answer.NO_DATA if judge.blind else Answer.UNDECIDED
     if judge.alarm.judged[place]:
         compared = f"{percent_text(share)} at full weight against {percent_text(usual)} in the rollout's record"
         says = f"{what} {compared} (up to {percent_text(limit)} is usual), odds {odds_text(odds)}"

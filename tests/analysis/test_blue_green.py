@@ -69,3 +69,12 @@ def after_the_switch(judge: Judge, before: Sampled, after: Sampled, stable_serve
         if verdict.answer is not Answer.UNDECIDED:
             break
     return verdict
+
+
+def test_users_who_were_compared_before_are_something_known_where_stable_has_no_past() -> None:
+    stages = [{"match": {"headers": {"x-a": {"exact": "b"}}}, "split": "half", "minimum": "60s", "deadline": "10m"}, STAGES[1]]
+    judge, served = Judge(a_policy(stages=stages, analysis={"reporter": "source"}), ()), Sampled(20)
+    judge.open(Span(1, 100, served.now))
+    answers = [judge.hear(served.look(100)).answer for _ in range(30)]
+    assert judge.alarm.blind
+    assert answers[-1] is Answer.PASS
