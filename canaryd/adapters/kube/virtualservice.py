@@ -82,9 +82,9 @@ class KubeTraffic:
         Raises Rejected, with what to add, when the policy forbids it; TooNew.
         """
         name, rule = self._add_subset(policy, version)
+        since = self._note(rule)[name]
         if policy.fair_services:
             self._fair.prepare(policy, (policy.service.name,), services_in(self._api, policy.service.namespace), rule)
-        since = self._note(rule)[name]
         if time.monotonic() - since < self._settle:
             raise TooNew(f"the subset {name} of the DestinationRule {policy.route.destination_rule} is new, and is routed to after "
                          f"{self._settle:g} s, when proxies know it")
@@ -125,7 +125,6 @@ class KubeTraffic:
         patch.append(at_end if subsets else {"op": "add", "path": "/spec/subsets", "value": [subset]})
         patch.append(annotating(rule, SUBSETS, ",".join([*(one for one in added_subsets(rule) if one != name), name])))
         rule = self._api.request("PATCH", self._path(policy, "destinationrules", rule_name), patch, content_type=JSON_PATCH)
-        self._note(rule)
         return name, rule
 
     def tidy(self, policy: Policy, keep: Collection[str]) -> Sequence[str]:
