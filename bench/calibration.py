@@ -8,15 +8,15 @@ from bench.results import Entry
 from bench.rollouts import Outcome, Rolling, a_policy, rolling
 from bench.tables import Table, how_many, minutes, missed, share
 from bench.worlds import HEALTHY, Case
-from canaryd.analysis.simulated import Service
-from canaryd.stats.sampling import exact_interval, quantile
+from canaryd.simulation.monte_carlo_error import exact_interval, quantile
+from canaryd.simulation.simulated_service import SimulatedService
 
 RUNS = 2000
 RISK = 0.01  # the policy's falseRollbackRisk
 CASES = {case.name: case for case in HEALTHY}
 
 
-def run(case: Case, service: Service) -> Rolling:
+def run(case: Case, service: SimulatedService) -> Rolling:
     policy = a_policy(case.world.interval, case.minimum, case.last, case.climbing)
     return rolling(service, longest=case.longest, policy=policy, past=case.past, before=case.before)
 

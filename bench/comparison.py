@@ -10,9 +10,9 @@ from bench.rollouts import HISTORY, Outcome, Rolling, a_policy, excess, rolling
 from bench.rules import PROMOTED, RULES
 from bench.tables import Table, minutes, number, share
 from bench.worlds import BAD, HEALTHY, HOUR, LATE_WORLD
-from canaryd.analysis.simulated import Service, World
 from canaryd.domain.counts import total
-from canaryd.stats.sampling import quantile
+from canaryd.simulation.monte_carlo_error import quantile
+from canaryd.simulation.simulated_service import Scenario, SimulatedService
 
 RUNS = 200
 HORIZON = 3600  # s that are watched; what a promoted version then does to users counts until here
@@ -34,7 +34,7 @@ class Match:
     """A world, and who judges it. name: the world's, by which seeds go."""
 
     name: str
-    world: World
+    world: Scenario
     rule: str
     ill: bool
 
@@ -50,7 +50,7 @@ def _matches() -> dict[str, Match]:
 CASES = _matches()
 
 
-def run(match: Match, service: Service) -> Rolling:
+def run(match: Match, service: SimulatedService) -> Rolling:
     """Until the horizon, also of what was promoted before it."""
     outcome = (yield from _ours(match, service)) if match.rule == OURS else _theirs(match, service)
     if outcome.end != PROMOTED or not match.ill:
@@ -60,11 +60,11 @@ def run(match: Match, service: Service) -> Rolling:
     return replace(outcome, hurt=outcome.hurt + float(faulty) * match.world.requests * excess(match.world))
 
 
-def _ours(match: Match, service: Service) -> Rolling:
+def _ours(match: Match, service: SimulatedService) -> Rolling:
     return rolling(service, longest=HOUR * 10 // match.world.interval, policy=a_policy(match.world.interval, last=LAST))
 
 
-def _theirs(match: Match, service: Service) -> Outcome:
+def _theirs(match: Match, service: SimulatedService) -> Outcome:
     """Minute by minute, in the looks that canaryd would have: what lasts for a look lasts as long for all."""
     service.history(HISTORY)
     world, rule, began = match.world, RULES[match.rule](), service.now

@@ -8,12 +8,12 @@ from bench.power import summary as summary
 from bench.results import Entry
 from bench.tables import Table, number
 from bench.worlds import HOUR, Case
-from canaryd.analysis.simulated import World
+from canaryd.simulation.simulated_service import Scenario
 
 RUNS = 100
 RATIOS = (1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 6.0, 10.0, 20.0)
 CASES = {
-    name: Case(name, World(errors=0.01, canary_errors=ratio), climbing=False, longest=HOUR)
+    name: Case(name, Scenario(errors=0.01, canary_errors=ratio), climbing=False, longest=HOUR)
     for name, ratio in ((f"errors 1% to {ratio:g}%", ratio) for ratio in RATIOS)
 }
 

@@ -22,7 +22,7 @@ import numpy as np
 from bench.fleet import Fleet
 from bench.machine import machine
 from bench.results import MEASURED, Results
-from canaryd.sandbox.mesh import Behaviour
+from canaryd_sandbox.mesh.mesh import Behaviour
 from tests.real.daemon import Canaryd, free_port
 
 SERVICES = 10

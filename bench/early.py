@@ -8,8 +8,8 @@ from bench.results import Entry
 from bench.rollouts import DEADLINE, Outcome, Rolling, a_policy, rolling
 from bench.tables import Table, how_many, missed, share
 from bench.worlds import UNACCEPTABLE, Case
-from canaryd.analysis.simulated import Service
-from canaryd.stats.sampling import exact_interval
+from canaryd.simulation.monte_carlo_error import exact_interval
+from canaryd.simulation.simulated_service import SimulatedService
 
 RUNS = 500
 RISK = 0.05  # the policy's badAdvanceRisk
@@ -17,7 +17,7 @@ CASES = {case.name: case for case in UNACCEPTABLE}
 HALF = (50, 100)
 
 
-def run(case: Case, service: Service) -> Rolling:
+def run(case: Case, service: SimulatedService) -> Rolling:
     """From half of the traffic on: what that stage must rule out is what the policy says, no multiple of it."""
     policy = a_policy(case.world.interval, ladder=HALF)
     return rolling(service, longest=DEADLINE // case.world.interval, policy=policy)

@@ -23,9 +23,9 @@ from bench.machine import machine
 from bench.results import MEASURED, ROOT, Results
 from bench.rollouts import HISTORY, a_policy
 from bench.running import Runner
-from canaryd.analysis.judge import Judge, hear_all
-from canaryd.analysis.simulated import Service, World
 from canaryd.domain.rollout import Span
+from canaryd.judge.judge import Judge, hear_all
+from canaryd.simulation.simulated_service import Scenario, SimulatedService
 
 PARTS = ("pace", "power", "late", "early", "calibration", "users", "comparison", "curve")
 QUICK_RUNS = 50
@@ -50,10 +50,10 @@ def measure_part(runner: Runner, part: str, most: int | None) -> bool:
 
 def looks_per_second(looks: int) -> tuple[float, int]:
     """Errors and 12 joined latency bounds on one core, TOGETHER rollouts at once; and how many bounds had joined."""
-    world = World(requests=400.0, median=60.0, sigma=1.2, bounds=SPEED_BOUNDS)
+    world = Scenario(requests=400.0, median=60.0, sigma=1.2, bounds=SPEED_BOUNDS)
     judges, heard = [], []
     for seed in range(TOGETHER):
-        service = Service(world, np.random.default_rng(seed))
+        service = SimulatedService(world, np.random.default_rng(seed))
         judges.append(Judge(a_policy(world.interval), service.history(HISTORY)))
         judges[-1].open(Span(0, 10, service.now))
         heard.append(service.looks(10, looks // TOGETHER))

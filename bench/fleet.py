@@ -13,12 +13,19 @@ from typing import Any, Self
 
 from ruamel.yaml import YAML
 
-from canaryd.sandbox.deployments import DeploymentController
-from canaryd.sandbox.kubernetes import KubernetesServer
-from canaryd.sandbox.kubernetes_resources import DEFINITIONS, DEPLOYMENTS, DESTINATIONRULES, NAMESPACES, VIRTUALSERVICES, Object
-from canaryd.sandbox.kubernetes_store import Change, Store
-from canaryd.sandbox.mesh import Behaviour, Mesh, Sample
-from canaryd.sandbox.prometheus import PrometheusServer
+from canaryd_sandbox.kubernetes.api import KubernetesServer
+from canaryd_sandbox.kubernetes.deployment_controller import DeploymentController
+from canaryd_sandbox.kubernetes.resources import (
+    DEFINITIONS,
+    DEPLOYMENTS,
+    DESTINATIONRULES,
+    NAMESPACES,
+    VIRTUALSERVICES,
+    Object,
+)
+from canaryd_sandbox.kubernetes.store import Change, Store
+from canaryd_sandbox.mesh.mesh import Behaviour, Mesh, Sample
+from canaryd_sandbox.prometheus.api import PrometheusServer
 
 ROUTE = "sockshop"
 CRDS = Path(__file__).parents[1] / "charts/canaryd/crds"

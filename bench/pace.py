@@ -9,7 +9,7 @@ from bench.results import Entry
 from bench.rollouts import Outcome
 from bench.tables import Table, minutes, missed
 from bench.worlds import PACE, Case
-from canaryd.stats.sampling import quantile
+from canaryd.simulation.monte_carlo_error import quantile
 
 RUNS = 200
 CASES = {case.name: case for case in PACE}

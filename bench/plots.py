@@ -16,7 +16,7 @@ from bench.power import limits_of
 from bench.results import MEASURED, Entry, Results
 from bench.rollouts import Outcome, a_policy, roll_out, rolling
 from bench.running import service
-from canaryd.analysis.simulated import World
+from canaryd.simulation.simulated_service import Scenario
 
 BAR = 100.0  # odds at which a version is rolled back
 LEAST_ODDS = 1e-3  # shown
@@ -25,11 +25,11 @@ STYLE = {
     "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3, "legend.frameon": False,
 }  # fmt: skip
 FIVE = {
-    "healthy": (World(errors=0.01), "#3a7d44", "-"),
-    "errors 1% to 2%": (World(errors=0.01, canary_errors=2.0), "#e09f3e", "-"),
-    "errors 1% to 3%": (World(errors=0.01, canary_errors=3.0), "#c1121f", "-"),
-    "1% to 4% after five minutes": (World(errors=0.01, canary_errors=4.0, fault_begins=300.0), "#5f0f70", "--"),
-    "latency 1.5 times": (World(errors=0.01, canary_latency=1.5), "#1f77b4", "-"),
+    "healthy": (Scenario(errors=0.01), "#3a7d44", "-"),
+    "errors 1% to 2%": (Scenario(errors=0.01, canary_errors=2.0), "#e09f3e", "-"),
+    "errors 1% to 3%": (Scenario(errors=0.01, canary_errors=3.0), "#c1121f", "-"),
+    "1% to 4% after five minutes": (Scenario(errors=0.01, canary_errors=4.0, fault_begins=300.0), "#5f0f70", "--"),
+    "latency 1.5 times": (Scenario(errors=0.01, canary_latency=1.5), "#1f77b4", "-"),
 }
 WATCHED = 90  # looks: a quarter of an hour
 
@@ -57,7 +57,7 @@ def odds_over_time() -> Figure:
     return figure
 
 
-def _watched(world: World) -> Outcome:
+def _watched(world: Scenario) -> Outcome:
     return roll_out([rolling(service(world, "five versions", 2), longest=WATCHED, policy=a_policy(world.interval), path=True)])[0]
 
 
@@ -68,7 +68,7 @@ def delay_by_effect(entries: dict[str, Entry]) -> Figure:
                               xscale="log", yscale="log")  # fmt: skip
     rows = [(CURVE[name].world.canary_errors, entry) for name, entry in entries.items()]
     ratios = [ratio for ratio, _ in rows]
-    per_second = World().requests * 0.1
+    per_second = Scenario().requests * 0.1
     shown = [(ratio, entry["median"] * per_second, entry["by_90"] * per_second) for ratio, entry in rows if entry["by_90"] is not None]
     axes.fill_between([one[0] for one in shown], [one[1] for one in shown], [one[2] for one in shown], color="#1f77b4", alpha=0.2,
                       label="canaryd, median to 90%")  # fmt: skip

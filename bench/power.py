@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bench.calibration import run as run  # the same rollout; what differs is the canary
+from bench.detection_bound import fewest_requests
 from bench.results import Entry
 from bench.rollouts import LADDER, Outcome
 from bench.tables import Table, missed, number, seconds, share
 from bench.worlds import BAD, HOUR, Case
-from canaryd.stats.limits import fewest_requests
-from canaryd.stats.sampling import quantile
+from canaryd.simulation.monte_carlo_error import quantile
 
 RUNS = 400
 CASES = {case.name: case for case in BAD}

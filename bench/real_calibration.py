@@ -29,7 +29,7 @@ from pathlib import Path
 
 from bench.machine import machine
 from bench.real_releases import FAULTS, INTERVAL, RATE, WORLDS, Outcome, Run, Stopped, a_policy, host_of, plan, set_up, untold
-from canaryd.stats.sampling import exact_interval, quantile
+from canaryd.simulation.monte_carlo_error import exact_interval, quantile
 from tests.real.daemon import Canaryd, settings
 from tests.real.world import PartsMissing, World, check_parts
 

@@ -18,7 +18,7 @@ from typing import Any
 
 ROOT = Path(__file__).parent.parent
 MEASURED = ROOT / "docs" / "measured.json"
-SIMULATING = ("bench.rollouts", "bench.people")
+SIMULATING = ("bench.rollouts", "bench.unlike_users")
 SAMPLE = 20
 
 Entry = dict[str, Any]

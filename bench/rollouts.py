@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from canaryd.analysis.apart import Apart, judge_of
-from canaryd.analysis.judge import Judge, hear_all
-from canaryd.analysis.rehearsal import a_rollout, served
-from canaryd.analysis.simulated import Service, World
 from canaryd.domain.counts import Look
 from canaryd.domain.lifecycle import Detail, Signal, advance, stage_signal
-from canaryd.domain.policy import Policy
+from canaryd.domain.policy.policy import Policy
 from canaryd.domain.rollout import Held, Phase
 from canaryd.domain.verdict import Verdict
+from canaryd.judge.judge import Judge, hear_all
+from canaryd.judge.matched_users import Apart, judge_of
+from canaryd.simulation.simulated_rollout import a_rollout, served
+from canaryd.simulation.simulated_service import Scenario, SimulatedService
 
 LADDER = (10, 25, 50, 100)
 DEADLINE = 900  # s, of a stage
@@ -88,13 +88,13 @@ Rolling = Generator[tuple[Judge | Apart, Look], Verdict, Outcome]
 
 
 def rolling(
-    service: Service,
+    service: SimulatedService,
     climbing: bool = True,
     longest: int = LONGEST,
     policy: Policy | None = None,
     past: int = HISTORY,
     path: bool = False,
-    before: World | None = None,
+    before: Scenario | None = None,
 ) -> Rolling:
     """One rollout. climbing=False: at 10% all the time; longest: looks that are watched; past: looks of stable before it, which was as in
     `before` if that is given."""
@@ -134,7 +134,7 @@ def roll_out(many: Iterable[Rolling]) -> list[Outcome]:
 class _Course:
     """The rollout as it goes on, and what it has cost so far."""
 
-    def __init__(self, service: Service, policy: Policy, judge: Judge | Apart, keeps_path: bool) -> None:
+    def __init__(self, service: SimulatedService, policy: Policy, judge: Judge | Apart, keeps_path: bool) -> None:
         self._service, self._judge, self._keeps_path = service, judge, keeps_path
         self._began = self._now = service.now
         self._drawn: list[Look] = []
@@ -212,18 +212,18 @@ class _Course:
         )  # fmt: skip
 
 
-def excess(world: World) -> float:
+def excess(world: Scenario) -> float:
     """The share of a faulty canary's requests that are worse than stable's would have been: that fail, or are slower than the latency
     at which both versions differ most."""
     failing = min(world.errors * world.canary_errors + world.more_errors, 1.0)
     failing += world.broken / world.replicas * (1 - failing)
-    fine = World(median=world.median, sigma=world.sigma, canary_latency=world.canary_latency, stuck=world.stuck,
+    fine = Scenario(median=world.median, sigma=world.sigma, canary_latency=world.canary_latency, stuck=world.stuck,
                  second_mode=world.second_mode, bounds=FINE)  # fmt: skip
     slower = float((fine.canary_slower() - fine.share_slower(1.0)).max())
     return max(failing - world.errors, slower, 0.0)
 
 
-def breaks(service: Service) -> bool:
+def breaks(service: SimulatedService) -> bool:
     """Whether a service, its past being over, is outside of what the promise assumes: its spells have not shown in stable's past. By chance
     worse replicas are within it: luck is part of what is held to be no harm."""
     world = service.world

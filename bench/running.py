@@ -17,15 +17,15 @@ import numpy as np
 
 from bench.results import SAMPLE, Entry, Results, sample
 from bench.rollouts import Outcome, roll_out
-from canaryd.analysis.simulated import Service, World
+from canaryd.simulation.simulated_service import Scenario, SimulatedService
 
 CHUNK = 10  # rollouts in a job
 MOST = 3  # times the wanted rollouts, where only some count
 
 
-def service(world: World, name: str, index: int) -> Service:
+def service(world: Scenario, name: str, index: int) -> SimulatedService:
     """The index-th service of a world: the same whatever else is run, and whoever judges it."""
-    return Service(world, seeded(name, index))
+    return SimulatedService(world, seeded(name, index))
 
 
 def seeded(name: str, index: int) -> np.random.Generator:

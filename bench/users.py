@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bench import calibration, early
-from bench.people import Crowd, Mixed, People
 from bench.results import Entry
 from bench.rollouts import DEADLINE, KEPT, LONGEST, Outcome, Rolling, a_policy, rolling
 from bench.tables import Table, how_many, minutes, missed, share
+from bench.unlike_users import Crowd, Mixed, People
 from bench.worlds import BAD_USERS, HEALTHY_USERS, HOUR, UNACCEPTABLE_USERS, Kind, Users
-from canaryd.analysis.simulated import Service
-from canaryd.domain.policy import Policy
-from canaryd.stats.sampling import exact_interval, quantile
+from canaryd.domain.policy.policy import Policy
+from canaryd.simulation.monte_carlo_error import exact_interval, quantile
+from canaryd.simulation.simulated_service import SimulatedService
 
 CASES = {case.name: case for case in (*HEALTHY_USERS, *UNACCEPTABLE_USERS, *BAD_USERS)}
 RUNS = max(case.runs for case in CASES.values())
@@ -31,7 +31,7 @@ def runs(case: Users) -> int:
     return case.runs
 
 
-def service(case: Users, rng: np.random.Generator) -> Service:
+def service(case: Users, rng: np.random.Generator) -> SimulatedService:
     return Crowd(case.world, case.who, rng) if isinstance(case.who, People) else Mixed(case.world, case.who, rng)
 
 
@@ -51,7 +51,7 @@ def policy_for(case: Users) -> Policy:
     return Policy.load(data)
 
 
-def run(case: Users, service: Service) -> Rolling:
+def run(case: Users, service: SimulatedService) -> Rolling:
     longest = {Kind.HEALTHY: LONGEST, Kind.UNACCEPTABLE: DEADLINE // case.world.interval, Kind.BAD: HOUR}
     return rolling(service, longest=longest[case.kind], policy=policy_for(case))
 

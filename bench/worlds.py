@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from bench.people import Matched, People
 from bench.rollouts import HISTORY, LONGEST
-from canaryd.analysis.simulated import World
+from bench.unlike_users import Matched, People
+from canaryd.simulation.simulated_service import Scenario
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,10 @@ class Case:
     """
 
     name: str
-    world: World
+    world: Scenario
     climbing: bool = True
     past: int = HISTORY
-    before: World | None = None
+    before: Scenario | None = None
     longest: int = LONGEST
     minimum: str = "2m"
     last: str = "2m"
@@ -31,77 +31,77 @@ class Case:
 
 SHOWN = "spells have to show in stable's past"
 HEALTHY = (
-    Case("independent errors", World()),
-    Case("errors in bursts of 4", World(burst=4)),
-    Case("errors in bursts of 16", World(burst=16)),
-    Case("errors in bursts of 64", World(burst=64)),
-    Case("bad spells of 3 looks", World(bad=0.1, spell=3), note=SHOWN),
-    Case("bad spells of 6 looks", World(bad=0.1, spell=6), note=SHOWN),
-    Case("bad spells of 18 looks", World(bad=0.1, spell=18), note=SHOWN),
-    Case("replicas hang now and then", World(hanging=0.02)),
-    Case("replicas hang, in spells of 6 looks", World(hanging=0.02, spell=6), note=SHOWN),
-    Case("base rate swings by 80% in an hour", World(swing=0.8)),
-    Case("replicas' error rates differ, sd 10%", World(noise=0.1)),
-    Case("replicas' error rates differ, sd 30%", World(noise=0.3)),
-    Case("replicas' latencies differ, sd 10%", World(latency_noise=0.1)),
-    Case("one canary replica on a node half as fast", World(slow_node=2.0)),
-    Case("retry storms: clients fail 16 times in 4 looks", World(retries=4.0, spell=4)),
-    Case("1 request/s", World(requests=1.0)),
-    Case("2,000 requests/s", World(requests=2000.0)),
-    Case("2,000 requests/s, bursts of 16", World(requests=2000.0, errors=0.01, burst=16), climbing=False),
-    Case("2,000 requests/s, bursts of 64", World(requests=2000.0, errors=0.025, burst=64), climbing=False),
-    Case("no errors at all", World(errors=0.0)),
-    Case("5% errors", World(errors=0.05)),
-    Case("0.001% errors, the canary 0.05% more", World(errors=1e-5, more_errors=5e-4)),
-    Case("stable has one replica, the canary three", World(stable_replicas=1)),
-    Case("one replica each", World(replicas=1)),
-    Case("each version's rate jitters, sd 0.5", World(jitter=0.5)),
-    Case("errors in bursts of 4, independent ones before", World(burst=4), before=World()),
-    Case("errors in bursts of 16, independent ones before", World(burst=16), before=World()),
-    Case("replicas hang now and then, none did before", World(hanging=0.02), before=World()),
-    Case("stable is 10 minutes old", World(), past=60),
-    Case("stable has no past", World(), past=0),
+    Case("independent errors", Scenario()),
+    Case("errors in bursts of 4", Scenario(burst=4)),
+    Case("errors in bursts of 16", Scenario(burst=16)),
+    Case("errors in bursts of 64", Scenario(burst=64)),
+    Case("bad spells of 3 looks", Scenario(bad=0.1, spell=3), note=SHOWN),
+    Case("bad spells of 6 looks", Scenario(bad=0.1, spell=6), note=SHOWN),
+    Case("bad spells of 18 looks", Scenario(bad=0.1, spell=18), note=SHOWN),
+    Case("replicas hang now and then", Scenario(hanging=0.02)),
+    Case("replicas hang, in spells of 6 looks", Scenario(hanging=0.02, spell=6), note=SHOWN),
+    Case("base rate swings by 80% in an hour", Scenario(swing=0.8)),
+    Case("replicas' error rates differ, sd 10%", Scenario(noise=0.1)),
+    Case("replicas' error rates differ, sd 30%", Scenario(noise=0.3)),
+    Case("replicas' latencies differ, sd 10%", Scenario(latency_noise=0.1)),
+    Case("one canary replica on a node half as fast", Scenario(slow_node=2.0)),
+    Case("retry storms: clients fail 16 times in 4 looks", Scenario(retries=4.0, spell=4)),
+    Case("1 request/s", Scenario(requests=1.0)),
+    Case("2,000 requests/s", Scenario(requests=2000.0)),
+    Case("2,000 requests/s, bursts of 16", Scenario(requests=2000.0, errors=0.01, burst=16), climbing=False),
+    Case("2,000 requests/s, bursts of 64", Scenario(requests=2000.0, errors=0.025, burst=64), climbing=False),
+    Case("no errors at all", Scenario(errors=0.0)),
+    Case("5% errors", Scenario(errors=0.05)),
+    Case("0.001% errors, the canary 0.05% more", Scenario(errors=1e-5, more_errors=5e-4)),
+    Case("stable has one replica, the canary three", Scenario(stable_replicas=1)),
+    Case("one replica each", Scenario(replicas=1)),
+    Case("each version's rate jitters, sd 0.5", Scenario(jitter=0.5)),
+    Case("errors in bursts of 4, independent ones before", Scenario(burst=4), before=Scenario()),
+    Case("errors in bursts of 16, independent ones before", Scenario(burst=16), before=Scenario()),
+    Case("replicas hang now and then, none did before", Scenario(hanging=0.02), before=Scenario()),
+    Case("stable is 10 minutes old", Scenario(), past=60),
+    Case("stable has no past", Scenario(), past=0),
 )
 
 # What must be ruled out to pass early: twice the rate (and half a point more), or 25% slower.
 UNACCEPTABLE = (
-    Case("errors 0.5% to 1%", World(canary_errors=2.0)),
-    Case("errors 0.5% to 1%, in bursts of 4", World(canary_errors=2.0, burst=4)),
-    Case("errors 0.5% to 1%, in bursts of 16", World(canary_errors=2.0, burst=16)),
-    Case("errors 0.5% to 1%, replicas hang now and then", World(canary_errors=2.0, hanging=0.02)),
-    Case("errors 2% to 4%, 200 requests/s, in bursts of 16", World(errors=0.02, canary_errors=2.0, burst=16, requests=200.0)),
-    Case("no errors to 0.5%", World(errors=0.0, more_errors=0.005)),
-    Case("latency 1.25 times", World(canary_latency=1.25)),
-    Case("latency 1.25 times, one replica each", World(canary_latency=1.25, replicas=1)),
+    Case("errors 0.5% to 1%", Scenario(canary_errors=2.0)),
+    Case("errors 0.5% to 1%, in bursts of 4", Scenario(canary_errors=2.0, burst=4)),
+    Case("errors 0.5% to 1%, in bursts of 16", Scenario(canary_errors=2.0, burst=16)),
+    Case("errors 0.5% to 1%, replicas hang now and then", Scenario(canary_errors=2.0, hanging=0.02)),
+    Case("errors 2% to 4%, 200 requests/s, in bursts of 16", Scenario(errors=0.02, canary_errors=2.0, burst=16, requests=200.0)),
+    Case("no errors to 0.5%", Scenario(errors=0.0, more_errors=0.005)),
+    Case("latency 1.25 times", Scenario(canary_latency=1.25)),
+    Case("latency 1.25 times, one replica each", Scenario(canary_latency=1.25, replicas=1)),
 )
 
 HOUR = 360  # looks of 10 s
 BAD = (
-    Case("errors 1% to 3%", World(errors=0.01, canary_errors=3.0), False, longest=HOUR, goal=15),
-    Case("errors 1% to 2%", World(errors=0.01, canary_errors=2.0), False, longest=HOUR),
-    Case("errors 0.5% to 1%", World(canary_errors=2.0), False, longest=HOUR),
-    Case("errors 0.5% to 3%, in bursts of 4", World(canary_errors=6.0, burst=4), False, longest=HOUR),
-    Case("errors 0 to 1%", World(errors=0.0, more_errors=0.01), False, longest=HOUR),
-    Case("errors 0.1% to 1%", World(errors=0.001, canary_errors=10.0), False, longest=HOUR),
-    Case("errors 5% to 7%", World(errors=0.05, canary_errors=1.4), False, longest=HOUR),
-    Case("errors 5% to 10%", World(errors=0.05, canary_errors=2.0), False, longest=HOUR),
+    Case("errors 1% to 3%", Scenario(errors=0.01, canary_errors=3.0), False, longest=HOUR, goal=15),
+    Case("errors 1% to 2%", Scenario(errors=0.01, canary_errors=2.0), False, longest=HOUR),
+    Case("errors 0.5% to 1%", Scenario(canary_errors=2.0), False, longest=HOUR),
+    Case("errors 0.5% to 3%, in bursts of 4", Scenario(canary_errors=6.0, burst=4), False, longest=HOUR),
+    Case("errors 0 to 1%", Scenario(errors=0.0, more_errors=0.01), False, longest=HOUR),
+    Case("errors 0.1% to 1%", Scenario(errors=0.001, canary_errors=10.0), False, longest=HOUR),
+    Case("errors 5% to 7%", Scenario(errors=0.05, canary_errors=1.4), False, longest=HOUR),
+    Case("errors 5% to 10%", Scenario(errors=0.05, canary_errors=2.0), False, longest=HOUR),
     Case(
         "every request fails, 10 requests/s, looks of 5 s",
-        World(requests=10.0, more_errors=1.0, interval=5),
+        Scenario(requests=10.0, more_errors=1.0, interval=5),
         False,
         longest=HOUR,
         goal=4,
     ),
-    Case("one of three replicas fails every request", World(broken=1), False, longest=HOUR),
-    Case("errors 1% to 3% from weight 50 on", World(errors=0.01, canary_errors=3.0, fault_weight=50), longest=HOUR),
-    Case("latency 1.25 times", World(canary_latency=1.25), False, longest=HOUR),
-    Case("latency 1.5 times", World(canary_latency=1.5), False, longest=HOUR),
-    Case("latency 2 times", World(canary_latency=2.0), False, longest=HOUR),
-    Case("3% of requests stuck for 3 s", World(stuck=0.03), False, longest=HOUR),
-    Case("a fifth of the requests twice as slow", World(second_mode=0.2), False, longest=HOUR),
+    Case("one of three replicas fails every request", Scenario(broken=1), False, longest=HOUR),
+    Case("errors 1% to 3% from weight 50 on", Scenario(errors=0.01, canary_errors=3.0, fault_weight=50), longest=HOUR),
+    Case("latency 1.25 times", Scenario(canary_latency=1.25), False, longest=HOUR),
+    Case("latency 1.5 times", Scenario(canary_latency=1.5), False, longest=HOUR),
+    Case("latency 2 times", Scenario(canary_latency=2.0), False, longest=HOUR),
+    Case("3% of requests stuck for 3 s", Scenario(stuck=0.03), False, longest=HOUR),
+    Case("a fifth of the requests twice as slow", Scenario(second_mode=0.2), False, longest=HOUR),
 )
 
-LATE_WORLD = World(errors=0.002, more_errors=0.048, interval=15, fault_begins=600.0)
+LATE_WORLD = Scenario(errors=0.002, more_errors=0.048, interval=15, fault_begins=600.0)
 LATE = (
     Case("at weight 25", LATE_WORLD, minimum="6m", last="1h", longest=160, goal=25),
     Case("at weight 50", LATE_WORLD, minimum="4m", last="1h", longest=160, goal=50),
@@ -109,11 +109,11 @@ LATE = (
 )
 
 PACE = (
-    Case("50 requests/s, 0.5% errors", World(), goal=7.0),
-    Case("1,000 requests/s, 0.5% errors", World(requests=1000.0), goal=6 + 20 / 60),
-    Case("20 requests/s, no errors at all", World(requests=20.0, errors=0.0), goal=8.0),
-    Case("50 requests/s, 0.5% errors in bursts of 4", World(burst=4), goal=20.0),
-    Case("1,000 requests/s, 0.5% errors, minimum 30 s", World(requests=1000.0), minimum="30s", goal=2.0),
+    Case("50 requests/s, 0.5% errors", Scenario(), goal=7.0),
+    Case("1,000 requests/s, 0.5% errors", Scenario(requests=1000.0), goal=6 + 20 / 60),
+    Case("20 requests/s, no errors at all", Scenario(requests=20.0, errors=0.0), goal=8.0),
+    Case("50 requests/s, 0.5% errors in bursts of 4", Scenario(burst=4), goal=20.0),
+    Case("1,000 requests/s, 0.5% errors, minimum 30 s", Scenario(requests=1000.0), minimum="30s", goal=2.0),
 )
 
 
@@ -135,7 +135,7 @@ class Users:
 
     name: str
     kind: Kind
-    world: World
+    world: Scenario
     who: People | Matched
     runs: int
     allowed: bool = True
@@ -150,31 +150,31 @@ STAY = {
 SOME_FAIL, SOME = "300 users who stay, some of whom often fail", People(300, unlucky=0.5, often=0.1)
 NOT_ALLOWED = "which the policy does not say"
 WORSE_OFF = Matched(errors=10.0, latency=1.5)
-CALLERS = World(requests=200.0, replicas=1)  # what they count tells no replicas apart
+CALLERS = Scenario(requests=200.0, replicas=1)  # what they count tells no replicas apart
 
 HEALTHY_USERS = (
-    *(Users(name, Kind.HEALTHY, World(), who, 400) for name, who in STAY.items()),
-    Users(SOME_FAIL, Kind.HEALTHY, World(), SOME, 400),
-    Users(f"2% errors, {SOME_FAIL}", Kind.HEALTHY, World(errors=0.02), SOME, 400),
-    Users(f"2% errors, {SOME_FAIL}, {NOT_ALLOWED}", Kind.HEALTHY, World(errors=0.02), SOME, 400, allowed=False),
+    *(Users(name, Kind.HEALTHY, Scenario(), who, 400) for name, who in STAY.items()),
+    Users(SOME_FAIL, Kind.HEALTHY, Scenario(), SOME, 400),
+    Users(f"2% errors, {SOME_FAIL}", Kind.HEALTHY, Scenario(errors=0.02), SOME, 400),
+    Users(f"2% errors, {SOME_FAIL}, {NOT_ALLOWED}", Kind.HEALTHY, Scenario(errors=0.02), SOME, 400, allowed=False),
     Users("matched users, like all others", Kind.HEALTHY, CALLERS, Matched(), 400),
     Users("matched users who always fare worse", Kind.HEALTHY, CALLERS, WORSE_OFF, 400),
     Users("matched users who always fare worse, errors in bursts of 4", Kind.HEALTHY, replace(CALLERS, burst=4), WORSE_OFF, 400),
 )
-TWICE, CALLERS_TWICE = World(canary_errors=2.0), replace(CALLERS, canary_errors=2.0)
+TWICE, CALLERS_TWICE = Scenario(canary_errors=2.0), replace(CALLERS, canary_errors=2.0)
 UNACCEPTABLE_USERS = (
     *(Users(f"errors 0.5% to 1%, {name}", Kind.UNACCEPTABLE, TWICE, who, 300) for name, who in STAY.items()),
     Users(f"errors 0.5% to 1%, {SOME_FAIL}", Kind.UNACCEPTABLE, TWICE, SOME, 300),
     Users(f"errors 0.5% to 1%, {SOME_FAIL}, {NOT_ALLOWED}", Kind.UNACCEPTABLE, TWICE, SOME, 300, allowed=False),
-    Users("latency 1.25 times, 300 users who stay", Kind.UNACCEPTABLE, World(canary_latency=1.25), People(300), 300),
+    Users("latency 1.25 times, 300 users who stay", Kind.UNACCEPTABLE, Scenario(canary_latency=1.25), People(300), 300),
     Users("errors 5% to 10%, matched users", Kind.UNACCEPTABLE, CALLERS_TWICE, WORSE_OFF, 300),
     Users("errors 5% to 10% in bursts of 4, matched users", Kind.UNACCEPTABLE, replace(CALLERS_TWICE, burst=4), WORSE_OFF, 300),
     Users("latency 1.25 times, matched users", Kind.UNACCEPTABLE, replace(CALLERS, canary_latency=1.25), WORSE_OFF, 300),
 )
 BAD_USERS = (
-    *(Users(f"errors 0.5% to {share}%, {number:,} users who stay", Kind.BAD, World(canary_errors=times), People(number), 100)
+    *(Users(f"errors 0.5% to {share}%, {number:,} users who stay", Kind.BAD, Scenario(canary_errors=times), People(number), 100)
       for share, times in (("1.5", 3.0), ("2.5", 5.0)) for number in (10_000, 1_000, 300)),
-    *(Users(f"latency 1.5 times, {number:,} users who stay", Kind.BAD, World(canary_latency=1.5), People(number), 100)
+    *(Users(f"latency 1.5 times, {number:,} users who stay", Kind.BAD, Scenario(canary_latency=1.5), People(number), 100)
       for number in (10_000, 1_000, 300)),
     Users("errors 5% to 15%, matched users", Kind.BAD, replace(CALLERS, canary_errors=3.0), WORSE_OFF, 100),
     Users("latency 1.5 times, matched users", Kind.BAD, replace(CALLERS, canary_latency=1.5), WORSE_OFF, 100),

@@ -10,23 +10,24 @@ from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
-from canaryd.adapters import alertmanager, delivery, gates, http, logs, posting, scheduler, webhooks
-from canaryd.adapters.kube.client import Api
+from canaryd.adapters import health_and_metrics, logs, ticker
+from canaryd.adapters.kube.canaryrollouts import KubeRollouts
+from canaryd.adapters.kube.client import KubernetesApi
 from canaryd.adapters.kube.deployments import KubeWorkloads
 from canaryd.adapters.kube.events import KubeEvents
-from canaryd.adapters.kube.rollouts import KubeRollouts
 from canaryd.adapters.kube.traffic import Routers
-from canaryd.adapters.policy_files import PolicyFiles
-from canaryd.adapters.prometheus.api import Access
+from canaryd.adapters.notify import alertmanager, delivery, gate_client, http_post, webhook
+from canaryd.adapters.policies.policy_files import PolicyFiles
+from canaryd.adapters.prometheus.api import PrometheusAccess
 from canaryd.adapters.prometheus.telemetry import PrometheusTelemetry
-from canaryd.control.beat import EVENTS, Beat
+from canaryd.control.loop import EVENTS, ControlLoop
 from canaryd.control.reconciler import Reconciler
 from canaryd.control.supervisor import Supervisor
-from canaryd.domain.gating import Question, Reply
-from canaryd.domain.policy import Policy
+from canaryd.domain.gates import GateQuestion, GateReply
+from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Rejected, Unavailable
 from canaryd.domain.rollout import Record, Rollout
-from canaryd.settings import Notifier, Remote, Settings
+from canaryd.settings import NotifierSettings, ServerSettings, Settings
 
 log = logs.logger(logs.OWN)
 
@@ -39,10 +40,10 @@ class SystemClock:
         return time.time()
 
 
-class Meter:
+class MetricsMeter:
     """What control tells of itself, as metrics and health."""
 
-    def __init__(self, metrics: http.Metrics, health: http.Health) -> None:
+    def __init__(self, metrics: health_and_metrics.Metrics, health: health_and_metrics.Health) -> None:
         self._metrics, self._health = metrics, health
         self._rollouts: dict[tuple[str, str], Rollout] = {}
 
@@ -82,7 +83,7 @@ class Meter:
 
 
 @dataclass(frozen=True, slots=True)
-class Events:
+class EventNotifier:
     """Kubernetes Events, as a notifier among the others."""
 
     events: KubeEvents
@@ -92,8 +93,8 @@ class Events:
 class Daemon:
     """Built, not yet running. `run` blocks until SIGTERM or SIGINT."""
 
-    def __init__(self, settings: Settings, policies: PolicyFiles, telemetry: PrometheusTelemetry, beat: Beat,
-                 deliver: delivery.Delivery, metrics: http.Metrics, health: http.Health) -> None:
+    def __init__(self, settings: Settings, policies: PolicyFiles, telemetry: PrometheusTelemetry, beat: ControlLoop,
+                 deliver: delivery.Delivery, metrics: health_and_metrics.Metrics, health: health_and_metrics.Health) -> None:
         self._settings, self._policies, self._telemetry = settings, policies, telemetry
         self._beat, self._deliver, self._metrics, self._health = beat, deliver, metrics, health
         self._stopped = threading.Event()
@@ -102,9 +103,9 @@ class Daemon:
         """Runs; the exit code. Raises Rejected when its port is taken."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
-        server = http.Server(self._settings.http.listen, self._settings.http.port, http.application(self._health, self._metrics))
+        server = health_and_metrics.Server(self._settings.http.listen, self._settings.http.port, health_and_metrics.application(self._health, self._metrics))
         log.info("daemon.started", version=version("canaryd"), pid=os.getpid(), port=server.port, policies=len(self.refresh()))
-        every = scheduler.Beat(self._once, self._settings.beat, self._failed)
+        every = ticker.Ticker(self._once, self._settings.beat, self._failed)
         every.start()
         threading.Thread(target=self._watch_telemetry, name="telemetry", daemon=True).start()
         self._stopped.wait()
@@ -188,9 +189,9 @@ def build(settings: Settings, policies_path: Path) -> Daemon:
     Raises Rejected (no kubeconfig, a receiver that cannot be one), Refused (a secret that cannot be read).
     """
     logs.setup(settings.log.level, settings.log.format)
-    metrics = http.Metrics(version("canaryd"))
-    health = http.Health(settings.beat, {"policies": None, "API server": 10 * settings.beat + 30, "Prometheus": 4 * TELEMETRY_CHECK})
-    api = Api(_path(settings.kubernetes.kubeconfig), settings.kubernetes.context, read_seconds=settings.kubernetes.timeout)
+    metrics = health_and_metrics.Metrics(version("canaryd"))
+    health = health_and_metrics.Health(settings.beat, {"policies": None, "API server": 10 * settings.beat + 30, "Prometheus": 4 * TELEMETRY_CHECK})
+    api = KubernetesApi(_path(settings.kubernetes.kubeconfig), settings.kubernetes.context, read_seconds=settings.kubernetes.timeout)
     telemetry = PrometheusTelemetry(telemetry_access(settings))
     traffic = Routers(api, settings.kubernetes.cluster_domain, settings.kubernetes.settle)
     rollouts = KubeRollouts(api, lambda name, why: log.error("record.unreadable", rollout=name, reason=why))
@@ -205,33 +206,33 @@ def build(settings: Settings, policies_path: Path) -> Daemon:
     supervisor = Supervisor(KubeWorkloads(api), traffic, rollouts, settings.history)
     namespaces = settings.kubernetes.namespaces
 
-    beat = Beat(lambda: in_namespaces(files.policies, namespaces), supervisor, reconciler, deliver, clock, Meter(metrics, health),
+    beat = ControlLoop(lambda: in_namespaces(files.policies, namespaces), supervisor, reconciler, deliver, clock, MetricsMeter(metrics, health),
                 frozenset(namespaces))
     return Daemon(settings, files, telemetry, beat, deliver, metrics, health)
 
 
-def telemetry_access(settings: Settings) -> Access:
+def telemetry_access(settings: Settings) -> PrometheusAccess:
     """How Prometheus is reached."""
     one = settings.prometheus
     username, password = one.basic() or (None, None)
-    return Access(
+    return PrometheusAccess(
         url=one.url, scrape_interval=one.scrape_interval, timeout=one.timeout, username=username, password=password,
         bearer_token_file=_path(one.bearer_token_file), ca_file=_path(one.ca_file), cert_file=_path(one.cert_file),
         key_file=_path(one.key_file), insecure_skip_verify=one.insecure_skip_verify, headers=one.plain_headers())
 
 
-def _notifiers(settings: Settings, api: Api) -> Mapping[str, delivery.Notifier]:
+def _notifiers(settings: Settings, api: KubernetesApi) -> Mapping[str, delivery.Notifier]:
     if EVENTS in settings.notifiers:
         raise Rejected(f"a notifier may have any name but {EVENTS}, which is canaryd's own for Kubernetes Events")
     events = KubeEvents(api)
-    return {EVENTS: Events(events, events.tell), **{name: _notifier(name, one) for name, one in settings.notifiers.items()}}
+    return {EVENTS: EventNotifier(events, events.tell), **{name: _notifier(name, one) for name, one in settings.notifiers.items()}}
 
 
-def _notifier(name: str, notifier: Notifier) -> delivery.Notifier:
+def _notifier(name: str, notifier: NotifierSettings) -> delivery.Notifier:
     try:
         if notifier.webhook is not None:
             hook = notifier.webhook
-            return webhooks.Webhook(hook.url, hook.signing_secret, _access(hook, hook.timeout))
+            return webhook.Webhook(hook.url, hook.signing_secret, _access(hook, hook.timeout))
         if notifier.alertmanager is not None:
             alerts = notifier.alertmanager
             return alertmanager.Alertmanager(alerts.url, alerts.labels, _access(alerts, alerts.timeout))
@@ -240,22 +241,22 @@ def _notifier(name: str, notifier: Notifier) -> delivery.Notifier:
     raise Rejected(f"notifier {name} is neither a webhook nor an alertmanager")
 
 
-def _gates(settings: Settings, clock: SystemClock, metrics: http.Metrics) -> gates.HttpGates:
-    def tell(question: Question, reply: Reply) -> None:
+def _gates(settings: Settings, clock: SystemClock, metrics: health_and_metrics.Metrics) -> gate_client.HttpGates:
+    def tell(question: GateQuestion, reply: GateReply) -> None:
         metrics.gate_replies.labels(question.gate.name, "open" if reply.opens else "closed").inc()
         log.info("gate.replied", gate=question.gate.name, service=question.service, namespace=question.namespace,
                  rollout=question.rollout, question=question.id, opens=reply.opens, says=reply.says)
 
     # The time limit is the question's own; this one is never used.
-    known = {name: gates.Known(one.url, one.signing_secret, _access(one, timeout=1.0)) for name, one in settings.gates.items()}
+    known = {name: gate_client.Known(one.url, one.signing_secret, _access(one, timeout=1.0)) for name, one in settings.gates.items()}
     try:
-        return gates.HttpGates(known, clock, tell)
+        return gate_client.HttpGates(known, clock, tell)
     except ValueError as error:
         raise Rejected(str(error)) from error
 
 
-def _access(remote: Remote, timeout: float) -> posting.Access:
-    return posting.Access(remote.plain_headers(), remote.basic, remote.bearer_token, remote.verify, remote.certificate, timeout)
+def _access(remote: ServerSettings, timeout: float) -> http_post.ReceiverAccess:
+    return http_post.ReceiverAccess(remote.plain_headers(), remote.basic, remote.bearer_token, remote.verify, remote.certificate, timeout)
 
 
 def _patience(settings: Settings) -> Mapping[str, delivery.Patience]:
@@ -263,8 +264,8 @@ def _patience(settings: Settings) -> Mapping[str, delivery.Patience]:
     return {name: delivery.Patience(give_up_after=one.give_up_after) for name, one in receivers.items() if one is not None}
 
 
-def _delivery_failed(metrics: http.Metrics) -> Callable[[delivery.Failure], None]:
-    def tell(failure: delivery.Failure) -> None:
+def _delivery_failed(metrics: health_and_metrics.Metrics) -> Callable[[delivery.DeliveryFailure], None]:
+    def tell(failure: delivery.DeliveryFailure) -> None:
         metrics.delivery_failures.labels(failure.notifier).inc()
         if failure.next_try is None:
             metrics.given_up.labels(failure.notifier).inc()

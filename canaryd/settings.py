@@ -12,10 +12,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StrictBool, StrictInt, ValidationInfo, model_validator
 
-from canaryd.adapters.policy_files import Document, read_document
-from canaryd.domain.fields import LabelName, PositiveSeconds, Seconds, Text, url
-from canaryd.domain.problems import Problem, Refused, Written, key_text, refusal, refuse_at, shown
-from canaryd.domain.units import format_duration
+from canaryd.adapters.policies.policy_files import Document, read_document
+from canaryd.domain.policy.fields import LabelName, PositiveSeconds, Seconds, Text, url
+from canaryd.domain.policy.units import format_duration
+from canaryd.domain.policy.validation import InvalidPolicy, Problem, StrictModel, key_text, refusal, refuse_at, shown
 
 _TOKEN = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"  # RFC 9110, 5.6.2: what a header's name is made of
 
@@ -69,7 +69,7 @@ Secret = Annotated[SecretStr, BeforeValidator(_from_environment), Field(min_leng
 Headers = Annotated[Mapping[str, Secret], AfterValidator(_headers)]
 
 
-def _one_of(model: Written, *names: str, needed: bool = True) -> None:
+def _one_of(model: StrictModel, *names: str, needed: bool = True) -> None:
     """Refuses more than one of these keys, and none of them where one is needed."""
     keys = [type(model).model_fields[name].alias or name for name in names if getattr(model, name) is not None]
     wanted = " or ".join(type(model).model_fields[name].alias or name for name in names)
@@ -84,10 +84,10 @@ def _text(secret: SecretStr | None, file: Path | None) -> str | None:
     try:
         return file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise Refused([Problem((), f"cannot be read: {type(error).__name__}", str(file))]) from error
+        raise InvalidPolicy([Problem((), f"cannot be read: {type(error).__name__}", str(file))]) from error
 
 
-class BasicAuth(Written):
+class BasicAuth(StrictModel):
     """A user and a password, the latter from here or from a file."""
 
     username: Text = Field(description="The user.")
@@ -104,7 +104,7 @@ class BasicAuth(Written):
         return self.username, _text(self.password, self.password_file) or ""
 
 
-class Remote(Written):
+class ServerSettings(StrictModel):
     """How an HTTP server is reached: who one is, whom one trusts, and what is sent along."""
 
     url: Url = Field(description="Its root.")
@@ -148,7 +148,7 @@ class Remote(Written):
         return {name: value.get_secret_value() for name, value in self.headers.items()}
 
 
-class Prometheus(Remote):
+class PrometheusSettings(ServerSettings):
     """Where the counts come from: Prometheus, or what answers like it (Thanos, Mimir, VictoriaMetrics)."""
 
     scrape_interval: PositiveSeconds = Field(default=15.0, description="Its own, for Istio's metrics.")
@@ -159,7 +159,7 @@ class Prometheus(Remote):
     timeout: PositiveSeconds = Field(default=10.0, description="For one query.")
 
 
-class Kubernetes(Written):
+class KubernetesSettings(StrictModel):
     """How the API server is reached: by a kubeconfig, or, inside a cluster without one, by the pod's own account."""
 
     kubeconfig: File | None = Field(default=None, description="By default $KUBECONFIG, ~/.kube/config or the pod's account.")
@@ -171,21 +171,21 @@ class Kubernetes(Written):
         default=5.0, description="So long proxies may take to learn of a new subset or Service; only then is traffic sent to it.")
 
 
-class Http(Written):
+class HttpSettings(StrictModel):
     """Where /livez, /readyz and /metrics are served."""
 
     listen: Text = Field(default="127.0.0.1", description="The address; 0.0.0.0 in a pod.")
     port: StrictInt = Field(default=8080, ge=0, le=65535, description="The port; 0: any free one.")
 
 
-class Log(Written):
+class LogSettings(StrictModel):
     """What is logged, and how."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="From which level on.")
     format: Literal["auto", "json", "console"] = Field(default="auto", description="auto: console in a terminal, else json.")
 
 
-class Signed(Remote):
+class SignedReceiverSettings(ServerSettings):
     """A receiver of CloudEvents, signed as Standard Webhooks has it when there is a secret."""
 
     secret: Secret | None = Field(default=None, description="whsec_ and base64; better ${NAME}, from the environment.")
@@ -201,18 +201,18 @@ class Signed(Remote):
         return _text(self.secret, self.secret_file)
 
 
-class Webhook(Signed):
+class WebhookSettings(SignedReceiverSettings):
     """Is told of what happens."""
 
     timeout: PositiveSeconds = Field(default=5.0, description="For one try.")
     give_up_after: PositiveSeconds = Field(default=86400.0, description="So long is it tried.")
 
 
-class Gate(Signed):
+class GateSettings(SignedReceiverSettings):
     """Is asked whether a rollout may go on. When, how often and with which time limits is the policies'."""
 
 
-class Alertmanager(Remote):
+class AlertmanagerSettings(ServerSettings):
     """One Alertmanager; of a cluster of them, each is a notifier of its own."""
 
     labels: Mapping[str, str] = Field(default={}, description="Added to every alert, such as {severity: page}.")
@@ -220,11 +220,11 @@ class Alertmanager(Remote):
     give_up_after: PositiveSeconds = Field(default=86400.0, description="So long is it tried.")
 
 
-class Notifier(Written):
+class NotifierSettings(StrictModel):
     """One way to tell someone: a map with one key, `webhook` or `alertmanager`."""
 
-    webhook: Webhook | None = Field(default=None, description="A signed CloudEvents webhook.")
-    alertmanager: Alertmanager | None = Field(default=None, description="A Prometheus Alertmanager.")
+    webhook: WebhookSettings | None = Field(default=None, description="A signed CloudEvents webhook.")
+    alertmanager: AlertmanagerSettings | None = Field(default=None, description="A Prometheus Alertmanager.")
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:
@@ -232,18 +232,18 @@ class Notifier(Written):
         return self
 
 
-class Settings(Written):
+class Settings(StrictModel):
     """All of the daemon's settings. See the module."""
 
-    prometheus: Prometheus = Field(description="Where the counts come from: {url: http://...}.")
-    kubernetes: Kubernetes = Field(default=Kubernetes(), description="How the API server is reached.")
-    http: Http = Field(default=Http(), description="Where health and metrics are served.")
-    log: Log = Field(default=Log(), description="What is logged, and how.")
+    prometheus: PrometheusSettings = Field(description="Where the counts come from: {url: http://...}.")
+    kubernetes: KubernetesSettings = Field(default=KubernetesSettings(), description="How the API server is reached.")
+    http: HttpSettings = Field(default=HttpSettings(), description="Where health and metrics are served.")
+    log: LogSettings = Field(default=LogSettings(), description="What is logged, and how.")
     beat: Annotated[Seconds, AfterValidator(_beat)] = Field(default=5.0, description="How often the world is looked at, at least 1s.")
     history: StrictInt = Field(default=10, ge=1, description="Ended rollouts that are kept, for each service.")
     policies: Text = Field(default="policies", description="The directory of policies; relative to where canaryd runs.")
-    notifiers: Mapping[LabelName, Notifier] = Field(default={}, description="Whom policies' hooks may tell, by name.")
-    gates: Mapping[LabelName, Gate] = Field(default={}, description="What policies' hooks may ask, by name.")
+    notifiers: Mapping[LabelName, NotifierSettings] = Field(default={}, description="Whom policies' hooks may tell, by name.")
+    gates: Mapping[LabelName, GateSettings] = Field(default={}, description="What policies' hooks may ask, by name.")
 
 
 def load_settings(path: Path | None, prometheus: str | None = None, kubeconfig: str | None = None) -> Settings:
@@ -262,10 +262,10 @@ def load_settings(path: Path | None, prometheus: str | None = None, kubeconfig: 
     beside = path.parent.absolute() if path else Path.cwd()
     try:
         return Settings.read(data, beside=beside)
-    except Refused as refused:
+    except InvalidPolicy as refused:
         options = {"prometheus.url": prometheus and "--prometheus", "kubernetes.kubeconfig": kubeconfig and "--kubeconfig"}
         problems = [_placed(document, problem, options.get(key_text(problem.key))) for problem in refused.problems]
-        raise Refused(sorted(problems, key=lambda problem: problem.line)) from None
+        raise InvalidPolicy(sorted(problems, key=lambda problem: problem.line)) from None
 
 
 def _map(value: Any) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from canaryd.domain.policy import Policy
+from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Workload
 from canaryd.domain.rollout import Member, Phase, Rollout, Span
 from canaryd.domain.verdict import Answer, Verdict

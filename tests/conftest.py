@@ -10,8 +10,8 @@ import freezegun
 import hypothesis
 import pytest
 
-from canaryd.sandbox.world import World
-from tests.live import Released, a_released_world
+from canaryd_sandbox.world import World
+from tests.one_process import Released, a_released_world
 
 pytest_plugins = ["tests.real.fixtures", "tests.side_by_side"]
 

@@ -8,10 +8,9 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from canaryd.domain.added import steered
 from canaryd.domain.counts import Counts, Look, Source, Target
-from canaryd.domain.gating import Question, Reply
-from canaryd.domain.policy import Policy
+from canaryd.domain.gates import GateQuestion, GateReply
+from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import (
     Conflict,
     Forbidden,
@@ -25,8 +24,9 @@ from canaryd.domain.ports import (
     Unavailable,
     Workload,
 )
-from canaryd.domain.rollout import Announcement, Record, RouteLists, Span, Wishes
+from canaryd.domain.rollout import Announcement, DesiredActions, Record, RouteLists, Span
 from canaryd.domain.verdict import Answer, Verdict
+from canaryd.routing.managed_routes import steered
 from tests.builders import NOW, ORIGIN, a_verdict, a_workload
 
 
@@ -325,10 +325,10 @@ class FakePostman:
 class FakeGates:
     """Replies at once, as the script says for a question; None: it has not replied yet."""
 
-    script: Callable[[Question], Reply | None] = lambda question: Reply(True, "HTTP 200: ok", NOW)
-    asked: list[Question] = field(default_factory=list)
+    script: Callable[[GateQuestion], GateReply | None] = lambda question: GateReply(True, "HTTP 200: ok", NOW)
+    asked: list[GateQuestion] = field(default_factory=list)
 
-    def ask(self, question: Question) -> Reply | None:
+    def ask(self, question: GateQuestion) -> GateReply | None:
         self.asked.append(question)
         return self.script(question)
 
@@ -356,4 +356,4 @@ class FakeMeter:
 
 
 __all__ = ["Crash", "FakeClock", "FakeGates", "FakeMeter", "FakePostman", "FakeRollouts", "FakeTelemetry", "FakeTraffic", "FakeWorkloads",
-           "FakeWorld", "ScriptedJudge", "Wishes"]
+           "FakeWorld", "ScriptedJudge", "DesiredActions"]

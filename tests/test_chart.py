@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from canaryd.adapters import policy_files
+from canaryd.adapters.policies import policy_files
 from canaryd.settings import load_settings
 
 ROOT = Path(__file__).parent.parent

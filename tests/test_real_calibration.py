@@ -9,7 +9,7 @@ import pytest
 
 from bench.real_calibration import broken, table
 from bench.real_releases import FAULTS, WORLDS, Fault, Outcome, Releaser, Run, a_policy, objects, plan
-from canaryd.domain.policy import Policy
+from canaryd.domain.policy.policy import Policy
 
 HEALTHY = Outcome("steady", "v2", "", "promoted", 100.0, 100, "nothing against it", {"v1": (900, 4), "v2": (800, 4)}, {})
 BAD = replace(HEALTHY, version="v3", fault="errors to 5%", end="rolled back", seconds=20.0, weight=10)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from canaryd.domain.problems import Refused
+from canaryd.domain.policy.validation import InvalidPolicy
 from canaryd.settings import Settings, load_settings
 
 ROOT = Path(__file__).parents[1]
@@ -19,7 +19,7 @@ def write(directory: Path, text: str) -> Path:
 
 def refusals(directory: Path, text: str) -> list[str]:
     path = write(directory, text)
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(InvalidPolicy) as refused:
         load_settings(path)
     return [str(problem).removeprefix(f"{path}:") for problem in refused.value.problems]
 
@@ -72,14 +72,14 @@ def test_the_command_line_goes_before_the_file(tmp_path: Path) -> None:
 def test_a_settings_file_may_be_missing_only_when_prometheus_is_given(tmp_path: Path) -> None:
     path = tmp_path / "none.yaml"
     assert load_settings(path, prometheus="http://p").prometheus.url == "http://p"
-    with pytest.raises(Refused, match=r"none\.yaml: cannot be read: No such file or directory"):
+    with pytest.raises(InvalidPolicy, match=r"none\.yaml: cannot be read: No such file or directory"):
         load_settings(path)
 
 
 def test_a_wrong_option_is_told_as_the_option_it_is(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match=r"^--prometheus must be a URL such as http://prometheus\.monitoring:9090, but is 'prometheus'$"):
+    with pytest.raises(InvalidPolicy, match=r"^--prometheus must be a URL such as http://prometheus\.monitoring:9090, but is 'prometheus'$"):
         load_settings(None, prometheus="prometheus")
-    with pytest.raises(Refused, match=r"^--kubeconfig must be a readable file, but '/nowhere/config' is not there$"):
+    with pytest.raises(InvalidPolicy, match=r"^--kubeconfig must be a readable file, but '/nowhere/config' is not there$"):
         load_settings(write(tmp_path, "prometheus: {url: http://p}"), kubeconfig="/nowhere/config")
 
 
@@ -179,7 +179,7 @@ def test_a_rotated_secret_is_picked_up_and_a_lost_one_is_told(tmp_path: Path) ->
     token.write_text("second\n")
     assert prometheus.bearer_token() == "second"
     token.unlink()
-    with pytest.raises(Refused, match="token: cannot be read: FileNotFoundError"):
+    with pytest.raises(InvalidPolicy, match="token: cannot be read: FileNotFoundError"):
         prometheus.bearer_token()
 
 
@@ -208,7 +208,7 @@ def test_a_variable_within_a_text_is_the_environment_s(tmp_path: Path, monkeypat
     config.write_text('prometheus: {url: "http://p", headers: {Authorization: "Bearer ${CANARYD_TEST_TOKEN}"}}')
     assert load_settings(config).prometheus.plain_headers() == {"Authorization": "Bearer t0k\\1en"}
     monkeypatch.delenv("CANARYD_TEST_TOKEN")
-    with pytest.raises(Refused, match="must come from the environment's CANARYD_TEST_TOKEN, but that is not set"):
+    with pytest.raises(InvalidPolicy, match="must come from the environment's CANARYD_TEST_TOKEN, but that is not set"):
         load_settings(config)
 
 

@@ -20,40 +20,40 @@ Exit codes: 0 done; 1 refused or failed; 2 wrong usage; 3 the API server (or ano
 nobody said yes.
 """
 
-from canaryd.cli.lazy import LazyGroup
+from canaryd.cli.group import LazyGroup
 
 COMMANDS = {
     "The daemon": {
-        "run": ("canaryd.cli.daemon", "Run the daemon."),
-        "demo": ("canaryd.cli.demo", "Watch it work: a release and a rollback on a simulated cluster."),
+        "run": ("canaryd.commands.run", "Run the daemon."),
+        "demo": ("canaryd.commands.demo.command", "Watch it work: a release and a rollback on a simulated cluster."),
     },
     "Policies": {
-        "validate": ("canaryd.cli.files", "Check policy files; every mistake at once, with its line."),
-        "schema": ("canaryd.cli.files", "Print the JSON Schema of a policy, for editors."),
-        "check": ("canaryd.cli.check", "Check whether it will work here: Istio, routes, telemetry, rights."),
-        "plan": ("canaryd.cli.plan", "Foresee a policy's releases: time in each stage, what is caught where."),
+        "validate": ("canaryd.commands.validate", "Check policy files; every mistake at once, with its line."),
+        "schema": ("canaryd.commands.validate", "Print the JSON Schema of a policy, for editors."),
+        "check": ("canaryd.commands.check.command", "Check whether it will work here: Istio, routes, telemetry, rights."),
+        "plan": ("canaryd.commands.plan.command", "Foresee a policy's releases: time in each stage, what is caught where."),
     },
     "Releasing": {
-        "deploy": ("canaryd.cli.deploy", "Deploy what runs in staging to production, beside the present version."),
+        "deploy": ("canaryd.commands.deploy.command", "Deploy what runs in staging to production, beside the present version."),
     },
     "Looking": {
-        "status": ("canaryd.cli.reading", "Show the rollouts: stage, weight, odds, reason."),
-        "explain": ("canaryd.cli.explain", "Tell why a rollout is where it is, in numbers."),
+        "status": ("canaryd.commands.status", "Show the rollouts: stage, weight, odds, reason."),
+        "explain": ("canaryd.commands.explain.command", "Tell why a rollout is where it is, in numbers."),
     },
     "Looking back": {
-        "record": ("canaryd.cli.record", "Keep in a file what was counted of two versions."),
-        "backtest": ("canaryd.cli.backtest", "Try policies on the past: what would have been decided when."),
+        "record": ("canaryd.commands.backtest.record_command", "Keep in a file what was counted of two versions."),
+        "backtest": ("canaryd.commands.backtest.command", "Try policies on the past: what would have been decided when."),
     },
     "Acting": {
-        "start": ("canaryd.cli.verbs", "Begin a rollout by hand."),
-        "hold": ("canaryd.cli.verbs", "Keep the weight as it is; harm still rolls back."),
-        "resume": ("canaryd.cli.verbs", "Let a held rollout go on."),
-        "approve": ("canaryd.cli.verbs", "Let a rollout go on after the stage that asks for it."),
-        "abort": ("canaryd.cli.verbs", "Send all traffic back to stable, now."),
-        "promote": ("canaryd.cli.verbs", "Send all traffic to the canary, now; it is still judged there."),
-        "retry": ("canaryd.cli.verbs", "Try a rolled back version once more."),
-        "pause": ("canaryd.cli.verbs", "Stop beginnings and advances of a service (never rollbacks)."),
-        "reset": ("canaryd.cli.reset", "Take back what canaryd left: routes to one version, subsets, records."),
+        "start": ("canaryd.commands.verbs", "Begin a rollout by hand."),
+        "hold": ("canaryd.commands.verbs", "Keep the weight as it is; harm still rolls back."),
+        "resume": ("canaryd.commands.verbs", "Let a held rollout go on."),
+        "approve": ("canaryd.commands.verbs", "Let a rollout go on after the stage that asks for it."),
+        "abort": ("canaryd.commands.verbs", "Send all traffic back to stable, now."),
+        "promote": ("canaryd.commands.verbs", "Send all traffic to the canary, now; it is still judged there."),
+        "retry": ("canaryd.commands.verbs", "Try a rolled back version once more."),
+        "pause": ("canaryd.commands.verbs", "Stop beginnings and advances of a service (never rollbacks)."),
+        "reset": ("canaryd.commands.reset.command", "Take back what canaryd left: routes to one version, subsets, records."),
     },
 }
 

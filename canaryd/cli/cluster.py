@@ -10,20 +10,20 @@ from typing import Any
 
 import click
 
-from canaryd.adapters.kube.client import Api, Json, path_to
-from canaryd.adapters.kube.records import API_VERSION, PLURAL
-from canaryd.adapters.kube.rollouts import KubeRollouts
-from canaryd.adapters.kube.services import KubeServices, ServiceNote
-from canaryd.analysis.wording import lasting
-from canaryd.cli.lazy import Failure
+from canaryd.adapters.kube.canaryrollout_object import API_VERSION, PLURAL
+from canaryd.adapters.kube.canaryrollouts import KubeRollouts
+from canaryd.adapters.kube.client import Json, KubernetesApi, path_to
+from canaryd.adapters.kube.service_notes import KubeServices, ServiceNote
+from canaryd.cli.group import Failure
+from canaryd.domain.formatting import lasting
 from canaryd.domain.ports import Missing, Rejected
 from canaryd.domain.rollout import Record
-from canaryd.domain.routes import LEFT
+from canaryd.routing.route_lists import LEFT
 
 NAMES_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"  # of a list
 
 @dataclass(frozen=True)
-class Asked:
+class StartRequest:
     """A rollout that someone asked for with `start` and that has not begun. since: Unix seconds; refused: why it never will, or ""."""
 
     namespace: str
@@ -39,7 +39,7 @@ class Asked:
 class Cluster:
     """The records and the services' notes in one cluster. namespace: where to look; None: everywhere."""
 
-    api: Api
+    api: KubernetesApi
     rollouts: KubeRollouts
     services: KubeServices
     namespace: str | None
@@ -68,7 +68,7 @@ class Cluster:
             raise Failure(f"{name} is in several namespaces ({', '.join(places)}): say which with --namespace")
         return max(found, key=lambda one: (not one.rollout.phase.ended, one.rollout.began))
 
-    def asked(self) -> list[Asked]:
+    def asked(self) -> list[StartRequest]:
         """What was asked for and has not begun, with what was refused; oldest first."""
         begun = {(one.rollout.namespace, one.rollout.name) for one in self.rollouts.list()}
         # A record is tens of kilobytes, and has been read: only what is none is fetched.
@@ -81,7 +81,7 @@ class Cluster:
                     found.append(_asked(self.rollouts.get(namespace, name)))
         return sorted((one for one in found if one is not None), key=lambda one: (one.since, one.name))
 
-    def take_back(self, asked: Asked) -> None:
+    def take_back(self, asked: StartRequest) -> None:
         """Deletes the request. Raises Conflict when it has begun, or was refused, meanwhile."""
         path = path_to(API_VERSION, PLURAL, asked.namespace, asked.name)
         self.api.request("DELETE", path, {"preconditions": {"resourceVersion": asked.resource_version}})
@@ -115,19 +115,19 @@ def waiting(notes: Iterable[ServiceNote], now: float) -> list[str]:
     return [f"{', '.join(services)}: {reason}" for reason, services in found.items()]
 
 
-def _asked(obj: Json) -> Asked | None:
+def _asked(obj: Json) -> StartRequest | None:
     """The request that an object is; None for a record."""
     metadata, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
     refused = str(status.get("refused") or "")
     if (status and not refused) or not (spec.get("service") and spec.get("version")):
         return None
     since = datetime.fromisoformat(metadata["creationTimestamp"]).timestamp()
-    return Asked(metadata["namespace"], spec["service"], spec["version"], metadata["name"], since, refused, metadata["resourceVersion"])
+    return StartRequest(metadata["namespace"], spec["service"], spec["version"], metadata["name"], since, refused, metadata["resourceVersion"])
 
 
 def connect(kubeconfig: str | None, context: str | None, namespace: str | None) -> Cluster:
     """Raises Rejected when there is no usable kubeconfig. The server is not asked yet."""
-    api = Api(kubeconfig, context)
+    api = KubernetesApi(kubeconfig, context)
     return Cluster(api, KubeRollouts(api, _left_out), KubeServices(api), namespace)
 
 

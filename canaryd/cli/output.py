@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from canaryd.analysis import wording
-from canaryd.analysis.explain import Section, text
-from canaryd.analysis.wording import aligned
+from canaryd.domain import formatting
+from canaryd.domain.formatting import aligned
+from canaryd.report.explanation import Section, text
 
 STYLES = {
     "Succeeded": "green", "Promoting": "green", "Progressing": "cyan", "Waiting": "dim", "AwaitingApproval": "yellow",
@@ -117,13 +117,13 @@ def encodable(line: str) -> str:
 def width_of_prose() -> Iterator[int]:
     """Within, sentences of an explanation are broken for the terminal that there is; for a pipe, and a wide one, as they are recorded.
     Yields the columns that a line of a section may have."""
-    usual = wording.WIDTH
+    usual = formatting.WIDTH
     if is_terminal():
-        wording.WIDTH = max(LEAST_PROSE, min(usual, terminal_columns()))
+        formatting.WIDTH = max(LEAST_PROSE, min(usual, terminal_columns()))
     try:
-        yield wording.WIDTH - 2
+        yield formatting.WIDTH - 2
     finally:
-        wording.WIDTH = usual
+        formatting.WIDTH = usual
 
 
 def explanation(sections: tuple[Section, ...]) -> None:

@@ -8,14 +8,14 @@ from dataclasses import replace
 
 import structlog
 
-from canaryd.control import steering
-from canaryd.control.steering import LIVE, STEERED
-from canaryd.control.taking import because, take
-from canaryd.control.world import World, each, thin
-from canaryd.domain import routes
+from canaryd.control import route_sync
+from canaryd.control.rollout_state import LookContext, each, thin
+from canaryd.control.route_sync import LIVE, STEERED
+from canaryd.control.signal_guard import because, take
 from canaryd.domain.lifecycle import Detail, Signal
 from canaryd.domain.ports import Conflict, Rejected, Traffic, Unavailable, Workload
 from canaryd.domain.rollout import Held, Phase, Rollout
+from canaryd.routing import route_lists
 
 log = structlog.get_logger()
 
@@ -27,7 +27,7 @@ class CannotSteer(ValueError):
     """Why a rollout has to wait, though its versions are available."""
 
 
-def workloads(rollout: Rollout, world: World, now: float, traffic: Traffic) -> Rollout:
+def workloads(rollout: Rollout, world: LookContext, now: float, traffic: Traffic) -> Rollout:
     """The rollout after what its Deployments say. traffic: to prepare the routes by, once all are available."""
     for place, (part, seen) in enumerate(each(rollout, world)):
         rollout = _stable_changed(rollout, place, part, seen, now)
@@ -57,7 +57,7 @@ def workloads(rollout: Rollout, world: World, now: float, traffic: Traffic) -> R
     return _unready(rollout, world, now)
 
 
-def _stable_changed(rollout: Rollout, place: int, part: Rollout, seen: World, now: float) -> Rollout:
+def _stable_changed(rollout: Rollout, place: int, part: Rollout, seen: LookContext, now: float) -> Rollout:
     stable = seen.workload(part.stable_workload)
     if stable is None or stable.template == part.stable_template:
         return rollout
@@ -75,7 +75,7 @@ def _named(rollout: Rollout, part: Rollout, version: str) -> str:
     return f"{part.service} {version}" if rollout.others else version
 
 
-def _unready(rollout: Rollout, world: World, now: float) -> Rollout:
+def _unready(rollout: Rollout, world: LookContext, now: float) -> Rollout:
     """Without any ready replica for a while, a version is given up."""
     for place, (part, seen) in enumerate(each(rollout, world)):
         canary = seen.workload(part.canary_workload)
@@ -93,7 +93,7 @@ def _unready(rollout: Rollout, world: World, now: float) -> Rollout:
 # ---------------------------------------------------------------- before the first stage
 
 
-def _waiting(rollout: Rollout, canaries: list[Workload], world: World, now: float, traffic: Traffic) -> Rollout:
+def _waiting(rollout: Rollout, canaries: list[Workload], world: LookContext, now: float, traffic: Traffic) -> Rollout:
     for canary in canaries:
         if canary.failed:
             return take(rollout, Signal.NOT_READY, now, Detail(f"{canary.name} did not become available: {canary.failed}"))
@@ -110,43 +110,43 @@ def _waiting(rollout: Rollout, canaries: list[Workload], world: World, now: floa
     return take(rollout, Signal.AVAILABLE, now, Detail(thin(are, rollout, world, 0)), world)
 
 
-def _prepared(part: Rollout, seen: World, traffic: Traffic) -> Rollout:
+def _prepared(part: Rollout, seen: LookContext, traffic: Traffic) -> Rollout:
     """With what its route is steered from. Raises CannotSteer where it cannot be, Unavailable and Conflict where it is tried again."""
     if seen.view is None:
         raise CannotSteer(seen.problem)
     try:
-        found = routes.stable_version(seen.view)
+        found = route_lists.stable_version(seen.view)
         if found != part.stable:
             raise CannotSteer(f"the route went to {part.stable} when this rollout began, and goes to {found} now; put it back, or abort")
         subset = traffic.add_subset(part.policy, part.canary)
         seen.view = replace(seen.view, subsets={**seen.view.subsets, subset: part.canary})
-        routes.check(part.policy, seen.view, subset)
+        route_lists.check(part.policy, seen.view, subset)
     except (Unavailable, Conflict):
         raise
-    except (Rejected, routes.Refusal) as error:
+    except (Rejected, route_lists.Refusal) as error:
         raise CannotSteer(str(error)) from error
-    origin = routes.own_less(seen.view.lists)
+    origin = route_lists.own_less(seen.view.lists)
     # What was added by a rollout whose record was deleted is no one's edit, and goes with the first write.
-    left = None if routes.same(origin, seen.view.lists) else seen.view.lists
+    left = None if route_lists.same(origin, seen.view.lists) else seen.view.lists
     return replace(part, canary_subset=subset, origin=origin, confirmed=left)
 
 
 # ---------------------------------------------------------------- drift
 
 
-def drift(rollout: Rollout, world: World, now: float) -> Rollout:
+def drift(rollout: Rollout, world: LookContext, now: float) -> Rollout:
     """What is there was neither wanted nor confirmed, so someone else put it there."""
     if rollout.phase not in STEERED or rollout.stage < 0 or rollout.policy.mode == "observe" or not rollout.origin:
         return rollout
     known = [(part, seen) for part, seen in each(rollout, world) if not seen.is_route_unread]
-    changed = [(part, seen, what) for part, seen in known if (what := steering.drift(part, seen.view, seen.problem))]
+    changed = [(part, seen, what) for part, seen in known if (what := route_sync.drift(part, seen.view, seen.problem))]
     if not changed and len(known) < len(rollout.parts):
         world.drifted = rollout.held is Held.DRIFT  # whether that is undone is not known
         return rollout
     if not changed:
         return take(rollout, Signal.DRIFT_OVER, now, Detail("the route is as canaryd left it again")) \
             if rollout.held is Held.DRIFT else rollout
-    others = [(part, what) for part, seen, what in changed if not steering.is_restorable(part, seen.view)]
+    others = [(part, what) for part, seen, what in changed if not route_sync.is_restorable(part, seen.view)]
     if not others:
         return rollout  # they are put back with what is due
     world.drifted = True

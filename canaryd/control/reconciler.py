@@ -11,19 +11,21 @@ from typing import NoReturn
 
 import structlog
 
-from canaryd.analysis import senders
-from canaryd.analysis.apart import judge_of as by_policy
-from canaryd.control import asking, readiness, steering
-from canaryd.control.case import Case, Heard, JudgeOf
-from canaryd.control.evidence import Evidence, Heards
-from canaryd.control.steering import LIVE, STEERED
-from canaryd.control.taking import because, take
-from canaryd.control.world import World, each, thin
-from canaryd.domain import gating, lifecycle, meaning, routes
+from canaryd.control import gate_check, readiness, route_sync
+from canaryd.control.evidence_stream import EvidenceStream, JudgedLook, JudgeOf
+from canaryd.control.rollout_state import LookContext, each, thin
+from canaryd.control.route_sync import LIVE, STEERED
+from canaryd.control.signal_guard import because, take
+from canaryd.control.synchronized_streams import EvidenceStreams, JudgedLookOfAll
+from canaryd.domain import gates as gate_rules
+from canaryd.domain import lifecycle, signals
 from canaryd.domain.lifecycle import Detail, Signal
 from canaryd.domain.ports import Clock, Conflict, Gates, Rejected, Rollouts, RouteView, Telemetry, TooNew, Traffic, Unavailable
 from canaryd.domain.rollout import Held, Phase, Record, Rollout, RouteLists
 from canaryd.domain.verdict import Verdict
+from canaryd.judge.matched_users import judge_of as by_policy
+from canaryd.report import off_weight_callers
+from canaryd.routing import route_lists
 
 log = structlog.get_logger()
 
@@ -41,28 +43,28 @@ class Reconciler:
     scrape_interval: float
     clock: Clock  # for when a route was written; everything else goes by the look's `now`
     judge_of: JudgeOf = by_policy
-    evidence: Evidence = field(init=False)
+    evidence: EvidenceStreams = field(init=False)
     since: dict[tuple[str, str], float] = field(default_factory=dict)  # from when silence counts: this process was there, and up to date
 
     def __post_init__(self) -> None:
-        self.evidence = Evidence(self.telemetry, self.ingestion_delay, self.clock, self.judge_of)
+        self.evidence = EvidenceStreams(self.telemetry, self.ingestion_delay, self.clock, self.judge_of)
 
     # ------------------------------------------------------------ one look
 
-    def look(self, record: Record, world: World, now: float, telemetry_is_up: bool = True) -> Record:
+    def look(self, record: Record, world: LookContext, now: float, telemetry_is_up: bool = True) -> Record:
         """Takes a rollout one look further. Raises Conflict (someone wrote in between: look again), Unavailable, Rejected.
 
         telemetry_is_up: False skips reading, since another rollout has just waited for it in vain; the look is then one without data.
         """
         self.since.setdefault(_key(record.rollout), now)
-        reason = steering.unread(record.rollout.reason, "")
+        reason = route_sync.unread(record.rollout.reason, "")
         rollout = self._wishes(record.having(replace(record.rollout, reason=reason)), world, now)
         rollout = readiness.workloads(rollout, world, now, self.traffic)
         rollout = readiness.drift(rollout, world, now)
         rollout = self._gate(rollout, world, now)
         for place, (part, seen) in enumerate(each(rollout, world)):
             if seen.view is not None and not rollout.phase.ended:
-                rollout = rollout.with_part(place, replace(part, unsteered=routes.unsteered(seen.view)))
+                rollout = rollout.with_part(place, replace(part, unsteered=route_lists.unsteered(seen.view)))
         if rollout.phase in LIVE:
             try:
                 if not telemetry_is_up:
@@ -79,20 +81,20 @@ class Reconciler:
 
     # ------------------------------------------------------------ what people wish
 
-    def _wishes(self, record: Record, world: World, now: float) -> Rollout:
+    def _wishes(self, record: Record, world: LookContext, now: float) -> Rollout:
         rollout, wishes = record.rollout, record.wishes
         if wishes.abort:
             rollout = take(rollout, Signal.ABORT, now, Detail("aborted by a person"))
         if world.newer:
             reason = f"{world.newer} came while {rollout.spoken.canary} was being rolled out"
             rollout = take(rollout, Signal.NEWER, now, Detail(reason), world)
-        if reason := meaning.overdue(rollout, now):
+        if reason := signals.overdue(rollout, now):
             rollout = take(rollout, Signal.OVERDUE, now, Detail(reason), world)
         if wishes.approved_stage > rollout.approved:
             rollout = take(rollout, Signal.APPROVE, now, Detail("approved by a person", stage=wishes.approved_stage), world)
-        if wishes.promote and not rollout.promoted and not any(steering.is_unnoted(part, seen.view) for part, seen in each(rollout, world)):
+        if wishes.promote and not rollout.promoted and not any(route_sync.is_unnoted(part, seen.view) for part, seen in each(rollout, world)):
             rollout = take(rollout, Signal.PROMOTE, now, Detail("promoted by a person"), world)
-        if gate := gating.opened_by(wishes, rollout):
+        if gate := gate_rules.opened_by(wishes, rollout):
             rollout = take(rollout, Signal.GATE_OPEN, now, Detail(f"the gate {gate} was opened by a person"), world)
         if wishes.hold and rollout.held is not Held.PERSON:
             rollout = take(rollout, Signal.HOLD, now, Detail("held by a person"))
@@ -103,7 +105,7 @@ class Reconciler:
             rollout = replace(rollout, resumed=wishes.resumed)  # said when nothing was held: not to be kept for the next hold
         return rollout
 
-    def _resumed(self, record: Record, rollout: Rollout, world: World, now: float) -> Rollout:
+    def _resumed(self, record: Record, rollout: Rollout, world: LookContext, now: float) -> Rollout:
         """After a drift, with the routes that are there now to steer from."""
         if rollout.held is Held.DRIFT and any(seen.is_route_unread for _, seen in each(rollout, world)):
             return rollout  # the wish stands until it can be obeyed
@@ -111,8 +113,8 @@ class Reconciler:
         for place, (part, lists) in enumerate(zip(rollout.parts, found, strict=True) if rollout.held is Held.DRIFT else ()):
             if lists is not None:
                 try:
-                    origins[place] = routes.adopted(lists, part.origin, part.canary_subset)
-                except routes.Refusal as error:
+                    origins[place] = route_lists.adopted(lists, part.origin, part.canary_subset)
+                except route_lists.Refusal as error:
                     return because(rollout, f"cannot be resumed: {_of(rollout, part)}{error}")
                 if place:
                     rollout = rollout.with_part(place, replace(part, confirmed=lists, origin=origins[place]))
@@ -121,16 +123,16 @@ class Reconciler:
 
     # ------------------------------------------------------------ what gates say
 
-    def _gate(self, rollout: Rollout, world: World, now: float) -> Rollout:
+    def _gate(self, rollout: Rollout, world: LookContext, now: float) -> Rollout:
         """Before the looks, which decide whether a rollout whose gate has opened still goes on."""
-        rollout, signal, reason = asking.look(rollout, self.gates, now, world.paused or world.drifted)
+        rollout, signal, reason = gate_check.look(rollout, self.gates, now, world.paused or world.drifted)
         if signal is None:
             return because(rollout, reason)
         return take(rollout, signal, now, Detail(reason), world)
 
     # ------------------------------------------------------------ what telemetry says
 
-    def _evidence(self, rollout: Rollout, world: World, now: float) -> Rollout:
+    def _evidence(self, rollout: Rollout, world: LookContext, now: float) -> Rollout:
         known = rollout.counted_to or 0  # looks up to here were decided on; heard again after a restart, they only inform the judge
         cases = self.evidence.of(rollout)
         for found in self.evidence.heard(cases, rollout, now):
@@ -157,11 +159,11 @@ class Reconciler:
                 break  # what was served since then was served at a weight in change
         if any(case.is_behind(part, now) for case, part in zip(cases, rollout.parts, strict=True)):
             self.since[_key(rollout)] = now
-        elif rollout.last_data is not None and now - rollout.last_data > meaning.silence_is_late(rollout, self.ingestion_delay):
+        elif rollout.last_data is not None and now - rollout.last_data > signals.silence_is_late(rollout, self.ingestion_delay):
             return self._without_data(rollout, world, now, "no samples")
         return rollout
 
-    def _senders(self, rollout: Rollout, cases: Sequence[Case], now: float, found: Heards) -> Rollout:
+    def _senders(self, rollout: Rollout, cases: Sequence[EvidenceStream], now: float, found: JudgedLookOfAll) -> Rollout:
         """Whose requests do not follow the weight, while the traffic as a whole does not: in the record, for people."""
         for place, (part, case, heard) in enumerate(zip(rollout.parts, cases, found.each, strict=True)):
             told = ""
@@ -169,18 +171,18 @@ class Reconciler:
                 sources = case.sources(part, now)
                 if sources is None:
                     continue
-                told = senders.told(sources, rollout.policy.stages[rollout.stage].promised, part.canary, part.service, part.unsteered)
+                told = off_weight_callers.told(sources, rollout.policy.stages[rollout.stage].promised, part.canary, part.service, part.unsteered)
             else:
                 case.follows()
             if told != part.senders:
                 rollout = rollout.with_part(place, replace(part, senders=told))
         return rollout
 
-    def _data(self, rollout: Rollout, world: World, now: float, heard: Heard, was_off: bool) -> Rollout:
+    def _data(self, rollout: Rollout, world: LookContext, now: float, heard: JudgedLook, was_off: bool) -> Rollout:
         if heard.had_data:
             # What was counted before an outage and is read after it does not say that the outage is over.
-            is_recent = now - heard.look.end <= meaning.silence_is_late(rollout, self.ingestion_delay)
-            waits = is_recent and meaning.waits_for_data(rollout)
+            is_recent = now - heard.look.end <= signals.silence_is_late(rollout, self.ingestion_delay)
+            waits = is_recent and signals.waits_for_data(rollout)
             why = "the traffic follows the weight again" if was_off else "telemetry is back"
             return take(rollout, Signal.DATA, now, Detail(why)) if waits else rollout
         why = heard.verdict.reason
@@ -188,31 +190,31 @@ class Reconciler:
             why = "; ".join((why, *(part.senders for part in rollout.parts if part.senders)))
         return self._without_data(rollout, world, now, why) if heard.latest else rollout
 
-    def _without_data(self, rollout: Rollout, world: World, now: float, why: str) -> Rollout:
+    def _without_data(self, rollout: Rollout, world: LookContext, now: float, why: str) -> Rollout:
         watched = now - self.since[_key(rollout)]
-        for signal, detail in meaning.silence(rollout, now, self.ingestion_delay, why, watched):
+        for signal, detail in signals.silence(rollout, now, self.ingestion_delay, why, watched):
             rollout = take(rollout, signal, now, detail, world)
         return rollout
 
-    def _detail(self, rollout: Rollout, signal: Signal, verdict: Verdict, world: World) -> Detail:
-        reason = meaning.reason_of(rollout, signal, verdict)
+    def _detail(self, rollout: Rollout, signal: Signal, verdict: Verdict, world: LookContext) -> Detail:
+        reason = signals.reason_of(rollout, signal, verdict)
         if signal in (Signal.PASS, Signal.LET_PASS):
             reason = thin(reason, rollout, world, rollout.stage + 1)
         return Detail(reason, verdict)
 
     # ------------------------------------------------------------ doing
 
-    def _apply(self, record: Record, world: World) -> Record:
+    def _apply(self, record: Record, world: LookContext) -> Record:
         """Makes the routes what the record wants, and notes them as confirmed."""
         rollout = record.rollout
         if rollout.phase.ended or (rollout.stage < 0 and rollout.phase in (Phase.WAITING, *LIVE)):
             return record
-        is_stopped = any(seen.is_route_unread for _, seen in each(rollout, world)) and not steering.is_taken_away(rollout)
+        is_stopped = any(seen.is_route_unread for _, seen in each(rollout, world)) and not route_sync.is_taken_away(rollout)
         if rollout.phase in LIVE and is_stopped:
             return record
         steers = rollout.policy.mode == "steer" and bool(rollout.origin)
         if not steers or (world.drifted and rollout.phase in LIVE):
-            return self._open(record, [steering.left(part) for part in rollout.parts])
+            return self._open(record, [route_sync.left(part) for part in rollout.parts])
         for place in range(len(rollout.parts)):
             record = self._subset(record, world, place)
         lists = self._written(record, world)
@@ -220,7 +222,7 @@ class Reconciler:
                     if seen.view is not None and seen.view.trouble]
         return self._open(record, lists, "; ".join(troubles))
 
-    def _written(self, record: Record, world: World) -> Sequence[RouteLists]:
+    def _written(self, record: Record, world: LookContext) -> Sequence[RouteLists]:
         """The lists that are due, of each service, as they stand in its route now.
 
         See `steering.order`. What is given waits for each before it; what is taken away does not, for no service has to stay with a
@@ -228,10 +230,10 @@ class Reconciler:
         """
         rollout = record.rollout
         each_part = list(each(rollout, world))
-        is_taken = steering.is_taken_away(rollout)
+        is_taken = route_sync.is_taken_away(rollout)
         lists: dict[int, RouteLists] = {}
         failures: list[tuple[Rollout, CannotWrite | Conflict | Unavailable]] = []
-        for place in steering.order(rollout):
+        for place in route_sync.order(rollout):
             part, seen = each_part[place]
             try:
                 lists[place] = self._route_written(part, seen)
@@ -247,25 +249,25 @@ class Reconciler:
             self._cannot(record.having(rollout), part, str(failure))
         return [lists[place] for place in range(len(lists))]
 
-    def _route_written(self, part: Rollout, seen: World) -> RouteLists:
+    def _route_written(self, part: Rollout, seen: LookContext) -> RouteLists:
         """The lists that are due to one route, as they stand there now. Raises CannotWrite, Conflict, Unavailable."""
         if seen.is_route_unread:
             raise CannotWrite(f"it cannot be read: {seen.unreadable} (it is tried again at every beat)")
         if seen.view is None:
             raise CannotWrite(f"{seen.problem}: put it back, or delete this record to give the rollout up")
         try:
-            lists = steering.due(part, seen.view)
-            if seen.view.displaced or not routes.same(seen.view.lists, lists):
-                seen.view = steering.write(self.traffic, part, seen.view, lists)
+            lists = route_sync.due(part, seen.view)
+            if seen.view.displaced or not route_lists.same(seen.view.lists, lists):
+                seen.view = route_sync.write(self.traffic, part, seen.view, lists)
                 log.info("route.written", service=part.service, namespace=part.namespace, rollout=part.name, weight=part.weight,
                          phase=part.phase.value)
         except Conflict:
             raise
-        except (Rejected, routes.Refusal) as error:
+        except (Rejected, route_lists.Refusal) as error:
             raise CannotWrite(f"{error} (it is tried again at every beat)") from error
         return lists
 
-    def _subset(self, record: Record, world: World, place: int) -> Record:
+    def _subset(self, record: Record, world: LookContext, place: int) -> Record:
         """The canary's subset (or Service), and what matched users are split by, put back where someone took it out (a tool that keeps the
         DestinationRule as its repository has it): requests sent to what is not there fail, and no replica counts them."""
         rollout, (part, seen) = record.rollout, list(each(record.rollout, world))[place]
@@ -299,7 +301,7 @@ class Reconciler:
 
     def _cannot(self, record: Record, part: Rollout, why: str) -> NoReturn:
         """The route cannot be made what it should be, which stands in the record and not in the log alone. Raises Rejected."""
-        reason = steering.troubled(part, f"{_of(record.rollout, part)}{why}")
+        reason = route_sync.troubled(part, f"{_of(record.rollout, part)}{why}")
         self._saved(record, replace(record.rollout, reason=reason))
         raise Rejected(f"{part.name}: {reason}")
 
@@ -310,8 +312,8 @@ class Reconciler:
         rollout, parts = record.rollout, record.rollout.parts
         is_looking = rollout.span is not None and rollout.span.end is None
         confirmed = [part.confirmed for part in parts]
-        is_known = all(before is not None and routes.same(before, now) for before, now in zip(confirmed, lists, strict=True))
-        reason = steering.troubled(parts[0], trouble) if trouble else steering.untroubled(rollout)
+        is_known = all(before is not None and route_lists.same(before, now) for before, now in zip(confirmed, lists, strict=True))
+        reason = route_sync.troubled(parts[0], trouble) if trouble else route_sync.untroubled(rollout)
         if rollout.phase in LIVE and is_looking and is_known and reason == rollout.reason:
             return record
         for place in range(1, len(parts)):
@@ -345,14 +347,14 @@ def _of(rollout: Rollout, part: Rollout) -> str:
     return f"{part.service}: " if rollout.others else ""
 
 
-def _unread(rollout: Rollout, world: World) -> Rollout:
+def _unread(rollout: Rollout, world: LookContext) -> Rollout:
     """With what could not be read of its services, since nothing advances then."""
     advances = rollout.phase in (Phase.WAITING, *LIVE)
     why = "; ".join(f"{_of(rollout, part)}{seen.unreadable}" for part, seen in each(rollout, world) if seen.unreadable and advances)
-    return replace(rollout, reason=steering.unread(rollout.reason, why))
+    return replace(rollout, reason=route_sync.unread(rollout.reason, why))
 
 
-def _kept(rollout: Rollout, heard: Heard, found: Heards) -> Rollout:
+def _kept(rollout: Rollout, heard: JudgedLook, found: JudgedLookOfAll) -> Rollout:
     """With what was heard; of several services, with what was heard of each."""
     rollout = lifecycle.heard(rollout, heard.verdict, heard.counted, heard.look.end, heard.had_data)
     for place, (part, one) in enumerate(zip(rollout.parts, found.each, strict=True) if rollout.others else ()):
@@ -360,7 +362,7 @@ def _kept(rollout: Rollout, heard: Heard, found: Heards) -> Rollout:
     return rollout
 
 
-def _absence(cases: Sequence[Case], rollout: Rollout, found: Heards, now: float) -> str:
+def _absence(cases: Sequence[EvidenceStream], rollout: Rollout, found: JudgedLookOfAll, now: float) -> str:
     """Why nothing was counted in a look; "" where something was, or where that is not known."""
     absent = ((part, case.absence(part, now)) for part, case, heard in zip(rollout.parts, cases, found.each, strict=True)
               if not heard.look.sampled)
@@ -382,4 +384,3 @@ def _tell(before: Rollout, after: Rollout) -> None:
                  stage=after.stage, weight=after.weight, reason=after.reason)
 
 
-__all__ = ["Reconciler", "World"]

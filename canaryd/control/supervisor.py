@@ -10,11 +10,12 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from canaryd.control.seeing import Seen
-from canaryd.domain import news, routes
-from canaryd.domain.policy import Policy
+from canaryd.control.observation import Observation
+from canaryd.domain import announcements
+from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Gathering, Missing, Rejected, Request, Rollouts, Traffic, Workload, Workloads
 from canaryd.domain.rollout import Phase, Record, Rollout, name_of, together
+from canaryd.routing import route_lists
 
 log = structlog.get_logger()
 
@@ -38,14 +39,14 @@ class Supervisor:
     keep: int = 10
     problems: dict[tuple[str, str], str] = field(default_factory=dict)  # as last told, so that each is told once
 
-    def newer(self, seen: Seen) -> Workload | None:
+    def newer(self, seen: Observation) -> Workload | None:
         """The version that the rollout under way gives way to: the youngest of the unknown ones that could begin at all."""
         if seen.unreadable or seen.known.paused or not seen.in_force:
             return None
         versions = Counter(w.version for w in seen.workloads)
         return youngest(w for w in self.unknown(seen) if versions[w.version] == 1)
 
-    def unknown(self, seen: Seen) -> list[Workload]:
+    def unknown(self, seen: Observation) -> list[Workload]:
         """The versions that are new."""
         stable, on_record = self.stable(seen), {(r.canary, r.template) for r in seen.mine}
         return [
@@ -56,7 +57,7 @@ class Supervisor:
 
     # ------------------------------------------------------------ beginning
 
-    def supervise(self, seen: Seen, requests: Sequence[Request], now: float) -> Seen:
+    def supervise(self, seen: Observation, requests: Sequence[Request], now: float) -> Observation:
         """Begins what is to begin. Returns what is seen after that. Raises Rejected when something of the service cannot be read."""
         if seen.unreadable:
             raise Rejected(seen.unreadable)
@@ -75,10 +76,10 @@ class Supervisor:
             except CannotBegin as error:
                 problem = str(error)
         if not problem and seen.view is not None and seen.active is None and seen.policy.mode != "observe":
-            problem = routes.amiss(seen.view, seen.policy.service.name)
+            problem = route_lists.amiss(seen.view, seen.policy.service.name)
         return self.tell_problem(seen, problem)
 
-    def _begin_newest(self, seen: Seen, now: float) -> Seen:
+    def _begin_newest(self, seen: Observation, now: float) -> Observation:
         """Of several unknown versions the youngest begins; the others were overtaken, and are no news any more."""
         unknown = self.unknown(seen)
         newest = youngest(unknown)
@@ -87,7 +88,7 @@ class Supervisor:
         rollout = self.planned(seen, newest, now)
         return self.begin(self.without_overtaken(seen, newest), rollout, now)
 
-    def without_overtaken(self, seen: Seen, newest: Workload) -> Seen:
+    def without_overtaken(self, seen: Observation, newest: Workload) -> Observation:
         """Remembered before the newest begins: after a crash in between, none of them supersedes the one that overtook it."""
         overtaken = [w for w in self.unknown(seen) if w is not newest]
         if not overtaken:
@@ -96,7 +97,7 @@ class Supervisor:
                  versions=sorted(w.version for w in overtaken))
         return self.remember(seen, {key_of(w) for w in overtaken})
 
-    def first_sight(self, seen: Seen) -> Seen:
+    def first_sight(self, seen: Observation) -> Observation:
         if not seen.workloads:  # nothing of the service is here yet, or the selector is wrong: what comes first then is not new either
             chosen = ", ".join(f"{label}={value}" for label, value in seen.policy.service.selector.items())
             self._tell(seen, f"no Deployment in {seen.policy.service.namespace} has pods labelled {chosen} (service.selector)")
@@ -106,7 +107,7 @@ class Supervisor:
                  known=sorted(known.templates), hint="what is there now is not new; `canaryd start` rolls one of them out")
         return replace(seen, known=self.rollouts.remember(seen.policy, known))
 
-    def remember_seen(self, seen: Seen) -> Seen:
+    def remember_seen(self, seen: Observation) -> Observation:
         """What stable runs is not new, also when it was changed in place; nor is what has a record, which may be deleted any time (and
         whose beginning may have ended in a crash before it was remembered)."""
         stable = self.stable(seen)
@@ -114,30 +115,30 @@ class Supervisor:
         fresh = there.union(*(_keys_of(rollout) for rollout in seen.mine)) - seen.known.templates
         return self.remember(seen, fresh) if fresh or seen.known.outdated else seen
 
-    def remember(self, seen: Seen, keys: set[str]) -> Seen:
+    def remember(self, seen: Observation, keys: set[str]) -> Observation:
         """With these templates and attempts among those that are known."""
         known = replace(seen.known, templates=seen.known.templates | keys)
         return replace(seen, known=self.rollouts.remember(seen.policy, known))
 
-    def stable(self, seen: Seen) -> str:
+    def stable(self, seen: Observation) -> str:
         """The stable version's label, or "" where the route does not say (then nothing begins, and `_begin` says why)."""
         if seen.active is not None:
             return seen.active.rollout.of(seen.policy.key).stable
         if seen.view is None:
             return ""
         try:
-            return routes.stable_version(seen.view)
-        except routes.Refusal:
+            return route_lists.stable_version(seen.view)
+        except route_lists.Refusal:
             return ""
 
-    def planned(self, seen: Seen, canary: Workload, now: float, attempt: int = 1, name: str = "") -> Rollout:
+    def planned(self, seen: Observation, canary: Workload, now: float, attempt: int = 1, name: str = "") -> Rollout:
         """The rollout of a version, not yet on record. Raises CannotBegin."""
         policy = seen.policy
         if seen.view is None:
             raise CannotBegin(seen.problem)
         try:
-            stable_version = routes.stable_version(seen.view)
-        except routes.Refusal as error:
+            stable_version = route_lists.stable_version(seen.view)
+        except route_lists.Refusal as error:
             raise CannotBegin(str(error)) from error
         stable = _only(seen.workloads, stable_version, policy)
         if canary.version == stable_version:
@@ -149,22 +150,22 @@ class Supervisor:
             canary_workload=canary.name, template=canary.template, stable_template=stable.template, policy=policy, began=now,
             attempt=attempt, phase_since=now, reason=f"waiting until {canary.name} is available")
 
-    def begin(self, seen: Seen, rollout: Rollout, now: float) -> Seen:
+    def begin(self, seen: Observation, rollout: Rollout, now: float) -> Observation:
         """Puts it on record; what is seen of its service after that. What is new of the others is remembered by `noted`."""
         spoken = rollout.spoken
         said = f"{spoken.canary_workload} {'are' if rollout.others else 'is'} new beside {spoken.stable_workload}: {rollout.reason}"
-        rollout = news.announced(rollout, "started", now, said)
+        rollout = announcements.announced(rollout, "started", now, said)
         record = self.rollouts.create(Record(rollout))
         log.info("rollout.started", service=rollout.service, namespace=rollout.namespace, rollout=rollout.name,
                  stable=spoken.stable, canary=spoken.canary, template=rollout.template, mode=rollout.policy.mode)
         return self.noted(seen, record)
 
-    def noted(self, seen: Seen, record: Record) -> Seen:
+    def noted(self, seen: Observation, record: Record) -> Observation:
         """With a rollout that has begun among its service's."""
         seen = self.remember(seen, _keys_of(record.rollout.of(seen.policy.key)))
         return replace(seen, records=[*seen.records, record])
 
-    def requested(self, seen: Seen, request: Request, now: float, active: Record | None) -> Seen:
+    def requested(self, seen: Observation, request: Request, now: float, active: Record | None) -> Observation:
         """`canaryd start`: any version that is there, known or not, unless a rollout is under way (`active`)."""
         if seen.known.paused:
             return seen
@@ -179,7 +180,7 @@ class Supervisor:
             return seen
         return self.begin(seen, rollout, now)
 
-    def retries(self, seen: Seen, now: float) -> Seen:
+    def retries(self, seen: Observation, now: float) -> Observation:
         """`canaryd retry` raises an ended record's attempt: a new attempt is a new record. Raises CannotBegin."""
         for record in reversed(seen.records):
             rollout, attempt = record.rollout, record.wishes.attempt
@@ -196,7 +197,7 @@ class Supervisor:
             return self.begin(seen, self.planned(seen, canary, now, attempt), now)
         return seen
 
-    def _apart(self, seen: Seen, now: float) -> Seen:
+    def _apart(self, seen: Observation, now: float) -> Observation:
         """Says why a bracket's rollout, if it is the latest, is not tried again: the service's policy is its own alone now. Raises
         CannotBegin."""
         for record in seen.records[-1:] if seen.active is None else ():
@@ -206,14 +207,14 @@ class Supervisor:
                 raise CannotBegin(cannot_retry(record, seen.policy, rollout.keys))
         return seen
 
-    def _tell(self, seen: Seen, problem: str) -> None:
+    def _tell(self, seen: Observation, problem: str) -> None:
         """Once, when it begins or changes."""
         if problem != self.problems.get(seen.policy.key, ""):
             self.problems[seen.policy.key] = problem
             if problem:
                 log.warning("rollout.refused", service=seen.policy.service.name, namespace=seen.policy.service.namespace, reason=problem)
 
-    def tell_problem(self, seen: Seen, problem: str, gathering: Gathering | None = None) -> Seen:
+    def tell_problem(self, seen: Observation, problem: str, gathering: Gathering | None = None) -> Observation:
         """Notes why nothing can begin, and what does not begin yet."""
         self._tell(seen, problem)
         known = replace(seen.known, problem=problem, gathering=gathering)
@@ -221,7 +222,7 @@ class Supervisor:
 
     # ------------------------------------------------------------ after the end
 
-    def after_end(self, seen: Seen, record: Record, now: float) -> Record:
+    def after_end(self, seen: Observation, record: Record, now: float) -> Record:
         """Scales what the policy wants scaled of the service after an end, once, and only while nothing is routed to it."""
         rollout = record.rollout.of(seen.policy.key)
         if not rollout.phase.ended or rollout.scaled or rollout.ended is None:
@@ -238,7 +239,7 @@ class Supervisor:
                 log.info("workload.gone", service=rollout.service, namespace=rollout.namespace, rollout=rollout.name, deployment=name)
         return self._saved(record, replace(rollout, scaled=True))
 
-    def tidy(self, seen: Seen, record: Record, now: float) -> Record:
+    def tidy(self, seen: Observation, record: Record, now: float) -> Record:
         """Removes what was made so that a version of the service could be routed to, once nothing is: after a rollback the canary's, after
         a success stable's. Noted only when done, so a crash or an outage in between tries it again."""
         rollout = record.rollout.of(seen.policy.key)
@@ -256,13 +257,13 @@ class Supervisor:
         place = record.rollout.keys.index((part.namespace, part.service))
         return self.rollouts.save(record.having(record.rollout.with_part(place, part)))
 
-    def _is_idle(self, seen: Seen, version: str) -> bool:
+    def _is_idle(self, seen: Observation, version: str) -> bool:
         """No route sends anything to the version, and no rollout is about it."""
         if seen.view is None or any(version in (one.canary, one.stable) for one in seen.mine if not one.phase.ended):
             return False
-        return version not in routes.versions(seen.view)
+        return version not in route_lists.versions(seen.view)
 
-    def retire(self, seen: Seen, told: Callable[[Record], bool]) -> None:
+    def retire(self, seen: Observation, told: Callable[[Record], bool]) -> None:
         """Keeps the last records of a service; those whose announcements are still under way (not `told`) stay. A bracket's are its first
         service's."""
         ended = [r for r in seen.records if r.rollout.phase.ended and r.rollout.keys[0] == seen.policy.key]

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from canaryd.domain import gating
+from canaryd.domain import gates
+from canaryd.domain.announcements import announced, events
 from canaryd.domain.counts import Counts
-from canaryd.domain.news import announced, events
 from canaryd.domain.rollout import Decision, Held, Phase, Rollout, RouteLists, Span
-from canaryd.domain.verdict import Answer, Finding, Verdict
+from canaryd.domain.verdict import Answer, MetricFinding, Verdict
 
 MAX_STEP_BACKS = 3  # a version that alarms at 100 this often is looked at by a person, not tried for ever
 DEADLINE_ODDS = 3.0  # evidence.md, section 5: at a deadline, advance only below 3 to 1 against the canary
@@ -128,12 +128,12 @@ def _enter(rollout: Rollout, now: float, stage: int) -> Rollout:
 
 def _asked(rollout: Rollout, now: float) -> Rollout:
     """Waiting for a gate that is closed to open. The question is on record before it is asked: by the next look."""
-    return replace(_stop(rollout, now), phase=Phase.AWAITING_GATE, held=None, asking=gating.next_question(rollout))
+    return replace(_stop(rollout, now), phase=Phase.AWAITING_GATE, held=None, asking=gates.next_question(rollout))
 
 
 def _opened(rollout: Rollout, now: float, detail: Detail) -> Rollout:
     """Back to where it was asked from: the evidence of the moment, or the canary's being available, lets it go on, and no old one does."""
-    if rollout.asking is None or not gating.is_asking(rollout):
+    if rollout.asking is None or not gates.is_asking(rollout):
         return rollout
     rollout = replace(rollout, held=None, opened=(*rollout.opened, rollout.asking.gate))
     if rollout.stage < 0:
@@ -142,14 +142,14 @@ def _opened(rollout: Rollout, now: float, detail: Detail) -> Rollout:
 
 
 def _first_stage(rollout: Rollout, now: float, detail: Detail) -> Rollout:
-    return _enter(rollout, now, 0) if gating.closed(rollout) is None else _asked(rollout, now)
+    return _enter(rollout, now, 0) if gates.closed(rollout) is None else _asked(rollout, now)
 
 
 def _onward(rollout: Rollout, now: float, detail: Detail) -> Rollout:
     """The next stage; after the last one, promotion; where a person has to approve first, or a gate is closed, the question."""
     if rollout.policy.stages[rollout.stage].approval and rollout.approved < rollout.stage:
         return replace(_stop(rollout, now), phase=Phase.AWAITING_APPROVAL, held=None)
-    if gating.closed(rollout) is not None:
+    if gates.closed(rollout) is not None:
         return _asked(rollout, now)
     if rollout.stage + 1 < len(rollout.policy.stages):
         return _enter(rollout, now, rollout.stage + 1)
@@ -371,7 +371,7 @@ def heard(rollout: Rollout, verdict: Verdict, counted: Mapping[str, Counts], cou
     return replace(rollout, verdict=verdict, counted=counted, counted_to=counted_to, last_data=last_data)
 
 
-def _looks_unacceptable(finding: Finding) -> bool:
+def _looks_unacceptable(finding: MetricFinding) -> bool:
     """Whether the plain estimate is beyond what the stage must rule out. Asked only where blocks are long and too few of them have
     closed by the deadline for odds to say anything: that is no reason to let a ninefold error rate pass."""
     if finding.dry_run:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from canaryd.domain.counts import Look, Source, Target
-from canaryd.domain.gating import Question, Reply
-from canaryd.domain.policy import Policy
-from canaryd.domain.rollout import Announcement, Record, RouteLists, Wishes
+from canaryd.domain.gates import GateQuestion, GateReply
+from canaryd.domain.policy.policy import Policy
+from canaryd.domain.rollout import Announcement, DesiredActions, Record, RouteLists
 
 
 class Unavailable(Exception):
@@ -216,7 +216,7 @@ class Postman(Protocol):
 class Gates(Protocol):
     """Asks gates in the background; never blocks, never raises."""
 
-    def ask(self, question: Question) -> Reply | None:
+    def ask(self, question: GateQuestion) -> GateReply | None:
         """The latest reply to this question (by its id); None while there is none. To be called at every beat for as long as the answer is
         of interest: it is asked again so many seconds after a reply that keeps the gate closed, and no more after one that opens it."""
 
@@ -228,5 +228,5 @@ class Clock(Protocol):
 
 __all__ = [
     "Clock", "Conflict", "Forbidden", "Gates", "Gathering", "KnownTemplates", "Missing", "Postman", "Presence", "Record", "Rejected",
-    "Request", "Rollouts", "RouteView", "Telemetry", "TooNew", "Traffic", "Unavailable", "Wishes", "Workload", "Workloads",
+    "Request", "Rollouts", "RouteView", "Telemetry", "TooNew", "Traffic", "Unavailable", "DesiredActions", "Workload", "Workloads",
 ]

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from canaryd.domain.counts import Counts
-from canaryd.domain.policy import Policy
+from canaryd.domain.policy.policy import Policy
 from canaryd.domain.verdict import Verdict
 
 # What is canaryd's of a route. The `route` list of each steered http route, by its key (the route's name, or "#0", "#1", ... among those
@@ -68,7 +68,7 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
+class DesiredActions:
     """What people ask for, by the record's `spec`. A verb raises or sets one of these; canaryd never writes them."""
 
     hold: bool = False
@@ -81,7 +81,7 @@ class Wishes:
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class AskedGate:
     """A question to a gate, the one being asked or the last one. gate: its place among the policy's; number: of the question in this
     rollout, from 1. since: from when on it is asked (None: put off by a pause); at, says: the last reply (None, "": none yet)."""
 
@@ -241,7 +241,7 @@ class Rollout:
     tidied: bool = False
     unsteered: str = ""
     senders: str = ""
-    asking: Asking | None = None
+    asking: AskedGate | None = None
     opened: tuple[int, ...] = ()
     retries: str = ""
     others: tuple[Member, ...] = ()
@@ -346,7 +346,7 @@ class Record:
     """A rollout as stored: what people wish, what canaryd keeps, and the version of both."""
 
     rollout: Rollout
-    wishes: Wishes = Wishes()
+    wishes: DesiredActions = DesiredActions()
     resource_version: str = ""
     uid: str = ""
 

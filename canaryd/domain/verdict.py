@@ -13,7 +13,7 @@ class Answer(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class MetricFinding:
     """One comparison, or one guardrail, in numbers.
 
     metric: the policy's metric ("errors", "latency", a query's name); what: the comparison in words ("errors", "slower than 250 ms",
@@ -74,6 +74,6 @@ class Verdict:
     canary_requests: int = 0
     reason: str = ""
     few_blocks: bool = False  # looks are judged in long blocks, and too few of this stage's have closed for its odds to say much
-    findings: tuple[Finding, ...] = ()
+    findings: tuple[MetricFinding, ...] = ()
     notes: tuple[str, ...] = ()  # what a reader must know: noise floor, blocks, a single replica
     off_weight: bool = False

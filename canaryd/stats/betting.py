@@ -13,7 +13,7 @@ The bettor keeps a purse back and stakes a part of it at each look, since harm m
 import numpy as np
 from numpy.typing import NDArray
 
-from canaryd.stats.switching import AT_ONCE
+from canaryd.stats.changepoint import AT_ONCE
 
 Array = NDArray[np.float64]
 

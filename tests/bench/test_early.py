@@ -9,7 +9,7 @@ import pytest
 from bench import early
 from bench.rollouts import Outcome, roll_out
 from bench.running import service
-from canaryd.analysis.simulated import World
+from canaryd.simulation.simulated_service import Scenario
 
 CAUGHT, KEPT = Outcome("rolled back", 30, 300), Outcome("watched", 90, 900)
 PASSED = Outcome("watched", 90, 900, full=450)
@@ -38,7 +38,7 @@ def test_five_per_cent_may_pass_and_what_is_more_for_sure_is_marked(passed: int,
 
 def test_from_half_of_the_traffic_the_next_weight_is_all_of_it_and_it_is_watched_until_the_deadline() -> None:
     """A good version of a busy service passes; of one with a request in ten seconds nothing is known in a quarter of an hour."""
-    busy, idle = (replace(early.UNACCEPTABLE[0], world=World(requests=requests)) for requests in (2000.0, 0.1))
+    busy, idle = (replace(early.UNACCEPTABLE[0], world=Scenario(requests=requests)) for requests in (2000.0, 0.1))
     [passed, unknown] = roll_out(early.run(case, service(case.world, "early", 0)) for case in (busy, idle))
     assert passed.full is not None
     assert 120 <= passed.full < 300

@@ -31,9 +31,9 @@ def change(path: Path) -> None:
 def loaded() -> set[str]:
     """What Python itself loads of canaryd to simulate a rollout, as paths."""
     printed = "[print(one.__file__) for name, one in sys.modules.items() if name.split('.')[0] == 'canaryd']"
-    listing = f"import sys, bench.people, bench.rollouts; {printed}"
+    listing = f"import sys, bench.unlike_users, bench.rollouts; {printed}"
     run = subprocess.run([sys.executable, "-c", listing], cwd=SOURCE, capture_output=True, text=True, check=True)
-    return {str(Path(path).relative_to(SOURCE)) for path in run.stdout.splitlines()} | {"bench/people.py", "bench/rollouts.py"}
+    return {str(Path(path).relative_to(SOURCE)) for path in run.stdout.splitlines()} | {"bench/unlike_users.py", "bench/rollouts.py"}
 
 
 def test_the_same_code_has_the_same_hash_wherever_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,7 +46,7 @@ def test_the_same_code_has_the_same_hash_wherever_it_lies(tmp_path: Path, monkey
 
 
 @pytest.mark.parametrize("path", [
-    "bench/rollouts.py", "bench/people.py", "canaryd/analysis/alarm.py", "canaryd/stats/noise.py", "canaryd/domain/verdict.py",
+    "bench/rollouts.py", "bench/unlike_users.py", "canaryd/judge/full_weight.py", "canaryd/stats/between_replicas.py", "canaryd/domain/verdict.py",
 ])  # fmt: skip
 def test_another_module_that_decides_is_another_measurement(root: Path, path: str) -> None:
     before = results.tree()
@@ -56,7 +56,7 @@ def test_another_module_that_decides_is_another_measurement(root: Path, path: st
     assert results.tree() == before
 
 
-@pytest.mark.parametrize("path", ["canaryd/analysis/explain.py", "canaryd/cli/explain.py", "bench/plots.py", "bench/worlds.py"])
+@pytest.mark.parametrize("path", ["canaryd/report/explanation.py", "canaryd/commands/explain/command.py", "bench/plots.py", "bench/worlds.py"])
 def test_another_module_that_does_not_is_the_same_measurement(root: Path, path: str) -> None:
     before = results.tree()
     change(root / path)
@@ -67,7 +67,7 @@ def test_what_decides_is_what_python_loads_to_simulate_a_rollout(root: Path) -> 
     """Packages are left out, so nothing may stand in them but what they are for."""
     decides = loaded()
     modules = {path for path in decides if not path.endswith("__init__.py")}
-    assert "canaryd/analysis/judge.py" in modules
+    assert "canaryd/judge/judge.py" in modules
     before = results.tree()
     for path in root.rglob("*.py"):
         if str(path.relative_to(root)) not in modules:
@@ -82,7 +82,7 @@ def test_what_decides_is_what_python_loads_to_simulate_a_rollout(root: Path) -> 
 
 
 def test_a_module_decides_from_its_first_import_on(root: Path) -> None:
-    new, judge = root / "canaryd/stats/new.py", root / "canaryd/analysis/judge.py"
+    new, judge = root / "canaryd/stats/new.py", root / "canaryd/judge/judge.py"
     before = results.tree()
     new.write_text("A = 1\n")
     assert results.tree() == before

@@ -13,7 +13,7 @@ from bench.results import SAMPLE, Results
 from bench.rollouts import Outcome, a_policy, breaks, excess, roll_out, rolling
 from bench.running import Runner, run_some, service
 from bench.worlds import BAD, HEALTHY, LATE, PACE, UNACCEPTABLE
-from canaryd.analysis.simulated import World
+from canaryd.simulation.simulated_service import Scenario
 
 FAILING = "every request fails, 10 requests/s, looks of 5 s"  # the shortest rollouts there are
 
@@ -84,7 +84,7 @@ def test_too_few_rollouts_say_nothing_of_other_code(tmp_path: Path) -> None:
 
 def test_full_weight_is_counted_from_the_moment_it_is_set() -> None:
     """Three minimums and two looks at weights in change."""
-    world = World(requests=2000.0)
+    world = Scenario(requests=2000.0)
     outcome = roll_out([rolling(service(world, "quick", 0), policy=a_policy(world.interval, "30s"), longest=20)])[0]
     assert outcome.full is not None
     assert outcome.full >= 3 * 30 + 2 * 10
@@ -93,7 +93,7 @@ def test_full_weight_is_counted_from_the_moment_it_is_set() -> None:
 
 def test_the_past_may_be_of_another_world_than_the_rollout() -> None:
     """Every fifth request failed before, and none does now; and the other way round."""
-    calm, failing = World(errors=0.0), World(errors=0.2)
+    calm, failing = Scenario(errors=0.0), Scenario(errors=0.2)
     for now, before in ((calm, failing), (failing, calm), (failing, None)):
         one = service(now, "changed", 0)
         judge, look = next(rolling(one, before=before, past=60))
@@ -121,7 +121,7 @@ def test_healthy_versions_whose_past_was_another_are_judged_by_that_past() -> No
 
 
 def test_users_are_hurt_only_while_the_fault_shows() -> None:
-    world = World(requests=200.0, errors=0.0, more_errors=0.5, fault_begins=30.0)
+    world = Scenario(requests=200.0, errors=0.0, more_errors=0.5, fault_begins=30.0)
     outcome = roll_out([rolling(service(world, "late", 0), climbing=False, longest=20)])[0]
     assert outcome.rolled_back
     assert outcome.fault == 30
@@ -135,22 +135,22 @@ def test_users_are_hurt_only_while_the_fault_shows() -> None:
     ({"canary_latency": 2.0}, 0.4364),  # two normals log(2)/0.6 apart: 2 Phi(log(2)/1.2) - 1
 ])  # fmt: skip
 def test_the_share_of_requests_that_are_worse_is_the_difference_of_the_versions(changes: dict, hurt: float) -> None:
-    assert excess(World(**changes)) == pytest.approx(hurt, abs=2e-3)
+    assert excess(Scenario(**changes)) == pytest.approx(hurt, abs=2e-3)
 
 
 def test_a_past_without_spells_is_outside_of_the_promise_and_replicas_that_differ_are_not() -> None:
-    calm = service(World(bad=1e-9, spell=6), "calm", 0)
+    calm = service(Scenario(bad=1e-9, spell=6), "calm", 0)
     calm.history(10)
     assert breaks(calm)
-    shown = service(World(bad=0.5, spell=6), "shown", 0)
+    shown = service(Scenario(bad=0.5, spell=6), "shown", 0)
     shown.history(100)
     assert not breaks(shown)
-    noisy = service(World(errors=0.02, noise=0.3), "noisy", 0)
+    noisy = service(Scenario(errors=0.02, noise=0.3), "noisy", 0)
     noisy.stable.error_rates, noisy.canary.error_rates = np.ones(3), np.full(3, 1.09)
     assert not breaks(noisy)
     noisy.canary.error_rates = np.full(3, 1.2)
     assert not breaks(noisy)
-    assert not breaks(service(World(), "usual", 0))
+    assert not breaks(service(Scenario(), "usual", 0))
 
 
 def test_rollbacks_outside_of_the_promise_are_told_apart() -> None:

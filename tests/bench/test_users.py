@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from bench import users
-from bench.people import Crowd, Mixed
 from bench.results import Results
 from bench.rollouts import Outcome
 from bench.running import Runner, run_some, seeded
+from bench.unlike_users import Crowd, Mixed
 from bench.worlds import BAD_USERS, HEALTHY_USERS, NOT_ALLOWED, UNACCEPTABLE_USERS, Kind, Users
-from canaryd.analysis.apart import Apart
-from canaryd.analysis.judge import Judge
+from canaryd.judge.judge import Judge
+from canaryd.judge.matched_users import Apart
 
 GOOD, BACK, KEPT = Outcome("succeeded", 60, 600, full=450), Outcome("rolled back", 9, 90, fault=0), Outcome("watched", 90, 900)
 STAY, MATCHED = "300 users who stay", "matched users who always fare worse"

@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from canaryd.cli import COMMANDS, main
-from canaryd.cli.lazy import readable
+from canaryd.cli.group import readable
+from canaryd.domain.policy.validation import InvalidPolicy, Problem
 from canaryd.domain.ports import Conflict, Missing, Rejected, Unavailable
-from canaryd.domain.problems import Problem, Refused
 
 ALL = [name for section in COMMANDS.values() for name in section]
 
@@ -97,7 +97,7 @@ def test_the_version_is_the_packages() -> None:
 
 @pytest.mark.parametrize(("error", "code"), [
     (Unavailable("no answer"), 3), (Rejected("no answer"), 1), (Conflict("no answer"), 1), (Missing("no answer"), 1),
-    (Refused([Problem((), "no answer")]), 1), (FileNotFoundError(2, "no answer", "file"), 1),
+    (InvalidPolicy([Problem((), "no answer")]), 1), (FileNotFoundError(2, "no answer", "file"), 1),
 ])
 def test_what_is_expected_to_go_wrong_is_a_line_and_an_exit_code(error: Exception, code: int) -> None:
     failure = readable(error)

@@ -15,7 +15,7 @@ import requests
 from kubernetes.client import ApiClient, ApiException
 from kubernetes.config import new_client_from_config
 
-from canaryd.sandbox.world import World
+from canaryd_sandbox.world import World
 
 REAL = pytest.param("real", marks=[pytest.mark.real, pytest.mark.xdist_group("real")])
 

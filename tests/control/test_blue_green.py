@@ -4,14 +4,14 @@ from typing import Any
 
 import pytest
 
-from canaryd.domain.gating import Reply
-from canaryd.domain.policy import Policy
+from canaryd.domain.gates import GateReply
+from canaryd.domain.policy.policy import Policy
 from canaryd.domain.rollout import Phase, Span
 from canaryd.domain.verdict import Answer
 from tests.builders import a_policy
-from tests.control.world import Daemon, Script, healthy
+from tests.control.daemon_on_fakes import Daemon, Script, healthy
 
-OPEN, CLOSED = Reply(True, "HTTP 200: ok", 0.0), Reply(False, "HTTP 503: 2 of 14 tests failed", 0.0)
+OPEN, CLOSED = GateReply(True, "HTTP 200: ok", 0.0), GateReply(False, "HTTP 503: 2 of 14 tests failed", 0.0)
 
 
 def blue_green(**changes: Any) -> Policy:
@@ -19,7 +19,7 @@ def blue_green(**changes: Any) -> Policy:
     return a_policy(strategy="blue-green", stages=stages, hooks=[{"before": 100, "gate": "https://tests.example/smoke"}], **changes)
 
 
-def a_daemon(script: Script = healthy, reply: Reply = OPEN, **changes: Any) -> Daemon:
+def a_daemon(script: Script = healthy, reply: GateReply = OPEN, **changes: Any) -> Daemon:
     daemon = Daemon(script, blue_green(**changes))
     daemon.gates.script = lambda question: reply
     daemon.run()

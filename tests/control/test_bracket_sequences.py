@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from canaryd.domain.rollout import Phase
 from canaryd.domain.verdict import Answer
 from tests.builders import ORIGIN, a_destination
-from tests.control.several import Bracket
+from tests.control.bracket_world import Bracket
+from tests.control.daemon_on_fakes import always, healthy
 from tests.control.test_sequences import beats
-from tests.control.world import always, healthy
 
 SERVICES = st.sampled_from(["front-end", "carts"])
 ACTIONS = st.one_of(

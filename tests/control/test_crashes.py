@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from canaryd.domain.policy import Policy
+from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Conflict, KnownTemplates
 from canaryd.domain.rollout import Phase, Span
 from canaryd.domain.verdict import Answer
 from tests.builders import ORIGIN, a_destination
-from tests.control.world import Daemon, Script, always, healthy
+from tests.control.daemon_on_fakes import Daemon, Script, always, healthy
 from tests.fakes import Crash
 
 HOOKS = [{"on": ["started", "advanced", "rolled_back", "succeeded"], "notify": "oncall"}]

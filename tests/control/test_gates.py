@@ -6,19 +6,19 @@ from typing import Any
 
 import pytest
 
-from canaryd.domain.gating import Question, Reply
+from canaryd.domain.gates import GateQuestion, GateReply
 from canaryd.domain.rollout import Held, Phase, Rollout, Span
 from canaryd.domain.verdict import Answer
 from tests.builders import a_destination
-from tests.control.world import BEAT, Daemon, healthy
+from tests.control.daemon_on_fakes import BEAT, Daemon, healthy
 from tests.fakes import Crash
 
 SMOKE = "https://tests.example/smoke"
-OPEN = Reply(True, "HTTP 200: 14 of 14 passed", 0.0)
-CLOSED = Reply(False, "HTTP 503: 2 of 14 tests failed", 0.0)
+OPEN = GateReply(True, "HTTP 200: 14 of 14 passed", 0.0)
+CLOSED = GateReply(False, "HTTP 503: 2 of 14 tests failed", 0.0)
 
 
-def a_daemon(before: object, replies: Callable[[Question], Reply | None], script: Any = healthy, **more: Any) -> Daemon:
+def a_daemon(before: object, replies: Callable[[GateQuestion], GateReply | None], script: Any = healthy, **more: Any) -> Daemon:
     hook = {"before": before, "gate": SMOKE, **more.pop("hook", {})}
     daemon = Daemon(script, hooks=[hook, {"on": ["held", "resumed", "rolled_back"], "notify": "oncall"}], **more)
     daemon.gates.script = replies

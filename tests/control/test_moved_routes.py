@@ -12,11 +12,11 @@ from click.testing import CliRunner
 
 from canaryd.cli import main
 from canaryd.domain.rollout import Held, Phase, Rollout
-from canaryd.sandbox import httproutes
-from canaryd.sandbox.kubernetes_resources import HTTPROUTES, SERVICES, VIRTUALSERVICES
-from canaryd.sandbox.world import World
+from canaryd_sandbox.kubernetes.resources import HTTPROUTES, SERVICES, VIRTUALSERVICES
+from canaryd_sandbox.mesh import httproute
+from canaryd_sandbox.world import World
 from tests.builders import NOW, a_policy
-from tests.live import Live
+from tests.one_process import Live
 
 STAGES = [{"match": {"headers": {"cookie": {"regex": ".*logged_in.*"}}}, "minimum": "60s", "deadline": "90s"}, {"weight": 100}]
 MATCH = "canaryd-front-end-match"
@@ -29,7 +29,7 @@ class Place:
     def __init__(self, world: World, kind: str, **policy: Any) -> None:
         self.world, self.resource, self.key = world, VIRTUALSERVICES, "http"
         if kind == "httpRoute":
-            httproutes.take_over(world.store, "front-end", "production")
+            httproute.take_over(world.store, "front-end", "production")
             self.resource, self.key = HTTPROUTES, "rules"
         self.before = self.rules()
         analysis = {"interval": "2s", "warmup": "0s", "metrics": [{"errors": {}}]}

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from canaryd.domain import news
+from canaryd.domain import announcements
 from canaryd.domain.counts import Look, Target
 from canaryd.domain.ports import Conflict, KnownTemplates, Rejected, Request, Unavailable
 from canaryd.domain.rollout import Held, Phase, Record, RouteLists
 from canaryd.domain.verdict import Answer
 from tests.builders import ORIGIN, a_destination, a_policy, a_rollout
-from tests.control.world import BEAT, Daemon, always, healthy
+from tests.control.daemon_on_fakes import BEAT, Daemon, always, healthy
 
 
 def dead_for(daemon: Daemon, seconds: float) -> None:
@@ -336,7 +336,7 @@ def test_telemetry_that_refuses_one_of_two_rollouts_is_told_once(logs: list[dict
 def test_no_announcement_of_a_long_life_has_the_id_of_another() -> None:
     rollout, ids = a_rollout(), []
     for number in range(300):
-        rollout = news.announced(rollout, "held", rollout.began + number, "again")
+        rollout = announcements.announced(rollout, "held", rollout.began + number, "again")
         ids.append(rollout.announcements[-1].id)
         rollout = replace(rollout, announcements=rollout.announcements[-200:])  # as a record is bounded
     assert len(set(ids)) == 300

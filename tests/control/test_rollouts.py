@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from canaryd.analysis.explain import explain, text
-from canaryd.analysis.judge import Judge
-from canaryd.control.case import ASK_AGAIN, EMPTY_LOOKS
+from canaryd.control.evidence_stream import ASK_AGAIN, EMPTY_LOOKS
 from canaryd.domain.counts import Counts, Look, Source
 from canaryd.domain.ports import Presence, Rejected, Request
 from canaryd.domain.rollout import Held, Phase, Span
 from canaryd.domain.verdict import Answer
+from canaryd.judge.judge import Judge
+from canaryd.report.explanation import explain, text
 from tests.builders import HOST, ORIGIN, a_destination, a_policy, a_workload
-from tests.control.world import Daemon, always, healthy
+from tests.control.daemon_on_fakes import Daemon, always, healthy
 from tests.fakes import FakeTelemetry
 
 

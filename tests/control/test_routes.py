@@ -7,7 +7,7 @@ import pytest
 from canaryd.domain.rollout import Held, Phase, Record
 from canaryd.domain.verdict import Answer
 from tests.builders import ORIGIN, a_destination
-from tests.control.world import Daemon, always, healthy
+from tests.control.daemon_on_fakes import Daemon, always, healthy
 from tests.fakes import Crash
 
 V1, V2 = (a_destination("v1"),), (a_destination("v2"),)

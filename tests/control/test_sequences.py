@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from canaryd.domain.rollout import Phase
 from canaryd.domain.verdict import Answer
 from tests.builders import ORIGIN, a_destination, a_policy
-from tests.control.world import Daemon, always, healthy
+from tests.control.daemon_on_fakes import Daemon, always, healthy
 from tests.fakes import Crash
 
 ACTIONS = st.one_of(

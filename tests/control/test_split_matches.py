@@ -8,8 +8,8 @@ from canaryd.control.supervisor import SETTLED
 from canaryd.domain.rollout import Phase
 from canaryd.domain.verdict import Answer
 from tests.builders import HOST, ORIGIN, a_destination
+from tests.control.daemon_on_fakes import Daemon, Script, always, healthy
 from tests.control.test_stages import COOKIE, TIMES, in_stage
-from tests.control.world import Daemon, Script, always, healthy
 
 OWN = "front-end-canaryd-match"
 STAGES = [{"weight": 0, **TIMES}, {"match": COOKIE, "split": "half", **TIMES}, {"weight": 10, **TIMES}, {"weight": 100, **TIMES}]

@@ -8,8 +8,8 @@ from canaryd.domain.counts import Counts, Look
 from canaryd.domain.rollout import Held, Phase, RouteLists
 from canaryd.domain.verdict import Answer
 from tests.builders import ORIGIN, a_destination
+from tests.control.daemon_on_fakes import Daemon, Script, always, healthy
 from tests.control.test_crashes import HOOKS, run_to_end
-from tests.control.world import Daemon, Script, always, healthy
 from tests.fakes import Crash
 
 TIMES = {"minimum": "60s", "deadline": "10m"}

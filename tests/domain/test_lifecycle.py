@@ -7,7 +7,7 @@ import pytest
 from canaryd.domain import lifecycle
 from canaryd.domain.lifecycle import TRANSITIONS, Detail, RefusedSignal, Signal, advance, stage_signal
 from canaryd.domain.rollout import Held, Phase, Rollout, Span
-from canaryd.domain.verdict import Answer, Finding
+from canaryd.domain.verdict import Answer, MetricFinding
 from tests.builders import NOW, ORIGIN, a_policy, a_rollout, a_verdict
 
 LIVE = (Phase.PROGRESSING, Phase.AWAITING_APPROVAL, Phase.HELD)
@@ -174,17 +174,17 @@ def test_what_a_verdict_means_in_a_stage(answer: Answer, after: int, canary_requ
 @pytest.mark.parametrize(
     ("finding", "signal"),
     [
-        (Finding("errors", "errors", Answer.UNDECIDED, 13, 1000, 9, 100, ratio=6.9, unacceptable=5.0), Signal.STUCK),
-        (Finding("errors", "errors", Answer.UNDECIDED, 13, 1000, 4, 100, ratio=6.9, unacceptable=5.0), Signal.LET_PASS),  # chance
-        (Finding("errors", "errors", Answer.UNDECIDED, 13, 1000, 5, 100, ratio=3.9, unacceptable=5.0), Signal.LET_PASS),
-        (Finding("errors", "errors", Answer.UNDECIDED, 0, 1000, 9, 100, ratio=None, unacceptable=5.0), Signal.STUCK),
-        (Finding("errors", "errors", Answer.UNDECIDED, 0, 9000, 9, 2000, ratio=None, unacceptable=5.0), Signal.LET_PASS),
-        (Finding("latency", "all bounds", Answer.NO_DATA), Signal.STUCK),  # no block has closed
-        (Finding("cpu", "at most 1", Answer.NO_DATA, limit=1.0), Signal.STUCK),  # a limit that was never seen
-        (Finding("cpu", "at most 1", Answer.PASS, value=0.3, limit=1.0), Signal.LET_PASS),
+        (MetricFinding("errors", "errors", Answer.UNDECIDED, 13, 1000, 9, 100, ratio=6.9, unacceptable=5.0), Signal.STUCK),
+        (MetricFinding("errors", "errors", Answer.UNDECIDED, 13, 1000, 4, 100, ratio=6.9, unacceptable=5.0), Signal.LET_PASS),  # chance
+        (MetricFinding("errors", "errors", Answer.UNDECIDED, 13, 1000, 5, 100, ratio=3.9, unacceptable=5.0), Signal.LET_PASS),
+        (MetricFinding("errors", "errors", Answer.UNDECIDED, 0, 1000, 9, 100, ratio=None, unacceptable=5.0), Signal.STUCK),
+        (MetricFinding("errors", "errors", Answer.UNDECIDED, 0, 9000, 9, 2000, ratio=None, unacceptable=5.0), Signal.LET_PASS),
+        (MetricFinding("latency", "all bounds", Answer.NO_DATA), Signal.STUCK),  # no block has closed
+        (MetricFinding("cpu", "at most 1", Answer.NO_DATA, limit=1.0), Signal.STUCK),  # a limit that was never seen
+        (MetricFinding("cpu", "at most 1", Answer.PASS, value=0.3, limit=1.0), Signal.LET_PASS),
     ],
 )
-def test_what_looks_unacceptable_is_not_let_pass_at_a_deadline(finding: Finding, signal: Signal) -> None:
+def test_what_looks_unacceptable_is_not_let_pass_at_a_deadline(finding: MetricFinding, signal: Signal) -> None:
     query = {"query": {"name": "cpu", "promql": "up", "max": 1}}
     rollout = a_rollout(policy=a_policy(analysis={"interval": "10s", "metrics": [{"errors": {}}, query]}))
     verdict = a_verdict(Answer.UNDECIDED, at=int(NOW) + 600, canary_requests=1000, findings=(finding,), few_blocks=True)
@@ -194,14 +194,14 @@ def test_what_looks_unacceptable_is_not_let_pass_at_a_deadline(finding: Finding,
 @pytest.mark.parametrize(("dry_run", "signal"), [(False, Signal.STUCK), (True, Signal.LET_PASS)])
 @pytest.mark.parametrize("metric", ["errors", "latency", "cpu"])
 def test_what_was_never_seen_is_not_let_pass_at_a_deadline_unless_it_decides_nothing(metric: str, dry_run: bool, signal: Signal) -> None:
-    finding = Finding(metric, "all bounds", Answer.NO_DATA, dry_run=dry_run)
+    finding = MetricFinding(metric, "all bounds", Answer.NO_DATA, dry_run=dry_run)
     verdict = a_verdict(Answer.UNDECIDED, at=int(NOW) + 600, canary_requests=1000, findings=(finding,))
     assert stage_signal(a_rollout(), verdict, NOW + 600) is signal
 
 
 def test_where_the_odds_can_speak_a_plain_estimate_does_not_hold_a_stage() -> None:
     """A burst of errors looks unacceptable and is not: the odds know."""
-    finding = Finding("errors", "errors", Answer.UNDECIDED, 13, 1000, 9, 100, ratio=6.9, unacceptable=5.0)
+    finding = MetricFinding("errors", "errors", Answer.UNDECIDED, 13, 1000, 9, 100, ratio=6.9, unacceptable=5.0)
     verdict = a_verdict(Answer.UNDECIDED, at=int(NOW) + 600, canary_requests=1000, findings=(finding,))
     assert stage_signal(a_rollout(), verdict, NOW + 600) is Signal.LET_PASS
 

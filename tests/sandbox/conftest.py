@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from canaryd.sandbox.world import World
+from canaryd_sandbox.world import World
 
 
 @pytest.fixture

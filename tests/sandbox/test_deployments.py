@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from canaryd.sandbox.deployments import after_seconds, is_ready
-from canaryd.sandbox.kubernetes_resources import DEPLOYMENTS, PODS
-from canaryd.sandbox.world import NAMESPACE, World
+from canaryd_sandbox.kubernetes.deployment_controller import after_seconds, is_ready
+from canaryd_sandbox.kubernetes.resources import DEPLOYMENTS, PODS
+from canaryd_sandbox.world import NAMESPACE, World
 
 
 def status(world: World, version: str) -> Any:

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import requests
 
-from canaryd.sandbox.kubernetes_resources import NAMESPACES
-from canaryd.sandbox.receiver import Receiver
-from canaryd.sandbox.world import World
+from canaryd_sandbox.kubernetes.resources import NAMESPACES
+from canaryd_sandbox.receiver import Receiver
+from canaryd_sandbox.world import World
 
 PODS = "/api/v1/namespaces/production/pods"
 VIRTUALSERVICE = "/apis/networking.istio.io/v1/namespaces/production/virtualservices/sockshop"
@@ -99,7 +99,7 @@ def test_the_history_has_an_end(world: World) -> None:
 
 
 def test_a_watch_that_asks_for_bookmarks_gets_them(world: World, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("canaryd.sandbox.kubernetes_watch.BOOKMARK_EVERY", 0.3)
+    monkeypatch.setattr("canaryd_sandbox.kubernetes.watch.BOOKMARK_EVERY", 0.3)
     version = str(world.store.version)
     seen = list(lines(url + PODS, resourceVersion=version, allowWatchBookmarks="true", timeoutSeconds="1"))
     assert seen

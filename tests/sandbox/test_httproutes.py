@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from canaryd.domain.policy import Policy
+from canaryd.domain.policy.policy import Policy
 from canaryd.domain.rollout import Phase
-from canaryd.sandbox import httproutes
-from canaryd.sandbox.kubernetes_resources import HTTPROUTES, SERVICES, ApiError, Object
-from canaryd.sandbox.routes import resolve
-from canaryd.sandbox.world import NAMESPACE, SERVICE, World
-from tests.live import Live, a_quick_policy
+from canaryd_sandbox.kubernetes.resources import HTTPROUTES, SERVICES, ApiError, Object
+from canaryd_sandbox.mesh import httproute
+from canaryd_sandbox.mesh.routing import resolve
+from canaryd_sandbox.world import NAMESPACE, SERVICE, World
+from tests.one_process import Live, a_quick_policy
 from tests.sandbox.test_mesh import served
 
 TAKES_ALL = [{"path": {"type": "PathPrefix", "value": "/"}}]
@@ -21,7 +21,7 @@ TAKES_ALL = [{"path": {"type": "PathPrefix", "value": "/"}}]
 @pytest.fixture
 def moved(world: World) -> World:
     """The worked example, moved to the Gateway API."""
-    httproutes.take_over(world.store, SERVICE, NAMESPACE)
+    httproute.take_over(world.store, SERVICE, NAMESPACE)
     return world
 
 

@@ -9,8 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from canaryd.sandbox.kubernetes_patch import equal, field_selector, json_patch, label_selector, merge_patch, strategic_merge
-from canaryd.sandbox.kubernetes_resources import ApiError
+from canaryd_sandbox.kubernetes.patch import (
+    equal,
+    field_selector,
+    json_patch,
+    label_selector,
+    merge_patch,
+    strategic_merge,
+)
+from canaryd_sandbox.kubernetes.resources import ApiError
 
 values = st.recursive(st.none() | st.booleans() | st.integers() | st.text(max_size=3),
                       lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3), max_leaves=10)

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from canaryd.sandbox.kubernetes_resources import DESTINATIONRULES, VIRTUALSERVICES
-from canaryd.sandbox.mesh import BOUNDS, LE, Behaviour, Sample
-from canaryd.sandbox.routes import Audience, takes_requests
-from canaryd.sandbox.users import Users
-from canaryd.sandbox.world import HOST, NAMESPACE, World
+from canaryd_sandbox.kubernetes.resources import DESTINATIONRULES, VIRTUALSERVICES
+from canaryd_sandbox.mesh.mesh import BOUNDS, LE, Behaviour, Sample
+from canaryd_sandbox.mesh.routing import Audience, takes_requests
+from canaryd_sandbox.mesh.users import Users
+from canaryd_sandbox.world import HOST, NAMESPACE, World
 
 
 def route_to(world: World, *destinations: dict[str, Any], before: tuple[dict[str, Any], ...] = ()) -> None:

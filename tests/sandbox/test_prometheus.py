@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import requests
 
-from canaryd.sandbox.prometheus import moment, seconds, written
-from canaryd.sandbox.world import World
+from canaryd_sandbox.prometheus.api import moment, seconds, written
+from canaryd_sandbox.world import World
 
 REQUESTS = 'sum by (pod, response_code) (last_over_time(istio_requests_total{reporter="destination"}[1s]))'
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from canaryd.sandbox.promql import QueryError, Samples, evaluate, parse
+from canaryd_sandbox.prometheus.promql import QueryError, Samples, evaluate, parse
 
 
 def some_samples() -> Samples:

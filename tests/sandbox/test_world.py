@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from canaryd.sandbox.kubernetes_resources import DESTINATIONRULES, VIRTUALSERVICES
-from canaryd.sandbox.mesh import Behaviour
-from canaryd.sandbox.scenarios import DEFAULT, HEALTHY, SCENARIOS, PrometheusOutage, Scenario
-from canaryd.sandbox.world import HOST, NAMESPACE, World
+from canaryd_sandbox.kubernetes.resources import DESTINATIONRULES, VIRTUALSERVICES
+from canaryd_sandbox.mesh.mesh import Behaviour
+from canaryd_sandbox.scenarios import DEFAULT, HEALTHY, SCENARIOS, PrometheusOutage, Scenario
+from canaryd_sandbox.world import HOST, NAMESPACE, World
 
 
 def split(world: World, canary: int) -> None:

@@ -7,8 +7,8 @@ from copy import deepcopy
 
 import pytest
 
-from canaryd.sandbox.users import Users
-from tests.scenarios.stand import Stand, a_policy, a_stand, eventually
+from canaryd_sandbox.mesh.users import Users
+from tests.scenarios.testbed import Stand, a_policy, a_stand, eventually
 
 pytestmark = [pytest.mark.xdist_group("scenarios-stages"), pytest.mark.timeout(480)]
 ROUTE = {"virtualService": "sockshop", "affinity": {"users": 400}}

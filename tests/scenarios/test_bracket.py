@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from canaryd.sandbox.kubernetes_resources import VIRTUALSERVICES
-from canaryd.sandbox.mesh import Behaviour
-from tests.scenarios.stand import Stand, a_policy, a_stand, all_to, eventually
+from canaryd_sandbox.kubernetes.resources import VIRTUALSERVICES
+from canaryd_sandbox.mesh.mesh import Behaviour
 from tests.scenarios.test_two_services import NAME, NAMESPACE, carts, deploy, seen
+from tests.scenarios.testbed import Stand, a_policy, a_stand, all_to, eventually
 
 pytestmark = [pytest.mark.xdist_group("scenarios-bracket"), pytest.mark.timeout(480)]
 HOOKS = [{"on": ["started", "advanced", "rolled_back", "succeeded"], "notify": "audit"}]

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from canaryd.sandbox.kubernetes_resources import DEPLOYMENTS, NAMESPACES, SERVICES, VIRTUALSERVICES
-from canaryd.sandbox.mesh import Behaviour
-from tests.deploying import a_deployment, a_service
-from tests.scenarios.stand import Stand, a_policy, a_stand, all_to, eventually
+from canaryd_sandbox.kubernetes.resources import DEPLOYMENTS, NAMESPACES, SERVICES, VIRTUALSERVICES
+from canaryd_sandbox.mesh.mesh import Behaviour
+from tests.commands.deploy.two_namespaces import a_deployment, a_service
 from tests.scenarios.test_two_services import NAME, carts, seen
+from tests.scenarios.testbed import Stand, a_policy, a_stand, all_to, eventually
 
 pytestmark = [pytest.mark.xdist_group("scenarios-bracket"), pytest.mark.timeout(480)]
 PLACE = "production"

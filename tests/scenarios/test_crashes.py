@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from canaryd.sandbox.mesh import Tally
-from tests.scenarios.stand import Stand, a_policy, a_stand, all_to, eventually
+from canaryd_sandbox.mesh.mesh import Tally
+from tests.scenarios.testbed import Stand, a_policy, a_stand, all_to, eventually
 
 pytestmark = [pytest.mark.xdist_group("scenarios-crashes"), pytest.mark.timeout(480)]
 JUDGED = ("answer", "odds", "stage", "looks", "reason")

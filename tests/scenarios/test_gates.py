@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import pytest
 import standardwebhooks
 
-from canaryd.sandbox.receiver import Receiver
-from tests.scenarios.stand import WEBHOOK_SECRET, Stand, a_policy, a_stand, all_to, eventually
+from canaryd_sandbox.receiver import Receiver
+from tests.scenarios.testbed import WEBHOOK_SECRET, Stand, a_policy, a_stand, all_to, eventually
 
 pytestmark = [pytest.mark.xdist_group("scenarios-gates"), pytest.mark.timeout(480)]
 MANY = 10_000

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from canaryd.sandbox import httproutes
-from canaryd.sandbox.kubernetes_resources import HTTPROUTES, SERVICES
-from tests.scenarios.stand import Stand, a_policy, a_stand, eventually
+from canaryd_sandbox.kubernetes.resources import HTTPROUTES, SERVICES
+from canaryd_sandbox.mesh import httproute
+from tests.scenarios.testbed import Stand, a_policy, a_stand, eventually
 
 pytestmark = [pytest.mark.xdist_group("scenarios-people"), pytest.mark.timeout(400)]
 
@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.xdist_group("scenarios-people"), pytest.mark.timeout(4
 @pytest.fixture(scope="module")
 def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
     with a_stand(tmp_path_factory.mktemp("httproute"), a_policy(route={"httpRoute": "sockshop"})) as stand:
-        httproutes.take_over(stand.world.store, "front-end", "production")
+        httproute.take_over(stand.world.store, "front-end", "production")
         yield stand.begin()
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.real.daemon import ENDS_WITHIN
-from tests.scenarios.stand import Stand, a_policy, a_stand, all_to, eventually
+from tests.scenarios.testbed import Stand, a_policy, a_stand, all_to, eventually
 
 pytestmark = [pytest.mark.xdist_group("scenarios-outages"), pytest.mark.timeout(480)]
 HELD_AFTER = "5s"

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import standardwebhooks
 
-from canaryd.sandbox.receiver import Delivery, Receiver
+from canaryd_sandbox.receiver import Delivery, Receiver
 from tests.real.daemon import ENDS_WITHIN, WEBHOOK_SECRET
-from tests.scenarios.stand import Stand, a_policy, a_stand, eventually
+from tests.scenarios.testbed import Stand, a_policy, a_stand, eventually
 
 pytestmark = [pytest.mark.xdist_group("scenarios-receivers"), pytest.mark.timeout(480)]
 NOTIFIERS = ("audit", "dead", "hanging")

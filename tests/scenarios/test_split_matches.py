@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from canaryd.sandbox import httproutes
-from canaryd.sandbox.kubernetes_resources import DESTINATIONRULES, HTTPROUTES, SERVICES
-from canaryd.sandbox.routes import Audience
-from tests.scenarios.stand import Stand, a_policy, a_stand, eventually, share_of
+from canaryd_sandbox.kubernetes.resources import DESTINATIONRULES, HTTPROUTES, SERVICES
+from canaryd_sandbox.mesh import httproute
+from canaryd_sandbox.mesh.routing import Audience
+from tests.scenarios.testbed import Stand, a_policy, a_stand, eventually, share_of
 
 pytestmark = [pytest.mark.xdist_group("scenarios-stages"), pytest.mark.timeout(480)]
 COOKIE = {"headers": {"cookie": {"regex": ".*logged_in.*"}}}
@@ -84,7 +84,7 @@ def test_the_same_by_the_gateway_api(tmp_path_factory: pytest.TempPathFactory) -
     route = {"httpRoute": "sockshop", "preview": {"headers": {"x-canary": {"exact": "always"}}}}
     policy = a_policy(stages, route=route, analysis={"reporter": "source"})
     with a_stand(tmp_path_factory.mktemp("split-httproute"), policy, rate=300.0) as stand:
-        httproutes.take_over(stand.world.store, "front-end", "production")
+        httproute.take_over(stand.world.store, "front-end", "production")
         users = (Audience(0.6), Audience(0.28, USERS[1].headers), Audience(0.1, USERS[1].headers, {"beta": "yes"}),
                  Audience(0.02, {"x-canary": "always"}))
         stand.world.mesh.audiences = users

@@ -7,9 +7,9 @@ from copy import deepcopy
 
 import pytest
 
-from canaryd.sandbox.routes import Audience
-from canaryd.sandbox.world import HOST
-from tests.scenarios.stand import Stand, a_policy, a_stand, share_of
+from canaryd_sandbox.mesh.routing import Audience
+from canaryd_sandbox.world import HOST
+from tests.scenarios.testbed import Stand, a_policy, a_stand, share_of
 
 pytestmark = [pytest.mark.xdist_group("scenarios-stages"), pytest.mark.timeout(480)]
 TIMES = {"minimum": "4s", "deadline": "60s"}

@@ -7,10 +7,16 @@ from typing import Any
 
 import pytest
 
-from canaryd.sandbox.kubernetes_resources import DEPLOYMENTS, DESTINATIONRULES, NAMESPACES, SERVICES, VIRTUALSERVICES
-from canaryd.sandbox.mesh import Behaviour, Mesh
-from canaryd.sandbox.world import World
-from tests.scenarios.stand import Stand, a_policy, a_stand, all_to, eventually
+from canaryd_sandbox.kubernetes.resources import (
+    DEPLOYMENTS,
+    DESTINATIONRULES,
+    NAMESPACES,
+    SERVICES,
+    VIRTUALSERVICES,
+)
+from canaryd_sandbox.mesh.mesh import Behaviour, Mesh
+from canaryd_sandbox.world import World
+from tests.scenarios.testbed import Stand, a_policy, a_stand, all_to, eventually
 
 pytestmark = [pytest.mark.xdist_group("scenarios-receivers"), pytest.mark.timeout(480)]
 NAME, NAMESPACE = "carts", "staging"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from canaryd.stats.betting import STAKES, log_gains_on_rate, log_gains_on_share, log_total, purse, staked
-from canaryd.stats.switching import AT_ONCE
+from canaryd.stats.changepoint import AT_ONCE
 
 
 def _gains(events1, events2, requests1, requests2, ratio, cap):

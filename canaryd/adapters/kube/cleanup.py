@@ -8,19 +8,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from canaryd.adapters.kube import backends, cleanup_rules, fair
-from canaryd.adapters.kube.client import JSON_PATCH, Api, Json, path_to
+from canaryd.adapters.kube import httproute_cleanup, matched_user_services, version_services
+from canaryd.adapters.kube.canaryrollout_object import API_VERSION, GROUP, MANAGED_BY, PLURAL, record_of
+from canaryd.adapters.kube.client import JSON_PATCH, Json, KubernetesApi, path_to
 from canaryd.adapters.kube.events import CONTROLLER
 from canaryd.adapters.kube.httproute import GatewayTraffic
-from canaryd.adapters.kube.records import API_VERSION, GROUP, MANAGED_BY, PLURAL, record_of
 from canaryd.adapters.kube.virtualservice import GROUP as ISTIO
 from canaryd.adapters.kube.virtualservice import SUBSETS, KubeTraffic, added_subsets, annotating, host_of
-from canaryd.domain import cleanup
-from canaryd.domain.backends import GATEWAY_API
-from canaryd.domain.policy import Policy
+from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Missing, RouteView
 from canaryd.domain.rollout import Phase, Rollout
-from canaryd.domain.routes import own_less
+from canaryd.routing import restored_routes
+from canaryd.routing.httproute_weights import GATEWAY_API
+from canaryd.routing.route_lists import own_less
 
 MARK = f"{GROUP}/"  # what canaryd's labels and annotations begin with
 # Besides Istio's: objects that people or canaryd may have marked. ReplicaSets after Deployments, whose annotations they have copies of.
@@ -78,7 +78,7 @@ class Patch:
 class KubeCleanup:
     """domain: the cluster's, of which short host names are part."""
 
-    def __init__(self, api: Api, domain: str = "cluster.local") -> None:
+    def __init__(self, api: KubernetesApi, domain: str = "cluster.local") -> None:
         self._api = api
         self._domain = domain
         self._traffic, self._gateway_api = KubeTraffic(api, domain), GatewayTraffic(api)
@@ -101,9 +101,9 @@ class KubeCleanup:
         version: "" leaves the steered routes' weights as they are.
         """
         if policy.route.http_route:
-            operations, after = cleanup_rules.changes(policy, view, version)
+            operations, after = httproute_cleanup.changes(policy, view, version)
             return [self._rules(dict(view.raw["route"]), operations, after)] if operations else []
-        wanted = cleanup.at_one(view, version) if version else own_less(view.lists)
+        wanted = restored_routes.at_one(view, version) if version else own_less(view.lists)
         http: Sequence[Json] = view.raw["spec"]["http"]
         routed = [dict(one) for one in http]
         tests = [_at(view.raw)]
@@ -116,7 +116,7 @@ class KubeCleanup:
                 replaced.append({"op": "replace", "path": path, "value": routed[place]["route"]})
         removed: list[Json] = []
         for place in reversed(range(len(http))):  # from the end, so that the places before stay what they are
-            if cleanup.is_own(http[place], host_of(policy, self._domain), policy.service.namespace, self._domain):
+            if restored_routes.is_own(http[place], host_of(policy, self._domain), policy.service.namespace, self._domain):
                 tests.append({"op": "test", "path": f"/spec/http/{place}/name", "value": http[place]["name"]})
                 removed.append({"op": "remove", "path": f"/spec/http/{place}"})
                 del routed[place]
@@ -129,14 +129,14 @@ class KubeCleanup:
         behind an HTTPRoute Services, of all HTTPRoutes."""
         if policy.route.http_route:
             due = {_key(one.obj): one.http for one in changed if one.kind == "HTTPRoute"}
-            services = fair.services_in(self._api, policy.service.namespace)
-            of_all = [name for name, one in services.items() if backends.serves_all(policy, one)]
-            return cleanup_rules.uses(policy, self._list(self._gateway_version(), "httproutes", None), due, of_all)
+            services = matched_user_services.services_in(self._api, policy.service.namespace)
+            of_all = [name for name, one in services.items() if version_services.serves_all(policy, one)]
+            return httproute_cleanup.uses(policy, self._list(self._gateway_version(), "httproutes", None), due, of_all)
         routed = [one for one in changed if one.kind == "VirtualService"]
         after = {_key(one.obj): {**one.obj, "spec": {**one.obj["spec"], "http": one.http}} for one in routed}
         found: dict[str, str] = {}
         for one in self._istio("virtualservices", None):
-            for subset, place in cleanup.uses(after.get(_key(one), one), host_of(policy, self._domain), self._domain).items():
+            for subset, place in restored_routes.uses(after.get(_key(one), one), host_of(policy, self._domain), self._domain).items():
                 found.setdefault(subset, place)
         return found
 
@@ -144,12 +144,12 @@ class KubeCleanup:
         """The DestinationRule without the subsets that canaryd added and no route names, and what to say of those that stay; behind an
         HTTPRoute the Services that it made."""
         if policy.route.http_route:
-            idle, kept = cleanup_rules.removable(policy, fair.services_in(self._api, policy.service.namespace), used)
+            idle, kept = httproute_cleanup.removable(policy, matched_user_services.services_in(self._api, policy.service.namespace), used)
             return [Patch("Service", path_to("v1", "services", policy.service.namespace, one["metadata"]["name"]), one, None)
                     for one in idle], kept
         rule = self._traffic.rule(policy)
         added = added_subsets(rule)
-        gone, said = cleanup.removable(rule, added, used, policy.service.version_label)
+        gone, said = restored_routes.removable(rule, added, used, policy.service.version_label)
         there: list[Json] = (rule.get("spec") or {}).get("subsets") or []
         operations: list[Json] = []
         for place in reversed(range(len(there))):
@@ -166,18 +166,18 @@ class KubeCleanup:
         return [self._patch("DestinationRule", "destinationrules", rule, [_at(rule), *operations])], said
 
     def split(self, policy: Policy | None = None, namespace: str | None = None) -> list[Patch]:
-        """What was made so that matched users could be split (`domain/fair.py`): a policy's, or every one."""
+        """What was made so that matched users could be split (`domain/policy/split_services.py`): a policy's, or every one."""
         where = policy.service.namespace if policy is not None else namespace
         listed = [(kind, version, plural, one) for kind, version, plural in self._marked() if kind in ("DestinationRule", "Service")
                   for one in self._list(version, plural, where)]
         return [Patch(kind, path_to(version, plural, one["metadata"]["namespace"], one["metadata"]["name"]), one, None)
-                for kind, version, plural, one in listed if (fair.is_own(policy, one) if policy is not None else fair.is_made(one))]
+                for kind, version, plural, one in listed if (matched_user_services.is_own(policy, one) if policy is not None else matched_user_services.is_made(one))]
 
     def marks(self, namespace: str | None = None) -> list[Patch]:
         """The labels and annotations `canaryd.dev/...` of everything that is no object of canaryd's own."""
         listed = [(kind, path_to(version, plural, one["metadata"]["namespace"], one["metadata"]["name"]), one)
                   for kind, version, plural in self._marked() for one in self._list(version, plural, namespace)
-                  if not fair.is_made(one)]
+                  if not matched_user_services.is_made(one)]
         return [Patch(kind, path, one, [_at(one), *taken]) for kind, path, one in listed if (taken := _unmarked(one))]
 
     def leftovers(self, namespace: str | None = None) -> list[Patch]:

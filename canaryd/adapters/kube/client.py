@@ -41,7 +41,7 @@ _SERVICE_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
 
-class Api(ApiClient):
+class KubernetesApi(ApiClient):
     """The API server that a kubeconfig, or the pod's own account, points to.
 
     kubeconfig: a path, or several joined with ":"; without it the variable KUBECONFIG, then ~/.kube/config, then the pod's own

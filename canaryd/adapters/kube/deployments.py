@@ -6,10 +6,10 @@ Reads whole Deployments and writes nothing but a replica count, through the scal
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from canaryd.adapters.kube.client import MERGE_PATCH, Api, Json, path_to
-from canaryd.domain.policy import Policy
+from canaryd.adapters.kube.client import MERGE_PATCH, Json, KubernetesApi, path_to
+from canaryd.domain.pod_template import template_hash
+from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Workload
-from canaryd.domain.templates import template_hash
 
 IGNORE = "canaryd.dev/ignore"
 
@@ -17,7 +17,7 @@ IGNORE = "canaryd.dev/ignore"
 class KubeWorkloads:
     """Implements the port `Workloads` on the API server."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: KubernetesApi) -> None:
         self._api = api
 
     def list(self, policy: Policy) -> Sequence[Workload]:

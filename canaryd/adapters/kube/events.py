@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from canaryd.adapters.kube.client import Api, Json, path_to
-from canaryd.adapters.kube.records import API_VERSION, KIND, PLURAL
+from canaryd.adapters.kube.canaryrollout_object import API_VERSION, KIND, PLURAL
+from canaryd.adapters.kube.client import Json, KubernetesApi, path_to
 from canaryd.domain.ports import Conflict, Missing
 from canaryd.domain.rollout import Announcement
 
@@ -43,7 +43,7 @@ _KINDS: Mapping[str, _Kind] = {
 class KubeEvents:
     """Writes announcements as Events (events.k8s.io/v1) in the rollout's namespace."""
 
-    def __init__(self, api: Api) -> None:
+    def __init__(self, api: KubernetesApi) -> None:
         self._api = api
         self._instance = socket.gethostname()
 

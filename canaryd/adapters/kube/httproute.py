@@ -8,17 +8,17 @@ overwritten unseen, and all else stays as it was. Conditions that the gateway's 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from canaryd.adapters.kube import backends as services_of
-from canaryd.adapters.kube import chosen as by_name
-from canaryd.adapters.kube import own
-from canaryd.adapters.kube.backends import Services
-from canaryd.adapters.kube.client import JSON_PATCH, Api, Json, path_to
-from canaryd.adapters.kube.fair import SETTLE, Fair, services_in
-from canaryd.domain import backends
-from canaryd.domain.added import is_of, steered
-from canaryd.domain.policy import Policy
+from canaryd.adapters.kube import managed_route_patch
+from canaryd.adapters.kube import route_selection as by_name
+from canaryd.adapters.kube import version_services as services_of
+from canaryd.adapters.kube.client import JSON_PATCH, Json, KubernetesApi, path_to
+from canaryd.adapters.kube.matched_user_services import SETTLE, Fair, services_in
+from canaryd.adapters.kube.version_services import Services
+from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Missing, Rejected, RouteView, TooNew
 from canaryd.domain.rollout import RouteLists
+from canaryd.routing import httproute_weights
+from canaryd.routing.managed_routes import is_of, steered
 
 
 class GatewayTraffic:
@@ -27,7 +27,7 @@ class GatewayTraffic:
     settle: see `Fair`.
     """
 
-    def __init__(self, api: Api, settle: float = SETTLE) -> None:
+    def __init__(self, api: KubernetesApi, settle: float = SETTLE) -> None:
         self._api, self._settle = api, settle
         self._fair = Fair(api, settle)
 
@@ -46,12 +46,12 @@ class GatewayTraffic:
             )
         route: Json = view.raw["route"]
         rules, places = route["spec"]["rules"], _places(policy, route, view.raw["services"])
-        changed = {key: backends.refs(lists[key]) for key in places
-                   if key in lists and backends.refs(lists[key]) != backends.refs(view.lists[key])}  # fmt: skip
-        moves = own.moves("/spec/rules", policy.service.name, rules, places, lists)
+        changed = {key: httproute_weights.refs(lists[key]) for key in places
+                   if key in lists and httproute_weights.refs(lists[key]) != httproute_weights.refs(view.lists[key])}  # fmt: skip
+        moves = managed_route_patch.moves("/spec/rules", policy.service.name, rules, places, lists)
         if not changed and not moves:
             return view
-        patch = own.unedited(route)
+        patch = managed_route_patch.unedited(route)
         patch += [{"op": "test", "path": f"/spec/rules/{place}/backendRefs", "value": rules[place]["backendRefs"]}
                   for place in places.values()]  # fmt: skip
         patch += [{"op": "replace", "path": f"/spec/rules/{places[key]}/backendRefs", "value": refs} for key, refs in changed.items()]
@@ -122,7 +122,7 @@ class GatewayTraffic:
         found = set()
         for route in self._api.request("GET", path_to(self._version(), "httproutes")).get("items") or []:
             spec, namespace = route.get("spec") or {}, route["metadata"]["namespace"]
-            for ref in (*backends.named(spec), *(spec.get("parentRefs") or [])):
+            for ref in (*httproute_weights.named(spec), *(spec.get("parentRefs") or [])):
                 if ref.get("namespace", namespace) == policy.service.namespace:
                     found.add(str(ref.get("name")))
         return frozenset(found)
@@ -137,22 +137,22 @@ class GatewayTraffic:
         return path_to(self._version(), "httproutes", policy.service.namespace, policy.route.http_route)
 
     def _version(self) -> str:
-        return f"{backends.GATEWAY_API}/{self._api.preferred_version(backends.GATEWAY_API)}"
+        return f"{httproute_weights.GATEWAY_API}/{self._api.preferred_version(httproute_weights.GATEWAY_API)}"
 
 
 def _view(policy: Policy, route: Json, services: Services) -> RouteView:
     spec, subsets = route.get("spec") or {}, services_of.versions(policy, services)
     rules, places = spec.get("rules") or [], _places(policy, route, services)
-    lists = {key: backends.entries(rules[place]["backendRefs"], policy.service.name) for key, place in places.items()}
+    lists = {key: httproute_weights.entries(rules[place]["backendRefs"], policy.service.name) for key, place in places.items()}
     used = {entry["destination"]["subset"] for entries in lists.values() for entry in entries}
     return RouteView(
-        lists={**lists, **own.lists(policy.service.name, rules, places)}, subsets=subsets,
+        lists={**lists, **managed_route_patch.lists(policy.service.name, rules, places)}, subsets=subsets,
         resource_version=route["metadata"]["resourceVersion"], raw={"route": route, "services": services},
         problems={name: _why_no_version(policy, name, services) for name in used if name not in subsets},
-        elsewhere=frozenset(subsets[name] for one in backends.named(spec) if (name := one.get("name")) in subsets),
-        unsteered=backends.unsteered(policy.route.http_route, spec, policy.service.name), trouble=backends.trouble(route),
+        elsewhere=frozenset(subsets[name] for one in httproute_weights.named(spec) if (name := one.get("name")) in subsets),
+        unsteered=httproute_weights.unsteered(policy.route.http_route, spec, policy.service.name), trouble=httproute_weights.trouble(route),
         chosen_by="route.rules", routes={key: rules[place] for key, place in places.items()}, all_routes=rules, places=places,
-        displaced=own.displaced(policy.service.name, rules, places),
+        displaced=managed_route_patch.displaced(policy.service.name, rules, places),
     )  # fmt: skip
 
 
@@ -177,7 +177,7 @@ def _places(policy: Policy, route: Json, services: Services) -> dict[str, int]:
     try:
         return _steered(policy, route, services)
     except Rejected:
-        if own.are_left(policy.service.name, (route.get("spec") or {}).get("rules") or []):
+        if managed_route_patch.are_left(policy.service.name, (route.get("spec") or {}).get("rules") or []):
             return {}
         raise
 
@@ -189,7 +189,7 @@ def _steered(policy: Policy, route: Json, services: Services) -> dict[str, int]:
     if policy.route.rules:
         places = by_name.places(_named(policy), "rule", "route.rules", policy.route.rules, rules)
     else:
-        places = [at for at in mine if backends.has_no_match(rules[at])]
+        places = [at for at in mine if httproute_weights.has_no_match(rules[at])]
         places = [at for at in places if not is_of(policy.service.name, str(rules[at].get("name") or ""))]
     if not places:
         there = ", ".join(str(rules[at].get("name") or f"number {at}, without a name") for at in mine) or "none"

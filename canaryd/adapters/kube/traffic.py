@@ -2,11 +2,11 @@
 
 from collections.abc import Collection, Sequence
 
-from canaryd.adapters.kube.client import Api
-from canaryd.adapters.kube.fair import SETTLE
+from canaryd.adapters.kube.client import KubernetesApi
 from canaryd.adapters.kube.httproute import GatewayTraffic
+from canaryd.adapters.kube.matched_user_services import SETTLE
 from canaryd.adapters.kube.virtualservice import KubeTraffic
-from canaryd.domain.policy import Policy
+from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import RouteView, Traffic
 from canaryd.domain.rollout import RouteLists
 
@@ -14,7 +14,7 @@ from canaryd.domain.rollout import RouteLists
 class Routers:
     """Implements the port `Traffic` by the two adapters that do. domain: see `KubeTraffic`; settle: see both."""
 
-    def __init__(self, api: Api, domain: str = "cluster.local", settle: float = SETTLE) -> None:
+    def __init__(self, api: KubernetesApi, domain: str = "cluster.local", settle: float = SETTLE) -> None:
         self._istio, self._gateway_api = KubeTraffic(api, domain, settle), GatewayTraffic(api, settle)
 
     def read(self, policy: Policy) -> RouteView:

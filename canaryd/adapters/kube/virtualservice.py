@@ -13,14 +13,14 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from canaryd.adapters.kube import chosen, own
-from canaryd.adapters.kube.client import JSON_PATCH, Api, Json, path_to
-from canaryd.adapters.kube.fair import SETTLE, Fair, services_in
-from canaryd.domain.added import is_of, steered
-from canaryd.domain.policy import Policy
+from canaryd.adapters.kube import managed_route_patch, route_selection
+from canaryd.adapters.kube.client import JSON_PATCH, Json, KubernetesApi, path_to
+from canaryd.adapters.kube.matched_user_services import SETTLE, Fair, services_in
+from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Missing, Rejected, RouteView, TooNew
 from canaryd.domain.rollout import RouteLists
-from canaryd.domain.routes import full_host
+from canaryd.routing.managed_routes import is_of, steered
+from canaryd.routing.route_lists import full_host
 
 GROUP = "networking.istio.io"
 SUBSETS = "canaryd.dev/subsets"  # annotation of a DestinationRule: the subsets that canaryd added, by name, with commas between
@@ -34,7 +34,7 @@ class KubeTraffic:
     routed to.
     """
 
-    def __init__(self, api: Api, domain: str = "cluster.local", settle: float = SETTLE) -> None:
+    def __init__(self, api: KubernetesApi, domain: str = "cluster.local", settle: float = SETTLE) -> None:
         self._api = api
         self._domain = domain
         self._fair = Fair(api, settle)
@@ -61,7 +61,7 @@ class KubeTraffic:
             )
         places = _places(policy, view.raw, self._domain)
         changed = {key: place for key, place in places.items() if key in lists and _listed(lists[key]) != _listed(view.lists[key])}
-        moves = own.moves("/spec/http", policy.service.name, view.raw["spec"]["http"], places, lists)
+        moves = managed_route_patch.moves("/spec/http", policy.service.name, view.raw["spec"]["http"], places, lists)
         if not changed and not moves:
             return view
         patch: list[Json] = [{"op": "test", "path": "/metadata/resourceVersion", "value": view.resource_version}]
@@ -162,11 +162,11 @@ def view_of(policy: Policy, virtual_service: Json, rule: Json, domain: str = "cl
 def _view(policy: Policy, found: Json, subsets: Mapping[str, str], domain: str) -> RouteView:
     http, places = (found.get("spec") or {}).get("http") or [], _places(policy, found, domain)
     lists = {key: tuple(http[place]["route"]) for key, place in places.items()}
-    lists |= own.lists(policy.service.name, http, places)
+    lists |= managed_route_patch.lists(policy.service.name, http, places)
     whole = {key: http[place] for key, place in places.items()}
     version = found["metadata"].get("resourceVersion", "")  # of a file there is none
     return RouteView(lists=lists, subsets=subsets, resource_version=version, raw=found, routes=whole,
-                     displaced=own.displaced(policy.service.name, http, places))  # fmt: skip
+                     displaced=managed_route_patch.displaced(policy.service.name, http, places))  # fmt: skip
 
 
 def _check_rule(policy: Policy, rule: Json, domain: str) -> None:
@@ -210,7 +210,7 @@ def _places(policy: Policy, virtualservice: Mapping[str, Any], domain: str) -> d
     try:
         return _steered(policy, virtualservice, domain)
     except Rejected:
-        if own.are_left(policy.service.name, (virtualservice.get("spec") or {}).get("http") or []):
+        if managed_route_patch.are_left(policy.service.name, (virtualservice.get("spec") or {}).get("http") or []):
             return {}
         raise
 
@@ -220,7 +220,7 @@ def _steered(policy: Policy, virtualservice: Mapping[str, Any], domain: str) -> 
     http: Sequence[Json] = (virtualservice.get("spec") or {}).get("http") or []
     host, namespace = host_of(policy, domain), policy.service.namespace
     if policy.route.http:
-        places = chosen.places(_named(policy), "http route", "route.http", policy.route.http, http)
+        places = route_selection.places(_named(policy), "http route", "route.http", policy.route.http, http)
     else:
         places = [at for at, one in enumerate(http) if not one.get("match") and _leads_to(one, host, namespace, domain)]
         places = [at for at in places if not is_of(policy.service.name, str(http[at].get("name") or ""))]
@@ -229,7 +229,7 @@ def _steered(policy: Policy, virtualservice: Mapping[str, Any], domain: str) -> 
             f"{_named(policy)} has no http route without a match to {host}; add one, or name the routes to steer in the policy's "
             f"route.http (those to this host: {_candidates(http, host, namespace, domain)})"
         )
-    return chosen.keyed(_named(policy), "http route", places, http, lambda route, where: _check(policy, route, where, host, domain))
+    return route_selection.keyed(_named(policy), "http route", places, http, lambda route, where: _check(policy, route, where, host, domain))
 
 
 def _check(policy: Policy, route: Json, where: str, host: str, domain: str) -> None:

@@ -33,7 +33,7 @@ Series = tuple[Labels, Sequence[tuple[float, str]]]  # labels, and (Unix seconds
 
 
 @dataclass(frozen=True, slots=True)
-class Access:
+class PrometheusAccess:
     """Where Prometheus is, and how to get in.
 
     scrape_interval: of Istio's metrics, s, not longer than the real one. timeout: s, for each request. bearer_token_file is read for
@@ -62,10 +62,10 @@ class Access:
             raise ValueError(f"Prometheus: scrape_interval and timeout must be above 0 s, but are {given}")
 
 
-class Api(PrometheusConnect):  # type: ignore[misc]  # the library has no types
+class PrometheusApi(PrometheusConnect):  # type: ignore[misc]  # the library has no types
     """Prometheus' HTTP API with time limits, whole answers only, and no hidden retries. Raises Unavailable and Rejected, nothing else."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: PrometheusAccess) -> None:
         session = requests.Session()
         session.trust_env = False  # no proxies, .netrc or CA bundles from the environment: what is not in the settings does not apply
         session.verify = False if access.insecure_skip_verify else access.ca_file or True

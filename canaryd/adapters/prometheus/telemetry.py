@@ -1,6 +1,6 @@
 """Telemetry from Prometheus: Istio's cumulative counters, read so that every request is counted once.
 
-Here are the queries and how their answers are read; how they are asked is `api.py`, how counters become counts is `domain/ledger.py`,
+Here are the queries and how their answers are read; how they are asked is `api.py`, how counters become counts is `adapters/prometheus/counters.py`,
 and nobody else knows PromQL. No rate() and no increase(): they extrapolate, and lose what a series was born with.
 
 **Why looks are read at the scrape's resolution.** A look is a window (start, start + step], but the counters are asked for at points
@@ -31,9 +31,9 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 
-from canaryd.adapters.prometheus.api import Access, Api, Labels, Series
+from canaryd.adapters.prometheus.api import Labels, PrometheusAccess, PrometheusApi, Series
+from canaryd.adapters.prometheus.counters import Ledger, Point, Reading, Replica, Sample
 from canaryd.domain.counts import Look, Source, Target
-from canaryd.domain.ledger import Ledger, Point, Reading, Replica, Sample
 from canaryd.domain.ports import Presence, Rejected
 
 RUN_UP = 300  # s before `since` from which replicas are followed: Prometheus' default lookback
@@ -60,8 +60,8 @@ class PrometheusTelemetry:
     may come from any thread, one is served at a time.
     """
 
-    def __init__(self, access: Access) -> None:
-        self._api = Api(access)
+    def __init__(self, access: PrometheusAccess) -> None:
+        self._api = PrometheusApi(access)
         self._scrape = access.scrape_interval
         self._lock = threading.Lock()
         self._kept: dict[Target, tuple[float, dict[int, Ledger]]] = {}  # when last asked for; by where they stand

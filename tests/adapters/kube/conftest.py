@@ -9,24 +9,24 @@ from collections.abc import Iterator
 
 import pytest
 
-from canaryd.adapters.kube.client import Api
+from canaryd.adapters.kube.client import KubernetesApi
 from canaryd.adapters.kube.traffic import Routers
-from canaryd.sandbox import httproutes
-from canaryd.sandbox.kubernetes import KubernetesServer
-from canaryd.sandbox.kubernetes_resources import DEFINITIONS
-from canaryd.sandbox.kubernetes_store import Store
-from tests.adapters.kube.places import REAL, Place, install_crd
-from tests.adapters.kube.routers import ROUTERS, Router
+from canaryd_sandbox.kubernetes.api import KubernetesServer
+from canaryd_sandbox.kubernetes.resources import DEFINITIONS
+from canaryd_sandbox.kubernetes.store import Store
+from canaryd_sandbox.mesh import httproute
+from tests.adapters.kube.api_servers import REAL, Place, install_crd
+from tests.adapters.kube.route_kinds import ROUTERS, Router
 
 
 @pytest.fixture(scope="session")
-def sandbox_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[KubernetesServer, Api]]:
+def sandbox_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[KubernetesServer, KubernetesApi]]:
     store = Store(time.time)
-    store.create(DEFINITIONS, None, httproutes.DEFINITION)
+    store.create(DEFINITIONS, None, httproute.DEFINITION)
     with KubernetesServer(store) as server:
         kubeconfig = tmp_path_factory.mktemp("sandbox") / "kubeconfig"
         kubeconfig.write_text(json.dumps(server.kubeconfig()))
-        yield server, Api(str(kubeconfig), connect_seconds=1.0, read_seconds=2.0)
+        yield server, KubernetesApi(str(kubeconfig), connect_seconds=1.0, read_seconds=2.0)
 
 
 @pytest.fixture(params=["sandbox", REAL])
@@ -34,7 +34,7 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
     if request.param == "sandbox":
         api = request.getfixturevalue("sandbox_api")[1]
     else:
-        api = Api(str(request.getfixturevalue("real_cluster").kubeconfig))
+        api = KubernetesApi(str(request.getfixturevalue("real_cluster").kubeconfig))
         install_crd(api)
     name = f"kube-{uuid.uuid4().hex[:8]}"
     api.request("POST", "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
+from canaryd.adapters.kube.canaryrollouts import KubeRollouts
 from canaryd.adapters.kube.cleanup import KubeCleanup, Patch
-from canaryd.adapters.kube.rollouts import KubeRollouts
-from canaryd.adapters.kube.services import KubeServices
+from canaryd.adapters.kube.service_notes import KubeServices
 from canaryd.adapters.kube.virtualservice import KubeTraffic
-from canaryd.domain import routes
 from canaryd.domain.ports import Conflict, KnownTemplates
 from canaryd.domain.rollout import Phase, Record
-from tests.adapters.kube.places import ISTIO, Place
+from canaryd.routing import route_lists
+from tests.adapters.kube.api_servers import ISTIO, Place
 from tests.adapters.kube.test_virtualservice import ROUTE, V1, setup, spec_of, to
 from tests.builders import NOW, a_rollout
 
@@ -28,7 +28,7 @@ def steered(place: Place, weight: int = 10) -> KubeCleanup:
     """The use case's routes, with v2 at a weight and a subset that canaryd added."""
     traffic, policy = setup(place), place.policy()
     view = traffic.read(policy)
-    traffic.write(policy, view, routes.split(view.lists, traffic.add_subset(policy, "v2"), weight))
+    traffic.write(policy, view, route_lists.split(view.lists, traffic.add_subset(policy, "v2"), weight))
     return KubeCleanup(place.api)
 
 
@@ -83,7 +83,7 @@ def test_what_was_made_for_split_users_goes_with_their_route(place: Place) -> No
                                  "spec": {"selector": {"app": "front-end"}, "ports": [{"port": 80}]}})
     canary = traffic.add_subset(policy, "v2")
     view = traffic.read(policy)
-    traffic.write(policy, view, routes.staged(policy, 0, view, view.lists, canary))
+    traffic.write(policy, view, route_lists.staged(policy, 0, view, view.lists, canary))
     cleaner = KubeCleanup(place.api)
     assert {one.obj["metadata"]["name"] for one in cleaner.marks(place.namespace)} == {"front-end"}, "what is deleted is not unmarked"
     found = [*due(place, cleaner), *cleaner.split(policy)]
@@ -194,4 +194,4 @@ def test_traffic_is_steered_as_before_after_a_reset(place: Place) -> None:
     traffic, policy = KubeTraffic(place.api, settle=0.0), place.policy()
     view = traffic.read(policy)
     assert traffic.add_subset(policy, "v2") == "v2"
-    assert routes.described(traffic.write(policy, view, routes.split(view.lists, "v2", 10)).lists) == "v1 90%, v2 10%"
+    assert route_lists.described(traffic.write(policy, view, route_lists.split(view.lists, "v2", 10)).lists) == "v1 90%, v2 10%"

@@ -11,12 +11,12 @@ import pytest
 from kubernetes.config import incluster_config
 
 from canaryd.adapters.kube import client
-from canaryd.adapters.kube.client import JSON_PATCH, MERGE_PATCH, Api, path_to
+from canaryd.adapters.kube.client import JSON_PATCH, MERGE_PATCH, KubernetesApi, path_to
 from canaryd.domain.ports import Conflict, Forbidden, Missing, Rejected, Unavailable
-from canaryd.sandbox.kubernetes import KubernetesServer
-from tests.adapters.kube.places import REAL, Place
+from canaryd_sandbox.kubernetes.api import KubernetesServer
+from tests.adapters.kube.api_servers import REAL, Place
 
-Sandbox = tuple[KubernetesServer, Api]
+Sandbox = tuple[KubernetesServer, KubernetesApi]
 
 
 def a_config_map(place: Place) -> str:
@@ -95,7 +95,7 @@ def test_a_server_that_hangs_is_given_up_after_the_time_limit(sandbox_api: Sandb
     server, _ = sandbox_api
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_text(json.dumps(server.kubeconfig()))
-    api = Api(str(kubeconfig), connect_seconds=0.3, read_seconds=0.3)
+    api = KubernetesApi(str(kubeconfig), connect_seconds=0.3, read_seconds=0.3)
     server.faults.hang = True
     began = time.monotonic()
     try:
@@ -112,10 +112,10 @@ def test_the_context_chooses_server_and_namespace(sandbox_api: Sandbox, tmp_path
     config["contexts"].append({"name": "other", "context": {**config["contexts"][0]["context"], "namespace": "elsewhere"}})
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_text(json.dumps(config))
-    assert Api(str(kubeconfig)).namespace == "production"
-    assert Api(str(kubeconfig), "other").namespace == "elsewhere"
+    assert KubernetesApi(str(kubeconfig)).namespace == "production"
+    assert KubernetesApi(str(kubeconfig), "other").namespace == "elsewhere"
     with pytest.raises(Rejected, match="nowhere"):
-        Api(str(kubeconfig), "nowhere")
+        KubernetesApi(str(kubeconfig), "nowhere")
 
 
 def test_without_any_credentials_the_ways_to_give_them_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -123,9 +123,9 @@ def test_without_any_credentials_the_ways_to_give_them_are_named(monkeypatch: py
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     with pytest.raises(Rejected, match="wanted --kubeconfig, KUBECONFIG"):
-        Api()
+        KubernetesApi()
     with pytest.raises(Rejected, match=r"absent"):
-        Api(str(tmp_path / "absent"))
+        KubernetesApi(str(tmp_path / "absent"))
 
 
 def test_in_a_pod_its_own_account_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_in_a_pod_its_own_account_is_used(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
     monkeypatch.setattr(incluster_config, "SERVICE_CERT_FILENAME", str(tmp_path / "ca.crt"))
     monkeypatch.setattr(client, "_SERVICE_ACCOUNT_NAMESPACE", tmp_path / "namespace")
-    api = Api()
+    api = KubernetesApi()
     assert (api.server, api.namespace) == ("https://127.0.0.1:6443", "canaryd-system")
     sent = api.param_serialize("GET", "/version", header_params={}, auth_settings=["BearerToken"])
     assert sent[2]["authorization"] == "bearer of-the-pod"

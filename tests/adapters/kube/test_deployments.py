@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from canaryd.adapters.kube.deployments import KubeWorkloads, workload
+from canaryd.domain.pod_template import template_hash
 from canaryd.domain.ports import Missing
-from canaryd.domain.templates import template_hash
-from tests.adapters.kube.places import Place
+from tests.adapters.kube.api_servers import Place
 
 
 def a_template(version: str = "v2", **container: Any) -> dict[str, Any]:

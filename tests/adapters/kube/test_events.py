@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from canaryd.adapters.kube.canaryrollouts import KubeRollouts
 from canaryd.adapters.kube.client import path_to
 from canaryd.adapters.kube.events import KubeEvents, event_of
-from canaryd.adapters.kube.rollouts import KubeRollouts
-from canaryd.domain.hooks import EVENTS
+from canaryd.domain.policy.hooks import EVENTS
 from canaryd.domain.rollout import Announcement as Told
 from canaryd.domain.rollout import Record, Versions
-from tests.adapters.kube.places import Place
+from tests.adapters.kube.api_servers import Place
 from tests.builders import a_bracket_rollout, a_rollout
 
 ABOUT = {"apiVersion": "canaryd.dev/v1alpha1", "kind": "CanaryRollout", "name": "r", "namespace": "ns", "uid": "1"}

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from canaryd.adapters.kube.backends import MADE_FOR, as_yaml, name_for
 from canaryd.adapters.kube.httproute import GatewayTraffic
-from canaryd.domain import routes
+from canaryd.adapters.kube.version_services import MADE_FOR, as_yaml, name_for
 from canaryd.domain.ports import Rejected, TooNew
-from tests.adapters.kube.places import GATEWAY_API, Place
-from tests.adapters.kube.routers import PORTS, GatewayApi, Object
+from canaryd.routing import route_lists
+from tests.adapters.kube.api_servers import GATEWAY_API, Place
+from tests.adapters.kube.route_kinds import PORTS, GatewayApi, Object
 from tests.builders import a_policy
 
 ROUTER = GatewayApi()
@@ -54,8 +54,8 @@ def services(place: Place) -> set[str]:
 def test_a_service_of_every_version_is_refused_with_the_one_to_apply(place: Place) -> None:
     traffic = setup(place, {"backendRefs": [ref("front-end")]})
     view = traffic.read(ROUTER.policy(place))
-    with pytest.raises(routes.Refusal, match="sends all traffic to front-end: this Service selects the pods of every version") as told:
-        routes.stable_version(view)
+    with pytest.raises(route_lists.Refusal, match="sends all traffic to front-end: this Service selects the pods of every version") as told:
+        route_lists.stable_version(view)
     manifest = YAML(typ="safe").load(str(told.value).partition("lead to it:\n")[2].replace("VERSION", "v1"))
     assert manifest["metadata"] == {"name": "front-end-v1", "namespace": place.namespace}
     assert manifest["spec"]["selector"] == V1
@@ -63,13 +63,13 @@ def test_a_service_of_every_version_is_refused_with_the_one_to_apply(place: Plac
     place.api.request("DELETE", f"/api/v1/namespaces/{place.namespace}/services/front-end-v1")
     place.api.request("POST", f"/api/v1/namespaces/{place.namespace}/services", manifest)
     place.edit(GATEWAY_API, "httproutes", "sockshop", lambda obj: obj["spec"]["rules"][0].update(backendRefs=[ref("front-end-v1")]))
-    assert routes.stable_version(traffic.read(ROUTER.policy(place))) == "v1"
+    assert route_lists.stable_version(traffic.read(ROUTER.policy(place))) == "v1"
 
 
 def test_a_service_that_is_not_there_is_told_and_does_not_hide_the_rule(place: Place) -> None:
     view = setup(place, {"backendRefs": [ref("front-end-v1", 0), ref("front-end-v7", 1)]}).read(ROUTER.policy(place))
-    with pytest.raises(routes.Refusal, match="all traffic to front-end-v7: there is no Service of this name; make it"):
-        routes.stable_version(view)
+    with pytest.raises(route_lists.Refusal, match="all traffic to front-end-v7: there is no Service of this name; make it"):
+        route_lists.stable_version(view)
 
 
 def test_services_of_another_namespace_need_a_grant_and_are_refused(place: Place) -> None:
@@ -122,7 +122,7 @@ def test_ports_filters_and_other_rules_stay_as_they_are(place: Place) -> None:
     policy, before = ROUTER.policy(place), place.get(GATEWAY_API, "httproutes", "sockshop")["spec"]
     canary = traffic.add_subset(policy, "v2")
     view = traffic.read(policy)
-    traffic.write(policy, view, routes.split(view.lists, canary, 30))
+    traffic.write(policy, view, route_lists.split(view.lists, canary, 30))
     after = place.get(GATEWAY_API, "httproutes", "sockshop")["spec"]
     stable = before["rules"][1]["backendRefs"][0]
     assert after["rules"][1]["backendRefs"] == [{**stable, "weight": 70}, {**stable, "name": canary, "weight": 30}]
@@ -145,7 +145,7 @@ def test_what_a_controller_says_in_the_status_is_no_conflict_and_is_read(place: 
 
     place.edit(GATEWAY_API, "httproutes", "sockshop", say, part="status")
     assert traffic.read(policy).trouble == "its parent Service front-end says ResolvedRefs=False: BackendNotFound (none)"
-    assert traffic.write(policy, view, routes.split(view.lists, canary, 10)).trouble == ""
+    assert traffic.write(policy, view, route_lists.split(view.lists, canary, 10)).trouble == ""
 
 
 def test_who_is_not_steered_is_told(place: Place) -> None:
@@ -159,7 +159,7 @@ def test_versions_of_other_rules_and_of_mirrors_get_traffic(place: Place) -> Non
                     {"matches": [{"path": {"type": "Exact", "value": "/x"}}], "backendRefs": [ref("front-end-v3")]})
     for version in ("v2", "v3", "v4"):
         ROUTER.service(place, f"front-end-{version}", {**V1, "version": version})
-    assert routes.versions(traffic.read(ROUTER.policy(place))) == {"v1", "v2", "v3"}
+    assert route_lists.versions(traffic.read(ROUTER.policy(place))) == {"v1", "v2", "v3"}
 
 
 # ---------------------------------------------------------------- the Services
@@ -227,7 +227,7 @@ def test_what_was_made_goes_when_nothing_leads_to_it_and_not_before(place: Place
     traffic, policy = setup(place), ROUTER.policy(place)
     canary = traffic.add_subset(policy, "v2")
     view = traffic.read(policy)
-    split = traffic.write(policy, view, routes.split(view.lists, canary, 10))
+    split = traffic.write(policy, view, route_lists.split(view.lists, canary, 10))
     assert list(traffic.tidy(policy, ())) == []
     traffic.write(policy, split, view.lists)
     assert list(traffic.tidy(policy, {"v2"})) == [], "a rollout of it is under way"

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from canaryd.adapters.kube.virtualservice import KubeTraffic, subset_name
-from canaryd.domain import routes
-from canaryd.domain.policy import Policy
+from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Conflict, Missing, Rejected, RouteView, TooNew
 from canaryd.domain.rollout import RouteLists
-from tests.adapters.kube.places import ISTIO, Place
+from canaryd.routing import route_lists
+from tests.adapters.kube.api_servers import ISTIO, Place
 
 ROUTE = {"virtualService": "sockshop", "destinationRule": "front-end"}
 V1, V2 = ({"name": name, "labels": {"version": name}} for name in ("v1", "v2"))
@@ -84,15 +84,15 @@ def test_a_write_changes_the_lists_of_steered_routes_and_nothing_else(place: Pla
     view = traffic.read(policy)
     origin = view.lists
     for weight in (10, 50, 100):
-        lists = routes.split(origin, "v2", weight)
+        lists = route_lists.split(origin, "v2", weight)
         view = traffic.write(policy, view, lists)
-        assert routes.same(view.lists, lists)
-        assert routes.same(traffic.read(policy).lists, lists)
+        assert route_lists.same(view.lists, lists)
+        assert route_lists.same(traffic.read(policy).lists, lists)
         after = spec_of(place)
         assert after["http"][1]["route"] == [to(weight=100 - weight), to("v2", weight=weight)]
         after["http"][1]["route"] = before["http"][1]["route"]
         assert after == before
-    traffic.write(policy, view, routes.split(origin, "v2", 0))
+    traffic.write(policy, view, route_lists.split(origin, "v2", 0))
     assert spec_of(place) == before
 
 
@@ -100,9 +100,9 @@ def test_several_routes_are_steered_in_one_write(place: Place) -> None:
     traffic, policy = setup(place, {"name": "a", "route": [to()]}, {"route": [to()]}), place.policy()
     view = traffic.read(policy)
     assert list(view.lists) == ["a", "#1"]
-    after = traffic.write(policy, view, routes.split(view.lists, "v2", 25))
-    assert routes.described(after.lists) == "v1 75%, v2 25%"
-    finished = traffic.write(policy, after, routes.only(view.lists, "v2"))
+    after = traffic.write(policy, view, route_lists.split(view.lists, "v2", 25))
+    assert route_lists.described(after.lists) == "v1 75%, v2 25%"
+    finished = traffic.write(policy, after, route_lists.only(view.lists, "v2"))
     assert dict(finished.lists) == {"a": (to("v2"),), "#1": (to("v2"),)}
 
 
@@ -123,7 +123,7 @@ def test_a_write_after_someone_elses_is_a_conflict_and_leaves_theirs(place: Plac
     place.edit(ISTIO, "virtualservices", "sockshop", edit)
     theirs = spec_of(place)
     with pytest.raises(Conflict):
-        traffic.write(policy, view, routes.split(view.lists, "v2", 10))
+        traffic.write(policy, view, route_lists.split(view.lists, "v2", 10))
     assert spec_of(place) == theirs
 
 
@@ -253,7 +253,7 @@ def test_a_forbidden_subset_is_answered_with_what_to_add(place: Place) -> None:
 def test_objects_of_every_api_version_are_steered(place: Place, version: str) -> None:
     traffic, policy = setup(place, version=f"networking.istio.io/{version}"), place.policy()
     view = traffic.read(policy)
-    assert routes.described(traffic.write(policy, view, routes.split(view.lists, "v2", 5)).lists) == "v1 95%, v2 5%"
+    assert route_lists.described(traffic.write(policy, view, route_lists.split(view.lists, "v2", 5)).lists) == "v1 95%, v2 5%"
 
 
 @pytest.mark.parametrize(("version", "name"), [("v2", "v2"), ("V2.1_rc", "v2-1-rc"), ("1.0", "1-0"), ("_", "canary")])
@@ -272,7 +272,7 @@ PLAIN = [one if at != 1 else {key: value for key, value in one.items() if key !=
 
 def staged(traffic: KubeTraffic, policy: Policy, origin: RouteLists, stage: int) -> RouteView:
     view = traffic.read(policy)
-    return traffic.write(policy, view, routes.staged(policy, stage, view, origin, "v2"))
+    return traffic.write(policy, view, route_lists.staged(policy, stage, view, origin, "v2"))
 
 
 def names(place: Place) -> list[str]:
@@ -285,7 +285,7 @@ def test_added_routes_stand_just_before_the_steered_one_and_go_without_a_trace(p
     view = staged(traffic, policy, origin, 0)
     assert names(place) == ["beta", "canaryd-front-end-preview", "canaryd-front-end-match", "", ""]
     assert list(view.lists) == ["#0", "canaryd-front-end-preview", "canaryd-front-end-match"]
-    assert routes.same(traffic.read(policy).lists, view.lists)
+    assert route_lists.same(traffic.read(policy).lists, view.lists)
     http = spec_of(place)["http"]
     assert http[2] == {**PLAIN[1], "name": "canaryd-front-end-match", "match": [COOKIE], "route": [to("v2")]}
     assert [http[0], http[3], http[4]] == before["http"]
@@ -295,7 +295,7 @@ def test_added_routes_stand_just_before_the_steered_one_and_go_without_a_trace(p
     assert spec_of(place)["http"][2] == {**PLAIN[1], "name": "canaryd-front-end-mirror", **copied}
     view = staged(traffic, policy, origin, 2)
     assert names(place) == ["beta", "canaryd-front-end-preview", "", ""]
-    traffic.write(policy, view, routes.without(view.lists, origin, "v2"))
+    traffic.write(policy, view, route_lists.without(view.lists, origin, "v2"))
     assert spec_of(place) == before
 
 
@@ -307,12 +307,12 @@ def test_users_who_are_kept_have_routes_and_cookies_that_go_without_a_trace(plac
         view = staged(traffic, kept, origin, stage)
         assert names(place) == ["beta", "canaryd-front-end-canary-users", "canaryd-front-end-stable-users", "", ""]
         assert [one["weight"] for one in spec_of(place)["http"][3]["route"]] == weights
-        assert traffic.write(kept, view, routes.staged(kept, stage, view, origin, "v2")) is view, "what is as wanted is not written again"
+        assert traffic.write(kept, view, route_lists.staged(kept, stage, view, origin, "v2")) is view, "what is as wanted is not written again"
     staged(traffic, kept, origin, 2)
     assert names(place) == ["beta", "", ""]
     assert "set-cookie" not in str(spec_of(place))
     view = staged(traffic, kept, origin, 1)
-    traffic.write(kept, view, routes.without(view.lists, origin, "v2"))
+    traffic.write(kept, view, route_lists.without(view.lists, origin, "v2"))
     assert spec_of(place) == before
 
 
@@ -329,7 +329,7 @@ def test_each_steered_route_has_added_ones_of_its_own(place: Place) -> None:
 def test_one_patch_says_all_and_a_stale_one_changes_nothing(place: Place) -> None:
     traffic, policy = setup(place), place.policy(**ADDED)
     view = traffic.read(policy)
-    lists = routes.staged(policy, 0, view, view.lists, "v2")
+    lists = route_lists.staged(policy, 0, view, view.lists, "v2")
     place.edit(ISTIO, "virtualservices", "sockshop", lambda obj: obj["spec"].update(hosts=["shop.example"]))
     with pytest.raises(Conflict):
         traffic.write(policy, view, lists)
@@ -353,8 +353,8 @@ def test_an_added_route_that_does_not_stand_where_it_should_is_not_there_and_a_w
 
     place.edit(ISTIO, "virtualservices", "sockshop", change)
     found = traffic.read(policy)
-    assert routes.same(found.lists, view.lists) is (hand == "twice")
-    traffic.write(policy, found, routes.staged(policy, 0, found, origin, "v2"))
+    assert route_lists.same(found.lists, view.lists) is (hand == "twice")
+    traffic.write(policy, found, route_lists.staged(policy, 0, found, origin, "v2"))
     left = [one for one in spec_of(place)["http"] if one.get("name") != "other"]
     assert left == wanted["http"]
 
@@ -370,7 +370,7 @@ def test_added_routes_are_found_and_removed_also_where_no_steered_route_is_left(
                lambda obj: obj["spec"]["http"].append({"match": [{"uri": {"prefix": "/"}}], "route": [to()]}))
     view = traffic.read(policy)
     with pytest.raises(Rejected, match="has no http route without a match"):  # they are gone, and what is left cannot be steered
-        traffic.write(policy, view, routes.without(view.lists, origin, "v2"))
+        traffic.write(policy, view, route_lists.without(view.lists, origin, "v2"))
     assert names(place) == [""]
 
 

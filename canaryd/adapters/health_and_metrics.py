@@ -1,0 +1,250 @@
+"""/livez, /readyz and /metrics: whether the daemon lives, what it lacks, and what it does, for machines.
+
+`Health` and `Metrics` are told by the daemon and asked by HTTP; both may be used from any thread. Nothing here decides.
+"""
+
+import socket
+import socketserver
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, make_wsgi_app
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from canaryd.domain import gates
+from canaryd.domain.ports import Rejected
+from canaryd.domain.rollout import Phase, Rollout
+from canaryd.domain.verdict import Answer
+
+BEATS = 10  # beats that may be missed before the daemon counts as dead: a look may wait for several time limits
+LEAST = 60.0  # s, however short the beat: restarting a daemon that waits for an outage to end helps nobody
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)  # bounds of the duration histograms, s
+
+
+@dataclass(slots=True)
+class _Part:
+    lately: float | None  # s that good news stays good; None: until there is other news
+    heard: float | None = None  # when it was last good
+    problem: str = ""
+
+
+class Health:
+    """beat: seconds between two beats. parts: what readiness needs, by its name in words ("Prometheus"), each with the seconds for which an
+    answer of it counts as lately, or None when it stays good until it is said to be bad. clock: monotonic seconds."""
+
+    def __init__(self, beat: float, parts: Mapping[str, float | None], clock: Callable[[], float] = time.monotonic) -> None:
+        self._patience = max(BEATS * beat, LEAST)
+        self._parts = {name: _Part(lately) for name, lately in parts.items()}
+        self._clock = clock
+        self._progress = clock()
+        self._lock = threading.Lock()
+
+    def progressed(self) -> None:
+        """The beat's thread got further: call it at a beat's start and end, and between its rollouts."""
+        self._progress = self._clock()
+
+    def good(self, part: str) -> None:
+        """It answered just now. Raises KeyError for a part that readiness does not know, as `bad` does."""
+        with self._lock:
+            self._parts[part].heard, self._parts[part].problem = self._clock(), ""
+
+    def bad(self, part: str, problem: str) -> None:
+        with self._lock:
+            self._parts[part].problem = " ".join(problem.split())
+
+    def dead(self) -> str:
+        """Why the daemon should be restarted, or ""."""
+        silent = self._clock() - self._progress
+        return f"the beat has made no progress for {silent:.0f} s; {self._patience:.0f} s are allowed" if silent > self._patience else ""
+
+    def missing(self) -> list[str]:
+        """What is not as it should be, one sentence each; empty: ready."""
+        now = self._clock()
+        with self._lock:
+            return [f"{name}: {why}" for name, part in self._parts.items() if (why := _lacking(part, now))]
+
+
+def _lacking(part: _Part, now: float) -> str:
+    since = "never heard of yet" if part.heard is None else f"last good {now - part.heard:.0f} s ago"
+    if part.problem:
+        return f"{part.problem} ({since})"
+    if part.heard is None:
+        return since
+    return f"{since}; {part.lately:g} s are allowed" if part.lately is not None and now - part.heard > part.lately else ""
+
+
+class Metrics:
+    """What canaryd tells of itself to Prometheus, in a registry of its own.
+
+    Counters are public: `metrics.beats.inc()`. Rollouts are shown as last handed over by `show`, so those that ended vanish.
+    """
+
+    def __init__(self, version: str) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self.beats = self._counter("beats", "Beats begun.")
+        self.beat_failures = self._counter("beat_failures", "Beats ended by an unforeseen error.")
+        self.beat_seconds = self._histogram("beat_duration_seconds", "How long a beat took, telemetry and all rollouts.")
+        self.look_seconds = self._histogram("look_duration_seconds", "How long one look of one rollout took.")
+        self.query_failures = self._counter("query_failures", "Calls that failed, by whom they went to and how.", "backend", "kind")
+        self.ended = self._counter("rollouts_ended", "Rollouts that ended, by how.", "namespace", "service", "phase")
+        self.delivered = self._counter("announcements_delivered", "Announcements a notifier confirmed.", "notifier")
+        self.given_up = self._counter("announcements_given_up", "Announcements a notifier never took.", "notifier")
+        self.delivery_failures = self._counter("delivery_failures", "Tries to deliver that failed.", "notifier")
+        self.gate_replies = self._counter("gate_replies", "Replies of gates, by whether they let a rollout go on.", "gate", "reply")
+        self.policies = Gauge("canaryd_policies", "Policies in force.", registry=self.registry)
+        self.policy_errors = Gauge("canaryd_policy_files_refused", "Policy files refused as they now stand.", registry=self.registry)
+        Gauge("canaryd_build_info", "Always 1; the version is its label.", ["version"], registry=self.registry).labels(version).set(1)
+        self._rollouts = _Rollouts()
+        self.registry.register(self._rollouts)
+
+    def show(self, rollouts: Iterable[Rollout]) -> None:
+        """The rollouts as they are now; those that have ended are left out."""
+        self._rollouts.present = tuple(one for one in rollouts if not one.phase.ended)
+
+    def _counter(self, name: str, help: str, *labels: str) -> Counter:
+        return Counter(f"canaryd_{name}", help, labels, registry=self.registry)
+
+    def _histogram(self, name: str, help: str) -> Histogram:
+        return Histogram(f"canaryd_{name}", help, buckets=SECONDS, registry=self.registry)
+
+
+class _Rollouts(Collector):
+    """Gauges made from the rollouts at the moment of a scrape."""
+
+    LABELS = ("namespace", "service", "version")
+
+    def __init__(self) -> None:
+        self.present: tuple[Rollout, ...] = ()
+
+    def collect(self) -> Iterator[Metric]:
+        present = {(one.namespace, one.service, one.canary): one for one in self.present}
+        judged = {labels: one.verdict for labels, one in present.items() if one.verdict is not None}
+        yield self._gauge("weight_percent", "The canary's share of the traffic, as wanted.", {k: one.weight for k, one in present.items()})
+        yield self._gauge("stage", "Index of the stage; -1 before the first.", {k: one.stage for k, one in present.items()})
+        yield self._gauge("began_seconds", "When the rollout began, Unix time.", {k: one.began for k, one in present.items()})
+        yield self._states("phase", "1 for the phase it is in.", Phase, {k: one.phase for k, one in present.items()})
+        yield self._states("verdict", "1 for the answer of the last look.", Answer, {k: one.answer for k, one in judged.items()})
+        yield self._gauge("odds", "Odds gathered against the canary, to 1.", {k: one.odds for k, one in judged.items()})
+        yield self._gauge("odds_bar", "Odds at which it is rolled back, to 1.", {k: one.bar for k, one in judged.items()})
+        yield self._waiting(present)
+        yield self._gauge("looks", "Looks compared in this stage.", {k: one.looks for k, one in judged.items()})
+
+    def _gauge(self, name: str, help: str, values: Mapping[tuple[str, str, str], float]) -> Metric:
+        family = GaugeMetricFamily(f"canaryd_rollout_{name}", help, labels=self.LABELS)
+        for labels, value in values.items():
+            family.add_metric(labels, value)
+        return family
+
+    def _waiting(self, rollouts: Mapping[tuple[str, str, str], Rollout]) -> Metric:
+        family = GaugeMetricFamily("canaryd_rollout_gate_asked_seconds", "Since when the gate that it waits for is asked, Unix time.",
+                                   labels=(*self.LABELS, "gate"))
+        for labels, rollout in rollouts.items():
+            if (question := gates.question(rollout)) is not None:
+                family.add_metric((*labels, question.gate.name), question.since)
+        return family
+
+    def _states(self, name: str, help: str, states: Iterable[str], values: Mapping[tuple[str, str, str], str]) -> Metric:
+        family = GaugeMetricFamily(f"canaryd_rollout_{name}", help, labels=(*self.LABELS, name))
+        every = list(states)
+        for labels, value in values.items():
+            for state in every:
+                family.add_metric((*labels, str(state)), float(state == value))
+        return family
+
+
+def application(health: Health, metrics: Metrics) -> WSGIApplication:
+    """The three pages, as WSGI."""
+    exposition = make_wsgi_app(metrics.registry)
+
+    def pages(environ: WSGIEnvironment, respond: StartResponse) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "/")
+        if environ["REQUEST_METHOD"] == "HEAD":
+            return _head_of(pages, environ, respond)
+        if environ["REQUEST_METHOD"] != "GET":
+            return _page(respond, "405 Method Not Allowed", "only GET and HEAD are answered here")
+        if path == "/metrics":
+            body: Iterable[bytes] = exposition(environ, respond)
+            return body
+        if path == "/livez":
+            dead = health.dead()
+            return _page(respond, "503 Service Unavailable" if dead else "200 OK", dead or "alive")
+        if path == "/readyz":
+            missing = health.missing()
+            return _page(respond, "503 Service Unavailable" if missing else "200 OK", "\n".join(missing) or "ready")
+        return _page(respond, "404 Not Found", "there are /livez, /readyz and /metrics")
+
+    return pages
+
+
+def _head_of(pages: WSGIApplication, environ: WSGIEnvironment, respond: StartResponse) -> list[bytes]:
+    """Answers as to a GET, with the length and without the body."""
+    said: list[tuple[str, list[tuple[str, str]]]] = []
+
+    def note(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
+        said.append((status, headers))
+        return lambda data: None
+
+    length = sum(map(len, pages({**environ, "REQUEST_METHOD": "GET"}, note)))
+    status, headers = said[0]
+    respond(status, [*((name, value) for name, value in headers if name.lower() != "content-length"), ("Content-Length", str(length))])
+    return []
+
+
+def _page(respond: StartResponse, status: str, text: str) -> list[bytes]:
+    body = f"{text}\n".encode()
+    respond(status, [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")])
+    return [body]
+
+
+class Server:
+    """Serves an application on one address, a thread for each request, until `close`."""
+
+    def __init__(self, host: str, port: int, app: WSGIApplication) -> None:
+        """Listens at once. port 0: any free one. Raises Rejected when it cannot listen there."""
+        try:
+            self._server = (_Server6 if ":" in host else _Server)((host, port), _Handler)
+        except (OSError, OverflowError) as error:
+            why = getattr(error, "strerror", None) or str(error)
+            raise Rejected(f"cannot serve /livez, /readyz and /metrics on {host}:{port}: {why}") from error
+        self._server.set_app(app)
+        self.port: int = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="http", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stops listening; requests under way are not waited for. Returns in well under a second."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Server(socketserver.ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def server_bind(self) -> None:
+        # HTTPServer's own asks DNS for the name of the host, which takes seconds where there is no DNS.
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.setup_environ()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hangs up is its own affair; stderr belongs to the logs."""
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = 10  # s that a client may be silent before its thread is taken back
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Probes come every few seconds: no news."""

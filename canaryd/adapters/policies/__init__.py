@@ -1,0 +1,1 @@
+"""Policies as files, and what their PromQL must keep to."""

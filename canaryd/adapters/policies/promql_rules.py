@@ -1,0 +1,162 @@
+"""What a policy's PromQL must keep to, read from its syntax tree before any Prometheus is asked.
+
+- **It answers one number.** A selector alone, or a function of one, answers a series for each pod: fine today, with one replica, and
+  refused by the daemon at night, with two. Only what certainly may answer several is refused; the rest shows when it is asked.
+- **It is about this rollout.** A selector that names neither the pods nor the namespace takes in the whole cluster, staging and all, and
+  rolls back one service for the sins of another.
+- **It says the same when it is asked again.** A look is read live, and again after a restart and in a backtest, by range queries of other
+  ends: `@ end()` would answer something else then, and a negative offset what was not known yet.
+
+`refusal` says the first thing that is wrong. The variables stand for what they will be: see STAND_INS.
+"""
+
+from collections.abc import Iterator
+
+import promql_parser as ast
+
+from canaryd.domain.policy.metrics import QUERY_VARIABLES
+
+CANARY, STABLE, NAMESPACE = "canaryd-canary-pods", "canaryd-stable-pods", "canaryd-namespace"
+STAND_INS = dict(zip(QUERY_VARIABLES, (CANARY, STABLE, NAMESPACE, "15s"), strict=True))  # while a query is parsed
+SEVERAL = ("topk", "bottomk", "limitk", "limit_ratio", "count_values")  # aggregations that keep several series, also without `by`
+SET_OPERATORS = ("and", "or", "unless")
+ABSENT = ("absent", "absent_over_time")  # one series, whatever they are asked of
+WANTED_SCOPE = 'pod=~"$canary_pods", pod=~"$stable_pods" or namespace="$namespace"'
+
+
+def refusal(promql: str, compared: bool = False) -> str:
+    """Why a query of a policy cannot be used, or nothing when it can. compared: between versions."""
+    filled = promql
+    for name, stand_in in STAND_INS.items():
+        filled = filled.replace(f"${name}", stand_in)
+    try:
+        tree = ast.parse(filled)
+    except ValueError as error:
+        return f"must be PromQL, but is not: {_with_variables(' '.join(str(error).split()))}"
+    return _no_number(tree) or _unsteady(tree) or _unscoped(tree, compared)
+
+
+def _no_number(tree: ast.Expr) -> str:
+    if isinstance(tree, ast.MatrixSelector | ast.SubqueryExpr):
+        return "must answer one number, but is a range of them: put a function such as rate(...) around it"
+    if isinstance(tree, ast.StringLiteral):
+        return "must answer one number, but is text"
+    if _many(tree):
+        return f"must answer one number, but may answer one for each series: aggregate it, as in max(...): {_shown(tree)}"
+    return ""
+
+
+def _many(tree: ast.Expr) -> bool:
+    """Whether it certainly may answer several series."""
+    if isinstance(tree, ast.ParenExpr | ast.UnaryExpr):
+        return _many(tree.expr)
+    if isinstance(tree, ast.VectorSelector | ast.MatrixSelector):
+        return True
+    if isinstance(tree, ast.AggregateExpr):
+        parted = tree.modifier is not None and (tree.modifier.type == ast.AggModifierType.Without or bool(tree.modifier.labels))
+        return parted or (str(tree.op) in SEVERAL and not _is_one(tree.param))
+    if isinstance(tree, ast.Call):
+        return _call_is_many(tree)
+    return isinstance(tree, ast.BinaryExpr) and _binary_is_many(tree)
+
+
+def _call_is_many(call: ast.Call) -> bool:
+    if call.func.return_type == ast.ValueType.Scalar or call.func.name in ABSENT:
+        return False
+    if call.func.name in ("histogram_quantile", "histogram_quantiles"):
+        return _many_but_for_le(call.args[-1])
+    # `vector(1)` and the like have no vector among their arguments.
+    return any(_many(one.expr if isinstance(one, ast.SubqueryExpr) else one) for one in call.args)
+
+
+def _is_one(param: object) -> bool:
+    """Whether an aggregation's parameter asks for a single series, as in topk(1, ...)."""
+    return isinstance(param, ast.NumberLiteral) and param.val == 1
+
+
+def _many_but_for_le(tree: ast.Expr) -> bool:
+    """Of buckets, whose label `le` a quantile takes away."""
+    while isinstance(tree, ast.ParenExpr):
+        tree = tree.expr
+    if isinstance(tree, ast.AggregateExpr) and tree.modifier is not None and tree.modifier.type == ast.AggModifierType.By:
+        return str(tree.op) in SEVERAL or set(tree.modifier.labels) > {"le"} or "le" not in tree.modifier.labels
+    return _many(tree)
+
+
+def _binary_is_many(tree: ast.BinaryExpr) -> bool:
+    if str(tree.op) in SET_OPERATORS:
+        return _many(tree.lhs) or (str(tree.op) == "or" and _many(tree.rhs))
+    sides = [_many(one) for one in (tree.lhs, tree.rhs)]
+    scalars = [_is_scalar(one) for one in (tree.lhs, tree.rhs)]
+    if any(scalars):
+        return any(sides)
+    return all(sides)  # a single series is matched by at most one, but for group_left and group_right
+
+
+def _is_scalar(tree: ast.Expr) -> bool:
+    if isinstance(tree, ast.ParenExpr | ast.UnaryExpr):
+        return _is_scalar(tree.expr)
+    if isinstance(tree, ast.BinaryExpr):
+        return _is_scalar(tree.lhs) and _is_scalar(tree.rhs)
+    return isinstance(tree, ast.NumberLiteral) or (isinstance(tree, ast.Call) and tree.func.return_type == ast.ValueType.Scalar)
+
+
+def _unsteady(tree: ast.Expr) -> str:
+    for node in _nodes(tree):
+        if isinstance(node, ast.VectorSelector | ast.SubqueryExpr):
+            if node.at is not None:
+                return f"must be asked of each look's end, without @, but has it: {_shown(node)}"
+            if node.offset is not None and node.offset.total_seconds() < 0:
+                return f"must not look beyond the look's end, but has a negative offset: {_shown(node)}"
+    return ""
+
+
+def _unscoped(tree: ast.Expr, compared: bool) -> str:
+    selectors = [node for node in _nodes(tree) if isinstance(node, ast.VectorSelector)]
+    if not selectors:
+        return "must be about this rollout, but selects no series"
+    for selector in selectors:
+        if not all(any(_limits(one) for one in alternative) for alternative in _alternatives(selector)):
+            return f"must be about this rollout in every selector ({WANTED_SCOPE}), but takes in the whole cluster: {_shown(selector)}"
+    matchers = [one for selector in selectors for alternative in _alternatives(selector) for one in alternative]
+    if compared and not any(_is_positive(one) and CANARY in one.value for one in matchers):
+        return 'must select the canary\'s pods (pod=~"$canary_pods"), in whose place stable\'s are put to compare, but does not'
+    return ""
+
+
+def _alternatives(selector: ast.VectorSelector) -> list[list[ast.Matcher]]:
+    """Matchers, in groups of which one must match whole."""
+    groups = selector.matchers.or_matchers or [[]]
+    return [[*selector.matchers.matchers, *group] for group in groups]
+
+
+def _limits(matcher: ast.Matcher) -> bool:
+    """Whether it leaves only what belongs to the rollout's pods or to its namespace, or to one that is named."""
+    if not _is_positive(matcher):
+        return False
+    if any(one in matcher.value for one in (CANARY, STABLE, NAMESPACE)):
+        return True
+    names_one = matcher.op == ast.MatchOp.Equal and matcher.value != ""
+    return names_one and (matcher.name == "namespace" or matcher.name.endswith("_namespace"))
+
+
+def _is_positive(matcher: ast.Matcher) -> bool:
+    # Not ==: the parser's operators that carry a pattern are equal to none.
+    return str(matcher.op) in (str(ast.MatchOp.Equal), str(ast.MatchOp.Re))
+
+
+def _nodes(tree: ast.Expr) -> Iterator[ast.Expr]:
+    found: list[ast.Expr] = []
+    ast.walk(tree, found.append)
+    yield from found
+
+
+def _shown(tree: ast.Expr) -> str:
+    """A part of the query as it was written, near enough."""
+    return _with_variables(str(tree).replace("{}", ""))
+
+
+def _with_variables(text: str) -> str:
+    for name in QUERY_VARIABLES[:3]:
+        text = text.replace(STAND_INS[name], f"${name}")
+    return text

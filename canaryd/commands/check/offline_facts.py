@@ -1,0 +1,133 @@
+"""Manifests as objects: each document as it is, or as it was meant where its indentation was lost, and a word on that."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from canaryd.commands.check.finding import as_yaml, some
+from canaryd.commands.check.lost_indentation import SHAPES, Line, Restored, restored
+from canaryd.commands.check.lost_match_indentation import is_misplaced
+from canaryd.commands.check.policy_suggestions import shortest
+from canaryd.commands.check.route_agreement import destinations
+from canaryd.domain.check_facts import Facts, Flaw, Listing, Manifest, Object, name_of, namespace_of, spec_of
+from canaryd.domain.policy.policy import Policy
+from canaryd.domain.policy.validation import InvalidPolicy
+from canaryd.routing.route_lists import full_host
+
+TOP = ("apiVersion", "kind", "metadata", "spec", "status", "data", "stringData", "type", "items", "immutable", "rules", "subjects",
+       "roleRef")
+
+
+def facts_of(manifests: Sequence[Manifest], policies: Sequence[Policy], namespace: str | None, domain: str) -> Facts:
+    """What files alone say. policies: none, and they are those of the services that the VirtualServices route to.
+
+    namespace: of objects that do not say theirs; None: the only policy's, or that of the host which a VirtualService names.
+    """
+    objects, flaws, lines = [], [], []
+    for manifest in manifests:
+        obj, flaw = understood(manifest)
+        flaws += [flaw] if flaw else []
+        for one in _each(obj):
+            objects.append(one)
+            lines.append((manifest.file, manifest.line))
+    place = namespace or _usual(objects, policies, domain)
+    placed = [{**one, "metadata": {**(one.get("metadata") or {}), "namespace": namespace_of(one) or place}} for one in objects]
+    kinds: dict[str, list[Object]] = {}
+    for one in placed:
+        kinds.setdefault(str(one.get("kind")), []).append(one)
+    places = {(str(one.get("kind")), namespace_of(one), name_of(one)): line for one, line in zip(placed, lines, strict=True)}
+    facts = Facts(tuple(policies), {kind: Listing(tuple(found)) for kind, found in kinds.items()}, flaws=tuple(flaws), places=places,
+                  domain=domain)  # fmt: skip
+    return facts if policies else Facts(tuple(_policies(facts)), facts.kinds, flaws=facts.flaws, places=places, domain=domain)
+
+
+def understood(manifest: Manifest) -> tuple[Any, Flaw | None]:
+    """The object of a document, and what was wrong with its indentation; the object is None where it cannot be told."""
+    data = manifest.data
+    if isinstance(data, dict) and not _looks_lost(data):
+        return data, None
+    meant = restored(manifest.text, manifest.line)
+    if meant is not None and meant.misplaced:
+        return meant.data, _lost(manifest, meant)
+    if manifest.error:
+        return None, Flaw(manifest.file, manifest.error_line, "YAML", f"is not YAML: {manifest.error}", "")
+    if isinstance(data, dict):
+        return data, None
+    return None, Flaw(manifest.file, manifest.line, "YAML", "is no map of keys and values", "")
+
+
+def _looks_lost(data: dict[str, Any]) -> bool:
+    """Whether a document that can be read has the marks of lost indentation."""
+    if data.get("kind") not in SHAPES:
+        return False
+    unknown = [key for key in data if key not in TOP]
+    spec = data.get("spec")
+    matches = [match for http in (spec.get("http") or [] if isinstance(spec, dict) else []) if isinstance(http, dict)
+               for match in http.get("match") or [] if isinstance(match, dict)]  # fmt: skip
+    return bool(unknown) or "spec" not in data or not isinstance(spec, dict) or any(is_misplaced(match) for match in matches)
+
+
+def _lost(manifest: Manifest, meant: Restored) -> Flaw:
+    about = f"{meant.kind} {(meant.data.get('metadata') or {}).get('name') or 'without a name'}"
+    groups: dict[int, tuple[Line, list[str]]] = {}
+    for line, above in meant.misplaced:
+        if line.key:
+            groups.setdefault(above.number, (above, []))[1].append(f"`{line.key}`")
+    said = [f"{some(list(dict.fromkeys(keys)), 4)} {'does' if len(keys) == 1 else 'do'} not stand below `{above.key}` (line {above.number})"
+            for above, keys in groups.values() if above.key != "-"] or ["keys do not stand below what they belong to"]  # fmt: skip
+    lead = "its indentation is lost" if not manifest.error else f"its indentation is lost, and it is not YAML ({manifest.error})"
+    return Flaw(manifest.file, meant.misplaced[0][0].number, about, f"{lead}: {'; '.join(said)}", as_yaml(meant.data))
+
+
+def _each(obj: Any) -> Iterator[Object]:
+    """The objects of a document: one, or those of a List."""
+    if isinstance(obj, dict) and obj.get("kind") == "List":
+        yield from (one for one in obj.get("items") or [] if isinstance(one, dict))
+    elif isinstance(obj, dict):
+        yield obj
+
+
+def _usual(objects: Sequence[Object], policies: Sequence[Policy], domain: str) -> str:
+    if policies:
+        return policies[0].service.namespace
+    for one in objects:
+        for host, namespace in _services(one, "", domain):
+            if host and namespace:
+                return namespace
+    return "default"
+
+
+def _services(route: Object, namespace: str, domain: str) -> Iterator[tuple[str, str]]:
+    """(name, namespace) of the Services that a VirtualService sends to; hosts of no Service are left out."""
+    if route.get("kind") != "VirtualService":
+        return
+    for http in spec_of(route).get("http") or []:
+        for one in destinations(http):
+            host = str(one.get("host") or "").rstrip(".")
+            name, _, rest = full_host(host, namespace, domain).partition(".")
+            where, _, suffix = rest.partition(".")
+            if suffix == f"svc.{domain}" or (rest and suffix in ("", "svc")):
+                yield name, where
+
+
+def _policies(facts: Facts) -> Iterator[Policy]:
+    seen: set[tuple[str, str]] = set()
+    for route in facts.of("VirtualService").items:
+        for name, namespace in _services(route, namespace_of(route), facts.domain):
+            if (name, namespace) in seen or namespace != namespace_of(route):
+                continue
+            seen.add((name, namespace))
+            service = facts.find("Service", namespace, name)
+            selector = dict(spec_of(service).get("selector") or {}) if service else {}
+            try:
+                yield Policy.load(shortest(namespace, name, selector or {"app": name}, name_of(route), _rule(facts, name, namespace)))
+            except InvalidPolicy:
+                continue  # names that Kubernetes would not take: other checks say so
+
+
+def _rule(facts: Facts, name: str, namespace: str) -> str:
+    host = full_host(name, namespace, facts.domain)
+    for one in facts.within("DestinationRule", namespace):
+        written = str(spec_of(one).get("host") or "")
+        if full_host(written, namespace, facts.domain) == host or host.startswith(written.rstrip(".") + "."):
+            return name_of(one)
+    return name

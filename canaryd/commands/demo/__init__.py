@@ -1,0 +1,1 @@
+"""`canaryd demo`: a release and a rollback on a simulated cluster."""

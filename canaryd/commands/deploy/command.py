@@ -1,0 +1,272 @@
+"""`deploy`: a version that runs in one namespace, beside the present one in another. Creates, and changes nothing that is there."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+
+from canaryd.adapters.kube.client import KubernetesApi
+from canaryd.adapters.kube.namespace_reader import KubeObjects
+from canaryd.cli import output
+from canaryd.cli.cluster import server_options
+from canaryd.cli.group import Failure, readable
+from canaryd.cli.policy_argument import policies_of
+from canaryd.commands.deploy import text as deploy_text
+from canaryd.commands.deploy.deployer import Deployer, Prepared
+from canaryd.commands.deploy.draft import Wish
+from canaryd.commands.deploy.version_selection import services
+from canaryd.domain.namespace_objects import USUAL_SOURCE, USUAL_TARGET, CannotDeploy, DeployRemark, Place
+from canaryd.domain.policy.units import parse_duration
+from canaryd.domain.ports import Rejected, Unavailable
+
+ONLY_SHOWN = 4  # exit code
+EVERY = 1.0  # seconds between two readings of `--wait`
+EXAMPLE = """
+\b
+Examples:
+  canaryd deploy front-end                  # what runs in staging, as production's next version; shows a diff and asks
+  canaryd deploy front-end v2 --yes --wait
+  canaryd deploy front-end --dry-run -o yaml > front-end-v2.yaml
+  canaryd deploy --all --policies policies/
+"""
+
+
+@dataclass(frozen=True)
+class PlannedDeploy:
+    """One service's part: what was prepared for it, or why it cannot be."""
+
+    service: str
+    prepared: Prepared | None
+    refused: Failure | None = None
+
+    @property
+    def creates(self) -> bool:
+        return self.prepared is not None and not self.prepared.draft.nothing
+
+
+@dataclass(frozen=True)
+class How:
+    """The options about showing and doing, as given."""
+
+    form: str
+    diff: bool
+    dry_run: bool
+    yes: bool
+    wait: float | None
+
+
+def _seconds(ctx: click.Context, parameter: click.Parameter, text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+@click.command(epilog=EXAMPLE)
+@click.argument("service", required=False)
+@click.argument("version", required=False)
+@click.option("--all", "every", is_flag=True, help="Every Service that has Deployments.")
+@click.option("--from", "source", default=USUAL_SOURCE, show_default=True, metavar="NAMESPACE", help="Where the versions run.")
+@click.option("--to", "target", default=USUAL_TARGET, show_default=True, metavar="NAMESPACE", help="Where they go.")
+@click.option("--from-context", metavar="CONTEXT", help="The kubeconfig's context for --from, where that is another cluster.")
+@click.option("--deployment", default="", metavar="NAME", help="Which Deployment of --from, where several run.")
+@click.option("--policies", "--policy", "policies", type=click.Path(path_type=Path), metavar="PATH",
+              help="A file or directory that says which labels a service's Deployments have. Default: what canaryd noted, or the Service.")
+@click.option("--replicas", type=click.IntRange(min=1), help="Default: as many as stable has, for it carries all traffic at the end.")
+@click.option("--pin-digest", is_flag=True, help="Pin each image to the digest that runs.")
+@click.option("--copy-config", is_flag=True, help="Copy ConfigMaps that are missing. Secrets are never copied.")
+@click.option("--same-image", is_flag=True, help="Though these images run there already: for a change of configuration.")
+@click.option("--supersede", is_flag=True, help="Though a rollout is under way: it gives way to the newer version.")
+@click.option("--expose", is_flag=True, help="Though no route keeps requests from the new pods.")
+@click.option("--force", is_flag=True, help="Though it is not available where it runs.")
+@click.option("--dry-run", is_flag=True, help="Only show, checked by the server.")
+@click.option("--diff/--no-diff", default=None, help="What is created, against stable's. Default: of one service yes, with --all no.")
+@click.option("-o", "--output", "form", type=click.Choice(["text", "yaml", "json"]), default="text", show_default=True,
+              help="yaml and json: the objects, for kubectl or a repository.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("--wait", is_flag=True, help="Until each new Deployment is available.")
+@click.option("--timeout", default="10m", show_default=True, metavar="DURATION", callback=_seconds, help="Of --wait.")
+@server_options
+def deploy(
+    service: str | None, version: str | None, every: bool, source: str, target: str, from_context: str | None, deployment: str,
+    policies: Path | None, replicas: int | None, pin_digest: bool, copy_config: bool, same_image: bool, supersede: bool, expose: bool,
+    force: bool, dry_run: bool, diff: bool | None, form: str, yes: bool, wait: bool, timeout: float, kubeconfig: str | None,
+    context: str | None,
+) -> None:
+    """Deploy the version of SERVICE that runs in staging to production, as a Deployment of its own beside the present one.
+
+    Its template is the one that runs there, with production's names, labels and size; the autoscaler and the disruption budget of the
+    stable version are copied for it. Routes are not touched: canaryd notices the new version and begins its rollout. VERSION is v2
+    after v1 and so on, if it is not said.
+
+    All is shown first, as the server would take it. Exit code 4: only shown, since neither a person nor --yes said that it be done.
+    """
+    if every == (service is not None):
+        raise click.UsageError("wanted is either a SERVICE or --all")
+    if every and deployment:
+        raise click.UsageError("--deployment is of one service: leave it out with --all")
+    if source == target and from_context is None:
+        raise click.UsageError(f"--from and --to must be two namespaces, but both are {source}")
+    api = KubernetesApi(kubeconfig, context)
+    deployer = Deployer(KubeObjects(api if from_context is None else KubernetesApi(kubeconfig, from_context), source), KubeObjects(api, target),
+                        pin=pin_digest, copy_config=copy_config)
+    known = _findings(policies, target)
+    places = deployer.see()
+    names, left_out = services(places[0]) if every else ([service or ""], [])
+    plans = [
+        _plan(deployer, places, Wish(name, version or "", deployment, known.get(name), replicas, force=force, supersede=supersede,
+                                      expose=expose, same_image=same_image))
+        for name in names
+    ]  # fmt: skip
+    how = How(form, (not every) if diff is None else diff, dry_run, yes, timeout if wait else None)
+    if every:
+        _show_all(plans, left_out, places, how)
+    else:
+        _show_one(plans[0], places, how)
+    _finish(deployer, plans, places[1], how)
+
+
+def _findings(policies: Path | None, target: str) -> Mapping[str, DeployRemark]:
+    found = [part.service for one in policies_of(policies) for part in one.parts] if policies is not None else []
+    return {one.name: DeployRemark(one.selector, one.version_label) for one in found if one.namespace == target}
+
+
+def _plan(deployer: Deployer, places: tuple[Place, Place], wish: Wish) -> PlannedDeploy:
+    try:
+        return PlannedDeploy(wish.service, deployer.prepare(wish, places))
+    except CannotDeploy as error:
+        return PlannedDeploy(wish.service, None, Failure("\n".join(f"{wish.service}: {problem}" for problem in error.problems)))
+    except Rejected as error:
+        return PlannedDeploy(wish.service, None, Failure(f"{wish.service}: {error}"))
+
+
+# ---------------------------------------------------------------- showing
+
+
+def _show_one(plan: PlannedDeploy, places: tuple[Place, Place], how: How) -> None:
+    """Raises the Failure of a service that cannot be deployed."""
+    if plan.prepared is None:
+        raise plan.refused or Failure(plan.service)
+    if how.form != "text":
+        _objects([plan], how.form)
+        return
+    for line in deploy_text.described(plan.prepared, places):
+        click.echo(line)
+    if how.diff:
+        _diff(plan.prepared)
+
+
+def _show_all(plans: Sequence[PlannedDeploy], left_out: Sequence[str], places: tuple[Place, Place], how: How) -> None:
+    if how.form != "text":
+        _objects(plans, how.form)
+    elif plans:
+        rows = [deploy_text.row(one.service, one.prepared, one.refused.message if one.refused else "", places) for one in plans]
+        output.table(deploy_text.head(places), rows)
+    else:
+        click.echo(f"no Service of {places[0].namespace} has a Deployment")
+    for line in left_out:
+        click.echo(f"left out: {line}", err=how.form != "text")
+    for one in plans:
+        if one.creates and one.prepared is not None:
+            for line in deploy_text.remarks(one.prepared.draft):
+                click.echo(f"{one.service}: {line}", err=how.form != "text")
+            if how.diff and how.form == "text":
+                _diff(one.prepared)
+
+
+def _objects(plans: Sequence[PlannedDeploy], form: str) -> None:
+    """On stdout the objects alone; what there is to say of them on stderr."""
+    prepared = [one.prepared for one in plans if one.prepared is not None]
+    objects = [made.manifest for one in prepared for made in one.draft.made]
+    if form == "json":
+        output.as_json({"apiVersion": "v1", "kind": "List", "items": objects})
+    else:
+        click.echo("---\n".join(map(deploy_text.as_yaml, objects)), nl=False)
+    for one in prepared:
+        for line in [one.draft.nothing, *deploy_text.remarks(one.draft)]:
+            if line:
+                click.echo(f"{one.draft.service}: {line}", err=True)
+
+
+def _diff(prepared: Prepared) -> None:
+    colours = {"+": "green", "-": "red", "@": "cyan"} if output.is_terminal() else {}
+    for line in deploy_text.diff(prepared):
+        click.secho(line, fg=colours.get(line[:1]))
+
+
+# ---------------------------------------------------------------- doing
+
+
+def _finish(deployer: Deployer, plans: Sequence[PlannedDeploy], target: Place, how: How) -> None:
+    """Asks, creates, waits. Raises Failure, with all that failed, and Exit when there was no yes."""
+    failures = [one.refused for one in plans if one.refused is not None]
+    wanted = [one for one in plans if one.creates]
+    answered = how.yes or not wanted or how.dry_run or _confirmed(wanted, target)
+    if answered and not how.dry_run:
+        failures += _create_all(deployer, wanted, target, how)
+    if failures:
+        raise Failure("\n".join(one.message for one in failures), max(one.exit_code for one in failures))
+    if not answered:
+        click.echo("canaryd: nothing was created: --yes says that it be done", err=True)
+        raise click.exceptions.Exit(ONLY_SHOWN)
+
+
+def _confirmed(wanted: Sequence[PlannedDeploy], target: Place) -> bool:
+    if not output.is_asking():
+        return False
+    what = ", ".join(f"{one.service} {one.prepared.draft.version}" for one in wanted if one.prepared is not None)
+    return click.confirm(f"Deploy {what} to {target.namespace}?", err=True)
+
+
+def _create_all(deployer: Deployer, wanted: Sequence[PlannedDeploy], target: Place, how: How) -> list[Failure]:
+    """Each, whatever became of the others; what failed."""
+    failures, created = [], []
+    for one in wanted:
+        assert one.prepared is not None
+        try:
+            for title in deployer.create(one.prepared):
+                click.echo(f"created {title} in {target.namespace}", err=how.form != "text")
+            created.append(one.prepared)
+        except (Rejected, Unavailable) as error:
+            failures.append(_failure(one.service, error))
+    for prepared in created:
+        try:
+            if how.wait is not None:
+                _wait(deployer, prepared, how)
+            for line in deploy_text.what_follows(prepared.draft, target):
+                click.echo(line, err=how.form != "text")
+        except (Failure, Rejected) as error:
+            failures.append(_failure(prepared.draft.service, error))
+    return failures
+
+
+def _failure(service: str, error: Exception) -> Failure:
+    known = error if isinstance(error, Failure) else readable(error)
+    assert known is not None
+    return Failure(f"{service}: {known.message}", known.exit_code)
+
+
+def _wait(deployer: Deployer, prepared: Prepared, how: How) -> None:
+    """Until the Deployment is available. Raises Failure when it will not be, or not in time."""
+    name, until = prepared.draft.name, time.monotonic() + (how.wait or 0.0)
+    said: Any = None
+    while True:
+        try:
+            state = deployer.state(prepared)
+        except Unavailable as error:
+            click.echo(f"canaryd: {error}; waiting on", err=True)
+        else:
+            if state.available:
+                click.echo(f"{name} is available", err=how.form != "text")
+                return
+            if state.failed:
+                raise Failure(f"{name} does not become available: {state.failed}")
+            if (state.ready, state.desired) != said:
+                said = state.ready, state.desired
+                click.echo(f"{name}: {state.ready} of {state.desired} replicas are ready", err=how.form != "text")
+        if time.monotonic() >= until:
+            raise Failure(f"{name} is not available yet; nothing was taken back: kubectl describe deployment {name} says why")
+        time.sleep(EVERY)

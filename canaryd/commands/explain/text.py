@@ -1,0 +1,267 @@
+"""What was had again of a rollout, in words and as plain data: where the numbers are from, the odds over time, decision by decision.
+
+Pure text; what is computed is in `recomputed.py`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from canaryd.commands.explain.counterfactuals import span_of
+from canaryd.commands.explain.recomputed import Recomputed, RecomputedDecision
+from canaryd.domain.formatting import aligned, lasting, odds_text, time_text, wrapped
+from canaryd.domain.lifecycle import Signal
+from canaryd.domain.rollout import Decision, Rollout
+from canaryd.domain.verdict import Answer, Verdict
+from canaryd.report.attribution import Passing, lacked, part_text, shares, whole
+from canaryd.report.explanation import Section, labelled, verdict_section
+from canaryd.report.odds_chart import Series, looks_a_column, plot
+from canaryd.report.phase_summary import stage_text
+from canaryd.report.serialization import finite, plain
+
+SOURCE = "Where the numbers are from"
+ONWARD, BACK, HELD, ALARM, OTHER = ">", "<", "=", "!", "*"
+MARKS = {
+    Signal.PASS: ONWARD, Signal.LET_PASS: ONWARD, Signal.PROMOTE: ONWARD, Signal.APPROVE: ONWARD, Signal.HARM: BACK, Signal.TIMED_OUT: BACK,
+    Signal.NOT_READY: BACK, Signal.BLIND: BACK, Signal.ABORT: BACK, Signal.NEWER: BACK, Signal.OVERDUE: BACK, Signal.ALARM: ALARM,
+    Signal.STUCK: HELD, Signal.NO_DATA: HELD, Signal.DRIFT: HELD, Signal.HOLD: HELD, Signal.STABLE_DOWN: HELD,
+}  # fmt: skip
+UNMARKED = (Signal.AVAILABLE.value, Signal.ROUTED.value)  # where a stage begins is marked anyway
+MEANING = {ONWARD: "onward", BACK: "back to stable", HELD: "held", ALARM: "alarm", OTHER: "other"}
+
+
+# ---------------------------------------------------------------- in words
+
+
+def sections(rollout: Rollout, found: Recomputed, width: int, ascii_only: bool = False) -> tuple[Section, ...]:
+    """What takes the place of the record's verdicts. width: columns there are for the plot."""
+    decided = [_decision(rollout, one) for one in found.decisions]
+    return (_source(rollout, found), *_odds(rollout, found, width, ascii_only), *decided, *_last(rollout, found))
+
+
+def stored(rollout: Rollout, why: str) -> tuple[Section, ...]:
+    """The same from the record alone, where nothing could be had again. why: in words, a sentence."""
+    note = Section(SOURCE, tuple(wrapped(f"The record, as it was decided then: {why}")))
+    decided = [_on_record(rollout, one) for one in rollout.decisions if one.verdict is not None]
+    verdicts = [one.verdict for one in rollout.decisions]
+    last = rollout.verdict
+    return (note, *decided, *([verdict_section(rollout, last, "The last verdict")] if last is not None and last not in verdicts else ()))
+
+
+def hint(how: str) -> Section:
+    """That all is from the record, and how to have more."""
+    return Section(SOURCE, tuple(wrapped(f"The record, as it was decided then; {how}")))
+
+
+def _source(rollout: Rollout, found: Recomputed) -> Section:
+    looks, decided = len(found.hearing.compared), len(found.decisions)
+    lines = wrapped(f"Recomputed from {found.source}: {looks:,} look{'s' * (looks != 1)} judged again. {_agreement(found)}")
+    if found.unsampled:
+        lines += wrapped(f"In {found.unsampled:,} of all {len(found.hearing.steps):,} looks it has no telemetry (any more).")
+    if decided and not found.same and found.requests is not None:
+        before, now = found.requests
+        lines += wrapped(_why_not(before, now))
+    if rollout.others:
+        lines += wrapped("What would have decided otherwise is not asked where several services decide together.")
+    if found.skipped:
+        lines += wrapped(f"Left out, as it takes long (--full): {'; '.join(found.skipped)}.")
+    return Section(SOURCE, tuple(lines))
+
+
+def _agreement(found: Recomputed) -> str:
+    decided, other = len(found.decisions), sum(not one.same for one in found.decisions)
+    if not decided:
+        return "No decision rests on evidence so far."
+    if other == 0:
+        return "The verdict it was decided by is the stored one, to the digit." if decided == 1 else (
+            f"All {decided} verdicts that were decided by are the stored ones, to the digit.")
+    is_are = "is" if other == 1 else "are"
+    return f"Of {decided} verdicts that were decided by, {other} {is_are} not had again to the digit; the stored one is shown."
+
+
+def _why_not(before: int, now: int) -> str:
+    if now < before:
+        return (f"Of {before:,} requests that were counted then, it has {now:,}: it has forgotten the others, or its scrape interval is "
+                "not the one of the daemon's settings (--config). The stored verdicts are those that were acted on.")
+    if now > before:
+        return (f"Of {before:,} requests that were counted then, it has {now:,}: samples came late, or its scrape interval is not the "
+                "one of the daemon's settings (--config).")
+    return (f"It has as many requests as were counted then ({now:,}), so no sample is missing: another version of canaryd judged then, "
+            "queries have other values now, or the scrape interval is not the one of the daemon's settings (--config).")
+
+
+def _odds(rollout: Rollout, found: Recomputed, width: int, ascii_only: bool) -> tuple[Section, ...]:
+    verdicts = found.hearing.compared
+    if not verdicts:
+        return ()
+    series = series_of(rollout, verdicts)
+    lines = plot(series, width, ascii_only)
+    each, interval = looks_a_column(series, width), rollout.policy.analysis.interval
+    column = f"a look of {interval} s" if each == 1 else f"the highest of {each} looks of {interval} s"
+    marks = ", ".join(f"{sign} {MEANING[sign]}" for sign in MEANING if sign in series.marks.values())
+    lines += ["", *wrapped(f"A column is {column}, from {time_text(verdicts[0].at - interval)} to {time_text(verdicts[-1].at)} UTC. "
+                           f"{_highest(rollout, verdicts)}")]
+    lines += wrapped(f"ruled out: of what the stage must rule out to pass (full: {odds_text(1 / series.low)})"
+                     f"{f'; decided: {marks}' if marks else ''}")
+    return (Section(f"Odds over time, against {rollout.spoken.canary}", tuple(lines)),)
+
+
+def _highest(rollout: Rollout, verdicts: list[Verdict]) -> str:
+    """The odds nearest to a rollback."""
+    judged = [one for one in verdicts if one.answer is not Answer.NO_DATA]
+    if not judged:
+        return "No look had data of both versions."
+    top = max(judged, key=lambda one: one.odds)
+    full = "; at 100% they are the alarm's, against the rollout's own record" if judged[-1].weight >= 100 else ""
+    return (f"The highest odds were {odds_text(top.odds)}, at {time_text(top.at)} in stage {stage_text(rollout, top.stage)}; it is rolled "
+            f"back at {odds_text(top.bar)}{full}.")
+
+
+def series_of(rollout: Rollout, verdicts: list[Verdict]) -> Series:
+    """The looks that were compared, as they are drawn."""
+    stages: dict[int, tuple[str, ...]] = {}
+    for place, (one, before) in enumerate(zip(verdicts, [None, *verdicts], strict=False)):
+        if before is None or (before.stage, before.weight) != (one.stage, one.weight):
+            share = rollout.share_in(one)
+            stages[place] = (f"{stage_text(rollout, one.stage)} {share}", share, str(one.stage + 1))
+    marks: dict[int, str] = {}
+    for decision in rollout.decisions:
+        at = decision.verdict.at if decision.verdict is not None else decision.at
+        place = sum(one.at <= at for one in verdicts) - 1
+        if decision.signal not in UNMARKED and place >= 0:
+            marks[place] = sign_of(decision)
+    odds = tuple(None if one.answer is Answer.NO_DATA else one.odds for one in verdicts)
+    analysis = rollout.policy.analysis
+    bar = len(rollout.keys) / analysis.false_rollback_risk  # each service of a bracket has its share of the risk
+    return Series(odds, tuple(map(cleared_of, verdicts)), stages, marks, analysis.bad_advance_risk, bar)
+
+
+def sign_of(decision: Decision) -> str:
+    return next((sign for signal, sign in MARKS.items() if signal.value == decision.signal), OTHER)
+
+
+def _decision(rollout: Rollout, had: RecomputedDecision) -> Section:
+    if not had.same or had.verdict is None:
+        shown = _on_record(rollout, had.decision)
+        said = [line for one in had.differences for line in wrapped(f"recomputed: {one}", "  ")]
+        return Section(f"{shown.title} (stored, and not had again)", (*said, "", *shown.lines, *_what_ifs(had)))
+    shown = verdict_section(rollout, had.verdict, _title(had.decision))
+    return Section(shown.title, (*shown.lines, *_own_notes(rollout, had.verdict), *_passing_lines(rollout, had), *_what_ifs(had)))
+
+
+def _title(decision: Decision) -> str:
+    return f"{time_text(decision.at)} {decision.signal}"
+
+
+def _on_record(rollout: Rollout, decision: Decision) -> Section:
+    assert decision.verdict is not None
+    shown = verdict_section(rollout, decision.verdict, _title(decision))
+    return Section(shown.title, (*shown.lines, *_own_notes(rollout, decision.verdict)))
+
+
+def _own_notes(rollout: Rollout, verdict: Verdict) -> list[str]:
+    """What was to be known then, where it is not what is to be known of the last look."""
+    last = rollout.verdict.notes if rollout.verdict is not None else ()
+    noted = [line for note in verdict.notes if note not in last for line in labelled("to know", note)]
+    return ["", *noted] if noted else []
+
+
+def _passing_lines(rollout: Rollout, had: RecomputedDecision) -> list[str]:
+    verdict = had.verdict
+    span = span_of(rollout, verdict) if verdict is not None else None
+    if verdict is None or span is None or had.decision.signal == Signal.HARM.value or not rollout.policy.stages[verdict.stage].rules_out:
+        return []
+    if had.decision.signal != Signal.PASS.value:
+        missing = lacked(verdict)
+        return ["", *wrapped(f"Undecided, of what this stage must rule out: {'; '.join(missing)}.")] if missing else []
+    minimum = rollout.policy.stages[verdict.stage].minimum
+    lines = ["", "What passed when"]
+    rows = [(one.metric, _passed_text(one, span.start)) for one in sorted(had.passing, key=lambda one: one.at or verdict.at)]
+    lines += [f"  {line}" for line in aligned([*rows, ("minimum", f"over after {lasting(minimum)}, at {time_text(span.start + minimum)}")])]
+    interval = rollout.policy.analysis.interval
+    return lines + wrapped(_last_to_pass(had.passing, verdict, span.start, minimum, interval), "  ")
+
+
+def _passed_text(one: Passing, start: int) -> str:
+    if one.at is None:
+        return f"at {part_text(one.cleared, one.bar)}"
+    return f"ruled out after {lasting(one.at - start)}, at {time_text(one.at)}"
+
+
+def _last_to_pass(passing: tuple[Passing, ...], verdict: Verdict, start: int, minimum: float, interval: int) -> str:
+    """What the moment of a pass was decided by."""
+    last = max((one for one in passing if one.at is not None), key=lambda one: one.at or 0, default=None)
+    at_minimum = verdict.at - interval < start + minimum  # the first look that it allows to pass
+    if last is not None and last.at == verdict.at and not at_minimum:
+        before = f": when the minimum was over it was at {part_text(last.at_minimum, last.bar)}" if last.at_minimum else ""
+        return f"It passed when the last of them did, {last.metric}{before}."
+    if at_minimum:
+        ruled_out = "all that the stage must rule out was ruled out by then" if last is not None else "no metric is compared"
+        return f"It passed when the minimum was over: {ruled_out}."
+    return ("All was ruled out before; it passed once no metric was under suspicion (odds of 3 to 1 in this stage), every query had a "
+            "value within its limits, and there were 3 looks.")
+
+
+def _what_ifs(had: RecomputedDecision) -> list[str]:
+    if not had.what_ifs:
+        return []
+    heading = "Otherwise, on the same looks" if had.same else "Otherwise, on the looks that there are now"
+    return ["", heading, *(f"  {line}" for line in aligned([(one.change, one.says) for one in had.what_ifs]))]
+
+
+def _last(rollout: Rollout, found: Recomputed) -> tuple[Section, ...]:
+    """The latest look's, where no decision rests on it: as had again, or as stored where it is not the same."""
+    shown = {one.decision.verdict.at for one in found.decisions if one.decision.verdict is not None}
+    again = found.hearing.compared[-1] if found.hearing.compared else None
+    told = rollout.verdict
+    if told is not None and (again is None or told.at > again.at or (told.at == again.at and told.odds != again.odds)):
+        return (verdict_section(rollout, told, "The last verdict, stored"),) if told.at not in shown else ()
+    if again is None or again.at in shown:
+        return ()
+    return (verdict_section(rollout, again, "The last look"),)
+
+
+def looks(rollout: Rollout, found: Recomputed) -> list[tuple[str, ...]]:
+    """A row for each look that was compared."""
+    return [(time_text(one.at), stage_text(rollout, one.stage), rollout.share_in(one), odds_text(one.odds), odds_text(one.stage_odds),
+             odds_text(cleared) if (cleared := cleared_of(one)) is not None else "-", one.answer.value, one.reason)
+            for one in found.hearing.compared]
+
+
+LOOKS = ("UTC", "STAGE", "WEIGHT", "ODDS", "IN STAGE", "RULED OUT", "ANSWER", "WHY")
+
+
+def cleared_of(verdict: Verdict) -> float | None:
+    """Of the metric that has ruled out least; None at full weight, where nothing is ruled out."""
+    return min((one.cleared for one in whole(verdict)), default=None) if verdict.weight < 100 else None
+
+
+# ---------------------------------------------------------------- as data
+
+
+def data(found: Recomputed | None, source: str, problem: str) -> dict[str, Any]:
+    """JSON-able: camelCase keys, times in Unix seconds, stage 1 the first. Keys are only ever added."""
+    if found is None:
+        return {"source": source, "problem": problem, "same": None, "looks": [], "decisions": []}
+    requests = {"counted": found.requests[0], "recomputed": found.requests[1]} if found.requests is not None else None
+    return {
+        "source": source, "problem": problem or None, "same": found.same, "requests": requests, "looksWithoutTelemetry": found.unsampled,
+        "looks": [_look_data(one) for one in found.hearing.compared], "decisions": [_decision_data(one) for one in found.decisions],
+        "skipped": list(found.skipped),
+    }  # fmt: skip
+
+
+def _look_data(verdict: Verdict) -> dict[str, Any]:
+    cleared = cleared_of(verdict)
+    return {"at": verdict.at, "stage": verdict.stage + 1, "weight": verdict.weight, "answer": verdict.answer.value,
+            "odds": finite(verdict.odds), "stageOdds": finite(verdict.stage_odds), "cleared": None if cleared is None else finite(cleared)}
+
+
+def _decision_data(had: RecomputedDecision) -> dict[str, Any]:
+    decision, told = had.decision, had.decision.verdict
+    by: Mapping[str, float] = shares(had.verdict) if had.verdict is not None else {}
+    return {
+        "at": decision.at, "signal": decision.signal, "phase": decision.phase.value, "stage": decision.stage + 1, "weight": decision.weight,
+        "reason": decision.reason, "same": had.same, "differences": list(had.differences), "verdict": plain(had.verdict),
+        "stored": None if told is None else {"at": told.at, "answer": told.answer.value, "odds": finite(told.odds), "reason": told.reason},
+        "shares": by, "passing": [plain(one) for one in had.passing], "whatIf": [plain(one) for one in had.what_ifs],
+    }  # fmt: skip

@@ -1,0 +1,84 @@
+"""What a judge of one rollout heard, taken down so that another judge can hear the same: by another policy, or without one replica.
+
+Pure, and exact: the same policy gives the same verdicts again. Nothing here says what a verdict means; `otherwise.py` asks.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from canaryd.domain.counts import Look
+from canaryd.domain.policy.policy import Policy
+from canaryd.domain.rollout import Span
+from canaryd.domain.verdict import Verdict
+from canaryd.judge.matched_users import judge_of
+
+
+@dataclass(frozen=True, slots=True)
+class TranscribedLook:
+    """One look as it was heard. opened: stretches at one weight that began with it. values: the policy's queries by name."""
+
+    look: Look
+    values: Mapping[str, float | None]
+    compared: bool
+    opened: tuple[Span, ...] = ()
+
+
+@dataclass
+class Transcript:
+    """All that was heard, in order. history: stable's looks before the rollout."""
+
+    history: Sequence[Look] = ()
+    steps: list[TranscribedLook] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)  # of each step, by the rollout's own policy
+    past: Mapping[str, Sequence[float | None]] = field(default_factory=dict)  # stable's values of compared queries in the history
+
+    def until(self, at: int) -> int:
+        """Looks up to that moment, the one that ends there included: what hearing them again costs."""
+        return sum(step.look.end <= at for step in self.steps)
+
+    def again(self, policy: Policy, until: int, without: str = "") -> Iterator[tuple[TranscribedLook, Verdict]]:
+        """The looks up to `until` as a judge by this policy has them. without: a canary replica that is taken for not having been there;
+        what traffic the weight promised is not asked then."""
+        judge = judge_of(policy, self.history, by_weight=not without)
+        judge.remember(self.past)
+        for step in self.steps:
+            if step.look.end > until:
+                return
+            for span in step.opened:
+                judge.open(span)
+            yield step, judge.hear(_without(step.look, without), step.values, step.compared)
+
+    @property
+    def compared(self) -> list[Verdict]:
+        """The verdicts of looks that were held against the canary."""
+        return [verdict for step, verdict in zip(self.steps, self.verdicts, strict=True) if step.compared]
+
+
+def _without(look: Look, replica: str) -> Look:
+    if not replica:
+        return look
+    return replace(look, canary={name: counts for name, counts in look.canary.items() if name != replica})
+
+
+class TranscribingJudge:
+    """The judge of a rollout, with all that it hears taken down: what `control` takes for a judge."""
+
+    def __init__(self, hearing: Transcript, policy: Policy, history: Sequence[Look]) -> None:
+        self._hearing, self._judge = hearing, judge_of(policy, history)
+        self._opened: tuple[Span, ...] = ()
+        hearing.history = history
+
+    def remember(self, past: Mapping[str, Sequence[float | None]]) -> None:
+        self._judge.remember(past)
+        self._hearing.past = past
+
+    def open(self, span: Span) -> None:
+        self._judge.open(span)
+        self._opened = (*self._opened, span)
+
+    def hear(self, look: Look, values: Mapping[str, float | None], compared: bool) -> Verdict:
+        verdict = self._judge.hear(look, values, compared)
+        self._hearing.steps.append(TranscribedLook(look, values, compared, self._opened))
+        self._hearing.verdicts.append(verdict)
+        self._opened = ()
+        return verdict

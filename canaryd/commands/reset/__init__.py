@@ -1,0 +1,1 @@
+"""`canaryd reset`: takes back what canaryd left of a service."""

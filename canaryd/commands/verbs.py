@@ -1,0 +1,308 @@
+"""The verbs: what people wish, written into a CanaryRollout's `spec` with their own kubeconfig, so that Kubernetes decides who may.
+
+canaryd obeys at its next look. What has no meaning in the rollout's phase is refused here, by the same table that the daemon goes by.
+"""
+
+from contextlib import suppress
+
+import click
+
+from canaryd.adapters.kube.deployments import KubeWorkloads
+from canaryd.adapters.kube.service_notes import ServiceNote
+from canaryd.cli.cluster import Cluster, StartRequest, cluster_options
+from canaryd.cli.group import Failure, examples
+from canaryd.cli.wait import follow
+from canaryd.domain import gates
+from canaryd.domain.lifecycle import TRANSITIONS, Signal
+from canaryd.domain.ports import Conflict, Rejected, Request, Workload
+from canaryd.domain.rollout import Held, Phase, Record, name_of
+from canaryd.report.phase_summary import describe
+
+WAIT = click.option("--wait", is_flag=True, help="Until the rollout has ended; exit code 1 unless it ended as wished.")
+NAME = click.argument("name", metavar="SERVICE|ROLLOUT")
+
+
+# ---------------------------------------------------------------- a rollout that is there
+
+
+@click.command(epilog=examples("canaryd hold front-end"))
+@NAME
+@cluster_options
+def hold(name: str, cluster: Cluster) -> None:
+    """Keep the weight as it is until `canaryd resume`. The canary is still judged, and harm still rolls back."""
+    record = meant(cluster, name, Signal.HOLD, "hold")
+    if record.wishes.hold:
+        raise Failure(f"{record.rollout.name} is asked to hold already")
+    wish(cluster, record, hold=True)
+    said(record, f"holds {record.rollout.how}; canaryd resume {record.rollout.name} lets it go on")
+
+
+@click.command(epilog=examples("canaryd resume front-end"))
+@NAME
+@cluster_options
+def resume(name: str, cluster: Cluster) -> None:
+    """Let a held rollout go on, whatever held it: a person, drift, missing data, an undecided deadline."""
+    record = active(cluster, name, "resume")
+    if record.rollout.phase is not Phase.HELD and not record.wishes.hold:
+        raise Failure(f"{where(record)}: it is not held, so there is nothing to resume{gate_hint(record)}")
+    wish(cluster, record, hold=False, resumed=max(record.rollout.resumed, record.wishes.resumed) + 1)
+    back = f"; canaryd steers again: the route is written back to {record.rollout.share}, and edits inside its route list are replaced"
+    said(record, f"goes on{back if record.rollout.held is Held.DRIFT else ''}")
+
+
+@click.command(epilog=examples("canaryd approve front-end", "canaryd approve front-end --stage 3   # now, before that stage has passed",
+                                 "canaryd approve front-end --gate      # past the gate that is closed"))
+@NAME
+@click.option("--stage", type=click.IntRange(min=1), help="Approve up to this stage, counted from 1. Default: the present one.")
+@click.option("--gate", is_flag=True, help="Open the gate that it waits for, whatever that answers; once, and no other gate.")
+@cluster_options
+def approve(name: str, stage: int | None, gate: bool, cluster: Cluster) -> None:
+    """Let a rollout go on after the stage whose policy has `approval: required`. An approval may be given ahead.
+
+    With --gate: let it go on without the gate that keeps it waiting.
+    """
+    if gate:
+        if stage is not None:
+            raise click.UsageError("--gate opens the gate that it waits for now, so --stage has no meaning beside it")
+        open_gate(cluster, name)
+        return
+    record = meant(cluster, name, Signal.APPROVE, "approve")
+    rollout = record.rollout
+    stages = rollout.policy.stages
+    asking = [number for number, one in enumerate(stages, start=1) if one.approval]
+    if not asking:
+        raise Failure(f"{rollout.name} asks for no approval: no stage of its policy has `approval: required`{gate_hint(record)}")
+    index = (stage if stage is not None else rollout.stage + 1) - 1
+    if index >= len(stages):
+        raise Failure(f"{rollout.name} has {len(stages)} stages, so --stage {stage} is none of them")
+    wanted = next((number for number in asking if number > max(rollout.approved, record.wishes.approved_stage) + 1), None)
+    if wanted is None:
+        raise Failure(f"{rollout.name} is approved already, up to stage {max(rollout.approved, record.wishes.approved_stage) + 1}")
+    if index + 1 < wanted:
+        ahead = f"to give it ahead: canaryd approve {name} --stage {wanted}"
+        raise Failure(f"{where(record)}: it asks for approval after stage {wanted}; {ahead}")
+    wish(cluster, record, approved_stage=index)
+    said(record, f"is approved up to stage {index + 1} of {len(stages)}")
+
+
+def open_gate(cluster: Cluster, name: str) -> None:
+    record = active(cluster, name, "approve")
+    gate, asking = gates.gate_of(record.rollout), record.rollout.asking
+    if gate is None or asking is None or not gates.is_asking(record.rollout):
+        raise Failure(f"{where(record)}: it waits for no gate, so there is none to open")
+    wish(cluster, record, opened_gate=asking.number)
+    said(record, f"goes on without the gate {gate.name}{pause_hint(cluster, record)}")
+
+
+def gate_hint(record: Record) -> str:
+    """How a person opens the gate that it waits for, if it does."""
+    return f"; canaryd approve {record.rollout.name} --gate opens the gate" if gates.is_asking(record.rollout) else ""
+
+
+@click.command(epilog=examples("canaryd abort front-end", "canaryd abort front-end-v3-5d4f9c7b66 --wait"))
+@NAME
+@WAIT
+@cluster_options
+def abort(name: str, wait: bool, cluster: Cluster) -> None:
+    """Send all traffic back to stable, now. The same template is not tried again until `canaryd retry`.
+
+    What `canaryd start` asked for and has not begun is taken back.
+    """
+    asked = not_begun(cluster, name)
+    if asked is not None:
+        cluster.take_back(asked)
+        click.echo(f"{asked.namespace}/{asked.name} is no longer asked for; it had not begun")
+        return
+    record = meant(cluster, name, Signal.ABORT, "abort")
+    wish(cluster, record, abort=True)
+    said(record, f"goes back: all traffic to {record.rollout.spoken.stable}")
+    follow_if(wait, cluster, record, Phase.ROLLED_BACK)
+
+
+@click.command(epilog=examples("canaryd promote front-end --wait"))
+@NAME
+@WAIT
+@cluster_options
+def promote(name: str, wait: bool, cluster: Cluster) -> None:
+    """Send all traffic to the canary, now, past the stages and gates between. The last stage is still judged, and may still roll back."""
+    record = meant(cluster, name, Signal.PROMOTE, "promote")
+    if record.wishes.promote:
+        raise Failure(f"{record.rollout.name} was promoted already, and it is obeyed once: see canaryd explain {record.rollout.name}")
+    if gates.is_asking(record.rollout) and record.rollout.stage == len(record.rollout.policy.stages) - 1:
+        raise Failure(f"{where(record)}: it is at full weight already{gate_hint(record)}")
+    # A hold would stop it at full weight, which is not what was meant.
+    wish(cluster, record, promote=True, **({"hold": False} if record.wishes.hold else {}))
+    said(record, f"goes to 100%{pause_hint(cluster, record)}")
+    follow_if(wait, cluster, record, Phase.SUCCEEDED)
+
+
+@click.command(epilog=examples("canaryd retry front-end", "canaryd retry front-end-v3-5d4f9c7b66"))
+@NAME
+@cluster_options
+def retry(name: str, cluster: Cluster) -> None:
+    """Try a version once more that was rolled back or superseded, from the first stage."""
+    record = cluster.find(name)
+    rollout = record.rollout
+    if rollout.phase not in (Phase.ROLLED_BACK, Phase.SUPERSEDED):
+        raise Failure(f"{where(record)}: only what was rolled back or superseded can be tried again")
+    for namespace, service in rollout.keys:
+        refuse_while_another(cluster, namespace, service)
+    tried = (one.rollout for one in cluster.rollouts.list())
+    what = (rollout.namespace, rollout.service, rollout.canary, rollout.template)
+    attempt = 1 + max(one.attempt for one in tried if (one.namespace, one.service, one.canary, one.template) == what)
+    wish(cluster, record, attempt=attempt)
+    said(record, f"is tried again as attempt {attempt}")
+
+
+def active(cluster: Cluster, name: str, verb: str) -> Record:
+    """The rollout that is meant. Raises Failure when it has ended."""
+    record = cluster.find(name)
+    if record.rollout.phase.ended:
+        again = f"; canaryd retry {record.rollout.name} tries it again" if record.rollout.phase is not Phase.SUCCEEDED else ""
+        raise Failure(f"{where(record)}: it has ended, so there is nothing to {verb}{again}")
+    return record
+
+
+def meant(cluster: Cluster, name: str, signal: Signal, verb: str) -> Record:
+    """The rollout that is meant, in a phase where the signal has a meaning. Raises Failure where it has none."""
+    record = active(cluster, name, verb)
+    if signal is Signal.PROMOTE and record.rollout.stage < 0:
+        raise Failure(f"{where(record)}: it has not begun to serve yet, so there is nothing to {verb}")
+    if (record.rollout.phase, signal) not in TRANSITIONS:
+        phases = [phase.value for phase in Phase if (phase, signal) in TRANSITIONS]
+        raise Failure(f"{where(record)}: {verb} has no meaning there, only when it is {', '.join(phases[:-1])} or {phases[-1]}")
+    if record.wishes.abort:
+        raise Failure(f"{where(record)}: it is aborted already, and goes back to {record.rollout.spoken.stable}")
+    return record
+
+
+def not_begun(cluster: Cluster, name: str) -> StartRequest | None:
+    """The request that is meant, by its name, or by its service's where no rollout of it is under way. Raises Failure for several."""
+    under_way = {service for one in cluster.records() if not one.rollout.phase.ended for service in one.rollout.services}
+    asked = cluster.asked()
+    found = [one for one in asked if one.name == name] or [
+        one for one in asked if one.service == name and not one.refused and name not in under_way]
+    if len(found) > 1:
+        raise Failure(f"{name} is asked for several times: {', '.join(f'{one.namespace}/{one.name}' for one in found)}")
+    return found[0] if found else None
+
+
+def refuse_while_another(cluster: Cluster, namespace: str, service: str) -> None:
+    """Raises Failure while a rollout of the service is under way, or is asked for: one at a time."""
+    for one in cluster.rollouts.list():
+        if not one.rollout.phase.ended and (namespace, service) in one.rollout.keys:
+            raise Failure(f"{where(one)}: abort it first, or wait until it has ended")
+    for asked in cluster.asked():
+        if not asked.refused and (asked.namespace, asked.service) == (namespace, service):
+            back = f"canaryd abort {asked.name} takes it back"
+            raise Failure(f"{asked.name} ({asked.version}) is asked for already, and has not begun: {back}")
+
+
+def wish(cluster: Cluster, record: Record, **wishes: bool | int) -> None:
+    """Writes it. Not with the version that was read: the daemon writes the status at every look, and takes nothing away from a wish."""
+    cluster.rollouts.wish(record.rollout.namespace, record.rollout.name, resource_version="", **wishes)
+
+
+def where(record: Record) -> str:
+    return f"{record.rollout.name} is {record.rollout.phase.value} ({describe(record.rollout)})"
+
+
+def said(record: Record, what: str) -> None:
+    click.echo(f"{record.rollout.namespace}/{record.rollout.name} {what}")
+
+
+def follow_if(wait: bool, cluster: Cluster, record: Record, wished: Phase) -> None:
+    if wait:
+        follow(cluster, record.rollout.namespace, record.rollout.name, wished)
+
+
+def pause_hint(cluster: Cluster, record: Record) -> str:
+    """What it waits for, where a service of it is paused; "" where none is."""
+    paused = [service for namespace, service in record.rollout.keys for one in cluster.services.notes(namespace)
+              if one.service == service and one.paused]
+    return f"; once it is no longer paused ({', '.join(f'canaryd pause {service} --end' for service in paused)})" if paused else ""
+
+
+# ---------------------------------------------------------------- a service
+
+
+@click.command(epilog=examples("canaryd start front-end v2", "canaryd start front-end v2 --namespace production --wait"))
+@click.argument("service")
+@click.argument("version")
+@WAIT
+@cluster_options
+def start(service: str, version: str, wait: bool, cluster: Cluster) -> None:
+    """Begin a rollout of a version that does not begin by itself: one that was there before canaryd, or was rolled out before.
+
+    VERSION is the version label of a Deployment of SERVICE.
+    """
+    note = noted(cluster, service)
+    refuse_while_another(cluster, note.namespace, service)
+    canary = deployment_of(cluster, note, version)
+    forget_refused(cluster, note)
+    name = ask(cluster, note, canary)
+    click.echo(f"{note.namespace}/{name} is asked for: {canary.name} ({version})")
+    if note.paused:
+        click.echo(f"{service} is paused: it begins after canaryd pause {service} --end")
+    if wait:
+        follow(cluster, note.namespace, name, Phase.SUCCEEDED)
+
+
+def noted(cluster: Cluster, service: str) -> ServiceNote:
+    """What canaryd has noted of a service. Raises Failure, naming what there is."""
+    seen = cluster.notes()
+    found = [one for one in seen if one.service == service]
+    if not found:
+        there = ", ".join(f"{one.namespace}/{one.service}" for one in seen) or "none"
+        raise Failure(f"canaryd has seen no service {service} (it has seen: {there}): does it have a policy, and does the daemon run?")
+    if len(found) > 1:
+        raise Failure(f"{service} is in several namespaces ({', '.join(one.namespace for one in found)}): say which with --namespace")
+    return found[0]
+
+
+def deployment_of(cluster: Cluster, note: ServiceNote, version: str) -> Workload:
+    """The one Deployment of that version. Raises Failure, naming what there is."""
+    there = KubeWorkloads(cluster.api).select(note.namespace, note.selector, note.version_label)
+    found = [one for one in there if one.version == version]
+    if len(found) == 1:
+        return found[0]
+    label = f"{note.version_label}={version}"
+    if found:
+        raise Failure(f"{' and '.join(one.name for one in found)} both have the pod label {label}: a version is one Deployment")
+    known = ", ".join(one.version for one in there) or "none"
+    raise Failure(f"no Deployment of {note.service} in {note.namespace} has the pod label {label} (versions there: {known})")
+
+
+def forget_refused(cluster: Cluster, note: ServiceNote) -> None:
+    """Deletes the service's refused requests: their answer was read, and their names are wanted again."""
+    for one in cluster.asked():
+        if one.refused and (one.namespace, one.service) == (note.namespace, note.service):
+            with suppress(Rejected):  # the right to create does not come with the right to delete; the next free name does as well
+                cluster.take_back(one)
+
+
+def ask(cluster: Cluster, note: ServiceNote, canary: Workload) -> str:
+    """Writes the request, under the first name of this template that is free; the name."""
+    for attempt in range(1, 100):
+        name = name_of(note.service, canary.version, canary.template, attempt)
+        try:
+            cluster.rollouts.ask(Request(note.namespace, note.service, canary.version, name), attempt)
+        except Conflict:
+            continue
+        return name
+    raise Failure(f"{canary.version} of {note.service} was asked for 99 times: delete some of its CanaryRollouts")
+
+
+@click.command(epilog=examples("canaryd pause front-end", "canaryd pause --end   # all services"))
+@click.argument("service", required=False)
+@click.option("--end", is_flag=True, help="End the pause.")
+@cluster_options
+def pause(service: str | None, end: bool, cluster: Cluster) -> None:
+    """Stop all beginnings and advances of a service, or of all services. Rollbacks are never stopped.
+
+    Unlike hold it is about the service, and outlives the rollout.
+    """
+    for note in cluster.services.pause(not end, service, cluster.namespace):
+        click.echo(f"{note.namespace}/{note.service} is {'paused: nothing begins or advances' if note.paused else 'no longer paused'}")
+
+

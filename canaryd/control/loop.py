@@ -1,0 +1,276 @@
+"""One beat: see the cluster once, begin what is new, take every rollout one look further, hand over what people are to be told.
+
+A beat never raises: what one service or rollout cannot do now is told once and tried again at the next beat, and delays no
+other. Rollouts of services without a policy file any more go on with the policy they began with.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from time import perf_counter
+from typing import Protocol
+
+import structlog
+
+from canaryd.control.bracket_supervisor import BracketSupervisor
+from canaryd.control.observation import ClusterReader, Observation
+from canaryd.control.reconciler import Reconciler
+from canaryd.control.rollout_state import LookContext
+from canaryd.control.supervisor import Supervisor
+from canaryd.domain.policy.policy import Policy
+from canaryd.domain.ports import Clock, Conflict, Postman, Rejected, Unavailable
+from canaryd.domain.rollout import Announcement, Phase, Record
+
+log = structlog.get_logger()
+
+Key = tuple[str, str]  # namespace and name of a service
+
+EVENTS = "kubernetes"  # the notifier that every announcement goes to: Kubernetes Events
+
+# What stands at an alerting system while a rollout is in this phase.
+STANDING = {Phase.ROLLED_BACK: "rolled_back", Phase.HELD: "held", Phase.AWAITING_APPROVAL: "approval_needed"}
+
+
+class LoopMeter(Protocol):
+    """What a beat tells canaryd's own metrics."""
+
+    def beat(self, seconds: float, api_answers: bool) -> None: ...
+
+    def look(self, record: Record, seconds: float) -> None: ...
+
+    def telemetry(self, answers: bool) -> None: ...
+
+    def ended(self, record: Record) -> None: ...
+
+    def gone(self, record: Record) -> None:
+        """Someone deleted the record of a rollout that was under way."""
+
+    def delivered(self, notifier: str) -> None: ...
+
+    def broken(self) -> None:
+        """An error that nobody foresaw."""
+
+
+@dataclass
+class ControlLoop:
+    policies: Callable[[], Sequence[Policy]]
+    supervisor: Supervisor
+    reconciler: Reconciler
+    postman: Postman
+    clock: Clock
+    meter: LoopMeter
+    namespaces: frozenset[str] = frozenset()  # only rollouts in these are this daemon's; empty: all
+    troubles: dict[str, str] = field(default_factory=dict)  # what does not work now, as told
+    known_ended: set[str] = field(default_factory=set)
+    active: dict[str, Record] = field(default_factory=dict)  # under way at the last beat
+    blind: set[str] = field(default_factory=set)  # rollouts whose telemetry did not answer: they are read last
+
+    def __post_init__(self) -> None:
+        self.brackets = BracketSupervisor(self.supervisor)
+        self.sight = ClusterReader(self.supervisor.workloads, self.supervisor.traffic, self.supervisor.rollouts)
+
+    def run(self) -> None:
+        began = perf_counter()
+        answers = False
+        with self._trouble("api server", "rollouts.unreadable"):
+            records = [r for r in self.supervisor.rollouts.list() if not self.namespaces or r.rollout.namespace in self.namespaces]
+            answers = True
+            self._missed(records)
+            self._services(records)
+        self.meter.beat(perf_counter() - began, answers)
+
+    def _missed(self, records: Sequence[Record]) -> None:
+        """Forgets rollouts whose record someone deleted, and says so: nothing judges them any more."""
+        there = {_life(record) for record in records}
+        for name, record in self.active.items():
+            if name not in there:
+                rollout = record.rollout
+                log.warning("rollout.deleted", service=rollout.service, namespace=rollout.namespace, rollout=rollout.name,
+                            weight=rollout.weight, note="its record was deleted while it was under way; the route stays as it is")
+                self.reconciler.forget(record)
+                self.meter.gone(record)
+        self.active = {_life(record): record for record in records if not record.rollout.phase.ended}
+
+    # ------------------------------------------------------------ services
+
+    def _services(self, records: Sequence[Record]) -> None:
+        policies = {policy.key: policy for policy in self.policies()}
+        alone = {key: policy.among({key}) for policy in policies.values() for key in policy.keys}
+        in_force = frozenset(alone)
+        for record in records:  # a rollout under way goes on with the policy it began with, whatever the file says now
+            if not record.rollout.phase.ended:
+                own = record.rollout.policy
+                alone.update((key, own.among({key})) for key in record.rollout.keys)
+                if record.rollout.keys[0] not in in_force:
+                    policies[record.rollout.keys[0]] = own
+        seen: dict[Key, Observation] = {}  # by service; looked at also when nothing can begin
+        for key, policy in alone.items():
+            name = "/".join(key)
+            with self._trouble(name, "service.unreadable"):
+                seen[key] = self.sight.of(policy, records, key in in_force)
+                bracket = next((one for one in policies.values() if one.bracket is not None and key in one.keys), None)
+                if bracket is None:
+                    seen[key] = self.supervisor.supervise(seen[key], self.supervisor.rollouts.requests(), self.clock.now())
+        for policy in policies.values():
+            if policy.bracket is not None and in_force.issuperset(policy.keys) and seen.keys() >= set(policy.keys):
+                with self._trouble(f"{'/'.join(policy.key)} bracket", "bracket.unreadable"):
+                    every = [seen[key] for key in policy.keys]
+                    every = self.brackets.supervise(policy, every, self.supervisor.rollouts.requests(), self.clock.now())
+                    seen.update((one.policy.key, one) for one in every)
+        self._looks(seen, records)
+        with self._trouble("alerts", "alerts.failed"):
+            self._alerts(records, policies.values())
+        for one in seen.values():
+            for at in range(len(one.records)):
+                record = one.records[at]
+                if _life(record) in self.active:
+                    continue  # it ended in this very beat: the routes as seen are older than its end
+                name = f"{record.rollout.namespace}/{record.rollout.name}{f' {one.policy.service.name}' if record.rollout.others else ''}"
+                with self._trouble(f"{name} services", "tidying.failed"):
+                    _put(seen, self.supervisor.tidy(one, one.records[at], self.clock.now()))
+                with self._trouble(f"{name} replicas", "scaling.failed"):
+                    _put(seen, self.supervisor.after_end(one, one.records[at], self.clock.now()))
+            with self._trouble(f"{one.policy.service.namespace}/{one.policy.service.name} records", "records.untidy"):
+                self.supervisor.retire(one, lambda record: not any(self._untold(news, record) for news in record.rollout.announcements))
+
+    def _looks(self, seen: Mapping[Key, Observation], records: Sequence[Record]) -> None:
+        collected = {(told, notifier): delivered for told, notifier, delivered in self.postman.collect()}
+        telemetry_is_up = True
+        outages: list[str] = []  # of each rollout that was read, "" for none
+        # Who waited in vain last time comes last, so that one slow query cannot keep the others blind.
+        turns = {_life(record): record for one in seen.values() for record in one.records}
+        for life, record in sorted(turns.items(), key=lambda turn: turn[0] in self.blind):
+            name = f"{record.rollout.namespace}/{record.rollout.name}"
+            with self._trouble(name, "look.failed"):
+                if not record.rollout.phase.ended and seen.keys() >= set(record.rollout.keys):
+                    record, telemetry_is_up = self._look(seen, record, telemetry_is_up, outages)
+                    _put(seen, record)
+            with self._trouble(f"{name} announcements", "announcing.failed"):
+                record = self._announce(record, collected)
+                _put(seen, record)
+            if record.rollout.phase.ended and life not in self.known_ended:
+                self.known_ended.add(life)
+                self.reconciler.forget(record)
+                self.meter.ended(record)
+        if outages:
+            self._note("telemetry", "telemetry.unavailable", next(filter(None, outages), ""))
+        for record in records:  # whose service has no policy any more, or cannot be read now: people are told nevertheless
+            if not seen.keys() & set(record.rollout.keys):
+                with self._trouble(f"{record.rollout.namespace}/{record.rollout.name} announcements", "announcing.failed"):
+                    self._announce(record, collected)
+
+    def _look(self, seen: Mapping[Key, Observation], record: Record, telemetry_is_up: bool, outages: list[str]) -> tuple[Record, bool]:
+        each = [seen[key] for key in record.rollout.keys]
+        newer = [one for one in map(self.supervisor.newer, each) if one is not None]
+        if any(one.unreadable for one in each):
+            newer = []  # it could not begin
+        first, *others = (LookContext(one.workloads, one.view, one.problem, unreadable=one.unreadable, is_listed=one.is_listed) for one in each)
+        world = replace(first, paused=any(one.known.paused for one in each), others=tuple(others),
+                        newer=f"{newer[0].name} ({newer[0].version})" if newer else "")
+        began = perf_counter()
+        try:
+            record = self.reconciler.look(record, world, self.clock.now(), telemetry_is_up)
+        finally:
+            if telemetry_is_up:
+                outages.append(world.outage)
+                self.meter.telemetry(not world.outage)
+                self.blind = self.blind | {_life(record)} if world.silent else self.blind - {_life(record)}
+            self.meter.look(record, perf_counter() - began)
+        return record, telemetry_is_up and not world.silent
+
+    # ------------------------------------------------------------ telling
+
+    def _announce(self, record: Record, collected: dict[tuple[str, str], bool]) -> Record:
+        """Hands over what has not been delivered, and notes on the record what has."""
+        rollout = record.rollout
+        noted = tuple(self._noted(news, record, collected) for news in rollout.announcements)
+        if noted != rollout.announcements:
+            record = self.supervisor.rollouts.save(record.having(replace(rollout, announcements=noted)))
+            for before, after in zip(rollout.announcements, noted, strict=True):
+                for notifier in after.delivered[len(before.delivered):]:
+                    self.meter.delivered(notifier)
+        for news in noted:
+            if missing := self._untold(news, record):
+                self.postman.offer(news, missing)
+        return record
+
+    def _untold(self, news: Announcement, record: Record) -> list[str]:
+        """Who has not got it, and is still to be tried."""
+        return [notifier for notifier in self._receivers(news, record) if notifier not in (*news.delivered, *news.given_up)]
+
+    def _noted(self, news: Announcement, record: Record, collected: dict[tuple[str, str], bool]) -> Announcement:
+        for notifier in self._receivers(news, record):
+            if notifier in (*news.delivered, *news.given_up) or (news.id, notifier) not in collected:
+                continue
+            if collected[news.id, notifier]:
+                news = replace(news, delivered=(*news.delivered, notifier))
+            else:
+                news = replace(news, given_up=(*news.given_up, notifier))
+        return news
+
+    def _receivers(self, news: Announcement, record: Record) -> tuple[str, ...]:
+        return (EVENTS, *record.rollout.policy.told(news.event))
+
+    def _alerts(self, records: Sequence[Record], policies: Iterable[Policy]) -> None:
+        """What should be firing: of each service the last rollback, until a later rollout of it succeeds (or its record is deleted,
+        which acknowledges it); and what a rollout waits for people with, for as long as it does."""
+        firing: dict[str, list[Announcement]] = {}
+        latest: dict[Key, Record] = {}  # by service; of a bracket's rollback one of them is enough to keep it firing
+        for record in sorted(records, key=lambda r: r.rollout.ended or 0.0):
+            if record.rollout.phase in (Phase.ROLLED_BACK, Phase.SUCCEEDED):
+                latest.update(dict.fromkeys(record.rollout.keys, record))
+        notifiers = {name for policy in policies for name in policy.notifiers}
+        for record in (*{_life(one): one for one in latest.values()}.values(), *(r for r in records if not r.rollout.phase.ended)):
+            notifiers |= {*record.rollout.policy.notifiers}
+            standing = STANDING.get(record.rollout.phase)
+            news = next((one for one in reversed(record.rollout.announcements) if one.event == standing), None)
+            if news is not None:
+                for notifier in self._receivers(news, record):
+                    firing.setdefault(notifier, []).append(news)
+        for notifier in sorted(notifiers):
+            self.postman.keep_firing(notifier, firing.get(notifier, []))
+
+    # ------------------------------------------------------------ trouble
+
+    @contextmanager
+    def _trouble(self, name: str, event: str) -> Iterator[None]:
+        """Tells what does not work when it begins, changes and ends; never at every beat."""
+        try:
+            yield
+        except Conflict as error:
+            log.info("write.outdated", name=name, reason=str(error))  # someone wrote in between: the next beat reads it
+            return
+        except (Unavailable, Rejected) as error:
+            self._note(name, event, str(error))
+            return
+        except Exception:
+            self.meter.broken()
+            log.exception("beat.broken", name=name)  # a bug in one rollout must not stop the looks of the others
+            return
+        self._note(name, event, "")
+
+    def _note(self, name: str, event: str, reason: str) -> None:
+        before = self.troubles.get(name, "")
+        if bool(reason) != bool(before):
+            if reason:
+                log.warning(event, name=name, reason=reason)
+            else:
+                log.info("trouble.over", name=name, was=before)
+        if reason:
+            self.troubles[name] = reason
+        else:
+            self.troubles.pop(name, None)
+
+
+def _put(seen: Mapping[Key, Observation], record: Record) -> None:
+    """The record as it is now, for each service that it is about."""
+    for key in record.rollout.keys:
+        records = seen[key].records if key in seen else []
+        for at, one in enumerate(records):
+            if _life(one) == _life(record):
+                records[at] = record
+
+
+def _life(record: Record) -> str:
+    """One rollout, told apart from an earlier one of the same name whose record was deleted."""
+    return f"{record.rollout.namespace}/{record.rollout.name}/{record.rollout.began}"

@@ -1,0 +1,457 @@
+"""Folds looks into evidence, and evidence into one verdict.
+
+A pure fold: nothing here reads a clock or the world, so the same policy, spans and looks give the same verdicts, live, after a
+restart and in a backtest; and nothing grows with the looks but what a replay without one replica needs. What is gathered is in
+`errors`, `latency`, `guardrails`, `queries` and `alarm`; how it is said, in `words`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from math import sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from canaryd.domain.counts import Look
+from canaryd.domain.formatting import time_text
+from canaryd.domain.policy.policy import Policy
+from canaryd.domain.rollout import Span
+from canaryd.domain.verdict import Answer, Verdict
+from canaryd.judge.comparisons import Comparisons, Unit, fold_all
+from canaryd.judge.count_vectors import (
+    REQUESTS,
+    SLOWER,
+    TIMED,
+    Replicas,
+    Warmth,
+    past_vectors,
+    summed,
+    vectors,
+)
+from canaryd.judge.errors import ErrorEvidence
+from canaryd.judge.full_weight import Alarm
+from canaryd.judge.guardrails import Guardrails
+from canaryd.judge.latency import LatencyEvidence
+from canaryd.judge.metric_evidence import MetricEvidence
+from canaryd.judge.queries import ComparedQueries, QueryWatch
+from canaryd.judge.replica_variation import Siblings
+from canaryd.judge.sample_ratio import SampleRatio
+from canaryd.judge.user_clusters import Drawn, drawn
+from canaryd.report import findings
+
+Array = NDArray[np.float64]
+
+SUSPICION = 3.0  # odds against the canary at which a stage does not pass early, whatever else was ruled out
+FEWEST_LOOKS = 3  # of a stage, before it can pass
+FEW_BLOCKS = 3  # below which one burst and real harm look alike to the odds
+ERRORS_SHARE = 0.7  # of the total's weight where latency is judged as well
+
+
+class Judge:
+    """Folds looks into evidence, and evidence into one verdict. Deterministic: same policy, spans and looks give the same verdicts."""
+
+    def __init__(self, policy: Policy, history: Sequence[Look] = (), by_weight: bool = True) -> None:
+        """history: stable's looks before the rollout, up to 360; blocks, caps and first tolerances come from it. by_weight: whether the
+        spans' weights are what the traffic was split by, and so can be asked whether it follows them; not so in an imagined past."""
+        self._policy = policy
+        self._by_weight = by_weight
+        self._split: SampleRatio | None = None  # of the present span, where it is asked
+        self._span: Span | None = None
+        self.users: Drawn | None = None  # in the present span
+        self._history = history
+        self._warmth = Warmth(policy.analysis.warmup)
+        self._queries = [QueryWatch(query) for query in policy.analysis.queries]
+        self._past: Mapping[str, Sequence[float | None]] = {}
+        self.compared = ComparedQueries(policy.analysis)
+        self._failed: Verdict | None = None
+        self._shared = (0.0, 0.0)  # requests of the canary and of both, since someone else last changed the weight
+        self._verdict = Verdict(Answer.UNDECIDED, at=0, stage=-1, weight=0, bar=self.bar, reason="nothing was heard yet")
+        # The last look's: bounds only ever become fewer (see adapters/prometheus/counters.py).
+        self._bounds: tuple[float, ...] = next((look.bounds for look in reversed(history) if look.bounds), ())
+        self._dropped: tuple[float, ...] = ()
+        self._start_gathering()
+
+    def remember(self, past: Mapping[str, Sequence[float | None]]) -> None:
+        """Stable's values of the compared queries before the rollout, by their names; to be told before the first span."""
+        self._past = past
+        self.compared = ComparedQueries(self._policy.analysis, past)
+
+    def _start_gathering(self, errors: ErrorEvidence | None = None) -> None:
+        """Everything gathered, anew; but errors, if given."""
+        policy, width = self._policy, len(self._bounds)
+        self.siblings = Siblings(width)
+        usable = [look for look in self._history if look.sampled]
+        past = np.zeros((len(usable), SLOWER + width))
+        replicas = past_vectors(usable, self._bounds)
+        for place, each in enumerate(replicas):
+            past[place] = summed(each, width)
+        self.siblings.hear_past(replicas, past)
+        analysis = policy.analysis
+        alone, rest = analysis.errors is None or analysis.latency is None, 1.0 - self.compared.share
+        self.errors = errors
+        if errors is not None:
+            errors.siblings = self.siblings
+        elif analysis.errors is not None:
+            self.errors = ErrorEvidence(analysis.errors, rest * (1.0 if alone else ERRORS_SHARE), past, self.siblings)
+        self.latency: LatencyEvidence | None = None
+        if analysis.latency is not None:
+            share, risk = rest * (1.0 if alone else 1 - ERRORS_SHARE), analysis.false_rollback_risk
+            self.latency = LatencyEvidence(analysis.latency, share, risk, self._bounds, past, self.siblings)
+        self.metrics: list[MetricEvidence] = [one for one in (self.errors, self.latency) if one is not None]
+        self.guardrails = Guardrails(policy, self._bounds)
+        self.alarm = Alarm(analysis.errors, analysis.latency, self._bounds, past)
+        self._begin_stage()
+
+    def _begin_stage(self) -> None:
+        self._looks = self.canary_replicas = 0  # the replicas are those that served in the last look
+        self.stage_canary = np.zeros(SLOWER + len(self._bounds))
+        self.stage_stable = np.zeros(SLOWER + len(self._bounds))
+
+    @property
+    def verdict(self) -> Verdict:
+        """The latest."""
+        return self._verdict
+
+    @property
+    def policy(self) -> Policy:
+        return self._policy
+
+    @property
+    def queries(self) -> Sequence[QueryWatch]:
+        return self._queries
+
+    @property
+    def bar(self) -> float:
+        return 1.0 / self._policy.analysis.false_rollback_risk
+
+    @property
+    def clear_bar(self) -> float:
+        return 1.0 / self._policy.analysis.bad_advance_risk
+
+    @property
+    def span(self) -> Span | None:
+        return self._span
+
+    @property
+    def kind(self) -> str:
+        """By what the canary gets its requests in the present span: see `Stage.kind`."""
+        return self._kind_of(self._span)
+
+    def _kind_of(self, span: Span | None) -> str:
+        stages = self._policy.stages
+        return stages[span.stage].kind if span is not None and 0 <= span.stage < len(stages) else "weight"
+
+    @property
+    def comparing(self) -> bool:
+        """Whether there are two arms to compare."""
+        return self._span is not None and self._span.weight < 100 and self.kind != "dark"
+
+    @property
+    def at_full(self) -> bool:
+        """Whether the canary has all traffic, and is held against the record."""
+        return self._span is not None and self._span.weight >= 100
+
+    @property
+    def blind(self) -> bool:
+        """Whether nothing is known at full weight: there is no record of stable, and no stage before has compared anyone."""
+        stages = self._policy.stages[: self._span.stage] if self._span is not None else ()
+        return self.at_full and self.alarm.blind and all(stage.kind == "dark" for stage in stages)
+
+    def open(self, span: Span) -> None:
+        """A new stretch at one weight. Another stage, or another weight, begins anew what a stage must show for itself; span.fresh voids
+        all that was gathered before."""
+        for metric in self.metrics:
+            metric.close()
+        self._shared = (0.0, 0.0)
+        before, self._span = self._span, span
+        self.users = drawn(self._policy, span)
+        if span.fresh:
+            self._history = ()
+            self.compared = ComparedQueries(self._policy.analysis)
+            record = self.alarm
+            self._start_gathering()
+            if span.weight >= 100:
+                self.alarm.remember(record)  # the new version's own record is none of the stable's that is no more
+        elif before is not None and self._kind_of(before) == "match" and before.stage != span.stage:
+            self._forget_the_matched()
+        if before is None or span.fresh or (before.stage, before.weight) != (span.stage, span.weight):
+            self._begin_stage()
+            self.guardrails.begin_stage()
+            if self.comparing:
+                self.compared.begin()
+                alarmed = before is not None and before.weight >= 100  # nothing else leads back from there
+                for metric in self.metrics:
+                    metric.begin_stage(self.next_weight, alarmed)
+            elif self.at_full:
+                self.alarm.begin()
+        self._split = self._split_of(span) if self._by_weight and span.weight < 100 else None
+
+    def _split_of(self, span: Span) -> SampleRatio | None:
+        """Matched requests, and previews in a dark stage, are as many as they are."""
+        if self.kind == "weight":
+            return SampleRatio(span.weight, self._policy.mode == "observe", luck=self.users.share_luck if self.users is not None else 0.0)
+        stage = self._policy.stages[span.stage]
+        if self.kind == "split":
+            return SampleRatio(stage.promised)
+        return SampleRatio(stage.promised, due=stage.said) if self.kind == "mirror" else None
+
+    def _forget_the_matched(self) -> None:
+        """The comparison of different populations ends with its stage: neither what it held against the canary nor what it said for it is
+        the next stage's, where users are drawn by lot. The canary's own limits, and what was learnt of stable, stay."""
+        alarm, siblings, guardrails = self.alarm, self.siblings, self.guardrails
+        self.compared = ComparedQueries(self._policy.analysis, self._past)
+        self._start_gathering()
+        self.alarm.remember(alarm)
+        self.siblings.remember(siblings, range(SLOWER + len(self._bounds)))
+        self.guardrails.remember(guardrails)
+
+    @property
+    def next_weight(self) -> int:
+        """Where the present stage leads."""
+        stages = self._policy.stages
+        following = self._span.stage + 1 if self._span else 0
+        return next((stage.weight for stage in stages[following:] if stage.weight), 100)
+
+    @property
+    def leads_back(self) -> bool:
+        """Whether an alarm leads to a stage in which both versions can be compared."""
+        return self._span is not None and self._policy.leads_back_to(self._span.stage) is not None
+
+    def hear(self, look: Look, values: Mapping[str, float | None] = {}, compared: bool = True) -> Verdict:
+        """One look further. values: the policy's queries by name, at the look's end. compared=False: traffic at a weight in change; it is
+        counted, guardrails hold, and nothing is compared."""
+        fold_all(self.take(look, values, compared))
+        return self.conclude()
+
+    def take(self, look: Look, values: Mapping[str, float | None] = {}, compared: bool = True) -> list[tuple[Comparisons, Unit]]:
+        """The first half of `hear`: what is to be gathered. `hear_all` does it for many judges at once."""
+        self._learn_bounds(look)
+        cold = self._warmth.cold(look)
+        stable, canary = (vectors(one, look.bounds, self._bounds, cold) for one in (look.stable, look.canary))
+        stable_sum, canary_sum = summed(stable, len(self._bounds)), summed(canary, len(self._bounds))
+        if look.sampled:
+            self.guardrails.fold(canary_sum)
+        missing = self._missing(look, stable_sum, canary_sum)
+        units: list[tuple[Comparisons, Unit]] = []
+        if compared and self._span is not None:
+            for query in self._queries:
+                query.hear(values, look.end)
+            if not missing:
+                units = self._compare(look, stable, stable_sum, canary, canary_sum)
+                if self.comparing and not cold.intersection(look.canary):
+                    self.compared.hear(self._queries, look.end, self.bar)
+            if self._split is not None and look.sampled:
+                self._split.hear(float(canary_sum[REQUESTS]), float(stable_sum[REQUESTS]))
+                missing = missing or self._split.reason
+        self._taken = look, missing, compared
+        return units
+
+    def conclude(self, told: bool = True) -> Verdict:
+        """The second half. told=False: only what goes wrong comes with words and findings, which cost more than the rest."""
+        look, missing, compared = self._taken
+        for metric in self.metrics:
+            metric.heard()
+        self._verdict = replace(self._failed, at=look.end) if self._failed is not None else self._judged(look, missing, compared, told)
+        if self._verdict.answer is Answer.FAIL:
+            self._failed = self._verdict
+        return self._verdict
+
+    def _judged(self, look: Look, missing: str, compared: bool, told: bool) -> Verdict:
+        compared = compared and self._span is not None
+        answer = self._answer(look, missing, compared)
+        few = self.comparing and any(one.block > 1 and one.closed < FEW_BLOCKS for one in self.metrics)
+        # At a deadline the lifecycle looks at findings where few blocks have closed, and at whether a metric was ever seen.
+        unseen = self.latency is not None and not (self.timed and (self.stage_stable[TIMED] > 0 or not self.comparing))
+        told = told or answer in (Answer.FAIL, Answer.ALARM) or few or unseen or self.blind or bool(self._queries)
+        found = findings.findings(self) if told else ()
+        odds = self.odds if self.comparing else self.alarm.odds if self.at_full else 1.0
+        if answer is Answer.NO_DATA:
+            why = missing
+        elif answer is Answer.UNDECIDED and not compared:
+            why = "the weight is in change: requests are counted and not compared"
+        else:
+            why = findings.reason(self, answer, found, odds) if told else ""
+            if answer is Answer.UNDECIDED and self.comparing and self._ruled_out and self._doubt:
+                why = f"{why}; {self._doubt}"
+        stage, weight = (self._span.stage, self._span.weight) if self._span is not None else (-1, 0)
+        return Verdict(
+            answer, at=look.end, stage=stage, weight=weight, looks=self._looks, odds=odds,
+            stage_odds=self.stage_odds if self.comparing else odds, bar=self.bar, canary_requests=int(self.stage_canary[REQUESTS]),
+            reason=why, few_blocks=few,
+            findings=found, notes=(*findings.notes(self), *(self._split.notes if self._split else ())) if told else (),
+            off_weight=bool(self._split and self._split.reason),
+        )  # fmt: skip
+
+    def _answer(self, look: Look, missing: str, compared: bool) -> Answer:
+        if (self.guardrails.odds >= self.bar).any() or any(query.broken for query in self._queries):
+            return Answer.FAIL
+        if self.comparing and compared and self.harmful:
+            return Answer.FAIL
+        if missing:
+            return Answer.NO_DATA
+        if not compared or self._span is None:
+            return Answer.UNDECIDED
+        if self.at_full and self.alarm.odds >= self.bar:
+            return Answer.ALARM
+        if self.kind == "dark":
+            return Answer.PASS if self._quiet(look, self._span) else Answer.UNDECIDED
+        if self.at_full or self.kind == "match":
+            return Answer.PASS if self._settled(look, self._span) else Answer.UNDECIDED
+        return Answer.PASS if self._ruled_out and not self._doubt else Answer.UNDECIDED
+
+    @property
+    def _doubt(self) -> str:
+        return self._split.doubt if self._split is not None else ""
+
+    @property
+    def _queries_hold(self) -> bool:
+        """A query without a value is no pass, nor one whose comparison is under suspicion."""
+        return all(query.holds(self.comparing) for query in self._queries) and not (self.comparing and self.compared.suspected(SUSPICION))
+
+    @property
+    def _ruled_out(self) -> bool:
+        """Every metric has ruled out what this stage must, none is under suspicion, and there were looks enough. The stage's minimum
+        time is the lifecycle's to keep."""
+        cleared = all(metric.cleared >= self.clear_bar and metric.stage_odds < SUSPICION for metric in self.metrics)
+        return cleared and self._looks >= FEWEST_LOOKS and self._queries_hold
+
+    def _settled(self, look: Look, span: Span) -> bool:
+        """At full weight, and for matched requests: the minimum time and traffic without harm near."""
+        stage, served = self._policy.stages[span.stage], self.stage_canary[REQUESTS]
+        long_enough = look.end - span.start >= stage.minimum and served >= self._policy.analysis.minimum_requests
+        seen = (self.latency is None or self.timed) and not self.blind
+        odds = self.alarm.odds if self.at_full else self.stage_odds
+        return long_enough and seen and self._looks >= FEWEST_LOOKS and odds < SUSPICION and self._queries_hold
+
+    def _quiet(self, look: Look, span: Span) -> bool:
+        """Dark: the minimum time, and no query beyond its limits. One may well have no value of a version without traffic."""
+        long_enough = look.end - span.start >= self._policy.stages[span.stage].minimum
+        return long_enough and all(query.value is None or query.holds(False) for query in self._queries)
+
+    def _learn_bounds(self, look: Look) -> None:
+        """Without a history the first look with a histogram says which bounds there are; and where a replica with other buckets comes,
+        only the bounds that all have can be compared. Latency begins anew then; what was gathered of errors is kept."""
+        before = self._bounds
+        common = tuple(bound for bound in before if bound in look.bounds) if before else look.bounds
+        if not common or common == before:
+            return
+        self._bounds, self._dropped = common, (*self._dropped, *(bound for bound in before if bound not in common))
+        errors, alarm, siblings, guardrails = self.errors, self.alarm, self.siblings, self.guardrails
+        if errors is not None:
+            errors.close()
+        looks = self._looks
+        places = [*range(SLOWER), *(SLOWER + before.index(bound) for bound in common if bound in before)]
+        served = self.stage_stable[places], self.stage_canary[places]
+        self._start_gathering(errors)
+        self._looks = looks
+        self.stage_stable[: len(places)], self.stage_canary[: len(places)] = served
+        self.alarm.remember(alarm)
+        self.siblings.remember(siblings, places)
+        self.guardrails.remember(guardrails)
+        if self.latency is not None:
+            self.latency.begin_stage(self.next_weight)
+        if self.at_full:
+            self.alarm.begin()
+
+    def _compare(
+        self, look: Look, stable: Replicas, stable_sum: Array, canary: Replicas, canary_sum: Array
+    ) -> list[tuple[Comparisons, Unit]]:
+        self._looks += 1
+        self.stage_canary += canary_sum
+        self.stage_stable += stable_sum
+        if self.at_full:
+            self.alarm.fold(canary_sum)
+        if self.kind == "dark":
+            self.alarm.record(stable_sum)  # previews are no users
+        if not self.comparing:
+            return []
+        self.alarm.record(stable_sum + canary_sum)
+        stable_replicas = sum(counts.requests > 0 for counts in look.stable.values())
+        self.canary_replicas = sum(counts.requests > 0 for counts in look.canary.values())
+        if self._policy.mode == "observe" and self._resteered(float(canary_sum[REQUESTS]), float(stable_sum[REQUESTS])):
+            for metric in self.metrics:
+                metric.close()
+        units = []
+        for metric in self.metrics:
+            metric.stable_replicas, metric.users, metric.split = stable_replicas, self.users, self.kind == "split"
+            units += metric.hear(stable_sum, canary)
+        self.siblings.hear(stable, stable_sum)
+        return units
+
+    def _resteered(self, canary: float, stable: float) -> bool:
+        """Whether whoever steers has set another weight since the open blocks began: looks at different weights are never added up, since
+        one that is bad for both versions would then be held against the one that had more of it (Simpson's paradox)."""
+        (of_canary, of_both), both = self._shared, canary + stable
+        pooled = (of_canary + canary) / (of_both + both)
+        moved = False
+        if of_both:
+            sd = sqrt(pooled * (1 - pooled) * (1 / of_both + 1 / both))
+            moved = abs(canary / both - of_canary / of_both) > max(6 * sd, 0.25 * min(pooled, 1 - pooled))
+        self._shared = (canary, both) if moved else (of_canary + canary, of_both + both)
+        return moved
+
+    def _missing(self, look: Look, stable: Array, canary: Array) -> str:
+        """Why the look says nothing; empty if it does."""
+        lasting = f"in the {look.seconds} s to {time_text(look.end)} UTC"
+        if not look.sampled:
+            return f"no telemetry at all {lasting}"
+        if self.kind == "dark":
+            return ""  # nobody is sent to it
+        if canary[REQUESTS] == 0:
+            of_stable = f"while stable served {stable[REQUESTS]:,.0f}" if stable[REQUESTS] else "nor of stable"
+            return f"no request of the canary {lasting}, {of_stable}"
+        if self.comparing and stable[REQUESTS] == 0:
+            return f"no request of stable {lasting} to compare with, while the canary served {canary[REQUESTS]:,.0f}"
+        return ""
+
+    @property
+    def dropped(self) -> tuple[float, ...]:
+        """Latency bounds that are left out, since not every replica has them."""
+        return self._dropped
+
+    @property
+    def looks(self) -> int:
+        """Looks of this stage that were compared."""
+        return self._looks
+
+    @property
+    def odds(self) -> float:
+        """Against the canary over the rollout: weighted over metrics."""
+        return self._total(metric.odds for metric in self.metrics)
+
+    def _total(self, each: Iterable[float]) -> float:
+        if not self.metrics and not self.compared.share:
+            return 1.0
+        return sum(metric.weight * odds for metric, odds in zip(self.metrics, each, strict=True)) + self.compared.odds
+
+    @property
+    def harmful(self) -> bool:
+        """Whether the evidence is enough to roll back. What a single replica or a single bound did is asked only when it would matter."""
+        return self.odds >= self.bar and self._total(map(_harmful_odds, self.metrics)) >= self.bar
+
+    @property
+    def withheld(self) -> bool:
+        """Whether a rollback that the odds ask for is not made, because of what a single replica or a single bound did."""
+        return self.comparing and self.odds >= self.bar and not self.harmful
+
+    @property
+    def stage_odds(self) -> float:
+        if not self.comparing or not (self.metrics or self.compared.share):
+            return 1.0
+        return sum(metric.weight * metric.stage_odds for metric in self.metrics) + self.compared.stage_odds
+
+    @property
+    def timed(self) -> bool:
+        """Whether the canary's latency was seen in this stage."""
+        return bool(self.stage_canary[TIMED] > 0)
+
+
+def _harmful_odds(metric: MetricEvidence) -> float:
+    """What speaks for the canary needs no second look."""
+    return metric.harmful_odds() if metric.odds > 1.0 else metric.odds
+
+
+def hear_all(looks: Sequence[tuple[Judge, Look]], told: bool = False) -> list[Verdict]:
+    """A look further for many judges at once, each with the verdict that it would have come to alone; several times as fast."""
+    fold_all([unit for judge, look in looks for unit in judge.take(look)])
+    return [judge.conclude(told) for judge, _ in looks]

@@ -1,0 +1,70 @@
+"""Two judges for one rollout: of the stages in which matched users are split between both versions, and of all others.
+
+Matched users fail, and wait, at rates of their own. What stable's past says of the rates of all users' requests, and what the record for
+full weight is made of, is no measure for theirs, nor theirs for all users'. So neither judge hears what the other gathers, and the one of
+the matched has no past. But how long trouble on stable lasts, and how many failures come at once, is taken to hold for both, for it is the
+service's, and to forget it would take one burst for many. Each has half of the risk, so that together they roll back no more healthy
+versions than one would.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from canaryd.domain.counts import Look
+from canaryd.domain.policy.policy import Policy
+from canaryd.domain.rollout import Span
+from canaryd.domain.verdict import Answer, Verdict
+from canaryd.judge.judge import Judge
+
+
+def judge_of(policy: Policy, history: Sequence[Look] = (), by_weight: bool = True) -> "Judge | Apart":
+    """The judge that a policy's rollout needs; see `Judge` for the arguments."""
+    is_split = any(stage.split for stage in policy.stages)
+    return Apart(policy, history, by_weight) if is_split else Judge(policy, history, by_weight)
+
+
+class Apart:
+    """What `Judge` is to whoever has looks to be judged in order: `remember`, `open`, `hear`."""
+
+    def __init__(self, policy: Policy, history: Sequence[Look] = (), by_weight: bool = True) -> None:
+        risk = policy.analysis.false_rollback_risk / 2
+        self._policy = policy.model_copy(update={"analysis": policy.analysis.model_copy(update={"false_rollback_risk": risk})})
+        self._by_weight = by_weight
+        self._all, self._matched = Judge(self._policy, history, by_weight), self._without_past(history)
+        self._now = self._all
+        self._failed: Verdict | None = None
+
+    def _without_past(self, history: Sequence[Look]) -> Judge:
+        """A judge that knows of the past no more than which latency bounds there are."""
+        bounds = next((look for look in reversed(history) if look.bounds), None)
+        return Judge(self._policy, [replace(bounds, stable={}, canary={}, sampled=False)] if bounds else (), self._by_weight)
+
+    def remember(self, past: Mapping[str, Sequence[float | None]]) -> None:
+        """Queries are asked of pods, whoever they serve, so their past speaks for both."""
+        self._all.remember(past)
+        self._matched.remember(past)
+
+    def open(self, span: Span) -> None:
+        before, self._now = self._now, self._matched if self._policy.stages[span.stage].split else self._all
+        if before is not self._now:
+            for metric in before.metrics:
+                metric.close()
+        if span.fresh:  # another stable: what was gathered of the old one, of whichever users, is void
+            if self._now is self._matched:
+                self._all = Judge(self._policy, (), self._by_weight)
+            else:
+                self._matched = self._without_past(())
+        self._now.open(span)
+
+    def hear(self, look: Look, values: Mapping[str, float | None] = {}, compared: bool = True) -> Verdict:
+        if self._now is self._matched:
+            for mine, of_all in zip(self._matched.metrics, self._all.metrics, strict=True):
+                mine.as_noisy_as(of_all)
+        verdict = self._now.hear(look, values, compared)
+        if not look.sampled and compared and self._now is self._matched:
+            verdict = replace(verdict, reason="no request of a matched user was counted yet, of neither version")
+        if self._failed is not None:
+            return replace(self._failed, at=look.end)
+        if verdict.answer is Answer.FAIL:
+            self._failed = verdict
+        return verdict

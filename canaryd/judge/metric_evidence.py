@@ -1,0 +1,180 @@
+"""What one metric has gathered: in blocks as long as its failures hang together, against harm and for passing.
+
+`errors.py` and `latency.py` say what is compared; this file holds what they share.
+"""
+
+from abc import ABC, abstractmethod
+from math import exp
+
+import numpy as np
+from numpy.typing import NDArray
+
+from canaryd.judge.comparisons import HARM, Comparisons, Gathered, Unit, fold_all
+from canaryd.judge.count_vectors import Replicas
+from canaryd.judge.leave_one_out import Replays, block_for
+from canaryd.judge.user_clusters import Drawn
+from canaryd.stats.betabinomial import Single, log_past
+from canaryd.stats.blocks import INDEPENDENT
+
+Array = NDArray[np.float64]
+
+SIBLINGS_AGREE = 4.0  # odds against the canary without its loudest replica
+TOLD_APART = 30  # units from which on a single replica's trouble that lasts shows in how it and its siblings compare
+LARGEST_LOG = 690.0  # exp of it is still a float
+
+
+def odds_of(log_odds: float) -> float:
+    return exp(min(log_odds, LARGEST_LOG))
+
+
+def excess(unacceptable: float, next_weight: int) -> float:
+    """What must be ruled out before the weight goes to next_weight per cent: what would hurt as many users there as the
+    unacceptable excess hurts at 100."""
+    return unacceptable * 100.0 / next_weight
+
+
+class MetricEvidence(ABC):
+    """One metric's evidence. weight: its fixed share in the total; block: looks that make one unit."""
+
+    name: str
+    tau: float  # how long trouble on stable lasts, in looks
+
+    def __init__(self, weight: float, block: int) -> None:
+        self.weight = weight
+        self.block = block
+        self.closed = 0  # blocks of this stage
+        self._open_looks = 0
+        self._unheard = False  # a block was closed, and what it showed is not gathered yet
+        self._open_stable: Array | None = None
+        self._open_canary: dict[str, Array] = {}
+        self.next_weight = 100
+        self._known_odds: tuple[float, float] | None = None  # of the rollout and of the stage, as of the last block
+        self._earlier: list[float] = []  # odds of earlier stages, where users are drawn
+        self.stable_replicas = 1  # that served in the last look
+        self.users: Drawn | None = None  # of each version in the last look, where users are drawn
+        self.split = False  # whether what is compared are halves of matched requests
+        self.cleared = 1.0
+
+    @property
+    @abstractmethod
+    def comparisons(self) -> Comparisons: ...
+
+    @abstractmethod
+    def unit(self, stable: Array, canary: Replicas) -> Unit | None:
+        """One closed block: stable's vector, and each canary replica's; None if it has nothing to compare."""
+
+    @abstractmethod
+    def log_odds(self, gathered: Gathered) -> float:
+        """The metric's log evidence, over its comparisons."""
+
+    @abstractmethod
+    def clearing(self) -> float:
+        """The odds gathered in this stage that what it must rule out is not there."""
+
+    def begin_stage(self, next_weight: int, alarmed: bool = False) -> None:
+        """What was cleared is cleared no more, since a fault may show only under this stage's load. alarmed: an alarm led back to it."""
+        self.next_weight = next_weight
+        if self.users is not None and self.comparisons.heard:
+            self._earlier.append(self.stage_odds)
+        self.comparisons.begin_stage(alarmed)
+        self.cleared = 1.0
+        self.closed = 0
+        self._known_odds = None
+
+    def as_noisy_as(self, other: "MetricEvidence") -> None:
+        """Takes over how long trouble lasts and how much comes at once, from the same metric of other requests; no rates."""
+        self.block, self.tau = other.block, other.tau
+        if self.comparisons.burst.shape == other.comparisons.burst.shape:
+            self.comparisons.burst = other.comparisons.burst
+
+    def hear(self, stable: Array, canary: Replicas) -> list[tuple[Comparisons, Unit]]:
+        """Adds a look to the open block. What that closed has to be folded by the caller, together with others' (`fold_all`), and then
+        `heard` be called."""
+        self._open_stable = stable if self._open_stable is None else self._open_stable + stable
+        for name, vector in canary.items():
+            before = self._open_canary.get(name)
+            self._open_canary[name] = vector if before is None else before + vector
+        self._open_looks += 1
+        return self._closed() if self._open_looks >= self.block else []
+
+    def _closed(self) -> list[tuple[Comparisons, Unit]]:
+        if self._open_stable is None:
+            return []
+        unit = self.unit(self._open_stable, self._open_canary)
+        self._open_looks, self._open_stable, self._open_canary = 0, None, {}
+        self.closed += 1
+        self._unheard = True
+        return [(self.comparisons, unit)] if unit is not None else []
+
+    def heard(self) -> None:
+        """What a block showed has been gathered."""
+        if not self._unheard:
+            return
+        self._unheard = False
+        # Evidence is valid whenever one looks, so what was ruled out once stays ruled out; later harm is the other side's matter.
+        self.cleared = max(self.cleared, self.clearing())
+        self._known_odds = None
+
+    def close(self) -> None:
+        """Closes the open block, full or not."""
+        fold_all(self._closed())
+        self.heard()
+
+    @property
+    def odds(self) -> float:
+        """Against the canary over the rollout."""
+        return self._both_odds()[0]
+
+    def _both_odds(self) -> tuple[float, float]:
+        if self._known_odds is None:
+            whole, *stage = (odds_of(self.log_odds(gathered)) for gathered in self.comparisons.gathering)
+            of_stage = stage[0] if stage else whole
+            self._known_odds = whole if self.users is None else self.users.together(self._earlier, of_stage), of_stage
+        return self._known_odds
+
+    @abstractmethod
+    def harmful_odds(self) -> float:
+        """As `odds`, but what a single replica's bad spell shows is not taken for the version's doing."""
+
+    def lasting_odds(self, replays: Replays, comparison: int) -> float:
+        """The less of the odds as they are, and in blocks as long as a single replica's trouble lasts, with no trust in the past.
+
+        Stable's past may well have been too short to show a spell that the canary is having now. Where the siblings speak against the
+        canary too, it is no single replica's trouble, however replicas differ: with much traffic they always do, and lastingly. Nor is
+        it where replicas were compared for long enough and no single one's trouble lasted.
+        """
+        tau, loudest = replays.lasting_trouble(comparison)
+        if not loudest or odds_of(self.replayed(replays.without(loudest), loudest)) >= SIBLINGS_AGREE:
+            return self.odds
+        if tau < INDEPENDENT and replays.units >= TOLD_APART:
+            return self.odds
+        units = block_for(max(tau, INDEPENDENT), self.block)
+        return min(self.odds, odds_of(self.replayed(replays.in_blocks(units))))
+
+    def replayed(self, comparisons: Comparisons, without: str = "") -> float:
+        """`log_odds` of a replay; without: the replica that was left out of it."""
+        return self.log_odds(comparisons.whole)
+
+    @property
+    def stage_odds(self) -> float:
+        """Against the canary from this stage's own looks."""
+        return self._both_odds()[1]
+
+    @staticmethod
+    def _summed(canary: Replicas) -> Array:
+        return np.asarray(np.sum(list(canary.values()), axis=0))
+
+
+def past_says(events: Array, requests: Array, block: int) -> Single:
+    """As `log_past`, of units of `block` looks; nothing where these are blocks.
+
+    An hour holds few of them, and in each trouble that lasts is mixed anew: of 1,000 good versions in bad spells of 3 looks 11 were rolled
+    back with a past that spoke with at most 3 nats, and 3 without; in spells of 18 looks that stable's past had shown 10 and 5 of 868.
+    As many were promoted.
+    """
+    return log_past(HARM, events, requests) if block == 1 else np.zeros((events.shape[1], HARM.cells), dtype=np.float32)
+
+
+def past_units(past: Array, block: int) -> Array:
+    """Looks of the past added up to blocks, as the rollout's will be; shape (units, width)."""
+    return np.add.reduceat(past, np.arange(0, len(past), block)) if len(past) else past

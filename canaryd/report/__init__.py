@@ -1,0 +1,1 @@
+"""A rollout and its verdicts in sentences and in JSON. Pure; nothing here decides."""

@@ -1,0 +1,58 @@
+"""Who sends the requests that do not follow the weight, and what to do about it: in words, from counts by caller. Nothing here decides.
+
+A VirtualService that is bound to a gateway alone steers what comes through that gateway. Calls from inside the mesh then go to the pods of
+all versions alike, by the Service; so do calls of pods without a sidecar, whatever the VirtualService is bound to.
+"""
+
+from collections.abc import Sequence
+
+from canaryd.domain.counts import Source
+from canaryd.judge.sample_ratio import LONG, beyond, is_telling
+
+MOST_NAMED = 3  # callers of each kind
+CERTAIN = 3.0  # standard errors; that some do not follow is known already, and here it is which
+NAMELESS = ("", "unknown")  # what telemetry calls a caller that it cannot tell
+
+
+def told(sources: Sequence[Source], weight: float, canary: str, service: str, unsteered: str = "") -> str:
+    """Which callers' requests follow the weight, which do not, and what to do. Empty where nothing can be told of any.
+
+    canary: its version; unsteered: why calls from inside the mesh are not steered (`routes.unsteered`), if they are not.
+    """
+    off = [one for one in sources if _is_off(one, weight)]
+    if not off:
+        return unsteered
+    follow = [one for one in sources if one not in off and is_telling(one.stable + one.canary, weight)]
+    said = f"requests of {_named(off, canary)} do not follow it"
+    if follow:
+        said = f"requests of {_named(follow, canary)} follow the weight, those of {_named(off, canary)} do not"
+    return ". ".join((said, *_advice(off, service, unsteered)))
+
+
+def _is_off(source: Source, weight: float) -> bool:
+    of = source.stable + source.canary
+    return of > 0 and beyond(source.canary, of, weight, LONG.apart, CERTAIN)
+
+
+def _named(sources: Sequence[Source], canary: str) -> str:
+    """`istio-ingressgateway in istio-system (10.2% of 5,000 went to v2)`."""
+    names = []
+    for one in sources[:MOST_NAMED]:
+        of = one.stable + one.canary
+        who = "callers without a name" if one.workload in NAMELESS else one.workload + (f" in {one.namespace}" if one.namespace else "")
+        names.append(f"{who} ({100 * one.canary / of:.3g}% of {of:,} went to {canary})")
+    if more := len(sources) - MOST_NAMED:
+        names += [f"{more} more"] if more > 0 else []
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def _advice(off: Sequence[Source], service: str, unsteered: str) -> list[str]:
+    said = [unsteered] if unsteered else []
+    named = [one for one in off if one.workload not in NAMELESS]
+    if named and not unsteered:
+        said.append(f"Is the route visible to them (a VirtualService's spec.exportTo), is {service} among its hosts as they call it, and "
+                    "does no other route take their requests first?")
+    if len(named) < len(off):
+        said.append("Callers without a name are as a rule pods without a sidecar, which no route steers: give them one, or let "
+                    "them call through the gateway")
+    return said

@@ -1,0 +1,54 @@
+"""Where a rollout stands, in half a sentence: what `explain`, `status` and the verbs' refusals say alike."""
+
+from canaryd.domain import gates
+from canaryd.domain.rollout import Phase, Rollout
+
+
+def describe(rollout: Rollout) -> str:
+    """Where a rollout is, in half a sentence; of one that only observes, where it would be."""
+    rollout = rollout.spoken
+    if rollout.policy.mode == "observe" and rollout.phase is not Phase.WAITING:
+        return f"observing: {would_be(rollout)}"
+    where = {
+        Phase.WAITING: f"waiting for {rollout.canary_workload} to be available",
+        Phase.PROGRESSING: f"in stage {stage_text(rollout, rollout.stage)} {rollout.how}",
+        Phase.AWAITING_APPROVAL: f"stage {stage_text(rollout, rollout.stage)} {rollout.how} has passed, and waits for approval",
+        Phase.AWAITING_GATE: _at_gate(rollout, f"{rollout.how} has passed, and waits"),
+        Phase.HELD: f"held {rollout.how} ({rollout.held.value if rollout.held else 'unknown'})",
+        Phase.ROLLING_BACK: f"rolling back to {rollout.stable}",
+        Phase.GIVING_WAY: "giving way to a newer version",
+        Phase.PROMOTING: f"promoting {rollout.canary}",
+        Phase.SUCCEEDED: f"succeeded, all traffic on {rollout.canary}",
+        Phase.ROLLED_BACK: f"rolled back, all traffic on {rollout.stable}",
+        Phase.SUPERSEDED: f"superseded by a newer version, all traffic on {rollout.stable}",
+    }
+    return where[rollout.phase]
+
+
+def would_be(rollout: Rollout) -> str:
+    """The same for a rollout that moves no traffic, or moved none."""
+    stage = stage_text(rollout, rollout.stage)
+    return {
+        Phase.WAITING: "",  # it says the same in both modes
+        Phase.PROGRESSING: f"in stage {stage}, would be at {rollout.weight}%",
+        Phase.AWAITING_APPROVAL: f"stage {stage} has passed, would be at {rollout.weight}% and wait for approval",
+        Phase.AWAITING_GATE: _at_gate(rollout, f"has passed, would be at {rollout.weight}% and wait"),
+        Phase.HELD: f"would be held at {rollout.weight}% ({rollout.held.value if rollout.held else 'unknown'})",
+        Phase.ROLLING_BACK: f"would roll back to {rollout.stable}",
+        Phase.GIVING_WAY: "would give way to a newer version",
+        Phase.PROMOTING: f"would promote {rollout.canary}",
+        Phase.SUCCEEDED: f"would have succeeded, with all traffic on {rollout.canary}",
+        Phase.ROLLED_BACK: f"would have rolled back to {rollout.stable}",
+        Phase.SUPERSEDED: "superseded by a newer version",
+    }[rollout.phase]
+
+
+def _at_gate(rollout: Rollout, waits: str) -> str:
+    gate = gates.gate_of(rollout)
+    name = gate.name if gate is not None else "unknown"
+    return f"stage {stage_text(rollout, rollout.stage)} {waits} for the gate {name}" if rollout.stage >= 0 else f"waits for the gate {name}"
+
+
+def stage_text(rollout: Rollout, stage: int) -> str:
+    """`2/4`: of the policy's stages; `-` before the first."""
+    return f"{stage + 1}/{len(rollout.policy.stages)}" if stage >= 0 else "-"

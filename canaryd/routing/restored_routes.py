@@ -1,0 +1,121 @@
+"""What a service's routes and subsets are without canaryd: which are its own, which version is left, what may be taken away.
+
+Pure, on objects as they stand in the cluster; who reads and writes them is `adapters/kube/cleanup.py`.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from typing import Any
+
+from canaryd.domain.policy.split_services import fair_services
+from canaryd.domain.ports import RouteView
+from canaryd.domain.rollout import RouteLists
+from canaryd.routing import user_cookies
+from canaryd.routing.managed_routes import is_added, steered
+from canaryd.routing.route_lists import Destination, Refusal, described, full_host, stable_version
+
+Place = tuple[str, Mapping[str, Any]]
+"""A destination, and the route that names it, in words."""
+
+
+def is_own(http_route: Mapping[str, Any], host: str, namespace: str, domain: str) -> bool:
+    """Whether canaryd added this http route for the service of that host: then nothing is left of it."""
+    named = is_added(str(http_route.get("name") or ""))
+    name, dot, rest = host.partition(".")
+    hosts = (host, *(f"{one}{dot}{rest}" for one in fair_services(name, by_gateway_api=False)))
+    return named and any(_leads_to(one, each, namespace, domain) for _, one in _of_http("", http_route) for each in hosts)
+
+
+def kept_version(view: RouteView, to: str, stable: str) -> str:
+    """The version that is left with all traffic: the one asked for, else stable's of the rollout under way, else the one that has it.
+
+    Raises Refusal, naming the choice, where there is no such version or no subset for it.
+    """
+    there = sorted(set(view.subsets.values()))
+    version = to or stable
+    if version and version not in there:
+        raise Refusal(f"no subset of the DestinationRule{', or Service,' if view.places else ''} is for version {version} (there are: "
+                      f"{', '.join(there) or 'none'}); add one, or choose another with --to")
+    if version:
+        return version
+    try:
+        return stable_version(view)
+    except Refusal as error:
+        raise Refusal(f"it is not clear which version is to be left: {described(view.lists)}; choose with "
+                      f"{' or '.join(f'--to {one}' for one in there) or '--to, once the DestinationRule has a subset for it'}") from error
+
+
+def at_one(view: RouteView, version: str) -> RouteLists:
+    """The steered routes with one destination each, the version's. A route that has no other already stays as it is; canaryd's own are
+    left out."""
+    subsets = [name for name, of in view.subsets.items() if of == version]
+    return {key: _at_one(entries, subsets) for key, entries in steered(view.lists).items()}
+
+
+def _at_one(entries: Sequence[Destination], subsets: Sequence[str]) -> tuple[Destination, ...]:
+    entries = user_cookies.plain(entries)
+    named = [entry for entry in entries if _subset(entry) in subsets]
+    if named and len(entries) == 1:
+        return tuple(entries)
+    # One that is there is taken as it is; else the one with most of the traffic is the pattern.
+    heaviest = max(entries, key=lambda entry: int(entry.get("weight") or 0))
+    entry = deepcopy(dict(named[0] if named else heaviest))
+    entry["destination"] = {**entry["destination"], "subset": _subset(entry) if named else subsets[0]}
+    if len(entries) > 1:
+        entry.pop("weight", None)
+    return (entry,)
+
+
+def uses(virtualservice: Mapping[str, Any], host: str, domain: str) -> dict[str, str]:
+    """Subset of that host -> the first route that names it, in words, be it with weight 0, as a mirror, or for tcp."""
+    metadata, spec = virtualservice["metadata"], virtualservice.get("spec") or {}
+    where = f"VirtualService {metadata['namespace']}/{metadata['name']}"
+    found: dict[str, str] = {}
+    for place, destination in _places(spec):
+        if _leads_to(destination, host, metadata["namespace"], domain):
+            found.setdefault(str(destination.get("subset") or ""), f"{where}, {place}")
+    return found
+
+
+def removable(rule: Mapping[str, Any], added: Sequence[str], used: Mapping[str, str], version_label: str) -> tuple[list[str], list[str]]:
+    """Which subsets of a DestinationRule canaryd takes away, and what is to be said of those that stay.
+
+    added: those that it noted as its own; used: subset -> the route that names it. What someone has changed since is no longer
+    canaryd's.
+    """
+    gone, said = [], []
+    for subset in (rule.get("spec") or {}).get("subsets") or []:
+        name = str(subset.get("name"))
+        is_plain = set(subset) == {"name", "labels"} and set(subset["labels"]) == {version_label}
+        if name in used:
+            if name in added:
+                said.append(f"subset {name} stays: {used[name]} sends to it")
+        elif name not in added:
+            said.append(f"subset {name} stays: no route names it, but it is not noted as added by canaryd")
+        elif not is_plain:
+            said.append(f"subset {name} stays: no route names it, but someone has changed it since canaryd added it")
+        else:
+            gone.append(name)
+    return gone, said
+
+
+def _places(spec: Mapping[str, Any]) -> Iterator[Place]:
+    for number, route in enumerate(spec.get("http") or []):
+        yield from _of_http(f"http route {route.get('name') or f'#{number}'}", route)
+    for kind in ("tcp", "tls"):
+        for number, route in enumerate(spec.get(kind) or []):
+            yield from ((f"{kind} route #{number}", entry.get("destination") or {}) for entry in route.get("route") or [])
+
+
+def _of_http(name: str, route: Mapping[str, Any]) -> Iterator[Place]:
+    yield from ((name, entry.get("destination") or {}) for entry in route.get("route") or [])
+    yield from ((f"mirror of {name}", entry.get("destination") or {}) for entry in route.get("mirrors") or [])
+    yield f"mirror of {name}", route.get("mirror") or {}
+
+
+def _leads_to(destination: Mapping[str, Any], host: str, namespace: str, domain: str) -> bool:
+    return full_host(str(destination.get("host") or ""), namespace, domain) == host
+
+
+def _subset(entry: Destination) -> str:
+    return str(entry.get("destination", {}).get("subset") or "")

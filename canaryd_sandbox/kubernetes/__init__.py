@@ -1,0 +1,1 @@
+"""A small Kubernetes API over HTTP, and the Deployment controller behind it."""

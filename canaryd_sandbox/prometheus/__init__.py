@@ -1,0 +1,1 @@
+"""Prometheus' HTTP API over samples scraped from the simulated mesh."""
