@@ -35,7 +35,7 @@ bench-real: $(MADE)  ## 20 healthy and 20 bad releases on the real parts, in abo
 	@$(VENV)/bin/python -m bench.real_calibration $(ARGS)
 
 lint: $(MADE)  ## style
-	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
 
 types: $(MADE)  ## strict types of the package
 	@$(VENV)/bin/mypy

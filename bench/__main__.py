@@ -17,8 +17,12 @@ PARTS = {
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description="The numbers that canaryd promises.")
     parser.add_argument("--quick", action="store_true", help="fewer runs of everything")
-    parser.add_argument("--only", choices=list(PARTS), help="; ".join(f"{part}: {what}" for part, what in PARTS.items()))
-    parser.add_argument("--fresh", action="store_true", help="the evidence anew, whatever is kept of it in docs/measured.json")
+    parser.add_argument(
+        "--only", choices=list(PARTS), help="; ".join(f"{part}: {what}" for part, what in PARTS.items())
+    )
+    parser.add_argument(
+        "--fresh", action="store_true", help="the evidence anew, whatever is kept of it in docs/measured.json"
+    )
     given = parser.parse_args(arguments)
     missed = 0
     for part in [given.only] if given.only else PARTS:

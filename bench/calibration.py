@@ -27,18 +27,29 @@ def summary(case: Case, outcomes: Sequence[Outcome]) -> Entry:
     outside = [one for one in outcomes if one.outside]
     inside_back = sum(one.rolled_back and not one.outside for one in outcomes)
     low, high = exact_interval(len(back), len(outcomes))
-    inside = exact_interval(inside_back, len(outcomes) - len(outside)) if len(outside) < len(outcomes) else (0.0, 1.0)
+    inside = (
+        exact_interval(inside_back, len(outcomes) - len(outside))
+        if len(outside) < len(outcomes)
+        else (0.0, 1.0)
+    )
     return {
-        "rolled_back": len(back), "low": low, "high": high, "full": quantile(full, 0.5), "full_90": quantile(full, 0.9),
+        "rolled_back": len(back),
+        "low": low,
+        "high": high,
+        "full": quantile(full, 0.5),
+        "full_90": quantile(full, 0.9),
         "promoted": float(np.mean([one.end == "succeeded" for one in outcomes])),
         "undecided": float(np.mean([one.end in ("watched", "held") for one in outcomes])),
         "stepped_back": float(np.mean([one.steps_back > 0 for one in outcomes])),
-        "outside": len(outside), "outside_rolled_back": len(back) - inside_back, "inside_low": inside[0],
-    }  # fmt: skip
+        "outside": len(outside),
+        "outside_rolled_back": len(back) - inside_back,
+        "inside_low": inside[0],
+    }
 
 
 def reached(name: str, one: Entry) -> bool:
-    """A rate is missed when its whole interval, of the rollouts that keep to the assumptions, lies above the risk."""
+    """A rate is missed when its whole interval, of the rollouts that keep to the assumptions, lies above the
+    risk."""
     return bool(one["inside_low"] <= RISK)
 
 
@@ -49,12 +60,38 @@ def tables(entries: Mapping[str, Entry]) -> list[Table]:
         mark = ""
         if case.note:
             mark = f"[{len(notes) + 1}]"
-            notes.append(f"{mark} {name}: {case.note}. In {one['outside']:,} of {one['runs']:,} rollouts it is not so; "
-                         f"{one['outside_rolled_back']} of the {one['rolled_back']} rolled back are of those.")  # fmt: skip
+            notes.append(
+                f"{mark} {name}: {case.note}. In {one['outside']:,} of {one['runs']:,} rollouts it is not "
+                f"so; {one['outside_rolled_back']} of the {one['rolled_back']} rolled back are of those."
+            )
         rolled = missed(how_many(one["rolled_back"], one), reached(name, one))
         pace = (minutes(one["full"]), minutes(one["full_90"])) if case.climbing else ("kept at 10%", "")
-        rows.append((f"{name} {mark}".rstrip(), f"{one['runs']:,}", rolled, *pace, share(one["promoted"]), share(one["undecided"]),
-                     share(one["stepped_back"])))  # fmt: skip
-    heads = ("healthy versions", "rollouts", "rolled back (exact 95% interval)", "full weight, median", "by 90%", "promoted", "undecided",
-             "stepped back")  # fmt: skip
-    return [Table(f"Healthy versions, up to half an hour; to reach: at most {RISK:.0%} rolled back", heads, rows, notes)]
+        rows.append(
+            (
+                f"{name} {mark}".rstrip(),
+                f"{one['runs']:,}",
+                rolled,
+                *pace,
+                share(one["promoted"]),
+                share(one["undecided"]),
+                share(one["stepped_back"]),
+            )
+        )
+    heads = (
+        "healthy versions",
+        "rollouts",
+        "rolled back (exact 95% interval)",
+        "full weight, median",
+        "by 90%",
+        "promoted",
+        "undecided",
+        "stepped back",
+    )
+    return [
+        Table(
+            f"Healthy versions, up to half an hour; to reach: at most {RISK:.0%} rolled back",
+            heads,
+            rows,
+            notes,
+        )
+    ]

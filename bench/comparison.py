@@ -1,4 +1,5 @@
-"""canaryd and the rules that people use today, in the same worlds with the same seeds: who rolls back what, how soon, at what cost."""
+"""canaryd and the rules that people use today, in the same worlds with the same seeds: who rolls back what,
+how soon, at what cost."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,12 +20,32 @@ HORIZON = 3600  # s that are watched; what a promoted version then does to users
 MINUTE = 60
 LAST = "10m"  # minimum of canaryd's stage at 100%, as in the README's policy
 
-WELL = ("independent errors", "errors in bursts of 16", "bad spells of 6 looks", "replicas hang, in spells of 6 looks",
-        "base rate swings by 80% in an hour", "replicas' error rates differ, sd 30%", "one canary replica on a node half as fast",
-        "retry storms: clients fail 16 times in 4 looks", "1 request/s", "no errors at all", "5% errors")  # fmt: skip
-ILL = ("errors 1% to 3%", "errors 1% to 2%", "errors 0.5% to 3%, in bursts of 4", "errors 0 to 1%", "errors 5% to 10%",
-       "one of three replicas fails every request", "errors 1% to 3% from weight 50 on", "latency 1.25 times", "latency 1.5 times",
-       "latency 2 times", "3% of requests stuck for 3 s")  # fmt: skip
+WELL = (
+    "independent errors",
+    "errors in bursts of 16",
+    "bad spells of 6 looks",
+    "replicas hang, in spells of 6 looks",
+    "base rate swings by 80% in an hour",
+    "replicas' error rates differ, sd 30%",
+    "one canary replica on a node half as fast",
+    "retry storms: clients fail 16 times in 4 looks",
+    "1 request/s",
+    "no errors at all",
+    "5% errors",
+)
+ILL = (
+    "errors 1% to 3%",
+    "errors 1% to 2%",
+    "errors 0.5% to 3%, in bursts of 4",
+    "errors 0 to 1%",
+    "errors 5% to 10%",
+    "one of three replicas fails every request",
+    "errors 1% to 3% from weight 50 on",
+    "latency 1.25 times",
+    "latency 1.5 times",
+    "latency 2 times",
+    "3% of requests stuck for 3 s",
+)
 LATE_NAME = "errors 0.2% to 5% after ten minutes"
 OURS = "canaryd"
 
@@ -42,8 +63,12 @@ class Match:
 def _matches() -> dict[str, Match]:
     worlds = {one.name: one.world for one in (*HEALTHY, *BAD)}
     worlds[LATE_NAME] = LATE_WORLD
-    found = [Match(name, worlds[name], rule, ill) for names, ill in ((WELL, False), ((*ILL, LATE_NAME), True))
-             for name in names for rule in (OURS, *RULES)]  # fmt: skip
+    found = [
+        Match(name, worlds[name], rule, ill)
+        for names, ill in ((WELL, False), ((*ILL, LATE_NAME), True))
+        for name in names
+        for rule in (OURS, *RULES)
+    ]
     return {f"{match.name} | {match.rule}": match for match in found}
 
 
@@ -61,7 +86,9 @@ def run(match: Match, service: SimulatedService) -> Rolling:
 
 
 def _ours(match: Match, service: SimulatedService) -> Rolling:
-    return rolling(service, longest=HOUR * 10 // match.world.interval, policy=a_policy(match.world.interval, last=LAST))
+    return rolling(
+        service, longest=HOUR * 10 // match.world.interval, policy=a_policy(match.world.interval, last=LAST)
+    )
 
 
 def _theirs(match: Match, service: SimulatedService) -> Outcome:
@@ -75,22 +102,36 @@ def _theirs(match: Match, service: SimulatedService) -> Outcome:
         faulty = service.faulty(weight, np.array([look.end for look in looks]), world.interval)
         served = [total(look.canary.values()) for look in looks]
         requests += sum(one.requests for one in served)
-        hurt += sum(one.requests * part for one, part in zip(served, faulty.tolist(), strict=True)) * excess(world)
+        hurt += sum(one.requests * part for one, part in zip(served, faulty.tolist(), strict=True)) * excess(
+            world
+        )
         if faulty.any() and fault is None:
             fault = start - began + int((faulty == 0).sum()) * world.interval
-        end = rule.minute(total(one for look in looks for one in look.stable.values()), total(served), world.bounds)
+        end = rule.minute(
+            total(one for look in looks for one in look.stable.values()), total(served), world.bounds
+        )
     passed = service.now - began
-    return Outcome(end or "watched", 0, passed, full=passed if end == PROMOTED else None, fault=fault, canary_requests=requests, hurt=hurt)
+    return Outcome(
+        end or "watched",
+        0,
+        passed,
+        full=passed if end == PROMOTED else None,
+        fault=fault,
+        canary_requests=requests,
+        hurt=hurt,
+    )
 
 
 def summary(match: Match, outcomes: Sequence[Outcome]) -> Entry:
     full = [one.full / MINUTE if one.full is not None else np.inf for one in outcomes]
     delays = [one.delay / MINUTE for one in outcomes]
     return {
-        "rolled_back": float(np.mean([one.rolled_back for one in outcomes])), "caught": quantile(delays, 0.5),
+        "rolled_back": float(np.mean([one.rolled_back for one in outcomes])),
+        "caught": quantile(delays, 0.5),
         "caught_mean": float(np.mean([one for one in delays if np.isfinite(one)] or [np.inf])),
-        "hurt": float(np.mean([one.hurt for one in outcomes])), "full": quantile(full, 0.5),
-    }  # fmt: skip
+        "hurt": float(np.mean([one.hurt for one in outcomes])),
+        "full": quantile(full, 0.5),
+    }
 
 
 def reached(name: str, one: Entry) -> bool:
@@ -103,13 +144,28 @@ def tables(entries: Mapping[str, Entry]) -> list[Table]:
     rules = (OURS, *RULES)
     found = []
     for ill, title, head in (
-        (False, "Healthy versions: how many are rolled back, and the median time to full weight", "healthy versions"),
-        (True, "Bad versions: how many are caught, after how long (median), and how many users are hurt within the hour", "bad versions"),
+        (
+            False,
+            "Healthy versions: how many are rolled back, and the median time to full weight",
+            "healthy versions",
+        ),
+        (
+            True,
+            "Bad versions: how many are caught, after how long (median), and how many users are hurt within "
+            "the hour",
+            "bad versions",
+        ),
     ):
         names = dict.fromkeys(CASES[key].name for key in entries if CASES[key].ill is ill)
         rows = [(name, *(_cell(entries.get(f"{name} | {rule}"), ill) for rule in rules)) for name in names]
         if rows:
-            found.append(Table(f"{title}; the same seeded services for canaryd and the rules of today", (head, *rules), rows))
+            found.append(
+                Table(
+                    f"{title}; the same seeded services for canaryd and the rules of today",
+                    (head, *rules),
+                    rows,
+                )
+            )
     return found
 
 

@@ -1,4 +1,5 @@
-"""Delay against the size of what is wrong: the same as `power`, over a range of error rates, for the picture."""
+"""Delay against the size of what is wrong: the same as `power`, over a range of error rates, for the
+picture."""
 
 from collections.abc import Mapping
 
@@ -24,6 +25,14 @@ def reached(name: str, one: Entry) -> bool:
 
 
 def tables(entries: Mapping[str, Entry]) -> list[Table]:
-    rows = [(name, number(one["requests_mean"]), *map(number, limits_of(CASES[name]))) for name, one in entries.items()]
-    return [Table("Canary requests at weight 10 until rolled back, by how much is wrong",
-                 ("effect", "mean", "least of any test", "least of a test that tolerates as much"), rows)]  # fmt: skip
+    rows = [
+        (name, number(one["requests_mean"]), *map(number, limits_of(CASES[name])))
+        for name, one in entries.items()
+    ]
+    return [
+        Table(
+            "Canary requests at weight 10 until rolled back, by how much is wrong",
+            ("effect", "mean", "least of any test", "least of a test that tolerates as much"),
+            rows,
+        )
+    ]

@@ -1,10 +1,12 @@
-"""The daemon's own promises, on `canaryd run` as a process: memory with ten rollouts, and the way from a verdict to the route.
+"""The daemon's own promises, on `canaryd run` as a process: memory with ten rollouts, and the way from a
+verdict to the route.
 
     python -m bench.daemon [--quick]
 
-In the sandbox: ten services of 50 requests/s and 3 + 3 replicas, each in its own namespace; looks of 1 s, errors and latency, and 360
-looks of past for each, which is all that canaryd ever reads. All ten rollouts are under way at once. Then all ten turn bad at once,
-twice: who is last in the row waits for nine others. The sandbox runs on the same cores. Chance is seeded; the machine's speed is not.
+In the sandbox: ten services of 50 requests/s and 3 + 3 replicas, each in its own namespace; looks of 1 s,
+errors and latency, and 360 looks of past for each, which is all that canaryd ever reads. All ten rollouts are
+under way at once. Then all ten turn bad at once, twice: who is last in the row waits for nine others. The
+sandbox runs on the same cores. Chance is seeded; the machine's speed is not.
 """
 
 import argparse
@@ -33,11 +35,14 @@ WIDTH = 66  # of a row's name
 
 
 def until(what: str, seconds: float, daemon: Canaryd, probe: Callable[[], bool]) -> None:
-    """Waits for `probe()`; SystemExit with the end of the daemon's log after `seconds`, or when the daemon has ended."""
+    """Waits for `probe()`; SystemExit with the end of the daemon's log after `seconds`, or when the daemon
+    has ended."""
     end = time.monotonic() + seconds
     while not probe():
         if not daemon.alive or time.monotonic() > end:
-            raise SystemExit(f"{what}: not within {seconds:.0f} s; the end of the daemon's log:\n{daemon.log[-3000:]}")
+            raise SystemExit(
+                f"{what}: not within {seconds:.0f} s; the end of the daemon's log:\n{daemon.log[-3000:]}"
+            )
         time.sleep(0.2)
 
 
@@ -51,13 +56,17 @@ def peak(daemon: Canaryd) -> float:
 def look_milliseconds(daemon: Canaryd) -> float:
     """How long a look of one rollout took in the mean, by the daemon's own metrics."""
     with urlopen(f"{daemon.url}/metrics", timeout=5) as answer:
-        values = {name: float(value) for name, _, value in (line.rpartition(" ") for line in answer.read().decode().splitlines())
-                  if name in ("canaryd_look_duration_seconds_sum", "canaryd_look_duration_seconds_count")}
+        values = {
+            name: float(value)
+            for name, _, value in (line.rpartition(" ") for line in answer.read().decode().splitlines())
+            if name in ("canaryd_look_duration_seconds_sum", "canaryd_look_duration_seconds_count")
+        }
     return 1000 * values["canaryd_look_duration_seconds_sum"] / values["canaryd_look_duration_seconds_count"]
 
 
 def print_memory(daemon: Canaryd, fleet: Fleet, seconds: float) -> float:
-    """Ten healthy rollouts at weight 10; then a new start, which reads everything again. The most it was in MB."""
+    """Ten healthy rollouts at weight 10; then a new start, which reads everything again. The most it was in
+    MB."""
     print(f"Memory of the daemon, resident, with {SERVICES} services; to reach: under {MEMORY:.0f} MB")
     print(f"{'':{WIDTH}}{'now':>9}{'peak':>9}{'looks':>8}")
     highest = 0.0
@@ -66,7 +75,10 @@ def print_memory(daemon: Canaryd, fleet: Fleet, seconds: float) -> float:
         nonlocal highest
         now, most = daemon.memory(), peak(daemon)
         highest = max(highest, most)
-        print(f"{what:{WIDTH}}{now:>6.0f} MB{most:>6.0f} MB{looks:>8}{'' if most < MEMORY else '  too much'}", flush=True)
+        print(
+            f"{what:{WIDTH}}{now:>6.0f} MB{most:>6.0f} MB{looks:>8}{'' if most < MEMORY else '  too much'}",
+            flush=True,
+        )
 
     def looks() -> int:
         return daemon.log.count('"look.judged"')
@@ -76,7 +88,12 @@ def print_memory(daemon: Canaryd, fleet: Fleet, seconds: float) -> float:
     row("no rollout", 0)
     for service in fleet.services:
         fleet.deploy(service, "v2")
-    until("every rollout was judged", 60, daemon, lambda: len({line["service"] for line in daemon.logged("look.judged")}) == SERVICES)
+    until(
+        "every rollout was judged",
+        60,
+        daemon,
+        lambda: len({line["service"] for line in daemon.logged("look.judged")}) == SERVICES,
+    )
     row(f"{SERVICES} rollouts, after the first look of each", looks())
     for part in (1, 2):
         time.sleep(seconds / 2)
@@ -88,12 +105,16 @@ def print_memory(daemon: Canaryd, fleet: Fleet, seconds: float) -> float:
     until("every rollout goes on after a restart", 60, daemon, lambda: looks() > 2 * before)
     time.sleep(3)
     row("killed and started anew: everything read and judged again", looks() - before)
-    print(f"A look of one rollout takes {took:.1f} ms in the mean, its queries to the sandbox and its record included.")
+    print(
+        f"A look of one rollout takes {took:.1f} ms in the mean, its queries to the sandbox and its record "
+        "included."
+    )
     return highest
 
 
 def print_delay(daemon: Canaryd, fleet: Fleet, rounds: int) -> list[float]:
-    """Ten rollbacks at once, `rounds` times: seconds from the verdict's line in the log to the write in the API server."""
+    """Ten rollbacks at once, `rounds` times: seconds from the verdict's line in the log to the write in the
+    API server."""
     written: dict[tuple[str, str], float] = {}
     version = "v2"
 
@@ -110,19 +131,34 @@ def print_delay(daemon: Canaryd, fleet: Fleet, rounds: int) -> list[float]:
                 fleet.behave(service, version, BAD)
             else:
                 fleet.deploy(service, version, BAD)
-        wanted = turn * SERVICES
-        until(f"{wanted} rollbacks", 120, daemon, lambda: daemon.log.count('"rollout.rolled_back"') >= wanted)  # noqa: B023  # called at once
-    verdicts = {(line["service"], line["rollout"]): line for line in daemon.logged("look.judged") if line["answer"] == "fail"}
+
+        def are_rolled_back(wanted: int = turn * SERVICES) -> bool:
+            return daemon.log.count('"rollout.rolled_back"') >= wanted
+
+        until(f"{turn * SERVICES} rollbacks", 120, daemon, are_rolled_back)
+    verdicts = {
+        (line["service"], line["rollout"]): line
+        for line in daemon.logged("look.judged")
+        if line["answer"] == "fail"
+    }
     delays, ages = [], []
     for line in daemon.logged("rollout.rolled_back"):
         at, verdict = written[line["service"], line["canary"]], verdicts[line["service"], line["rollout"]]
         delays.append(at - datetime.fromisoformat(verdict["time"]).timestamp())
         ages.append(at - verdict["at"])
-    print(f"\nFrom verdict to route, in the sandbox's API server: {len(delays)} rollbacks, {SERVICES} at a time")
+    print(
+        f"\nFrom verdict to route, in the sandbox's API server: {len(delays)} rollbacks, {SERVICES} at a time"
+    )
     print(f"{'':{WIDTH}}{'median':>10}{'most':>10}{'to reach':>10}")
     late = "" if max(delays) < DELAY else "  too late"
-    print(f"{'verdict in the log to all weight on stable':{WIDTH}}{_ms(np.median(delays)):>10}{_ms(max(delays)):>10}{_ms(DELAY):>10}{late}")
-    print(f"{'end of the look to all weight on stable (1 s is scrape delay)':{WIDTH}}{_ms(np.median(ages)):>10}{_ms(max(ages)):>10}")
+    print(
+        f"{'verdict in the log to all weight on stable':{WIDTH}}{_ms(np.median(delays)):>10}"
+        f"{_ms(max(delays)):>10}{_ms(DELAY):>10}{late}"
+    )
+    print(
+        f"{'end of the look to all weight on stable (1 s is scrape delay)':{WIDTH}}"
+        f"{_ms(np.median(ages)):>10}{_ms(max(ages)):>10}"
+    )
     return delays
 
 
@@ -131,14 +167,24 @@ def _ms(seconds: Any) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.daemon", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="20 s in place of 60, 10 rollbacks in place of 20")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.daemon", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="20 s in place of 60, 10 rollbacks in place of 20"
+    )
     given = parser.parse_args(arguments)
     print(f"The daemon, on {machine()}")
     with tempfile.TemporaryDirectory(prefix="canaryd-bench-") as name, Fleet(Path(name), SERVICES) as fleet:
-        config = {"prometheus": {"url": fleet.prometheus.url, "scrapeInterval": f"{fleet.scrape:g}s"}, "beat": "1s",
-                  "http": {"port": free_port()}, "log": {"format": "json", "level": "debug"}}
-        daemon = Canaryd(Path(name), fleet.kubeconfig, config=config, policies=fleet.policies(interval="1s", warmup="0s"))
+        config = {
+            "prometheus": {"url": fleet.prometheus.url, "scrapeInterval": f"{fleet.scrape:g}s"},
+            "beat": "1s",
+            "http": {"port": free_port()},
+            "log": {"format": "json", "level": "debug"},
+        }
+        daemon = Canaryd(
+            Path(name), fleet.kubeconfig, config=config, policies=fleet.policies(interval="1s", warmup="0s")
+        )
         daemon.start()
         try:
             memory = print_memory(daemon, fleet, 20 if given.quick else 60)
@@ -148,7 +194,9 @@ def main(arguments: list[str]) -> int:
     if not given.quick:
         results = Results(MEASURED)
         results.keep("daemon", "memory", SERVICES, "", {"highest": memory})
-        results.keep("daemon", "delay", len(delays), "", {"median": float(np.median(delays)), "most": max(delays)})
+        results.keep(
+            "daemon", "delay", len(delays), "", {"median": float(np.median(delays)), "most": max(delays)}
+        )
     return 0 if memory < MEMORY and max(delays) < DELAY else 1
 
 

@@ -18,7 +18,8 @@ HALF = (50, 100)
 
 
 def run(case: Case, service: SimulatedService) -> Rolling:
-    """From half of the traffic on: what that stage must rule out is what the policy says, no multiple of it."""
+    """From half of the traffic on: what that stage must rule out is what the policy says, no multiple of
+    it."""
     policy = a_policy(case.world.interval, ladder=HALF)
     return rolling(service, longest=DEADLINE // case.world.interval, policy=policy)
 
@@ -26,7 +27,12 @@ def run(case: Case, service: SimulatedService) -> Rolling:
 def summary(case: Case, outcomes: Sequence[Outcome]) -> Entry:
     early = sum(one.full is not None and one.full < DEADLINE for one in outcomes)
     low, high = exact_interval(early, len(outcomes))
-    return {"early": early, "low": low, "high": high, "caught": float(np.mean([one.rolled_back for one in outcomes]))}
+    return {
+        "early": early,
+        "low": low,
+        "high": high,
+        "caught": float(np.mean([one.rolled_back for one in outcomes])),
+    }
 
 
 def reached(name: str, one: Entry) -> bool:
@@ -34,8 +40,26 @@ def reached(name: str, one: Entry) -> bool:
 
 
 def tables(entries: Mapping[str, Entry]) -> list[Table]:
-    rows = [(name, f"{one['runs']:,}", missed(how_many(one["early"], one), reached(name, one)),
-             share(one["caught"])) for name, one in entries.items()]  # fmt: skip
-    heads = ("unacceptable versions at weight 50", "rollouts", "passed early (exact 95% interval)", "rolled back by the deadline")
-    return [Table(f"Versions as bad as a stage must rule out, until its deadline of {DEADLINE // 60} minutes; to reach: at most {RISK:.0%} "
-                 "pass before it", heads, rows)]  # fmt: skip
+    rows = [
+        (
+            name,
+            f"{one['runs']:,}",
+            missed(how_many(one["early"], one), reached(name, one)),
+            share(one["caught"]),
+        )
+        for name, one in entries.items()
+    ]
+    heads = (
+        "unacceptable versions at weight 50",
+        "rollouts",
+        "passed early (exact 95% interval)",
+        "rolled back by the deadline",
+    )
+    return [
+        Table(
+            f"Versions as bad as a stage must rule out, until its deadline of {DEADLINE // 60} minutes; to "
+            f"reach: at most {RISK:.0%} pass before it",
+            heads,
+            rows,
+        )
+    ]

@@ -1,12 +1,14 @@
-"""What the evidence promises, measured: false rollbacks of healthy versions, time to catch harm, time to full weight, speed.
+"""What the evidence promises, measured: false rollbacks of healthy versions, time to catch harm, time to full
+weight, speed.
 
     python -m bench.evidence [--quick] [--only "errors 1%"] [--runs N] [--fresh]
 
-Every rollout runs through the real `Judge` and the real state machine with the whole default policy (errors and latency, all risks), a
-ladder of 10, 25, 50 and 100 per cent, a minimum of 2 minutes and a deadline of 15, in looks of 10 s, 3 and 3 replicas, Istio's 19 latency
-bounds, 50 requests/s with 0.5% errors, and 360 looks of stable's past, unless a world's name says otherwise. Seeds are fixed: the same
-tree gives the same numbers on any number of cores, but for the speed. What is done is kept in docs/measured.json; a run that was
-stopped goes on from there.
+Every rollout runs through the real `Judge` and the real state machine with the whole default policy (errors
+and latency, all risks), a ladder of 10, 25, 50 and 100 per cent, a minimum of 2 minutes and a deadline of 15,
+in looks of 10 s, 3 and 3 replicas, Istio's 19 latency bounds, 50 requests/s with 0.5% errors, and 360 looks
+of stable's past, unless a world's name says otherwise. Seeds are fixed: the same tree gives the same numbers
+on any number of cores, but for the speed. What is done is kept in docs/measured.json; a run that was stopped
+goes on from there.
 """
 
 import argparse
@@ -36,7 +38,8 @@ TOGETHER = 10  # rollouts judged at once
 
 
 def measure_part(runner: Runner, part: str, most: int | None) -> bool:
-    """One part, row by row to the error stream as it is measured, then its table. Whether all of it was reached."""
+    """One part, row by row to the error stream as it is measured, then its table. Whether all of it was
+    reached."""
     module: ModuleType = import_module(f"bench.{part}")
     runs = min(module.RUNS, most) if most else module.RUNS
     entries = {}
@@ -49,7 +52,8 @@ def measure_part(runner: Runner, part: str, most: int | None) -> bool:
 
 
 def looks_per_second(looks: int) -> tuple[float, int]:
-    """Errors and 12 joined latency bounds on one core, TOGETHER rollouts at once; and how many bounds had joined."""
+    """Errors and 12 joined latency bounds on one core, TOGETHER rollouts at once; and how many bounds had
+    joined."""
     world = Scenario(requests=400.0, median=60.0, sigma=1.2, bounds=SPEED_BOUNDS)
     judges, heard = [], []
     for seed in range(TOGETHER):
@@ -67,20 +71,41 @@ def looks_per_second(looks: int) -> tuple[float, int]:
 def print_speed(results: Results, looks: int) -> bool:
     """Whether it was reached."""
     speed, joined = looks_per_second(looks)
-    results.keep("speed", "one core", looks, "", {"looks_per_second": speed, "joined": joined, "machine": machine()})
-    print(f"Speed: {speed:,.0f} looks/s on one core, errors and {joined} latency bounds (to reach: {LOOKS_PER_SECOND})")
+    results.keep(
+        "speed", "one core", looks, "", {"looks_per_second": speed, "joined": joined, "machine": machine()}
+    )
+    print(
+        f"Speed: {speed:,.0f} looks/s on one core, errors and {joined} latency bounds (to reach: "
+        f"{LOOKS_PER_SECOND})"
+    )
     return speed >= LOOKS_PER_SECOND
 
 
 def main(arguments: list[str]) -> int:
     """0, or 1 when a number was missed."""
-    parser = argparse.ArgumentParser(prog="python -m bench.evidence", description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.evidence", description=__doc__.splitlines()[0] if __doc__ else None
+    )
     parser.add_argument("--quick", action="store_true", help=f"at most {QUICK_RUNS} rollouts of each world")
     parser.add_argument("--runs", type=int, default=None, help="at most so many rollouts of each world")
-    parser.add_argument("--only", default="", help=f"one of {', '.join(PARTS)}, speed, plots; or cases with this in their name")
-    parser.add_argument("--cores", type=int, default=len(os.sched_getaffinity(0)), help="processes; results do not depend on it")
+    parser.add_argument(
+        "--only",
+        default="",
+        help=f"one of {', '.join(PARTS)}, speed, plots; or cases with this in their name",
+    )
+    parser.add_argument(
+        "--cores",
+        type=int,
+        default=len(os.sched_getaffinity(0)),
+        help="processes; results do not depend on it",
+    )
     parser.add_argument("--fresh", action="store_true", help="keep nothing of what was measured before")
-    parser.add_argument("--results", type=Path, default=None, help="what is measured (docs/measured.json; build/ for fewer runs)")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=None,
+        help="what is measured (docs/measured.json; build/ for fewer runs)",
+    )
     given = parser.parse_args(arguments)
     most = given.runs or (QUICK_RUNS if given.quick else None)
     results = Results(given.results or (QUICK if most else MEASURED), given.fresh)

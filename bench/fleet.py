@@ -1,6 +1,8 @@
-"""Many services in one sandbox: each in a namespace of its own, with traffic, and with as much past as canaryd reads.
+"""Many services in one sandbox: each in a namespace of its own, with traffic, and with as much past as
+canaryd reads.
 
-Made of the sandbox's own parts (its `World` has one service): one Kubernetes API, one mesh for each service, one Prometheus.
+Made of the sandbox's own parts (its `World` has one service): one Kubernetes API, one mesh for each service,
+one Prometheus.
 """
 
 import json
@@ -46,17 +48,30 @@ class _All(Mesh):
 class Fleet:
     """count services between `with` and its end, in real time, each with v1 alone at first.
 
-    rate: requests/s of each; replicas: of each version; scrape: s between two scrapes; past: s of telemetry that lie behind them; folder:
-    for the kubeconfig. Chance is seeded; when things happen is not.
+    rate: requests/s of each; replicas: of each version; scrape: s between two scrapes; past: s of telemetry
+    that lie behind them; folder: for the kubeconfig. Chance is seeded; when things happen is not.
     """
 
-    def __init__(self, folder: Path, count: int, *, rate: float = 50.0, replicas: int = 3, scrape: float = 1.0, past: float = 400.0,
-                 seed: int = 1) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        count: int,
+        *,
+        rate: float = 50.0,
+        replicas: int = 3,
+        scrape: float = 1.0,
+        past: float = 400.0,
+        seed: int = 1,
+    ) -> None:
         self.now = time.time() - past
         self.scrape, self.rate, self.replicas = scrape, rate, replicas
         self.store = Store(lambda: self.now, seed)
-        self.services = [f"shop-{number:02}" for number in range(count)]  # each in a namespace of its own name
-        self.meshes = {name: Mesh(self.store, name, name, 0.0, seed + i, drain=2.5 * scrape) for i, name in enumerate(self.services)}
+        # each in a namespace of its own name
+        self.services = [f"shop-{number:02}" for number in range(count)]
+        self.meshes = {
+            name: Mesh(self.store, name, name, 0.0, seed + i, drain=2.5 * scrape)
+            for i, name in enumerate(self.services)
+        }
         self.kubernetes = KubernetesServer(self.store)
         self.prometheus = PrometheusServer(_All(self.store, list(self.meshes.values())), lambda: self.now)
         self.kubeconfig = folder / "kubeconfig"
@@ -82,7 +97,9 @@ class Fleet:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stopped.set()
         self._thread.join(5)
         self.prometheus.__exit__(kind, error, trace)
@@ -105,19 +122,47 @@ class Fleet:
     def _seed(self, service: str) -> None:
         host = f"{service}.{service}.svc.cluster.local"
         self.store.create(NAMESPACES, None, {"metadata": {"name": service}, "status": {"phase": "Active"}})
-        self.store.create(DESTINATIONRULES, service, {"metadata": {"name": service}, "spec": {
-            "host": host, "subsets": [{"name": "v1", "labels": {"version": "v1"}}]}})
-        self.store.create(VIRTUALSERVICES, service, {"metadata": {"name": ROUTE}, "spec": {
-            "hosts": ["*"], "http": [{"route": [{"destination": {"host": host, "subset": "v1"}}]}]}})
+        self.store.create(
+            DESTINATIONRULES,
+            service,
+            {
+                "metadata": {"name": service},
+                "spec": {"host": host, "subsets": [{"name": "v1", "labels": {"version": "v1"}}]},
+            },
+        )
+        self.store.create(
+            VIRTUALSERVICES,
+            service,
+            {
+                "metadata": {"name": ROUTE},
+                "spec": {
+                    "hosts": ["*"],
+                    "http": [{"route": [{"destination": {"host": host, "subset": "v1"}}]}],
+                },
+            },
+        )
         self.deploy(service, "v1")
 
     def deploy(self, service: str, version: str, behaviour: Behaviour | None = None) -> Object:
         """Applies the Deployment SERVICE-VERSION, and nothing else."""
         self.behave(service, version, behaviour or Behaviour())
         labels = {"app": service, "version": version}
-        template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "app", "image": f"shop/{service}:{version}"}]}}
-        return self.store.create(DEPLOYMENTS, service, {"metadata": {"name": f"{service}-{version}"}, "spec": {
-            "replicas": self.replicas, "template": template, "selector": {"matchLabels": labels}}})
+        template = {
+            "metadata": {"labels": labels},
+            "spec": {"containers": [{"name": "app", "image": f"shop/{service}:{version}"}]},
+        }
+        return self.store.create(
+            DEPLOYMENTS,
+            service,
+            {
+                "metadata": {"name": f"{service}-{version}"},
+                "spec": {
+                    "replicas": self.replicas,
+                    "template": template,
+                    "selector": {"matchLabels": labels},
+                },
+            },
+        )
 
     def behave(self, service: str, version: str, behaviour: Behaviour) -> None:
         """How a version answers from now on."""
@@ -128,7 +173,9 @@ class Fleet:
         return weights(self.store.get(VIRTUALSERVICES, service, ROUTE))
 
     def on_route(self, tell: Callable[[str, dict[str, int], float], None]) -> None:
-        """Has `tell(service, weights, Unix seconds)` called at every write of a VirtualService, in the writing itself."""
+        """Has `tell(service, weights, Unix seconds)` called at every write of a VirtualService, in the
+        writing itself."""
+
         def heard(change: Change) -> None:
             if change.key == VIRTUALSERVICES.key and change.kind == "MODIFIED":
                 tell(change.obj["metadata"]["namespace"], weights(change.obj), time.time())
@@ -136,13 +183,17 @@ class Fleet:
         self.store.subscribe(self.store.version, heard)
 
     def policies(self, **analysis: Any) -> dict[str, dict[str, Any]]:
-        """A policy file for each service, which keeps its canary at weight 10 for an hour. analysis: its keys."""
-        return {f"{service}.yaml": {
-            "service": {"name": service, "namespace": service, "selector": {"app": service}},
-            "route": {"virtualService": ROUTE},
-            "stages": [{"weight": 10, "minimum": "1h", "deadline": "2h"}, {"weight": 100}],
-            "analysis": analysis,
-        } for service in self.services}
+        """A policy file for each service, which keeps its canary at weight 10 for an hour. analysis: its
+        keys."""
+        return {
+            f"{service}.yaml": {
+                "service": {"name": service, "namespace": service, "selector": {"app": service}},
+                "route": {"virtualService": ROUTE},
+                "stages": [{"weight": 10, "minimum": "1h", "deadline": "2h"}, {"weight": 100}],
+                "analysis": analysis,
+            }
+            for service in self.services
+        }
 
 
 def weights(route: Object) -> dict[str, int]:

@@ -28,13 +28,17 @@ def summary(case: Case, outcomes: Sequence[Outcome]) -> Entry:
     steps = [one.stepped - (one.fault or 0) if one.stepped is not None else np.inf for one in there]
     in_time = [delay <= (ROLLED_BACK if case.goal == 100 else COMPARED) for delay in delays]
     return {
-        "there": len(there), "of": len(outcomes), "median": quantile(delays, 0.5), "most": max(delays, default=np.inf),
+        "there": len(there),
+        "of": len(outcomes),
+        "median": quantile(delays, 0.5),
+        "most": max(delays, default=np.inf),
         "in_time": float(np.mean(in_time)) if there else None,
-        "stepped_median": quantile(steps, 0.5), "stepped_most": max(steps, default=np.inf),
+        "stepped_median": quantile(steps, 0.5),
+        "stepped_most": max(steps, default=np.inf),
         "stepped_in_time": float(np.mean(np.array(steps) <= STEPPED)) if there else None,
         "hurt": float(np.mean([one.hurt for one in there])) if there else None,
         "before": sum(one.rolled_back for one in outcomes if one.fault is None),
-    }  # fmt: skip
+    }
 
 
 def reached(name: str, one: Entry) -> bool:
@@ -48,12 +52,31 @@ def tables(entries: Mapping[str, Entry]) -> list[Table]:
     for name, one in entries.items():
         step: tuple[str, ...] = ("", "", "")
         if CASES[name].goal == 100:
-            step = (seconds(one["stepped_median"]), seconds(one["stepped_most"]), share(one["stepped_in_time"] or 0.0))
-        back = (missed(seconds(one["median"]), reached(name, one)), seconds(one["most"]), share(one["in_time"] or 0.0))
+            step = (
+                seconds(one["stepped_median"]),
+                seconds(one["stepped_most"]),
+                share(one["stepped_in_time"] or 0.0),
+            )
+        back = (
+            missed(seconds(one["median"]), reached(name, one)),
+            seconds(one["most"]),
+            share(one["in_time"] or 0.0),
+        )
         rows.append((name, f"{one['there']} of {one['of']}", *step, *back, f"{one['hurt'] or 0:,.0f}"))
-    heads = ("late faults", "rollouts there", "stepped back, median", "most", f"within {STEPPED:.0f} s", "rolled back, median", "most",
-             "in time", "users hurt")  # fmt: skip
-    title = (f"From 0.2% to 5% errors ten minutes after the beginning, 50 requests/s, looks of 15 s; to reach: rolled back within "
-             f"{COMPARED:.0f} s in the median; from weight 100 stepped back within {STEPPED:.0f} s and rolled back within "
-             f"{ROLLED_BACK:.0f} s, all of them")  # fmt: skip
+    heads = (
+        "late faults",
+        "rollouts there",
+        "stepped back, median",
+        "most",
+        f"within {STEPPED:.0f} s",
+        "rolled back, median",
+        "most",
+        "in time",
+        "users hurt",
+    )
+    title = (
+        "From 0.2% to 5% errors ten minutes after the beginning, 50 requests/s, looks of 15 s; to reach: "
+        f"rolled back within {COMPARED:.0f} s in the median; from weight 100 stepped back within "
+        f"{STEPPED:.0f} s and rolled back within {ROLLED_BACK:.0f} s, all of them"
+    )
     return [Table(title, heads, rows)]

@@ -8,5 +8,11 @@ from pathlib import Path
 def machine() -> str:
     """Cores that may be used, their kind, the load there is already, Python."""
     lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "an unnamed processor")
-    return f"{len(os.sched_getaffinity(0))} cores of {model}, load {os.getloadavg()[0]:.1f}, Python {sys.version.split()[0]}"
+    model = next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
+        "an unnamed processor",
+    )
+    return (
+        f"{len(os.sched_getaffinity(0))} cores of {model}, load {os.getloadavg()[0]:.1f}, Python "
+        f"{sys.version.split()[0]}"
+    )

@@ -26,7 +26,20 @@ def reached(name: str, one: Entry) -> bool:
 
 
 def tables(entries: Mapping[str, Entry]) -> list[Table]:
-    rows = [(name, f"{one['runs']:,}", missed(minutes(one["median"]), reached(name, one)), minutes(CASES[name].goal), minutes(one["by_90"]))
-            for name, one in entries.items()]  # fmt: skip
-    return [Table("Healthy versions until full weight, a minimum of 2 minutes a stage unless said",
-                 ("pace", "rollouts", "median", "to reach", "by 90%"), rows)]  # fmt: skip
+    rows = [
+        (
+            name,
+            f"{one['runs']:,}",
+            missed(minutes(one["median"]), reached(name, one)),
+            minutes(CASES[name].goal),
+            minutes(one["by_90"]),
+        )
+        for name, one in entries.items()
+    ]
+    return [
+        Table(
+            "Healthy versions until full weight, a minimum of 2 minutes a stage unless said",
+            ("pace", "rollouts", "median", "to reach", "by 90%"),
+            rows,
+        )
+    ]

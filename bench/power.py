@@ -1,4 +1,5 @@
-"""Bad versions: how soon they are rolled back, what that costs users, and how near it is to the least that any test needs."""
+"""Bad versions: how soon they are rolled back, what that costs users, and how near it is to the least that
+any test needs."""
 
 from collections.abc import Mapping, Sequence
 
@@ -24,10 +25,14 @@ def summary(case: Case, outcomes: Sequence[Outcome]) -> Entry:
     requests = float(np.mean([one.canary_requests for one in outcomes]))
     caught = [one.delay for one in outcomes if one.rolled_back]
     return {
-        "median": quantile(delays, 0.5), "mean": float(np.mean(caught)) if caught else None, "by_90": quantile(delays, 0.9),
-        "most": max(delays), "missed": float(np.mean([not one.rolled_back for one in outcomes])),
-        "hurt": float(np.mean([one.hurt for one in outcomes])), "requests_mean": requests,
-    }  # fmt: skip
+        "median": quantile(delays, 0.5),
+        "mean": float(np.mean(caught)) if caught else None,
+        "by_90": quantile(delays, 0.9),
+        "most": max(delays),
+        "missed": float(np.mean([not one.rolled_back for one in outcomes])),
+        "hurt": float(np.mean([one.hurt for one in outcomes])),
+        "requests_mean": requests,
+    }
 
 
 def limits_of(case: Case) -> tuple[float | None, float | None]:
@@ -36,7 +41,8 @@ def limits_of(case: Case) -> tuple[float | None, float | None]:
 
 
 def limit_of(case: Case, tolerated: float = 1.0, increase: float = 0.0) -> float | None:
-    """The least canary requests that any test at 1% needs on average; independent errors that are there from the beginning only."""
+    """The least canary requests that any test at 1% needs on average; independent errors that are there from
+    the beginning only."""
     world = case.world
     rate = world.errors * world.canary_errors + world.more_errors
     if rate == world.errors or world.burst > 1 or world.fault_weight:
@@ -71,10 +77,29 @@ def tables(entries: Mapping[str, Entry]) -> list[Table]:
         costs = (number(one["hurt"]), number(one["requests_mean"]), number(limit), *times)
         median = missed(seconds(one["median"]), _in_time(name, one))
         rows.append((name, f"{one['runs']:,}", median, number(looks), *delays, share(one["missed"]), *costs))
-    heads = ("bad versions", "rollouts", "median", "looks", "mean", "by 90%", "most", "missed", "users hurt", "canary requests, mean",
-             "least of any test", "times that", "times that of a test that tolerates as much")  # fmt: skip
-    return [Table(f"Bad versions at weight 10, until rolled back, watched for {HOUR} looks; to reach: at most {TIMES_THE_LIMIT:g} times "
-                 "the least of any test", heads, rows)]  # fmt: skip
+    heads = (
+        "bad versions",
+        "rollouts",
+        "median",
+        "looks",
+        "mean",
+        "by 90%",
+        "most",
+        "missed",
+        "users hurt",
+        "canary requests, mean",
+        "least of any test",
+        "times that",
+        "times that of a test that tolerates as much",
+    )
+    return [
+        Table(
+            f"Bad versions at weight 10, until rolled back, watched for {HOUR} looks; to reach: at most "
+            f"{TIMES_THE_LIMIT:g} times the least of any test",
+            heads,
+            rows,
+        )
+    ]
 
 
 def _times(one: Entry, limit: float | None) -> str:

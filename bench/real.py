@@ -1,10 +1,12 @@
-"""From verdict to route on the real parts: kube-apiserver, istiod, Envoy, Prometheus. Left out in one line where they are not installed.
+"""From verdict to route on the real parts: kube-apiserver, istiod, Envoy, Prometheus. Left out in one line
+where they are not installed.
 
     python -m bench.real [--quick]
 
-Each time a bad version (30% errors, 100 requests/s through the ingress, weight 50) is rolled back. The verdict is its line in the
-daemon's log; the API server's moment is the first of reads every 20 ms that has all weight on stable, Envoy's likewise from
-its own dump of routes, so both are up to 20 ms and one read late. Everything runs on the same cores.
+Each time a bad version (30% errors, 100 requests/s through the ingress, weight 50) is rolled back. The
+verdict is its line in the daemon's log; the API server's moment is the first of reads every 20 ms that has
+all weight on stable, Envoy's likewise from its own dump of routes, so both are up to 20 ms and one read late.
+Everything runs on the same cores.
 """
 
 import argparse
@@ -76,14 +78,25 @@ def measure(world: World, daemon: Canaryd, times: int) -> tuple[list[float], lis
     """Seconds from each verdict until all weight was on stable: in the API server, in Envoy."""
     api = Api(world.kubeconfig, "production")
     in_api, in_envoy = [], []
-    with world.load(100), Sentry(lambda: weights(api)).watching() as server, Sentry(world.envoy_weights).watching() as envoy:
+    with (
+        world.load(100),
+        Sentry(lambda: weights(api)).watching() as server,
+        Sentry(world.envoy_weights).watching() as envoy,
+    ):
         for number in range(2, 2 + times):
             version = f"v{number}"
             world.behaviour(version, **BAD)
             world.deploy(version)
             turn = number - 1
-            eventually(f"{version} is rolled back", lambda: len(daemon.logged("rollout.rolled_back")) >= turn, 90)  # noqa: B023  # at once
-            eventually("Envoy has it too", lambda: len(envoy.seen) >= turn and len(server.seen) >= turn)  # noqa: B023  # at once
+
+            def is_rolled_back(turn: int = turn) -> bool:
+                return len(daemon.logged("rollout.rolled_back")) >= turn
+
+            def is_in_envoy(turn: int = turn) -> bool:
+                return len(envoy.seen) >= turn and len(server.seen) >= turn
+
+            eventually(f"{version} is rolled back", is_rolled_back, 90)
+            eventually("Envoy has it too", is_in_envoy)
             world.kubectl("delete", "deployment", f"front-end-{version}")  # two replicas less to serve
             verdict = [line for line in daemon.logged("look.judged") if line["answer"] == "fail"][-1]
             judged = datetime.fromisoformat(verdict["time"]).timestamp()
@@ -102,7 +115,10 @@ def main(arguments: list[str]) -> int:
         print(f"left out: {missing}")
         return 0
     print(f"On {machine()}")
-    with tempfile.TemporaryDirectory(prefix="canaryd-bench-") as name, World.start(Path(name) / "world") as world:
+    with (
+        tempfile.TemporaryDirectory(prefix="canaryd-bench-") as name,
+        World.start(Path(name) / "world") as world,
+    ):
         world.reset()
         config = settings(world, log={"format": "json", "level": "debug"})
         daemon = Canaryd(Path(name), world.kubeconfig, config=config, policies={"front-end": POLICY})
@@ -113,10 +129,16 @@ def main(arguments: list[str]) -> int:
             memory = daemon.memory()
         finally:
             daemon.close()
-    print(f"{'From the verdict in the log to all weight on stable':60}{'median':>10}{'most':>10}{'to reach':>10}")
+    print(
+        f"{'From the verdict in the log to all weight on stable':60}"
+        f"{'median':>10}{'most':>10}{'to reach':>10}"
+    )
     for what, seconds, most in (("in the API server", in_api, IN_API), ("in Envoy", in_envoy, IN_ENVOY)):
         late = "" if max(seconds) < most else "  too late"
-        print(f"{f'{what}, {len(seconds)} rollbacks':60}{_ms(np.median(seconds)):>10}{_ms(max(seconds)):>10}{_ms(most):>10}{late}")
+        print(
+            f"{f'{what}, {len(seconds)} rollbacks':60}{_ms(np.median(seconds)):>10}"
+            f"{_ms(max(seconds)):>10}{_ms(most):>10}{late}"
+        )
     print(f"The daemon, one service, TLS to the API server: {memory:.0f} MB")
     if not given.quick:
         results = Results(MEASURED)

@@ -1,16 +1,21 @@
-"""The promises once on the real parts: healthy and bad releases through real Envoys, judged on what a real Prometheus scraped.
+"""The promises once on the real parts: healthy and bad releases through real Envoys, judged on what a real
+Prometheus scraped.
 
-    python -m bench.real_calibration [--quick] [--healthy 20] [--bad 20] [--services 4] [--rate 100] [--json FILE]
+    python -m bench.real_calibration [--quick] [--healthy 20] [--bad 20] [--services 4] [--rate 100]
+        [--json FILE]
 
-Several services take requests at the same time, each with its own everyday trouble (`WORLDS`), and release by release get a new
-Deployment, now a healthy one and now one with a fault (`FAULTS`) on top of that trouble. A healthy one that is promoted becomes stable. One
-`canaryd run` steers them all, by policies in seconds where real ones have minutes; `real_releases.py` makes the releases.
+Several services take requests at the same time, each with its own everyday trouble (`WORLDS`), and release by
+release get a new Deployment, now a healthy one and now one with a fault (`FAULTS`) on top of that trouble. A
+healthy one that is promoted becomes stable. One `canaryd run` steers them all, by policies in seconds where
+real ones have minutes; `real_releases.py` makes the releases.
 
-Counts are compared twice. What canaryd counted of each release must be what Prometheus' raw samples of the same seconds say, pod by pod;
-and at the end, when nothing is under way, Prometheus must have of every pod what the application itself says it served.
+Counts are compared twice. What canaryd counted of each release must be what Prometheus' raw samples of the
+same seconds say, pod by pod; and at the end, when nothing is under way, Prometheus must have of every pod
+what the application itself says it served.
 
-Exit code 1 when a promise is broken: more healthy releases rolled back than a risk of 1% allows, a bad one promoted, a count that is not
-exact, a release that was not made. 20 healthy and 20 bad ones take about 25 minutes; SIGINT and SIGTERM end it with the table so far.
+Exit code 1 when a promise is broken: more healthy releases rolled back than a risk of 1% allows, a bad one
+promoted, a count that is not exact, a release that was not made. 20 healthy and 20 bad ones take about 25
+minutes; SIGINT and SIGTERM end it with the table so far.
 """
 
 import argparse
@@ -28,7 +33,20 @@ from math import inf
 from pathlib import Path
 
 from bench.machine import machine
-from bench.real_releases import FAULTS, INTERVAL, RATE, WORLDS, Outcome, Run, Stopped, a_policy, host_of, plan, set_up, untold
+from bench.real_releases import (
+    FAULTS,
+    INTERVAL,
+    RATE,
+    WORLDS,
+    Outcome,
+    Run,
+    Stopped,
+    a_policy,
+    host_of,
+    plan,
+    set_up,
+    untold,
+)
 from canaryd.simulation.monte_carlo_error import exact_interval, quantile
 from tests.real.daemon import Canaryd, settings
 from tests.real.world import PartsMissing, World, check_parts
@@ -58,14 +76,25 @@ def table(outcomes: Sequence[Outcome]) -> str:
     healthy, bad = [one for one in outcomes if not one.fault], [one for one in outcomes if one.fault]
     parts = []
     if healthy:
-        lines = _head("healthy releases", "promoted", "rolled back (exact 95% interval)", "until promoted, median")
+        lines = _head(
+            "healthy releases", "promoted", "rolled back (exact 95% interval)", "until promoted, median"
+        )
         for service, (world, _) in WORLDS.items():
-            lines += _row(world, [one for one in healthy if one.service == service], "promoted", "rolled back")
+            lines += _row(
+                world, [one for one in healthy if one.service == service], "promoted", "rolled back"
+            )
         parts.append([*lines, *_row("all", healthy, "promoted", "rolled back")])
     if bad:
-        lines = _head("bad releases", "rolled back", "promoted (exact 95% interval)", "from the fault to the rollback, median")
+        lines = _head(
+            "bad releases",
+            "rolled back",
+            "promoted (exact 95% interval)",
+            "from the fault to the rollback, median",
+        )
         for fault in FAULTS:
-            lines += _row(fault.name, [one for one in bad if one.fault == fault.name], "rolled back", "promoted")
+            lines += _row(
+                fault.name, [one for one in bad if one.fault == fault.name], "rolled back", "promoted"
+            )
         parts.append([*lines, *_row("all", bad, "rolled back", "promoted")])
     return "\n\n".join("\n".join(lines) for lines in parts)
 
@@ -80,19 +109,36 @@ def _row(name: str, outcomes: Sequence[Outcome], right: str, wrong: str) -> list
         return []
     ends = [one.end for one in outcomes]
     times = [one.seconds for one in outcomes if one.end == right]
-    return [row(name, len(ends), ends.count(right), of_share(ends.count(wrong), len(ends)), ends.count("undecided"),
-                _seconds(quantile(times, 0.5)), _seconds(max(times, default=inf)))]
+    return [
+        row(
+            name,
+            len(ends),
+            ends.count(right),
+            of_share(ends.count(wrong), len(ends)),
+            ends.count("undecided"),
+            _seconds(quantile(times, 0.5)),
+            _seconds(max(times, default=inf)),
+        )
+    ]
 
 
 def broken(outcomes: Sequence[Outcome], planned: int, wrong: Mapping[str, str]) -> list[str]:
-    """Promises that were not kept, each in a sentence. wrong: pods whose requests Prometheus does not have."""
+    """Promises that were not kept, each in a sentence. wrong: pods whose requests Prometheus does not
+    have."""
     healthy, bad = [[one for one in outcomes if bool(one.fault) == is_bad] for is_bad in (False, True)]
     back = sum(one.end == "rolled back" for one in healthy)
     told = []
     if healthy and exact_interval(back, len(healthy))[0] > RISK:
-        told.append(f"{back} of {len(healthy)} healthy releases were rolled back: more than a risk of {RISK:.0%} allows")
-    told += [f"{one.service} {one.version} ({one.fault}) was promoted" for one in bad if one.end == "promoted"]
-    told += [f"{one.service} {one.version}: {pod}: {what}" for one in outcomes for pod, what in one.inexact.items()]
+        told.append(
+            f"{back} of {len(healthy)} healthy releases were rolled back: more than a risk of {RISK:.0%} "
+            "allows"
+        )
+    told += [
+        f"{one.service} {one.version} ({one.fault}) was promoted" for one in bad if one.end == "promoted"
+    ]
+    told += [
+        f"{one.service} {one.version}: {pod}: {what}" for one in outcomes for pod, what in one.inexact.items()
+    ]
     told += [f"{pod}: {what}" for pod, what in wrong.items()]
     if len(outcomes) < planned:
         told.append(f"{planned - len(outcomes)} of {planned} releases were not made")
@@ -103,19 +149,24 @@ def broken(outcomes: Sequence[Outcome], planned: int, wrong: Mapping[str, str]) 
 
 
 def measure(given: argparse.Namespace, folder: Path, outcomes: list[Outcome]) -> dict[str, str]:
-    """Makes the releases, each outcome handed over as it comes; pods whose requests Prometheus does not have. Raises Interrupted."""
+    """Makes the releases, each outcome handed over as it comes; pods whose requests Prometheus does not have.
+    Raises Interrupted."""
     services = list(WORLDS)[: given.services]
     releases = {name: todo for name, todo in plan(services, given.healthy, given.bad).items() if todo}
     with ExitStack() as stack:
         world = stack.enter_context(World.start(folder / "world", apps=list(releases)))
         config = settings(world, notifiers={}, history=2)  # records are polled: few are kept
-        daemon = Canaryd(folder, world.kubeconfig, config=config, policies={name: a_policy(name) for name in releases})
+        daemon = Canaryd(
+            folder, world.kubeconfig, config=config, policies={name: a_policy(name) for name in releases}
+        )
         stack.callback(daemon.close)
         set_up(world, daemon, list(releases))
         run = Run(world, daemon)
         run.outcomes = outcomes
         with ExitStack() as traffic:
-            requests = [traffic.enter_context(world.load(given.rate, host=host_of(name))) for name in releases]
+            requests = [
+                traffic.enter_context(world.load(given.rate, host=host_of(name))) for name in releases
+            ]
             try:
                 time.sleep(given.warm_up)
                 with ThreadPoolExecutor(len(releases)) as pool:
@@ -130,12 +181,18 @@ def measure(given: argparse.Namespace, folder: Path, outcomes: list[Outcome]) ->
             finally:
                 took = time.monotonic() - run.began
         sent, unanswered = (sum(one.result[key] for one in requests) for key in ("sent", "unanswered"))
-        print(f"\n{sent:,} requests, {unanswered} unanswered, in {took:.0f} s to {len(releases)} services ({sent / took:.0f}/s); "
-              f"load {os.getloadavg()[0]:.1f}; the daemon {daemon.memory():.0f} MB", flush=True)
+        print(
+            f"\n{sent:,} requests, {unanswered} unanswered, in {took:.0f} s to {len(releases)} services "
+            f"({sent / took:.0f}/s); load {os.getloadavg()[0]:.1f}; the daemon {daemon.memory():.0f} MB",
+            flush=True,
+        )
         wrong = untold(world, 10)
         served = [one["requests"] for one in world.tally().values() if one["requests"]]
         same = len(served) - len(wrong)
-        print(f"{len(served)} pods served {sum(served):,} requests; of {same} Prometheus has the same counts", flush=True)
+        print(
+            f"{len(served)} pods served {sum(served):,} requests; of {same} Prometheus has the same counts",
+            flush=True,
+        )
         return wrong
 
 
@@ -158,8 +215,11 @@ def main(arguments: list[str]) -> int:
         return 0
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
-    print(f"On {machine()}; {given.services} services with {given.rate:g} requests/s each, {given.healthy} healthy and {given.bad} bad "
-          f"releases, looks of {INTERVAL} s", flush=True)
+    print(
+        f"On {machine()}; {given.services} services with {given.rate:g} requests/s each, {given.healthy} "
+        f"healthy and {given.bad} bad releases, looks of {INTERVAL} s",
+        flush=True,
+    )
     outcomes: list[Outcome] = []
     wrong: dict[str, str] = {}
     ended_by = 0
@@ -173,7 +233,10 @@ def main(arguments: list[str]) -> int:
     print(f"\n{table(outcomes)}\n")
     counted = sum(requests for one in outcomes for requests, _ in one.counted.values())
     exact = sum(not one.inexact for one in outcomes)
-    print(f"canaryd counted {counted:,} requests; in {exact} of {len(outcomes)} releases exactly what Prometheus has, pod by pod")
+    print(
+        f"canaryd counted {counted:,} requests; in {exact} of {len(outcomes)} releases exactly what "
+        "Prometheus has, pod by pod"
+    )
     print("\n".join(f"BROKEN: {one}" for one in told) or "every promise was kept")
     if given.json:
         document = {"machine": machine(), "broken": told, "releases": [asdict(one) for one in outcomes]}
@@ -182,11 +245,19 @@ def main(arguments: list[str]) -> int:
 
 
 def parsed(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m bench.real_calibration", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.real_calibration", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("--quick", action="store_true", help="2 healthy and 2 bad releases on 2 services")
     parser.add_argument("--healthy", type=int, default=20, help="how many releases")
     parser.add_argument("--bad", type=int, default=20, help="how many releases")
-    parser.add_argument("--services", type=int, choices=range(1, len(WORLDS) + 1), default=len(WORLDS), help="at the same time")
+    parser.add_argument(
+        "--services",
+        type=int,
+        choices=range(1, len(WORLDS) + 1),
+        default=len(WORLDS),
+        help="at the same time",
+    )
     parser.add_argument("--rate", type=float, default=RATE, help="requests/s to each service")
     parser.add_argument("--warm-up", type=float, default=WARM_UP, help="seconds before the first releases")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every release there too")

@@ -1,4 +1,5 @@
-"""What is released on the real parts, with which trouble and which faults, and how one release is made, followed and counted.
+"""What is released on the real parts, with which trouble and which faults, and how one release is made,
+followed and counted.
 
 Whether the promises were kept is `real_calibration.py`'s to say.
 """
@@ -18,7 +19,11 @@ from tests.real.daemon import Canaryd
 from tests.real.world import OBJECTS, World, eventually, front_end
 
 RATE = 100.0  # requests/s to each service
-DEADLINES = {10: "20s", 25: "45s", 50: "90s"}  # what a service of this rate needs, without a bad release passing for want of requests
+DEADLINES = {
+    10: "20s",
+    25: "45s",
+    50: "90s",
+}  # what a service of this rate needs, without a bad release passing for want of requests
 INTERVAL = 2  # s, one look
 PATIENCE = 300.0  # s after which a release counts as undecided, and is taken back
 QUIET = 5.0  # s between a release's end and the next one; what it left is deleted then
@@ -26,17 +31,22 @@ POLL = 0.5  # s between two reads of a record
 REPLICAS = 2  # of each version
 USUAL = {"latency_ms": 20, "sigma": 0.4}
 
-WORLDS: dict[str, tuple[str, dict[str, Any]]] = {  # service: its trouble in words, and how each of its versions answers
+# service: its trouble in words, and how each of its versions answers
+WORLDS: dict[str, tuple[str, dict[str, Any]]] = {
     "steady": ("independent errors, 0.5%", {**USUAL, "errors": 0.005}),
     "bursty": ("errors in bursts of 4, 1%", {**USUAL, "errors": 0.01, "burst": 4}),
     "flawless": ("no errors at all", USUAL),
-    "hanging": ("a replica hangs now and then", {**USUAL, "errors": 0.005, "hang": {"every": 60, "seconds": 2}}),
+    "hanging": (
+        "a replica hangs now and then",
+        {**USUAL, "errors": 0.005, "hang": {"every": 60, "seconds": 2}},
+    ),
 }
 
 
 @dataclass(frozen=True)
 class Fault:
-    """name: in words; behaviour: what differs from the service's usual one; since: the weight at which it begins (0: at once)."""
+    """name: in words; behaviour: what differs from the service's usual one; since: the weight at which it
+    begins (0: at once)."""
 
     name: str
     behaviour: Mapping[str, Any]
@@ -57,9 +67,10 @@ FAULTS = (
 class Outcome:
     """How one release went.
 
-    fault: "" for a healthy one; end: promoted, rolled back, or undecided; seconds: from the first weight to the end, of a bad one from its
-    fault's beginning (a rollback before that is one of a healthy release); counted: version to requests and failures, as canaryd has
-    them; inexact: pods whose counts Prometheus has otherwise.
+    fault: "" for a healthy one; end: promoted, rolled back, or undecided; seconds: from the first weight to
+    the end, of a bad one from its fault's beginning (a rollback before that is one of a healthy release);
+    counted: version to requests and failures, as canaryd has them; inexact: pods whose counts Prometheus has
+    otherwise.
     """
 
     service: str
@@ -80,22 +91,27 @@ class Stopped(Exception):
 def plan(services: Sequence[str], healthy: int, bad: int) -> dict[str, list[Fault | None]]:
     """Each service's releases in turn, None for a healthy one.
 
-    Both sorts are dealt out evenly, in turns within a service; each round of faults begins one further on, so that a service does not
-    meet the same few again and again.
+    Both sorts are dealt out evenly, in turns within a service; each round of faults begins one further on, so
+    that a service does not meet the same few again and again.
     """
     count = len(services)
     faults = [FAULTS[(i + i // count) % len(FAULTS)] for i in range(bad)]
     releases: dict[str, list[Fault | None]] = {}
     for place, service in enumerate(services):
         good: list[Fault | None] = [None] * len(range(place, healthy, count))
-        worse = faults[count - 1 - place :: count]  # from the other end: few releases spread over many services
+        # from the other end: few releases spread over many services
+        worse = faults[count - 1 - place :: count]
         turns = (good, worse) if place % 2 == 0 else (worse, good)
-        releases[service] = [one for i in range(max(len(good), len(worse))) for turn in turns for one in turn[i : i + 1]]
+        releases[service] = [
+            one for i in range(max(len(good), len(worse))) for turn in turns for one in turn[i : i + 1]
+        ]
     return releases
 
 
 def a_policy(service: str) -> dict[str, Any]:
-    stages = [{"weight": weight, "minimum": "10s", "deadline": deadline} for weight, deadline in DEADLINES.items()]
+    stages = [
+        {"weight": weight, "minimum": "10s", "deadline": deadline} for weight, deadline in DEADLINES.items()
+    ]
     return {
         "service": {"name": service, "namespace": "production", "selector": {"app": service}},
         "route": {"virtualService": service},
@@ -136,8 +152,8 @@ class Run:
         self._saying = threading.Lock()
 
     def service(self, name: str, releases: Sequence[Fault | None]) -> None:
-        """One after the other; Stopped when the run ends before them. A fault that waits for a weight which the release never had was
-        no bad release, and is tried once more at the end."""
+        """One after the other; Stopped when the run ends before them. A fault that waits for a weight which
+        the release never had was no bad release, and is tried once more at the end."""
         releaser = Releaser(self, name)
         todo = list(releases)
         for place, fault in enumerate(todo):  # which may grow meanwhile
@@ -149,10 +165,16 @@ class Run:
                 print(self._line(outcome), flush=True)
 
     def _line(self, one: Outcome) -> str:
-        counts = ", ".join(f"{version} {failures} of {requests:,}" for version, (requests, failures) in one.counted.items())
+        counts = ", ".join(
+            f"{version} {failures} of {requests:,}" for version, (requests, failures) in one.counted.items()
+        )
         right = one.end == ("rolled back" if one.fault else "promoted")
-        return (f"{time.monotonic() - self.began:5.0f} s  {one.service:9}{one.version:5}{one.fault or 'healthy':32}{'' if right else '! '}"
-                f"{one.end} at {one.weight}% after {one.seconds:.0f} s; failed: {counts}{'; INEXACT' if one.inexact else ''}; {one.reason}")
+        return (
+            f"{time.monotonic() - self.began:5.0f} s  "
+            f"{one.service:9}{one.version:5}{one.fault or 'healthy':32}{'' if right else '! '}{one.end} at "
+            f"{one.weight}% after {one.seconds:.0f} s; failed: {counts}{'; INEXACT' if one.inexact else ''}; "
+            f"{one.reason}"
+        )
 
     def pause(self, seconds: float) -> None:
         if self.stopped.wait(seconds):
@@ -171,13 +193,17 @@ class Releaser:
         self.stable, self.number = "v1", 1
 
     def behave(self, version: str, fault: Fault | None = None) -> None:
-        self.run.world.behaviour(f"{self.name}/{version}", **{**self.usual, **(fault.behaviour if fault else {})})
+        self.run.world.behaviour(
+            f"{self.name}/{version}", **{**self.usual, **(fault.behaviour if fault else {})}
+        )
 
     def release(self, fault: Fault | None) -> Outcome:
         self.number += 1
         version = f"v{self.number}"
         self.behave(version, fault if fault and not fault.since else None)
-        self.api.request("POST", "/apis/apps/v1/namespaces/production/deployments", deployment(self.name, version))
+        self.api.request(
+            "POST", "/apis/apps/v1/namespaces/production/deployments", deployment(self.name, version)
+        )
         record, fault_began = self.follow(version, fault)
         status = record["status"]
         end = {"Succeeded": "promoted", "RolledBack": "rolled back"}.get(status["phase"], "undecided")
@@ -190,12 +216,24 @@ class Releaser:
         since = fault_began or next((span["start"] for span in status.get("spans", ())), status["began"])
         self.run.pause(QUIET)
         gone = self.stable if end == "promoted" else version
-        self.api.request("DELETE", f"/apis/apps/v1/namespaces/production/deployments/{self.name}-{gone}?propagationPolicy=Background")
+        self.api.request(
+            "DELETE",
+            f"/apis/apps/v1/namespaces/production/deployments/{self.name}-{gone}?propagationPolicy=Background",
+        )
         if end == "promoted":
             self.stable = version
             self.behave(version)
-        return Outcome(self.name, version, fault.name if fault and harmed else "", end, status.get("ended", time.time()) - since, weight,
-                       status.get("reason", ""), counted, inexact)
+        return Outcome(
+            self.name,
+            version,
+            fault.name if fault and harmed else "",
+            end,
+            status.get("ended", time.time()) - since,
+            weight,
+            status.get("reason", ""),
+            counted,
+            inexact,
+        )
 
     def follow(self, version: str, fault: Fault | None) -> tuple[Document, float | None]:
         """The record at the rollout's end, or after PATIENCE; when a late fault began."""
@@ -207,42 +245,76 @@ class Releaser:
             if fault and fault.since and fault_began is None and status.get("weight", 0) >= fault.since:
                 self.behave(version, fault)
                 fault_began = time.time()
-            if record and (status.get("phase") in ("Succeeded", "RolledBack", "Superseded") or time.monotonic() > until):
+            if record and (
+                status.get("phase") in ("Succeeded", "RolledBack", "Superseded") or time.monotonic() > until
+            ):
                 return record, fault_began
             if time.monotonic() > until:
-                raise AssertionError(f"{self.name} {version}: no rollout after {PATIENCE:.0f} s:\n{self.run.daemon.log[-2000:]}")
+                raise AssertionError(
+                    f"{self.name} {version}: no rollout after {PATIENCE:.0f} "
+                    f"s:\n{self.run.daemon.log[-2000:]}"
+                )
 
     def ended(self, version: str, seconds: float) -> None:
-        eventually(f"{self.name} {version} is taken back", lambda: (self.record(version) or {}).get("status", {}).get("ended"), seconds)
+        eventually(
+            f"{self.name} {version} is taken back",
+            lambda: (self.record(version) or {}).get("status", {}).get("ended"),
+            seconds,
+        )
 
     def record(self, version: str) -> Document | None:
-        where = f"/apis/canaryd.dev/v1alpha1/namespaces/production/canaryrollouts?labelSelector=canaryd.dev/service%3D{self.name}"
-        return next((one for one in self.api.request("GET", where)["items"] if one["spec"]["version"] == version), None)
+        where = "/apis/canaryd.dev/v1alpha1/namespaces/production/canaryrollouts"
+        where += f"?labelSelector=canaryd.dev/service%3D{self.name}"
+        return next(
+            (one for one in self.api.request("GET", where)["items"] if one["spec"]["version"] == version),
+            None,
+        )
 
     def counts(self, version: str, status: Document) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
         """By version, as canaryd counted them; and the pods of which Prometheus says otherwise."""
-        mine = {pod: (one["requests"], one["failures"]) for pod, one in status.get("counted", {}).items() if one["requests"]}
+        mine = {
+            pod: (one["requests"], one["failures"])
+            for pod, one in status.get("counted", {}).items()
+            if one["requests"]
+        }
         versions = {self.stable: f"{self.name}-{self.stable}-", version: f"{self.name}-{version}-"}
-        theirs = self.stored(floor(status["began"]), status.get("countedTo", floor(status["began"])), tuple(versions.values()))
-        inexact = {pod: f"canaryd {mine.get(pod)}, Prometheus {theirs.get(pod)}"
-                   for pod in mine.keys() | theirs.keys() if mine.get(pod) != theirs.get(pod)}
+        theirs = self.stored(
+            floor(status["began"]), status.get("countedTo", floor(status["began"])), tuple(versions.values())
+        )
+        inexact = {
+            pod: f"canaryd {mine.get(pod)}, Prometheus {theirs.get(pod)}"
+            for pod in mine.keys() | theirs.keys()
+            if mine.get(pod) != theirs.get(pod)
+        }
         sums = {}
         for name, prefix in versions.items():
             of_version = [counts for pod, counts in mine.items() if pod.startswith(prefix)]
-            sums[name] = (sum(requests for requests, _ in of_version), sum(failures for _, failures in of_version))
+            sums[name] = (
+                sum(requests for requests, _ in of_version),
+                sum(failures for _, failures in of_version),
+            )
         return sums, inexact
 
     def stored(self, start: int, end: int, prefixes: tuple[str, ...]) -> dict[str, tuple[int, int]]:
-        """Pod to requests and failures in (start, end], the difference of its counters' last raw samples; no pod restarts here."""
+        """Pod to requests and failures in (start, end], the difference of its counters' last raw samples; no
+        pod restarts here."""
         counted: dict[str, list[int]] = {}
         for at, sign in ((end, 1), (start, -1)):
-            selector = f'istio_requests_total{{reporter="destination", destination_service_name="{self.name}"}}'
+            selector = (
+                f'istio_requests_total{{reporter="destination", destination_service_name="{self.name}"}}'
+            )
             for series in self.run.world.query(f"last_over_time({selector}[{end - start + 60}s] @ {at})"):
-                pod, code, value = series["metric"]["pod"], series["metric"]["response_code"], int(series["value"][1])
+                pod, code, value = (
+                    series["metric"]["pod"],
+                    series["metric"]["response_code"],
+                    int(series["value"][1]),
+                )
                 both = counted.setdefault(pod, [0, 0])
                 both[0] += sign * value
                 both[1] += sign * value if code.startswith("5") else 0
-        return {pod: (both[0], both[1]) for pod, both in counted.items() if pod.startswith(prefixes) and both[0]}
+        return {
+            pod: (both[0], both[1]) for pod, both in counted.items() if pod.startswith(prefixes) and both[0]
+        }
 
 
 def weight_before_the_end(status: Document) -> int:
@@ -260,16 +332,25 @@ def set_up(world: World, daemon: Canaryd, services: Sequence[str]) -> None:
     wanted = {f"{service}-v1" for service in services}
     eventually("all of v1 serve", lambda: len(world.serving().get("v1", [])) == REPLICAS * len(wanted), 60)
     daemon.start()
-    eventually("canaryd knows every service", lambda: len(daemon.logged("service.first_seen")) == len(services), 60)
+    eventually(
+        "canaryd knows every service", lambda: len(daemon.logged("service.first_seen")) == len(services), 60
+    )
 
 
 def untold(world: World, seconds: float) -> dict[str, str]:
-    """Pods of which Prometheus does not have what the application says it served, within `seconds` of the last request."""
-    wanted = {pod: (one["requests"], one["failures"]) for pod, one in world.tally().items() if one["requests"]}
+    """Pods of which Prometheus does not have what the application says it served, within `seconds` of the
+    last request."""
+    wanted = {
+        pod: (one["requests"], one["failures"]) for pod, one in world.tally().items() if one["requests"]
+    }
     until = time.monotonic() + seconds
     while True:
         stored = {pod: (one["requests"], one["failures"]) for pod, one in world.counted("2h").items()}
-        wrong = {pod: f"served {served}, Prometheus {stored.get(pod)}" for pod, served in wanted.items() if stored.get(pod) != served}
+        wrong = {
+            pod: f"served {served}, Prometheus {stored.get(pod)}"
+            for pod, served in wanted.items()
+            if stored.get(pod) != served
+        }
         if not wrong or time.monotonic() > until:
             return wrong
         time.sleep(1)

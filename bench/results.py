@@ -1,9 +1,10 @@
 """What was measured, in a file: a world that is done is kept there, and not run again on the same code.
 
-Each entry holds the hash of the code that decides (how a rollout is simulated, and all of canaryd that this imports), its own
-definition, and how many rollouts it is from; another hash, definition or number of rollouts is another measurement. But for one thing: an
-entry also has the hash of what became of its first SAMPLE rollouts. Where other code makes of them the same to the last digit, it is taken
-to decide as the code before did, and the entry becomes its own (`Runner.measure`). What changes fewer than one rollout in SAMPLE may go
+Each entry holds the hash of the code that decides (how a rollout is simulated, and all of canaryd that this
+imports), its own definition, and how many rollouts it is from; another hash, definition or number of rollouts
+is another measurement. But for one thing: an entry also has the hash of what became of its first SAMPLE
+rollouts. Where other code makes of them the same to the last digit, it is taken to decide as the code before
+did, and the entry becomes its own (`Runner.measure`). What changes fewer than one rollout in SAMPLE may go
 unseen so; `--fresh` measures all anew.
 """
 
@@ -41,13 +42,22 @@ def tree() -> str:
 
 def _imported(path: Path) -> list[str]:
     """Modules of canaryd, and names in them, which may be modules too."""
-    imports = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom) and node.module)
-    return [name for node in imports if str(node.module).startswith("canaryd")
-            for name in (str(node.module), *(f"{node.module}.{one.name}" for one in node.names))]  # fmt: skip
+    imports = (
+        node
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module
+    )
+    return [
+        name
+        for node in imports
+        if str(node.module).startswith("canaryd")
+        for name in (str(node.module), *(f"{node.module}.{one.name}" for one in node.names))
+    ]
 
 
 class Results:
-    """Entries by part and name, read from a file and written back after each change. Numbers that are not finite are kept as null.
+    """Entries by part and name, read from a file and written back after each change. Numbers that are not
+    finite are kept as null.
 
     fresh: what is in the file is not taken for done, and stays until it is measured again."""
 
@@ -76,7 +86,12 @@ class Results:
 
     def stale(self) -> list[str]:
         """What was measured on other code than there is now, as "part: name"."""
-        return [f"{part}: {name}" for part, each in self.entries.items() for name, one in each.items() if one["tree"] != self.tree]
+        return [
+            f"{part}: {name}"
+            for part, each in self.entries.items()
+            for name, one in each.items()
+            if one["tree"] != self.tree
+        ]
 
 
 def sample(outcomes: Sequence[object]) -> str:

@@ -34,10 +34,12 @@ FINE = tuple(np.geomspace(1.0, 20_000.0, 400).tolist())  # ms; what users feel h
 class Outcome:
     """How a simulated rollout went; times in seconds since it began, None: it never came to that.
 
-    end: rolled back, succeeded, held (after alarms) or watched; looks, seconds: until then; full: full weight was set first; stepped:
-    the first step back from it; fault, fault_weight: when the canary's fault showed first, and at which weight. odds: the highest against
-    the canary. canary_requests: it served; hurt: those of them that failed or were slow and would not have been with stable. outside:
-    whether this rollout was outside of what the promise assumes (`breaks`). path: seconds, weight and odds after each look, if asked for.
+    end: rolled back, succeeded, held (after alarms) or watched; looks, seconds: until then; full: full weight
+    was set first; stepped: the first step back from it; fault, fault_weight: when the canary's fault showed
+    first, and at which weight. odds: the highest against the canary. canary_requests: it served; hurt: those
+    of them that failed or were slow and would not have been with stable. outside: whether this rollout was
+    outside of what the promise assumes (`breaks`). path: seconds, weight and odds after each look, if asked
+    for.
     """
 
     end: str
@@ -66,9 +68,14 @@ class Outcome:
 
 @cache
 def a_policy(
-    interval: int = 10, minimum: str = "2m", last: str = "2m", climbing: bool = True, ladder: tuple[int, ...] = LADDER
+    interval: int = 10,
+    minimum: str = "2m",
+    last: str = "2m",
+    climbing: bool = True,
+    ladder: tuple[int, ...] = LADDER,
 ) -> Policy:
-    """The whole default policy. minimum: of each stage, last: of the one at 100; climbing=False: it stays at 10%."""
+    """The whole default policy. minimum: of each stage, last: of the one at 100; climbing=False: it stays at
+    10%."""
     stages = [{"weight": weight, "minimum": minimum, "deadline": f"{DEADLINE}s"} for weight in ladder]
     stages[-1] |= {"minimum": last, "deadline": "2h"}
     if not climbing:
@@ -96,8 +103,8 @@ def rolling(
     path: bool = False,
     before: Scenario | None = None,
 ) -> Rolling:
-    """One rollout. climbing=False: at 10% all the time; longest: looks that are watched; past: looks of stable before it, which was as in
-    `before` if that is given."""
+    """One rollout. climbing=False: at 10% all the time; longest: looks that are watched; past: looks of
+    stable before it, which was as in `before` if that is given."""
     policy = policy or a_policy(service.world.interval, climbing=climbing)
     world = service.world
     service = service.with_canary(before) if before else service
@@ -108,7 +115,8 @@ def rolling(
 
 
 def roll_out(many: Iterable[Rolling]) -> list[Outcome]:
-    """Each to its end. All that have one judge are judged together, look by look, which is faster and changes no verdict."""
+    """Each to its end. All that have one judge are judged together, look by look, which is faster and changes
+    no verdict."""
     under_way = list(many)
     outcomes: dict[int, Outcome] = {}
     asked: dict[int, tuple[Judge | Apart, Look]] = {}
@@ -134,7 +142,9 @@ def roll_out(many: Iterable[Rolling]) -> list[Outcome]:
 class _Course:
     """The rollout as it goes on, and what it has cost so far."""
 
-    def __init__(self, service: SimulatedService, policy: Policy, judge: Judge | Apart, keeps_path: bool) -> None:
+    def __init__(
+        self, service: SimulatedService, policy: Policy, judge: Judge | Apart, keeps_path: bool
+    ) -> None:
         self._service, self._judge, self._keeps_path = service, judge, keeps_path
         self._began = self._now = service.now
         self._drawn: list[Look] = []
@@ -181,17 +191,22 @@ class _Course:
 
     def _settled(self) -> None:
         """The new weight is what all is served at from here on."""
-        self._rollout = advance(self._rollout, Signal.ROUTED, float(self._service.now), Detail(lists={}, start=self._service.now))
+        self._rollout = advance(
+            self._rollout, Signal.ROUTED, float(self._service.now), Detail(lists={}, start=self._service.now)
+        )
         assert self._rollout.span is not None
         self._judge.open(self._rollout.span)
 
     def _look(self) -> Look:
         weight, span = self._rollout.weight, self._rollout.span
         if not self._drawn:
-            # Below full weight nothing but the end can come before a stage's minimum: its looks are drawn at once, which costs less.
+            # Below full weight nothing but the end can come before a stage's minimum: its looks are drawn at
+            # once, which costs less.
             rest = 0.0
             if weight < 100 and span is not None and span.end is None:
-                rest = self._rollout.policy.stages[self._rollout.stage].minimum - (self._service.now - span.start)
+                rest = self._rollout.policy.stages[self._rollout.stage].minimum - (
+                    self._service.now - span.start
+                )
             many = max(1, min(MOST_DRAWN, ceil(rest / self._service.world.interval)))
             canary, stable = served(self._rollout.policy.stages[self._rollout.stage])
             self._drawn = self._service.looks(canary, many, stable_weight=stable)
@@ -207,24 +222,42 @@ class _Course:
 
     def _outcome(self, end: str) -> Outcome:
         return Outcome(
-            end, self._looks, self._now - self._began, self._full, self._stepped, self._steps_back, self._fault,
-            self._fault_weight, self._odds, self._requests, self._hurt, self._outside, tuple(self._path),
-        )  # fmt: skip
+            end,
+            self._looks,
+            self._now - self._began,
+            self._full,
+            self._stepped,
+            self._steps_back,
+            self._fault,
+            self._fault_weight,
+            self._odds,
+            self._requests,
+            self._hurt,
+            self._outside,
+            tuple(self._path),
+        )
 
 
 def excess(world: Scenario) -> float:
-    """The share of a faulty canary's requests that are worse than stable's would have been: that fail, or are slower than the latency
-    at which both versions differ most."""
+    """The share of a faulty canary's requests that are worse than stable's would have been: that fail, or are
+    slower than the latency at which both versions differ most."""
     failing = min(world.errors * world.canary_errors + world.more_errors, 1.0)
     failing += world.broken / world.replicas * (1 - failing)
-    fine = Scenario(median=world.median, sigma=world.sigma, canary_latency=world.canary_latency, stuck=world.stuck,
-                 second_mode=world.second_mode, bounds=FINE)  # fmt: skip
+    fine = Scenario(
+        median=world.median,
+        sigma=world.sigma,
+        canary_latency=world.canary_latency,
+        stuck=world.stuck,
+        second_mode=world.second_mode,
+        bounds=FINE,
+    )
     slower = float((fine.canary_slower() - fine.share_slower(1.0)).max())
     return max(failing - world.errors, slower, 0.0)
 
 
 def breaks(service: SimulatedService) -> bool:
-    """Whether a service, its past being over, is outside of what the promise assumes: its spells have not shown in stable's past. By chance
-    worse replicas are within it: luck is part of what is held to be no harm."""
+    """Whether a service, its past being over, is outside of what the promise assumes: its spells have not
+    shown in stable's past. By chance worse replicas are within it: luck is part of what is held to be no
+    harm."""
     world = service.world
     return bool((world.bad or world.hanging) and world.spell > 1 and service.stable.spells == 0)

@@ -1,7 +1,8 @@
-"""The rules that people use today, written anew from their documentation, to be measured in the same worlds as canaryd.
+"""The rules that people use today, written anew from their documentation, to be measured in the same worlds
+as canaryd.
 
-Each takes the counts of one minute of both versions at a time, has its own ladder, and says when it ends. Where a document leaves a
-choice, the one that is kinder to the rule is taken. None of this is their code.
+Each takes the counts of one minute of both versions at a time, has its own ladder, and says when it ends.
+Where a document leaves a choice, the one that is kinder to the rule is taken. None of this is their code.
 """
 
 from dataclasses import dataclass, field
@@ -20,8 +21,8 @@ ROLLED_BACK, PROMOTED = "rolled back", "succeeded"
 
 
 class Rule(Protocol):
-    """weight: the canary's share of the traffic in the next minute, in per cent. paired: whether stable's counts are those of a baseline
-    of the canary's size, beside production."""
+    """weight: the canary's share of the traffic in the next minute, in per cent. paired: whether stable's
+    counts are those of a baseline of the canary's size, beside production."""
 
     weight: int
     paired: bool
@@ -40,7 +41,8 @@ def mean_ms(counts: Counts) -> float:
 
 
 def quantile_ms(counts: Counts, bounds: tuple[float, ...], share: float) -> float:
-    """Prometheus' histogram_quantile: linear within the bucket, its lower end being 0 for the first; the last bound beyond it."""
+    """Prometheus' histogram_quantile: linear within the bucket, its lower end being 0 for the first; the last
+    bound beyond it."""
     if not counts.timed:
         return nan
     rank = share * counts.timed
@@ -55,9 +57,9 @@ def quantile_ms(counts: Counts, bounds: tuple[float, ...], share: float) -> floa
 class Thresholds:
     """As Flagger's documentation has it (Metrics Analysis, and the canary of its Istio tutorial).
 
-    interval 1m; request-success-rate at least 99%; request-duration, the 99th percentile, at most 500 ms; threshold 5: the fifth failed
-    check rolls back; stepWeight 10 after each check that holds, up to maxWeight 50, and then promotion. A minute without a request is a
-    failed check; a failed check holds the weight.
+    interval 1m; request-success-rate at least 99%; request-duration, the 99th percentile, at most 500 ms;
+    threshold 5: the fifth failed check rolls back; stepWeight 10 after each check that holds, up to maxWeight
+    50, and then promotion. A minute without a request is a failed check; a failed check holds the weight.
     """
 
     weight: int = 10
@@ -79,9 +81,9 @@ class Thresholds:
 class Expression:
     """As Argo Rollouts' documentation has it (Analysis & Progressive Delivery, background analysis).
 
-    successCondition: success rate at least 0.95; failureLimit 3: three such measurements fail the analysis, as the page says, which
-    aborts; measured each minute (the example's interval is 5m, which is slower); setWeight 20 and 20 more every 10 minutes, until 100.
-    A minute without a request is no success.
+    successCondition: success rate at least 0.95; failureLimit 3: three such measurements fail the analysis,
+    as the page says, which aborts; measured each minute (the example's interval is 5m, which is slower);
+    setWeight 20 and 20 more every 10 minutes, until 100. A minute without a request is no success.
     """
 
     weight: int = 20
@@ -100,23 +102,31 @@ class Expression:
 
 @dataclass
 class MannWhitney:
-    """As Spinnaker's documentation has Kayenta's default judge (How canary judgment works; Best practices; Add a canary stage).
+    """As Spinnaker's documentation has Kayenta's default judge (How canary judgment works; Best practices;
+    Add a canary stage).
 
-    A baseline of the canary's size beside it, 10% of the traffic each; one-minute points of error share and mean latency; Mann-Whitney U
-    at 98% confidence with a tolerance of 0.25 of the estimated shift; three judgements 15 minutes apart over all points so far (the
-    lookback grows); marginal 75, pass 95 of 100: of two metrics one that is High leaves 50, which fails.
+    A baseline of the canary's size beside it, 10% of the traffic each; one-minute points of error share and
+    mean latency; Mann-Whitney U at 98% confidence with a tolerance of 0.25 of the estimated shift; three
+    judgements 15 minutes apart over all points so far (the lookback grows); marginal 75, pass 95 of 100: of
+    two metrics one that is High leaves 50, which fails.
     """
 
     weight: int = 10
     paired: bool = True
-    points: list[tuple[tuple[float, float], tuple[float, float]]] = field(default_factory=list)  # of each metric: baseline, canary
+    # of each metric: baseline, canary
+    points: list[tuple[tuple[float, float], tuple[float, float]]] = field(default_factory=list)
 
     def minute(self, stable: Counts, canary: Counts, bounds: tuple[float, ...]) -> str | None:
-        self.points.append(((1 - success_rate(stable), 1 - success_rate(canary)), (mean_ms(stable), mean_ms(canary))))
+        self.points.append(
+            ((1 - success_rate(stable), 1 - success_rate(canary)), (mean_ms(stable), mean_ms(canary)))
+        )
         if len(self.points) % 15:
             return None
         for metric in (0, 1):
-            baseline, experiment = (np.array([one[metric][arm] for one in self.points if not isnan(one[metric][arm])]) for arm in (0, 1))
+            baseline, experiment = (
+                np.array([one[metric][arm] for one in self.points if not isnan(one[metric][arm])])
+                for arm in (0, 1)
+            )
             if is_high(experiment, baseline):
                 return ROLLED_BACK
         return PROMOTED if len(self.points) >= 45 else None
@@ -132,15 +142,18 @@ def is_high(experiment: Array, baseline: Array, confidence: float = 0.98, tolera
 
 
 def shift(experiment: Array, baseline: Array, z: float) -> float:
-    """How far experiment lies above baseline at least, so that Mann and Whitney's statistic is z: the lower end of an interval, or for
-    z = 0 Hodges and Lehmann's estimate. Normal approximation, corrected for ties and, but for the estimate, for continuity."""
+    """How far experiment lies above baseline at least, so that Mann and Whitney's statistic is z: the lower
+    end of an interval, or for z = 0 Hodges and Lehmann's estimate. Normal approximation, corrected for ties
+    and, but for the estimate, for continuity."""
     low, high = experiment.min() - baseline.max(), experiment.max() - baseline.min()
     continuity = 0.5 if z else 0.0
     if _statistic(experiment, baseline, low, continuity) <= z:
         return float(low)
     for _ in range(40):
         middle = (low + high) / 2
-        low, high = (middle, high) if _statistic(experiment, baseline, middle, continuity) > z else (low, middle)
+        low, high = (
+            (middle, high) if _statistic(experiment, baseline, middle, continuity) > z else (low, middle)
+        )
     return float((low + high) / 2)
 
 
@@ -154,4 +167,8 @@ def _statistic(experiment: Array, baseline: Array, shifted: float, continuity: f
     return (off - continuity * np.sign(off)) / np.sqrt(variance) if variance > 0 else 0.0
 
 
-RULES: dict[str, type[Rule]] = {"success-rate threshold": Thresholds, "expression": Expression, "Mann-Whitney": MannWhitney}
+RULES: dict[str, type[Rule]] = {
+    "success-rate threshold": Thresholds,
+    "expression": Expression,
+    "Mann-Whitney": MannWhitney,
+}

@@ -1,8 +1,9 @@
 """Runs cases on all cores, with the same outcomes on any number of them, and keeps what is done.
 
-A part is a module with CASES (by name), `run(case, service)`, which is one rollout under way, and `summary(case, outcomes)`, which
-gives what is kept of them. Where they are there: `counts(case, outcome)` says which outcomes are wanted, and more are run then, up to MOST
-times as many; `service(case, rng)` makes another service than the world's own; `runs(case)` says how many rollouts of it are enough.
+A part is a module with CASES (by name), `run(case, service)`, which is one rollout under way, and
+`summary(case, outcomes)`, which gives what is kept of them. Where they are there: `counts(case, outcome)`
+says which outcomes are wanted, and more are run then, up to MOST times as many; `service(case, rng)` makes
+another service than the world's own; `runs(case)` says how many rollouts of it are enough.
 """
 
 import time
@@ -62,7 +63,11 @@ class Runner:
                 if entry is None or not self._still_so(pool, part, name, entry):
                     began = time.perf_counter()
                     outcomes = self._outcomes(pool, part, name, runs)
-                    measured = {**module.summary(case, outcomes), "sample": sample(outcomes), "took": time.perf_counter() - began}
+                    measured = {
+                        **module.summary(case, outcomes),
+                        "sample": sample(outcomes),
+                        "took": time.perf_counter() - began,
+                    }
                     entry = self.results.keep(part, name, runs, definition, measured)
                 elif entry["tree"] != self.results.tree:
                     entry = self.results.keep(part, name, runs, definition, entry)
@@ -72,15 +77,21 @@ class Runner:
         """Whether the code that there is now decides as that which the entry was measured on."""
         if entry["tree"] == self.results.tree:
             return True
-        return bool(entry.get("sample")) and entry["sample"] == sample(self._in_chunks(pool, part, name, range(SAMPLE)))
+        return bool(entry.get("sample")) and entry["sample"] == sample(
+            self._in_chunks(pool, part, name, range(SAMPLE))
+        )
 
     def _outcomes(self, pool: ProcessPoolExecutor, part: str, name: str, runs: int) -> list[Outcome]:
         module: Any = import_module(f"bench.{part}")
         if not hasattr(module, "counts"):
             return self._in_chunks(pool, part, name, range(runs))
         outcomes: list[Outcome] = []
-        # The first `runs` that count are taken, and what is between them: which those are does not depend on the cores.
-        while sum(module.counts(module.CASES[name], one) for one in outcomes) < runs and len(outcomes) < MOST * runs:
+        # The first `runs` that count are taken, and what is between them: which those are does not depend on
+        # the cores.
+        while (
+            sum(module.counts(module.CASES[name], one) for one in outcomes) < runs
+            and len(outcomes) < MOST * runs
+        ):
             outcomes += self._in_chunks(pool, part, name, range(len(outcomes), len(outcomes) + runs // 2 + 1))
         return outcomes
 

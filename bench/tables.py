@@ -23,14 +23,24 @@ class Table:
         """In columns: the first to the left, the others to the right."""
         lines = [self.heads, *self.rows]
         widths = [max(len(line[column]) for line in lines) for column in range(len(self.heads))]
-        shown = ["  ".join(cell.rjust(width) if place else cell.ljust(width)
-                           for place, (cell, width) in enumerate(zip(line, widths, strict=True))).rstrip() for line in lines]  # fmt: skip
+        shown = [
+            "  ".join(
+                cell.rjust(width) if place else cell.ljust(width)
+                for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in lines
+        ]
         return "\n".join([self.title, *shown, *self.notes])
 
     def markdown(self) -> str:
-        rows = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in (self.heads, *self.rows)]
+        rows = [
+            "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |"
+            for line in (self.heads, *self.rows)
+        ]
         rule = "|" + "---|" * len(self.heads)
-        return "\n".join([f"{self.title}.", "", rows[0], rule, *rows[1:], *(f"\n{note}" for note in self.notes)])
+        return "\n".join(
+            [f"{self.title}.", "", rows[0], rule, *rows[1:], *(f"\n{note}" for note in self.notes)]
+        )
 
 
 def minutes(value: float | None) -> str:

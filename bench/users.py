@@ -1,5 +1,6 @@
-"""Users who are not alike, with the policies that are made for them: `route.affinity`, where each user stays on one version, and `split`,
-where matched users are compared with each other. The same is promised, and measured, as of all others."""
+"""Users who are not alike, with the policies that are made for them: `route.affinity`, where each user stays
+on one version, and `split`, where matched users are compared with each other. The same is promised, and
+measured, as of all others."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,11 +19,12 @@ from canaryd.simulation.simulated_service import SimulatedService
 CASES = {case.name: case for case in (*HEALTHY_USERS, *UNACCEPTABLE_USERS, *BAD_USERS)}
 RUNS = max(case.runs for case in CASES.values())
 NOTES = (
-    "Of users who stay a few always fail, who make a twentieth of the failures; where some often fail, half of the failures is of users "
-    "who fail a tenth of the time; where all differ, their rates are lognormal, and a twentieth of the variance lies between them. How "
-    "much each sends is lognormal, too (sd of the log 1).",
-    "Matched users are a tenth of 200 requests/s, counted by callers. Those who fare worse have ten times the errors of all users, and "
-    "half as much latency again.",
+    "Of users who stay a few always fail, who make a twentieth of the failures; where some often fail, half "
+    "of the failures is of users who fail a tenth of the time; where all differ, their rates are lognormal, "
+    "and a twentieth of the variance lies between them. How much each sends is lognormal, too (sd of the log "
+    "1).",
+    "Matched users are a tenth of 200 requests/s, counted by callers. Those who fare worse have ten times "
+    "the errors of all users, and half as much latency again.",
 )
 LOGGED_IN = {"headers": {"cookie": {"regex": ".*logged_in.*"}}}
 
@@ -32,19 +34,27 @@ def runs(case: Users) -> int:
 
 
 def service(case: Users, rng: np.random.Generator) -> SimulatedService:
-    return Crowd(case.world, case.who, rng) if isinstance(case.who, People) else Mixed(case.world, case.who, rng)
+    return (
+        Crowd(case.world, case.who, rng) if isinstance(case.who, People) else Mixed(case.world, case.who, rng)
+    )
 
 
 def policy_for(case: Users) -> Policy:
-    """What is unacceptable is sent to full weight by one stage, which then has to rule out just that; as in `early`. Harm to matched users
-    is looked for where they are split, which for that is never passed."""
+    """What is unacceptable is sent to full weight by one stage, which then has to rule out just that; as in
+    `early`. Harm to matched users is looked for where they are split, which for that is never passed."""
     unacceptable = case.kind is Kind.UNACCEPTABLE
-    usual = a_policy(case.world.interval, ladder=early.HALF) if unacceptable else a_policy(case.world.interval)
+    usual = (
+        a_policy(case.world.interval, ladder=early.HALF) if unacceptable else a_policy(case.world.interval)
+    )
     data = usual.dump()
     if isinstance(case.who, People):
         data["route"] |= {"affinity": {"users": case.who.count}} if case.allowed else {}
         return Policy.load(data)
-    times = {"minimum": KEPT, "deadline": KEPT} if case.kind is Kind.BAD else {"minimum": "2m", "deadline": f"{DEADLINE}s"}
+    times = (
+        {"minimum": KEPT, "deadline": KEPT}
+        if case.kind is Kind.BAD
+        else {"minimum": "2m", "deadline": f"{DEADLINE}s"}
+    )
     split = {"match": LOGGED_IN, "split": "half", **times}
     data["stages"] = [split, *(data["stages"][-1:] if unacceptable else data["stages"])]
     data["analysis"]["reporter"] = "source"
@@ -57,21 +67,32 @@ def run(case: Users, service: SimulatedService) -> Rolling:
 
 
 def summary(case: Users, outcomes: Sequence[Outcome]) -> Entry:
-    """Times in minutes; events, low, high: what the promise is about, or for bad versions is to be hoped for."""
+    """Times in minutes; events, low, high: what the promise is about, or for bad versions is to be hoped
+    for."""
     full = [one.full / 60 if one.full is not None else np.inf for one in outcomes]
     back = [one.rolled_back for one in outcomes]
-    events = sum(one.full is not None and one.full < DEADLINE for one in outcomes) if case.kind is Kind.UNACCEPTABLE else sum(back)
+    events = (
+        sum(one.full is not None and one.full < DEADLINE for one in outcomes)
+        if case.kind is Kind.UNACCEPTABLE
+        else sum(back)
+    )
     low, high = exact_interval(events, len(outcomes))
     return {
-        "events": events, "low": low, "high": high, "full": quantile(full, 0.5), "full_90": quantile(full, 0.9),
-        "rolled_back": float(np.mean(back)), "after": quantile([one.delay / 60 for one in outcomes], 0.5),
+        "events": events,
+        "low": low,
+        "high": high,
+        "full": quantile(full, 0.5),
+        "full_90": quantile(full, 0.9),
+        "rolled_back": float(np.mean(back)),
+        "after": quantile([one.delay / 60 for one in outcomes], 0.5),
         "at_full": float(np.mean([one.full is not None for one in outcomes])),
         "undecided": float(np.mean([one.end in ("watched", "held") for one in outcomes])),
-    }  # fmt: skip
+    }
 
 
 def reached(name: str, one: Entry) -> bool:
-    """As in `calibration` and `early`; nothing is promised where the policy does not say that users stay, nor of bad versions."""
+    """As in `calibration` and `early`; nothing is promised where the policy does not say that users stay, nor
+    of bad versions."""
     case = CASES[name]
     risk = {Kind.HEALTHY: calibration.RISK, Kind.UNACCEPTABLE: early.RISK, Kind.BAD: 1.0}[case.kind]
     return not case.allowed or bool(one["low"] <= risk)
@@ -80,15 +101,46 @@ def reached(name: str, one: Entry) -> bool:
 def tables(entries: Mapping[str, Entry]) -> list[Table]:
     found = []
     for kind, title, heads in (
-        (Kind.HEALTHY, "Healthy versions whose users are not alike, up to half an hour; to reach: at most "
-         f"{calibration.RISK:.0%} rolled back",
-         ("healthy versions", "rollouts", "rolled back (exact 95% interval)", "full weight, median", "by 90%", "undecided")),
-        (Kind.UNACCEPTABLE, "Unacceptable versions whose users are not alike, half of them or of the matched on each version, until the "
-         f"deadline of {DEADLINE // 60} minutes; to reach: at most {early.RISK:.0%} pass before it",
-         ("unacceptable versions", "rollouts", "passed early (exact 95% interval)", "rolled back by the deadline", "let pass at it")),
-        (Kind.BAD, "Bad versions whose users are not alike, on the whole ladder or kept at half of the matched, watched for an hour",
-         ("bad versions", "rollouts", "rolled back (exact 95% interval)", "after, median", "came to full weight", "undecided")),
-    ):  # fmt: skip
+        (
+            Kind.HEALTHY,
+            "Healthy versions whose users are not alike, up to half an hour; to reach: at most "
+            f"{calibration.RISK:.0%} rolled back",
+            (
+                "healthy versions",
+                "rollouts",
+                "rolled back (exact 95% interval)",
+                "full weight, median",
+                "by 90%",
+                "undecided",
+            ),
+        ),
+        (
+            Kind.UNACCEPTABLE,
+            "Unacceptable versions whose users are not alike, half of them or of the matched on each "
+            f"version, until the deadline of {DEADLINE // 60} minutes; to reach: at most {early.RISK:.0%} "
+            "pass before it",
+            (
+                "unacceptable versions",
+                "rollouts",
+                "passed early (exact 95% interval)",
+                "rolled back by the deadline",
+                "let pass at it",
+            ),
+        ),
+        (
+            Kind.BAD,
+            "Bad versions whose users are not alike, on the whole ladder or kept at half of the matched, "
+            "watched for an hour",
+            (
+                "bad versions",
+                "rollouts",
+                "rolled back (exact 95% interval)",
+                "after, median",
+                "came to full weight",
+                "undecided",
+            ),
+        ),
+    ):
         rows = [_row(name, one) for name, one in entries.items() if CASES[name].kind is kind]
         if rows:
             found.append(Table(title, heads, rows, () if found else NOTES))

@@ -1,4 +1,5 @@
-"""The services that are simulated: healthy ones in every kind of trouble, bad ones, and ones whose fault begins late."""
+"""The services that are simulated: healthy ones in every kind of trouble, bad ones, and ones whose fault
+begins late."""
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -12,9 +13,9 @@ from canaryd.simulation.simulated_service import Scenario
 class Case:
     """A world, and how its rollouts are run.
 
-    climbing=False: kept at 10%; past: looks of stable before, and before: how the world was then, if it was another; longest: looks
-    watched; minimum: of each stage, last: of the one at 100%; goal: what is to be reached, see the module that runs it; note: which
-    assumption of the promise it breaks.
+    climbing=False: kept at 10%; past: looks of stable before, and before: how the world was then, if it was
+    another; longest: looks watched; minimum: of each stage, last: of the one at 100%; goal: what is to be
+    reached, see the module that runs it; note: which assumption of the promise it breaks.
     """
 
     name: str
@@ -69,7 +70,10 @@ UNACCEPTABLE = (
     Case("errors 0.5% to 1%, in bursts of 4", Scenario(canary_errors=2.0, burst=4)),
     Case("errors 0.5% to 1%, in bursts of 16", Scenario(canary_errors=2.0, burst=16)),
     Case("errors 0.5% to 1%, replicas hang now and then", Scenario(canary_errors=2.0, hanging=0.02)),
-    Case("errors 2% to 4%, 200 requests/s, in bursts of 16", Scenario(errors=0.02, canary_errors=2.0, burst=16, requests=200.0)),
+    Case(
+        "errors 2% to 4%, 200 requests/s, in bursts of 16",
+        Scenario(errors=0.02, canary_errors=2.0, burst=16, requests=200.0),
+    ),
     Case("no errors to 0.5%", Scenario(errors=0.0, more_errors=0.005)),
     Case("latency 1.25 times", Scenario(canary_latency=1.25)),
     Case("latency 1.25 times, one replica each", Scenario(canary_latency=1.25, replicas=1)),
@@ -93,7 +97,11 @@ BAD = (
         goal=4,
     ),
     Case("one of three replicas fails every request", Scenario(broken=1), False, longest=HOUR),
-    Case("errors 1% to 3% from weight 50 on", Scenario(errors=0.01, canary_errors=3.0, fault_weight=50), longest=HOUR),
+    Case(
+        "errors 1% to 3% from weight 50 on",
+        Scenario(errors=0.01, canary_errors=3.0, fault_weight=50),
+        longest=HOUR,
+    ),
     Case("latency 1.25 times", Scenario(canary_latency=1.25), False, longest=HOUR),
     Case("latency 1.5 times", Scenario(canary_latency=1.5), False, longest=HOUR),
     Case("latency 2 times", Scenario(canary_latency=2.0), False, longest=HOUR),
@@ -129,8 +137,8 @@ class Kind(StrEnum):
 class Users:
     """A world whose users are not alike, and how its rollouts are run.
 
-    who: people who stay on their version, each drawn once, or matched ones, who are split; runs: rollouts. allowed=False: the policy does
-    not know that users are drawn; what is measured then is why it should.
+    who: people who stay on their version, each drawn once, or matched ones, who are split; runs: rollouts.
+    allowed=False: the policy does not know that users are drawn; what is measured then is why it should.
     """
 
     name: str
@@ -156,26 +164,76 @@ HEALTHY_USERS = (
     *(Users(name, Kind.HEALTHY, Scenario(), who, 400) for name, who in STAY.items()),
     Users(SOME_FAIL, Kind.HEALTHY, Scenario(), SOME, 400),
     Users(f"2% errors, {SOME_FAIL}", Kind.HEALTHY, Scenario(errors=0.02), SOME, 400),
-    Users(f"2% errors, {SOME_FAIL}, {NOT_ALLOWED}", Kind.HEALTHY, Scenario(errors=0.02), SOME, 400, allowed=False),
+    Users(
+        f"2% errors, {SOME_FAIL}, {NOT_ALLOWED}",
+        Kind.HEALTHY,
+        Scenario(errors=0.02),
+        SOME,
+        400,
+        allowed=False,
+    ),
     Users("matched users, like all others", Kind.HEALTHY, CALLERS, Matched(), 400),
     Users("matched users who always fare worse", Kind.HEALTHY, CALLERS, WORSE_OFF, 400),
-    Users("matched users who always fare worse, errors in bursts of 4", Kind.HEALTHY, replace(CALLERS, burst=4), WORSE_OFF, 400),
+    Users(
+        "matched users who always fare worse, errors in bursts of 4",
+        Kind.HEALTHY,
+        replace(CALLERS, burst=4),
+        WORSE_OFF,
+        400,
+    ),
 )
 TWICE, CALLERS_TWICE = Scenario(canary_errors=2.0), replace(CALLERS, canary_errors=2.0)
 UNACCEPTABLE_USERS = (
     *(Users(f"errors 0.5% to 1%, {name}", Kind.UNACCEPTABLE, TWICE, who, 300) for name, who in STAY.items()),
     Users(f"errors 0.5% to 1%, {SOME_FAIL}", Kind.UNACCEPTABLE, TWICE, SOME, 300),
-    Users(f"errors 0.5% to 1%, {SOME_FAIL}, {NOT_ALLOWED}", Kind.UNACCEPTABLE, TWICE, SOME, 300, allowed=False),
-    Users("latency 1.25 times, 300 users who stay", Kind.UNACCEPTABLE, Scenario(canary_latency=1.25), People(300), 300),
+    Users(
+        f"errors 0.5% to 1%, {SOME_FAIL}, {NOT_ALLOWED}", Kind.UNACCEPTABLE, TWICE, SOME, 300, allowed=False
+    ),
+    Users(
+        "latency 1.25 times, 300 users who stay",
+        Kind.UNACCEPTABLE,
+        Scenario(canary_latency=1.25),
+        People(300),
+        300,
+    ),
     Users("errors 5% to 10%, matched users", Kind.UNACCEPTABLE, CALLERS_TWICE, WORSE_OFF, 300),
-    Users("errors 5% to 10% in bursts of 4, matched users", Kind.UNACCEPTABLE, replace(CALLERS_TWICE, burst=4), WORSE_OFF, 300),
-    Users("latency 1.25 times, matched users", Kind.UNACCEPTABLE, replace(CALLERS, canary_latency=1.25), WORSE_OFF, 300),
+    Users(
+        "errors 5% to 10% in bursts of 4, matched users",
+        Kind.UNACCEPTABLE,
+        replace(CALLERS_TWICE, burst=4),
+        WORSE_OFF,
+        300,
+    ),
+    Users(
+        "latency 1.25 times, matched users",
+        Kind.UNACCEPTABLE,
+        replace(CALLERS, canary_latency=1.25),
+        WORSE_OFF,
+        300,
+    ),
 )
 BAD_USERS = (
-    *(Users(f"errors 0.5% to {share}%, {number:,} users who stay", Kind.BAD, Scenario(canary_errors=times), People(number), 100)
-      for share, times in (("1.5", 3.0), ("2.5", 5.0)) for number in (10_000, 1_000, 300)),
-    *(Users(f"latency 1.5 times, {number:,} users who stay", Kind.BAD, Scenario(canary_latency=1.5), People(number), 100)
-      for number in (10_000, 1_000, 300)),
+    *(
+        Users(
+            f"errors 0.5% to {share}%, {number:,} users who stay",
+            Kind.BAD,
+            Scenario(canary_errors=times),
+            People(number),
+            100,
+        )
+        for share, times in (("1.5", 3.0), ("2.5", 5.0))
+        for number in (10_000, 1_000, 300)
+    ),
+    *(
+        Users(
+            f"latency 1.5 times, {number:,} users who stay",
+            Kind.BAD,
+            Scenario(canary_latency=1.5),
+            People(number),
+            100,
+        )
+        for number in (10_000, 1_000, 300)
+    ),
     Users("errors 5% to 15%, matched users", Kind.BAD, replace(CALLERS, canary_errors=3.0), WORSE_OFF, 100),
     Users("latency 1.5 times, matched users", Kind.BAD, replace(CALLERS, canary_latency=1.5), WORSE_OFF, 100),
-)  # fmt: skip
+)

@@ -1,4 +1,5 @@
-"""The composition root: settings -> adapters -> control. The only module that knows them all; it decides nothing."""
+"""The composition root: settings -> adapters -> control. The only module that knows them all; it decides
+nothing."""
 
 import os
 import signal
@@ -32,7 +33,8 @@ from canaryd.settings import NotifierSettings, ServerSettings, Settings
 log = logs.logger(logs.OWN)
 
 TELEMETRY_CHECK = 15.0  # s between two asks whether Prometheus is there at all, for /readyz
-STOP = 3.0  # s for the look under way; the rest of the 5 s is for receivers and the interpreter, on a busy machine too
+# s for the look under way; the rest of the 5 s is for receivers and the interpreter, on a busy machine too
+STOP = 3.0
 
 
 class SystemClock:
@@ -93,8 +95,16 @@ class EventNotifier:
 class Daemon:
     """Built, not yet running. `run` blocks until SIGTERM or SIGINT."""
 
-    def __init__(self, settings: Settings, policies: PolicyFiles, telemetry: PrometheusTelemetry, beat: ControlLoop,
-                 deliver: delivery.Delivery, metrics: health_and_metrics.Metrics, health: health_and_metrics.Health) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        policies: PolicyFiles,
+        telemetry: PrometheusTelemetry,
+        beat: ControlLoop,
+        deliver: delivery.Delivery,
+        metrics: health_and_metrics.Metrics,
+        health: health_and_metrics.Health,
+    ) -> None:
         self._settings, self._policies, self._telemetry = settings, policies, telemetry
         self._beat, self._deliver, self._metrics, self._health = beat, deliver, metrics, health
         self._stopped = threading.Event()
@@ -103,8 +113,18 @@ class Daemon:
         """Runs; the exit code. Raises Rejected when its port is taken."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
-        server = health_and_metrics.Server(self._settings.http.listen, self._settings.http.port, health_and_metrics.application(self._health, self._metrics))
-        log.info("daemon.started", version=version("canaryd"), pid=os.getpid(), port=server.port, policies=len(self.refresh()))
+        server = health_and_metrics.Server(
+            self._settings.http.listen,
+            self._settings.http.port,
+            health_and_metrics.application(self._health, self._metrics),
+        )
+        log.info(
+            "daemon.started",
+            version=version("canaryd"),
+            pid=os.getpid(),
+            port=server.port,
+            policies=len(self.refresh()),
+        )
         every = ticker.Ticker(self._once, self._settings.beat, self._failed)
         every.start()
         threading.Thread(target=self._watch_telemetry, name="telemetry", daemon=True).start()
@@ -113,7 +133,12 @@ class Daemon:
         finished = every.stop(STOP)
         delivered = self._deliver.close(0.5)
         server.close()
-        log.info("daemon.stopped", look_finished=finished, receivers_finished=delivered, seconds=round(time.monotonic() - began, 2))
+        log.info(
+            "daemon.stopped",
+            look_finished=finished,
+            receivers_finished=delivered,
+            seconds=round(time.monotonic() - began, 2),
+        )
         return 0
 
     def _stop(self, number: int, frame: FrameType | None) -> None:
@@ -131,10 +156,20 @@ class Daemon:
     def refresh(self) -> tuple[Policy, ...]:
         """Reads the policy files again, and says what changed."""
         changes = self._policies.refresh()
-        for word, policies in (("added", changes.added), ("changed", changes.changed), ("removed", changes.removed)):
+        for word, policies in (
+            ("added", changes.added),
+            ("changed", changes.changed),
+            ("removed", changes.removed),
+        ):
             for policy in policies:
-                log.info(f"policy.{word}", service=policy.service.name, namespace=policy.service.namespace,
-                         note="" if word != "changed" else "a rollout under way goes on with the policy it began with")
+                log.info(
+                    f"policy.{word}",
+                    service=policy.service.name,
+                    namespace=policy.service.namespace,
+                    note=""
+                    if word != "changed"
+                    else "a rollout under way goes on with the policy it began with",
+                )
         for problem in changes.refused:
             log.error("policy.refused", problem=str(problem))
         for name in changes.kept:
@@ -145,8 +180,13 @@ class Daemon:
         in_force = in_namespaces(self._policies.policies, namespaces)
         for policy in (*changes.added, *changes.changed):
             if policy not in in_force:
-                log.warning("policy.elsewhere", service=policy.service.name, namespace=policy.service.namespace,
-                            namespaces=list(namespaces), note="kubernetes.namespaces leaves out a namespace of it, so it does nothing")
+                log.warning(
+                    "policy.elsewhere",
+                    service=policy.service.name,
+                    namespace=policy.service.namespace,
+                    namespaces=list(namespaces),
+                    note="kubernetes.namespaces leaves out a namespace of it, so it does nothing",
+                )
         problems = self._policies.problems
         self._metrics.policies.set(len(in_force))
         self._metrics.policy_errors.set(len(problems))
@@ -170,7 +210,11 @@ class Daemon:
                 self._health.bad("Prometheus", problem)
                 self._metrics.query_failures.labels("prometheus", "check").inc()  # not of a look
             if problem and not told:
-                log.warning("prometheus.unavailable", reason=problem, note="rollouts wait for it; nothing advances meanwhile")
+                log.warning(
+                    "prometheus.unavailable",
+                    reason=problem,
+                    note="rollouts wait for it; nothing advances meanwhile",
+                )
             elif told and not problem:
                 log.info("prometheus.available", was=told)
             told = problem
@@ -180,34 +224,60 @@ class Daemon:
 
 def in_namespaces(policies: Sequence[Policy], namespaces: Sequence[str]) -> tuple[Policy, ...]:
     """The policies that this daemon works on; no namespaces: all."""
-    return tuple(policy for policy in policies if not namespaces or {namespace for namespace, _ in policy.keys} <= {*namespaces})
+    return tuple(
+        policy
+        for policy in policies
+        if not namespaces or {namespace for namespace, _ in policy.keys} <= {*namespaces}
+    )
 
 
 def build(settings: Settings, policies_path: Path) -> Daemon:
-    """The daemon of these settings. Nothing outside is asked yet, so it starts without API server and Prometheus.
+    """The daemon of these settings. Nothing outside is asked yet, so it starts without API server and
+    Prometheus.
 
     Raises Rejected (no kubeconfig, a receiver that cannot be one), Refused (a secret that cannot be read).
     """
     logs.setup(settings.log.level, settings.log.format)
     metrics = health_and_metrics.Metrics(version("canaryd"))
-    health = health_and_metrics.Health(settings.beat, {"policies": None, "API server": 10 * settings.beat + 30, "Prometheus": 4 * TELEMETRY_CHECK})
-    api = KubernetesApi(_path(settings.kubernetes.kubeconfig), settings.kubernetes.context, read_seconds=settings.kubernetes.timeout)
+    health = health_and_metrics.Health(
+        settings.beat,
+        {"policies": None, "API server": 10 * settings.beat + 30, "Prometheus": 4 * TELEMETRY_CHECK},
+    )
+    api = KubernetesApi(
+        _path(settings.kubernetes.kubeconfig),
+        settings.kubernetes.context,
+        read_seconds=settings.kubernetes.timeout,
+    )
     telemetry = PrometheusTelemetry(telemetry_access(settings))
     traffic = Routers(api, settings.kubernetes.cluster_domain, settings.kubernetes.settle)
     rollouts = KubeRollouts(api, lambda name, why: log.error("record.unreadable", rollout=name, reason=why))
     files = PolicyFiles(policies_path, [*settings.notifiers], [*settings.gates])
     clock = SystemClock()
-    deliver = delivery.Delivery(_notifiers(settings, api), clock, _delivery_failed(metrics), _patience(settings))
+    deliver = delivery.Delivery(
+        _notifiers(settings, api), clock, _delivery_failed(metrics), _patience(settings)
+    )
     delay = settings.prometheus.ingestion_delay
     reconciler = Reconciler(
-        telemetry, traffic, rollouts, _gates(settings, clock, metrics),
+        telemetry,
+        traffic,
+        rollouts,
+        _gates(settings, clock, metrics),
         ingestion_delay=settings.prometheus.scrape_interval if delay is None else delay,
-        scrape_interval=settings.prometheus.scrape_interval, clock=clock)
+        scrape_interval=settings.prometheus.scrape_interval,
+        clock=clock,
+    )
     supervisor = Supervisor(KubeWorkloads(api), traffic, rollouts, settings.history)
     namespaces = settings.kubernetes.namespaces
 
-    beat = ControlLoop(lambda: in_namespaces(files.policies, namespaces), supervisor, reconciler, deliver, clock, MetricsMeter(metrics, health),
-                frozenset(namespaces))
+    beat = ControlLoop(
+        lambda: in_namespaces(files.policies, namespaces),
+        supervisor,
+        reconciler,
+        deliver,
+        clock,
+        MetricsMeter(metrics, health),
+        frozenset(namespaces),
+    )
     return Daemon(settings, files, telemetry, beat, deliver, metrics, health)
 
 
@@ -216,16 +286,30 @@ def telemetry_access(settings: Settings) -> PrometheusAccess:
     one = settings.prometheus
     username, password = one.basic() or (None, None)
     return PrometheusAccess(
-        url=one.url, scrape_interval=one.scrape_interval, timeout=one.timeout, username=username, password=password,
-        bearer_token_file=_path(one.bearer_token_file), ca_file=_path(one.ca_file), cert_file=_path(one.cert_file),
-        key_file=_path(one.key_file), insecure_skip_verify=one.insecure_skip_verify, headers=one.plain_headers())
+        url=one.url,
+        scrape_interval=one.scrape_interval,
+        timeout=one.timeout,
+        username=username,
+        password=password,
+        bearer_token_file=_path(one.bearer_token_file),
+        ca_file=_path(one.ca_file),
+        cert_file=_path(one.cert_file),
+        key_file=_path(one.key_file),
+        insecure_skip_verify=one.insecure_skip_verify,
+        headers=one.plain_headers(),
+    )
 
 
 def _notifiers(settings: Settings, api: KubernetesApi) -> Mapping[str, delivery.Notifier]:
     if EVENTS in settings.notifiers:
-        raise Rejected(f"a notifier may have any name but {EVENTS}, which is canaryd's own for Kubernetes Events")
+        raise Rejected(
+            f"a notifier may have any name but {EVENTS}, which is canaryd's own for Kubernetes Events"
+        )
     events = KubeEvents(api)
-    return {EVENTS: EventNotifier(events, events.tell), **{name: _notifier(name, one) for name, one in settings.notifiers.items()}}
+    return {
+        EVENTS: EventNotifier(events, events.tell),
+        **{name: _notifier(name, one) for name, one in settings.notifiers.items()},
+    }
 
 
 def _notifier(name: str, notifier: NotifierSettings) -> delivery.Notifier:
@@ -241,14 +325,27 @@ def _notifier(name: str, notifier: NotifierSettings) -> delivery.Notifier:
     raise Rejected(f"notifier {name} is neither a webhook nor an alertmanager")
 
 
-def _gates(settings: Settings, clock: SystemClock, metrics: health_and_metrics.Metrics) -> gate_client.HttpGates:
+def _gates(
+    settings: Settings, clock: SystemClock, metrics: health_and_metrics.Metrics
+) -> gate_client.HttpGates:
     def tell(question: GateQuestion, reply: GateReply) -> None:
         metrics.gate_replies.labels(question.gate.name, "open" if reply.opens else "closed").inc()
-        log.info("gate.replied", gate=question.gate.name, service=question.service, namespace=question.namespace,
-                 rollout=question.rollout, question=question.id, opens=reply.opens, says=reply.says)
+        log.info(
+            "gate.replied",
+            gate=question.gate.name,
+            service=question.service,
+            namespace=question.namespace,
+            rollout=question.rollout,
+            question=question.id,
+            opens=reply.opens,
+            says=reply.says,
+        )
 
     # The time limit is the question's own; this one is never used.
-    known = {name: gate_client.Known(one.url, one.signing_secret, _access(one, timeout=1.0)) for name, one in settings.gates.items()}
+    known = {
+        name: gate_client.Known(one.url, one.signing_secret, _access(one, timeout=1.0))
+        for name, one in settings.gates.items()
+    }
     try:
         return gate_client.HttpGates(known, clock, tell)
     except ValueError as error:
@@ -256,12 +353,18 @@ def _gates(settings: Settings, clock: SystemClock, metrics: health_and_metrics.M
 
 
 def _access(remote: ServerSettings, timeout: float) -> http_post.ReceiverAccess:
-    return http_post.ReceiverAccess(remote.plain_headers(), remote.basic, remote.bearer_token, remote.verify, remote.certificate, timeout)
+    return http_post.ReceiverAccess(
+        remote.plain_headers(), remote.basic, remote.bearer_token, remote.verify, remote.certificate, timeout
+    )
 
 
 def _patience(settings: Settings) -> Mapping[str, delivery.Patience]:
     receivers = {name: one.webhook or one.alertmanager for name, one in settings.notifiers.items()}
-    return {name: delivery.Patience(give_up_after=one.give_up_after) for name, one in receivers.items() if one is not None}
+    return {
+        name: delivery.Patience(give_up_after=one.give_up_after)
+        for name, one in receivers.items()
+        if one is not None
+    }
 
 
 def _delivery_failed(metrics: health_and_metrics.Metrics) -> Callable[[delivery.DeliveryFailure], None]:
@@ -269,8 +372,13 @@ def _delivery_failed(metrics: health_and_metrics.Metrics) -> Callable[[delivery.
         metrics.delivery_failures.labels(failure.notifier).inc()
         if failure.next_try is None:
             metrics.given_up.labels(failure.notifier).inc()
-        log.warning("announcement.failed" if failure.next_try is not None else "announcement.given_up", notifier=failure.notifier,
-                    announcement=failure.announcement, reason=failure.reason, next_try_seconds=failure.next_try)
+        log.warning(
+            "announcement.failed" if failure.next_try is not None else "announcement.given_up",
+            notifier=failure.notifier,
+            announcement=failure.announcement,
+            reason=failure.reason,
+            next_try_seconds=failure.next_try,
+        )
 
     return tell
 

@@ -15,7 +15,8 @@ from canaryd_sandbox.server import Faults, Receive, Scope, Send, Server
 
 @dataclass(frozen=True)
 class Delivery:
-    """One posted request: when it came (Unix seconds), where to, its headers (names in lower case), its raw body."""
+    """One posted request: when it came (Unix seconds), where to, its headers (names in lower case), its raw
+    body."""
 
     at: float
     path: str
@@ -28,7 +29,8 @@ class Delivery:
 
 
 class Receiver(Server):
-    """Answers every POST with 204 and keeps it. `faults.down`, `.delay(seconds)`, `.status(code, times)` make it dead, slow, unwilling."""
+    """Answers every POST with 204 and keeps it. `faults.down`, `.delay(seconds)`, `.status(code, times)` make
+    it dead, slow, unwilling."""
 
     def __init__(self) -> None:
         self._deliveries: list[Delivery] = []
@@ -45,7 +47,9 @@ class Receiver(Server):
         """The deliveries, as soon as they are as `wanted`; TimeoutError after `timeout` seconds."""
         with self._arrived:
             if not self._arrived.wait_for(lambda: wanted(self._deliveries), timeout):
-                raise TimeoutError(f"not as wanted after {timeout} s; {len(self._deliveries)} deliveries came")
+                raise TimeoutError(
+                    f"not as wanted after {timeout} s; {len(self._deliveries)} deliveries came"
+                )
             return list(self._deliveries)
 
     async def _take(self, scope: Scope, receive: Receive, send: Send) -> None:

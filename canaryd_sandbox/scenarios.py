@@ -1,7 +1,8 @@
 """What `canaryd demo --scenario` plays: each a few releases of the worked example, and how each must end.
 
-Data, not scripts: whoever plays a scenario starts `World(rate=s.rate, stable=s.stable)`, sets `world.disturb = s.disturb`, and for each
-release calls `release.apply(world)` and waits for its rollout to come to `release.ending`.
+Data, not scripts: whoever plays a scenario starts `World(rate=s.rate, stable=s.stable)`, sets `world.disturb
+= s.disturb`, and for each release calls `release.apply(world)` and waits for its rollout to come to
+`release.ending`.
 """
 
 from dataclasses import dataclass, field
@@ -21,15 +22,21 @@ class Release:
     version: str
     ending: Ending
     says: str
-    behaviour: dict[str, Any] = field(default_factory=dict)  # fields of `Behaviour`; what is not named is as stable's
-    pod: str | None = None             # how its pods live; see `deployments`
+    # fields of `Behaviour`; what is not named is as stable's
+    behaviour: dict[str, Any] = field(default_factory=dict)
+    pod: str | None = None  # how its pods live; see `deployments`
     replicas: int = 2
-    progress_deadline: int = 600       # seconds
+    progress_deadline: int = 600  # seconds
 
     def apply(self, world: World) -> None:
         """Does what the person does: applies the Deployment, and nothing else."""
-        world.deploy(self.version, replicas=self.replicas, pod=self.pod, progress_deadline=self.progress_deadline,
-                     **{**_fields(HEALTHY), **self.behaviour})
+        world.deploy(
+            self.version,
+            replicas=self.replicas,
+            pod=self.pod,
+            progress_deadline=self.progress_deadline,
+            **{**_fields(HEALTHY), **self.behaviour},
+        )
 
 
 def _fields(behaviour: Behaviour) -> dict[str, Any]:
@@ -50,7 +57,8 @@ class Scenario:
 
 @dataclass(frozen=True)
 class PrometheusOutage:
-    """Prometheus goes away `after` seconds into the first split of traffic, and comes back `lasts` seconds later."""
+    """Prometheus goes away `after` seconds into the first split of traffic, and comes back `lasts` seconds
+    later."""
 
     after: float
     lasts: float
@@ -65,20 +73,51 @@ class PrometheusOutage:
 GOOD = Release("v2", "succeeded", "a healthy v2")
 BAD = Release("v3", "rolled back", "v3 fails 5% of its requests", {"errors": 0.05})
 
-SCENARIOS: dict[str, Scenario] = {scenario.name: scenario for scenario in (
-    Scenario("story", "a good v2 goes to 100%, then a bad v3 goes back to 0%", (GOOD, BAD)),
-    Scenario("good", "a healthy v2 is promoted", (GOOD,)),
-    Scenario("errors", "v2 fails 5% of its requests where stable fails 0.5%",
-             (Release("v2", "rolled back", "v2 fails 5% of its requests", {"errors": 0.05}),)),
-    Scenario("slower", "v2 takes three times as long",
-             (Release("v2", "rolled back", "v2 is three times slower", {"latency_ms": 60.0}),)),
-    Scenario("tail", "3% of v2's requests hang for 3 s; its median is as good as stable's",
-             (Release("v2", "rolled back", "3% of v2's requests hang for 3 s", {"tail": 0.03, "tail_ms": 3000.0}),)),
-    Scenario("crash-loop", "v2 never becomes ready; no user ever meets it",
-             (Release("v2", "rolled back", "v2 crashes at its start", pod="crash-loop", progress_deadline=10),)),
-    Scenario("quiet", "one request a second: too few to judge, so v2 is held rather than promoted",
-             (Release("v2", "held", "a healthy v2 that nobody asks"),), rate=1.0),
-    Scenario("outage", "Prometheus goes away in mid-rollout: the weight holds, then the rollout goes on",
-             (GOOD,), disturb=PrometheusOutage(after=5.0, lasts=10.0)),
-)}
+SCENARIOS: dict[str, Scenario] = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario("story", "a good v2 goes to 100%, then a bad v3 goes back to 0%", (GOOD, BAD)),
+        Scenario("good", "a healthy v2 is promoted", (GOOD,)),
+        Scenario(
+            "errors",
+            "v2 fails 5% of its requests where stable fails 0.5%",
+            (Release("v2", "rolled back", "v2 fails 5% of its requests", {"errors": 0.05}),),
+        ),
+        Scenario(
+            "slower",
+            "v2 takes three times as long",
+            (Release("v2", "rolled back", "v2 is three times slower", {"latency_ms": 60.0}),),
+        ),
+        Scenario(
+            "tail",
+            "3% of v2's requests hang for 3 s; its median is as good as stable's",
+            (
+                Release(
+                    "v2", "rolled back", "3% of v2's requests hang for 3 s", {"tail": 0.03, "tail_ms": 3000.0}
+                ),
+            ),
+        ),
+        Scenario(
+            "crash-loop",
+            "v2 never becomes ready; no user ever meets it",
+            (
+                Release(
+                    "v2", "rolled back", "v2 crashes at its start", pod="crash-loop", progress_deadline=10
+                ),
+            ),
+        ),
+        Scenario(
+            "quiet",
+            "one request a second: too few to judge, so v2 is held rather than promoted",
+            (Release("v2", "held", "a healthy v2 that nobody asks"),),
+            rate=1.0,
+        ),
+        Scenario(
+            "outage",
+            "Prometheus goes away in mid-rollout: the weight holds, then the rollout goes on",
+            (GOOD,),
+            disturb=PrometheusOutage(after=5.0, lasts=10.0),
+        ),
+    )
+}
 DEFAULT = "story"

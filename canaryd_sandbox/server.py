@@ -1,6 +1,7 @@
 """One HTTP server in a thread on 127.0.0.1, and the faults it can have on demand.
 
-Shared by the sandbox's Kubernetes API, its Prometheus API and its webhook receiver. Nothing here knows what is served.
+Shared by the sandbox's Kubernetes API, its Prometheus API and its webhook receiver. Nothing here knows what
+is served.
 """
 
 import asyncio
@@ -58,7 +59,8 @@ class Faults:
         self.seconds = seconds
 
     def status(self, code: int, times: int = 1, match: Match | None = None) -> None:
-        """Answer the next `times` requests that `match` takes (default: all) with HTTP `code`, undone and unexplained."""
+        """Answer the next `times` requests that `match` takes (default: all) with HTTP `code`, undone and
+        unexplained."""
         with self._lock:
             self._failures += [(code, match or (lambda method, path: True))] * times
 
@@ -73,7 +75,8 @@ class Faults:
         self.seconds, self.hang, self.down = 0.0, False, False
 
     def take(self, method: str, path: str) -> int | None:
-        """The status that this request shall fail with, used up by the asking; None when it shall be served."""
+        """The status that this request shall fail with, used up by the asking; None when it shall be
+        served."""
         with self._lock:
             for index, (code, match) in enumerate(self._failures):
                 if match(method, path):
@@ -85,8 +88,18 @@ class Faults:
         self._on_down.append(cut)
 
 
-REASONS = {401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 409: "Conflict", 410: "Expired", 422: "Invalid", 429: "TooManyRequests",
-           500: "InternalError", 503: "ServiceUnavailable", 504: "Timeout"}
+REASONS = {
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "NotFound",
+    409: "Conflict",
+    410: "Expired",
+    422: "Invalid",
+    429: "TooManyRequests",
+    500: "InternalError",
+    503: "ServiceUnavailable",
+    504: "Timeout",
+}
 
 
 class Server:
@@ -96,7 +109,8 @@ class Server:
         self.faults = faults
         self._app, self._name = app, name
         self._loop: asyncio.AbstractEventLoop | None = None
-        # With the protocol named, since asyncio switches Nagle's algorithm off only then, and each answer would come 40 ms late.
+        # With the protocol named, since asyncio switches Nagle's algorithm off only then, and each answer
+        # would come 40 ms late.
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._socket.bind(("127.0.0.1", 0))
@@ -111,10 +125,20 @@ class Server:
                 if faults.down:
                     transport.abort()
 
-        self._server = uvicorn.Server(uvicorn.Config(
-            self._serve, http=Protocol, interface="asgi3", ws="none", lifespan="off", proxy_headers=False, log_config=None,
-            access_log=False, timeout_graceful_shutdown=1,
-            timeout_keep_alive=3600))  # uvicorn's 5 s would cut a client's pooled connection just as it is used again
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                self._serve,
+                http=Protocol,
+                interface="asgi3",
+                ws="none",
+                lifespan="off",
+                proxy_headers=False,
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=1,
+                timeout_keep_alive=3600,
+            )
+        )  # uvicorn's 5 s would cut a client's pooled connection just as it is used again
         self._thread = threading.Thread(target=self._run, name=f"sandbox-{name}", daemon=True)
 
     @property
@@ -126,11 +150,15 @@ class Server:
         deadline = time.monotonic() + 10
         while not self._server.started:
             if time.monotonic() > deadline or not self._thread.is_alive():
-                raise RuntimeError(f"the sandbox's {self._name} server did not start on 127.0.0.1:{self.port} within 10 s")
+                raise RuntimeError(
+                    f"the sandbox's {self._name} server did not start on 127.0.0.1:{self.port} within 10 s"
+                )
             time.sleep(0.005)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._cut()  # watches would otherwise be waited for
         self._server.should_exit = True
         self._server.force_exit = True
@@ -156,7 +184,8 @@ class Server:
                 if transport is not None:
                     transport.abort()
 
-        with contextlib.suppress(RuntimeError):  # the loop closed between the check and the call: nothing is open any more
+        # the loop closed between the check and the call: nothing is open any more
+        with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(abort)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -172,9 +201,24 @@ class Server:
 
 
 async def refuse(code: int, send: Send) -> None:
-    """Answer with a failure on demand, in the shape of Kubernetes' Status, which any other client may ignore."""
-    body = json.dumps({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": code,
-                       "reason": REASONS.get(code, "Unknown"), "message": f"the sandbox was told to fail with {code}"}).encode()
-    await send({"type": "http.response.start", "status": code,
-                "headers": [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]})
+    """Answer with a failure on demand, in the shape of Kubernetes' Status, which any other client may
+    ignore."""
+    body = json.dumps(
+        {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "code": code,
+            "reason": REASONS.get(code, "Unknown"),
+            "message": f"the sandbox was told to fail with {code}",
+        }
+    ).encode()
+    await send(
+        {
+            "type": "http.response.start",
+            "status": code,
+            "headers": [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())],
+        }
+    )
     await send({"type": "http.response.body", "body": body})

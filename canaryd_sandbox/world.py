@@ -1,8 +1,9 @@
-"""The sandbox as one thing: a Kubernetes API, a mesh with traffic, and a Prometheus API, seeded with the worked example.
+"""The sandbox as one thing: a Kubernetes API, a mesh with traffic, and a Prometheus API, seeded with the
+worked example.
 
     with World() as world:                       # in real time, as the demo runs it
         world.deploy("v2", errors=0.05)          # a person applies a Deployment; all else is up to canaryd
-        ...                                      # KUBECONFIG=world.kubeconfig, Prometheus at world.prometheus_url
+        ...                             # KUBECONFIG=world.kubeconfig, Prometheus at world.prometheus_url
 
     with World(realtime=False, start=0.0) as world:
         world.advance(60.0)                      # a test moves the time
@@ -42,11 +43,12 @@ from canaryd_sandbox.prometheus.api import PrometheusServer
 
 SERVICE, NAMESPACE = "front-end", "production"
 HOST = f"{SERVICE}.{NAMESPACE}.svc.cluster.local"
-TICK = 0.1            # seconds between two looks of the simulation: shorter than any scrape or look
-HEAD_START = 1.0      # seconds before the present where a world begins, so that the seeded pods are ready now
+TICK = 0.1  # seconds between two looks of the simulation: shorter than any scrape or look
+HEAD_START = 1.0  # seconds before the present where a world begins, so that the seeded pods are ready now
 SLOWEST_START = 60.0  # simulated seconds that a seeded Deployment may take to become ready
 
-CRDS = Path(__file__).parents[1] / "charts/canaryd/crds"  # of a checkout; where there is none, records are not checked
+# of a checkout; where there is none, records are not checked
+CRDS = Path(__file__).parents[1] / "charts/canaryd/crds"
 
 Disturbance = Callable[["World", float], None]
 """Called on every tick with the world and the present: what goes wrong, and when."""
@@ -55,14 +57,25 @@ Disturbance = Callable[["World", float], None]
 class World:
     """Everything canaryd meets, between `with` and its end.
 
-    rate: requests per second; replicas: of the stable version v1; scrape: seconds between two scrapes; seed: of all chance;
-    realtime: whether a thread moves the time; start: the first moment in Unix seconds (default: a second ago); folder: where the kubeconfig
-    is written (default: a temporary one); istio: whether istiod, a gateway and sidecars are there as objects.
+    rate: requests per second; replicas: of the stable version v1; scrape: seconds between two scrapes; seed:
+    of all chance; realtime: whether a thread moves the time; start: the first moment in Unix seconds
+    (default: a second ago); folder: where the kubeconfig is written (default: a temporary one); istio:
+    whether istiod, a gateway and sidecars are there as objects.
     """
 
-    def __init__(self, *, rate: float = 50.0, replicas: int = 3, scrape: float = 1.0, seed: int = 1, realtime: bool = True,
-                 start: float | None = None, folder: Path | None = None, stable: Behaviour | None = None,
-                 istio: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        rate: float = 50.0,
+        replicas: int = 3,
+        scrape: float = 1.0,
+        seed: int = 1,
+        realtime: bool = True,
+        start: float | None = None,
+        folder: Path | None = None,
+        stable: Behaviour | None = None,
+        istio: bool = False,
+    ) -> None:
         self.now = time.time() - HEAD_START if start is None else start
         self.scrape = scrape
         self.disturb: Disturbance | None = None
@@ -98,7 +111,9 @@ class World:
             self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stopped.set()
         if self._thread.is_alive():
             self._thread.join(5)
@@ -110,7 +125,8 @@ class World:
             raise RuntimeError("the sandbox's world stopped moving") from self._failure
 
     def advance(self, now: float) -> None:
-        """Moves the time on to `now`, in ticks, with a scrape at every whole interval. Earlier than the present: nothing happens."""
+        """Moves the time on to `now`, in ticks, with a scrape at every whole interval. Earlier than the
+        present: nothing happens."""
         with self._lock:
             while self.now < now:
                 due = self._scraped + self.scrape
@@ -135,16 +151,41 @@ class World:
         """The objects of the worked example, with stable's pods ready and the first scrape taken."""
         for namespace in ("default", "kube-system", "istio-system", NAMESPACE):
             labels = {"istio-injection": "enabled"} if namespace == NAMESPACE else {}
-            self.store.create(NAMESPACES, None, {"metadata": {"name": namespace, "labels": labels}, "status": {"phase": "Active"}})
+            self.store.create(
+                NAMESPACES,
+                None,
+                {"metadata": {"name": namespace, "labels": labels}, "status": {"phase": "Active"}},
+            )
         if self._istio:
             install(self.store)
         for resource, name, spec in (
-            (SERVICES, SERVICE, {"selector": {"app": SERVICE}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]}),
-            (GATEWAYS, "sockshop-gateway", {"selector": {"istio": "ingressgateway"},
-                                            "servers": [{"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}]}),
-            (DESTINATIONRULES, SERVICE, {"host": HOST, "subsets": [{"name": "v1", "labels": {"version": "v1"}}]}),
-            (VIRTUALSERVICES, "sockshop", {"hosts": ["*"], "gateways": ["sockshop-gateway"],
-                                           "http": [{"route": [{"destination": {"host": HOST, "subset": "v1"}}]}]}),
+            (
+                SERVICES,
+                SERVICE,
+                {"selector": {"app": SERVICE}, "ports": [{"name": "http", "port": 80, "targetPort": 8080}]},
+            ),
+            (
+                GATEWAYS,
+                "sockshop-gateway",
+                {
+                    "selector": {"istio": "ingressgateway"},
+                    "servers": [{"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}],
+                },
+            ),
+            (
+                DESTINATIONRULES,
+                SERVICE,
+                {"host": HOST, "subsets": [{"name": "v1", "labels": {"version": "v1"}}]},
+            ),
+            (
+                VIRTUALSERVICES,
+                "sockshop",
+                {
+                    "hosts": ["*"],
+                    "gateways": ["sockshop-gateway"],
+                    "http": [{"route": [{"destination": {"host": HOST, "subset": "v1"}}]}],
+                },
+            ),
         ):
             self.store.create(resource, NAMESPACE, {"metadata": {"name": name}, "spec": spec})
         for path in sorted(CRDS.glob("*.yaml")):
@@ -159,26 +200,52 @@ class World:
         self._scraped = self.now
         self.prometheus.scrape(self.now)
 
-    # What people do -------------------------------------------------------------------------------------------------------------
+    # What people do -------------------------------------------------------------------------------
 
-    def deploy(self, version: str, *, replicas: int = 1, pod: str | None = None, after: str | None = None,
-               progress_deadline: int = 600, **behaviour: Any) -> Object:
+    def deploy(
+        self,
+        version: str,
+        *,
+        replicas: int = 1,
+        pod: str | None = None,
+        after: str | None = None,
+        progress_deadline: int = 600,
+        **behaviour: Any,
+    ) -> Object:
         """Applies the Deployment front-end-VERSION; one that exists gets the new template.
 
-        pod, after: how its pods live (see `deployments`); behaviour: how they answer, as the fields of `Behaviour`.
+        pod, after: how its pods live (see `deployments`); behaviour: how they answer, as the fields of
+        `Behaviour`.
         """
         if behaviour or version not in self.mesh.behaviours:
             self.set_behaviour(version, **behaviour)
         labels = {"app": SERVICE, "version": version} | ({MODE: pod} if pod else {})
-        template: Object = {"metadata": {"labels": labels}, "spec": {"containers": [
-            {"name": SERVICE, "image": f"sockshop/{SERVICE}:{version}", "ports": [{"containerPort": 8080}]}]}}
+        template: Object = {
+            "metadata": {"labels": labels},
+            "spec": {
+                "containers": [
+                    {
+                        "name": SERVICE,
+                        "image": f"sockshop/{SERVICE}:{version}",
+                        "ports": [{"containerPort": 8080}],
+                    }
+                ]
+            },
+        }
         if after:
             template["metadata"]["annotations"] = {AFTER: after}
-        spec = {"replicas": replicas, "progressDeadlineSeconds": progress_deadline, "template": template,
-                "selector": {"matchLabels": {"app": SERVICE, "version": version}}}
+        spec = {
+            "replicas": replicas,
+            "progressDeadlineSeconds": progress_deadline,
+            "template": template,
+            "selector": {"matchLabels": {"app": SERVICE, "version": version}},
+        }
         name = f"{SERVICE}-{version}"
         with self.store.lock:
-            known = {deployment["metadata"]["name"]: deployment for deployment in self.store.list(DEPLOYMENTS, NAMESPACE)}
+            known = {
+                deployment["metadata"]["name"]: deployment
+                for deployment in self.store.list(DEPLOYMENTS, NAMESPACE)
+            }
             if name in known:
                 return self.store.replace(DEPLOYMENTS, NAMESPACE, name, {**known[name], "spec": spec})
             return self.store.create(DEPLOYMENTS, NAMESPACE, {"metadata": {"name": name}, "spec": spec})
@@ -187,8 +254,12 @@ class World:
         """Sets how many pods a version has. Those that go drain first."""
         with self.store.lock:
             deployment = self.store.get(DEPLOYMENTS, NAMESPACE, f"{SERVICE}-{version}")
-            self.store.replace(DEPLOYMENTS, NAMESPACE, deployment["metadata"]["name"],
-                               {**deployment, "spec": {**deployment["spec"], "replicas": replicas}})
+            self.store.replace(
+                DEPLOYMENTS,
+                NAMESPACE,
+                deployment["metadata"]["name"],
+                {**deployment, "spec": {**deployment["spec"], "replicas": replicas}},
+            )
 
     def delete(self, version: str) -> None:
         """Deletes a version's Deployment, and with it its pods."""
@@ -211,7 +282,7 @@ class World:
     def rate(self, value: float) -> None:
         self.mesh.rate = value
 
-    # What can be seen -----------------------------------------------------------------------------------------------------------
+    # What can be seen -----------------------------------------------------------------------------
 
     def pods(self, version: str) -> list[str]:
         """The names of a version's pods that get requests now."""
@@ -224,7 +295,8 @@ class World:
     def weights(self) -> dict[str, float]:
         """The share of requests of each subset as Istio would route them now, in per cent."""
         found: dict[str, float] = {}
-        for share in resolve(self.store, SERVICE, NAMESPACE):  # one subset may have several, each with a cookie of its own
+        # one subset may have several, each with a cookie of its own
+        for share in resolve(self.store, SERVICE, NAMESPACE):
             found[share.subset or ""] = found.get(share.subset or "", 0.0) + 100 * share.part
         return found
 

@@ -32,18 +32,41 @@ ORIGIN = {"#0": (a_destination("v1"),)}
 
 
 def a_workload(version: str = "v2", **changes: Any) -> Workload:
-    values: dict[str, Any] = {"name": f"front-end-{version}", "version": version, "template": f"hash-{version}", "desired": 3, "ready": 3,
-                              "available": True, "created": float(version.removeprefix("v") or 0)}
+    values: dict[str, Any] = {
+        "name": f"front-end-{version}",
+        "version": version,
+        "template": f"hash-{version}",
+        "desired": 3,
+        "ready": 3,
+        "available": True,
+        "created": float(version.removeprefix("v") or 0),
+    }
     return Workload(**{**values, **changes})
 
 
 def a_rollout(**changes: Any) -> Rollout:
     """In its first stage, at weight 10, judged so far without a verdict."""
     values: dict[str, Any] = {
-        "name": "front-end-v2-hash-v2", "namespace": "production", "service": "front-end", "stable": "v1", "canary": "v2",
-        "stable_workload": "front-end-v1", "canary_workload": "front-end-v2", "template": "hash-v2", "stable_template": "hash-v1",
-        "policy": a_policy(), "began": NOW, "phase": Phase.PROGRESSING, "stage": 0, "weight": 10, "origin": ORIGIN, "canary_subset": "v2",
-        "spans": (Span(0, 10, int(NOW)),), "stage_began": NOW, "clock_from": NOW, "last_data": NOW,
+        "name": "front-end-v2-hash-v2",
+        "namespace": "production",
+        "service": "front-end",
+        "stable": "v1",
+        "canary": "v2",
+        "stable_workload": "front-end-v1",
+        "canary_workload": "front-end-v2",
+        "template": "hash-v2",
+        "stable_template": "hash-v1",
+        "policy": a_policy(),
+        "began": NOW,
+        "phase": Phase.PROGRESSING,
+        "stage": 0,
+        "weight": 10,
+        "origin": ORIGIN,
+        "canary_subset": "v2",
+        "spans": (Span(0, 10, int(NOW)),),
+        "stage_began": NOW,
+        "clock_from": NOW,
+        "last_data": NOW,
     }
     return Rollout(**{**values, **changes})
 
@@ -61,11 +84,20 @@ def a_member(name: str = "carts", namespace: str = "production", **more: Any) ->
 def a_bracket_rollout(**changes: Any) -> Rollout:
     """As `a_rollout`, of front-end and of carts, from v7 to v8. changes: of what they share."""
     origin = {"carts": (a_destination("v7"),)}
-    member = Member("production", "carts", "v7", "v8", "carts-v7", "carts-v8", "hash-v8", "hash-v7", "v8", origin)
+    member = Member(
+        "production", "carts", "v7", "v8", "carts-v7", "carts-v8", "hash-v8", "hash-v7", "v8", origin
+    )
     return a_rollout(**{"policy": a_bracket(), "others": (member,), **changes})
 
 
 def a_verdict(answer: Answer = Answer.UNDECIDED, **changes: Any) -> Verdict:
-    values: dict[str, Any] = {"answer": answer, "at": int(NOW) + 300, "stage": 0, "weight": 10, "looks": 30, "canary_requests": 1000,
-                              "reason": f"the evidence says {answer.value}"}
+    values: dict[str, Any] = {
+        "answer": answer,
+        "at": int(NOW) + 300,
+        "stage": 0,
+        "weight": 10,
+        "looks": 30,
+        "canary_requests": 1000,
+        "reason": f"the evidence says {answer.value}",
+    }
     return Verdict(**{**values, **changes})

@@ -15,8 +15,11 @@ from tests.one_process import Released, a_released_world
 
 pytest_plugins = ["tests.real.fixtures", "tests.side_by_side"]
 
-# freeze_time walks every loaded module; the kubernetes client's lazy ones would build pydantic models under a false datetime, and crash.
-hypothesis.settings.register_profile("shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])  # shared cores
+# freeze_time walks every loaded module; the kubernetes client's lazy ones would build pydantic models under a
+# false datetime, and crash.
+hypothesis.settings.register_profile(
+    "shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)  # shared cores
 hypothesis.settings.load_profile("shared")
 freezegun.configure(extend_ignore_list=["kubernetes", "pydantic"])
 

@@ -1,4 +1,5 @@
-"""The outside, in memory: each fake implements one port as its adapter does, so tests look at the world and not at calls.
+"""The outside, in memory: each fake implements one port as its adapter does, so tests look at the world and
+not at calls.
 
 `World` holds the cluster's state and its faults; the fakes read and write it.
 """
@@ -44,7 +45,8 @@ class FakeClock:
 
 @dataclass
 class FakeWorld:
-    """workloads, lists and subsets are the cluster; `down` names ports that do not answer; crash_before: a step at which to die."""
+    """workloads, lists and subsets are the cluster; `down` names ports that do not answer; crash_before: a
+    step at which to die."""
 
     workloads: dict[str, Workload] = field(default_factory=lambda: {"front-end-v1": a_workload("v1")})
     lists: dict[str, tuple[Mapping[str, Any], ...]] = field(default_factory=lambda: dict(deepcopy(ORIGIN)))
@@ -56,7 +58,8 @@ class FakeWorld:
     route_version: int = 1
     route_problem: str = ""
     route_raw: Mapping[str, Any] = field(default_factory=dict)  # the rest of the VirtualService
-    whole: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # what the steered routes have besides their lists
+    # what the steered routes have besides their lists
+    whole: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     # "list", "read", "write", "subset", "fair", "tidy": what the API server says instead
     refuses: dict[str, str] = field(default_factory=dict)
     down: set[str] = field(default_factory=set)
@@ -105,7 +108,9 @@ class FakeWorkloads:
         self.world.answer("api")
         if name not in self.world.workloads:
             raise Missing(name)
-        self.world.workloads[name] = replace(self.world.workloads[name], desired=replicas, ready=replicas, available=replicas > 0)
+        self.world.workloads[name] = replace(
+            self.world.workloads[name], desired=replicas, ready=replicas, available=replicas > 0
+        )
         self.world.did(f"scale {name} {replicas}")
 
 
@@ -121,8 +126,14 @@ class FakeTraffic:
         if self.world.route_problem:
             raise Rejected(self.world.route_problem)
         world = self.world
-        return RouteView(deepcopy(world.lists), dict(world.subsets), str(world.route_version), world.route_raw, deepcopy(world.whole),
-                         trouble=world.route_trouble)
+        return RouteView(
+            deepcopy(world.lists),
+            dict(world.subsets),
+            str(world.route_version),
+            world.route_raw,
+            deepcopy(world.whole),
+            trouble=world.route_trouble,
+        )
 
     def write(self, policy: Policy, view: RouteView, lists: RouteLists) -> RouteView:
         self.world.answer("api")
@@ -134,7 +145,10 @@ class FakeTraffic:
         for route in steered(lists).values():
             weights = [destination.get("weight") for destination in route]
             assert weights in ([None], [100]) or sum(weights) == 100, f"weights {weights} do not sum to 100"
-        self.world.lists = {**steered(self.world.lists), **{key: tuple(deepcopy(route)) for key, route in lists.items()}}
+        self.world.lists = {
+            **steered(self.world.lists),
+            **{key: tuple(deepcopy(route)) for key, route in lists.items()},
+        }
         self.world.history.append(self.world.lists)
         self.world.route_version += 1
         self.world.did("write route")
@@ -166,7 +180,11 @@ class FakeTraffic:
     def tidy(self, policy: Policy, keep: Collection[str]) -> Sequence[str]:
         self.world.answer("api")
         self.world.permit("tidy")
-        used = {destination["destination"]["subset"] for route in self.world.lists.values() for destination in route}
+        used = {
+            destination["destination"]["subset"]
+            for route in self.world.lists.values()
+            for destination in route
+        }
         idle = sorted(self.world.made - used - set(keep))
         for version in idle:
             self.world.made.remove(version)
@@ -238,7 +256,9 @@ class FakeRollouts:
 
     def _store(self, record: Record) -> None:
         self.version += 1
-        self.records[record.rollout.name] = replace(record, resource_version=str(self.version), uid=record.uid or "uid")
+        self.records[record.rollout.name] = replace(
+            record, resource_version=str(self.version), uid=record.uid or "uid"
+        )
 
 
 @dataclass
@@ -247,14 +267,18 @@ class FakeTelemetry:
 
     world: FakeWorld
     look: Callable[[int, int], Look] = lambda start, end: Look(
-        start, end, (), {"v1-a": Counts(900, 9)}, {"v2-a": Counts(100, 1)}, True, {})
+        start, end, (), {"v1-a": Counts(900, 9)}, {"v2-a": Counts(100, 1)}, True, {}
+    )
     reads: list[tuple[int, int, int]] = field(default_factory=list)
     senders: Sequence[Source] = ()
     present: Presence = field(default_factory=Presence)
     asked: int = 0  # how often who sends
-    targets: dict[tuple[int, int], Target] = field(default_factory=dict)  # by the stretch that was read last of it
+    # by the stretch that was read last of it
+    targets: dict[tuple[int, int], Target] = field(default_factory=dict)
 
-    def read(self, targets: Sequence[Target], start: int, end: int, step: int) -> Mapping[Target, Sequence[Look]]:
+    def read(
+        self, targets: Sequence[Target], start: int, end: int, step: int
+    ) -> Mapping[Target, Sequence[Look]]:
         self.world.answer("telemetry")
         self.reads.append((start, end, step))
         self.targets |= dict.fromkeys([(start, end)], targets[0])
@@ -355,5 +379,17 @@ class FakeMeter:
         self.bugs += 1
 
 
-__all__ = ["Crash", "FakeClock", "FakeGates", "FakeMeter", "FakePostman", "FakeRollouts", "FakeTelemetry", "FakeTraffic", "FakeWorkloads",
-           "FakeWorld", "ScriptedJudge", "DesiredActions"]
+__all__ = [
+    "Crash",
+    "DesiredActions",
+    "FakeClock",
+    "FakeGates",
+    "FakeMeter",
+    "FakePostman",
+    "FakeRollouts",
+    "FakeTelemetry",
+    "FakeTraffic",
+    "FakeWorkloads",
+    "FakeWorld",
+    "ScriptedJudge",
+]

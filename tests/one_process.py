@@ -1,4 +1,5 @@
-"""A rollout as it happens, whole and in one process: canaryd's own parts on the sandbox's world, whose time a test moves.
+"""A rollout as it happens, whole and in one process: canaryd's own parts on the sandbox's world, whose time a
+test moves.
 
 What is heard live is kept look by look, so that it can be compared with what is had again later.
 """
@@ -67,10 +68,20 @@ class Live:
         api, clock = KubernetesApi(str(self.world.kubeconfig)), WorldClock(self.world)
         self.rollouts, traffic = KubeRollouts(api), Routers(api, settle=0.0)
         telemetry = PrometheusTelemetry(PrometheusAccess(self.world.prometheus_url, scrape_interval=1.0))
-        reconciler = Reconciler(telemetry, traffic, self.rollouts, FakeGates(), ingestion_delay=1.0, scrape_interval=1.0, clock=clock,
-                                judge_of=lambda policy, history: Listened(policy, history, self.said))
+        reconciler = Reconciler(
+            telemetry,
+            traffic,
+            self.rollouts,
+            FakeGates(),
+            ingestion_delay=1.0,
+            scrape_interval=1.0,
+            clock=clock,
+            judge_of=lambda policy, history: Listened(policy, history, self.said),
+        )
         supervisor = Supervisor(KubeWorkloads(api), traffic, self.rollouts)
-        self.beat = ControlLoop(lambda: [self.policy], supervisor, reconciler, FakePostman(), clock, FakeMeter())
+        self.beat = ControlLoop(
+            lambda: [self.policy], supervisor, reconciler, FakePostman(), clock, FakeMeter()
+        )
 
     def run(self, seconds: float) -> None:
         for _ in range(round(seconds / BEAT)):
@@ -85,21 +96,34 @@ class Live:
             mine = [record.rollout for record in self.rollouts.list() if record.rollout.canary == version]
             if mine and mine[-1].phase.ended:
                 return mine[-1]
-        raise AssertionError(f"{version} has not ended within {within} s: {[record.rollout for record in self.rollouts.list()]}")
+        raise AssertionError(
+            f"{version} has not ended within {within} s: "
+            f"{[record.rollout for record in self.rollouts.list()]}"
+        )
 
 
 def a_quick_policy(**analysis: object) -> Policy:
     """Seconds where a service has minutes: looks of 2 s, stages of 6 to 30."""
     stages = [{"weight": weight, "minimum": "6s", "deadline": "30s"} for weight in (20, 50, 100)]
-    query = {"query": {"name": "cpu", "promql": 'max(sandbox_cpu{pod=~"$canary_pods"})', "max": 0.9,
-                       "compare": "higher-is-worse"}}
+    query = {
+        "query": {
+            "name": "cpu",
+            "promql": 'max(sandbox_cpu{pod=~"$canary_pods"})',
+            "max": 0.9,
+            "compare": "higher-is-worse",
+        }
+    }
     coarse = {"errors": {"unacceptableRatio": "400%", "unacceptableIncrease": "3%"}}
-    return a_policy(stages=stages, analysis={"interval": "2s", "warmup": "0s", "metrics": [coarse, {"latency": {}}, query], **analysis})
+    return a_policy(
+        stages=stages,
+        analysis={"interval": "2s", "warmup": "0s", "metrics": [coarse, {"latency": {}}, query], **analysis},
+    )
 
 
 @dataclass
 class Released:
-    """A world in which v2 was good and got all traffic, v3 was bad and was rolled back, and time stands still. It ended just now."""
+    """A world in which v2 was good and got all traffic, v3 was bad and was rolled back, and time stands
+    still. It ended just now."""
 
     live: Live
     good: Rollout

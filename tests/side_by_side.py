@@ -1,4 +1,5 @@
-"""Tests of a run by several workers (make test): which begin first, and which give way. In a run by one, nothing is changed."""
+"""Tests of a run by several workers (make test): which begin first, and which give way. In a run by one,
+nothing is changed."""
 
 from __future__ import annotations
 
@@ -6,8 +7,8 @@ import os
 
 import pytest
 
-# Niceness. Linux weighs it among the processes of one session alone (sched(7), autogroups): what tests start is a process group of its own,
-# so that no Ctrl-C of the terminal ends it first, but no session.
+# Niceness. Linux weighs it among the processes of one session alone (sched(7), autogroups): what tests start
+# is a process group of its own, so that no Ctrl-C of the terminal ends it first, but no session.
 GIVES_WAY = 5
 
 
@@ -16,9 +17,12 @@ def is_worker() -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Groups first, since one worker has to do all of a group; and before all those on real parts, which last longest."""
+    """Groups first, since one worker has to do all of a group; and before all those on real parts, which last
+    longest."""
     if is_worker():
-        items.sort(key=lambda item: (not item.get_closest_marker("real"), not item.get_closest_marker("xdist_group")))
+        items.sort(
+            key=lambda item: (not item.get_closest_marker("real"), not item.get_closest_marker("xdist_group"))
+        )
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -37,7 +37,8 @@ LIBRARY_OF_ADAPTER: dict[str, set[str]] = {
     "recording_file": {"pydantic"},
     "manifest_files": {"ruamel"},
 }
-# Modules that stand in several rooms by design: each command has a `command`, and says its results in a `text`.
+# Modules that stand in several rooms by design: each command has a `command`, and says its results in a
+# `text`.
 SHARED_NAMES = {"__init__", "__main__", "command", "text"}
 
 
@@ -85,7 +86,9 @@ def is_within(name: str, allowed: set[str]) -> bool:
 
 
 def outside(path: Path, own: str) -> set[str]:
-    return {name for name in imports(path) if name.split(".")[0] not in STANDARD and not is_within(name, {own})}
+    return {
+        name for name in imports(path) if name.split(".")[0] not in STANDARD and not is_within(name, {own})
+    }
 
 
 def in_package(path: Path) -> str:
@@ -96,10 +99,14 @@ def in_package(path: Path) -> str:
 def test_the_middle_imports_only_what_its_layer_may(path: Path) -> None:
     where = layer(path)
     strangers = {name for name in outside(path, f"canaryd.{where}") if not is_within(name, MAY_IMPORT[where])}
-    assert not strangers, f"{in_package(path)} imports {sorted(strangers)}; {where} may import {sorted(MAY_IMPORT[where])}"
+    assert not strangers, (
+        f"{in_package(path)} imports {sorted(strangers)}; {where} may import {sorted(MAY_IMPORT[where])}"
+    )
 
 
-@pytest.mark.parametrize("path", [p for p in modules() if layer(p) == "adapters" and p.name != "__init__.py"], ids=in_package)
+@pytest.mark.parametrize(
+    "path", [p for p in modules() if layer(p) == "adapters" and p.name != "__init__.py"], ids=in_package
+)
 def test_an_adapter_knows_the_domain_and_its_own_libraries(path: Path) -> None:
     name = path.relative_to(PACKAGE / "adapters").parts[0].removesuffix(".py")
     assert name in LIBRARY_OF_ADAPTER, f"adapters/{name} is new: say here which library it adapts"
@@ -115,7 +122,11 @@ def room(name: str) -> str:
 
 @pytest.mark.parametrize("name", [n for n in MODULES if n.startswith("canaryd.commands.")])
 def test_no_command_imports_another(name: str) -> None:
-    others = {other for other in imported_modules(name) if other.startswith("canaryd.commands.") and room(other) != room(name)}
+    others = {
+        other
+        for other in imported_modules(name)
+        if other.startswith("canaryd.commands.") and room(other) != room(name)
+    }
     assert not others, f"{name} imports {sorted(others)}; what commands share belongs into canaryd.cli"
 
 
@@ -124,9 +135,15 @@ def test_the_sandbox_knows_nothing_of_canaryd(name: str) -> None:
     assert not {other for other in imports(MODULES[name]) if is_within(other, {"canaryd"})}
 
 
-@pytest.mark.parametrize("name", [n for n in MODULES if is_within(n, {"canaryd"}) and not is_within(n, {"canaryd.commands.demo"})])
+@pytest.mark.parametrize(
+    "name", [n for n in MODULES if is_within(n, {"canaryd"}) and not is_within(n, {"canaryd.commands.demo"})]
+)
 def test_only_the_demo_knows_the_sandbox(name: str) -> None:
-    assert not {other for other in imports(MODULES[name]) if is_within(other, {"canaryd_sandbox", "starlette", "uvicorn"})}
+    assert not {
+        other
+        for other in imports(MODULES[name])
+        if is_within(other, {"canaryd_sandbox", "starlette", "uvicorn"})
+    }
 
 
 @pytest.mark.parametrize("path", [p for p in modules() if layer(p) in PURE], ids=in_package)
@@ -138,7 +155,8 @@ def test_the_middle_reads_no_clock(path: Path) -> None:
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    """Tarjan's strongly connected components, over all imports: one behind TYPE_CHECKING ties two modules together as well."""
+    """Tarjan's strongly connected components, over all imports: one behind TYPE_CHECKING ties two modules
+    together as well."""
     graph = {name: imported_modules(name) for name in MODULES}
     index: dict[str, int] = {}
     low: dict[str, int] = {}

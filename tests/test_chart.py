@@ -1,4 +1,5 @@
-"""The Helm chart, rendered by helm: what is in it, what it refuses, and that canaryd takes what it renders."""
+"""The Helm chart, rendered by helm: what is in it, what it refuses, and that canaryd takes what it
+renders."""
 
 from __future__ import annotations
 
@@ -38,10 +39,19 @@ def helm() -> str:
 
 def run(helm: str, *args: str, values: dict[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
     command = [helm, *args, str(CHART), "--namespace", "delivery", *(["--values", "-"] if values else [])]
-    return subprocess.run(command, input=json.dumps(values) if values else "", capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        command,
+        input=json.dumps(values) if values else "",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
-def rendered(helm: str, values: dict[str, Any] | None = None, release: str = "canaryd") -> dict[tuple[str, str], Any]:
+def rendered(
+    helm: str, values: dict[str, Any] | None = None, release: str = "canaryd"
+) -> dict[tuple[str, str], Any]:
     """The objects of a release, by kind and name."""
     done = run(helm, "template", release, values=values)
     assert done.returncode == 0, done.stderr
@@ -71,7 +81,9 @@ def test_it_runs_as_nobody_on_a_read_only_root(helm: str) -> None:
     assert pod["securityContext"]["runAsUser"] == 65532
     (container,) = pod["containers"]
     assert container["securityContext"] == {
-        "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
     }
 
 
@@ -81,20 +93,33 @@ def test_probes_ask_the_port_that_the_settings_listen_on(helm: str, tmp_path: Pa
     assert container["ports"] == [{"name": "http", "containerPort": 9000}]
     assert container["livenessProbe"]["httpGet"] == {"path": "/livez", "port": "http"}
     assert container["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "http"}
-    assert objects["Service", "canaryd"]["spec"]["ports"] == [{"name": "http", "port": 9000, "targetPort": "http"}]
+    assert objects["Service", "canaryd"]["spec"]["ports"] == [
+        {"name": "http", "port": 9000, "targetPort": "http"}
+    ]
     (tmp_path / "canaryd.yaml").write_text(objects["ConfigMap", "canaryd"]["data"]["canaryd.yaml"])
     settings = load_settings(tmp_path / "canaryd.yaml")
     assert (settings.http.listen, settings.http.port) == ("0.0.0.0", 9000)
 
 
 def test_canaryd_takes_the_settings_it_is_given(helm: str, tmp_path: Path) -> None:
-    notifiers = {"oncall": {"alertmanager": {"url": "http://alertmanager:9093", "labels": {"severity": "page"}}}}
-    config = {"prometheus": {"url": "http://thanos:9090", "scrapeInterval": "30s"}, "beat": "2s", "history": 5, "notifiers": notifiers,
-              "gates": {"smoke": {"url": "https://tests.example/smoke"}}}
+    notifiers = {
+        "oncall": {"alertmanager": {"url": "http://alertmanager:9093", "labels": {"severity": "page"}}}
+    }
+    config = {
+        "prometheus": {"url": "http://thanos:9090", "scrapeInterval": "30s"},
+        "beat": "2s",
+        "history": 5,
+        "notifiers": notifiers,
+        "gates": {"smoke": {"url": "https://tests.example/smoke"}},
+    }
     objects = rendered(helm, {"config": config})
     (tmp_path / "canaryd.yaml").write_text(objects["ConfigMap", "canaryd"]["data"]["canaryd.yaml"])
     settings = load_settings(tmp_path / "canaryd.yaml")
-    assert (settings.prometheus.url, settings.prometheus.scrape_interval, settings.history) == ("http://thanos:9090", 30.0, 5)
+    assert (settings.prometheus.url, settings.prometheus.scrape_interval, settings.history) == (
+        "http://thanos:9090",
+        30.0,
+        5,
+    )
     assert (set(settings.notifiers), set(settings.gates)) == ({"oncall"}, {"smoke"})
 
 
@@ -104,36 +129,58 @@ def test_canaryd_takes_the_policies_it_is_given(helm: str, tmp_path: Path, polic
     for name, text in data.items():
         (tmp_path / name).write_text(text)
     loaded = policy_files.load(tmp_path)
-    assert [(one.service.name, [stage.weight for stage in one.stages]) for one in loaded.policies] == [("front-end", [10, 100])]
+    assert [(one.service.name, [stage.weight for stage in one.stages]) for one in loaded.policies] == [
+        ("front-end", [10, 100])
+    ]
 
 
-@pytest.mark.parametrize("before", ["  # a comment that is indented\n", "\n   \n", "# \"quoted\": <é> {{ x }} \\ \n"])
+@pytest.mark.parametrize(
+    "before", ["  # a comment that is indented\n", "\n   \n", '# "quoted": <é> {{ x }} \\ \n']
+)
 def test_a_policy_s_text_comes_as_it_was_written_whatever_its_first_line(helm: str, before: str) -> None:
     text = before + yaml.safe_dump(POLICY)
-    assert rendered(helm, {"policies": {"a.yaml": text}})["ConfigMap", "canaryd-policies"]["data"]["a.yaml"] == text
+    assert (
+        rendered(helm, {"policies": {"a.yaml": text}})["ConfigMap", "canaryd-policies"]["data"]["a.yaml"]
+        == text
+    )
 
 
 def test_names_that_look_like_numbers_stay_text(helm: str) -> None:
-    values = {"priorityClassName": "1000", "serviceAccount": {"name": "007"}, "fullnameOverride": "12", "nameOverride": "34"}
+    values = {
+        "priorityClassName": "1000",
+        "serviceAccount": {"name": "007"},
+        "fullnameOverride": "12",
+        "nameOverride": "34",
+    }
     objects = rendered(helm, values, release="56")
     deployment = objects["Deployment", "12"]
     pod = deployment["spec"]["template"]["spec"]
     assert (pod["priorityClassName"], pod["serviceAccountName"]) == ("1000", "007")
-    assert deployment["spec"]["selector"]["matchLabels"] == {"app.kubernetes.io/name": "34", "app.kubernetes.io/instance": "56"}
+    assert deployment["spec"]["selector"]["matchLabels"] == {
+        "app.kubernetes.io/name": "34",
+        "app.kubernetes.io/instance": "56",
+    }
     assert objects["ServiceAccount", "007"]
     assert objects["ClusterRoleBinding", "delivery-12"]["subjects"][0]["name"] == "007"
-    mounted = rendered(helm, {"existingPoliciesConfigMap": "78"})["Deployment", "canaryd"]["spec"]["template"]["spec"]["volumes"]
+    mounted = rendered(helm, {"existingPoliciesConfigMap": "78"})["Deployment", "canaryd"]["spec"][
+        "template"
+    ]["spec"]["volumes"]
     assert {"name": "policies", "configMap": {"name": "78"}} in mounted
 
 
 def test_labels_of_one_s_own_are_on_the_pod(helm: str) -> None:
-    template = rendered(helm, {"podLabels": {"team": "delivery"}})["Deployment", "canaryd"]["spec"]["template"]
+    template = rendered(helm, {"podLabels": {"team": "delivery"}})["Deployment", "canaryd"]["spec"][
+        "template"
+    ]
     assert template["metadata"]["labels"]["team"] == "delivery"
     assert template["metadata"]["labels"]["app.kubernetes.io/name"] == "canaryd"
 
 
-def test_the_notes_command_shows_what_is_lacking_and_works_while_it_is_not_ready(helm: str, tmp_path: Path) -> None:
-    # `kubectl get --raw` prints no body of a 503. Notes are rendered by an installation only, so here they stand in a ConfigMap.
+def test_the_notes_command_shows_what_is_lacking_and_works_while_it_is_not_ready(
+    helm: str, tmp_path: Path
+) -> None:
+    # `kubectl get --raw` prints no body of a 503. Notes are rendered by an installation only, so here they
+    # stand in a ConfigMap.
     copy = shutil.copytree(CHART, tmp_path / "canaryd")
     notes = (copy / "templates" / "NOTES.txt").read_text()
     shown = 'kind: ConfigMap\nmetadata: {name: notes}\ndata: {notes: {{ include "notes" . | quote }}}\n'
@@ -169,7 +216,12 @@ def test_changed_settings_make_a_new_pod_and_changed_policies_do_not(helm: str) 
 def test_it_may_do_what_it_needs_and_no_more(helm: str) -> None:
     objects = rendered(helm)
     rules = objects["ClusterRole", "delivery-canaryd"]["rules"]
-    may = {(group, resource): sorted(rule["verbs"]) for rule in rules for group in rule["apiGroups"] for resource in rule["resources"]}
+    may = {
+        (group, resource): sorted(rule["verbs"])
+        for rule in rules
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+    }
     assert may == {  # tests/real/test_chart_rights.py compares it with what is really used
         ("canaryd.dev", "canaryrollouts"): ["create", "delete", "get", "list"],
         ("canaryd.dev", "canaryrollouts/status"): ["patch", "update"],
@@ -202,8 +254,14 @@ def test_two_releases_share_no_name(helm: str) -> None:
         ({"policies": {"front-end.txt": {}}}, "front-end.txt"),
         ({"image": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
         ({"serviceAccount": {"create": False}}, "serviceAccount.name is needed"),
-        ({"policies": {"a.yaml": POLICY}, "existingPoliciesConfigMap": "ours"}, "existingPoliciesConfigMap (ours), which is read instead"),
-        ({"podLabels": {"app.kubernetes.io/name": "mine"}}, "podLabels must leave app.kubernetes.io/name to the chart"),
+        (
+            {"policies": {"a.yaml": POLICY}, "existingPoliciesConfigMap": "ours"},
+            "existingPoliciesConfigMap (ours), which is read instead",
+        ),
+        (
+            {"podLabels": {"app.kubernetes.io/name": "mine"}},
+            "podLabels must leave app.kubernetes.io/name to the chart",
+        ),
         ({"podLabels": {"helm.sh/chart": "mine"}}, "podLabels must leave helm.sh/chart to the chart"),
     ],
 )

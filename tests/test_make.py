@@ -1,4 +1,5 @@
-"""`make test`, with a python that only notes what it was asked; and what it is asked, on a few tests of each kind."""
+"""`make test`, with a python that only notes what it was asked; and what it is asked, on a few tests of each
+kind."""
 
 from __future__ import annotations
 
@@ -30,7 +31,10 @@ def make_test(folder: Path, *more: str, end: str = "exit 0") -> subprocess.Compl
 
 
 def test_a_choice_of_tests_and_a_number_of_workers_reach_pytest(tmp_path: Path) -> None:
-    assert make_test(tmp_path, "ARGS=-k held", "WORKERS=3").stdout == "-m pytest -n 3 --dist loadgroup --no-loadscope-reorder -k held\n"
+    assert (
+        make_test(tmp_path, "ARGS=-k held", "WORKERS=3").stdout
+        == "-m pytest -n 3 --dist loadgroup --no-loadscope-reorder -k held\n"
+    )
 
 
 @pytest.mark.parametrize(("end", "good"), [(0, True), (1, False), (2, False), (NOTHING_CHOSEN, False)])
@@ -68,16 +72,38 @@ def test_second(number):
 """
 
 
-def test_both_groups_on_real_parts_run_in_a_worker_each_beside_the_others_which_give_way(tmp_path: Path) -> None:
+def test_both_groups_on_real_parts_run_in_a_worker_each_beside_the_others_which_give_way(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "test_suite.py").write_text(SUITE)
     (tmp_path / "met").mkdir()
-    command = [sys.executable, *make_test(tmp_path / "make").stdout.split(), "-p", "tests.side_by_side", "-p", "no:cacheprovider",
-               "-c", "/dev/null", f"--rootdir={tmp_path}", str(tmp_path / "test_suite.py")]
-    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=120,
-                          check=False)
+    command = [
+        sys.executable,
+        *make_test(tmp_path / "make").stdout.split(),
+        "-p",
+        "tests.side_by_side",
+        "-p",
+        "no:cacheprovider",
+        "-c",
+        "/dev/null",
+        f"--rootdir={tmp_path}",
+        str(tmp_path / "test_suite.py"),
+    ]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     found = [one.name.split() for one in (tmp_path / "met").iterdir()]
-    where = {kind: {(worker, int(nice)) for each, _, worker, _, nice in found if each == kind} for kind in ("real", "second", "other")}
+    where = {
+        kind: {(worker, int(nice)) for each, _, worker, _, nice in found if each == kind}
+        for kind in ("real", "second", "other")
+    }
     assert len(where["real"]) == len(where["second"]) == 1
     assert len({worker for worker, _ in where["real"] | where["second"]}) == 2
     own = os.nice(0)

@@ -24,7 +24,9 @@ def test_its_policy_is_accepted(tmp_path: Path) -> None:
 
 def test_its_routes_and_its_ladder_of_stages_before_the_first_weight_are_accepted(tmp_path: Path) -> None:
     policy = README.partition("```yaml\n")[2].partition("```")[0]
-    [ladder, affinity] = [one.partition("```")[0] for one in README.split("```yaml\n")[1:] if one.startswith("route:")]
+    [ladder, affinity] = [
+        one.partition("```")[0] for one in README.split("```yaml\n")[1:] if one.startswith("route:")
+    ]
     path = tmp_path / "front-end.yaml"
     path.write_text(policy.partition("route:")[0] + ladder)
     result = CliRunner().invoke(main, ["validate", str(path)])
@@ -38,7 +40,9 @@ def test_its_routes_and_its_ladder_of_stages_before_the_first_weight_are_accepte
 
 def test_its_gates_and_its_blue_green_release_are_accepted(tmp_path: Path) -> None:
     policy = README.partition("```yaml\n")[2].partition("```")[0]
-    [release] = [one.partition("```")[0] for one in README.split("```yaml\n")[1:] if one.startswith("strategy:")]
+    [release] = [
+        one.partition("```")[0] for one in README.split("```yaml\n")[1:] if one.startswith("strategy:")
+    ]
     path = tmp_path / "front-end.yaml"
     path.write_text(policy.partition("route:")[0] + release)
     result = CliRunner().invoke(main, ["validate", str(path)])
@@ -48,9 +52,15 @@ def test_its_gates_and_its_blue_green_release_are_accepted(tmp_path: Path) -> No
 
 
 def test_its_bracket_is_accepted_and_so_is_that_of_the_worked_example(tmp_path: Path) -> None:
-    [bracket] = [one.partition("```")[0] for one in README.split("```yaml\n")[1:] if "bracket:" in one.partition("```")[0]]
+    [bracket] = [
+        one.partition("```")[0]
+        for one in README.split("```yaml\n")[1:]
+        if "bracket:" in one.partition("```")[0]
+    ]
     example = (ROOT / "policies" / "front-end.yaml").read_text()
-    commented = re.sub(r"(?m)^# (bracket:|  gather:|  members:|    - service: |      route: )", r"\1", example)
+    commented = re.sub(
+        r"(?m)^# (bracket:|  gather:|  members:|    - service: |      route: )", r"\1", example
+    )
     for number, policy in enumerate((bracket, commented)):
         path = tmp_path / f"{number}.yaml"
         path.write_text(policy)
@@ -61,9 +71,16 @@ def test_its_bracket_is_accepted_and_so_is_that_of_the_worked_example(tmp_path: 
 
 def test_its_query_is_accepted_and_so_are_those_of_the_worked_example(tmp_path: Path) -> None:
     policy = README.partition("```yaml\n")[2].partition("```")[0]
-    queries = [one.partition("```")[0] for one in README.split("```yaml\n")[1:] if one.startswith("    - query:")]
+    queries = [
+        one.partition("```")[0] for one in README.split("```yaml\n")[1:] if one.startswith("    - query:")
+    ]
     example = (ROOT / "policies" / "front-end.yaml").read_text()
-    queries.append("".join(line.replace("    # ", "    ", 1) for line in re.findall(r"(?m)^    # (?:- query:|    ).*\n", example)))
+    queries.append(
+        "".join(
+            line.replace("    # ", "    ", 1)
+            for line in re.findall(r"(?m)^    # (?:- query:|    ).*\n", example)
+        )
+    )
     assert queries[0].count("query:") == 1
     assert "compare:" in queries[1]
     for number, query in enumerate(queries):
@@ -82,7 +99,9 @@ def test_the_policies_that_come_along_are_accepted(path: str) -> None:
 
 def test_every_command_it_names_is_there() -> None:
     named = set(re.findall(r"(?:^    |`|\| )canaryd ([a-z]+)", README, re.MULTILINE))
-    assert {"run", "explain", "validate"} <= named <= {name for section in COMMANDS.values() for name in section}
+    assert (
+        {"run", "explain", "validate"} <= named <= {name for section in COMMANDS.values() for name in section}
+    )
 
 
 def test_every_file_it_links_to_is_there() -> None:

@@ -1,4 +1,5 @@
-"""What `make bench-real` plans, and what it calls a broken promise. The releases themselves need the real parts and their time."""
+"""What `make bench-real` plans, and what it calls a broken promise. The releases themselves need the real
+parts and their time."""
 
 from __future__ import annotations
 
@@ -11,11 +12,15 @@ from bench.real_calibration import broken, table
 from bench.real_releases import FAULTS, WORLDS, Fault, Outcome, Releaser, Run, a_policy, objects, plan
 from canaryd.domain.policy.policy import Policy
 
-HEALTHY = Outcome("steady", "v2", "", "promoted", 100.0, 100, "nothing against it", {"v1": (900, 4), "v2": (800, 4)}, {})
+HEALTHY = Outcome(
+    "steady", "v2", "", "promoted", 100.0, 100, "nothing against it", {"v1": (900, 4), "v2": (800, 4)}, {}
+)
 BAD = replace(HEALTHY, version="v3", fault="errors to 5%", end="rolled back", seconds=20.0, weight=10)
 
 
-@pytest.mark.parametrize(("services", "healthy", "bad"), [(4, 20, 20), (2, 2, 2), (1, 3, 3), (4, 5, 2), (3, 0, 7)])
+@pytest.mark.parametrize(
+    ("services", "healthy", "bad"), [(4, 20, 20), (2, 2, 2), (1, 3, 3), (4, 5, 2), (3, 0, 7)]
+)
 def test_releases_are_dealt_out_evenly_and_none_is_lost(services: int, healthy: int, bad: int) -> None:
     releases = plan(list(WORLDS)[:services], healthy, bad)
     dealt = [one for each in releases.values() for one in each]
@@ -40,11 +45,23 @@ def test_a_run_in_which_all_went_well_broke_nothing() -> None:
 
 def test_what_is_broken_is_told_by_name() -> None:
     back = [replace(HEALTHY, end="rolled back", version=f"v{n}") for n in range(2)]
-    told = broken([*back, *[HEALTHY] * 18, replace(BAD, end="promoted"), replace(BAD, inexact={"pod": "canaryd 3, Prometheus 4"})], 23,
-                  {"other": "served (3, 0), Prometheus None"})
+    told = broken(
+        [
+            *back,
+            *[HEALTHY] * 18,
+            replace(BAD, end="promoted"),
+            replace(BAD, inexact={"pod": "canaryd 3, Prometheus 4"}),
+        ],
+        23,
+        {"other": "served (3, 0), Prometheus None"},
+    )
     assert told == [
-        "2 of 20 healthy releases were rolled back: more than a risk of 1% allows", "steady v3 (errors to 5%) was promoted",
-        "steady v3: pod: canaryd 3, Prometheus 4", "other: served (3, 0), Prometheus None", "1 of 23 releases were not made"]
+        "2 of 20 healthy releases were rolled back: more than a risk of 1% allows",
+        "steady v3 (errors to 5%) was promoted",
+        "steady v3: pod: canaryd 3, Prometheus 4",
+        "other: served (3, 0), Prometheus None",
+        "1 of 23 releases were not made",
+    ]
 
 
 def test_one_rollback_among_twenty_healthy_releases_is_within_the_risk() -> None:
@@ -62,7 +79,12 @@ def test_each_service_has_objects_and_a_policy_of_its_own() -> None:
     for service in WORLDS:
         assert Policy.load(a_policy(service)).service.name == service
         kinds = {one["kind"]: one["metadata"]["name"] for one in objects(service)}
-        assert kinds == {"Service": service, "DestinationRule": service, "VirtualService": service, "Deployment": f"{service}-v1"}
+        assert kinds == {
+            "Service": service,
+            "DestinationRule": service,
+            "VirtualService": service,
+            "Deployment": f"{service}-v1",
+        }
         assert "front-end" not in str(list(objects(service)))
 
 

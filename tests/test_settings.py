@@ -1,5 +1,7 @@
 # ruff: noqa: E501  (a refusal stands on one line, as people read it)
-"""The daemon's settings: defaults, overrides, refusals with file, line and key, and secrets that no one sees."""
+
+"""The daemon's settings: defaults, overrides, refusals with file, line and key, and secrets that no one
+sees."""
 
 from pathlib import Path
 
@@ -42,21 +44,38 @@ def test_only_prometheus_has_to_be_named(tmp_path: Path) -> None:
     assert (settings.http.listen, settings.http.port) == ("127.0.0.1", 8080)
     assert (settings.log.level, settings.log.format) == ("info", "auto")
     assert (settings.beat, settings.history, settings.policies, settings.notifiers) == (5, 10, "policies", {})
-    assert (settings.kubernetes.kubeconfig, settings.kubernetes.context, settings.kubernetes.namespaces) == (None, None, ())
-    assert refusals(tmp_path, "http: {port: 1}") == ["1: prometheus is missing, wanted: Where the counts come from: {url: http://...}."]
+    assert (settings.kubernetes.kubeconfig, settings.kubernetes.context, settings.kubernetes.namespaces) == (
+        None,
+        None,
+        (),
+    )
+    assert refusals(tmp_path, "http: {port: 1}") == [
+        "1: prometheus is missing, wanted: Where the counts come from: {url: http://...}."
+    ]
 
 
 def test_a_cluster_s_domain_is_one_without_a_dot_at_either_end(tmp_path: Path) -> None:
     text = "prometheus: {{url: http://p}}\nkubernetes: {{clusterDomain: {}}}"
-    assert load_settings(write(tmp_path, text.format("example.internal"))).kubernetes.cluster_domain == "example.internal"
+    assert (
+        load_settings(write(tmp_path, text.format("example.internal"))).kubernetes.cluster_domain
+        == "example.internal"
+    )
     for wrong in (".cluster.local", "cluster.local.", "Cluster.local", "a b"):
         assert refusals(tmp_path, text.format(wrong)) == [
-            f"2: kubernetes.clusterDomain must be a DNS domain such as cluster.local, without a dot at either end, but is {wrong!r}"]
+            f"2: kubernetes.clusterDomain must be a DNS domain such as cluster.local, without a dot at either end, but is {wrong!r}"
+        ]
 
 
 def test_the_delay_follows_the_scrape_interval_unless_it_is_written(tmp_path: Path) -> None:
-    assert load_settings(write(tmp_path, "prometheus: {url: http://p, scrapeInterval: 30s}")).prometheus.ingestion_delay == 30
-    written = load_settings(write(tmp_path, "prometheus: {url: http://p, scrapeInterval: 30s, ingestionDelay: 5s}"))
+    assert (
+        load_settings(
+            write(tmp_path, "prometheus: {url: http://p, scrapeInterval: 30s}")
+        ).prometheus.ingestion_delay
+        == 30
+    )
+    written = load_settings(
+        write(tmp_path, "prometheus: {url: http://p, scrapeInterval: 30s, ingestionDelay: 5s}")
+    )
     assert written.prometheus.ingestion_delay == 5
 
 
@@ -77,9 +96,14 @@ def test_a_settings_file_may_be_missing_only_when_prometheus_is_given(tmp_path: 
 
 
 def test_a_wrong_option_is_told_as_the_option_it_is(tmp_path: Path) -> None:
-    with pytest.raises(InvalidPolicy, match=r"^--prometheus must be a URL such as http://prometheus\.monitoring:9090, but is 'prometheus'$"):
+    with pytest.raises(
+        InvalidPolicy,
+        match=r"^--prometheus must be a URL such as http://prometheus\.monitoring:9090, but is 'prometheus'$",
+    ):
         load_settings(None, prometheus="prometheus")
-    with pytest.raises(InvalidPolicy, match=r"^--kubeconfig must be a readable file, but '/nowhere/config' is not there$"):
+    with pytest.raises(
+        InvalidPolicy, match=r"^--kubeconfig must be a readable file, but '/nowhere/config' is not there$"
+    ):
         load_settings(write(tmp_path, "prometheus: {url: http://p}"), kubeconfig="/nowhere/config")
 
 
@@ -119,15 +143,24 @@ notifiers:
 @pytest.mark.parametrize(
     ("prometheus", "refusal"),
     [
-        ("basicAuth: {username: u, password: p}, bearerTokenFile: token", "prometheus must have basicAuth or bearerTokenFile, but has basicAuth and bearerTokenFile"),
-        ("basicAuth: {username: u}", "prometheus.basicAuth must have password or passwordFile, but has neither"),
+        (
+            "basicAuth: {username: u, password: p}, bearerTokenFile: token",
+            "prometheus must have basicAuth or bearerTokenFile, but has basicAuth and bearerTokenFile",
+        ),
+        (
+            "basicAuth: {username: u}",
+            "prometheus.basicAuth must have password or passwordFile, but has neither",
+        ),
         ("certFile: token", "prometheus must have certFile and keyFile together, but has certFile alone"),
-        ("caFile: token, insecureSkipVerify: true", "prometheus must have caFile or insecureSkipVerify, but has both"),
+        (
+            "caFile: token, insecureSkipVerify: true",
+            "prometheus must have caFile or insecureSkipVerify, but has both",
+        ),
         ("timeout: 0s", "prometheus.timeout must be above 0s, but is 0s"),
         ("caFile: ", "prometheus.caFile must have a value or be left out, but is empty"),
         ('headers: {X: "a\\nb"}', "prometheus.headers.X must be one line, but has a line break"),
     ],
-)  # fmt: skip
+)
 def test_settings_that_do_not_fit_together_are_refused(tmp_path: Path, prometheus: str, refusal: str) -> None:
     (tmp_path / "token").write_text("t")
     assert refusals(tmp_path, f"prometheus: {{url: http://p, {prometheus}}}") == [f"1: {refusal}"]
@@ -174,7 +207,9 @@ def test_secrets_are_never_shown(secretive: Settings) -> None:
 def test_a_rotated_secret_is_picked_up_and_a_lost_one_is_told(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("first\n")
-    prometheus = load_settings(write(tmp_path, "prometheus: {url: http://p, bearerTokenFile: token}")).prometheus
+    prometheus = load_settings(
+        write(tmp_path, "prometheus: {url: http://p, bearerTokenFile: token}")
+    ).prometheus
     assert prometheus.bearer_token() == "first"
     token.write_text("second\n")
     assert prometheus.bearer_token() == "second"
@@ -202,30 +237,51 @@ def test_a_refusal_shows_no_secret(tmp_path: Path, text: str) -> None:
     assert "hidden" not in refusal
 
 
-def test_a_variable_within_a_text_is_the_environment_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variable_within_a_text_is_the_environment_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CANARYD_TEST_TOKEN", "t0k\\1en")
     config = tmp_path / "canaryd.yaml"
-    config.write_text('prometheus: {url: "http://p", headers: {Authorization: "Bearer ${CANARYD_TEST_TOKEN}"}}')
+    config.write_text(
+        'prometheus: {url: "http://p", headers: {Authorization: "Bearer ${CANARYD_TEST_TOKEN}"}}'
+    )
     assert load_settings(config).prometheus.plain_headers() == {"Authorization": "Bearer t0k\\1en"}
     monkeypatch.delenv("CANARYD_TEST_TOKEN")
-    with pytest.raises(InvalidPolicy, match="must come from the environment's CANARYD_TEST_TOKEN, but that is not set"):
+    with pytest.raises(
+        InvalidPolicy, match="must come from the environment's CANARYD_TEST_TOKEN, but that is not set"
+    ):
         load_settings(config)
 
 
-def test_a_secret_that_the_environment_lacks_is_refused_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_secret_that_the_environment_lacks_is_refused_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = 'prometheus: {url: http://p, headers: {X: "${CANARYD_TEST_NONE}"}}'
     monkeypatch.delenv("CANARYD_TEST_NONE", raising=False)
-    assert refusals(tmp_path, text) == ["1: prometheus.headers.X must come from the environment's CANARYD_TEST_NONE, but that is not set"]
+    assert refusals(tmp_path, text) == [
+        "1: prometheus.headers.X must come from the environment's CANARYD_TEST_NONE, but that is not set"
+    ]
     monkeypatch.setenv("CANARYD_TEST_NONE", "")
-    assert refusals(tmp_path, text) == ["1: prometheus.headers.X must come from the environment's CANARYD_TEST_NONE, but that is empty"]
+    assert refusals(tmp_path, text) == [
+        "1: prometheus.headers.X must come from the environment's CANARYD_TEST_NONE, but that is empty"
+    ]
 
 
 def test_gates_have_what_a_url_alone_lacks_and_no_time_limits_of_their_own(tmp_path: Path) -> None:
     config = tmp_path / "canaryd.yaml"
-    config.write_text("prometheus: {url: http://p}\ngates:\n  smoke: {url: https://tests.example/smoke, secret: whsec_x, headers: {X-A: b}}")
+    config.write_text(
+        "prometheus: {url: http://p}\ngates:\n  smoke: {url: https://tests.example/smoke, secret: whsec_x, headers: {X-A: b}}"
+    )
     gate = load_settings(config).gates["smoke"]
-    assert (gate.url, gate.signing_secret(), gate.plain_headers()) == ("https://tests.example/smoke", "whsec_x", {"X-A": "b"})
-    assert refusals(tmp_path, "prometheus: {url: http://p}\ngates:\n  smoke: {url: tests.example, timeout: 5s, secret: a, secretFile: b}") == [
+    assert (gate.url, gate.signing_secret(), gate.plain_headers()) == (
+        "https://tests.example/smoke",
+        "whsec_x",
+        {"X-A": "b"},
+    )
+    assert refusals(
+        tmp_path,
+        "prometheus: {url: http://p}\ngates:\n  smoke: {url: tests.example, timeout: 5s, secret: a, secretFile: b}",
+    ) == [
         "3: gates.smoke.url must be a URL such as http://prometheus.monitoring:9090, but is 'tests.example'",
         f"3: gates.smoke.secretFile must be a readable file, but {str(tmp_path / 'b')!r} is not there",
         "3: gates.smoke.timeout is not known here, wanted one of url, basicAuth, bearerTokenFile, caFile, certFile, keyFile, "

@@ -56,7 +56,11 @@ def test_steps_know_their_lines_and_what_is_shown() -> None:
     save, export, cat, echo = steps(TUTORIAL)
     assert save == Save(4, "policies/one.yaml", "# policies/one.yaml\nservice: {name: one}\n")
     typed = [step for step in (export, cat, echo) if isinstance(step, Type)]
-    assert [step.shown for step in typed] == [(), ("# policies/one.yaml", "service: {name: one}"), ("hello you", "9 requests")]
+    assert [step.shown for step in typed] == [
+        (),
+        ("# policies/one.yaml", "service: {name: one}"),
+        ("hello you", "9 requests"),
+    ]
     for step in typed:
         assert TUTORIAL.splitlines()[step.line - 1] == "$ " + step.command.splitlines()[0]
 

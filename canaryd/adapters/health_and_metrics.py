@@ -1,6 +1,7 @@
 """/livez, /readyz and /metrics: whether the daemon lives, what it lacks, and what it does, for machines.
 
-`Health` and `Metrics` are told by the daemon and asked by HTTP; both may be used from any thread. Nothing here decides.
+`Health` and `Metrics` are told by the daemon and asked by HTTP; both may be used from any thread. Nothing
+here decides.
 """
 
 import socket
@@ -22,9 +23,23 @@ from canaryd.domain.ports import Rejected
 from canaryd.domain.rollout import Phase, Rollout
 from canaryd.domain.verdict import Answer
 
-BEATS = 10  # beats that may be missed before the daemon counts as dead: a look may wait for several time limits
+# beats that may be missed before the daemon counts as dead: a look may wait for several time limits
+BEATS = 10
 LEAST = 60.0  # s, however short the beat: restarting a daemon that waits for an outage to end helps nobody
-SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)  # bounds of the duration histograms, s
+SECONDS = (
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1,
+    2.5,
+    5,
+    10,
+    30,
+)  # bounds of the duration histograms, s
 
 
 @dataclass(slots=True)
@@ -35,10 +50,13 @@ class _Part:
 
 
 class Health:
-    """beat: seconds between two beats. parts: what readiness needs, by its name in words ("Prometheus"), each with the seconds for which an
-    answer of it counts as lately, or None when it stays good until it is said to be bad. clock: monotonic seconds."""
+    """beat: seconds between two beats. parts: what readiness needs, by its name in words ("Prometheus"), each
+    with the seconds for which an answer of it counts as lately, or None when it stays good until it is said
+    to be bad. clock: monotonic seconds."""
 
-    def __init__(self, beat: float, parts: Mapping[str, float | None], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, beat: float, parts: Mapping[str, float | None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._patience = max(BEATS * beat, LEAST)
         self._parts = {name: _Part(lately) for name, lately in parts.items()}
         self._clock = clock
@@ -61,7 +79,11 @@ class Health:
     def dead(self) -> str:
         """Why the daemon should be restarted, or ""."""
         silent = self._clock() - self._progress
-        return f"the beat has made no progress for {silent:.0f} s; {self._patience:.0f} s are allowed" if silent > self._patience else ""
+        return (
+            f"the beat has made no progress for {silent:.0f} s; {self._patience:.0f} s are allowed"
+            if silent > self._patience
+            else ""
+        )
 
     def missing(self) -> list[str]:
         """What is not as it should be, one sentence each; empty: ready."""
@@ -76,13 +98,18 @@ def _lacking(part: _Part, now: float) -> str:
         return f"{part.problem} ({since})"
     if part.heard is None:
         return since
-    return f"{since}; {part.lately:g} s are allowed" if part.lately is not None and now - part.heard > part.lately else ""
+    return (
+        f"{since}; {part.lately:g} s are allowed"
+        if part.lately is not None and now - part.heard > part.lately
+        else ""
+    )
 
 
 class Metrics:
     """What canaryd tells of itself to Prometheus, in a registry of its own.
 
-    Counters are public: `metrics.beats.inc()`. Rollouts are shown as last handed over by `show`, so those that ended vanish.
+    Counters are public: `metrics.beats.inc()`. Rollouts are shown as last handed over by `show`, so those
+    that ended vanish.
     """
 
     def __init__(self, version: str) -> None:
@@ -90,17 +117,35 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         self.beats = self._counter("beats", "Beats begun.")
         self.beat_failures = self._counter("beat_failures", "Beats ended by an unforeseen error.")
-        self.beat_seconds = self._histogram("beat_duration_seconds", "How long a beat took, telemetry and all rollouts.")
+        self.beat_seconds = self._histogram(
+            "beat_duration_seconds", "How long a beat took, telemetry and all rollouts."
+        )
         self.look_seconds = self._histogram("look_duration_seconds", "How long one look of one rollout took.")
-        self.query_failures = self._counter("query_failures", "Calls that failed, by whom they went to and how.", "backend", "kind")
-        self.ended = self._counter("rollouts_ended", "Rollouts that ended, by how.", "namespace", "service", "phase")
-        self.delivered = self._counter("announcements_delivered", "Announcements a notifier confirmed.", "notifier")
-        self.given_up = self._counter("announcements_given_up", "Announcements a notifier never took.", "notifier")
-        self.delivery_failures = self._counter("delivery_failures", "Tries to deliver that failed.", "notifier")
-        self.gate_replies = self._counter("gate_replies", "Replies of gates, by whether they let a rollout go on.", "gate", "reply")
+        self.query_failures = self._counter(
+            "query_failures", "Calls that failed, by whom they went to and how.", "backend", "kind"
+        )
+        self.ended = self._counter(
+            "rollouts_ended", "Rollouts that ended, by how.", "namespace", "service", "phase"
+        )
+        self.delivered = self._counter(
+            "announcements_delivered", "Announcements a notifier confirmed.", "notifier"
+        )
+        self.given_up = self._counter(
+            "announcements_given_up", "Announcements a notifier never took.", "notifier"
+        )
+        self.delivery_failures = self._counter(
+            "delivery_failures", "Tries to deliver that failed.", "notifier"
+        )
+        self.gate_replies = self._counter(
+            "gate_replies", "Replies of gates, by whether they let a rollout go on.", "gate", "reply"
+        )
         self.policies = Gauge("canaryd_policies", "Policies in force.", registry=self.registry)
-        self.policy_errors = Gauge("canaryd_policy_files_refused", "Policy files refused as they now stand.", registry=self.registry)
-        Gauge("canaryd_build_info", "Always 1; the version is its label.", ["version"], registry=self.registry).labels(version).set(1)
+        self.policy_errors = Gauge(
+            "canaryd_policy_files_refused", "Policy files refused as they now stand.", registry=self.registry
+        )
+        Gauge(
+            "canaryd_build_info", "Always 1; the version is its label.", ["version"], registry=self.registry
+        ).labels(version).set(1)
         self._rollouts = _Rollouts()
         self.registry.register(self._rollouts)
 
@@ -126,15 +171,38 @@ class _Rollouts(Collector):
     def collect(self) -> Iterator[Metric]:
         present = {(one.namespace, one.service, one.canary): one for one in self.present}
         judged = {labels: one.verdict for labels, one in present.items() if one.verdict is not None}
-        yield self._gauge("weight_percent", "The canary's share of the traffic, as wanted.", {k: one.weight for k, one in present.items()})
-        yield self._gauge("stage", "Index of the stage; -1 before the first.", {k: one.stage for k, one in present.items()})
-        yield self._gauge("began_seconds", "When the rollout began, Unix time.", {k: one.began for k, one in present.items()})
-        yield self._states("phase", "1 for the phase it is in.", Phase, {k: one.phase for k, one in present.items()})
-        yield self._states("verdict", "1 for the answer of the last look.", Answer, {k: one.answer for k, one in judged.items()})
-        yield self._gauge("odds", "Odds gathered against the canary, to 1.", {k: one.odds for k, one in judged.items()})
-        yield self._gauge("odds_bar", "Odds at which it is rolled back, to 1.", {k: one.bar for k, one in judged.items()})
+        yield self._gauge(
+            "weight_percent",
+            "The canary's share of the traffic, as wanted.",
+            {k: one.weight for k, one in present.items()},
+        )
+        yield self._gauge(
+            "stage", "Index of the stage; -1 before the first.", {k: one.stage for k, one in present.items()}
+        )
+        yield self._gauge(
+            "began_seconds",
+            "When the rollout began, Unix time.",
+            {k: one.began for k, one in present.items()},
+        )
+        yield self._states(
+            "phase", "1 for the phase it is in.", Phase, {k: one.phase for k, one in present.items()}
+        )
+        yield self._states(
+            "verdict",
+            "1 for the answer of the last look.",
+            Answer,
+            {k: one.answer for k, one in judged.items()},
+        )
+        yield self._gauge(
+            "odds", "Odds gathered against the canary, to 1.", {k: one.odds for k, one in judged.items()}
+        )
+        yield self._gauge(
+            "odds_bar", "Odds at which it is rolled back, to 1.", {k: one.bar for k, one in judged.items()}
+        )
         yield self._waiting(present)
-        yield self._gauge("looks", "Looks compared in this stage.", {k: one.looks for k, one in judged.items()})
+        yield self._gauge(
+            "looks", "Looks compared in this stage.", {k: one.looks for k, one in judged.items()}
+        )
 
     def _gauge(self, name: str, help: str, values: Mapping[tuple[str, str, str], float]) -> Metric:
         family = GaugeMetricFamily(f"canaryd_rollout_{name}", help, labels=self.LABELS)
@@ -143,14 +211,19 @@ class _Rollouts(Collector):
         return family
 
     def _waiting(self, rollouts: Mapping[tuple[str, str, str], Rollout]) -> Metric:
-        family = GaugeMetricFamily("canaryd_rollout_gate_asked_seconds", "Since when the gate that it waits for is asked, Unix time.",
-                                   labels=(*self.LABELS, "gate"))
+        family = GaugeMetricFamily(
+            "canaryd_rollout_gate_asked_seconds",
+            "Since when the gate that it waits for is asked, Unix time.",
+            labels=(*self.LABELS, "gate"),
+        )
         for labels, rollout in rollouts.items():
             if (question := gates.question(rollout)) is not None:
                 family.add_metric((*labels, question.gate.name), question.since)
         return family
 
-    def _states(self, name: str, help: str, states: Iterable[str], values: Mapping[tuple[str, str, str], str]) -> Metric:
+    def _states(
+        self, name: str, help: str, states: Iterable[str], values: Mapping[tuple[str, str, str], str]
+    ) -> Metric:
         family = GaugeMetricFamily(f"canaryd_rollout_{name}", help, labels=(*self.LABELS, name))
         every = list(states)
         for labels, value in values.items():
@@ -177,7 +250,9 @@ def application(health: Health, metrics: Metrics) -> WSGIApplication:
             return _page(respond, "503 Service Unavailable" if dead else "200 OK", dead or "alive")
         if path == "/readyz":
             missing = health.missing()
-            return _page(respond, "503 Service Unavailable" if missing else "200 OK", "\n".join(missing) or "ready")
+            return _page(
+                respond, "503 Service Unavailable" if missing else "200 OK", "\n".join(missing) or "ready"
+            )
         return _page(respond, "404 Not Found", "there are /livez, /readyz and /metrics")
 
     return pages
@@ -193,13 +268,26 @@ def _head_of(pages: WSGIApplication, environ: WSGIEnvironment, respond: StartRes
 
     length = sum(map(len, pages({**environ, "REQUEST_METHOD": "GET"}, note)))
     status, headers = said[0]
-    respond(status, [*((name, value) for name, value in headers if name.lower() != "content-length"), ("Content-Length", str(length))])
+    respond(
+        status,
+        [
+            *((name, value) for name, value in headers if name.lower() != "content-length"),
+            ("Content-Length", str(length)),
+        ],
+    )
     return []
 
 
 def _page(respond: StartResponse, status: str, text: str) -> list[bytes]:
     body = f"{text}\n".encode()
-    respond(status, [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body))), ("Cache-Control", "no-store")])
+    respond(
+        status,
+        [
+            ("Content-Type", "text/plain; charset=utf-8"),
+            ("Content-Length", str(len(body))),
+            ("Cache-Control", "no-store"),
+        ],
+    )
     return [body]
 
 
@@ -215,7 +303,9 @@ class Server:
             raise Rejected(f"cannot serve /livez, /readyz and /metrics on {host}:{port}: {why}") from error
         self._server.set_app(app)
         self.port: int = self._server.server_port
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="http", daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, name="http", daemon=True
+        )
         self._thread.start()
 
     def close(self) -> None:

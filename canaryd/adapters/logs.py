@@ -1,4 +1,5 @@
-"""Logs, set up once: facts with keys, as JSON lines or for a person's eyes, libraries' own warnings among them.
+"""Logs, set up once: facts with keys, as JSON lines or for a person's eyes, libraries' own warnings among
+them.
 
 Everything goes to stderr, since stdout belongs to what a command prints.
 """
@@ -23,24 +24,28 @@ def _hidden(module: str) -> Iterator[None]:
             del sys.modules[module]
 
 
-# Where rich is installed structlog imports it, for tracebacks that canaryd does not show: 9 MB and 50 ms of the daemon for nothing.
+# Where rich is installed structlog imports it, for tracebacks that canaryd does not show: 9 MB and 50 ms of
+# the daemon for nothing.
 with _hidden("rich"):
     import structlog
     from structlog.typing import FilteringBoundLogger, Processor
 
 Format = Literal["auto", "json", "console"]
 LEVELS = ("debug", "info", "warning", "error")
-OWN = "canaryd"  # the loggers of the package; others are heard from WARNING on, since kubernetes' DEBUG holds tokens
+# the loggers of the package; others are heard from WARNING on, since kubernetes' DEBUG holds tokens
+OWN = "canaryd"
 
 
 def logger(name: str) -> FilteringBoundLogger:
-    """The logger of this name. Whoever imports structlog itself should do so after this module, or rich comes with it."""
+    """The logger of this name. Whoever imports structlog itself should do so after this module, or rich comes
+    with it."""
     made: FilteringBoundLogger = structlog.get_logger(name)
     return made
 
 
 def setup(level: str = "info", format: Format = "auto", stream: TextIO | None = None) -> None:
-    """Sets it up, anew if called again. auto: console on a terminal, JSON otherwise. stream: stderr by default. Raises ValueError."""
+    """Sets it up, anew if called again. auto: console on a terminal, JSON otherwise. stream: stderr by
+    default. Raises ValueError."""
     if level.lower() not in LEVELS:
         raise ValueError(f"log level must be one of {', '.join(LEVELS)}, but is {level}")
     if format not in ("auto", "json", "console"):
@@ -68,7 +73,10 @@ def setup(level: str = "info", format: Format = "auto", stream: TextIO | None = 
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(console, out)],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *_rendering(console, out),
+            ],
         )
     )
     root = logging.getLogger()
@@ -81,8 +89,14 @@ def setup(level: str = "info", format: Format = "auto", stream: TextIO | None = 
 def _rendering(console: bool, out: TextIO) -> list[Processor]:
     if console:
         # Not rich's tracebacks: they show local variables, and with them passwords.
-        return [structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback, timestamp_key="time")]
-    exceptions = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+        return [
+            structlog.dev.ConsoleRenderer(
+                colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback, timestamp_key="time"
+            )
+        ]
+    exceptions = structlog.processors.ExceptionRenderer(
+        structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+    )
     return [exceptions, structlog.processors.JSONRenderer(serializer=_to_json)]
 
 

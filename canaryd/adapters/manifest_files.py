@@ -1,4 +1,5 @@
-"""Kubernetes manifests in files: their documents one by one, each with its line; one that cannot be read takes no other with it."""
+"""Kubernetes manifests in files: their documents one by one, each with its line; one that cannot be read
+takes no other with it."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,8 @@ _BETWEEN = re.compile(r"---(\s.*)?")
 
 
 def read(paths: Sequence[Path]) -> list[Manifest]:
-    """The documents of files, and of all *.yaml and *.yml in directories. Raises Rejected for a path that cannot be read."""
+    """The documents of files, and of all *.yaml and *.yml in directories. Raises Rejected for a path that
+    cannot be read."""
     return [document for path in paths for file in _files(path) for document in _documents(file)]
 
 
@@ -28,7 +30,9 @@ def _documents(file: Path) -> Iterator[Manifest]:
     except OSError as error:
         raise Rejected(f"{file}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise Rejected(f"{file}: must be UTF-8 text, but has the byte 0x{error.object[error.start]:02x}") from error
+        raise Rejected(
+            f"{file}: must be UTF-8 text, but has the byte 0x{error.object[error.start]:02x}"
+        ) from error
     begin, lines = 0, text.splitlines()
     for end, line in enumerate([*lines, "---"]):
         if _BETWEEN.fullmatch(line):
@@ -44,4 +48,6 @@ def _document(file: str, line: int, text: str) -> Manifest:
     except (YAMLError, ValueError) as error:
         mark = error.problem_mark or error.context_mark if isinstance(error, MarkedYAMLError) else None
         said = (error.problem or error.context) if isinstance(error, MarkedYAMLError) else str(error)
-        return Manifest(file, line, text, None, " ".join(str(said).split()), line + (mark.line if mark else 0))
+        return Manifest(
+            file, line, text, None, " ".join(str(said).split()), line + (mark.line if mark else 0)
+        )

@@ -1,11 +1,12 @@
 """Recordings: a past in one compressed file, from which everything that was counted is read back equal.
 
-The file is gzip of JSON lines. The first says what it is, of which format, and whose looks are in it (`domain/recording.py`). Then comes a
-line for each look, with its bounds and the queries' values, also when nothing was sampled in it, followed by a line for each replica.
-The last line says how many looks there were, so that a file cut short is known as such. Keys are only ever added within a format.
+The file is gzip of JSON lines. The first says what it is, of which format, and whose looks are in it
+(`domain/recording.py`). Then comes a line for each look, with its bounds and the queries' values, also when
+nothing was sampled in it, followed by a line for each replica. The last line says how many looks there were,
+so that a file cut short is known as such. Keys are only ever added within a format.
 
-Writing is to a temporary name beside the file, moved into place when it is whole: no reader ever meets half a recording. Nothing here
-judges, and nothing here asks Prometheus.
+Writing is to a temporary name beside the file, moved into place when it is whole: no reader ever meets half a
+recording. Nothing here judges, and nothing here asks Prometheus.
 """
 
 import gzip
@@ -76,11 +77,17 @@ class Writer:
     def __init__(self, out: TextIO, past: Past, made_by: str) -> None:
         self._out = out
         self.looks = 0
-        self._line(json.dumps({"kind": KIND, "format": FORMAT, "says": SAYS, "madeBy": made_by, "past": _plain_past(past)}))
+        self._line(
+            json.dumps(
+                {"kind": KIND, "format": FORMAT, "says": SAYS, "madeBy": made_by, "past": _plain_past(past)}
+            )
+        )
 
     def write(self, look: Look, values: Values) -> None:
         """One look. A look that comes twice is read as it came last."""
-        replicas = [(True, *one) for one in look.canary.items()] + [(False, *one) for one in look.stable.items()]
+        replicas = [(True, *one) for one in look.canary.items()] + [
+            (False, *one) for one in look.stable.items()
+        ]
         head = _Look(look.start, look.end, look.bounds, look.sampled, values, len(replicas))
         self._line(_one(_LOOK.dump_json([head], by_alias=True)))
         for canary, name, counts in replicas:
@@ -102,7 +109,8 @@ def _one(listed: bytes) -> str:
 
 @contextmanager
 def writing(path: Path, past: Past, made_by: str, force: bool = False) -> Iterator[Writer]:
-    """A writer whose file is in place once the block has ended well, and nowhere if it has not. Raises Rejected if there is one already."""
+    """A writer whose file is in place once the block has ended well, and nowhere if it has not. Raises
+    Rejected if there is one already."""
     refuse_existing(path, force)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -120,16 +128,23 @@ def writing(path: Path, past: Past, made_by: str, force: bool = False) -> Iterat
 
 
 def refuse_existing(path: Path, force: bool) -> None:
-    """Raises Rejected for a file that is there and is not to be overwritten, and for a directory that is not."""
+    """Raises Rejected for a file that is there and is not to be overwritten, and for a directory that is
+    not."""
     if path.is_dir() or not path.parent.is_dir():
-        wanted = "a file's name was wanted, but it is a directory" if path.is_dir() else f"the directory {path.parent} is not there"
+        wanted = (
+            "a file's name was wanted, but it is a directory"
+            if path.is_dir()
+            else f"the directory {path.parent} is not there"
+        )
         raise Rejected(f"{path}: {wanted}")
     if path.exists() and not force:
         raise Rejected(f"{path} is there already: choose another name, or --force to overwrite it")
 
 
 def _plain_past(past: Past) -> Any:
-    plain = json.loads(_PAST.dump_json([past], by_alias=True, exclude={0: {"policy": True, "rollout": {"policy"}}}))[0]
+    plain = json.loads(
+        _PAST.dump_json([past], by_alias=True, exclude={0: {"policy": True, "rollout": {"policy"}}})
+    )[0]
     # As its file would have it, so that it means the same whatever later defaults are.
     return {**plain, "policy": past.policy.dump()}
 
@@ -140,8 +155,8 @@ def _plain_past(past: Past) -> Any:
 class Recording:
     """A past with its looks: implements the port `Telemetry`.
 
-    A window is answered by the look that was recorded for it, else by the recorded looks that make it up exactly. Before the first look
-    and after the last there is no telemetry, as if it had been forgotten.
+    A window is answered by the look that was recorded for it, else by the recorded looks that make it up
+    exactly. Before the first look and after the last there is no telemetry, as if it had been forgotten.
     """
 
     def __init__(self, past: Past) -> None:
@@ -151,25 +166,32 @@ class Recording:
         self._values: dict[tuple[str, int], float | None] = {}
 
     def write(self, look: Look, values: Values) -> None:
-        """One look more, as `Writer` takes it: what is read from Prometheus may go into memory instead of into a file."""
+        """One look more, as `Writer` takes it: what is read from Prometheus may go into memory instead of
+        into a file."""
         if (look.start, look.end) not in self._looks:
             self._ends[look.start] = sorted([*self._ends.get(look.start, []), look.end], reverse=True)
         self._looks[look.start, look.end] = look
         self._values |= {(promql, look.end): value for promql, value in values.items()}
 
-    def read(self, targets: Sequence[Target], start: int, end: int, step: int) -> Mapping[Target, Sequence[Look]]:
-        """The looks (start, start + step], ... up to end. Raises Rejected for other versions than the recorded ones, and where the
-        recorded looks do not make up a window."""
+    def read(
+        self, targets: Sequence[Target], start: int, end: int, step: int
+    ) -> Mapping[Target, Sequence[Look]]:
+        """The looks (start, start + step], ... up to end. Raises Rejected for other versions than the
+        recorded ones, and where the recorded looks do not make up a window."""
         for target in targets:
             self._check(target)
         looks = [self._look(at, at + step) for at in range(start, end - step + 1, step)]
         return dict.fromkeys(targets, looks)
 
     def measure(self, target: Target, promql: str, start: int, end: int, step: int) -> Sequence[float | None]:
-        """A query's recorded value at the end of each of those looks; None where there is none. Raises Rejected for an unknown query."""
+        """A query's recorded value at the end of each of those looks; None where there is none. Raises
+        Rejected for an unknown query."""
         if promql not in self.past.queries:
             known = "; ".join(self.past.queries) or "none"
-            raise Rejected(f"the recording has no values of the query {promql} (it has: {known}): record it with a policy that asks it")
+            raise Rejected(
+                f"the recording has no values of the query {promql} (it has: {known}): record it with a "
+                "policy that asks it"
+            )
         return [self._values.get((promql, at)) for at in range(start + step, end + 1, step)]
 
     def sources(self, target: Target, start: int, end: int) -> Sequence[Source]:
@@ -194,12 +216,15 @@ class Recording:
             return Look(start, end, sampled=False)
         parts = self._parts(start, end)
         if not parts:
-            raise Rejected(f"the recording has looks of {self.past.interval} s from {self.past.since} on, and none that make up "
-                           f"{start} to {end}")
+            raise Rejected(
+                f"the recording has looks of {self.past.interval} s from {self.past.since} on, and none that "
+                f"make up {start} to {end}"
+            )
         return joined(parts)
 
     def _parts(self, start: int, end: int) -> list[Look]:
-        """Looks from start to end without a gap, found from the left; [] if there are none. Two grids are few ways."""
+        """Looks from start to end without a gap, found from the left; [] if there are none. Two grids are few
+        ways."""
         ways: list[list[Look]] = [[]]
         dead: set[int] = set()
         while ways:
@@ -210,15 +235,21 @@ class Recording:
             if at in dead:
                 continue
             dead.add(at)  # reached once: what follows from there is the same whichever way came
-            ways += [[*way, self._looks[at, until]] for until in reversed(self._ends.get(at, [])) if until <= end]
+            ways += [
+                [*way, self._looks[at, until]] for until in reversed(self._ends.get(at, [])) if until <= end
+            ]
         return []
 
 
 def load(path: Path) -> Recording:
-    """A whole recording. Raises Rejected for a file that is none, is damaged, was cut short, or is of a newer format."""
+    """A whole recording. Raises Rejected for a file that is none, is damaged, was cut short, or is of a newer
+    format."""
     with path.open("rb") as raw:
         if raw.read(2) != b"\x1f\x8b":
-            raise Rejected(f"{path} is no recording: a file of `canaryd record` was wanted, which is compressed with gzip, and this is not")
+            raise Rejected(
+                f"{path} is no recording: a file of `canaryd record` was wanted, which is compressed with "
+                "gzip, and this is not"
+            )
         raw.seek(0)
         return _read(path, raw)
 
@@ -230,19 +261,31 @@ def _read(path: Path, raw: BinaryIO) -> Recording:
             recording = Recording(_header(path, lines.readline()))
             for line in lines:
                 if line.startswith('{"looks":'):
-                    return _ended(path, json.loads(line)["looks"], looks, recording, rest=lines.read())  # to where the checksum is
+                    # to where the checksum is
+                    return _ended(path, json.loads(line)["looks"], looks, recording, rest=lines.read())
                 head = _LOOK.validate_json(f"[{line}]")[0]
                 replicas = [_REPLICA.validate_json(f"[{lines.readline()}]")[0] for _ in range(head.replicas)]
                 recording.write(_look_of(head, replicas), head.values)
                 looks += 1
     except EOFError as error:
-        raise Rejected(f"{path} was cut short: it ends in mid-stream after {looks} looks; record it again") from error
+        raise Rejected(
+            f"{path} was cut short: it ends in mid-stream after {looks} looks; record it again"
+        ) from error
     except (gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as error:
         raise Rejected(f"{path} is damaged after {looks} looks: {error}") from error
     except ValueError as error:
-        why = "; ".join(one["msg"] for one in error.errors()) if isinstance(error, ValidationError) else str(error)
-        raise Rejected(f"{path} is damaged: look {looks + 1} was wanted, but cannot be read: {why}") from error
-    raise Rejected(f"{path} was cut short: its last line should say how many looks there are, and it ends after {looks}; record it again")
+        why = (
+            "; ".join(one["msg"] for one in error.errors())
+            if isinstance(error, ValidationError)
+            else str(error)
+        )
+        raise Rejected(
+            f"{path} is damaged: look {looks + 1} was wanted, but cannot be read: {why}"
+        ) from error
+    raise Rejected(
+        f"{path} was cut short: its last line should say how many looks there are, and it ends after "
+        f"{looks}; record it again"
+    )
 
 
 def _header(path: Path, line: str) -> Past:
@@ -255,8 +298,10 @@ def _header(path: Path, line: str) -> Past:
         raise Rejected(f"{path} is no recording: {wanted}, but begins with {line[:60]!r}")
     if head.get("format") != FORMAT:
         made_by = head.get("madeBy") or "an unknown program"
-        raise Rejected(f"{path} is of format {head.get('format')}, written by {made_by}, and this canaryd reads format {FORMAT}: "
-                       "update canaryd, or record it again")
+        raise Rejected(
+            f"{path} is of format {head.get('format')}, written by {made_by}, and this canaryd reads format "
+            f"{FORMAT}: update canaryd, or record it again"
+        )
     try:
         written = dict(head["past"])
         policy = Policy.load(written.pop("policy"))
@@ -270,7 +315,10 @@ def _header(path: Path, line: str) -> Past:
 
 def _ended(path: Path, said: object, came: int, recording: Recording, rest: str) -> Recording:
     if rest:
-        raise Rejected(f"{path} is damaged: its last line was wanted after {came} looks, and {len(rest)} characters follow it")
+        raise Rejected(
+            f"{path} is damaged: its last line was wanted after {came} looks, and {len(rest)} characters "
+            "follow it"
+        )
     if said != came:
         raise Rejected(f"{path} is damaged: its last line says {said} looks, and {came} came")
     return recording
@@ -279,7 +327,9 @@ def _ended(path: Path, said: object, came: int, recording: Recording, rest: str)
 def _look_of(head: _Look, replicas: Sequence[_Replica]) -> Look:
     sides: dict[bool, dict[str, Counts]] = {True: {}, False: {}}
     for one in replicas:
-        sides[one.canary][one.name] = Counts(one.requests, one.failures, one.timed, one.within, one.duration_ms)
+        sides[one.canary][one.name] = Counts(
+            one.requests, one.failures, one.timed, one.within, one.duration_ms
+        )
     seen = {one.name: one.first_seen for one in replicas if one.first_seen is not None}
     return Look(head.start, head.end, head.bounds, sides[False], sides[True], head.sampled, seen)
 

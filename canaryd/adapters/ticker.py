@@ -1,6 +1,7 @@
 """Calls the beat on time: at once, then every so many seconds, one at a time, whatever the last one did.
 
-APScheduler 3 keeps the time. No clock is read here, so nothing of it depends on a clock that a test has frozen.
+APScheduler 3 keeps the time. No clock is read here, so nothing of it depends on a clock that a test has
+frozen.
 """
 
 import queue
@@ -17,11 +18,13 @@ from apscheduler.triggers.base import BaseTrigger
 class Ticker:
     """Calls `call` every `seconds` from a thread of its own, until `stop`.
 
-    While a beat lasts longer than `seconds`, those due meanwhile are left out; the next comes at its usual time. What a beat raises
-    goes to `on_error`, and the schedule goes on.
+    While a beat lasts longer than `seconds`, those due meanwhile are left out; the next comes at its usual
+    time. What a beat raises goes to `on_error`, and the schedule goes on.
     """
 
-    def __init__(self, call: Callable[[], None], seconds: float, on_error: Callable[[Exception], None]) -> None:
+    def __init__(
+        self, call: Callable[[], None], seconds: float, on_error: Callable[[Exception], None]
+    ) -> None:
         """Raises ValueError unless seconds > 0."""
         if not seconds > 0:
             raise ValueError(f"a beat must come every so many seconds, more than 0, but came as {seconds:g}")
@@ -37,7 +40,8 @@ class Ticker:
             id="beat",
             misfire_grace_time=None,  # late is better than never: the default drops what is 1 s late
             coalesce=True,
-            max_instances=1,  # a slow beat is never overtaken; APScheduler warns in the log of what it leaves out
+            # a slow beat is never overtaken; APScheduler warns in the log of what it leaves out
+            max_instances=1,
         )
 
     def start(self) -> None:
@@ -45,7 +49,8 @@ class Ticker:
         self._scheduler.start()
 
     def stop(self, timeout: float = 4.0) -> bool:
-        """Starts no further beat and waits up to `timeout` s for the one under way; whether it has ended. May be called again."""
+        """Starts no further beat and waits up to `timeout` s for the one under way; whether it has ended. May
+        be called again."""
         with self._lock:
             first, self._stopping = not self._stopping, True
         if first and self._scheduler.running:
@@ -68,7 +73,8 @@ class Ticker:
 class _AtOnceThenEvery(BaseTrigger):  # type: ignore[misc]  # apscheduler has no types
     """Fires at once, then on a grid from there; grid points that have passed are left out but for the last.
 
-    APScheduler's IntervalTrigger would list every missed point, millions after a clock that jumps, only to merge them.
+    APScheduler's IntervalTrigger would list every missed point, millions after a clock that jumps, only to
+    merge them.
     """
 
     def __init__(self, every: timedelta) -> None:
@@ -84,8 +90,8 @@ class _AtOnceThenEvery(BaseTrigger):  # type: ignore[misc]  # apscheduler has no
 class _OneDaemonThread(BaseExecutor):  # type: ignore[misc]  # apscheduler has no types
     """Runs jobs one after another in one daemon thread.
 
-    APScheduler's own pool uses threads that Python waits for at exit, so a beat that hangs would keep the process from ending.
-    One thread for all beats, since HTTP sessions are kept for each thread.
+    APScheduler's own pool uses threads that Python waits for at exit, so a beat that hangs would keep the
+    process from ending. One thread for all beats, since HTTP sessions are kept for each thread.
     """
 
     def __init__(self) -> None:

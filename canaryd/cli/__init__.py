@@ -1,7 +1,7 @@
 """The command line: `main`, and nothing that decides.
 
-One module per group of commands; a command's module is imported only when it runs, so that `canaryd --help` answers at once and
-`canaryd run` carries no terminal library in its memory.
+One module per group of commands; a command's module is imported only when it runs, so that `canaryd --help`
+answers at once and `canaryd run` carries no terminal library in its memory.
 
     daemon.py     run
     files.py      validate, schema
@@ -16,8 +16,8 @@ One module per group of commands; a command's module is imported only when it ru
     deploy.py     deploy
     demo.py       demo
 
-Exit codes: 0 done; 1 refused or failed; 2 wrong usage; 3 the API server (or another server) did not answer; 4 (`deploy`) only shown, since
-nobody said yes.
+Exit codes: 0 done; 1 refused or failed; 2 wrong usage; 3 the API server (or another server) did not answer; 4
+(`deploy`) only shown, since nobody said yes.
 """
 
 from canaryd.cli.group import LazyGroup
@@ -25,24 +25,45 @@ from canaryd.cli.group import LazyGroup
 COMMANDS = {
     "The daemon": {
         "run": ("canaryd.commands.run", "Run the daemon."),
-        "demo": ("canaryd.commands.demo.command", "Watch it work: a release and a rollback on a simulated cluster."),
+        "demo": (
+            "canaryd.commands.demo.command",
+            "Watch it work: a release and a rollback on a simulated cluster.",
+        ),
     },
     "Policies": {
-        "validate": ("canaryd.commands.validate", "Check policy files; every mistake at once, with its line."),
+        "validate": (
+            "canaryd.commands.validate",
+            "Check policy files; every mistake at once, with its line.",
+        ),
         "schema": ("canaryd.commands.validate", "Print the JSON Schema of a policy, for editors."),
-        "check": ("canaryd.commands.check.command", "Check whether it will work here: Istio, routes, telemetry, rights."),
-        "plan": ("canaryd.commands.plan.command", "Foresee a policy's releases: time in each stage, what is caught where."),
+        "check": (
+            "canaryd.commands.check.command",
+            "Check whether it will work here: Istio, routes, telemetry, rights.",
+        ),
+        "plan": (
+            "canaryd.commands.plan.command",
+            "Foresee a policy's releases: time in each stage, what is caught where.",
+        ),
     },
     "Releasing": {
-        "deploy": ("canaryd.commands.deploy.command", "Deploy what runs in staging to production, beside the present version."),
+        "deploy": (
+            "canaryd.commands.deploy.command",
+            "Deploy what runs in staging to production, beside the present version.",
+        ),
     },
     "Looking": {
         "status": ("canaryd.commands.status", "Show the rollouts: stage, weight, odds, reason."),
         "explain": ("canaryd.commands.explain.command", "Tell why a rollout is where it is, in numbers."),
     },
     "Looking back": {
-        "record": ("canaryd.commands.backtest.record_command", "Keep in a file what was counted of two versions."),
-        "backtest": ("canaryd.commands.backtest.command", "Try policies on the past: what would have been decided when."),
+        "record": (
+            "canaryd.commands.backtest.record_command",
+            "Keep in a file what was counted of two versions.",
+        ),
+        "backtest": (
+            "canaryd.commands.backtest.command",
+            "Try policies on the past: what would have been decided when.",
+        ),
     },
     "Acting": {
         "start": ("canaryd.commands.verbs", "Begin a rollout by hand."),
@@ -50,19 +71,26 @@ COMMANDS = {
         "resume": ("canaryd.commands.verbs", "Let a held rollout go on."),
         "approve": ("canaryd.commands.verbs", "Let a rollout go on after the stage that asks for it."),
         "abort": ("canaryd.commands.verbs", "Send all traffic back to stable, now."),
-        "promote": ("canaryd.commands.verbs", "Send all traffic to the canary, now; it is still judged there."),
+        "promote": (
+            "canaryd.commands.verbs",
+            "Send all traffic to the canary, now; it is still judged there.",
+        ),
         "retry": ("canaryd.commands.verbs", "Try a rolled back version once more."),
         "pause": ("canaryd.commands.verbs", "Stop beginnings and advances of a service (never rollbacks)."),
-        "reset": ("canaryd.commands.reset.command", "Take back what canaryd left: routes to one version, subsets, records."),
+        "reset": (
+            "canaryd.commands.reset.command",
+            "Take back what canaryd left: routes to one version, subsets, records.",
+        ),
     },
 }
 
 main = LazyGroup(
     "canaryd",
     commands=COMMANDS,
-    help="Hands-off canary releases for Istio: moves traffic, compares versions statistically, promotes or rolls back, and explains "
-    "itself.",
-    epilog="Begin with `canaryd demo`, which needs no cluster. `canaryd COMMAND --help` has an example for each command.",
+    help="Hands-off canary releases for Istio: moves traffic, compares versions statistically, promotes or "
+    "rolls back, and explains itself.",
+    epilog="Begin with `canaryd demo`, which needs no cluster. `canaryd COMMAND --help` has an example for "
+    "each command.",
 )
 
 __all__ = ["main"]

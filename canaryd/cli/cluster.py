@@ -1,4 +1,5 @@
-"""What every command that talks to a cluster shares: its options, and the connection with the caller's own rights."""
+"""What every command that talks to a cluster shares: its options, and the connection with the caller's own
+rights."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -22,9 +23,11 @@ from canaryd.routing.route_lists import LEFT
 
 NAMES_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"  # of a list
 
+
 @dataclass(frozen=True)
 class StartRequest:
-    """A rollout that someone asked for with `start` and that has not begun. since: Unix seconds; refused: why it never will, or ""."""
+    """A rollout that someone asked for with `start` and that has not begun. since: Unix seconds; refused: why
+    it never will, or ""."""
 
     namespace: str
     service: str
@@ -45,19 +48,30 @@ class Cluster:
     namespace: str | None
 
     def records(self) -> Sequence[Record]:
-        return [record for record in self.rollouts.list() if self.namespace is None or self.namespace in dict(record.rollout.keys)]
+        return [
+            record
+            for record in self.rollouts.list()
+            if self.namespace is None or self.namespace in dict(record.rollout.keys)
+        ]
 
     def notes(self) -> Sequence[ServiceNote]:
         return self.services.notes(self.namespace)
 
     def find(self, name: str) -> Record:
-        """The rollout of that name, or the service's: the one under way, else its latest; of a bracket, by the name of any of its
-        services. Raises Failure, naming what is there."""
+        """The rollout of that name, or the service's: the one under way, else its latest; of a bracket, by
+        the name of any of its services. Raises Failure, naming what is there."""
         records = self.records()
         named = [one for one in records if name == one.rollout.name]
         found = named or [one for one in records if name in one.rollout.services]
-        places = sorted({one.rollout.namespace for one in named} or {place for one in found for place, service in one.rollout.keys
-                                                                     if service == name and self.namespace in (None, place)})
+        places = sorted(
+            {one.rollout.namespace for one in named}
+            or {
+                place
+                for one in found
+                for place, service in one.rollout.keys
+                if service == name and self.namespace in (None, place)
+            }
+        )
         where = f"in namespace {self.namespace}" if self.namespace else "in any namespace"
         if not found:
             self._never_began(name)
@@ -65,7 +79,9 @@ class Cluster:
             known = f"; there are rollouts of {there}" if there else ", and none of anything else"
             raise Failure(f"there is no rollout {name}, and none of a service {name}, {where}{known}")
         if len(places) > 1:
-            raise Failure(f"{name} is in several namespaces ({', '.join(places)}): say which with --namespace")
+            raise Failure(
+                f"{name} is in several namespaces ({', '.join(places)}): say which with --namespace"
+            )
         return max(found, key=lambda one: (not one.rollout.phase.ended, one.rollout.began))
 
     def asked(self) -> list[StartRequest]:
@@ -90,13 +106,18 @@ class Cluster:
         """Raises Failure for what was asked for by `start`, or waits, and has no record."""
         for one in self.asked():
             if name == one.name or (name == one.service and not one.refused):
-                raise Failure(f"{one.namespace}/{one.name} was asked for and refused: {one.refused}" if one.refused else
-                              f"{one.namespace}/{one.name} is asked for and has not begun: does the daemon run, and is the service paused?")
+                raise Failure(
+                    f"{one.namespace}/{one.name} was asked for and refused: {one.refused}"
+                    if one.refused
+                    else f"{one.namespace}/{one.name} is asked for and has not begun: does the daemon run, "
+                    "and is the service paused?"
+                )
         if why := self.waiting(lambda note: note.service == name, time.time()):
             raise Failure(f"no rollout of {name} has begun yet: {'; '.join(why)}")
 
     def waiting(self, is_meant: Callable[[ServiceNote], bool], now: float) -> list[str]:
-        """Why nothing begins of these services; nothing where the notes cannot be read, since something else was asked for."""
+        """Why nothing begins of these services; nothing where the notes cannot be read, since something else
+        was asked for."""
         try:
             return waiting([one for one in self.notes() if is_meant(one)], now)
         except Rejected:
@@ -108,7 +129,11 @@ def waiting(notes: Iterable[ServiceNote], now: float) -> list[str]:
     found: dict[str, list[str]] = {}
     for one in notes:
         waits = one.gathering
-        said = [f"{waits.says}, for {lasting(max(0.0, now - waits.since))} now"] if waits is not None and waits.says else []
+        said = (
+            [f"{waits.says}, for {lasting(max(0.0, now - waits.since))} now"]
+            if waits is not None and waits.says
+            else []
+        )
         stuck = "" if one.problem.startswith(LEFT) else "no rollout can begin: "
         for reason in [f"{stuck}{one.problem}"] * bool(one.problem) + said:
             found.setdefault(reason, []).append(f"{one.namespace}/{one.service}")
@@ -122,7 +147,15 @@ def _asked(obj: Json) -> StartRequest | None:
     if (status and not refused) or not (spec.get("service") and spec.get("version")):
         return None
     since = datetime.fromisoformat(metadata["creationTimestamp"]).timestamp()
-    return StartRequest(metadata["namespace"], spec["service"], spec["version"], metadata["name"], since, refused, metadata["resourceVersion"])
+    return StartRequest(
+        metadata["namespace"],
+        spec["service"],
+        spec["version"],
+        metadata["name"],
+        since,
+        refused,
+        metadata["resourceVersion"],
+    )
 
 
 def connect(kubeconfig: str | None, context: str | None, namespace: str | None) -> Cluster:
@@ -138,7 +171,9 @@ def _left_out(name: str, why: str) -> None:
 def cluster_options(function: Callable[..., None]) -> Callable[..., None]:
     """--namespace, --kubeconfig and --context, given to the command as one argument `cluster`."""
 
-    def command(*args: Any, kubeconfig: str | None, context: str | None, namespace: str | None, **rest: Any) -> None:
+    def command(
+        *args: Any, kubeconfig: str | None, context: str | None, namespace: str | None, **rest: Any
+    ) -> None:
         function(*args, cluster=connect(kubeconfig, context, namespace), **rest)
 
     update_wrapper(command, function)  # with the options that click has noted on it
@@ -147,14 +182,20 @@ def cluster_options(function: Callable[..., None]) -> Callable[..., None]:
 
 def connection_options(command: Callable[..., None]) -> Callable[..., None]:
     """The options alone, for commands that need a cluster only at times; `connect` takes them."""
-    return click.option("-n", "--namespace", help="Look in this namespace only. Default: all.")(server_options(command))
+    return click.option("-n", "--namespace", help="Look in this namespace only. Default: all.")(
+        server_options(command)
+    )
 
 
 def server_options(command: Callable[..., None]) -> Callable[..., None]:
     """--kubeconfig and --context, which say which API server, as whom."""
     for option in (
         click.option("--context", help="One of the kubeconfig's, other than its current one."),
-        click.option("--kubeconfig", type=click.Path(dir_okay=False), help="Default: $KUBECONFIG, ~/.kube/config, the pod's account."),
+        click.option(
+            "--kubeconfig",
+            type=click.Path(dir_okay=False),
+            help="Default: $KUBECONFIG, ~/.kube/config, the pod's account.",
+        ),
     ):
         command = option(command)
     return command

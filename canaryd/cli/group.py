@@ -1,4 +1,5 @@
-"""A group of commands that imports a command when it is run, and turns what is expected to go wrong into one readable line."""
+"""A group of commands that imports a command when it is run, and turns what is expected to go wrong into one
+readable line."""
 
 import errno
 import sys
@@ -9,7 +10,8 @@ from typing import Any
 
 import click
 
-# Of a write to a file that click does not name, and so of the output: everything else that canaryd opens has a name.
+# Of a write to a file that click does not name, and so of the output: everything else that canaryd opens has
+# a name.
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 Sections = Mapping[str, Mapping[str, tuple[str, str]]]
 """Heading -> command -> (module that has it under its own name, what the list of commands says)."""
@@ -33,11 +35,26 @@ def examples(*lines: str) -> str:
 
 class LazyGroup(click.Group):
     def __init__(self, name: str, commands: Sections, help: str, epilog: str) -> None:
-        super().__init__(name, help=help, epilog=epilog, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+        super().__init__(
+            name,
+            help=help,
+            epilog=epilog,
+            context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+        )
         self._sections = commands
-        self._modules = {command: module for section in commands.values() for command, (module, _) in section.items()}
-        self.params.append(click.Option(["--version"], is_flag=True, expose_value=False, is_eager=True, callback=_version,
-                                        help="Print the version."))
+        self._modules = {
+            command: module for section in commands.values() for command, (module, _) in section.items()
+        }
+        self.params.append(
+            click.Option(
+                ["--version"],
+                is_flag=True,
+                expose_value=False,
+                is_eager=True,
+                callback=_version,
+                help="Print the version.",
+            )
+        )
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self._modules)
@@ -55,7 +72,9 @@ class LazyGroup(click.Group):
             with formatter.section(title):
                 formatter.write_dl([(name.ljust(width), says) for name, (_, says) in commands.items()])
 
-    def make_context(self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any) -> click.Context:
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
         with said_readably():  # --help and --version are answered here
             return super().make_context(info_name, args, parent, **extra)
 

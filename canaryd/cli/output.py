@@ -1,4 +1,5 @@
-"""Tables and explanations on a terminal with colour, and the same plain and aligned when piped. rich is imported for a terminal only."""
+"""Tables and explanations on a terminal with colour, and the same plain and aligned when piped. rich is
+imported for a terminal only."""
 
 import json
 import shutil
@@ -15,9 +16,18 @@ from canaryd.domain.formatting import aligned
 from canaryd.report.explanation import Section, text
 
 STYLES = {
-    "Succeeded": "green", "Promoting": "green", "Progressing": "cyan", "Waiting": "dim", "AwaitingApproval": "yellow",
-    "AwaitingGate": "yellow", "Held": "yellow", "RollingBack": "red", "RolledBack": "red", "GivingWay": "magenta", "Superseded": "magenta",
-}  # fmt: skip
+    "Succeeded": "green",
+    "Promoting": "green",
+    "Progressing": "cyan",
+    "Waiting": "dim",
+    "AwaitingApproval": "yellow",
+    "AwaitingGate": "yellow",
+    "Held": "yellow",
+    "RollingBack": "red",
+    "RolledBack": "red",
+    "GivingWay": "magenta",
+    "Superseded": "magenta",
+}
 LEAST_PROSE = 30  # columns a sentence needs beside others; with fewer it has lines of its own
 
 
@@ -31,7 +41,8 @@ def is_asking() -> bool:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], prose: bool = True) -> None:
-    """One line each when piped, never cut; on a terminal the last column wraps, and where there is no room for it, it goes below.
+    """One line each when piped, never cut; on a terminal the last column wraps, and where there is no room
+    for it, it goes below.
 
     prose: whether the last column is; without any, a row that has no room has its cells named one by one.
     """
@@ -51,7 +62,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], prose: bool = True
 
 
 def narrow(head: Sequence[str], rows: Sequence[Sequence[str]], columns: int) -> list[str]:
-    """The table for few columns: the last cell below the others; and these named one by one where a row of them has no room either."""
+    """The table for few columns: the last cell below the others; and these named one by one where a row of
+    them has no room either."""
     if _width_of_facts(head, rows) <= columns:
         title, *facts = ([line] for line in aligned([tuple(head[:-1]), *(tuple(row[:-1]) for row in rows)]))
     else:
@@ -65,15 +77,23 @@ def narrow(head: Sequence[str], rows: Sequence[Sequence[str]], columns: int) -> 
 
 def _named(head: Sequence[str], row: Sequence[str], columns: int) -> list[str]:
     """`SERVICE front-end  VERSIONS v1 → v2`, and so on, broken between the cells."""
-    whole = "  ".join(f"{name} {cell}".replace(" ", "\N{NO-BREAK SPACE}") for name, cell in zip(head[:-1], row[:-1], strict=True))
-    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in wrap(whole, columns, subsequent_indent="  ", break_on_hyphens=False)]
+    whole = "  ".join(
+        f"{name} {cell}".replace(" ", "\N{NO-BREAK SPACE}")
+        for name, cell in zip(head[:-1], row[:-1], strict=True)
+    )
+    return [
+        line.replace("\N{NO-BREAK SPACE}", " ")
+        for line in wrap(whole, columns, subsequent_indent="  ", break_on_hyphens=False)
+    ]
 
 
 def _coloured(line: str, row: Sequence[str]) -> str:
     for cell in row:
         if cell in STYLES:
             style = STYLES[cell]
-            line = line.replace(cell, click.style(cell, dim=True) if style == "dim" else click.style(cell, fg=style))
+            line = line.replace(
+                cell, click.style(cell, dim=True) if style == "dim" else click.style(cell, fg=style)
+            )
     return line
 
 
@@ -115,8 +135,8 @@ def encodable(line: str) -> str:
 
 @contextmanager
 def width_of_prose() -> Iterator[int]:
-    """Within, sentences of an explanation are broken for the terminal that there is; for a pipe, and a wide one, as they are recorded.
-    Yields the columns that a line of a section may have."""
+    """Within, sentences of an explanation are broken for the terminal that there is; for a pipe, and a wide
+    one, as they are recorded. Yields the columns that a line of a section may have."""
     usual = formatting.WIDTH
     if is_terminal():
         formatting.WIDTH = max(LEAST_PROSE, min(usual, terminal_columns()))
@@ -141,7 +161,11 @@ def explanation(sections: tuple[Section, ...]) -> None:
 def _broken(line: str, columns: int) -> list[str]:
     """The line, or its parts, which are set in deeper than it is."""
     margin = " " * (len(line) - len(line.lstrip()) + 2)
-    return wrap(line, columns, subsequent_indent=margin, break_on_hyphens=False) if len(line) > columns else [line]
+    return (
+        wrap(line, columns, subsequent_indent=margin, break_on_hyphens=False)
+        if len(line) > columns
+        else [line]
+    )
 
 
 def as_json(value: Any) -> None:

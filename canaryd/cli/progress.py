@@ -8,8 +8,11 @@ import click
 
 
 @contextmanager
-def progress(total_looks: int, what: str, doing: str = "reading", done: str = "read") -> Iterator[Callable[[int], None]]:
-    """Tells on stderr how many looks have been read: a bar on a terminal, a line for each quarter where it is piped."""
+def progress(
+    total_looks: int, what: str, doing: str = "reading", done: str = "read"
+) -> Iterator[Callable[[int], None]]:
+    """Tells on stderr how many looks have been read: a bar on a terminal, a line for each quarter where it is
+    piped."""
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import Progress

@@ -16,13 +16,25 @@ BEGINS_WITHIN = 60.0  # seconds until a daemon that runs has answered a request;
 
 
 def follow(cluster: Cluster, namespace: str, name: str, wished: Phase) -> None:
-    """Returns when the rollout has ended as wished. Raises Failure when it ended otherwise, was refused, or does not begin."""
+    """Returns when the rollout has ended as wished. Raises Failure when it ended otherwise, was refused, or
+    does not begin."""
     told = -1  # decisions told; those from before this began are not news
     asked = time.monotonic()
     while True:
         try:
-            record = next((one for one in cluster.rollouts.list() if (one.rollout.namespace, one.rollout.name) == (namespace, name)), None)
-            refused = "" if record else (cluster.rollouts.get(namespace, name).get("status") or {}).get("refused", "")
+            record = next(
+                (
+                    one
+                    for one in cluster.rollouts.list()
+                    if (one.rollout.namespace, one.rollout.name) == (namespace, name)
+                ),
+                None,
+            )
+            refused = (
+                ""
+                if record
+                else (cluster.rollouts.get(namespace, name).get("status") or {}).get("refused", "")
+            )
         except Unavailable as error:
             click.echo(f"canaryd: {error}; waiting on", err=True)
             time.sleep(EVERY)
@@ -30,7 +42,10 @@ def follow(cluster: Cluster, namespace: str, name: str, wished: Phase) -> None:
         if refused:
             raise Failure(f"{name} was refused: {refused}")
         if record is None and time.monotonic() - asked > BEGINS_WITHIN:
-            raise Failure(f"{name} has not begun within {BEGINS_WITHIN:.0f} s: does the daemon run, and is the service paused?")
+            raise Failure(
+                f"{name} has not begun within {BEGINS_WITHIN:.0f} s: does the daemon run, and is the service "
+                "paused?"
+            )
         if record is not None:
             told = _tell(record, told if told >= 0 else 0)
             if record.rollout.phase.ended:
@@ -41,12 +56,17 @@ def follow(cluster: Cluster, namespace: str, name: str, wished: Phase) -> None:
 
 def _tell(record: Record, told: int) -> int:
     for decision in record.rollout.decisions[told:]:
-        click.echo(f"{time_text(decision.at)}  {decision.phase.value}  {record.rollout.share_in(decision)}  {decision.reason}")
+        click.echo(
+            f"{time_text(decision.at)}  {decision.phase.value}  {record.rollout.share_in(decision)}  "
+            f"{decision.reason}"
+        )
     return len(record.rollout.decisions)
 
 
 def _judge(record: Record, wished: Phase) -> None:
     rollout = record.rollout
     if rollout.phase is not wished:
-        raise Failure(f"{rollout.name}: {describe(rollout)}, where {wished.value} was wished: {rollout.reason}")
+        raise Failure(
+            f"{rollout.name}: {describe(rollout)}, where {wished.value} was wished: {rollout.reason}"
+        )
     click.echo(f"{rollout.name}: {describe(rollout)}")

@@ -1,4 +1,5 @@
-"""`canaryd run`: the daemon itself, with its settings. Imports no terminal library: the daemon's memory is counted."""
+"""`canaryd run`: the daemon itself, with its settings. Imports no terminal library: the daemon's memory is
+counted."""
 
 import sys
 from pathlib import Path
@@ -17,33 +18,63 @@ Examples:
 
 
 @click.command(epilog=EXAMPLE)
-@click.option("--config", type=click.Path(path_type=Path), default="config/canaryd.yaml", show_default=True,
-              help="The daemon's settings. With --prometheus the default file need not be there.")
-@click.option("--policies", type=click.Path(path_type=Path),
-              help="Directory of policy files, read again when they change. Default: the settings' `policies`.")
-@click.option("--kubeconfig", type=click.Path(dir_okay=False), help="Default: $KUBECONFIG, ~/.kube/config, the pod's own account.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    default="config/canaryd.yaml",
+    show_default=True,
+    help="The daemon's settings. With --prometheus the default file need not be there.",
+)
+@click.option(
+    "--policies",
+    type=click.Path(path_type=Path),
+    help="Directory of policy files, read again when they change. Default: the settings' `policies`.",
+)
+@click.option(
+    "--kubeconfig",
+    type=click.Path(dir_okay=False),
+    help="Default: $KUBECONFIG, ~/.kube/config, the pod's own account.",
+)
 @click.option("--context", help="One of the kubeconfig's, other than its current one.")
 @click.option("--prometheus", metavar="URL", help="Instead of the settings' prometheus.url.")
-@click.option("--log-format", type=click.Choice(["auto", "json", "console"]),
-              help="Instead of the settings'. auto: console on a terminal, else JSON.")
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Instead of the settings'.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["auto", "json", "console"]),
+    help="Instead of the settings'. auto: console on a terminal, else JSON.",
+)
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), help="Instead of the settings'."
+)
 def run(
-    config: Path, policies: Path | None, kubeconfig: str | None, context: str | None, prometheus: str | None, log_format: str | None,
+    config: Path,
+    policies: Path | None,
+    kubeconfig: str | None,
+    context: str | None,
+    prometheus: str | None,
+    log_format: str | None,
     log_level: str | None,
 ) -> None:
     """Run the daemon until SIGTERM or SIGINT; it finishes the look it is in.
 
-    It starts without Prometheus or API server too, waits for them and says so. A policy that cannot be used is told about in the log;
-    the others are worked on.
+    It starts without Prometheus or API server too, waits for them and says so. A policy that cannot be used
+    is told about in the log; the others are worked on.
     """
     from canaryd.app import build
     from canaryd.settings import load_settings
 
     # Without --config the usual place may have no file, but a file that was asked for is never left out.
-    if click.get_current_context().get_parameter_source("config") is not ParameterSource.DEFAULT and not config.exists():
+    if (
+        click.get_current_context().get_parameter_source("config") is not ParameterSource.DEFAULT
+        and not config.exists()
+    ):
         raise Failure(f"{config}: cannot be read: No such file or directory")
     settings = load_settings(config, prometheus, kubeconfig)
     kubernetes = settings.kubernetes.model_copy(update={"context": context} if context else {})
-    log = settings.log.model_copy(update={key: one for key, one in (("format", log_format), ("level", log_level)) if one})
-    daemon = build(settings.model_copy(update={"kubernetes": kubernetes, "log": log}), policies or Path(settings.policies))
+    log = settings.log.model_copy(
+        update={key: one for key, one in (("format", log_format), ("level", log_level)) if one}
+    )
+    daemon = build(
+        settings.model_copy(update={"kubernetes": kubernetes, "log": log}),
+        policies or Path(settings.policies),
+    )
     sys.exit(daemon.run())

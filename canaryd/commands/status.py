@@ -23,19 +23,23 @@ HEAD = ("SERVICE", "VERSIONS", "PHASE", "STAGE", "WEIGHT", "ODDS", "AGE", "WHY")
 WATCH = 2.0  # seconds between two readings of `status --watch`: a look is rarely shorter
 
 
-@click.command(epilog="\b\nExamples:\n  canaryd status\n  canaryd status front-end -n production --watch\n"
-               "  canaryd status -o json | jq '.rollouts[] | {service, phase, weight}'")
+@click.command(
+    epilog="\b\nExamples:\n  canaryd status\n  canaryd status front-end -n production --watch\n"
+    "  canaryd status -o json | jq '.rollouts[] | {service, phase, weight}'"
+)
 @click.argument("name", required=False, metavar="[SERVICE|ROLLOUT]")
 @click.option("--all", "every", is_flag=True, help="Earlier rollouts of each service too.")
 @click.option("-w", "--watch", is_flag=True, help="Show it again as it changes, until Ctrl-C.")
-@click.option("-o", "--output", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option(
+    "-o", "--output", "form", type=click.Choice(["table", "json"]), default="table", show_default=True
+)
 @cluster_options
 def status(name: str | None, every: bool, watch: bool, form: str, cluster: Cluster) -> None:
     """Show each service's rollout: the one under way, else the latest.
 
-    ODDS are those gathered against the canary; at the policy's bar (100 to 1 by default) it is rolled back. AGE is since the beginning.
-    Paused services, why a new version cannot begin or what it waits for, and what `start` asked for and has not begun are told below the
-    table.
+    ODDS are those gathered against the canary; at the policy's bar (100 to 1 by default) it is rolled back.
+    AGE is since the beginning. Paused services, why a new version cannot begin or what it waits for, and what
+    `start` asked for and has not begun are told below the table.
     """
     if watch:
         with suppress(KeyboardInterrupt):
@@ -50,7 +54,8 @@ def status(name: str | None, every: bool, watch: bool, form: str, cluster: Clust
 
 @dataclass(frozen=True, slots=True)
 class StatusView:
-    """What `status` shows: rollouts by service and newest last, the notes of the services meant, what was asked for and did not begin."""
+    """What `status` shows: rollouts by service and newest last, the notes of the services meant, what was
+    asked for and did not begin."""
 
     records: Sequence[Record]
     notes: Sequence[ServiceNote]
@@ -82,7 +87,11 @@ def _chosen(records: Sequence[Record], name: str | None, every: bool) -> list[Re
     """Of each service the rollout under way, else the latest; all when asked for, or named."""
     latest = {(key, one.rollout.phase.ended): one for one in records for key in one.rollout.keys}
     of_services = [one for (key, ended), one in latest.items() if not ended or (key, False) not in latest]
-    shown = records if every or any(one.rollout.name == name for one in records) else [one for one in records if one in of_services]
+    shown = (
+        records
+        if every or any(one.rollout.name == name for one in records)
+        else [one for one in records if one in of_services]
+    )
     return sorted(shown, key=lambda one: (one.rollout.namespace, one.rollout.service, one.rollout.began))
 
 
@@ -91,30 +100,60 @@ def as_data(seen: StatusView) -> dict[str, Any]:
     return {
         "rollouts": [entry(record) for record in seen.records],
         "services": [
-            {"namespace": one.namespace, "service": one.service, "paused": one.paused, "problem": one.problem,
-             "waits": one.gathering.says if one.gathering else ""} for one in seen.notes
+            {
+                "namespace": one.namespace,
+                "service": one.service,
+                "paused": one.paused,
+                "problem": one.problem,
+                "waits": one.gathering.says if one.gathering else "",
+            }
+            for one in seen.notes
         ],
         "requests": [
-            {"name": one.name, "namespace": one.namespace, "service": one.service, "version": one.version, "since": one.since,
-             "refused": one.refused or None} for one in seen.asked
+            {
+                "name": one.name,
+                "namespace": one.namespace,
+                "service": one.service,
+                "version": one.version,
+                "since": one.since,
+                "refused": one.refused or None,
+            }
+            for one in seen.asked
         ],
-    }  # fmt: skip
+    }
 
 
 def entry(record: Record) -> dict[str, Any]:
-    """One rollout, flat. stage: 1 is the first, 0 none yet. Times in Unix seconds. What is not there yet is null."""
+    """One rollout, flat. stage: 1 is the first, 0 none yet. Times in Unix seconds. What is not there yet is
+    null."""
     rollout = record.rollout
     verdict = rollout.verdict
     return {
-        "name": rollout.name, "namespace": rollout.namespace, "service": rollout.service, "stable": rollout.stable,
-        "canary": rollout.canary, "attempt": rollout.attempt, "phase": rollout.phase.value,
-        "held": rollout.held.value if rollout.held else None, "stage": rollout.stage + 1, "stages": len(rollout.policy.stages),
-        "weight": rollout.weight, "share": rollout.share, "verdict": verdict.answer.value if verdict else None,
-        "odds": finite(verdict.odds) if verdict else None, "bar": finite(verdict.bar) if verdict else None,
-        "reason": rollout.reason, "verdictReason": verdict.reason if verdict else None, "began": rollout.began, "ended": rollout.ended,
-        "lookedUntil": verdict.at if verdict else None, "mode": rollout.policy.mode,
-        "bracket": [asdict(one) for one in versions] if (versions := announcements.versions(rollout)) else None,
-    }  # fmt: skip
+        "name": rollout.name,
+        "namespace": rollout.namespace,
+        "service": rollout.service,
+        "stable": rollout.stable,
+        "canary": rollout.canary,
+        "attempt": rollout.attempt,
+        "phase": rollout.phase.value,
+        "held": rollout.held.value if rollout.held else None,
+        "stage": rollout.stage + 1,
+        "stages": len(rollout.policy.stages),
+        "weight": rollout.weight,
+        "share": rollout.share,
+        "verdict": verdict.answer.value if verdict else None,
+        "odds": finite(verdict.odds) if verdict else None,
+        "bar": finite(verdict.bar) if verdict else None,
+        "reason": rollout.reason,
+        "verdictReason": verdict.reason if verdict else None,
+        "began": rollout.began,
+        "ended": rollout.ended,
+        "lookedUntil": verdict.at if verdict else None,
+        "mode": rollout.policy.mode,
+        "bracket": [asdict(one) for one in versions]
+        if (versions := announcements.versions(rollout))
+        else None,
+    }
 
 
 def rows(records: Sequence[Record], now: float) -> list[tuple[str, ...]]:
@@ -130,15 +169,28 @@ def _row(record: Record, now: float, several: bool) -> tuple[str, ...]:
     stage = stage_text(rollout, rollout.stage)
     is_judged = rollout.phase.value == "Progressing" and not route_sync.is_troubled(rollout)
     said = rollout.verdict.reason if rollout.verdict and is_judged else rollout.reason
-    return (service, versions, rollout.phase.value, stage, rollout.share, odds,
-            lasting(now - rollout.began), said)
+    return (
+        service,
+        versions,
+        rollout.phase.value,
+        stage,
+        rollout.share,
+        odds,
+        lasting(now - rollout.began),
+        said,
+    )
 
 
 def remarks(seen: StatusView, now: float) -> list[str]:
-    """What the table of rollouts cannot say: paused services, services where nothing can begin, and what has not begun."""
+    """What the table of rollouts cannot say: paused services, services where nothing can begin, and what has
+    not begun."""
     notes = seen.notes
-    paused = [f"{one.namespace}/{one.service} is paused: nothing begins or advances, rollbacks happen (canaryd pause {one.service} --end)"
-              for one in notes if one.paused]
+    paused = [
+        f"{one.namespace}/{one.service} is paused: nothing begins or advances, rollbacks happen (canaryd "
+        f"pause {one.service} --end)"
+        for one in notes
+        if one.paused
+    ]
     return paused + waiting(notes, now) + [_remark(one, now) for one in seen.asked]
 
 
@@ -146,7 +198,10 @@ def _remark(asked: StartRequest, now: float) -> str:
     name = f"{asked.namespace}/{asked.name} ({asked.version})"
     if asked.refused:
         return f"{name} was asked for and refused: {asked.refused}"
-    return f"{name} is asked for since {lasting(now - asked.since)} and has not begun (canaryd abort {asked.name} takes it back)"
+    return (
+        f"{name} is asked for since {lasting(now - asked.since)} and has not begun (canaryd abort "
+        f"{asked.name} takes it back)"
+    )
 
 
 def _show(seen: StatusView) -> None:
@@ -155,13 +210,15 @@ def _show(seen: StatusView) -> None:
         output.table(HEAD, rows(seen.records, now))
     else:
         services = ", ".join(f"{one.namespace}/{one.service}" for one in seen.notes)
-        click.echo(f"no rollouts{f'; canaryd looks after {services}' if services else ', and canaryd has seen no service yet'}")
+        known = f"; canaryd looks after {services}" if services else ", and canaryd has seen no service yet"
+        click.echo(f"no rollouts{known}")
     for line in remarks(seen, now):
         click.echo(line)
 
 
 def _watch(cluster: Cluster, name: str | None, every: bool, form: str) -> None:
-    """On a terminal in place; piped, again whenever something has changed. Waits for an API server that is away."""
+    """On a terminal in place; piped, again whenever something has changed. Waits for an API server that is
+    away."""
     before: Any = None
     while True:  # Ctrl-C ends it
         try:

@@ -10,14 +10,21 @@ from canaryd.adapters.policies.policy_files import json_schema, load
 from canaryd.domain.policy.policy import Policy
 
 
-@click.command(epilog="\b\nExamples:\n  canaryd validate policies/\n"
-               "  canaryd validate policies/front-end.yaml --config config/canaryd.yaml")
+@click.command(
+    epilog="\b\nExamples:\n  canaryd validate policies/\n"
+    "  canaryd validate policies/front-end.yaml --config config/canaryd.yaml"
+)
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=click.Path(path_type=Path))
-@click.option("--config", type=click.Path(path_type=Path), help="Settings too: hooks must then name its notifiers and gates.")
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="Settings too: hooks must then name its notifiers and gates.",
+)
 def validate(paths: tuple[Path, ...], config: Path | None) -> None:
     """Check policy files, or all *.yaml in directories.
 
-    Every mistake is told at once, with file, line, key, what was wanted and what came. Exit code 1 if there is one.
+    Every mistake is told at once, with file, line, key, what was wanted and what came. Exit code 1 if there
+    is one.
     """
     names: tuple[Collection[str], ...] = ()
     if config is not None:
@@ -32,15 +39,21 @@ def validate(paths: tuple[Path, ...], config: Path | None) -> None:
         click.echo(str(problem), err=True)
     if loaded.problems:
         count = len(loaded.problems)
-        click.echo(f"{count} problem{'s' * (count > 1)}; {len(loaded.policies)} of the policies can be used", err=True)
+        click.echo(
+            f"{count} problem{'s' * (count > 1)}; {len(loaded.policies)} of the policies can be used",
+            err=True,
+        )
         raise click.exceptions.Exit(1)
 
 
 def summary(policy: Policy) -> str:
     """`production/front-end: 10, 25, 50 (approval), 100 on sockshop, judged by errors, latency`."""
-    steps = ((stage.weight if stage.kind == "weight" else stage.said, " (approval)" if stage.approval else "") for stage in policy.stages)
+    steps = (
+        (stage.weight if stage.kind == "weight" else stage.said, " (approval)" if stage.approval else "")
+        for stage in policy.stages
+    )
     ladder = ", ".join(f"{step}{asked}" for step, asked in steps)
-    metrics = [metric.query.name if metric.query else "errors" if metric.errors else "latency" for metric in policy.analysis.metrics]
+    metrics = [metric.called for metric in policy.analysis.metrics]
     others = ", ".join("/".join(key) for key in policy.keys[1:])
     together = f", together with {others}" if others else ""
     mode = "" if policy.mode == "steer" else f", mode {policy.mode}"
@@ -48,11 +61,16 @@ def summary(policy: Policy) -> str:
     by_user = " by user" if policy.route.affinity else ""
     gates = ", ".join(f"{gate.name} before {gate.place}" for gate in policy.gates)
     asks = f", asks {gates}" if gates else ""
-    return f"{'/'.join(policy.key)}: {ladder}{by_user} on {policy.route.name}, judged by {', '.join(metrics)}{asks}{mode}{together}"
+    return (
+        f"{'/'.join(policy.key)}: {ladder}{by_user} on {policy.route.name}, judged by "
+        f"{', '.join(metrics)}{asks}{mode}{together}"
+    )
 
 
-@click.command(epilog="\b\nExample:\n  canaryd schema > policy.schema.json\n\n\b\nThen, as the first line of a policy:\n"
-               "  # yaml-language-server: $schema=policy.schema.json")
+@click.command(
+    epilog="\b\nExample:\n  canaryd schema > policy.schema.json\n\n\b\nThen, as the first line of a policy:\n"
+    "  # yaml-language-server: $schema=policy.schema.json"
+)
 def schema() -> None:
     """Print the JSON Schema of a policy, for editors that complete and check as one types."""
     click.echo(json.dumps(json_schema(), indent=2))

@@ -1,6 +1,8 @@
-"""The verbs: what people wish, written into a CanaryRollout's `spec` with their own kubeconfig, so that Kubernetes decides who may.
+"""The verbs: what people wish, written into a CanaryRollout's `spec` with their own kubeconfig, so that
+Kubernetes decides who may.
 
-canaryd obeys at its next look. What has no meaning in the rollout's phase is refused here, by the same table that the daemon goes by.
+canaryd obeys at its next look. What has no meaning in the rollout's phase is refused here, by the same table
+that the daemon goes by.
 """
 
 from contextlib import suppress
@@ -18,7 +20,9 @@ from canaryd.domain.ports import Conflict, Rejected, Request, Workload
 from canaryd.domain.rollout import Held, Phase, Record, name_of
 from canaryd.report.phase_summary import describe
 
-WAIT = click.option("--wait", is_flag=True, help="Until the rollout has ended; exit code 1 unless it ended as wished.")
+WAIT = click.option(
+    "--wait", is_flag=True, help="Until the rollout has ended; exit code 1 unless it ended as wished."
+)
 NAME = click.argument("name", metavar="SERVICE|ROLLOUT")
 
 
@@ -29,7 +33,8 @@ NAME = click.argument("name", metavar="SERVICE|ROLLOUT")
 @NAME
 @cluster_options
 def hold(name: str, cluster: Cluster) -> None:
-    """Keep the weight as it is until `canaryd resume`. The canary is still judged, and harm still rolls back."""
+    """Keep the weight as it is until `canaryd resume`. The canary is still judged, and harm still rolls
+    back."""
     record = meant(cluster, name, Signal.HOLD, "hold")
     if record.wishes.hold:
         raise Failure(f"{record.rollout.name} is asked to hold already")
@@ -46,24 +51,43 @@ def resume(name: str, cluster: Cluster) -> None:
     if record.rollout.phase is not Phase.HELD and not record.wishes.hold:
         raise Failure(f"{where(record)}: it is not held, so there is nothing to resume{gate_hint(record)}")
     wish(cluster, record, hold=False, resumed=max(record.rollout.resumed, record.wishes.resumed) + 1)
-    back = f"; canaryd steers again: the route is written back to {record.rollout.share}, and edits inside its route list are replaced"
+    back = (
+        f"; canaryd steers again: the route is written back to {record.rollout.share}, and edits inside its "
+        "route list are replaced"
+    )
     said(record, f"goes on{back if record.rollout.held is Held.DRIFT else ''}")
 
 
-@click.command(epilog=examples("canaryd approve front-end", "canaryd approve front-end --stage 3   # now, before that stage has passed",
-                                 "canaryd approve front-end --gate      # past the gate that is closed"))
+@click.command(
+    epilog=examples(
+        "canaryd approve front-end",
+        "canaryd approve front-end --stage 3   # now, before that stage has passed",
+        "canaryd approve front-end --gate      # past the gate that is closed",
+    )
+)
 @NAME
-@click.option("--stage", type=click.IntRange(min=1), help="Approve up to this stage, counted from 1. Default: the present one.")
-@click.option("--gate", is_flag=True, help="Open the gate that it waits for, whatever that answers; once, and no other gate.")
+@click.option(
+    "--stage",
+    type=click.IntRange(min=1),
+    help="Approve up to this stage, counted from 1. Default: the present one.",
+)
+@click.option(
+    "--gate",
+    is_flag=True,
+    help="Open the gate that it waits for, whatever that answers; once, and no other gate.",
+)
 @cluster_options
 def approve(name: str, stage: int | None, gate: bool, cluster: Cluster) -> None:
-    """Let a rollout go on after the stage whose policy has `approval: required`. An approval may be given ahead.
+    """Let a rollout go on after the stage whose policy has `approval: required`. An approval may be given
+    ahead.
 
     With --gate: let it go on without the gate that keeps it waiting.
     """
     if gate:
         if stage is not None:
-            raise click.UsageError("--gate opens the gate that it waits for now, so --stage has no meaning beside it")
+            raise click.UsageError(
+                "--gate opens the gate that it waits for now, so --stage has no meaning beside it"
+            )
         open_gate(cluster, name)
         return
     record = meant(cluster, name, Signal.APPROVE, "approve")
@@ -71,13 +95,22 @@ def approve(name: str, stage: int | None, gate: bool, cluster: Cluster) -> None:
     stages = rollout.policy.stages
     asking = [number for number, one in enumerate(stages, start=1) if one.approval]
     if not asking:
-        raise Failure(f"{rollout.name} asks for no approval: no stage of its policy has `approval: required`{gate_hint(record)}")
+        raise Failure(
+            f"{rollout.name} asks for no approval: no stage of its policy has `approval: "
+            f"required`{gate_hint(record)}"
+        )
     index = (stage if stage is not None else rollout.stage + 1) - 1
     if index >= len(stages):
         raise Failure(f"{rollout.name} has {len(stages)} stages, so --stage {stage} is none of them")
-    wanted = next((number for number in asking if number > max(rollout.approved, record.wishes.approved_stage) + 1), None)
+    wanted = next(
+        (number for number in asking if number > max(rollout.approved, record.wishes.approved_stage) + 1),
+        None,
+    )
     if wanted is None:
-        raise Failure(f"{rollout.name} is approved already, up to stage {max(rollout.approved, record.wishes.approved_stage) + 1}")
+        raise Failure(
+            f"{rollout.name} is approved already, up to stage "
+            f"{max(rollout.approved, record.wishes.approved_stage) + 1}"
+        )
     if index + 1 < wanted:
         ahead = f"to give it ahead: canaryd approve {name} --stage {wanted}"
         raise Failure(f"{where(record)}: it asks for approval after stage {wanted}; {ahead}")
@@ -96,7 +129,11 @@ def open_gate(cluster: Cluster, name: str) -> None:
 
 def gate_hint(record: Record) -> str:
     """How a person opens the gate that it waits for, if it does."""
-    return f"; canaryd approve {record.rollout.name} --gate opens the gate" if gates.is_asking(record.rollout) else ""
+    return (
+        f"; canaryd approve {record.rollout.name} --gate opens the gate"
+        if gates.is_asking(record.rollout)
+        else ""
+    )
 
 
 @click.command(epilog=examples("canaryd abort front-end", "canaryd abort front-end-v3-5d4f9c7b66 --wait"))
@@ -124,10 +161,14 @@ def abort(name: str, wait: bool, cluster: Cluster) -> None:
 @WAIT
 @cluster_options
 def promote(name: str, wait: bool, cluster: Cluster) -> None:
-    """Send all traffic to the canary, now, past the stages and gates between. The last stage is still judged, and may still roll back."""
+    """Send all traffic to the canary, now, past the stages and gates between. The last stage is still judged,
+    and may still roll back."""
     record = meant(cluster, name, Signal.PROMOTE, "promote")
     if record.wishes.promote:
-        raise Failure(f"{record.rollout.name} was promoted already, and it is obeyed once: see canaryd explain {record.rollout.name}")
+        raise Failure(
+            f"{record.rollout.name} was promoted already, and it is obeyed once: see canaryd explain "
+            f"{record.rollout.name}"
+        )
     if gates.is_asking(record.rollout) and record.rollout.stage == len(record.rollout.policy.stages) - 1:
         raise Failure(f"{where(record)}: it is at full weight already{gate_hint(record)}")
     # A hold would stop it at full weight, which is not what was meant.
@@ -149,7 +190,9 @@ def retry(name: str, cluster: Cluster) -> None:
         refuse_while_another(cluster, namespace, service)
     tried = (one.rollout for one in cluster.rollouts.list())
     what = (rollout.namespace, rollout.service, rollout.canary, rollout.template)
-    attempt = 1 + max(one.attempt for one in tried if (one.namespace, one.service, one.canary, one.template) == what)
+    attempt = 1 + max(
+        one.attempt for one in tried if (one.namespace, one.service, one.canary, one.template) == what
+    )
     wish(cluster, record, attempt=attempt)
     said(record, f"is tried again as attempt {attempt}")
 
@@ -158,32 +201,51 @@ def active(cluster: Cluster, name: str, verb: str) -> Record:
     """The rollout that is meant. Raises Failure when it has ended."""
     record = cluster.find(name)
     if record.rollout.phase.ended:
-        again = f"; canaryd retry {record.rollout.name} tries it again" if record.rollout.phase is not Phase.SUCCEEDED else ""
+        again = (
+            f"; canaryd retry {record.rollout.name} tries it again"
+            if record.rollout.phase is not Phase.SUCCEEDED
+            else ""
+        )
         raise Failure(f"{where(record)}: it has ended, so there is nothing to {verb}{again}")
     return record
 
 
 def meant(cluster: Cluster, name: str, signal: Signal, verb: str) -> Record:
-    """The rollout that is meant, in a phase where the signal has a meaning. Raises Failure where it has none."""
+    """The rollout that is meant, in a phase where the signal has a meaning. Raises Failure where it has
+    none."""
     record = active(cluster, name, verb)
     if signal is Signal.PROMOTE and record.rollout.stage < 0:
         raise Failure(f"{where(record)}: it has not begun to serve yet, so there is nothing to {verb}")
     if (record.rollout.phase, signal) not in TRANSITIONS:
         phases = [phase.value for phase in Phase if (phase, signal) in TRANSITIONS]
-        raise Failure(f"{where(record)}: {verb} has no meaning there, only when it is {', '.join(phases[:-1])} or {phases[-1]}")
+        raise Failure(
+            f"{where(record)}: {verb} has no meaning there, only when it is {', '.join(phases[:-1])} or "
+            f"{phases[-1]}"
+        )
     if record.wishes.abort:
-        raise Failure(f"{where(record)}: it is aborted already, and goes back to {record.rollout.spoken.stable}")
+        raise Failure(
+            f"{where(record)}: it is aborted already, and goes back to {record.rollout.spoken.stable}"
+        )
     return record
 
 
 def not_begun(cluster: Cluster, name: str) -> StartRequest | None:
-    """The request that is meant, by its name, or by its service's where no rollout of it is under way. Raises Failure for several."""
-    under_way = {service for one in cluster.records() if not one.rollout.phase.ended for service in one.rollout.services}
+    """The request that is meant, by its name, or by its service's where no rollout of it is under way. Raises
+    Failure for several."""
+    under_way = {
+        service
+        for one in cluster.records()
+        if not one.rollout.phase.ended
+        for service in one.rollout.services
+    }
     asked = cluster.asked()
     found = [one for one in asked if one.name == name] or [
-        one for one in asked if one.service == name and not one.refused and name not in under_way]
+        one for one in asked if one.service == name and not one.refused and name not in under_way
+    ]
     if len(found) > 1:
-        raise Failure(f"{name} is asked for several times: {', '.join(f'{one.namespace}/{one.name}' for one in found)}")
+        raise Failure(
+            f"{name} is asked for several times: {', '.join(f'{one.namespace}/{one.name}' for one in found)}"
+        )
     return found[0] if found else None
 
 
@@ -199,7 +261,8 @@ def refuse_while_another(cluster: Cluster, namespace: str, service: str) -> None
 
 
 def wish(cluster: Cluster, record: Record, **wishes: bool | int) -> None:
-    """Writes it. Not with the version that was read: the daemon writes the status at every look, and takes nothing away from a wish."""
+    """Writes it. Not with the version that was read: the daemon writes the status at every look, and takes
+    nothing away from a wish."""
     cluster.rollouts.wish(record.rollout.namespace, record.rollout.name, resource_version="", **wishes)
 
 
@@ -218,21 +281,32 @@ def follow_if(wait: bool, cluster: Cluster, record: Record, wished: Phase) -> No
 
 def pause_hint(cluster: Cluster, record: Record) -> str:
     """What it waits for, where a service of it is paused; "" where none is."""
-    paused = [service for namespace, service in record.rollout.keys for one in cluster.services.notes(namespace)
-              if one.service == service and one.paused]
-    return f"; once it is no longer paused ({', '.join(f'canaryd pause {service} --end' for service in paused)})" if paused else ""
+    paused = [
+        service
+        for namespace, service in record.rollout.keys
+        for one in cluster.services.notes(namespace)
+        if one.service == service and one.paused
+    ]
+    return (
+        f"; once it is no longer paused ({', '.join(f'canaryd pause {service} --end' for service in paused)})"
+        if paused
+        else ""
+    )
 
 
 # ---------------------------------------------------------------- a service
 
 
-@click.command(epilog=examples("canaryd start front-end v2", "canaryd start front-end v2 --namespace production --wait"))
+@click.command(
+    epilog=examples("canaryd start front-end v2", "canaryd start front-end v2 --namespace production --wait")
+)
 @click.argument("service")
 @click.argument("version")
 @WAIT
 @cluster_options
 def start(service: str, version: str, wait: bool, cluster: Cluster) -> None:
-    """Begin a rollout of a version that does not begin by itself: one that was there before canaryd, or was rolled out before.
+    """Begin a rollout of a version that does not begin by itself: one that was there before canaryd, or was
+    rolled out before.
 
     VERSION is the version label of a Deployment of SERVICE.
     """
@@ -254,9 +328,15 @@ def noted(cluster: Cluster, service: str) -> ServiceNote:
     found = [one for one in seen if one.service == service]
     if not found:
         there = ", ".join(f"{one.namespace}/{one.service}" for one in seen) or "none"
-        raise Failure(f"canaryd has seen no service {service} (it has seen: {there}): does it have a policy, and does the daemon run?")
+        raise Failure(
+            f"canaryd has seen no service {service} (it has seen: {there}): does it have a policy, and does "
+            "the daemon run?"
+        )
     if len(found) > 1:
-        raise Failure(f"{service} is in several namespaces ({', '.join(one.namespace for one in found)}): say which with --namespace")
+        raise Failure(
+            f"{service} is in several namespaces ({', '.join(one.namespace for one in found)}): say which "
+            "with --namespace"
+        )
     return found[0]
 
 
@@ -268,16 +348,23 @@ def deployment_of(cluster: Cluster, note: ServiceNote, version: str) -> Workload
         return found[0]
     label = f"{note.version_label}={version}"
     if found:
-        raise Failure(f"{' and '.join(one.name for one in found)} both have the pod label {label}: a version is one Deployment")
+        raise Failure(
+            f"{' and '.join(one.name for one in found)} both have the pod label {label}: a version is one "
+            "Deployment"
+        )
     known = ", ".join(one.version for one in there) or "none"
-    raise Failure(f"no Deployment of {note.service} in {note.namespace} has the pod label {label} (versions there: {known})")
+    raise Failure(
+        f"no Deployment of {note.service} in {note.namespace} has the pod label {label} (versions there: "
+        f"{known})"
+    )
 
 
 def forget_refused(cluster: Cluster, note: ServiceNote) -> None:
     """Deletes the service's refused requests: their answer was read, and their names are wanted again."""
     for one in cluster.asked():
         if one.refused and (one.namespace, one.service) == (note.namespace, note.service):
-            with suppress(Rejected):  # the right to create does not come with the right to delete; the next free name does as well
+            # the right to create does not come with the right to delete; the next free name does as well
+            with suppress(Rejected):
                 cluster.take_back(one)
 
 
@@ -290,7 +377,9 @@ def ask(cluster: Cluster, note: ServiceNote, canary: Workload) -> str:
         except Conflict:
             continue
         return name
-    raise Failure(f"{canary.version} of {note.service} was asked for 99 times: delete some of its CanaryRollouts")
+    raise Failure(
+        f"{canary.version} of {note.service} was asked for 99 times: delete some of its CanaryRollouts"
+    )
 
 
 @click.command(epilog=examples("canaryd pause front-end", "canaryd pause --end   # all services"))
@@ -303,6 +392,7 @@ def pause(service: str | None, end: bool, cluster: Cluster) -> None:
     Unlike hold it is about the service, and outlives the rollout.
     """
     for note in cluster.services.pause(not end, service, cluster.namespace):
-        click.echo(f"{note.namespace}/{note.service} is {'paused: nothing begins or advances' if note.paused else 'no longer paused'}")
-
-
+        click.echo(
+            f"{note.namespace}/{note.service} is "
+            f"{'paused: nothing begins or advances' if note.paused else 'no longer paused'}"
+        )

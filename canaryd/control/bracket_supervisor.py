@@ -1,9 +1,10 @@
 """When a bracket begins, and with which versions: those that are new at the same time.
 
-A new version of any of its services begins the gathering; so long as the policy's `gather` says, new versions of the others may come. Then
-it begins with those that have one; the others stay as they are, and are no part of it. A newer version of a service under way supersedes
-the whole, and the versions that it takes along are those that were superseded with it, since they belong together; unless newer ones of
-these come as well while it gathers.
+A new version of any of its services begins the gathering; so long as the policy's `gather` says, new versions
+of the others may come. Then it begins with those that have one; the others stay as they are, and are no part
+of it. A newer version of a service under way supersedes the whole, and the versions that it takes along are
+those that were superseded with it, since they belong together; unless newer ones of these come as well while
+it gathers.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +14,15 @@ from dataclasses import dataclass, replace
 import structlog
 
 from canaryd.control.observation import Observation
-from canaryd.control.supervisor import MOST_ATTEMPTS, CannotBegin, Supervisor, attempt_key, cannot_retry, key_of, youngest
+from canaryd.control.supervisor import (
+    MOST_ATTEMPTS,
+    CannotBegin,
+    Supervisor,
+    attempt_key,
+    cannot_retry,
+    key_of,
+    youngest,
+)
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.policy.units import format_duration
 from canaryd.domain.ports import Gathering, Rejected, Request, Workload
@@ -43,7 +52,11 @@ def _of(seen: Observation) -> Iterator[None]:
 
 def _noted(every: Sequence[Observation]) -> Gathering | None:
     """The latest, where a crash came between the notes of two services."""
-    return max((seen.known.gathering for seen in every if seen.known.gathering is not None), key=lambda one: one.since, default=None)
+    return max(
+        (seen.known.gathering for seen in every if seen.known.gathering is not None),
+        key=lambda one: one.since,
+        default=None,
+    )
 
 
 def _active(every: Sequence[Observation]) -> Record | None:
@@ -52,16 +65,20 @@ def _active(every: Sequence[Observation]) -> Record | None:
 
 @dataclass
 class BracketSupervisor:
-    """Since when new versions are gathered is noted of each service, so a restart gathers on. By a Deployment's age it could not be told,
-    since one that is changed in place is old."""
+    """Since when new versions are gathered is noted of each service, so a restart gathers on. By a
+    Deployment's age it could not be told, since one that is changed in place is old."""
 
     supervisor: Supervisor
 
-    def supervise(self, policy: Policy, every: Sequence[Observation], requests: Sequence[Request], now: float) -> list[Observation]:
-        """Begins what is to begin of a bracket's services, seen in its order. Returns what is seen after that. Raises Rejected when
-        something of one cannot be read."""
+    def supervise(
+        self, policy: Policy, every: Sequence[Observation], requests: Sequence[Request], now: float
+    ) -> list[Observation]:
+        """Begins what is to begin of a bracket's services, seen in its order. Returns what is seen after
+        that. Raises Rejected when something of one cannot be read."""
         supervisor = self.supervisor
-        if unreadable := "; ".join(f"{seen.policy.service.name}: {seen.unreadable}" for seen in every if seen.unreadable):
+        if unreadable := "; ".join(
+            f"{seen.policy.service.name}: {seen.unreadable}" for seen in every if seen.unreadable
+        ):
             for seen in every if _active(every) is None else ():
                 if seen.known.resource_version and not seen.unreadable and supervisor.unknown(seen):
                     supervisor.tell_problem(seen, unreadable, seen.known.gathering)
@@ -72,7 +89,8 @@ class BracketSupervisor:
             there = [seen for seen in every if seen.known.resource_version]
             if not there or any(seen.policy.key in unseen for seen in there):
                 return every  # what is there now is known from the next beat on
-            # What comes first of a service is not new either, so the others do not wait for one that has no Deployment yet.
+            # What comes first of a service is not new either, so the others do not wait for one that has no
+            # Deployment yet.
             done = {seen.policy.key: seen for seen in self.supervise(policy, there, requests, now)}
             return [done.get(seen.policy.key, seen) for seen in every]
         every = [supervisor.remember_seen(seen) for seen in every]
@@ -92,12 +110,15 @@ class BracketSupervisor:
                     problems[error.key], is_stopped = str(error), True
             if _active(every) is not None:
                 gathering = None
-            # What a crash left of a beginning names the first service alone: it is for the whole to begin again, if that still can.
+            # What a crash left of a beginning names the first service alone: it is for the whole to begin
+            # again, if that still can.
             elif not is_stopped:
                 every = self._requested(every, [request for request in requests if request.begun], now)
         return [supervisor.tell_problem(seen, problems.get(seen.policy.key, ""), gathering) for seen in every]
 
-    def _requested(self, every: list[Observation], requests: Sequence[Request], now: float) -> list[Observation]:
+    def _requested(
+        self, every: list[Observation], requests: Sequence[Request], now: float
+    ) -> list[Observation]:
         for request in requests:
             for place, seen in enumerate(every):
                 if (request.namespace, request.service) == seen.policy.key:
@@ -105,24 +126,33 @@ class BracketSupervisor:
         return every
 
     def _retries(self, policy: Policy, every: list[Observation], now: float) -> list[Observation]:
-        """Each service's own alone, and those of the bracket. Of a bracket a version that came since goes in the place of the one that it
-        has overtaken, and a service that was promoted since stays where it is."""
+        """Each service's own alone, and those of the bracket. Of a bracket a version that came since goes in
+        the place of the one that it has overtaken, and a service that was promoted since stays where it
+        is."""
         for place, seen in enumerate(every):
             with _of(seen):
                 every[place] = self.supervisor.retries(seen, now) if _active(every) is None else seen
         if _active(every) is not None:
             return every
-        records = {record.rollout.name: record for seen in every for record in seen.records if record.rollout.others}
+        records = {
+            record.rollout.name: record for seen in every for record in seen.records if record.rollout.others
+        }
         known = {seen.policy.key: seen.known.templates for seen in every}
         refused: _Cannot | None = None
         for record in sorted(records.values(), key=lambda one: -one.rollout.began):
             rollout, attempt = record.rollout, record.wishes.attempt
-            name, retry = name_of(rollout.service, rollout.canary, rollout.template, attempt), attempt_key(rollout, attempt)
+            name, retry = (
+                name_of(rollout.service, rollout.canary, rollout.template, attempt),
+                attempt_key(rollout, attempt),
+            )
             is_begun = name in records or any(retry in known.get(key, ()) for key in rollout.keys)
             if attempt <= rollout.attempt or is_begun:
                 continue
-            overtaken = {seen.policy.key for seen in every if any(one.phase is Phase.SUCCEEDED and one.began > rollout.began
-                                                                  for one in seen.mine)}
+            overtaken = {
+                seen.policy.key
+                for seen in every
+                if any(one.phase is Phase.SUCCEEDED and one.began > rollout.began for one in seen.mine)
+            }
             wanted = [key for key in rollout.keys if key not in overtaken]
             there = {key: workload for key, workload in self._there(every, rollout).items() if key in wanted}
             versions = there | self._newest(every)
@@ -130,28 +160,40 @@ class BracketSupervisor:
                 return self._begin(policy, every, versions, now, attempt, retry)
             of = next((seen for seen in every if seen.records and seen.records[-1] is record), None)
             if wanted and of is not None:
-                refused = _Cannot(of.policy.key, cannot_retry(record, policy, [key for key in wanted if key not in versions]))
+                refused = _Cannot(
+                    of.policy.key,
+                    cannot_retry(record, policy, [key for key in wanted if key not in versions]),
+                )
         if refused is not None:
             raise refused
         return every
 
     def _gathering(self, policy: Policy, every: Sequence[Observation], now: float) -> Gathering | None:
-        """What waits for what; None where nothing is new. Kept when it is over too, since what keeps it from beginning may last."""
+        """What waits for what; None where nothing is new. Kept when it is over too, since what keeps it from
+        beginning may last."""
         newest = self._newest(every)
         if not newest:
             return None
-        # Of those that were superseded as well: their next versions may belong to the newer one, and the old ones not go with it.
+        # Of those that were superseded as well: their next versions may belong to the newer one, and the old
+        # ones not go with it.
         awaited = [seen.policy.service.name for seen in every if seen.policy.key not in newest]
         gather = policy.bracket.gather if policy.bracket is not None else 0.0
         versions = frozenset(f"{'/'.join(key)} {key_of(workload)}" for key, workload in newest.items())
         noted = _noted(every)
         is_known = noted is not None and noted.versions == versions
-        since = min(noted.since, now) if noted is not None and is_known else now  # now: the clock was set back
+        # now: the clock was set back
+        since = min(noted.since, now) if noted is not None and is_known else now
         if not awaited or now - since >= gather:
             return Gathering(versions, since, "")
         names = sorted(workload.name for workload in newest.values())
         if not is_known:
-            log.info("bracket.gathers", service=policy.service.name, namespace=policy.service.namespace, versions=names, awaited=awaited)
+            log.info(
+                "bracket.gathers",
+                service=policy.service.name,
+                namespace=policy.service.namespace,
+                versions=names,
+                awaited=awaited,
+            )
         wait = f"wait{'s' * (len(names) == 1)} up to {format_duration(gather)}"
         return Gathering(versions, since, f"{together(names)} {wait} for new versions of {together(awaited)}")
 
@@ -177,14 +219,26 @@ class BracketSupervisor:
         """The versions of a rollout that are still there as they were, and not promoted since."""
         parts = {(part.namespace, part.service): (part.canary, part.template) for part in rollout.parts}
         return {
-            seen.policy.key: one for seen in every for one in seen.workloads
-            if (one.version, one.template) == parts.get(seen.policy.key) and not one.ignored and one.desired > 0
+            seen.policy.key: one
+            for seen in every
+            for one in seen.workloads
+            if (one.version, one.template) == parts.get(seen.policy.key)
+            and not one.ignored
+            and one.desired > 0
             and one.version != self.supervisor.stable(seen)
         }
 
-    def _begin(self, policy: Policy, every: list[Observation], versions: Mapping[Key, Workload], now: float, attempt: int = 0,
-               retries: str = "") -> list[Observation]:
-        """Begins with these versions; of one, as the rollout of a single service that it is. attempt: 0 takes the first that is free.
+    def _begin(
+        self,
+        policy: Policy,
+        every: list[Observation],
+        versions: Mapping[Key, Workload],
+        now: float,
+        attempt: int = 0,
+        retries: str = "",
+    ) -> list[Observation]:
+        """Begins with these versions; of one, as the rollout of a single service that it is. attempt: 0 takes
+        the first that is free.
         retries: as of a Rollout, so that it is begun once, be the process to die before it is remembered."""
         chosen = [seen for seen in every if seen.policy.key in versions]
         parts = []
@@ -193,9 +247,11 @@ class BracketSupervisor:
                 parts.append(self.supervisor.planned(seen, versions[seen.policy.key], now))
         rollout = joined(policy.among(versions), parts)
         taken = {record.rollout.name for record in chosen[0].records}
-        name, attempt = next((name_of(rollout.service, rollout.canary, rollout.template, number), number)
-                             for number in range(attempt or 1, MOST_ATTEMPTS + 1)
-                             if name_of(rollout.service, rollout.canary, rollout.template, number) not in taken)
+        name, attempt = next(
+            (name_of(rollout.service, rollout.canary, rollout.template, number), number)
+            for number in range(attempt or 1, MOST_ATTEMPTS + 1)
+            if name_of(rollout.service, rollout.canary, rollout.template, number) not in taken
+        )
         are = "are" if rollout.others else "is"
         reason = f"waiting until {rollout.spoken.canary_workload} {are} available"
         rollout = replace(rollout, name=name, attempt=attempt, reason=reason, retries=retries)
@@ -205,5 +261,7 @@ class BracketSupervisor:
         first = next(place for place, seen in enumerate(every) if seen.policy.key == rollout.keys[0])
         every[first] = self.supervisor.begin(every[first], rollout, now)
         record = every[first].records[-1]
-        return [self.supervisor.noted(seen, record) if place != first and seen.policy.key in versions else seen
-                for place, seen in enumerate(every)]
+        return [
+            self.supervisor.noted(seen, record) if place != first and seen.policy.key in versions else seen
+            for place, seen in enumerate(every)
+        ]

@@ -1,11 +1,12 @@
 """The case of one rollout: which telemetry it rests on, read window by window and folded through the judge.
 
-A live look, recovery after a restart and a replay are the same walk over the same windows; a restart begins it again at
-the beginning of the record. Nothing of it is stored. What was heard and could not be saved is handed out again, so that no
-verdict is lost with a write that failed.
+A live look, recovery after a restart and a replay are the same walk over the same windows; a restart begins
+it again at the beginning of the record. Nothing of it is stored. What was heard and could not be saved is
+handed out again, so that no verdict is lost with a write that failed.
 
-The looks of different rollouts lie on grids of their own (from each stage's start), so their windows seldom coincide and are
-read rollout by rollout: three queries a look, where sharing a grid would hold every stage up by half a look on average.
+The looks of different rollouts lie on grids of their own (from each stage's start), so their windows seldom
+coincide and are read rollout by rollout: three queries a look, where sharing a grid would hold every stage up
+by half a look on average.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -42,14 +43,16 @@ JudgeOf = Callable[[Policy, Sequence[Look]], JudgePort]
 HISTORY_LOOKS = 360  # evidence.md, section 2: what block length and burst size are estimated from
 EMPTY_LOOKS = 6  # looks in a row without canary traffic ...
 EMPTY_EXPECTED = 10.0  # ... in which the weight promised at least so many requests: then it is no chance
-ASK_AGAIN = 120.0  # seconds after which it is asked again who sends the requests that do not follow the weight
+# seconds after which it is asked again who sends the requests that do not follow the weight
+ASK_AGAIN = 120.0
 SENDERS_PAST = 600  # seconds of requests that are asked for: more say little of now
 BATCH_LOOKS = 240  # read at once when catching up; bounds memory and the time a replay can block
 
 
 @dataclass(frozen=True, slots=True)
 class LookWindow:
-    """A stretch to read: looks of `step` seconds from start to end. span: whose looks these are; None: traffic at a weight in change."""
+    """A stretch to read: looks of `step` seconds from start to end. span: whose looks these are; None:
+    traffic at a weight in change."""
 
     start: int
     end: int
@@ -61,7 +64,8 @@ class LookWindow:
 class JudgedLook:
     """One look as judged.
 
-    compared: it belongs to a span and was held against the canary. counted: by replica, everything since the beginning up to its end.
+    compared: it belongs to a span and was held against the canary. counted: by replica, everything since the
+    beginning up to its end.
     had_data: whether there was anything to judge by. latest: no further look was due.
     """
 
@@ -77,7 +81,8 @@ class JudgedLook:
 class EmptyLooks:
     """Looks in a row without a request of the canary, and how many requests were promised it in them.
 
-    heard, served: looks of the rollout so far, and both versions' requests in them, from which a look without any is known to be unusual.
+    heard, served: looks of the rollout so far, and both versions' requests in them, from which a look without
+    any is known to be unusual.
     """
 
     looks: int = 0
@@ -86,32 +91,45 @@ class EmptyLooks:
     served: int = 0
 
     def had_data(self, look: Look, promised: float, answer: Answer) -> bool:
-        """Whether there was anything to judge by. Now and then a look without a request of the canary is chance; many are not, but where
-        none were promised. Where the canary was served and the judge still has nothing, the traffic does not follow the weight.
+        """Whether there was anything to judge by. Now and then a look without a request of the canary is
+        chance; many are not, but where none were promised. Where the canary was served and the judge still
+        has nothing, the traffic does not follow the weight.
 
-        promised: the canary's share of both versions' requests, in per cent, that the weight or the copies make.
+        promised: the canary's share of both versions' requests, in per cent, that the weight or the copies
+        make.
         """
         if not look.sampled:
             return False
-        stable, canary = (sum(counts.requests for counts in side.values()) for side in (look.stable, look.canary))
+        stable, canary = (
+            sum(counts.requests for counts in side.values()) for side in (look.stable, look.canary)
+        )
         usual = self.served / max(1, self.heard)
         self.heard, self.served = self.heard + 1, self.served + stable + canary
         if canary > 0 or promised == 0:
             self.looks, self.expected = 0, 0.0
             return canary == 0 or answer is not Answer.NO_DATA
         self.looks += 1
-        self.expected += stable * promised / (100 - promised) if stable and promised < 100 else usual * promised / 100
+        self.expected += (
+            stable * promised / (100 - promised) if stable and promised < 100 else usual * promised / 100
+        )
         return self.looks < EMPTY_LOOKS or self.expected < EMPTY_EXPECTED
 
 
 class EvidenceStream:
-    """What has been read and judged of one rollout so far. Not thread-safe; one beat works on it at a time."""
+    """What has been read and judged of one rollout so far. Not thread-safe; one beat works on it at a
+    time."""
 
     def __init__(
-        self, rollout: Rollout, telemetry: Telemetry, ingestion_delay: float, judge_of: JudgeOf = by_policy, imagined: bool = False
+        self,
+        rollout: Rollout,
+        telemetry: Telemetry,
+        ingestion_delay: float,
+        judge_of: JudgeOf = by_policy,
+        imagined: bool = False,
     ) -> None:
-        """ingestion_delay: seconds after a look's end until its samples can be read (one scrape interval, and the store's own). imagined:
-        the rollout never was, so nobody called the Services that it would have made, and all requests count in each stage."""
+        """ingestion_delay: seconds after a look's end until its samples can be read (one scrape interval, and
+        the store's own). imagined: the rollout never was, so nobody called the Services that it would have
+        made, and all requests count in each stage."""
         self._telemetry, self._delay = telemetry, ingestion_delay
         self._interval = rollout.policy.analysis.interval
         self._began = floor(rollout.began)
@@ -135,8 +153,8 @@ class EvidenceStream:
         return self._position
 
     def fits(self, rollout: Rollout) -> bool:
-        """Whether the case can go on from this record: not when it is another rollout of the same name, nor when the judge has heard
-        looks as compared that the record, changed since, no longer has in a span."""
+        """Whether the case can go on from this record: not when it is another rollout of the same name, nor
+        when the judge has heard looks as compared that the record, changed since, no longer has in a span."""
         if floor(rollout.began) != self._began:
             return False
         saved = self._saved(rollout)
@@ -151,10 +169,12 @@ class EvidenceStream:
         return rollout.counted_to if rollout.counted_to is not None else self._began
 
     def next(self, rollout: Rollout, now: float) -> Iterator[JudgedLook]:
-        """Judges what is due and has not been judged, look by look; the caller stops asking once it has changed the rollout's weight.
+        """Judges what is due and has not been judged, look by look; the caller stops asking once it has
+        changed the rollout's weight.
 
-        First come the looks that were heard before and that the record does not have, since it could not be saved. Raises Unavailable
-        or Rejected, from the telemetry; nothing is lost then, the next call goes on from there.
+        First come the looks that were heard before and that the record does not have, since it could not be
+        saved. Raises Unavailable or Rejected, from the telemetry; nothing is lost then, the next call goes on
+        from there.
         """
         saved = self._saved(rollout)
         self._unsaved = [heard for heard in self._unsaved if heard.look.end > saved]
@@ -173,9 +193,15 @@ class EvidenceStream:
                 verdict = judge.hear(look, at, window.span is not None)
                 self._count(look)
                 self._position = look.end
-                had_data = look.sampled if window.span is None else self._empty.had_data(look, promised, verdict.answer)
+                had_data = (
+                    look.sampled
+                    if window.span is None
+                    else self._empty.had_data(look, promised, verdict.answer)
+                )
                 latest = look is looks[-1] and self._due(rollout, now) is None
-                heard = JudgedLook(look, verdict, window.span is not None, dict(self.counted), had_data, latest)
+                heard = JudgedLook(
+                    look, verdict, window.span is not None, dict(self.counted), had_data, latest
+                )
                 if look.end > saved:
                     self._unsaved.append(heard)
                 yield heard
@@ -188,12 +214,14 @@ class EvidenceStream:
             last = readable if span.end is None else min(span.end, readable)
             looks = min((last - self._position) // self._interval, BATCH_LOOKS)
             if looks > 0:
-                return LookWindow(self._position, self._position + looks * self._interval, self._interval, span)
+                return LookWindow(
+                    self._position, self._position + looks * self._interval, self._interval, span
+                )
         return None
 
     def _between(self, start: int, readable: int) -> LookWindow | None:
-        """Up to a span that begins at `start`: looks of the usual length, and one of what is left. A single one would be read at whatever
-        resolution divides it, a weekend's wait second by second."""
+        """Up to a span that begins at `start`: looks of the usual length, and one of what is left. A single
+        one would be read at whatever resolution divides it, a weekend's wait second by second."""
         left = start - self._position
         looks = min(left // self._interval, BATCH_LOOKS)
         step = self._interval if looks > 0 else left
@@ -202,11 +230,15 @@ class EvidenceStream:
 
     def _the_judge(self, rollout: Rollout) -> JudgePort:
         if self._judge is None:
-            history = self._telemetry.read([self._target], self._target.since, self._began, self._interval)[self._target]
+            history = self._telemetry.read([self._target], self._target.since, self._began, self._interval)[
+                self._target
+            ]
             self._judge = self._judge_of(rollout.policy, [look for look in history if look.sampled])
             before = LookWindow(self._target.since, self._began, self._interval, None)
             compared = [query for query in rollout.policy.analysis.queries if query.compare]
-            self._judge.remember({one.stable_name: self._measure(one, one.of_stable, before) for one in compared})
+            self._judge.remember(
+                {one.stable_name: self._measure(one, one.of_stable, before) for one in compared}
+            )
         return self._judge
 
     def _open(self, judge: JudgePort, rollout: Rollout) -> None:
@@ -221,40 +253,64 @@ class EvidenceStream:
             return self._target
         return replace(self._target, called=called, since=span.start)
 
-    def _read(self, rollout: Rollout, window: LookWindow) -> tuple[Sequence[Look], Sequence[Mapping[str, float | None]]]:
+    def _read(
+        self, rollout: Rollout, window: LookWindow
+    ) -> tuple[Sequence[Look], Sequence[Mapping[str, float | None]]]:
         target = self._target_in(rollout, window.span)
         looks = self._telemetry.read([target], window.start, window.end, window.step)[target]
         queries = rollout.policy.analysis.queries if window.span is not None else ()
-        measured = {name: self._measure(query, promql, window) for query in queries for name, promql in query.asked.items()}
+        measured = {
+            name: self._measure(query, promql, window)
+            for query in queries
+            for name, promql in query.asked.items()
+        }
         return looks, [{name: series[i] for name, series in measured.items()} for i in range(len(looks))]
 
     def sources(self, rollout: Rollout, now: float) -> Sequence[Source] | None:
-        """Who sent the requests of the present span's latest looks; None where it was asked a short while ago, or is not answered: it is
-        of use to people, and no verdict waits for it."""
+        """Who sent the requests of the present span's latest looks; None where it was asked a short while
+        ago, or is not answered: it is of use to people, and no verdict waits for it."""
         if rollout.span is None or (self._asked is not None and now - self._asked < ASK_AGAIN):
             return None
         self._asked = now
         try:
             target = self._target_in(rollout, rollout.span)
-            return self._telemetry.sources(target, max(rollout.span.start, self._position - SENDERS_PAST), self._position)
+            return self._telemetry.sources(
+                target, max(rollout.span.start, self._position - SENDERS_PAST), self._position
+            )
         except (Unavailable, Rejected) as error:
-            log.info("senders.unknown", namespace=self._target.namespace, service=self._target.service, reason=str(error))
+            log.info(
+                "senders.unknown",
+                namespace=self._target.namespace,
+                service=self._target.service,
+                reason=str(error),
+            )
             return None
 
     def absence(self, rollout: Rollout, now: float) -> str:
-        """Why nothing is counted of the workloads, as last asked; empty where that is not known, or it is only quiet."""
+        """Why nothing is counted of the workloads, as last asked; empty where that is not known, or it is
+        only quiet."""
         if self._absent_at is not None and now - self._absent_at < ASK_AGAIN:
             return self._absent
         self._absent_at, before = now, self._absent
         try:
             found = self._telemetry.presence(self._target, self._position - SENDERS_PAST, self._position)
         except (Unavailable, Rejected) as error:
-            log.info("absence.unknown", namespace=self._target.namespace, service=self._target.service, reason=str(error))
+            log.info(
+                "absence.unknown",
+                namespace=self._target.namespace,
+                service=self._target.service,
+                reason=str(error),
+            )
             return self._absent
         self._absent = missing_telemetry.told(found, self._target.reporter, self._target.service)
         if self._absent and self._absent != before:
-            log.warning("traffic.uncounted", namespace=self._target.namespace, service=self._target.service, rollout=rollout.name,
-                        reason=self._absent)
+            log.warning(
+                "traffic.uncounted",
+                namespace=self._target.namespace,
+                service=self._target.service,
+                rollout=rollout.name,
+                reason=self._absent,
+            )
         return self._absent
 
     def follows(self) -> None:
@@ -262,14 +318,19 @@ class EvidenceStream:
         self._asked = None
 
     def _measure(self, query: Query, promql: str, window: LookWindow) -> Sequence[float | None]:
-        """A query that is refused, or too slow, has no value: nothing passes without it, and harm that the counts show does not wait
-        for it (so what was live may know less of it than a replay)."""
+        """A query that is refused, or too slow, has no value: nothing passes without it, and harm that the
+        counts show does not wait for it (so what was live may know less of it than a replay)."""
         try:
             values = self._telemetry.measure(self._target, promql, window.start, window.end, window.step)
         except (Unavailable, Rejected) as error:
             if self.query_problems.get(promql) != str(error):
-                log.warning("query.failed", namespace=self._target.namespace, service=self._target.service, query=query.name,
-                            reason=str(error))
+                log.warning(
+                    "query.failed",
+                    namespace=self._target.namespace,
+                    service=self._target.service,
+                    query=query.name,
+                    reason=str(error),
+                )
             self.query_problems[promql] = str(error)
             return [None] * ((window.end - window.start) // window.step)
         self.query_problems.pop(promql, None)
@@ -278,12 +339,20 @@ class EvidenceStream:
     def _count(self, look: Look) -> None:
         for replica, counts in (*look.stable.items(), *look.canary.items()):
             # Not the latency: bounds may become fewer in mid-rollout, and nobody asks for it.
-            self.counted[replica] = self.counted.get(replica, Counts()) + Counts(counts.requests, counts.failures)
+            self.counted[replica] = self.counted.get(replica, Counts()) + Counts(
+                counts.requests, counts.failures
+            )
 
 
 def target_of(rollout: Rollout, since: int) -> Target:
     errors = rollout.policy.analysis.errors
     return Target(
-        namespace=rollout.namespace, stable=rollout.stable_workload, canary=rollout.canary_workload, since=since,
-        reporter=rollout.policy.analysis.reporter, service=rollout.service, grpc_failures=errors.grpc_failures if errors else (),
-        http_failures=errors.http_failures if errors else HTTP_FAILURES)
+        namespace=rollout.namespace,
+        stable=rollout.stable_workload,
+        canary=rollout.canary_workload,
+        since=since,
+        reporter=rollout.policy.analysis.reporter,
+        service=rollout.service,
+        grpc_failures=errors.grpc_failures if errors else (),
+        http_failures=errors.http_failures if errors else HTTP_FAILURES,
+    )

@@ -1,4 +1,5 @@
-"""What a look does about the gate that its rollout waits for: has it asked, and makes of the reply what it means."""
+"""What a look does about the gate that its rollout waits for: has it asked, and makes of the reply what it
+means."""
 
 from canaryd.domain import gates as gate_rules
 from canaryd.domain.lifecycle import Signal
@@ -9,8 +10,8 @@ from canaryd.domain.rollout import Rollout
 def look(rollout: Rollout, gates: Gates, now: float, is_stopped: bool) -> tuple[Rollout, Signal | None, str]:
     """The rollout with the reply on record, the signal that it gives, if any, and why.
 
-    is_stopped: by a pause, or since the route is someone else's. An open gate opens nothing then, and would be old when it does: it is
-    not asked.
+    is_stopped: by a pause, or since the route is someone else's. An open gate opens nothing then, and would
+    be old when it does: it is not asked.
     """
     if not gate_rules.is_asking(rollout):
         return rollout, None, rollout.reason
@@ -25,4 +26,8 @@ def look(rollout: Rollout, gates: Gates, now: float, is_stopped: bool) -> tuple[
     if reply.opens:
         return rollout, Signal.GATE_OPEN, f"the gate {question.gate.name} is open: {reply.says}"
     signal = Signal.GATE_STUCK if question.gate.closed == "hold" else Signal.GATE_LOST
-    return rollout, signal if gate_rules.is_late(rollout, now) else None, gate_rules.keeps_closed(rollout, now)
+    return (
+        rollout,
+        signal if gate_rules.is_late(rollout, now) else None,
+        gate_rules.keeps_closed(rollout, now),
+    )

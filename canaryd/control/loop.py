@@ -1,7 +1,9 @@
-"""One beat: see the cluster once, begin what is new, take every rollout one look further, hand over what people are to be told.
+"""One beat: see the cluster once, begin what is new, take every rollout one look further, hand over what
+people are to be told.
 
-A beat never raises: what one service or rollout cannot do now is told once and tried again at the next beat, and delays no
-other. Rollouts of services without a policy file any more go on with the policy they began with.
+A beat never raises: what one service or rollout cannot do now is told once and tried again at the next beat,
+and delays no other. Rollouts of services without a policy file any more go on with the policy they began
+with.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -63,17 +65,24 @@ class ControlLoop:
     troubles: dict[str, str] = field(default_factory=dict)  # what does not work now, as told
     known_ended: set[str] = field(default_factory=set)
     active: dict[str, Record] = field(default_factory=dict)  # under way at the last beat
-    blind: set[str] = field(default_factory=set)  # rollouts whose telemetry did not answer: they are read last
+    # rollouts whose telemetry did not answer: they are read last
+    blind: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.brackets = BracketSupervisor(self.supervisor)
-        self.sight = ClusterReader(self.supervisor.workloads, self.supervisor.traffic, self.supervisor.rollouts)
+        self.sight = ClusterReader(
+            self.supervisor.workloads, self.supervisor.traffic, self.supervisor.rollouts
+        )
 
     def run(self) -> None:
         began = perf_counter()
         answers = False
         with self._trouble("api server", "rollouts.unreadable"):
-            records = [r for r in self.supervisor.rollouts.list() if not self.namespaces or r.rollout.namespace in self.namespaces]
+            records = [
+                r
+                for r in self.supervisor.rollouts.list()
+                if not self.namespaces or r.rollout.namespace in self.namespaces
+            ]
             answers = True
             self._missed(records)
             self._services(records)
@@ -85,8 +94,14 @@ class ControlLoop:
         for name, record in self.active.items():
             if name not in there:
                 rollout = record.rollout
-                log.warning("rollout.deleted", service=rollout.service, namespace=rollout.namespace, rollout=rollout.name,
-                            weight=rollout.weight, note="its record was deleted while it was under way; the route stays as it is")
+                log.warning(
+                    "rollout.deleted",
+                    service=rollout.service,
+                    namespace=rollout.namespace,
+                    rollout=rollout.name,
+                    weight=rollout.weight,
+                    note="its record was deleted while it was under way; the route stays as it is",
+                )
                 self.reconciler.forget(record)
                 self.meter.gone(record)
         self.active = {_life(record): record for record in records if not record.rollout.phase.ended}
@@ -97,7 +112,8 @@ class ControlLoop:
         policies = {policy.key: policy for policy in self.policies()}
         alone = {key: policy.among({key}) for policy in policies.values() for key in policy.keys}
         in_force = frozenset(alone)
-        for record in records:  # a rollout under way goes on with the policy it began with, whatever the file says now
+        # a rollout under way goes on with the policy it began with, whatever the file says now
+        for record in records:
             if not record.rollout.phase.ended:
                 own = record.rollout.policy
                 alone.update((key, own.among({key})) for key in record.rollout.keys)
@@ -108,14 +124,24 @@ class ControlLoop:
             name = "/".join(key)
             with self._trouble(name, "service.unreadable"):
                 seen[key] = self.sight.of(policy, records, key in in_force)
-                bracket = next((one for one in policies.values() if one.bracket is not None and key in one.keys), None)
+                bracket = next(
+                    (one for one in policies.values() if one.bracket is not None and key in one.keys), None
+                )
                 if bracket is None:
-                    seen[key] = self.supervisor.supervise(seen[key], self.supervisor.rollouts.requests(), self.clock.now())
+                    seen[key] = self.supervisor.supervise(
+                        seen[key], self.supervisor.rollouts.requests(), self.clock.now()
+                    )
         for policy in policies.values():
-            if policy.bracket is not None and in_force.issuperset(policy.keys) and seen.keys() >= set(policy.keys):
+            if (
+                policy.bracket is not None
+                and in_force.issuperset(policy.keys)
+                and seen.keys() >= set(policy.keys)
+            ):
                 with self._trouble(f"{'/'.join(policy.key)} bracket", "bracket.unreadable"):
                     every = [seen[key] for key in policy.keys]
-                    every = self.brackets.supervise(policy, every, self.supervisor.rollouts.requests(), self.clock.now())
+                    every = self.brackets.supervise(
+                        policy, every, self.supervisor.rollouts.requests(), self.clock.now()
+                    )
                     seen.update((one.policy.key, one) for one in every)
         self._looks(seen, records)
         with self._trouble("alerts", "alerts.failed"):
@@ -125,13 +151,21 @@ class ControlLoop:
                 record = one.records[at]
                 if _life(record) in self.active:
                     continue  # it ended in this very beat: the routes as seen are older than its end
-                name = f"{record.rollout.namespace}/{record.rollout.name}{f' {one.policy.service.name}' if record.rollout.others else ''}"
+                service = f" {one.policy.service.name}" if record.rollout.others else ""
+                name = f"{record.rollout.namespace}/{record.rollout.name}{service}"
                 with self._trouble(f"{name} services", "tidying.failed"):
                     _put(seen, self.supervisor.tidy(one, one.records[at], self.clock.now()))
                 with self._trouble(f"{name} replicas", "scaling.failed"):
                     _put(seen, self.supervisor.after_end(one, one.records[at], self.clock.now()))
-            with self._trouble(f"{one.policy.service.namespace}/{one.policy.service.name} records", "records.untidy"):
-                self.supervisor.retire(one, lambda record: not any(self._untold(news, record) for news in record.rollout.announcements))
+            with self._trouble(
+                f"{one.policy.service.namespace}/{one.policy.service.name} records", "records.untidy"
+            ):
+                self.supervisor.retire(
+                    one,
+                    lambda record: (
+                        not any(self._untold(news, record) for news in record.rollout.announcements)
+                    ),
+                )
 
     def _looks(self, seen: Mapping[Key, Observation], records: Sequence[Record]) -> None:
         collected = {(told, notifier): delivered for told, notifier, delivered in self.postman.collect()}
@@ -154,19 +188,33 @@ class ControlLoop:
                 self.meter.ended(record)
         if outages:
             self._note("telemetry", "telemetry.unavailable", next(filter(None, outages), ""))
-        for record in records:  # whose service has no policy any more, or cannot be read now: people are told nevertheless
+        # whose service has no policy any more, or cannot be read now: people are told nevertheless
+        for record in records:
             if not seen.keys() & set(record.rollout.keys):
-                with self._trouble(f"{record.rollout.namespace}/{record.rollout.name} announcements", "announcing.failed"):
+                with self._trouble(
+                    f"{record.rollout.namespace}/{record.rollout.name} announcements", "announcing.failed"
+                ):
                     self._announce(record, collected)
 
-    def _look(self, seen: Mapping[Key, Observation], record: Record, telemetry_is_up: bool, outages: list[str]) -> tuple[Record, bool]:
+    def _look(
+        self, seen: Mapping[Key, Observation], record: Record, telemetry_is_up: bool, outages: list[str]
+    ) -> tuple[Record, bool]:
         each = [seen[key] for key in record.rollout.keys]
         newer = [one for one in map(self.supervisor.newer, each) if one is not None]
         if any(one.unreadable for one in each):
             newer = []  # it could not begin
-        first, *others = (LookContext(one.workloads, one.view, one.problem, unreadable=one.unreadable, is_listed=one.is_listed) for one in each)
-        world = replace(first, paused=any(one.known.paused for one in each), others=tuple(others),
-                        newer=f"{newer[0].name} ({newer[0].version})" if newer else "")
+        first, *others = (
+            LookContext(
+                one.workloads, one.view, one.problem, unreadable=one.unreadable, is_listed=one.is_listed
+            )
+            for one in each
+        )
+        world = replace(
+            first,
+            paused=any(one.known.paused for one in each),
+            others=tuple(others),
+            newer=f"{newer[0].name} ({newer[0].version})" if newer else "",
+        )
         began = perf_counter()
         try:
             record = self.reconciler.look(record, world, self.clock.now(), telemetry_is_up)
@@ -187,7 +235,7 @@ class ControlLoop:
         if noted != rollout.announcements:
             record = self.supervisor.rollouts.save(record.having(replace(rollout, announcements=noted)))
             for before, after in zip(rollout.announcements, noted, strict=True):
-                for notifier in after.delivered[len(before.delivered):]:
+                for notifier in after.delivered[len(before.delivered) :]:
                     self.meter.delivered(notifier)
         for news in noted:
             if missing := self._untold(news, record):
@@ -196,9 +244,15 @@ class ControlLoop:
 
     def _untold(self, news: Announcement, record: Record) -> list[str]:
         """Who has not got it, and is still to be tried."""
-        return [notifier for notifier in self._receivers(news, record) if notifier not in (*news.delivered, *news.given_up)]
+        return [
+            notifier
+            for notifier in self._receivers(news, record)
+            if notifier not in (*news.delivered, *news.given_up)
+        ]
 
-    def _noted(self, news: Announcement, record: Record, collected: dict[tuple[str, str], bool]) -> Announcement:
+    def _noted(
+        self, news: Announcement, record: Record, collected: dict[tuple[str, str], bool]
+    ) -> Announcement:
         for notifier in self._receivers(news, record):
             if notifier in (*news.delivered, *news.given_up) or (news.id, notifier) not in collected:
                 continue
@@ -212,18 +266,25 @@ class ControlLoop:
         return (EVENTS, *record.rollout.policy.told(news.event))
 
     def _alerts(self, records: Sequence[Record], policies: Iterable[Policy]) -> None:
-        """What should be firing: of each service the last rollback, until a later rollout of it succeeds (or its record is deleted,
-        which acknowledges it); and what a rollout waits for people with, for as long as it does."""
+        """What should be firing: of each service the last rollback, until a later rollout of it succeeds (or
+        its record is deleted, which acknowledges it); and what a rollout waits for people with, for as long
+        as it does."""
         firing: dict[str, list[Announcement]] = {}
-        latest: dict[Key, Record] = {}  # by service; of a bracket's rollback one of them is enough to keep it firing
+        # by service; of a bracket's rollback one of them is enough to keep it firing
+        latest: dict[Key, Record] = {}
         for record in sorted(records, key=lambda r: r.rollout.ended or 0.0):
             if record.rollout.phase in (Phase.ROLLED_BACK, Phase.SUCCEEDED):
                 latest.update(dict.fromkeys(record.rollout.keys, record))
         notifiers = {name for policy in policies for name in policy.notifiers}
-        for record in (*{_life(one): one for one in latest.values()}.values(), *(r for r in records if not r.rollout.phase.ended)):
+        for record in (
+            *{_life(one): one for one in latest.values()}.values(),
+            *(r for r in records if not r.rollout.phase.ended),
+        ):
             notifiers |= {*record.rollout.policy.notifiers}
             standing = STANDING.get(record.rollout.phase)
-            news = next((one for one in reversed(record.rollout.announcements) if one.event == standing), None)
+            news = next(
+                (one for one in reversed(record.rollout.announcements) if one.event == standing), None
+            )
             if news is not None:
                 for notifier in self._receivers(news, record):
                     firing.setdefault(notifier, []).append(news)
@@ -238,14 +299,16 @@ class ControlLoop:
         try:
             yield
         except Conflict as error:
-            log.info("write.outdated", name=name, reason=str(error))  # someone wrote in between: the next beat reads it
+            # someone wrote in between: the next beat reads it
+            log.info("write.outdated", name=name, reason=str(error))
             return
         except (Unavailable, Rejected) as error:
             self._note(name, event, str(error))
             return
         except Exception:
             self.meter.broken()
-            log.exception("beat.broken", name=name)  # a bug in one rollout must not stop the looks of the others
+            # a bug in one rollout must not stop the looks of the others
+            log.exception("beat.broken", name=name)
             return
         self._note(name, event, "")
 

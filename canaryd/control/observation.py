@@ -1,20 +1,31 @@
 """What one beat reads of one service: its Deployments, its route, what is kept of it, and its rollouts.
 
-What cannot be read is left out and said, and nothing is made of its absence: a rollout under way is judged, and rolled back if need be,
-whatever is not known of its services.
+What cannot be read is left out and said, and nothing is made of its absence: a rollout under way is judged,
+and rolled back if need be, whatever is not known of its services.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from canaryd.domain.policy.policy import Policy
-from canaryd.domain.ports import Forbidden, KnownTemplates, Rejected, Rollouts, RouteView, Traffic, Unavailable, Workload, Workloads
+from canaryd.domain.ports import (
+    Forbidden,
+    KnownTemplates,
+    Rejected,
+    Rollouts,
+    RouteView,
+    Traffic,
+    Unavailable,
+    Workload,
+    Workloads,
+)
 from canaryd.domain.rollout import Record, Rollout
 
 
 @dataclass
 class Observation:
-    """What one beat knows of one service. policy: its own alone, be it part of a bracket; records: those that are about it too."""
+    """What one beat knows of one service. policy: its own alone, be it part of a bracket; records: those that
+    are about it too."""
 
     policy: Policy
     workloads: Sequence[Workload]
@@ -22,8 +33,10 @@ class Observation:
     view: RouteView | None
     problem: str
     records: list[Record]
-    in_force: bool = True  # the policy; False: its file is gone, and only the rollout under way goes on with it
-    unreadable: str = ""  # why not all of it is known; nothing begins or advances then, and harm still ends what is under way
+    # the policy; False: its file is gone, and only the rollout under way goes on with it
+    in_force: bool = True
+    # why not all of it is known; nothing begins or advances then, and harm still ends what is under way
+    unreadable: str = ""
     is_listed: bool = True  # the Deployments; False: they are not known
 
     @property

@@ -1,4 +1,5 @@
-"""What one look sees besides telemetry: Deployments, the route, and what people and other rollouts want of this one."""
+"""What one look sees besides telemetry: Deployments, the route, and what people and other rollouts want of
+this one."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,8 +12,8 @@ MOST_LOAD = 1.5  # times what a replica of stable served: above it people are wa
 
 @dataclass
 class LookContext:
-    """See the module. Of a bracket it is the first service's, with what the whole is told and wants; `others` has what is seen of the
-    further ones."""
+    """See the module. Of a bracket it is the first service's, with what the whole is told and wants; `others`
+    has what is seen of the further ones."""
 
     workloads: Sequence[Workload]
     view: RouteView | None  # None: it could not be read as this policy's route
@@ -21,7 +22,8 @@ class LookContext:
     newer: str = ""  # a newer version that waits for this one to end
     drifted: bool = False  # set by the look: the route is someone else's, hands off
     outage: str = ""  # set by the look: why telemetry gave nothing
-    silent: bool = False  # set by the look: it did not even answer, so the next rollout would wait in vain as well
+    # set by the look: it did not even answer, so the next rollout would wait in vain as well
+    silent: bool = False
     others: tuple["LookContext", ...] = ()
     unreadable: str = ""  # why not all of this is known: nothing advances then
     is_listed: bool = True  # the Deployments; False: they are not known
@@ -35,8 +37,8 @@ class LookContext:
         return next((w for w in self.workloads if w.name == name), None)
 
     def not_serving(self, rollout: Rollout) -> str:
-        """The stable version that could not take traffic back, or "": a bad canary serves more users than no replica at all. Of one that is
-        not known, what was known last."""
+        """The stable version that could not take traffic back, or "": a bad canary serves more users than no
+        replica at all. Of one that is not known, what was known last."""
         for part, seen in each(rollout, self):
             stable = seen.workload(part.stable_workload)
             is_down = (stable is None or not stable.ready) if seen.is_listed else rollout.held is Held.STABLE
@@ -67,5 +69,7 @@ def _thin(rollout: Rollout, world: LookContext, stage: int) -> str:
     load = weight / 100 * stable.ready / max(1, canary.ready)
     if load <= MOST_LOAD:
         return ""
-    return (f"mind that {canary.ready} ready replicas of {rollout.canary} will serve {weight}% of what {stable.ready} of "
-            f"{rollout.stable} served, {load:.1f} times the load on each")
+    return (
+        f"mind that {canary.ready} ready replicas of {rollout.canary} will serve {weight}% of what "
+        f"{stable.ready} of {rollout.stable} served, {load:.1f} times the load on each"
+    )

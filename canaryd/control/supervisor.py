@@ -1,7 +1,9 @@
-"""Which rollouts exist: what is new begins one, what ended is scaled and retired, what is known stays in peace.
+"""Which rollouts exist: what is new begins one, what ended is scaled and retired, what is known stays in
+peace.
 
-Only a template that is not known begins a rollout by itself. Known is what was there when canaryd first saw the service, what
-stable runs, and what was ever judged; it is kept apart from the rollouts' records, which are trimmed.
+Only a template that is not known begins a rollout by itself. Known is what was there when canaryd first saw
+the service, what stable runs, and what was ever judged; it is kept apart from the rollouts' records, which
+are trimmed.
 """
 
 from collections import Counter
@@ -20,7 +22,9 @@ from canaryd.routing import route_lists
 log = structlog.get_logger()
 
 MOST_ATTEMPTS = 99  # of one template, by hand
-SETTLED = 15.0  # seconds after an end until what served the version is removed or scaled: proxies still hold requests that they sent there
+# seconds after an end until what served the version is removed or scaled: proxies still hold requests that
+# they sent there
+SETTLED = 15.0
 
 
 def key_of(workload: Workload) -> str:
@@ -37,10 +41,12 @@ class Supervisor:
     traffic: Traffic
     rollouts: Rollouts
     keep: int = 10
-    problems: dict[tuple[str, str], str] = field(default_factory=dict)  # as last told, so that each is told once
+    # as last told, so that each is told once
+    problems: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def newer(self, seen: Observation) -> Workload | None:
-        """The version that the rollout under way gives way to: the youngest of the unknown ones that could begin at all."""
+        """The version that the rollout under way gives way to: the youngest of the unknown ones that could
+        begin at all."""
         if seen.unreadable or seen.known.paused or not seen.in_force:
             return None
         versions = Counter(w.version for w in seen.workloads)
@@ -50,15 +56,20 @@ class Supervisor:
         """The versions that are new."""
         stable, on_record = self.stable(seen), {(r.canary, r.template) for r in seen.mine}
         return [
-            w for w in seen.workloads
-            if key_of(w) not in seen.known.templates and not w.ignored and w.desired > 0 and w.version != stable
+            w
+            for w in seen.workloads
+            if key_of(w) not in seen.known.templates
+            and not w.ignored
+            and w.desired > 0
+            and w.version != stable
             and (w.version, w.template) not in on_record
         ]
 
     # ------------------------------------------------------------ beginning
 
     def supervise(self, seen: Observation, requests: Sequence[Request], now: float) -> Observation:
-        """Begins what is to begin. Returns what is seen after that. Raises Rejected when something of the service cannot be read."""
+        """Begins what is to begin. Returns what is seen after that. Raises Rejected when something of the
+        service cannot be read."""
         if seen.unreadable:
             raise Rejected(seen.unreadable)
         if not seen.known.resource_version:
@@ -70,7 +81,11 @@ class Supervisor:
         if seen.active is not None or seen.known.paused:
             return self.tell_problem(seen, "")
         problem = seen.problem
-        for begin in (self.retries, self._begin_newest, self._apart):  # what keeps one from beginning does not keep the other
+        for begin in (
+            self.retries,
+            self._begin_newest,
+            self._apart,
+        ):  # what keeps one from beginning does not keep the other
             try:
                 seen = begin(seen, now)
             except CannotBegin as error:
@@ -80,7 +95,8 @@ class Supervisor:
         return self.tell_problem(seen, problem)
 
     def _begin_newest(self, seen: Observation, now: float) -> Observation:
-        """Of several unknown versions the youngest begins; the others were overtaken, and are no news any more."""
+        """Of several unknown versions the youngest begins; the others were overtaken, and are no news any
+        more."""
         unknown = self.unknown(seen)
         newest = youngest(unknown)
         if newest is None or seen.active is not None:
@@ -89,27 +105,44 @@ class Supervisor:
         return self.begin(self.without_overtaken(seen, newest), rollout, now)
 
     def without_overtaken(self, seen: Observation, newest: Workload) -> Observation:
-        """Remembered before the newest begins: after a crash in between, none of them supersedes the one that overtook it."""
+        """Remembered before the newest begins: after a crash in between, none of them supersedes the one that
+        overtook it."""
         overtaken = [w for w in self.unknown(seen) if w is not newest]
         if not overtaken:
             return seen
-        log.info("versions.overtaken", service=seen.policy.service.name, namespace=seen.policy.service.namespace, by=newest.version,
-                 versions=sorted(w.version for w in overtaken))
+        log.info(
+            "versions.overtaken",
+            service=seen.policy.service.name,
+            namespace=seen.policy.service.namespace,
+            by=newest.version,
+            versions=sorted(w.version for w in overtaken),
+        )
         return self.remember(seen, {key_of(w) for w in overtaken})
 
     def first_sight(self, seen: Observation) -> Observation:
-        if not seen.workloads:  # nothing of the service is here yet, or the selector is wrong: what comes first then is not new either
+        # nothing of the service is here yet, or the selector is wrong: what comes first then is not new
+        # either
+        if not seen.workloads:
             chosen = ", ".join(f"{label}={value}" for label, value in seen.policy.service.selector.items())
-            self._tell(seen, f"no Deployment in {seen.policy.service.namespace} has pods labelled {chosen} (service.selector)")
+            self._tell(
+                seen,
+                f"no Deployment in {seen.policy.service.namespace} has pods labelled {chosen} "
+                "(service.selector)",
+            )
             return seen
         known = replace(seen.known, templates=frozenset(key_of(w) for w in seen.workloads))
-        log.info("service.first_seen", service=seen.policy.service.name, namespace=seen.policy.service.namespace,
-                 known=sorted(known.templates), hint="what is there now is not new; `canaryd start` rolls one of them out")
+        log.info(
+            "service.first_seen",
+            service=seen.policy.service.name,
+            namespace=seen.policy.service.namespace,
+            known=sorted(known.templates),
+            hint="what is there now is not new; `canaryd start` rolls one of them out",
+        )
         return replace(seen, known=self.rollouts.remember(seen.policy, known))
 
     def remember_seen(self, seen: Observation) -> Observation:
-        """What stable runs is not new, also when it was changed in place; nor is what has a record, which may be deleted any time (and
-        whose beginning may have ended in a crash before it was remembered)."""
+        """What stable runs is not new, also when it was changed in place; nor is what has a record, which may
+        be deleted any time (and whose beginning may have ended in a crash before it was remembered)."""
         stable = self.stable(seen)
         there = {key_of(w) for w in seen.workloads if stable and w.version == stable}
         fresh = there.union(*(_keys_of(rollout) for rollout in seen.mine)) - seen.known.templates
@@ -121,7 +154,8 @@ class Supervisor:
         return replace(seen, known=self.rollouts.remember(seen.policy, known))
 
     def stable(self, seen: Observation) -> str:
-        """The stable version's label, or "" where the route does not say (then nothing begins, and `_begin` says why)."""
+        """The stable version's label, or "" where the route does not say (then nothing begins, and `_begin`
+        says why)."""
         if seen.active is not None:
             return seen.active.rollout.of(seen.policy.key).stable
         if seen.view is None:
@@ -131,7 +165,9 @@ class Supervisor:
         except route_lists.Refusal:
             return ""
 
-    def planned(self, seen: Observation, canary: Workload, now: float, attempt: int = 1, name: str = "") -> Rollout:
+    def planned(
+        self, seen: Observation, canary: Workload, now: float, attempt: int = 1, name: str = ""
+    ) -> Rollout:
         """The rollout of a version, not yet on record. Raises CannotBegin."""
         policy = seen.policy
         if seen.view is None:
@@ -145,19 +181,42 @@ class Supervisor:
             raise CannotBegin(f"{canary.version} is the stable version already")
         _only(seen.workloads, canary.version, policy)
         return Rollout(
-            name=name or name_of(policy.service.name, canary.version, canary.template, attempt), namespace=policy.service.namespace,
-            service=policy.service.name, stable=stable.version, canary=canary.version, stable_workload=stable.name,
-            canary_workload=canary.name, template=canary.template, stable_template=stable.template, policy=policy, began=now,
-            attempt=attempt, phase_since=now, reason=f"waiting until {canary.name} is available")
+            name=name or name_of(policy.service.name, canary.version, canary.template, attempt),
+            namespace=policy.service.namespace,
+            service=policy.service.name,
+            stable=stable.version,
+            canary=canary.version,
+            stable_workload=stable.name,
+            canary_workload=canary.name,
+            template=canary.template,
+            stable_template=stable.template,
+            policy=policy,
+            began=now,
+            attempt=attempt,
+            phase_since=now,
+            reason=f"waiting until {canary.name} is available",
+        )
 
     def begin(self, seen: Observation, rollout: Rollout, now: float) -> Observation:
-        """Puts it on record; what is seen of its service after that. What is new of the others is remembered by `noted`."""
+        """Puts it on record; what is seen of its service after that. What is new of the others is remembered
+        by `noted`."""
         spoken = rollout.spoken
-        said = f"{spoken.canary_workload} {'are' if rollout.others else 'is'} new beside {spoken.stable_workload}: {rollout.reason}"
+        said = (
+            f"{spoken.canary_workload} {'are' if rollout.others else 'is'} new beside "
+            f"{spoken.stable_workload}: {rollout.reason}"
+        )
         rollout = announcements.announced(rollout, "started", now, said)
         record = self.rollouts.create(Record(rollout))
-        log.info("rollout.started", service=rollout.service, namespace=rollout.namespace, rollout=rollout.name,
-                 stable=spoken.stable, canary=spoken.canary, template=rollout.template, mode=rollout.policy.mode)
+        log.info(
+            "rollout.started",
+            service=rollout.service,
+            namespace=rollout.namespace,
+            rollout=rollout.name,
+            stable=spoken.stable,
+            canary=spoken.canary,
+            template=rollout.template,
+            mode=rollout.policy.mode,
+        )
         return self.noted(seen, record)
 
     def noted(self, seen: Observation, record: Record) -> Observation:
@@ -165,8 +224,11 @@ class Supervisor:
         seen = self.remember(seen, _keys_of(record.rollout.of(seen.policy.key)))
         return replace(seen, records=[*seen.records, record])
 
-    def requested(self, seen: Observation, request: Request, now: float, active: Record | None) -> Observation:
-        """`canaryd start`: any version that is there, known or not, unless a rollout is under way (`active`)."""
+    def requested(
+        self, seen: Observation, request: Request, now: float, active: Record | None
+    ) -> Observation:
+        """`canaryd start`: any version that is there, known or not, unless a rollout is under way
+        (`active`)."""
         if seen.known.paused:
             return seen
         try:
@@ -175,31 +237,40 @@ class Supervisor:
             canary = _only(seen.workloads, request.version, seen.policy)
             rollout = self.planned(seen, canary, now, _attempt_of(request, canary), request.name)
         except CannotBegin as error:
-            log.warning("request.refused", service=request.service, version=request.version, reason=str(error))
+            log.warning(
+                "request.refused", service=request.service, version=request.version, reason=str(error)
+            )
             self.rollouts.refuse(request, str(error))
             return seen
         return self.begin(seen, rollout, now)
 
     def retries(self, seen: Observation, now: float) -> Observation:
-        """`canaryd retry` raises an ended record's attempt: a new attempt is a new record. Raises CannotBegin."""
+        """`canaryd retry` raises an ended record's attempt: a new attempt is a new record. Raises
+        CannotBegin."""
         for record in reversed(seen.records):
             rollout, attempt = record.rollout, record.wishes.attempt
             if rollout.others:
                 continue  # several services are the bracket's to begin: see brackets.py
             name = name_of(rollout.service, rollout.canary, rollout.template, attempt)
-            begun = any(r.rollout.name == name for r in seen.records) or attempt_key(rollout, attempt) in seen.known.templates
+            begun = (
+                any(r.rollout.name == name for r in seen.records)
+                or attempt_key(rollout, attempt) in seen.known.templates
+            )
             overtaken = any(r.phase is Phase.SUCCEEDED and r.began > rollout.began for r in seen.mine)
             if attempt <= rollout.attempt or begun or overtaken or rollout.canary == self.stable(seen):
                 continue
-            canary = next((w for w in seen.workloads if (w.version, w.template) == (rollout.canary, rollout.template)), None)
+            canary = next(
+                (w for w in seen.workloads if (w.version, w.template) == (rollout.canary, rollout.template)),
+                None,
+            )
             if canary is None:
                 continue  # that template is gone; a changed one is a new version
             return self.begin(seen, self.planned(seen, canary, now, attempt), now)
         return seen
 
     def _apart(self, seen: Observation, now: float) -> Observation:
-        """Says why a bracket's rollout, if it is the latest, is not tried again: the service's policy is its own alone now. Raises
-        CannotBegin."""
+        """Says why a bracket's rollout, if it is the latest, is not tried again: the service's policy is its
+        own alone now. Raises CannotBegin."""
         for record in seen.records[-1:] if seen.active is None else ():
             rollout, attempt = record.rollout, record.wishes.attempt
             is_begun = attempt_key(rollout.of(seen.policy.key), attempt) in seen.known.templates
@@ -212,18 +283,28 @@ class Supervisor:
         if problem != self.problems.get(seen.policy.key, ""):
             self.problems[seen.policy.key] = problem
             if problem:
-                log.warning("rollout.refused", service=seen.policy.service.name, namespace=seen.policy.service.namespace, reason=problem)
+                log.warning(
+                    "rollout.refused",
+                    service=seen.policy.service.name,
+                    namespace=seen.policy.service.namespace,
+                    reason=problem,
+                )
 
-    def tell_problem(self, seen: Observation, problem: str, gathering: Gathering | None = None) -> Observation:
+    def tell_problem(
+        self, seen: Observation, problem: str, gathering: Gathering | None = None
+    ) -> Observation:
         """Notes why nothing can begin, and what does not begin yet."""
         self._tell(seen, problem)
         known = replace(seen.known, problem=problem, gathering=gathering)
-        return replace(seen, known=self.rollouts.remember(seen.policy, known)) if known != seen.known else seen
+        return (
+            replace(seen, known=self.rollouts.remember(seen.policy, known)) if known != seen.known else seen
+        )
 
     # ------------------------------------------------------------ after the end
 
     def after_end(self, seen: Observation, record: Record, now: float) -> Record:
-        """Scales what the policy wants scaled of the service after an end, once, and only while nothing is routed to it."""
+        """Scales what the policy wants scaled of the service after an end, once, and only while nothing is
+        routed to it."""
         rollout = record.rollout.of(seen.policy.key)
         if not rollout.phase.ended or rollout.scaled or rollout.ended is None:
             return record
@@ -233,24 +314,50 @@ class Supervisor:
         if name and self._is_idle(seen, version):
             try:
                 self.workloads.scale(rollout.namespace, name, replicas)
-                log.info("workload.scaled", service=rollout.service, namespace=rollout.namespace, rollout=rollout.name, deployment=name,
-                         replicas=replicas)
+                log.info(
+                    "workload.scaled",
+                    service=rollout.service,
+                    namespace=rollout.namespace,
+                    rollout=rollout.name,
+                    deployment=name,
+                    replicas=replicas,
+                )
             except Missing:
-                log.info("workload.gone", service=rollout.service, namespace=rollout.namespace, rollout=rollout.name, deployment=name)
+                log.info(
+                    "workload.gone",
+                    service=rollout.service,
+                    namespace=rollout.namespace,
+                    rollout=rollout.name,
+                    deployment=name,
+                )
         return self._saved(record, replace(rollout, scaled=True))
 
     def tidy(self, seen: Observation, record: Record, now: float) -> Record:
-        """Removes what was made so that a version of the service could be routed to, once nothing is: after a rollback the canary's, after
-        a success stable's. Noted only when done, so a crash or an outage in between tries it again."""
+        """Removes what was made so that a version of the service could be routed to, once nothing is: after a
+        rollback the canary's, after a success stable's. Noted only when done, so a crash or an outage in
+        between tries it again."""
         rollout = record.rollout.of(seen.policy.key)
-        if not (rollout.policy.route.http_route or rollout.policy.fair_services) or rollout.tidied or not _is_settled(rollout, now):
+        if (
+            not (rollout.policy.route.http_route or rollout.policy.fair_services)
+            or rollout.tidied
+            or not _is_settled(rollout, now)
+        ):
             return record
         # Of a later rollout, too, that is under way or has only just ended.
-        keep = {version for one in seen.mine if not _is_settled(one, now) for version in (one.canary, one.stable)}
+        keep = {
+            version for one in seen.mine if not _is_settled(one, now) for version in (one.canary, one.stable)
+        }
         if keep and rollout.policy.fair_services:
-            return record  # the later one may use what was made for matched users, and tidies nothing where it does not
+            # the later one may use what was made for matched users, and tidies nothing where it does not
+            return record
         for name in self.traffic.tidy(rollout.policy, keep):
-            log.info("service.removed", service=rollout.service, namespace=rollout.namespace, rollout=rollout.name, name=name)
+            log.info(
+                "service.removed",
+                service=rollout.service,
+                namespace=rollout.namespace,
+                rollout=rollout.name,
+                name=name,
+            )
         return self._saved(record, replace(rollout, tidied=True))
 
     def _saved(self, record: Record, part: Rollout) -> Record:
@@ -259,16 +366,23 @@ class Supervisor:
 
     def _is_idle(self, seen: Observation, version: str) -> bool:
         """No route sends anything to the version, and no rollout is about it."""
-        if seen.view is None or any(version in (one.canary, one.stable) for one in seen.mine if not one.phase.ended):
+        if seen.view is None or any(
+            version in (one.canary, one.stable) for one in seen.mine if not one.phase.ended
+        ):
             return False
         return version not in route_lists.versions(seen.view)
 
     def retire(self, seen: Observation, told: Callable[[Record], bool]) -> None:
-        """Keeps the last records of a service; those whose announcements are still under way (not `told`) stay. A bracket's are its first
-        service's."""
+        """Keeps the last records of a service; those whose announcements are still under way (not `told`)
+        stay. A bracket's are its first service's."""
         ended = [r for r in seen.records if r.rollout.phase.ended and r.rollout.keys[0] == seen.policy.key]
         for record in filter(told, ended[: max(0, len(ended) - self.keep)]):
-            log.info("rollout.retired", service=record.rollout.service, namespace=record.rollout.namespace, rollout=record.rollout.name)
+            log.info(
+                "rollout.retired",
+                service=record.rollout.service,
+                namespace=record.rollout.namespace,
+                rollout=record.rollout.name,
+            )
             self.rollouts.delete(record)
 
 
@@ -290,8 +404,12 @@ def to_scale(rollout: Rollout) -> tuple[str, str, int, float]:
 
 
 def _attempt_of(request: Request, canary: Workload) -> int:
-    """Which attempt the request's name stands for: `canaryd start` takes the first name of a template that is free."""
-    names = (name_of(request.service, canary.version, canary.template, attempt) for attempt in range(1, MOST_ATTEMPTS + 1))
+    """Which attempt the request's name stands for: `canaryd start` takes the first name of a template that is
+    free."""
+    names = (
+        name_of(request.service, canary.version, canary.template, attempt)
+        for attempt in range(1, MOST_ATTEMPTS + 1)
+    )
     return next((attempt for attempt, name in enumerate(names, start=1) if name == request.name), 1)
 
 
@@ -300,7 +418,11 @@ def youngest(workloads: Iterable[Workload]) -> Workload | None:
 
 
 def _keys_of(rollout: Rollout) -> set[str]:
-    return {f"{rollout.canary}/{rollout.template}", attempt_key(rollout, rollout.attempt), rollout.retries} - {""}
+    return {
+        f"{rollout.canary}/{rollout.template}",
+        attempt_key(rollout, rollout.attempt),
+        rollout.retries,
+    } - {""}
 
 
 def attempt_key(rollout: Rollout, attempt: int) -> str:
@@ -313,12 +435,18 @@ def cannot_retry(record: Record, policy: Policy, missing: Sequence[tuple[str, st
     rollout = record.rollout
     not_tried = f"{rollout.name} is not tried again as attempt {record.wishes.attempt}"
     if apart := [service for service in missing if service not in policy.keys]:
-        return (f"{not_tried}: {together('/'.join(service) for service in apart)} {'is' if len(apart) == 1 else 'are'} in no bracket with "
-                f"{policy.service.name} any more; put the bracket back into the policy, or begin each version by itself: canaryd start "
-                f"{policy.service.name} {rollout.of(policy.key).canary if policy.key in rollout.keys else 'VERSION'}")
+        return (
+            f"{not_tried}: {together('/'.join(service) for service in apart)} "
+            f"{'is' if len(apart) == 1 else 'are'} in no bracket with {policy.service.name} any more; put "
+            "the bracket back into the policy, or begin each version by itself: canaryd start "
+            f"{policy.service.name} "
+            f"{rollout.of(policy.key).canary if policy.key in rollout.keys else 'VERSION'}"
+        )
     gone = [f"{one.service} {one.canary}" for one in map(rollout.of, missing)]
-    return (f"{not_tried}: {together(gone)} {'is' if len(gone) == 1 else 'are'} not there as then (gone, changed or scaled to 0); put back "
-            "what was tried, or deploy newer versions")
+    return (
+        f"{not_tried}: {together(gone)} {'is' if len(gone) == 1 else 'are'} not there as then (gone, changed "
+        "or scaled to 0); put back what was tried, or deploy newer versions"
+    )
 
 
 def _only(workloads: Sequence[Workload], version: str, policy: Policy) -> Workload:
@@ -329,6 +457,11 @@ def _only(workloads: Sequence[Workload], version: str, policy: Policy) -> Worklo
         return found[0]
     if found:
         names = " and ".join(sorted(w.name for w in found))
-        raise CannotBegin(f"one Deployment with the pod label {label} was wanted, but {names} have it: give each version its own")
+        raise CannotBegin(
+            f"one Deployment with the pod label {label} was wanted, but {names} have it: give each version "
+            "its own"
+        )
     there = ", ".join(sorted(w.version for w in workloads)) or "none"
-    raise CannotBegin(f"no Deployment of {policy.service.name} has the pod label {label} (there are: {there})")
+    raise CannotBegin(
+        f"no Deployment of {policy.service.name} has the pod label {label} (there are: {there})"
+    )

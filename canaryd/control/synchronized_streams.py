@@ -1,7 +1,7 @@
 """The cases of a rollout's services in step: the same look of each, and one verdict of all.
 
-All services of a bracket share the spans, and so the grid of looks. Where one of them could not be read, the others' looks are not
-lost: a case hands out again what the record does not have.
+All services of a bracket share the spans, and so the grid of looks. Where one of them could not be read, the
+others' looks are not lost: a case hands out again what the record does not have.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,13 +18,14 @@ from canaryd.judge.matched_users import judge_of as by_policy
 
 log = structlog.get_logger()
 
-CATCH_UP = 10.0  # seconds that one look may judge old looks for: the other rollouts wait meanwhile, and /livez does for 60 s
+# seconds that one look may judge old looks for: the other rollouts wait meanwhile, and /livez does for 60 s
+CATCH_UP = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class JudgedLookOfAll:
-    """One look of every service. whole: the first one's, with the verdict of all. each: in the order of the rollout's parts; only those
-    that could be read and found harm where others could not be (`failed`)."""
+    """One look of every service. whole: the first one's, with the verdict of all. each: in the order of the
+    rollout's parts; only those that could be read and found harm where others could not be (`failed`)."""
 
     whole: JudgedLook
     each: tuple[JudgedLook, ...]
@@ -43,16 +44,23 @@ class EvidenceStreams:
         """Of each service. What one has to begin again, all do."""
         key, parts = (rollout.namespace, rollout.name), rollout.parts
         cases = self.cases.get(key, ())
-        if len(cases) != len(parts) or not all(case.fits(part) for case, part in zip(cases, parts, strict=True)):
-            cases = self.cases[key] = tuple(EvidenceStream(part, self.telemetry, self.ingestion_delay, self.judge_of) for part in parts)
+        if len(cases) != len(parts) or not all(
+            case.fits(part) for case, part in zip(cases, parts, strict=True)
+        ):
+            cases = self.cases[key] = tuple(
+                EvidenceStream(part, self.telemetry, self.ingestion_delay, self.judge_of) for part in parts
+            )
         return cases
 
     def forget(self, rollout: Rollout) -> None:
         self.cases.pop((rollout.namespace, rollout.name), None)
 
-    def heard(self, cases: Sequence[EvidenceStream], rollout: Rollout, now: float) -> Iterator[JudgedLookOfAll]:
-        """The looks that are due, as many as a beat has time for: what a long rollout has gathered takes minutes to judge again. Raises
-        Unavailable, Rejected, after the harm that was found in the looks that could be read."""
+    def heard(
+        self, cases: Sequence[EvidenceStream], rollout: Rollout, now: float
+    ) -> Iterator[JudgedLookOfAll]:
+        """The looks that are due, as many as a beat has time for: what a long rollout has gathered takes
+        minutes to judge again. Raises Unavailable, Rejected, after the harm that was found in the looks that
+        could be read."""
         began, services = self.clock.now(), names_of(rollout)
         for step in in_step([case.next(part, now) for case, part in zip(cases, rollout.parts, strict=True)]):
             if step.failure is not None:
@@ -63,8 +71,13 @@ class EvidenceStreams:
             whole = _whole(dict(zip(services, each, strict=True))) if rollout.others else each[0]
             yield JudgedLookOfAll(whole, tuple(each))
             if not whole.latest and self.clock.now() - began > CATCH_UP:
-                log.info("rollout.catches_up", service=rollout.service, namespace=rollout.namespace, rollout=rollout.name,
-                         seconds_left=round(now - whole.look.end))
+                log.info(
+                    "rollout.catches_up",
+                    service=rollout.service,
+                    namespace=rollout.namespace,
+                    rollout=rollout.name,
+                    seconds_left=round(now - whole.look.end),
+                )
                 return
 
 
@@ -77,8 +90,8 @@ class SameLook:
 
 
 def in_step(walks: Sequence[Iterator[JudgedLook]]) -> Iterator[SameLook]:
-    """The looks of several walks over one grid, until one of them has no more. A walk that is behind, since it could not be read before,
-    catches up: the others' looks of that time are on record."""
+    """The looks of several walks over one grid, until one of them has no more. A walk that is behind, since
+    it could not be read before, catches up: the others' looks of that time are on record."""
     heads: list[JudgedLook | None] = [None] * len(walks)
     while True:
         failure, is_over = None, False
@@ -106,13 +119,25 @@ def _whole(each: Mapping[str, JudgedLook]) -> JudgedLook:
     """The first one's look, with the verdict of all."""
     heard = each.values()
     verdict = verdict_of({name: one.verdict for name, one in each.items()})
-    return replace(next(iter(heard)), verdict=verdict, had_data=all(one.had_data for one in heard), latest=all(one.latest for one in heard))
+    return replace(
+        next(iter(heard)),
+        verdict=verdict,
+        had_data=all(one.had_data for one in heard),
+        latest=all(one.latest for one in heard),
+    )
 
 
 def _harm(each: Mapping[str, JudgedLook | None], known: int) -> dict[str, JudgedLook]:
-    """What does not wait for the services that could not be read. known: looks up to there were decided on."""
-    return {name: one for name, one in each.items() if one is not None and one.compared and one.look.end > known
-            and one.verdict.answer in (Answer.FAIL, Answer.ALARM)}
+    """What does not wait for the services that could not be read. known: looks up to there were decided
+    on."""
+    return {
+        name: one
+        for name, one in each.items()
+        if one is not None
+        and one.compared
+        and one.look.end > known
+        and one.verdict.answer in (Answer.FAIL, Answer.ALARM)
+    }
 
 
 def names_of(rollout: Rollout) -> list[str]:

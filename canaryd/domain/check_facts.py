@@ -1,4 +1,5 @@
-"""What `canaryd check` sees of a world before it judges: objects as they stand, what Prometheus answered, who may do what.
+"""What `canaryd check` sees of a world before it judges: objects as they stand, what Prometheus answered, who
+may do what.
 
 Records only. What could not be seen says why, so that a check can tell "wrong" from "not known".
 """
@@ -20,7 +21,8 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The objects of one kind. problem: why they could not be read, or not all of them; served: whether the API server has the kind."""
+    """The objects of one kind. problem: why they could not be read, or not all of them; served: whether the
+    API server has the kind."""
 
     items: Sequence[Object] = ()
     problem: str = ""
@@ -29,8 +31,8 @@ class Listing:
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """What RBAC is asked about. resource: with its subresource, as in `deployments/scale`; namespace "": in all of them. why: what it is
-    for, which makes no other right of it."""
+    """What RBAC is asked about. resource: with its subresource, as in `deployments/scale`; namespace "": in
+    all of them. why: what it is for, which makes no other right of it."""
 
     group: str
     resource: str
@@ -50,7 +52,8 @@ class Rights:
 
 @dataclass(frozen=True, slots=True)
 class Scraped:
-    """One series of istio_requests_total: its labels, and the Unix seconds of its samples within the window."""
+    """One series of istio_requests_total: its labels, and the Unix seconds of its samples within the
+    window."""
 
     labels: Mapping[str, str]
     times: Sequence[float]
@@ -60,9 +63,11 @@ class Scraped:
 class Counted:
     """What Prometheus has of one service.
 
-    reporters: (reporter, workload) -> requests counted so far. series: those of the policy's reporter. bounds, sums: of the duration
-    histogram: its buckets' `le`, and whether it has a sum. elsewhere: where there is nothing, the namespaces of which there is something.
-    queries: name of a policy's query -> "" where it has a value, else why not. problem: what it said instead of an answer.
+    reporters: (reporter, workload) -> requests counted so far. series: those of the policy's reporter.
+    bounds, sums: of the duration histogram: its buckets' `le`, and whether it has a sum. elsewhere: where
+    there is nothing, the namespaces of which there is something.
+    queries: name of a policy's query -> "" where it has a value, else why not. problem: what it said instead
+    of an answer.
     """
 
     reporters: Mapping[tuple[str, str], float] = field(default_factory=dict)
@@ -76,9 +81,9 @@ class Counted:
 
 @dataclass(frozen=True, slots=True)
 class TelemetryFacts:
-    """url: as shown to people; scrape_interval, window: s, the configured one and how far back was looked; clock: Prometheus' own, Unix
-    seconds, where it says so, when it was `asked` by this machine's; problem: why it does not answer; refused: whether that was an
-    answer, and no."""
+    """url: as shown to people; scrape_interval, window: s, the configured one and how far back was looked;
+    clock: Prometheus' own, Unix seconds, where it says so, when it was `asked` by this machine's; problem:
+    why it does not answer; refused: whether that was an answer, and no."""
 
     url: str
     version: str = ""
@@ -93,7 +98,8 @@ class TelemetryFacts:
 
 @dataclass(frozen=True, slots=True)
 class Flaw:
-    """A mistake of a file's indentation. found: what stands there; mended: the whole document as it was probably meant, as YAML."""
+    """A mistake of a file's indentation. found: what stands there; mended: the whole document as it was
+    probably meant, as YAML."""
 
     file: str
     line: int
@@ -106,9 +112,10 @@ class Flaw:
 class Facts:
     """Everything a check may look at.
 
-    kinds: kind -> its objects, of the namespaces that matter; groups: API group -> its served versions; routes: each service's as the
-    daemon reads them, or the daemon's words on why it cannot. pods_of_gateways: (namespace, name) of a Gateway -> its pods. places: kind,
-    namespace and name -> file and line. here, server_clock: Unix seconds, of this machine and of the API server at the same time.
+    kinds: kind -> its objects, of the namespaces that matter; groups: API group -> its served versions;
+    routes: each service's as the daemon reads them, or the daemon's words on why it cannot. pods_of_gateways:
+    (namespace, name) of a Gateway -> its pods. places: kind, namespace and name -> file and line. here,
+    server_clock: Unix seconds, of this machine and of the API server at the same time.
     """
 
     policies: Sequence[Policy] = ()
@@ -168,7 +175,8 @@ def template_of(deployment: Object) -> Object:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One YAML document of a file. line: its first, from 1; data: what it says, None where it cannot be read; error: why, with its line."""
+    """One YAML document of a file. line: its first, from 1; data: what it says, None where it cannot be read;
+    error: why, with its line."""
 
     file: str
     line: int

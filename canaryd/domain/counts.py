@@ -12,9 +12,11 @@ from itertools import pairwise
 class Counts:
     """What one replica served in one look.
 
-    requests: all of them; failures: those that failed by the policy's set (its HTTP codes, its gRPC statuses).
-    within: for each bound of the look (`Look.bounds`), how many of the `timed` requests took at most that long;
-    timed: requests in the latency histogram (0 when the telemetry has none); duration_ms: the sum of their durations.
+    requests: all of them; failures: those that failed by the policy's set (its HTTP codes, its gRPC
+    statuses).
+    within: for each bound of the look (`Look.bounds`), how many of the `timed` requests took at most that
+    long; timed: requests in the latency histogram (0 when the telemetry has none); duration_ms: the sum of
+    their durations.
     """
 
     requests: int = 0
@@ -29,7 +31,9 @@ class Counts:
 
     def __add__(self, other: "Counts") -> "Counts":
         if self.within and other.within and len(self.within) != len(other.within):
-            raise ValueError(f"counts over {len(self.within)} and over {len(other.within)} latency bounds cannot be added")
+            raise ValueError(
+                f"counts over {len(self.within)} and over {len(other.within)} latency bounds cannot be added"
+            )
         width = max(len(self.within), len(other.within))
         left, right = self.within or (0,) * width, other.within or (0,) * width
         return Counts(
@@ -51,8 +55,8 @@ def total(counts: Iterable[Counts]) -> Counts:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Who sent requests, and how many of them each version served. workload, namespace: the caller's, as telemetry has them; `unknown`
-    or empty where it cannot tell, as of a pod without a sidecar."""
+    """Who sent requests, and how many of them each version served. workload, namespace: the caller's, as
+    telemetry has them; `unknown` or empty where it cannot tell, as of a pod without a sidecar."""
 
     workload: str
     namespace: str
@@ -64,9 +68,10 @@ class Source:
 class Look:
     """One window of telemetry, (start, end] in whole Unix seconds, replica by replica.
 
-    bounds: latency bounds in ms, rising, without infinity. stable, canary: replica name -> its counts; a replica known
-    and idle has zero counts. sampled: whether the telemetry held any sample in this window; False is "no data", told apart
-    from no traffic. first_seen: when each replica was first seen at all (Unix seconds), for the warm-up.
+    bounds: latency bounds in ms, rising, without infinity. stable, canary: replica name -> its counts; a
+    replica known and idle has zero counts. sampled: whether the telemetry held any sample in this window;
+    False is "no data", told apart from no traffic. first_seen: when each replica was first seen at all (Unix
+    seconds), for the warm-up.
     """
 
     start: int
@@ -86,11 +91,11 @@ class Look:
 class Target:
     """Whose counts to read: two workloads (Deployments) of one namespace, by their names.
 
-    since: the moment (whole Unix seconds) from which replicas are followed; what was counted before is the baseline, and what
-    `Telemetry.read` answers depends on nothing earlier. grpc_failures: gRPC status names that count as failures; http_failures: the
-    response codes that do, and classes of them.
-    canary may be empty: stable alone (its history before a rollout). called: only requests of these Services are read, all if empty;
-    with reporter: source, for a server's own sidecar names one Service for all.
+    since: the moment (whole Unix seconds) from which replicas are followed; what was counted before is the
+    baseline, and what `Telemetry.read` answers depends on nothing earlier. grpc_failures: gRPC status names
+    that count as failures; http_failures: the response codes that do, and classes of them.
+    canary may be empty: stable alone (its history before a rollout). called: only requests of these Services
+    are read, all if empty; with reporter: source, for a server's own sidecar names one Service for all.
     """
 
     namespace: str
@@ -105,38 +110,55 @@ class Target:
 
     @property
     def has_replicas(self) -> bool:
-        """Whether the counts tell the pods that served apart: a caller's and a waypoint's `pod` label is their own."""
+        """Whether the counts tell the pods that served apart: a caller's and a waypoint's `pod` label is
+        their own."""
         return self.reporter == "destination"
 
 
 def joined(looks: Sequence[Look]) -> Look:
-    """Looks that follow each other without a gap as the one longer look that they are. ValueError for none, and for a gap.
+    """Looks that follow each other without a gap as the one longer look that they are. ValueError for none,
+    and for a gap.
 
-    Bounds are the last one's, since they only ever become fewer; a look before the first histogram has no latency to add.
+    Bounds are the last one's, since they only ever become fewer; a look before the first histogram has no
+    latency to add.
     """
     if not looks:
         raise ValueError("at least one look is wanted, but none came")
     for before, after in pairwise(looks):
         if before.end != after.start:
-            raise ValueError(f"looks must follow each other, but one ends at {before.end} and the next begins at {after.start}")
+            raise ValueError(
+                f"looks must follow each other, but one ends at {before.end} and the next begins at "
+                f"{after.start}"
+            )
     if len(looks) == 1:
         return looks[0]
     bounds = looks[-1].bounds
     had = [look.bounds for look in looks]
-    stable, canary = (_side(each, had, bounds) for each in ([look.stable for look in looks], [look.canary for look in looks]))
+    stable, canary = (
+        _side(each, had, bounds)
+        for each in ([look.stable for look in looks], [look.canary for look in looks])
+    )
     seen: dict[str, float] = {}
     for look in looks:
         for name, first in look.first_seen.items():
             seen[name] = min(first, seen.get(name, first))
-    return Look(looks[0].start, looks[-1].end, bounds, stable, canary, any(look.sampled for look in looks), seen)
+    return Look(
+        looks[0].start, looks[-1].end, bounds, stable, canary, any(look.sampled for look in looks), seen
+    )
 
 
-def _side(each: Sequence[Mapping[str, Counts]], had: Sequence[tuple[float, ...]], bounds: tuple[float, ...]) -> dict[str, Counts]:
+def _side(
+    each: Sequence[Mapping[str, Counts]], had: Sequence[tuple[float, ...]], bounds: tuple[float, ...]
+) -> dict[str, Counts]:
     """One version's replicas over several looks, each with bounds of its own."""
     found: dict[str, Counts] = {}
     for replicas, own in zip(each, had, strict=True):
         places = [own.index(bound) for bound in bounds if bound in own]
         for name, counts in replicas.items():
-            within = tuple(counts.within[place] for place in places) if len(places) == len(bounds) and counts.within else ()
+            within = (
+                tuple(counts.within[place] for place in places)
+                if len(places) == len(bounds) and counts.within
+                else ()
+            )
             found[name] = found.get(name, Counts()) + replace(counts, within=within)
     return dict(sorted(found.items()))

@@ -31,7 +31,9 @@ def percent_text(share: float) -> str:
     percent = 100 * share
     if 0 < percent < 0.01:
         return "<0.01%"
-    return f"{percent:.0f}%" if percent >= 9.95 or percent == 0 else f"{percent:.1f}%" if percent >= 0.995 else f"{percent:.2g}%"
+    if percent >= 9.95 or percent == 0:
+        return f"{percent:.0f}%"
+    return f"{percent:.1f}%" if percent >= 0.995 else f"{percent:.2g}%"
 
 
 def time_text(at: float, day: bool = False) -> str:
@@ -51,12 +53,17 @@ def short(number: float) -> str:
 
 
 def wrapped(sentence: str, indent: str = "") -> list[str]:
-    return wrap(sentence, WIDTH - 2, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False) or [""]
+    return wrap(
+        sentence, WIDTH - 2, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+    ) or [""]
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> list[str]:
     """Columns of equal width, two spaces apart. right: columns that are set flush right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
     return [
-        "  ".join(cell.rjust(widths[i]) if i in right else cell.ljust(widths[i]) for i, cell in enumerate(row)).rstrip() for row in rows
+        "  ".join(
+            cell.rjust(widths[i]) if i in right else cell.ljust(widths[i]) for i, cell in enumerate(row)
+        ).rstrip()
+        for row in rows
     ]

@@ -1,7 +1,8 @@
-"""Gates: which one is asked when, what it is asked, and what its reply means. Nothing here asks anyone, or reads a clock.
+"""Gates: which one is asked when, what it is asked, and what its reply means. Nothing here asks anyone, or
+reads a clock.
 
-A gate stands before a place of the ladder. What it opens is the way on from the present stage, once: a rollout that was stepped back
-asks again.
+A gate stands before a place of the ladder. What it opens is the way on from the present stage, once: a
+rollout that was stepped back asks again.
 """
 
 from dataclasses import dataclass, replace
@@ -15,8 +16,9 @@ from canaryd.domain.verdict import Verdict
 
 @dataclass(frozen=True, slots=True)
 class GateQuestion:
-    """What a gate is asked, with the numbers of the moment. id: the idempotency key, the same each time it is asked. since: Unix
-    seconds. weight: the canary's now; next_weight: what it would be. bracket: as an announcement has it."""
+    """What a gate is asked, with the numbers of the moment. id: the idempotency key, the same each time it is
+    asked. since: Unix seconds. weight: the canary's now; next_weight: what it would be. bracket: as an
+    announcement has it."""
 
     id: str
     gate: Gate
@@ -44,14 +46,19 @@ class GateReply:
 
 
 def closed(rollout: Rollout) -> int | None:
-    """The first gate, by its place among the policy's, that has not opened and stands before what comes next; None where there is none."""
+    """The first gate, by its place among the policy's, that has not opened and stands before what comes next;
+    None where there is none."""
     stages, following = rollout.policy.stages, rollout.stage + 1
     places: set[str | int] = {"start"} if following == 0 else set()
     if following == len(stages):
         places.add("promotion")
     elif stages[following].weight not in [stage.weight for stage in stages[:following]]:
         places.add(stages[following].weight)
-    waits = (place for place, gate in enumerate(rollout.policy.gates) if gate.before in places and place not in rollout.opened)
+    waits = (
+        place
+        for place, gate in enumerate(rollout.policy.gates)
+        if gate.before in places and place not in rollout.opened
+    )
     return next(waits, None)
 
 
@@ -63,7 +70,9 @@ def next_question(rollout: Rollout) -> AskedGate | None:
 
 def is_asking(rollout: Rollout) -> bool:
     """Whether an open gate would let it go on now."""
-    waits = rollout.phase is Phase.AWAITING_GATE or (rollout.phase is Phase.HELD and rollout.held is Held.GATE)
+    waits = rollout.phase is Phase.AWAITING_GATE or (
+        rollout.phase is Phase.HELD and rollout.held is Held.GATE
+    )
     return waits and rollout.asking is not None
 
 
@@ -98,13 +107,21 @@ def keeps_closed(rollout: Rollout, now: float) -> str:
     gate, asking = gate_of(rollout), rollout.asking
     if gate is None or asking is None:
         return ""
-    late = f", {format_duration(gate.deadline)} after it was first asked" if is_late(rollout, now) or rollout.held is Held.GATE else ""
+    late = (
+        f", {format_duration(gate.deadline)} after it was first asked"
+        if is_late(rollout, now) or rollout.held is Held.GATE
+        else ""
+    )
     return f"before {gate.place}, the gate {gate.name} is closed{late}: {asking.says}"
 
 
 def heard(rollout: Rollout, reply: GateReply) -> Rollout:
     """With the reply on record."""
-    return rollout if rollout.asking is None else replace(rollout, asking=replace(rollout.asking, at=reply.at, says=reply.says))
+    return (
+        rollout
+        if rollout.asking is None
+        else replace(rollout, asking=replace(rollout.asking, at=reply.at, says=reply.says))
+    )
 
 
 def is_late(rollout: Rollout, now: float) -> bool:
@@ -122,11 +139,21 @@ def question(rollout: Rollout) -> GateQuestion | None:
         return None
     stages, following = rollout.policy.stages, rollout.stage + 1
     return GateQuestion(
-        id=f"{rollout.namespace}.{rollout.name}.{int(rollout.began)}.gate.{asking.number}", gate=gate, since=asking.since,
-        namespace=rollout.namespace, service=rollout.service, rollout=rollout.name, stable=rollout.stable, canary=rollout.canary,
-        mode=rollout.policy.mode, stage=rollout.stage, weight=rollout.weight,
-        next_weight=stages[following].weight if following < len(stages) else 100, verdict=rollout.verdict,
-        bracket=versions(rollout))
+        id=f"{rollout.namespace}.{rollout.name}.{int(rollout.began)}.gate.{asking.number}",
+        gate=gate,
+        since=asking.since,
+        namespace=rollout.namespace,
+        service=rollout.service,
+        rollout=rollout.name,
+        stable=rollout.stable,
+        canary=rollout.canary,
+        mode=rollout.policy.mode,
+        stage=rollout.stage,
+        weight=rollout.weight,
+        next_weight=stages[following].weight if following < len(stages) else 100,
+        verdict=rollout.verdict,
+        bracket=versions(rollout),
+    )
 
 
 def _number(rollout: Rollout) -> int:

@@ -1,7 +1,7 @@
 """The life of a rollout: every phase, and every way from one phase to the next.
 
-All transitions are in `TRANSITIONS`; a pair that is not there is refused by name. Nothing here reads a clock, a cluster or
-a metric, so any rollout can be replayed from its recorded signals.
+All transitions are in `TRANSITIONS`; a pair that is not there is refused by name. Nothing here reads a clock,
+a cluster or a metric, so any rollout can be replayed from its recorded signals.
 """
 
 from collections.abc import Callable, Mapping
@@ -56,10 +56,11 @@ class Signal(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """What a signal brings along. reason: why, in one sentence with numbers. lists: the route as confirmed, or as found.
-    origin: to steer from, where a RESUME
-    takes another one over. start: of the look grid (whole Unix seconds), with ROUTED. stage: approved up to. resumed: the resume that
-    is obeyed. template: stable's, as it is now."""
+    """What a signal brings along. reason: why, in one sentence with numbers. lists: the route as confirmed,
+    or as found.
+    origin: to steer from, where a RESUME takes another one over. start: of the look grid (whole Unix
+    seconds), with ROUTED. stage: approved up to. resumed: the resume that is obeyed. template: stable's, as
+    it is now."""
 
     reason: str = ""
     verdict: Verdict | None = None
@@ -92,7 +93,8 @@ def _run(rollout: Rollout, now: float) -> Rollout:
 
 
 def _close(rollout: Rollout) -> Rollout:
-    """Ends the span at its last judged look, so that what follows is counted as served at a weight in change."""
+    """Ends the span at its last judged look, so that what follows is counted as served at a weight in
+    change."""
     span = rollout.span
     if span is None or span.end is not None:
         return rollout
@@ -114,7 +116,12 @@ def _away(phase: Phase) -> Step:
 
 def _end(phase: Phase) -> Step:
     def step(rollout: Rollout, now: float, detail: Detail) -> Rollout:
-        return replace(rollout, phase=phase, ended=now, confirmed=detail.lists if detail.lists is not None else rollout.confirmed)
+        return replace(
+            rollout,
+            phase=phase,
+            ended=now,
+            confirmed=detail.lists if detail.lists is not None else rollout.confirmed,
+        )
 
     return step
 
@@ -122,17 +129,30 @@ def _end(phase: Phase) -> Step:
 def _enter(rollout: Rollout, now: float, stage: int) -> Rollout:
     """Wants the weight of a stage; its span opens when the route is confirmed."""
     weight = rollout.policy.stages[stage].weight
-    return replace(_close(_stop(rollout, now)), phase=Phase.PROGRESSING, held=None, stage=stage, weight=weight,
-                   clock=0.0, stage_began=None, last_data=None, opened=())
+    return replace(
+        _close(_stop(rollout, now)),
+        phase=Phase.PROGRESSING,
+        held=None,
+        stage=stage,
+        weight=weight,
+        clock=0.0,
+        stage_began=None,
+        last_data=None,
+        opened=(),
+    )
 
 
 def _asked(rollout: Rollout, now: float) -> Rollout:
-    """Waiting for a gate that is closed to open. The question is on record before it is asked: by the next look."""
-    return replace(_stop(rollout, now), phase=Phase.AWAITING_GATE, held=None, asking=gates.next_question(rollout))
+    """Waiting for a gate that is closed to open. The question is on record before it is asked: by the next
+    look."""
+    return replace(
+        _stop(rollout, now), phase=Phase.AWAITING_GATE, held=None, asking=gates.next_question(rollout)
+    )
 
 
 def _opened(rollout: Rollout, now: float, detail: Detail) -> Rollout:
-    """Back to where it was asked from: the evidence of the moment, or the canary's being available, lets it go on, and no old one does."""
+    """Back to where it was asked from: the evidence of the moment, or the canary's being available, lets it
+    go on, and no old one does."""
     if rollout.asking is None or not gates.is_asking(rollout):
         return rollout
     rollout = replace(rollout, held=None, opened=(*rollout.opened, rollout.asking.gate))
@@ -146,7 +166,8 @@ def _first_stage(rollout: Rollout, now: float, detail: Detail) -> Rollout:
 
 
 def _onward(rollout: Rollout, now: float, detail: Detail) -> Rollout:
-    """The next stage; after the last one, promotion; where a person has to approve first, or a gate is closed, the question."""
+    """The next stage; after the last one, promotion; where a person has to approve first, or a gate is
+    closed, the question."""
     if rollout.policy.stages[rollout.stage].approval and rollout.approved < rollout.stage:
         return replace(_stop(rollout, now), phase=Phase.AWAITING_APPROVAL, held=None)
     if gates.closed(rollout) is not None:
@@ -163,7 +184,9 @@ def _routed(rollout: Rollout, now: float, detail: Detail) -> Rollout:
         return rollout
     span = Span(rollout.stage, rollout.weight, detail.start, fresh=rollout.stale)
     began = rollout.stage_began if rollout.stage_began is not None else float(detail.start)
-    rollout = replace(rollout, spans=(*rollout.spans, span), stage_began=began, last_data=float(detail.start), stale=False)
+    rollout = replace(
+        rollout, spans=(*rollout.spans, span), stage_began=began, last_data=float(detail.start), stale=False
+    )
     return _run(rollout, float(detail.start)) if rollout.phase is Phase.PROGRESSING else rollout
 
 
@@ -175,16 +198,30 @@ def _hold(why: Held) -> Step:
 
 
 def _resume(rollout: Rollout, now: float, detail: Detail) -> Rollout:
-    """Back to where it was held. A person's resume after a drift takes what is there as the base to steer from, and after an
-    undecided deadline gives the stage another full one, also where it was held for something else since."""
+    """Back to where it was held. A person's resume after a drift takes what is there as the base to steer
+    from, and after an undecided deadline gives the stage another full one, also where it was held for
+    something else since."""
     if rollout.stage < 0:
-        return replace(rollout, phase=Phase.WAITING, held=None, resumed=rollout.resumed if detail.resumed is None else detail.resumed)
+        return replace(
+            rollout,
+            phase=Phase.WAITING,
+            held=None,
+            resumed=rollout.resumed if detail.resumed is None else detail.resumed,
+        )
     is_over = detail.resumed is not None and rollout.clock >= rollout.policy.stages[rollout.stage].deadline
     clock = 0.0 if rollout.held is Held.UNDECIDED or is_over else rollout.clock
     confirmed = detail.lists if rollout.held is Held.DRIFT and detail.lists is not None else rollout.confirmed
     origin = detail.origin if detail.origin is not None else rollout.origin
-    rollout = replace(rollout, phase=Phase.PROGRESSING, held=None, clock=clock, confirmed=confirmed, origin=origin, last_data=now,
-                      resumed=rollout.resumed if detail.resumed is None else detail.resumed)
+    rollout = replace(
+        rollout,
+        phase=Phase.PROGRESSING,
+        held=None,
+        clock=clock,
+        confirmed=confirmed,
+        origin=origin,
+        last_data=now,
+        resumed=rollout.resumed if detail.resumed is None else detail.resumed,
+    )
     return _run(rollout, now)
 
 
@@ -217,7 +254,8 @@ def _approve(rollout: Rollout, now: float, detail: Detail) -> Rollout:
 
 
 def _promote(rollout: Rollout, now: float, detail: Detail) -> Rollout:
-    """To full weight now; the last stage is still judged. Obeyed once, so that a step back from there is not undone by it."""
+    """To full weight now; the last stage is still judged. Obeyed once, so that a step back from there is not
+    undone by it."""
     if rollout.stage < 0:
         return rollout  # it does not serve yet; obeyed once it does
     last = len(rollout.policy.stages) - 1
@@ -228,8 +266,8 @@ def _promote(rollout: Rollout, now: float, detail: Detail) -> Rollout:
 
 
 def _step_back(rollout: Rollout, now: float, detail: Detail) -> Rollout:
-    """From full weight to the one before, where both versions can be compared again; never to a stage that sends the canary no share of
-    all users."""
+    """From full weight to the one before, where both versions can be compared again; never to a stage that
+    sends the canary no share of all users."""
     before = rollout.policy.leads_back_to(rollout.stage)
     if before is None:
         return _away(Phase.ROLLING_BACK)(rollout, now, detail)
@@ -238,7 +276,8 @@ def _step_back(rollout: Rollout, now: float, detail: Detail) -> Rollout:
 
 
 def _fresh(rollout: Rollout, now: float, detail: Detail) -> Rollout:
-    """Stable is another one now: what was compared with the old one is void, and the stage begins anew with the next span."""
+    """Stable is another one now: what was compared with the old one is void, and the stage begins anew with
+    the next span."""
     fresh = replace(_close(_stop(rollout, now)), stable_template=detail.template, clock=0.0, stage_began=None)
     fresh = replace(fresh, stale=bool(rollout.spans))
     passed = fresh.phase in (Phase.AWAITING_APPROVAL, Phase.AWAITING_GATE) and fresh.stage >= 0
@@ -257,7 +296,6 @@ TRANSITIONS: dict[tuple[Phase, Signal], Step] = {
     (P.WAITING, S.NEWER): _away(Phase.GIVING_WAY),
     (P.WAITING, S.STABLE_CHANGED): _fresh,
     (P.WAITING, S.APPROVE): _approve,
-
     (P.PROGRESSING, S.ROUTED): _routed,
     (P.PROGRESSING, S.PASS): _onward,
     (P.PROGRESSING, S.LET_PASS): _onward,
@@ -279,7 +317,6 @@ TRANSITIONS: dict[tuple[Phase, Signal], Step] = {
     (P.PROGRESSING, S.OVERDUE): _roll_back,
     (P.PROGRESSING, S.STABLE_CHANGED): _fresh,
     (P.PROGRESSING, S.STABLE_DOWN): _hold(Held.STABLE),
-
     (P.AWAITING_APPROVAL, S.ROUTED): _routed,
     (P.AWAITING_APPROVAL, S.APPROVE): _approve,
     # Its users are still served by it while people make up their minds, so harm still ends it.
@@ -295,7 +332,6 @@ TRANSITIONS: dict[tuple[Phase, Signal], Step] = {
     (P.AWAITING_APPROVAL, S.BLIND): _roll_back,
     (P.AWAITING_APPROVAL, S.STABLE_CHANGED): _fresh,
     (P.AWAITING_APPROVAL, S.STABLE_DOWN): _hold(Held.STABLE),
-
     (P.HELD, S.ROUTED): _routed,
     (P.HELD, S.PASS): _onward_if_undecided,
     # A held canary still serves users, so harm still ends it.
@@ -314,7 +350,6 @@ TRANSITIONS: dict[tuple[Phase, Signal], Step] = {
     (P.HELD, S.OVERDUE): _roll_back,
     (P.HELD, S.STABLE_CHANGED): _fresh,
     (P.HELD, S.STABLE_UP): _resume_if(Held.STABLE),
-
     (P.ROLLING_BACK, S.ROUTED): _end(Phase.ROLLED_BACK),
     (P.GIVING_WAY, S.ROUTED): _end(Phase.SUPERSEDED),
     # The last word on harm is the judge's, until the final route stands.
@@ -325,7 +360,11 @@ TRANSITIONS: dict[tuple[Phase, Signal], Step] = {
     (P.PROMOTING, S.ROUTED): _end(Phase.SUCCEEDED),
 }
 # While a gate is asked, the world goes on as while a person is.
-TRANSITIONS |= {(P.AWAITING_GATE, signal): step for (phase, signal), step in TRANSITIONS.items() if phase is P.AWAITING_APPROVAL}
+TRANSITIONS |= {
+    (P.AWAITING_GATE, signal): step
+    for (phase, signal), step in TRANSITIONS.items()
+    if phase is P.AWAITING_APPROVAL
+}
 TRANSITIONS |= {
     (P.AWAITING_GATE, S.GATE_OPEN): _opened,
     (P.AWAITING_GATE, S.GATE_STUCK): _hold(Held.GATE),
@@ -342,14 +381,28 @@ def advance(rollout: Rollout, signal: Signal, now: float, detail: Detail = Detai
     step = TRANSITIONS.get((rollout.phase, signal))
     if step is None:
         known = ", ".join(s.value for p, s in TRANSITIONS if p is rollout.phase) or "none, it has ended"
-        raise RefusedSignal(f"{rollout.name} is {rollout.phase.value}: {signal.value!r} has no meaning there (what has: {known})")
+        raise RefusedSignal(
+            f"{rollout.name} is {rollout.phase.value}: {signal.value!r} has no meaning there (what has: "
+            f"{known})"
+        )
     judged = replace(rollout, verdict=detail.verdict) if detail.verdict is not None else rollout
     after = step(judged, now, detail)
-    moved = (after.phase, after.stage, after.weight, after.held) != (rollout.phase, rollout.stage, rollout.weight, rollout.held)
+    moved = (after.phase, after.stage, after.weight, after.held) != (
+        rollout.phase,
+        rollout.stage,
+        rollout.weight,
+        rollout.held,
+    )
     if not moved:
         return after
-    reason = detail.reason or rollout.reason if after.phase.ended else detail.reason or _plain_reason(rollout, signal)
-    after = replace(after, reason=reason, phase_since=now if after.phase is not rollout.phase else rollout.phase_since)
+    reason = (
+        detail.reason or rollout.reason
+        if after.phase.ended
+        else detail.reason or _plain_reason(rollout, signal)
+    )
+    after = replace(
+        after, reason=reason, phase_since=now if after.phase is not rollout.phase else rollout.phase_since
+    )
     decision = Decision(now, signal.value, after.phase, after.stage, after.weight, reason, detail.verdict)
     after = replace(after, decisions=(*after.decisions, decision)[-KEPT_DECISIONS:])
     for event in events(rollout, after):
@@ -365,15 +418,18 @@ def _plain_reason(before: Rollout, signal: Signal) -> str:
     return signal.value
 
 
-def heard(rollout: Rollout, verdict: Verdict, counted: Mapping[str, Counts], counted_to: int, had_data: bool) -> Rollout:
+def heard(
+    rollout: Rollout, verdict: Verdict, counted: Mapping[str, Counts], counted_to: int, had_data: bool
+) -> Rollout:
     """The rollout after a look that was judged: its latest numbers, and nothing decided."""
     last_data = float(counted_to) if had_data else rollout.last_data
     return replace(rollout, verdict=verdict, counted=counted, counted_to=counted_to, last_data=last_data)
 
 
 def _looks_unacceptable(finding: MetricFinding) -> bool:
-    """Whether the plain estimate is beyond what the stage must rule out. Asked only where blocks are long and too few of them have
-    closed by the deadline for odds to say anything: that is no reason to let a ninefold error rate pass."""
+    """Whether the plain estimate is beyond what the stage must rule out. Asked only where blocks are long and
+    too few of them have closed by the deadline for odds to say anything: that is no reason to let a ninefold
+    error rate pass."""
     if finding.dry_run:
         return False
     if finding.answer is Answer.NO_DATA:
@@ -386,17 +442,22 @@ def _looks_unacceptable(finding: MetricFinding) -> bool:
 
 
 def stage_signal(rollout: Rollout, verdict: Verdict, now: float) -> Signal | None:
-    """What a verdict means for a rollout in its stage, by its policy's minimum and deadline; None: go on looking.
+    """What a verdict means for a rollout in its stage, by its policy's minimum and deadline; None: go on
+    looking.
 
-    A deadline means something in PROGRESSING alone, a pass also to a hold that waits for evidence; harm and alarms do in every phase
-    that serves users.
+    A deadline means something in PROGRESSING alone, a pass also to a hold that waits for evidence; harm and
+    alarms do in every phase that serves users.
     """
     if verdict.answer is Answer.FAIL:
         return Signal.HARM
     if verdict.answer is Answer.ALARM:
         return Signal.ALARM
     is_late = rollout.phase is Phase.HELD and rollout.held is Held.UNDECIDED
-    if not (rollout.phase is Phase.PROGRESSING or is_late) or rollout.span is None or rollout.span.end is not None:
+    if (
+        not (rollout.phase is Phase.PROGRESSING or is_late)
+        or rollout.span is None
+        or rollout.span.end is not None
+    ):
         return None
     stage, analysis = rollout.policy.stages[rollout.stage], rollout.policy.analysis
     if verdict.at - rollout.span.start < stage.minimum:
@@ -409,9 +470,14 @@ def stage_signal(rollout: Rollout, verdict: Verdict, now: float) -> Signal | Non
         return Signal.TIMED_OUT
     seen_enough = verdict.canary_requests >= analysis.minimum_requests and verdict.stage_odds < DEADLINE_ODDS
     # What was never seen is not known to be well.
-    seen_enough = seen_enough and not any(one.answer is Answer.NO_DATA and not one.dry_run for one in verdict.findings)
-    seen_enough = seen_enough and not (verdict.few_blocks and any(_looks_unacceptable(one) for one in verdict.findings))
+    seen_enough = seen_enough and not any(
+        one.answer is Answer.NO_DATA and not one.dry_run for one in verdict.findings
+    )
+    seen_enough = seen_enough and not (
+        verdict.few_blocks and any(_looks_unacceptable(one) for one in verdict.findings)
+    )
     if analysis.undecided != "advance" or not seen_enough:
         return Signal.STUCK
-    # A look without data lets nothing pass: the next one that says something does; where none comes, that is told as what it is.
+    # A look without data lets nothing pass: the next one that says something does; where none comes, that is
+    # told as what it is.
     return None if verdict.answer is Answer.NO_DATA else Signal.LET_PASS

@@ -1,4 +1,5 @@
-"""The words of a deploy: manifests as Kubernetes has them, what a namespace has of them, and the port to read and create them."""
+"""The words of a deploy: manifests as Kubernetes has them, what a namespace has of them, and the port to read
+and create them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +16,31 @@ USUAL_SOURCE, USUAL_TARGET = "staging", "production"  # namespaces
 VERSION_LABEL = "version"  # where neither policy nor canaryd's own note says otherwise
 
 # Written by the server, or by its controllers, for the object that it is on.
-_OF_THE_SERVER = ("deployment.kubernetes.io/", "kubectl.kubernetes.io/", "autoscaling.alpha.kubernetes.io/", "control-plane.alpha.")
-# By these a GitOps tool or a package manager knows its own objects; a copy that has them would be taken for one, and pruned or reverted.
+_OF_THE_SERVER = (
+    "deployment.kubernetes.io/",
+    "kubectl.kubernetes.io/",
+    "autoscaling.alpha.kubernetes.io/",
+    "control-plane.alpha.",
+)
+# By these a GitOps tool or a package manager knows its own objects; a copy that has them would be taken for
+# one, and pruned or reverted.
 _OF_OWNERS = (
-    "argocd.argoproj.io/", "meta.helm.sh/", "helm.sh/", "helm.toolkit.fluxcd.io/", "kustomize.toolkit.fluxcd.io/", "fluxcd.io/",
-    "objectset.rio.cattle.io/", "fleet.cattle.io/", "config.k8s.io/", "config.kubernetes.io/", "internal.config.kubernetes.io/",
-    "kapp.k14s.io/", "configsync.gke.io/", "configmanagement.gke.io/", "app.kubernetes.io/managed-by", "app.kubernetes.io/instance",
+    "argocd.argoproj.io/",
+    "meta.helm.sh/",
+    "helm.sh/",
+    "helm.toolkit.fluxcd.io/",
+    "kustomize.toolkit.fluxcd.io/",
+    "fluxcd.io/",
+    "objectset.rio.cattle.io/",
+    "fleet.cattle.io/",
+    "config.k8s.io/",
+    "config.kubernetes.io/",
+    "internal.config.kubernetes.io/",
+    "kapp.k14s.io/",
+    "configsync.gke.io/",
+    "configmanagement.gke.io/",
+    "app.kubernetes.io/managed-by",
+    "app.kubernetes.io/instance",
     "canaryd.dev/",
 )
 
@@ -35,7 +55,8 @@ class CannotDeploy(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Deployed:
-    """A Deployment as read, and how it stands (`Workload.version` is not told here: which label has it differs by service)."""
+    """A Deployment as read, and how it stands (`Workload.version` is not told here: which label has it
+    differs by service)."""
 
     manifest: Manifest
     state: Workload
@@ -73,7 +94,8 @@ class DeployRemark:
 
 @dataclass(frozen=True, slots=True)
 class OnRecord:
-    """A rollout of one service's version. phase: None while it is only asked for (`canaryd start`), and stable_workload "" then."""
+    """A rollout of one service's version. phase: None while it is only asked for (`canaryd start`), and
+    stable_workload "" then."""
 
     name: str
     service: str
@@ -96,7 +118,8 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One namespace as read. unreadable: kind -> why it could not be listed (no right to, or not installed); its list is empty then.
+    """One namespace as read. unreadable: kind -> why it could not be listed (no right to, or not installed);
+    its list is empty then.
 
     notes: service -> how canaryd finds it, where canaryd looks after it; paused: those of them that are.
     """
@@ -127,7 +150,8 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """An object that pods name. keys: those that must be in it; optional: pods start without it; used: where, in words."""
+    """An object that pods name. keys: those that must be in it; optional: pods start without it; used: where,
+    in words."""
 
     kind: str
     name: str
@@ -148,18 +172,19 @@ class Objects(Protocol):
         """How a Deployment stands now. Raises Missing."""
 
     def keys(self, kind: str, name: str) -> frozenset[str] | None:
-        """The keys of a ConfigMap or Secret, no keys of anything else; None where it may not be read. Raises Missing. Values are never
-        taken."""
+        """The keys of a ConfigMap or Secret, no keys of anything else; None where it may not be read. Raises
+        Missing. Values are never taken."""
 
     def config_map(self, name: str) -> Manifest:
         """A ConfigMap whole. Raises Missing."""
 
     def digests(self, deployment: Deployed) -> Mapping[str, frozenset[str]]:
-        """Container -> the `sha256:...` digests that the pods of its present template run; empty where none is told."""
+        """Container -> the `sha256:...` digests that the pods of its present template run; empty where none
+        is told."""
 
     def create(self, manifest: Manifest, dry_run: bool = False) -> Manifest:
-        """Creates it and never overwrites; as the server has it then. dry_run: checked and filled in by the server, and not kept.
-        Raises Conflict when there is one of this name."""
+        """Creates it and never overwrites; as the server has it then. dry_run: checked and filled in by the
+        server, and not kept. Raises Conflict when there is one of this name."""
 
 
 def name_of(obj: Manifest) -> str:
@@ -172,26 +197,45 @@ def title_of(obj: Manifest) -> str:
 
 
 def images(template: Manifest) -> Mapping[str, str]:
-    """Container -> image, of init containers too; without a mesh's sidecars that were written into the template."""
+    """Container -> image, of init containers too; without a mesh's sidecars that were written into the
+    template."""
     spec = template.get("spec") or {}
     found = [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]
-    return {str(one["name"]): str(one.get("image", "")) for one in found if not str(one["name"]).startswith("istio-")}
+    return {
+        str(one["name"]): str(one.get("image", ""))
+        for one in found
+        if not str(one["name"]).startswith("istio-")
+    }
 
 
 def bare(obj: Manifest) -> dict[str, Any]:
-    """The object as a person would write it: without status, and without what server, controllers and owners wrote into its metadata."""
+    """The object as a person would write it: without status, and without what server, controllers and owners
+    wrote into its metadata."""
     metadata = obj["metadata"]
     kept: dict[str, Any] = {key: metadata[key] for key in ("name", "namespace") if key in metadata}
     for part in ("labels", "annotations"):
-        plain = {key: value for key, value in (metadata.get(part) or {}).items() if not key.startswith((*_OF_THE_SERVER, *_OF_OWNERS))}
+        plain = {
+            key: value
+            for key, value in (metadata.get(part) or {}).items()
+            if not key.startswith((*_OF_THE_SERVER, *_OF_OWNERS))
+        }
         kept |= {part: plain} if plain else {}
-    rest = {key: value for key, value in obj.items() if key not in ("apiVersion", "kind", "metadata", "status")}
+    rest = {
+        key: value for key, value in obj.items() if key not in ("apiVersion", "kind", "metadata", "status")
+    }
     return {"apiVersion": obj.get("apiVersion"), "kind": obj.get("kind"), "metadata": kept, **rest}
 
 
 def owners(obj: Manifest) -> list[str]:
-    """What says that someone keeps this object as it is: keys of labels and annotations, and owners by kind and name."""
+    """What says that someone keeps this object as it is: keys of labels and annotations, and owners by kind
+    and name."""
     metadata = obj["metadata"]
-    keys = [key for part in ("labels", "annotations") for key in metadata.get(part) or {} if key.startswith(_OF_OWNERS)]
+    keys = [
+        key
+        for part in ("labels", "annotations")
+        for key in metadata.get(part) or {}
+        if key.startswith(_OF_OWNERS)
+    ]
     return [key for key in keys if not key.startswith("canaryd.dev/")] + [
-        f"{one.get('kind')} {one.get('name')}" for one in metadata.get("ownerReferences") or []]
+        f"{one.get('kind')} {one.get('name')}" for one in metadata.get("ownerReferences") or []
+    ]

@@ -1,4 +1,5 @@
-"""When two pod templates are the same template, whatever the API server and restarts have written into them."""
+"""When two pod templates are the same template, whatever the API server and restarts have written into
+them."""
 
 import hashlib
 import json
@@ -8,8 +9,9 @@ from typing import Any
 RESTARTED_AT = "kubectl.kubernetes.io/restartedAt"
 HASH_DIGITS = 10
 
-# What the API server writes where the manifest says nothing. Left out of the hash, so that a template is the same template before and
-# after it was stored, and after an upgrade of the cluster that fills in no more than these.
+# What the API server writes where the manifest says nothing. Left out of the hash, so that a template is the
+# same template before and after it was stored, and after an upgrade of the cluster that fills in no more than
+# these.
 _DEFAULTS: Mapping[str, Any] = {
     "terminationMessagePath": "/dev/termination-log",
     "terminationMessagePolicy": "File",
@@ -25,19 +27,23 @@ _DEFAULTS: Mapping[str, Any] = {
     "scheme": "HTTP",
     "defaultMode": 420,
 }
-# The author's own words, where an empty value says something; and selectors, where {} is "all" and nothing is "none".
+# The author's own words, where an empty value says something; and selectors, where {} is "all" and nothing is
+# "none".
 _VERBATIM = ("labels", "annotations", "nodeSelector", "labelSelector", "namespaceSelector", "matchLabels")
 
 
 def template_hash(template: Mapping[str, Any]) -> str:
     """The first ten hexadecimal digits of SHA-256 over a pod template's canonical JSON.
 
-    Left out: the annotation that `kubectl rollout restart` writes, empty fields, and what the API server fills in.
+    Left out: the annotation that `kubectl rollout restart` writes, empty fields, and what the API server
+    fills in.
     """
     plain = dict(template)
     metadata = dict(plain.get("metadata") or {})
     metadata.pop("creationTimestamp", None)
-    annotations = {key: value for key, value in (metadata.get("annotations") or {}).items() if key != RESTARTED_AT}
+    annotations = {
+        key: value for key, value in (metadata.get("annotations") or {}).items() if key != RESTARTED_AT
+    }
     plain["metadata"] = {**metadata, "annotations": annotations or None}
     canonical = json.dumps(_without_noise(plain), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()[:HASH_DIGITS]
@@ -52,7 +58,11 @@ def _without_noise(value: Any) -> Any:
                 continue
             if key in _VERBATIM:
                 kept[key] = one
-            elif one not in ({}, [], "") and not (key in _DEFAULTS and _DEFAULTS[key] == one) and not _is_own_default(key, one, value):
+            elif (
+                one not in ({}, [], "")
+                and not (key in _DEFAULTS and _DEFAULTS[key] == one)
+                and not _is_own_default(key, one, value)
+            ):
                 kept[key] = _without_noise(one)
         return kept
     return [_without_noise(one) for one in value] if isinstance(value, list) else value

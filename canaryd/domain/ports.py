@@ -1,7 +1,7 @@
 """The ports: what the middle asks of the outside, and the two ways in which the outside may fail.
 
-Each port is implemented by one adapter, and by the fakes of the tests. Adapters raise `Unavailable` (try again) or
-`Rejected` (tell someone), `from` the original; nothing else is expected to come out of them.
+Each port is implemented by one adapter, and by the fakes of the tests. Adapters raise `Unavailable` (try
+again) or `Rejected` (tell someone), `from` the original; nothing else is expected to come out of them.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -40,8 +40,9 @@ class TooNew(Rejected):
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """One Deployment of a service. `available`: its own Available condition, for the template as it now is, and at least one
-    replica ready. `failed`: why it will not become available by itself (progress deadline missed), or "". `created`: Unix seconds."""
+    """One Deployment of a service. `available`: its own Available condition, for the template as it now is,
+    and at least one replica ready. `failed`: why it will not become available by itself (progress deadline
+    missed), or "". `created`: Unix seconds."""
 
     name: str
     version: str
@@ -59,14 +60,17 @@ class Workload:
 class RouteView:
     """The steered routes of one VirtualService or HTTPRoute, as last read.
 
-    lists: for each steered http route its key and its `route` list as it stands there; and each route that canaryd added, where it should
-    stand, by its name. routes: the steered http routes whole, by key. subsets: subset name -> version, of the DestinationRule.
-    resource_version: the precondition of a write. Of an HTTPRoute a backend Service stands for a subset: `backends.py`.
+    lists: for each steered http route its key and its `route` list as it stands there; and each route that
+    canaryd added, where it should stand, by its name. routes: the steered http routes whole, by key. subsets:
+    subset name -> version, of the DestinationRule.
+    resource_version: the precondition of a write. Of an HTTPRoute a backend Service stands for a subset:
+    `backends.py`.
 
-    problems: destination -> why it stands for no version, where more is known than that. elsewhere: versions that other routes of the
-    object may send something to. unsteered: whose requests the object does not steer, and what to do. trouble: why what it says is not
-    in force. chosen_by: the policy's key that names the routes to steer. displaced: names of routes that canaryd added and that stand
-    elsewhere than just before the route whose requests they take.
+    problems: destination -> why it stands for no version, where more is known than that. elsewhere: versions
+    that other routes of the object may send something to. unsteered: whose requests the object does not
+    steer, and what to do. trouble: why what it says is not in force. chosen_by: the policy's key that names
+    the routes to steer. displaced: names of routes that canaryd added and that stand elsewhere than just
+    before the route whose requests they take.
     """
 
     lists: RouteLists
@@ -86,8 +90,9 @@ class RouteView:
 
 @dataclass(frozen=True, slots=True)
 class Gathering:
-    """New versions that wait for new ones of the other services of their bracket. versions: "NAMESPACE/SERVICE VERSION/HASH"; since: Unix
-    seconds, from when on all of them were there; says: what waits for what, in a sentence, or "" when that is over."""
+    """New versions that wait for new ones of the other services of their bracket. versions:
+    "NAMESPACE/SERVICE VERSION/HASH"; since: Unix seconds, from when on all of them were there; says: what
+    waits for what, in a sentence, or "" when that is over."""
 
     versions: frozenset[str]
     since: float
@@ -96,20 +101,22 @@ class Gathering:
 
 @dataclass(frozen=True, slots=True)
 class KnownTemplates:
-    """What canaryd keeps about a service apart from its rollouts: templates that are not new, and whether it is paused."""
+    """What canaryd keeps about a service apart from its rollouts: templates that are not new, and whether it
+    is paused."""
 
     templates: frozenset[str]  # "VERSION/HASH"
     paused: bool = False
     problem: str = ""  # why no rollout can begin, for whoever wonders why nothing happens
     resource_version: str = ""  # empty: nothing is stored yet, canaryd sees the service for the first time
     gathering: Gathering | None = None  # of the bracket that it is part of
-    outdated: bool = False  # the policy says otherwise than is noted how the service is found or routed: remember it anew
+    # the policy says otherwise than is noted how the service is found or routed: remember it anew
+    outdated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A rollout that a person asked for (`canaryd start`): a record that has no status yet. begun: canaryd itself made it, and died before
-    it could say which rollout it is."""
+    """A rollout that a person asked for (`canaryd start`): a record that has no status yet. begun: canaryd
+    itself made it, and died before it could say which rollout it is."""
 
     namespace: str
     service: str
@@ -120,58 +127,66 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """What telemetry has of two workloads at all. reporters: those that counted requests; connections: whether any counted TCP
-    connections. Nothing of both where it was not asked, or is not known."""
+    """What telemetry has of two workloads at all. reporters: those that counted requests; connections:
+    whether any counted TCP connections. Nothing of both where it was not asked, or is not known."""
 
     reporters: frozenset[str] = frozenset()
     connections: bool = False
 
 
 class Telemetry(Protocol):
-    def read(self, targets: Sequence[Target], start: int, end: int, step: int) -> Mapping[Target, Sequence[Look]]:
+    def read(
+        self, targets: Sequence[Target], start: int, end: int, step: int
+    ) -> Mapping[Target, Sequence[Look]]:
         """The looks (start, start + step], ... up to end, whole Unix seconds, for each target.
 
-        What comes back depends only on the arguments and on the stored telemetry, so a replay reads what was read live.
-        Raises Unavailable (no answer, or a partial one), Rejected (a query refused).
+        What comes back depends only on the arguments and on the stored telemetry, so a replay reads what was
+        read live. Raises Unavailable (no answer, or a partial one), Rejected (a query refused).
         """
 
     def measure(self, target: Target, promql: str, start: int, end: int, step: int) -> Sequence[float | None]:
-        """A policy's own query at the end of each of those looks; None where it has no value. Variables are filled in here."""
+        """A policy's own query at the end of each of those looks; None where it has no value. Variables are
+        filled in here."""
 
     def sources(self, target: Target, start: int, end: int) -> Sequence[Source]:
-        """Who sent the requests of (start, end], most first; empty where that is not known. Raises as `read`."""
+        """Who sent the requests of (start, end], most first; empty where that is not known. Raises as
+        `read`."""
 
     def presence(self, target: Target, start: int, end: int) -> Presence:
-        """What there is of the workloads in (start, end], whoever reports it: for whoever wonders why `read` has nothing. Raises as
-        `read`."""
+        """What there is of the workloads in (start, end], whoever reports it: for whoever wonders why `read`
+        has nothing. Raises as `read`."""
 
 
 class Workloads(Protocol):
     def list(self, policy: Policy) -> Sequence[Workload]:
-        """The Deployments of a policy's service, chosen by their pod template's labels. Raises Unavailable, Rejected."""
+        """The Deployments of a policy's service, chosen by their pod template's labels. Raises Unavailable,
+        Rejected."""
 
     def scale(self, namespace: str, name: str, replicas: int) -> None: ...
 
 
 class Traffic(Protocol):
     def read(self, policy: Policy) -> RouteView:
-        """The steered routes. Raises Unavailable and Forbidden (nothing is known of them), Missing (no VirtualService, DestinationRule or
-        HTTPRoute), Rejected (no route to this service)."""
+        """The steered routes. Raises Unavailable and Forbidden (nothing is known of them), Missing (no
+        VirtualService, DestinationRule or HTTPRoute), Rejected (no route to this service)."""
 
     def write(self, policy: Policy, view: RouteView, lists: RouteLists) -> RouteView:
-        """Replaces the `route` lists of the steered routes, adds the added ones that `lists` has and takes out those that it has not, and
-        nothing else. Raises Conflict when `view` is no longer what is there."""
+        """Replaces the `route` lists of the steered routes, adds the added ones that `lists` has and takes
+        out those that it has not, and nothing else. Raises Conflict when `view` is no longer what is
+        there."""
 
     def add_subset(self, policy: Policy, version: str) -> str:
-        """Makes sure that the DestinationRule has a subset for the version, or that there is a Service for it; its name. What stages with
-        `split` need is made, too. Raises TooNew where one is there that was made just now."""
+        """Makes sure that the DestinationRule has a subset for the version, or that there is a Service for
+        it; its name. What stages with `split` need is made, too. Raises TooNew where one is there that was
+        made just now."""
 
     def uphold(self, policy: Policy, view: RouteView, version: str) -> Sequence[str]:
-        """For a rollout under way: makes what stages with `split` need again where someone took it away, and brings it to what it is a
-        copy of; names of what was made."""
+        """For a rollout under way: makes what stages with `split` need again where someone took it away, and
+        brings it to what it is a copy of; names of what was made."""
 
     def tidy(self, policy: Policy, keep: Collection[str]) -> Sequence[str]:
-        """Removes what `add_subset` made for versions that no route leads to any more, but for those of `keep`; names of what is gone.
+        """Removes what `add_subset` made for versions that no route leads to any more, but for those of
+        `keep`; names of what is gone.
 
         Safe to repeat. What someone else made, edited or uses stays.
         """
@@ -179,13 +194,15 @@ class Traffic(Protocol):
 
 class Rollouts(Protocol):
     def list(self) -> Sequence[Record]:
-        """All rollouts on record, of every service; a record that cannot be understood is left out and told about in the log."""
+        """All rollouts on record, of every service; a record that cannot be understood is left out and told
+        about in the log."""
 
     def requests(self) -> Sequence[Request]:
         """What people asked for and canaryd has not begun; as of the last `list`."""
 
     def create(self, record: Record) -> Record:
-        """Creates it, or fills the request of this name, or returns the record that is already there under it."""
+        """Creates it, or fills the request of this name, or returns the record that is already there under
+        it."""
 
     def refuse(self, request: Request, reason: str) -> None:
         """Answers a request that cannot be begun, in its status, so that it is not asked again."""
@@ -204,7 +221,8 @@ class Postman(Protocol):
     """Delivers announcements in the background; never blocks, never raises."""
 
     def offer(self, announcement: Announcement, notifiers: Sequence[str]) -> None:
-        """Hands it over for delivery to each; what is already under way (same id, same notifier) is not handed over twice."""
+        """Hands it over for delivery to each; what is already under way (same id, same notifier) is not
+        handed over twice."""
 
     def collect(self) -> Sequence[tuple[str, str, bool]]:
         """What ended since the last call: (announcement id, notifier, delivered or given up)."""
@@ -217,8 +235,9 @@ class Gates(Protocol):
     """Asks gates in the background; never blocks, never raises."""
 
     def ask(self, question: GateQuestion) -> GateReply | None:
-        """The latest reply to this question (by its id); None while there is none. To be called at every beat for as long as the answer is
-        of interest: it is asked again so many seconds after a reply that keeps the gate closed, and no more after one that opens it."""
+        """The latest reply to this question (by its id); None while there is none. To be called at every beat
+        for as long as the answer is of interest: it is asked again so many seconds after a reply that keeps
+        the gate closed, and no more after one that opens it."""
 
 
 class Clock(Protocol):
@@ -227,6 +246,25 @@ class Clock(Protocol):
 
 
 __all__ = [
-    "Clock", "Conflict", "Forbidden", "Gates", "Gathering", "KnownTemplates", "Missing", "Postman", "Presence", "Record", "Rejected",
-    "Request", "Rollouts", "RouteView", "Telemetry", "TooNew", "Traffic", "Unavailable", "DesiredActions", "Workload", "Workloads",
+    "Clock",
+    "Conflict",
+    "DesiredActions",
+    "Forbidden",
+    "Gates",
+    "Gathering",
+    "KnownTemplates",
+    "Missing",
+    "Postman",
+    "Presence",
+    "Record",
+    "Rejected",
+    "Request",
+    "Rollouts",
+    "RouteView",
+    "Telemetry",
+    "TooNew",
+    "Traffic",
+    "Unavailable",
+    "Workload",
+    "Workloads",
 ]

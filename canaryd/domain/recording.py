@@ -1,7 +1,9 @@
-"""A past: whose looks, of what time, and what is known of the rollout they were taken in. The looks themselves are elsewhere.
+"""A past: whose looks, of what time, and what is known of the rollout they were taken in. The looks
+themselves are elsewhere.
 
-Its looks lie on a regular grid of `interval` seconds from `since` to `end`, so that any policy can be tried on them; those of a
-rollout on its own grid as well, as they were read live, so that its verdicts can be had again.
+Its looks lie on a regular grid of `interval` seconds from `since` to `end`, so that any policy can be tried
+on them; those of a rollout on its own grid as well, as they were read live, so that its verdicts can be had
+again.
 """
 
 from dataclasses import dataclass
@@ -14,10 +16,12 @@ from canaryd.domain.rollout import Rollout
 class Past:
     """See the module. Times are whole Unix seconds.
 
-    since: where the looks begin, stable's history; start: where a rollout is imagined to begin; end: of the last look.
-    stable, canary: version labels; stable_workload, canary_workload: their Deployments. grpc_failures, http_failures: statuses and codes
-    counted as failures.
-    queries: PromQL whose values are known at the end of each look. policy: the one it was read for, the rollout's own if there is one.
+    since: where the looks begin, stable's history; start: where a rollout is imagined to begin; end: of the
+    last look.
+    stable, canary: version labels; stable_workload, canary_workload: their Deployments. grpc_failures,
+    http_failures: statuses and codes counted as failures.
+    queries: PromQL whose values are known at the end of each look. policy: the one it was read for, the
+    rollout's own if there is one.
     rollout: as it was on record, without what people were told.
     """
 
@@ -41,7 +45,11 @@ class Past:
     @property
     def until(self) -> int:
         """The end of the last look of all: a rollout's own may reach beyond the grid."""
-        ends = [span.end for span in self.rollout.spans if span.end is not None] if self.rollout is not None else []
+        ends = (
+            [span.end for span in self.rollout.spans if span.end is not None]
+            if self.rollout is not None
+            else []
+        )
         return max([self.end, *ends])
 
     @property

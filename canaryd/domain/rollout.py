@@ -1,7 +1,7 @@
 """One rollout: one canary of one service, from its first sight to its end, with its history.
 
-Frozen: a change is `replace(rollout, ...)`; phase, stage and weight change in `lifecycle.py` alone. The record
-describes the wanted world, not commands; what is there is compared with it on every look.
+Frozen: a change is `replace(rollout, ...)`; phase, stage and weight change in `lifecycle.py` alone. The
+record describes the wanted world, not commands; what is there is compared with it on every look.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,9 +13,10 @@ from canaryd.domain.counts import Counts
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.verdict import Verdict
 
-# What is canaryd's of a route. The `route` list of each steered http route, by its key (the route's name, or "#0", "#1", ... among those
-# without one); and each http route that canaryd has added, whole and alone in its list, by its name (`canaryd-...`, see added.py). One
-# mapping holds both, so that whatever is kept, compared and written of the one is of the other.
+# What is canaryd's of a route. The `route` list of each steered http route, by its key (the route's name, or
+# "#0", "#1", ... among those without one); and each http route that canaryd has added, whole and alone in its
+# list, by its name (`canaryd-...`, see added.py). One mapping holds both, so that whatever is kept, compared
+# and written of the one is of the other.
 RouteLists = Mapping[str, tuple[Mapping[str, Any], ...]]
 
 
@@ -56,9 +57,10 @@ class Held(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of a rollout in one stage; by what the canary gets its requests there, the policy's stage says. Looks lie on a grid from
-    `start` (whole Unix seconds). What lies between two spans was served while the route changed: it is counted and not compared. fresh:
-    evidence gathered before is void (stable changed)."""
+    """A stretch of a rollout in one stage; by what the canary gets its requests there, the policy's stage
+    says. Looks lie on a grid from `start` (whole Unix seconds). What lies between two spans was served while
+    the route changed: it is counted and not compared. fresh: evidence gathered before is void (stable
+    changed)."""
 
     stage: int
     weight: int
@@ -69,7 +71,8 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class DesiredActions:
-    """What people ask for, by the record's `spec`. A verb raises or sets one of these; canaryd never writes them."""
+    """What people ask for, by the record's `spec`. A verb raises or sets one of these; canaryd never writes
+    them."""
 
     hold: bool = False
     abort: bool = False
@@ -82,8 +85,9 @@ class DesiredActions:
 
 @dataclass(frozen=True, slots=True)
 class AskedGate:
-    """A question to a gate, the one being asked or the last one. gate: its place among the policy's; number: of the question in this
-    rollout, from 1. since: from when on it is asked (None: put off by a pause); at, says: the last reply (None, "": none yet)."""
+    """A question to a gate, the one being asked or the last one. gate: its place among the policy's; number:
+    of the question in this rollout, from 1. since: from when on it is asked (None: put off by a pause); at,
+    says: the last reply (None, "": none yet)."""
 
     gate: int
     number: int
@@ -104,11 +108,13 @@ class Versions:
 
 @dataclass(frozen=True, slots=True)
 class Announcement:
-    """Something people are told, with the numbers of the moment. id: the idempotency key, the same on every try.
+    """Something people are told, with the numbers of the moment. id: the idempotency key, the same on every
+    try.
 
-    event: started, advanced, approval_needed, held, resumed, stepped_back, rolled_back, superseded or succeeded.
-    delivered: notifiers that confirmed; given_up: those tried until their time was over. bracket: of a rollout of several services, all
-    of them, the first as `service` has it; None otherwise.
+    event: started, advanced, approval_needed, held, resumed, stepped_back, rolled_back, superseded or
+    succeeded.
+    delivered: notifiers that confirmed; given_up: those tried until their time was over. bracket: of a
+    rollout of several services, all of them, the first as `service` has it; None otherwise.
     """
 
     id: str
@@ -123,7 +129,8 @@ class Announcement:
     weight: int
     reason: str
     verdict: Verdict | None = None
-    share: str = ""  # the weight, or what its stage has besides or instead: `10%`, `dark`, `match`, `20% mirrored`
+    # the weight, or what its stage has besides or instead: `10%`, `dark`, `match`, `20% mirrored`
+    share: str = ""
     delivered: tuple[str, ...] = ()
     given_up: tuple[str, ...] = ()
     bracket: tuple[Versions, ...] | None = None
@@ -143,7 +150,8 @@ class Announcement:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """One change of a rollout's life, kept with the verdict of the moment so that `explain` has an answer for ever."""
+    """One change of a rollout's life, kept with the verdict of the moment so that `explain` has an answer for
+    ever."""
 
     at: float
     signal: str
@@ -156,7 +164,8 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A further service of a rollout of several: what is its own, named as in `Rollout`. All else is shared."""
+    """A further service of a rollout of several: what is its own, named as in `Rollout`. All else is
+    shared."""
 
     namespace: str
     service: str
@@ -182,21 +191,27 @@ class Member:
 class Rollout:
     """See the module. Times are Unix seconds. `weight` is the canary's share as wanted now, in per cent.
 
-    origin: the steered routes as they were at the beginning; confirmed: as last written and accepted (None: never written).
-    clock: seconds of the present stage that count towards its deadline, up to `clock_from`, from which it runs on (None: it stands).
-    resumed: how many resumes have been obeyed; approved: the highest stage index approved; promoted: whether that wish was obeyed.
-    last_data: end of the last look that held data; unready_since: since when no replica of the canary is ready.
-    stale: what was compared so far is void (stable changed), the next span begins anew. counted: per replica, what was counted since
-    the beginning, up to `counted_to`. scaled: done with scaling after the end: scaled, or left since it still got traffic or was gone.
+    origin: the steered routes as they were at the beginning; confirmed: as last written and accepted (None:
+    never written).
+    clock: seconds of the present stage that count towards its deadline, up to `clock_from`, from which it
+    runs on (None: it stands).
+    resumed: how many resumes have been obeyed; approved: the highest stage index approved; promoted: whether
+    that wish was obeyed.
+    last_data: end of the last look that held data; unready_since: since when no replica of the canary is
+    ready.
+    stale: what was compared so far is void (stable changed), the next span begins anew. counted: per replica,
+    what was counted since the beginning, up to `counted_to`. scaled: done with scaling after the end: scaled,
+    or left since it still got traffic or was gone.
     tidied: what was made for versions that nothing leads to any more is gone, as far as it may go.
-    unsteered: why calls from inside the mesh do not follow the weight, where the route does not apply to them; senders: whose requests
-    do not, as last asked, while the traffic as a whole does not. asking: the last question to a gate; opened: gates, by their place among
-    the policy's, that have opened for what comes next. retries: the attempt at a bracket that it is, also where newer versions took the
-    place of those that were tried; "" for none.
+    unsteered: why calls from inside the mesh do not follow the weight, where the route does not apply to
+    them; senders: whose requests do not, as last asked, while the traffic as a whole does not. asking: the
+    last question to a gate; opened: gates, by their place among the policy's, that have opened for what comes
+    next. retries: the attempt at a bracket that it is, also where newer versions took the place of those that
+    were tried; "" for none.
 
-    Of a bracket it is one rollout of several services: the fields are the first one's, `others` has what is their own of the further
-    ones, in the order of the policy's bracket, and `verdict` is that of all, whose `own_verdict` is the first one's. What concerns each
-    service looks at `parts`.
+    Of a bracket it is one rollout of several services: the fields are the first one's, `others` has what is
+    their own of the further ones, in the order of the policy's bracket, and `verdict` is that of all, whose
+    `own_verdict` is the first one's. What concerns each service looks at `parts`.
     """
 
     name: str
@@ -287,10 +302,15 @@ class Rollout:
         if not self.others:
             return self
         own: tuple[Rollout | Member, ...] = (self, *self.others)
-        return replace(self, service=together(one.service for one in own), stable=together(f"{one.service} {one.stable}" for one in own),
-                       canary=together(f"{one.service} {one.canary}" for one in own), others=(),
-                       stable_workload=together(one.stable_workload for one in own),
-                       canary_workload=together(one.canary_workload for one in own))
+        return replace(
+            self,
+            service=together(one.service for one in own),
+            stable=together(f"{one.service} {one.stable}" for one in own),
+            canary=together(f"{one.service} {one.canary}" for one in own),
+            others=(),
+            stable_workload=together(one.stable_workload for one in own),
+            canary_workload=together(one.canary_workload for one in own),
+        )
 
     @property
     def share(self) -> str:
@@ -299,7 +319,9 @@ class Rollout:
 
     def share_in(self, then: "Decision | Verdict") -> str:
         """The same of a decision or a look of the rollout."""
-        return self._share(then.phase if isinstance(then, Decision) else Phase.PROGRESSING, then.stage, then.weight)
+        return self._share(
+            then.phase if isinstance(then, Decision) else Phase.PROGRESSING, then.stage, then.weight
+        )
 
     def _share(self, phase: Phase, stage: int, weight: int) -> str:
         if self._is_more_than_a_weight(phase, stage):
@@ -313,7 +335,11 @@ class Rollout:
     @property
     def how(self) -> str:
         """The same after "in stage 2/4" or "held": `at 10%`, `dark`, `for cookie ~ .*logged_in.*`."""
-        return self.policy.stages[self.stage].how if self._is_more_than_a_weight(self.phase, self.stage) else f"at {self.share}"
+        return (
+            self.policy.stages[self.stage].how
+            if self._is_more_than_a_weight(self.phase, self.stage)
+            else f"at {self.share}"
+        )
 
     @property
     def span(self) -> Span | None:
@@ -355,6 +381,7 @@ class Record:
 
 
 def name_of(service: str, version: str, template: str, attempt: int = 1) -> str:
-    """A rollout's deterministic name, so that creating it twice is harmless; a valid Kubernetes name for any version label."""
+    """A rollout's deterministic name, so that creating it twice is harmless; a valid Kubernetes name for any
+    version label."""
     plain = "".join(c if c.isalnum() or c == "-" else "-" for c in f"{service}-{version}".lower()).strip("-")
     return f"{plain[:200]}-{template}" + (f"-{attempt}" if attempt > 1 else "")

@@ -1,7 +1,7 @@
 """What a judged look, or the lack of one, means for a rollout: which signals, and why, in words.
 
-The live loop and a backtest both ask here, so that they say and do the same of the same looks. Nothing here reads a clock or a
-cluster; what a signal then does to a rollout is `lifecycle.advance`.
+The live loop and a backtest both ask here, so that they say and do the same of the same looks. Nothing here
+reads a clock or a cluster; what a signal then does to a rollout is `lifecycle.advance`.
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,9 @@ def reason_of(rollout: Rollout, signal: Signal, verdict: Verdict) -> str:
         seen = f"with {verdict.canary_requests:,} canary requests{few}"
         return f"still undecided at the stage's deadline of {deadline} {seen}: {verdict.reason}"
     if signal is Signal.TIMED_OUT:
-        return f"undecided at the stage's deadline of {deadline}, where the policy rolls back: {verdict.reason}"
+        return (
+            f"undecided at the stage's deadline of {deadline}, where the policy rolls back: {verdict.reason}"
+        )
     if signal is Signal.LET_PASS:
         return f"no evidence of harm at the stage's deadline of {deadline}: {verdict.reason}"
     return verdict.reason
@@ -46,10 +48,12 @@ def silence_is_late(rollout: Rollout, delay: float) -> float:
     return 2 * rollout.policy.analysis.interval + delay
 
 
-def silence(rollout: Rollout, now: float, delay: float, why: str, watched: float = inf) -> Sequence[tuple[Signal, Detail]]:
-    """What no data means, in order: the stage's deadline stands still, and after the policy's time without any, its `noData` says what
-    happens. Nothing before looks are taken. watched: seconds for which data could have been noticed; an absence of one's own is none of
-    telemetry's."""
+def silence(
+    rollout: Rollout, now: float, delay: float, why: str, watched: float = inf
+) -> Sequence[tuple[Signal, Detail]]:
+    """What no data means, in order: the stage's deadline stands still, and after the policy's time without
+    any, its `noData` says what happens. Nothing before looks are taken. watched: seconds for which data could
+    have been noticed; an absence of one's own is none of telemetry's."""
     if rollout.last_data is None or rollout.span is None or rollout.span.end is not None:
         return ()
     silent, analysis = now - rollout.last_data, rollout.policy.analysis
@@ -57,7 +61,10 @@ def silence(rollout: Rollout, now: float, delay: float, why: str, watched: float
     if silent > silence_is_late(rollout, delay) and rollout.clock_from is not None:
         given.append((Signal.DATA_LOST, Detail(why)))
     if min(silent, watched) >= analysis.no_data_for:
-        # Whose traffic someone else has to steer may be without any for long: that is no reason to say that it would be rolled back.
+        # Whose traffic someone else has to steer may be without any for long: that is no reason to say that
+        # it would be rolled back.
         gives_up = analysis.no_data == "rollback" and rollout.policy.mode != "observe"
-        given.append((Signal.BLIND if gives_up else Signal.NO_DATA, Detail(f"no data for {silent:.0f} s: {why}")))
+        given.append(
+            (Signal.BLIND if gives_up else Signal.NO_DATA, Detail(f"no data for {silent:.0f} s: {why}"))
+        )
     return given

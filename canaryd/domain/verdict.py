@@ -16,13 +16,15 @@ class Answer(StrEnum):
 class MetricFinding:
     """One comparison, or one guardrail, in numbers.
 
-    metric: the policy's metric ("errors", "latency", a query's name); what: the comparison in words ("errors", "slower than 250 ms",
-    "mean latency", "at most 5% errors"). stable_events of stable_requests, canary_events of canary_requests: the counts of this
-    stage. ratio, low, high: canary's rate over stable's, with its anytime-valid interval (None: not estimable, or a guardrail).
-    tolerated, unacceptable: ratios this comparison was held against (None for a guardrail). odds: gathered against the canary
-    (1 is neutral), bar: the odds at which it is rolled back; cleared: odds gathered that nothing unacceptable is there, clear_bar:
-    what they must reach for the stage to pass. value, limit: of a guardrail or a query; a compared query
-    has a ratio and odds, and no counts. says: the finding as one sentence. service: whose it is, where the verdict is of several.
+    metric: the policy's metric ("errors", "latency", a query's name); what: the comparison in words
+    ("errors", "slower than 250 ms", "mean latency", "at most 5% errors"). stable_events of stable_requests,
+    canary_events of canary_requests: the counts of this stage. ratio, low, high: canary's rate over stable's,
+    with its anytime-valid interval (None: not estimable, or a guardrail).
+    tolerated, unacceptable: ratios this comparison was held against (None for a guardrail). odds: gathered
+    against the canary (1 is neutral), bar: the odds at which it is rolled back; cleared: odds gathered that
+    nothing unacceptable is there, clear_bar: what they must reach for the stage to pass. value, limit: of a
+    guardrail or a query; a compared query has a ratio and odds, and no counts. says: the finding as one
+    sentence. service: whose it is, where the verdict is of several.
     """
 
     metric: str
@@ -57,9 +59,11 @@ class MetricFinding:
 class Verdict:
     """The answer after a look.
 
-    at: end of the last look it rests on (Unix seconds); stage: index, weight: of the canary in it; looks: how many of this stage were
-    compared; odds: the weighted total against the canary over the whole rollout, bar: the odds at which it is rolled back.
-    stage_odds: the same from this stage's own looks. canary_requests: of this stage. reason: why, in one sentence with numbers.
+    at: end of the last look it rests on (Unix seconds); stage: index, weight: of the canary in it; looks: how
+    many of this stage were compared; odds: the weighted total against the canary over the whole rollout, bar:
+    the odds at which it is rolled back.
+    stage_odds: the same from this stage's own looks. canary_requests: of this stage. reason: why, in one
+    sentence with numbers.
     off_weight: the traffic does not follow the weight, so nothing passes.
     """
 
@@ -73,7 +77,8 @@ class Verdict:
     bar: float = 100.0
     canary_requests: int = 0
     reason: str = ""
-    few_blocks: bool = False  # looks are judged in long blocks, and too few of this stage's have closed for its odds to say much
+    # looks are judged in long blocks, and too few of this stage's have closed for its odds to say much
+    few_blocks: bool = False
     findings: tuple[MetricFinding, ...] = ()
     notes: tuple[str, ...] = ()  # what a reader must know: noise floor, blocks, a single replica
     off_weight: bool = False

@@ -1,7 +1,9 @@
-"""Evidence of many comparisons at once, gathered look by look: against harm over the rollout and in this stage, and for passing it.
+"""Evidence of many comparisons at once, gathered look by look: against harm over the rollout and in this
+stage, and for passing it.
 
-What is gathered over the rollout knows that harm may begin at any look, and above all with a stage (`stats/changepoint.py`). What a stage
-shows by itself begins anew with it. Nothing here knows what is compared.
+What is gathered over the rollout knows that harm may begin at any look, and above all with a stage
+(`stats/changepoint.py`). What a stage shows by itself begins anew with it. Nothing here knows what is
+compared.
 """
 
 from collections.abc import Iterable
@@ -19,24 +21,33 @@ Array = NDArray[np.float64]
 Rows = NDArray[np.bool_]
 
 HARM = a_grid()
-# Clearing asks about far smaller ratios than the border only; what lies over it is the null, and may be coarse. As many points as HARM
-# has, so that both are one call.
-CLEAR = a_grid(below=(0.1, 0.2, 0.3, 0.45, 0.6, 0.75, 0.9, 1.1, 1.4, 1.75, 2.1, 2.5), over=(0.2, 0.5, 1.0, 2.0))
+# Clearing asks about far smaller ratios than the border only; what lies over it is the null, and may be
+# coarse. As many points as HARM has, so that both are one call.
+CLEAR = a_grid(
+    below=(0.1, 0.2, 0.3, 0.45, 0.6, 0.75, 0.9, 1.1, 1.4, 1.75, 2.1, 2.5), over=(0.2, 0.5, 1.0, 2.0)
+)
 GRIDS = np.array([HARM.theta, CLEAR.theta])
 LUCKY = 7  # log ratios from the border on that replicas' luck may reach
-RATIO_WEIGHT = 0.95  # of the beta-binomial ratio in the average; the bet, slower and needing least, has the rest
-EXPECTED_WEIGHT, EXPECTED_SD = 0.9, 0.15  # of the part of a clearing's mixture that lies where a good canary is expected
+# of the beta-binomial ratio in the average; the bet, slower and needing least, has the rest
+RATIO_WEIGHT = 0.95
+EXPECTED_WEIGHT, EXPECTED_SD = (
+    0.9,
+    0.15,
+)  # of the part of a clearing's mixture that lies where a good canary is expected
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A look, or a closed block of looks: what was counted, and what is tolerated. Arrays of shape (comparisons,).
+    """A look, or a closed block of looks: what was counted, and what is tolerated. Arrays of shape
+    (comparisons,).
 
-    joined: which comparisons take part. tolerated: the ratio at the border; pseudo: events per stable request that are added on
-    stable's side (an absolute tolerance, made a ratio); unacceptable, unacceptable_pseudo: the same for what the stage must rule out.
-    log_luck: of the log ratios over the border that luck brings, shape (comparisons, LUCKY or more); lucky: the ratio over the border
-    that luck hardly ever exceeds, at least 1, for the bet, which knows no distributions. hidden: where users are drawn, of the log ratios
-    from what must be ruled out down, how likely luck makes it look so (`users.luck_below`).
+    joined: which comparisons take part. tolerated: the ratio at the border; pseudo: events per stable request
+    that are added on stable's side (an absolute tolerance, made a ratio); unacceptable, unacceptable_pseudo:
+    the same for what the stage must rule out.
+    log_luck: of the log ratios over the border that luck brings, shape (comparisons, LUCKY or more); lucky:
+    the ratio over the border that luck hardly ever exceeds, at least 1, for the bet, which knows no
+    distributions. hidden: where users are drawn, of the log ratios from what must be ruled out down, how
+    likely luck makes it look so (`users.luck_below`).
     """
 
     joined: Rows
@@ -54,8 +65,8 @@ class Unit:
 
 
 class Gathered:
-    """What one stretch of looks has shown. log_odds: against the canary, of each comparison, as of the last unit; the rest is as
-    `stats/changepoint.py` and `stats/betting.py` have it."""
+    """What one stretch of looks has shown. log_odds: against the canary, of each comparison, as of the last
+    unit; the rest is as `stats/changepoint.py` and `stats/betting.py` have it."""
 
     def __init__(self, log_past: Single) -> None:
         count = len(log_past)
@@ -72,7 +83,8 @@ class Gathered:
         self._turning = max(self._turning, AT_ALARM if alarmed else AT_STAGE)
 
     def turning(self, rows: NDArray[np.intp]) -> Array:
-        """The share of what is healthy that turned in each of these comparisons since it last learned something, this unit included."""
+        """The share of what is healthy that turned in each of these comparisons since it last learned
+        something, this unit included."""
         self._kept *= 1.0 - max(self._turning, hazard(self._units))
         self._turning, self._units = 0.0, self._units + 1
         turned = 1.0 - self._kept[rows]
@@ -81,9 +93,9 @@ class Gathered:
 
 
 class Comparisons:
-    """The evidence of some comparisons. cap: largest number of events of a unit so far, stable's past included; log_past: what that past
-    says of the cells, shape (comparisons, cells), and usual: which number of events is usual. clearing=False: nothing is gathered for
-    passing."""
+    """The evidence of some comparisons. cap: largest number of events of a unit so far, stable's past
+    included; log_past: what that past says of the cells, shape (comparisons, cells), and usual: which number
+    of events is usual. clearing=False: nothing is gathered for passing."""
 
     def __init__(self, cap: Array, log_past: Single, usual: Array, clearing: bool = True) -> None:
         self.cap, self.log_past, self.usual, self.clearing = cap, log_past, usual, clearing
@@ -94,30 +106,36 @@ class Comparisons:
         self._begin_clearing()
 
     def in_bursts(self, burst: Array, log_past: Single, usual: Array) -> None:
-        """For passing, so many events count as one; burst: >= 1, shape (comparisons,); log_past, usual: of the past when it is so counted.
+        """For passing, so many events count as one; burst: >= 1, shape (comparisons,); log_past, usual: of
+        the past when it is so counted.
 
-        No beta-binomial split is as wide as that of one large burst, which falls on one version whole. Against harm that is the null's
-        excuse; what must be ruled out to pass has none, and one of twelve twofold rates in bursts of 16 passed early.
+        No beta-binomial split is as wide as that of one large burst, which falls on one version whole.
+        Against harm that is the null's excuse; what must be ruled out to pass has none, and one of twelve
+        twofold rates in bursts of 16 passed early.
         """
         self.burst, self.clear_past, self.clear_usual = burst, log_past, usual
 
     def begin_stage(self, alarmed: bool = False) -> None:
-        """The stage's own evidence, against harm and for clearing, begins anew. alarmed: an alarm led back to it."""
+        """The stage's own evidence, against harm and for clearing, begins anew. alarmed: an alarm led back to
+        it."""
         if self._heard:
             self.whole.new_stage(alarmed)
             self.stage = Gathered(self.log_past)
             self._begin_clearing()
 
     def expect(self, distance: Array) -> None:
-        """How far below what must be ruled out a good canary is expected, in log ratio, shape (comparisons,): there the stage's clearing
-        looks most.
+        """How far below what must be ruled out a good canary is expected, in log ratio, shape (comparisons,):
+        there the stage's clearing looks most.
 
-        A stage must rule out a fivefold rate, another a twofold one, and a good canary's is onefold: to mix evenly over all smaller
-        ratios costs a healthy version a minute and a half on its way. The prior has to be set before the stage's first unit.
+        A stage must rule out a fivefold rate, another a twofold one, and a good canary's is onefold: to mix
+        evenly over all smaller ratios costs a healthy version a minute and a half on its way. The prior has
+        to be set before the stage's first unit.
         """
         theta = CLEAR.theta[: CLEAR.border]
         # The grid point next to a distance beyond the grid is near enough.
-        near = np.exp(-0.5 * ((theta + np.minimum(distance, -theta[0])[:, None]) / EXPECTED_SD) ** 2) * np.gradient(theta)
+        near = np.exp(
+            -0.5 * ((theta + np.minimum(distance, -theta[0])[:, None]) / EXPECTED_SD) ** 2
+        ) * np.gradient(theta)
         near /= near.sum(axis=1, keepdims=True)
         self.clear_prior = EXPECTED_WEIGHT * near + (1 - EXPECTED_WEIGHT) * CLEAR.prior[: CLEAR.border]
 
@@ -163,7 +181,8 @@ class Comparisons:
 
 @dataclass(slots=True)
 class _Part:
-    """What one unit brings to one set of comparisons: rows that learn of harm, and for clearing; stable's events in each; their caps."""
+    """What one unit brings to one set of comparisons: rows that learn of harm, and for clearing; stable's
+    events in each; their caps."""
 
     comparisons: Comparisons
     unit: Unit
@@ -175,10 +194,11 @@ class _Part:
 
 
 def fold_all(units: Iterable[tuple[Comparisons, Unit]]) -> None:
-    """Each set of comparisons gathers its unit's evidence, all of them in one go. A comparison without an event, or without requests on
-    either side, learns nothing. A set must not come twice.
+    """Each set of comparisons gathers its unit's evidence, all of them in one go. A comparison without an
+    event, or without requests on either side, learns nothing. A set must not come twice.
 
-    What a look costs is for the most part the calls, not the numbers: a metric alone costs nearly as much as ten rollouts together.
+    What a look costs is for the most part the calls, not the numbers: a metric alone costs nearly as much as
+    ten rollouts together.
     """
     parts = [part for comparisons, unit in units if (part := comparisons._take(unit)) is not None]
     if not parts:
@@ -187,12 +207,21 @@ def fold_all(units: Iterable[tuple[Comparisons, Unit]]) -> None:
     total = sum(harm)
     taken = [part.rows for part in parts], [part.clear_rows for part in parts]
     k1 = np.concatenate([part.events for part in parts] + [part.clear_events for part in parts])
-    k2 = np.concatenate([part.unit.canary_events[rows] for each in taken for part, rows in zip(parts, each, strict=True)])
-    n1, n2 = (np.repeat([getattr(part.unit, side) for part in parts] * 2, harm + clear) for side in ("stable_requests", "canary_requests"))
-    ratio = np.concatenate([part.unit.tolerated[part.rows] for part in parts] + [part.unit.unacceptable[part.clear_rows] for part in parts])
+    k2 = np.concatenate(
+        [part.unit.canary_events[rows] for each in taken for part, rows in zip(parts, each, strict=True)]
+    )
+    n1, n2 = (
+        np.repeat([getattr(part.unit, side) for part in parts] * 2, harm + clear)
+        for side in ("stable_requests", "canary_requests")
+    )
+    ratio = np.concatenate(
+        [part.unit.tolerated[part.rows] for part in parts]
+        + [part.unit.unacceptable[part.clear_rows] for part in parts]
+    )
     theta = np.repeat(GRIDS, [total, sum(clear)], axis=0)
     usual = np.concatenate(
-        [part.comparisons.usual[part.rows] for part in parts] + [part.comparisons.clear_usual[part.clear_rows] for part in parts]
+        [part.comparisons.usual[part.rows] for part in parts]
+        + [part.comparisons.clear_usual[part.clear_rows] for part in parts]
     )
     burst = np.concatenate([np.ones(total)] + [part.comparisons.burst[part.clear_rows] for part in parts])
     log_lik = log_likelihood(HARM, theta, k1 / burst, k2 / burst, n1, n2, ratio, usual)
@@ -208,14 +237,20 @@ def fold_all(units: Iterable[tuple[Comparisons, Unit]]) -> None:
 def _gather(parts: list[_Part], lengths: list[int], log_lik: Single, gains: Array) -> None:
     """What was found about harm, to the whole rollout's and to the stage's own evidence."""
     starts = np.cumsum([0, *lengths])
-    work = [(part, one, start, start + length) for part, start, length in zip(parts, starts, lengths, strict=False) if length
-            for one in part.comparisons.gathering]  # fmt: skip
+    work = [
+        (part, one, start, start + length)
+        for part, start, length in zip(parts, starts, lengths, strict=False)
+        if length
+        for one in part.comparisons.gathering
+    ]
     each = [len(part.comparisons.gathering) for part in parts]
     if any(count > 1 for count in each):
         at = np.concatenate([np.arange(start, end) for _, _, start, end in work])
         log_lik, gains = log_lik[at], gains[at]
     turning = np.concatenate([one.turning(part.rows) for part, one, _, _ in work])
-    mass, gained = step(HARM, np.concatenate([one.mass[part.rows] for part, one, _, _ in work]), log_lik, turning)
+    mass, gained = step(
+        HARM, np.concatenate([one.mass[part.rows] for part, one, _, _ in work]), log_lik, turning
+    )
     scale = np.concatenate([one.scale[part.rows] for part, one, _, _ in work]) + gained
     kept = staked(np.concatenate([one.purse[part.rows] for part, one, _, _ in work]), gains, turning)
     likelihood = np.concatenate([one.log_likelihood[part.rows] for part, one, _, _ in work]) + log_lik
@@ -234,21 +269,31 @@ def _gather(parts: list[_Part], lengths: list[int], log_lik: Single, gains: Arra
 def _as_wide(each: list[Single]) -> Single:
     """One below the other. Where luck reaches less far than in others, there is no chance of more."""
     widest = max(one.shape[1] for one in each)
-    return np.concatenate([
-        one if one.shape[1] == widest else np.pad(one, ((0, 0), (0, widest - one.shape[1])), constant_values=-np.inf) for one in each
-    ])  # fmt: skip
+    return np.concatenate(
+        [
+            one
+            if one.shape[1] == widest
+            else np.pad(one, ((0, 0), (0, widest - one.shape[1])), constant_values=-np.inf)
+            for one in each
+        ]
+    )
 
 
 def _clear(parts: list[_Part], lengths: list[int], log_lik: Single) -> None:
     """What was found about what the stages must rule out."""
-    likelihood = np.concatenate([part.comparisons.clear_likelihood[part.clear_rows] for part in parts]) + log_lik
+    likelihood = (
+        np.concatenate([part.comparisons.clear_likelihood[part.clear_rows] for part in parts]) + log_lik
+    )
     past = np.concatenate([part.comparisons.clear_past[part.clear_rows] for part in parts])
     prior = np.concatenate([part.comparisons.clear_prior[part.clear_rows] for part in parts])
     cleared = log_evidence_below(CLEAR, prior, likelihood, past, _hidden(parts))
     place = 0
     for part, length in zip(parts, lengths, strict=True):
         here, rows = slice(place, place + length), part.clear_rows
-        part.comparisons.clear_likelihood[rows], part.comparisons.log_cleared[rows] = likelihood[here], cleared[here]
+        part.comparisons.clear_likelihood[rows], part.comparisons.log_cleared[rows] = (
+            likelihood[here],
+            cleared[here],
+        )
         place += length
 
 
@@ -257,6 +302,11 @@ def _hidden(parts: list[_Part]) -> Single | None:
     if all(part.unit.hidden is None for part in parts):
         return None
     none = np.where(np.arange(CLEAR.border + 1) == CLEAR.border, 0.0, -np.inf).astype(np.float32)
-    return np.concatenate([
-        np.tile(none, (len(part.clear_rows), 1)) if part.unit.hidden is None else part.unit.hidden[part.clear_rows] for part in parts
-    ])  # fmt: skip
+    return np.concatenate(
+        [
+            np.tile(none, (len(part.clear_rows), 1))
+            if part.unit.hidden is None
+            else part.unit.hidden[part.clear_rows]
+            for part in parts
+        ]
+    )

@@ -1,7 +1,8 @@
-"""Counts as arrays: one vector for each replica and look, and what is left out of it while a replica warms up.
+"""Counts as arrays: one vector for each replica and look, and what is left out of it while a replica warms
+up.
 
-A vector holds requests, failures, timed requests, their total duration in ms, and then for each latency bound the requests
-slower than it. Vectors add up: over replicas to a version, over looks to a block.
+A vector holds requests, failures, timed requests, their total duration in ms, and then for each latency bound
+the requests slower than it. Vectors add up: over replicas to a version, over looks to a block.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,30 +13,47 @@ from numpy.typing import NDArray
 from canaryd.domain.counts import Counts, Look
 
 Array = NDArray[np.float64]
-REQUESTS, FAILURES, TIMED, DURATION, SLOWER = 0, 1, 2, 3, 4  # places in a vector; from SLOWER on, one for each bound
+REQUESTS, FAILURES, TIMED, DURATION, SLOWER = (
+    0,
+    1,
+    2,
+    3,
+    4,
+)  # places in a vector; from SLOWER on, one for each bound
 
 Replicas = Mapping[str, Array]
 
 
-def vectors(replicas: Mapping[str, Counts], had: Sequence[float], bounds: Sequence[float], cold: Iterable[str] = ()) -> dict[str, Array]:
-    """Each replica's vector over `bounds`; had: those of the look. The latency of replicas in `cold` is left out, and so is that of a
-    look without some of `bounds`."""
+def vectors(
+    replicas: Mapping[str, Counts], had: Sequence[float], bounds: Sequence[float], cold: Iterable[str] = ()
+) -> dict[str, Array]:
+    """Each replica's vector over `bounds`; had: those of the look. The latency of replicas in `cold` is left
+    out, and so is that of a look without some of `bounds`."""
     if not replicas:
         return {}
     warm = [name not in cold for name in replicas] if cold else None
     return dict(zip(replicas, _matrix(list(replicas.values()), had, bounds, warm), strict=True))
 
 
-def _matrix(each: Sequence[Counts], had: Sequence[float], bounds: Sequence[float], warm: Sequence[bool] | None = None) -> Array:
+def _matrix(
+    each: Sequence[Counts], had: Sequence[float], bounds: Sequence[float], warm: Sequence[bool] | None = None
+) -> Array:
     """A row for each."""
     width, places = len(bounds), [had.index(bound) for bound in bounds if bound in had]
     matrix = np.zeros((len(each), SLOWER + width))
     matrix[:, REQUESTS], matrix[:, FAILURES] = [one.requests for one in each], [one.failures for one in each]
     if 0 < width == len(places):
-        timed = [i for i, one in enumerate(each) if one.timed and len(one.within) == len(had) and (warm is None or warm[i])]
+        timed = [
+            i
+            for i, one in enumerate(each)
+            if one.timed and len(one.within) == len(had) and (warm is None or warm[i])
+        ]
         if timed:
             within = np.array([each[i].within for i in timed], dtype=np.float64)
-            matrix[timed, TIMED], matrix[timed, DURATION] = [each[i].timed for i in timed], [each[i].duration_ms for i in timed]
+            matrix[timed, TIMED], matrix[timed, DURATION] = (
+                [each[i].timed for i in timed],
+                [each[i].duration_ms for i in timed],
+            )
             matrix[timed, SLOWER:] = matrix[timed, TIMED][:, None] - within[:, places]
     return matrix
 
@@ -44,9 +62,16 @@ def past_vectors(looks: Sequence[Look], bounds: Sequence[float]) -> list[dict[st
     """Stable's vectors of many looks, each as `vectors` has them; all looks with the same bounds at once."""
     result: list[dict[str, Array]] = [{} for _ in looks]
     for had in {look.bounds for look in looks}:
-        rows = [(place, name, one) for place, look in enumerate(looks) if look.bounds == had for name, one in look.stable.items()]
+        rows = [
+            (place, name, one)
+            for place, look in enumerate(looks)
+            if look.bounds == had
+            for name, one in look.stable.items()
+        ]
         if rows:
-            for (place, name, _), vector in zip(rows, _matrix([one for _, _, one in rows], had, bounds), strict=True):
+            for (place, name, _), vector in zip(
+                rows, _matrix([one for _, _, one in rows], had, bounds), strict=True
+            ):
                 result[place][name] = vector
     return result
 
@@ -57,14 +82,16 @@ def summed(replicas: Replicas, bounds: int) -> Array:
 
 
 class Warmth:
-    """Who is still warming up. Stable's replicas of the first look were there before; what they do is their usual latency."""
+    """Who is still warming up. Stable's replicas of the first look were there before; what they do is their
+    usual latency."""
 
     def __init__(self, warmup: float) -> None:
         self._warmup = warmup
         self._old: set[str] | None = None
 
     def cold(self, look: Look) -> set[str]:
-        """Replicas of the look whose latency is left out: those first seen less than `warmup` seconds before it began."""
+        """Replicas of the look whose latency is left out: those first seen less than `warmup` seconds before
+        it began."""
         if self._old is None:
             self._old = set(look.stable)
         since = look.start - self._warmup

@@ -1,7 +1,8 @@
 """Errors: failed requests of the canary against stable's in the same seconds.
 
-Two comparisons: "at most so many times stable's rate" and "at most so many percentage points more". The looser one is what is
-tolerated, so the smaller evidence counts; and what is unacceptable lies beyond both, so evidence against either rules it out.
+Two comparisons: "at most so many times stable's rate" and "at most so many percentage points more". The
+looser one is what is tolerated, so the smaller evidence counts; and what is unacceptable lies beyond both, so
+evidence against either rules it out.
 """
 
 import numpy as np
@@ -42,7 +43,8 @@ class ErrorEvidence(MetricEvidence):
         self._pseudo = np.array([0.0, wanted.tolerated_increase])
         self._past_failed, self._past_served = float(failures.sum()), float(requests.sum())
         self._known_luck: tuple[tuple[int, int, Drawn | None], float, Luck] | None = None
-        self._hidden: Single | None = None  # how likely luck hides what the stage must rule out, where users are drawn
+        # how likely luck hides what the stage must rule out, where users are drawn
+        self._hidden: Single | None = None
         units = past_units(past, self.block)
         events = units[:, [FAILURES]] + units[:, [REQUESTS]] * self._pseudo
         cap = events.max(axis=0) if len(units) else np.zeros(2)
@@ -71,17 +73,25 @@ class ErrorEvidence(MetricEvidence):
         self._served = self._failed = 0.0
 
     def _expect(self) -> None:
-        """Where a canary as good as stable lies from what the stage must rule out, and which of both comparisons will say so sooner: that
-        one has most of the weight, by stable's rate as it is known when the stage begins."""
+        """Where a canary as good as stable lies from what the stage must rule out, and which of both
+        comparisons will say so sooner: that one has most of the weight, by stable's rate as it is known when
+        the stage begins."""
         usual = (self._past_failed + 0.5) / (self._past_served + 1.0)
         distance = np.log(np.array([self.unacceptable, 1.0 + self.unacceptable_increase / usual]))
         self._comparisons.expect(distance)
-        # As many events as there are at equal halves, and the divergence between what is expected and what must be ruled out.
+        # As many events as there are at equal halves, and the divergence between what is expected and what
+        # must be ruled out.
         border = 1.0 / (1.0 + np.exp(distance * np.array([-1.0, 0.0])))
         expected = 1.0 / (1.0 + np.exp(distance * np.array([0.0, 1.0])))
         events = usual * np.array([2.0, 1.0 + np.exp(distance[1])])
-        speed = events * (expected * np.log(expected / border) + (1 - expected) * np.log((1 - expected) / (1 - border)))
-        self._clear_weights = np.where(speed >= speed.max(), FAVOURED, 1.0 - FAVOURED) if speed[0] != speed[1] else np.full(2, 0.5)
+        speed = events * (
+            expected * np.log(expected / border) + (1 - expected) * np.log((1 - expected) / (1 - border))
+        )
+        self._clear_weights = (
+            np.where(speed >= speed.max(), FAVOURED, 1.0 - FAVOURED)
+            if speed[0] != speed[1]
+            else np.full(2, 0.5)
+        )
 
     def unit(self, stable: Array, canary: Replicas) -> Unit:
         both = self._summed(canary)
@@ -103,20 +113,24 @@ class ErrorEvidence(MetricEvidence):
             lucky=by_luck.hardly_more,
             hidden=self._hidden,
         )
-        self._replays.add(unit, {name: vector[[REQUESTS, FAILURES, FAILURES]] for name, vector in canary.items()})
+        self._replays.add(
+            unit, {name: vector[[REQUESTS, FAILURES, FAILURES]] for name, vector in canary.items()}
+        )
         self._past_failed += stable[FAILURES]
         self._past_served += stable[REQUESTS]
         return unit
 
     def _luck(self, replicas: int) -> Luck:
-        """As `_estimated_luck`, once for each state of stable's counts: a fiftieth more of them changes nothing that anyone could see."""
+        """As `_estimated_luck`, once for each state of stable's counts: a fiftieth more of them changes
+        nothing that anyone could see."""
         state, known = (replicas, self.stable_replicas, self.users), self._known_luck
         if known is None or known[0] != state or self._past_served > known[1]:
             known = self._known_luck = state, 1.02 * self._past_served, self._estimated_luck(replicas)
         return known[2]
 
     def _estimated_luck(self, replicas: int) -> Luck:
-        """Of both comparisons. Equal versions lie below the border by what is tolerated: an increase in the measure of stable's rate."""
+        """Of both comparisons. Equal versions lie below the border by what is tolerated: an increase in the
+        measure of stable's rate."""
         usual = (self._past_failed + 0.5) / (self._past_served + 1.0)
         centre = -np.log(np.array([self.tolerated, 1.0 + self._wanted.tolerated_increase / usual]))
         sd = np.full(2, self.siblings.sd[0])
@@ -124,14 +138,17 @@ class ErrorEvidence(MetricEvidence):
         if self.users is not None:
             of_users, (worse, added) = self.users.luck(np.full(2, usual)), self._unacceptable
             self._hidden = self.users.hides(np.full(2, usual), worse, added)
-        return luck(lucky(self.users), centre, sd, self.siblings.seen, self.stable_replicas, replicas, of_users)
+        return luck(
+            lucky(self.users), centre, sd, self.siblings.seen, self.stable_replicas, replicas, of_users
+        )
 
     def ratio_by_luck(self, replicas: int) -> float:
         """Of the rates of equal versions: what luck hardly ever exceeds."""
         return float(self._luck(replicas).hardly_more[RATIO]) * self.tolerated
 
     def harmful_odds(self) -> float:
-        """What a rollback may rest on: the less of the odds as they are, and in blocks as long as single replicas' trouble lasts."""
+        """What a rollback may rest on: the less of the odds as they are, and in blocks as long as single
+        replicas' trouble lasts."""
         return self.lasting_odds(self._replays, RATIO)
 
     @property
@@ -156,12 +173,16 @@ class ErrorEvidence(MetricEvidence):
         return float(gathered.log_odds.min())
 
     def clearing(self) -> float:
-        """The average of both comparisons' evidence, or what a canary without any error has shown by serving."""
+        """The average of both comparisons' evidence, or what a canary without any error has shown by
+        serving."""
         gathered = float(np.logaddexp.reduce(self._comparisons.log_cleared + np.log(self._clear_weights)))
         if self._failed == 0:
-            # Bursts of `burst` failures come once in burst / rate requests: the chance that none came is exp(-served * rate / burst).
+            # Bursts of `burst` failures come once in burst / rate requests: the chance that none came is
+            # exp(-served * rate / burst).
             hidden = self._hidden[INCREASE] if self._hidden is not None else None
-            gathered = max(gathered, shown_by_none(self._served * self.unacceptable_increase / self.burst, hidden))
+            gathered = max(
+                gathered, shown_by_none(self._served * self.unacceptable_increase / self.burst, hidden)
+            )
         return odds_of(gathered)
 
     def interval(self) -> tuple[float, float]:
@@ -171,7 +192,8 @@ class ErrorEvidence(MetricEvidence):
 
 
 def _known(units: Array, burst: float, block: int) -> tuple[Single, Array]:
-    """What stable's past says of the cells, and which number of events is usual, both comparisons alike; `burst` failures count as one."""
+    """What stable's past says of the cells, and which number of events is usual, both comparisons alike;
+    `burst` failures count as one."""
     failures = units[:, [FAILURES]] / burst
     known = past_says(failures, units[:, REQUESTS], block)
     return np.repeat(known, 2, axis=0), np.repeat(usual_size(failures), 2)

@@ -1,7 +1,9 @@
-"""At full weight there is nothing to compare with: an alarm, from the new version's looks against the rollout's own record.
+"""At full weight there is nothing to compare with: an alarm, from the new version's looks against the
+rollout's own record.
 
-The record is what both versions did together before, and stable alone before that. Nothing cancels what the hour does, so no
-promise about false alarms holds here, and an alarm only asks for a step back to where both versions can be compared.
+The record is what both versions did together before, and stable alone before that. Nothing cancels what the
+hour does, so no promise about false alarms holds here, and an alarm only asks for a step back to where both
+versions can be compared.
 """
 
 from collections.abc import Sequence
@@ -18,7 +20,10 @@ from canaryd.stats.histogram import share_slower_than
 
 Array = NDArray[np.float64]
 
-PLAIN_TIMES, PLAIN_CHANCE = 3.0, 1e-4  # a look worse than the worst on record by so much, and by chance hardly ever, needs no second
+PLAIN_TIMES, PLAIN_CHANCE = (
+    3.0,
+    1e-4,
+)  # a look worse than the worst on record by so much, and by chance hardly ever, needs no second
 READ_AT_ONCE = 60  # looks; adding up costs as much for one
 SPREAD = 2.0  # standard deviations between looks that are the hour's, not the version's
 INCREASE = 0.001  # of latency shares, as in latency.TINY
@@ -27,10 +32,13 @@ INCREASE = 0.001  # of latency shares, as in latency.TINY
 class Alarm:
     """Rates per look, errors first and then each bound: the record gathers below weight 100, the bets at it.
 
-    errors, latency: what the policy asks of them (None: not judged). past: stable's vectors before the rollout, shape (looks, width).
+    errors, latency: what the policy asks of them (None: not judged). past: stable's vectors before the
+    rollout, shape (looks, width).
     """
 
-    def __init__(self, errors: Errors | None, latency: Latency | None, bounds: Sequence[float], past: Array) -> None:
+    def __init__(
+        self, errors: Errors | None, latency: Latency | None, bounds: Sequence[float], past: Array
+    ) -> None:
         self._errors, self._latency = errors, latency
         self._bounds = np.array(bounds, dtype=np.float64)
         count = 1 + len(bounds)
@@ -59,8 +67,8 @@ class Alarm:
         events, requests = rates_of(looks)
         self._sums += np.array([events, requests, events**2 / np.maximum(requests, 1.0)]).sum(axis=1)
         self._looks += (requests > 0).sum(axis=0)
-        # One failure more than there were, since the next worst look is a little worse; and none of the looks with hardly any traffic,
-        # by the record's own mean: a batch may be one look.
+        # One failure more than there were, since the next worst look is a little worse; and none of the looks
+        # with hardly any traffic, by the record's own mean: a batch may be one look.
         full = requests[:, 0] > 0.25 * self._sums[1, 0] / max(self._looks[0], 1.0)
         self._worst = max(self._worst, float(((events[full, 0] + 1.0) / requests[full, 0]).max(initial=0.0)))
 
@@ -79,13 +87,15 @@ class Alarm:
         events, requests, squares = self._sums
         share = (events + 0.5) / (requests + 1.0)
         mean = np.where(requests > 0, events / np.maximum(requests, 1.0), 0.0)
-        # Between looks, weighted by size, in excess of what counting alone brings: with that left in, a version with a tenfold rate at
-        # 1 request/s was never seen to be worse.
+        # Between looks, weighted by size, in excess of what counting alone brings: with that left in, a
+        # version with a tenfold rate at 1 request/s was never seen to be worse.
         chance = mean * (1 - mean) * self._looks / np.maximum(requests, 1.0)
         variance = np.maximum(squares / np.maximum(requests, 1.0) - mean**2 - chance, 0.0)
         tolerated = np.full(len(share), np.inf)
         if self._errors is not None:
-            tolerated[0] = max(mean[0] * (1 + self._errors.tolerated_ratio), mean[0] + self._errors.tolerated_increase)
+            tolerated[0] = max(
+                mean[0] * (1 + self._errors.tolerated_ratio), mean[0] + self._errors.tolerated_increase
+            )
         if self._latency is not None and len(self._bounds):
             slower = share_slower_than(self._bounds, share[1:], self._bounds / (1 + self._latency.tolerated))
             tolerated[1:] = np.maximum(slower, mean[1:]) + INCREASE
@@ -99,8 +109,9 @@ class Alarm:
         self._plain = self._plainly_worse(float(events[0]), float(requests[0])) if self.judged[0] else 1.0
 
     def _plainly_worse(self, failures: float, requests: float) -> float:
-        """Odds from one look by itself: of a rate never seen before. A bet on a rate cannot gain as much in one look, since all that it
-        knows of the record is its limit; the record's worst look shows what bursts and hanging replicas do."""
+        """Odds from one look by itself: of a rate never seen before. A bet on a rate cannot gain as much in
+        one look, since all that it knows of the record is its limit; the record's worst look shows what
+        bursts and hanging replicas do."""
         worst = max(self._worst, float(self.limits[0])) * requests
         if failures < PLAIN_TIMES * worst or failures <= 0:
             return 1.0
@@ -121,8 +132,8 @@ class Alarm:
 
     @property
     def odds(self) -> float:
-        """That something is worse than the record: the louder of errors and of the average over bounds. What it costs in false alarms
-        is a step back; what a slow alarm costs is borne by all users."""
+        """That something is worse than the record: the louder of errors and of the average over bounds. What
+        it costs in false alarms is a step back; what a slow alarm costs is borne by all users."""
         each = self.each
         return max(float(each[0]), float(each[1:].mean()) if len(each) > 1 else 1.0)
 

@@ -1,4 +1,5 @@
-"""Limits of the canary's own, whatever stable does: an error rate, and shares of slow requests. Those on queries are in `queries.py`.
+"""Limits of the canary's own, whatever stable does: an error rate, and shares of slow requests. Those on
+queries are in `queries.py`.
 
 Rates are tested by betting, so that they too hold at every look; they also end what is too plain to wait for.
 """
@@ -23,14 +24,15 @@ CAP_KEPT, CAP_GROWTH = 0.95, 2.0  # of the measure of a full look, from one look
 
 
 class RateLimits:
-    """Bets on rates against limits; they know that a limit may be broken from any look on, and above all from a stage's first.
+    """Bets on rates against limits; they know that a limit may be broken from any look on, and above all from
+    a stage's first.
 
-    A look counts by its size against that of a full look, known before it. The largest ever would not do: the first look after an
-    outage may hold an hour's requests, and every usual look after it would weigh next to nothing. So the measure at most doubles
-    from one look to the next, and fades.
+    A look counts by its size against that of a full look, known before it. The largest ever would not do: the
+    first look after an outage may hold an hour's requests, and every usual look after it would weigh next to
+    nothing. So the measure at most doubles from one look to the next, and fades.
 
-    forgetful: good looks are forgotten (Page's CUSUM), so that what begins late is seen as fast as what was there at once, and the stake
-    that gained most counts. Nothing is promised of false alarms then.
+    forgetful: good looks are forgotten (Page's CUSUM), so that what begins late is seen as fast as what was
+    there at once, and the stake that gained most counts. Nothing is promised of false alarms then.
     """
 
     def __init__(self, count: int, forgetful: bool = False) -> None:
@@ -46,7 +48,12 @@ class RateLimits:
 
     def remember(self, other: "RateLimits", mine: Sequence[int], theirs: Sequence[int]) -> None:
         """Takes over what another one gathered of the limits at `theirs`, which are at `mine` here."""
-        for here, there in ((self._cap, other._cap), (self._gains, other._gains), (self._purse, other._purse), (self.odds, other.odds)):
+        for here, there in (
+            (self._cap, other._cap),
+            (self._gains, other._gains),
+            (self._purse, other._purse),
+            (self.odds, other.odds),
+        ):
             here[list(mine)] = there[list(theirs)]
         self._looks, self._turning = other._looks, other._turning
 
@@ -59,7 +66,9 @@ class RateLimits:
             self._gains = np.maximum(self._gains, 0.0) + gains
             log_odds = self._gains.max(axis=1)
         else:
-            self._purse = staked(self._purse, gains, np.full(len(gains), max(self._turning, hazard(self._looks))))
+            self._purse = staked(
+                self._purse, gains, np.full(len(gains), max(self._turning, hazard(self._looks)))
+            )
             log_odds = log_total(self._purse)
         self._turning, self._looks = 0.0, self._looks + 1
         self.odds = np.exp(np.minimum(log_odds, LARGEST_LOG))
@@ -67,7 +76,8 @@ class RateLimits:
 
 @dataclass(frozen=True)
 class Limit:
-    """A share that must not be exceeded. events, requests: places in a look's vector; bound_ms: of a latency limit."""
+    """A share that must not be exceeded. events, requests: places in a look's vector; bound_ms: of a latency
+    limit."""
 
     metric: str
     share: float
@@ -118,7 +128,8 @@ class Guardrails:
 def limits_of(policy: Policy, bounds: Sequence[float]) -> tuple[tuple[Limit, ...], tuple[str, ...]]:
     """The rate limits, and those that the histogram cannot see, in words.
 
-    An SLO between two bounds is held at the next bound above: fewer requests are slower than that, so none is broken wrongly.
+    An SLO between two bounds is held at the next bound above: fewer requests are slower than that, so none is
+    broken wrongly.
     """
     analysis = policy.analysis
     limits, blind = [], []
@@ -130,7 +141,9 @@ def limits_of(policy: Policy, bounds: Sequence[float]) -> tuple[tuple[Limit, ...
         if place is None:
             if bounds:
                 limit = f"{quantile} of {seconds * 1000:g} ms"
-                blind.append(f"{limit} lies beyond the histogram's last bound ({bounds[-1]:g} ms) and is not held")
+                blind.append(
+                    f"{limit} lies beyond the histogram's last bound ({bounds[-1]:g} ms) and is not held"
+                )
             continue
         limits.append(Limit("latency", max(share, LEAST_LIMIT), SLOWER + place, TIMED, bounds[place]))
     return tuple(limits), tuple(blind)

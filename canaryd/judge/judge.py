@@ -1,8 +1,9 @@
 """Folds looks into evidence, and evidence into one verdict.
 
-A pure fold: nothing here reads a clock or the world, so the same policy, spans and looks give the same verdicts, live, after a
-restart and in a backtest; and nothing grows with the looks but what a replay without one replica needs. What is gathered is in
-`errors`, `latency`, `guardrails`, `queries` and `alarm`; how it is said, in `words`.
+A pure fold: nothing here reads a clock or the world, so the same policy, spans and looks give the same
+verdicts, live, after a restart and in a backtest; and nothing grows with the looks but what a replay without
+one replica needs. What is gathered is in `errors`, `latency`, `guardrails`, `queries` and `alarm`; how it is
+said, in `words`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -48,11 +49,13 @@ ERRORS_SHARE = 0.7  # of the total's weight where latency is judged as well
 
 
 class Judge:
-    """Folds looks into evidence, and evidence into one verdict. Deterministic: same policy, spans and looks give the same verdicts."""
+    """Folds looks into evidence, and evidence into one verdict. Deterministic: same policy, spans and looks
+    give the same verdicts."""
 
     def __init__(self, policy: Policy, history: Sequence[Look] = (), by_weight: bool = True) -> None:
-        """history: stable's looks before the rollout, up to 360; blocks, caps and first tolerances come from it. by_weight: whether the
-        spans' weights are what the traffic was split by, and so can be asked whether it follows them; not so in an imagined past."""
+        """history: stable's looks before the rollout, up to 360; blocks, caps and first tolerances come from
+        it. by_weight: whether the spans' weights are what the traffic was split by, and so can be asked
+        whether it follows them; not so in an imagined past."""
         self._policy = policy
         self._by_weight = by_weight
         self._split: SampleRatio | None = None  # of the present span, where it is asked
@@ -64,15 +67,21 @@ class Judge:
         self._past: Mapping[str, Sequence[float | None]] = {}
         self.compared = ComparedQueries(policy.analysis)
         self._failed: Verdict | None = None
-        self._shared = (0.0, 0.0)  # requests of the canary and of both, since someone else last changed the weight
-        self._verdict = Verdict(Answer.UNDECIDED, at=0, stage=-1, weight=0, bar=self.bar, reason="nothing was heard yet")
+        self._shared = (
+            0.0,
+            0.0,
+        )  # requests of the canary and of both, since someone else last changed the weight
+        self._verdict = Verdict(
+            Answer.UNDECIDED, at=0, stage=-1, weight=0, bar=self.bar, reason="nothing was heard yet"
+        )
         # The last look's: bounds only ever become fewer (see adapters/prometheus/counters.py).
         self._bounds: tuple[float, ...] = next((look.bounds for look in reversed(history) if look.bounds), ())
         self._dropped: tuple[float, ...] = ()
         self._start_gathering()
 
     def remember(self, past: Mapping[str, Sequence[float | None]]) -> None:
-        """Stable's values of the compared queries before the rollout, by their names; to be told before the first span."""
+        """Stable's values of the compared queries before the rollout, by their names; to be told before the
+        first span."""
         self._past = past
         self.compared = ComparedQueries(self._policy.analysis, past)
 
@@ -92,7 +101,9 @@ class Judge:
         if errors is not None:
             errors.siblings = self.siblings
         elif analysis.errors is not None:
-            self.errors = ErrorEvidence(analysis.errors, rest * (1.0 if alone else ERRORS_SHARE), past, self.siblings)
+            self.errors = ErrorEvidence(
+                analysis.errors, rest * (1.0 if alone else ERRORS_SHARE), past, self.siblings
+            )
         self.latency: LatencyEvidence | None = None
         if analysis.latency is not None:
             share, risk = rest * (1.0 if alone else 1 - ERRORS_SHARE), analysis.false_rollback_risk
@@ -153,13 +164,14 @@ class Judge:
 
     @property
     def blind(self) -> bool:
-        """Whether nothing is known at full weight: there is no record of stable, and no stage before has compared anyone."""
+        """Whether nothing is known at full weight: there is no record of stable, and no stage before has
+        compared anyone."""
         stages = self._policy.stages[: self._span.stage] if self._span is not None else ()
         return self.at_full and self.alarm.blind and all(stage.kind == "dark" for stage in stages)
 
     def open(self, span: Span) -> None:
-        """A new stretch at one weight. Another stage, or another weight, begins anew what a stage must show for itself; span.fresh voids
-        all that was gathered before."""
+        """A new stretch at one weight. Another stage, or another weight, begins anew what a stage must show
+        for itself; span.fresh voids all that was gathered before."""
         for metric in self.metrics:
             metric.close()
         self._shared = (0.0, 0.0)
@@ -171,7 +183,8 @@ class Judge:
             record = self.alarm
             self._start_gathering()
             if span.weight >= 100:
-                self.alarm.remember(record)  # the new version's own record is none of the stable's that is no more
+                # the new version's own record is none of the stable's that is no more
+                self.alarm.remember(record)
         elif before is not None and self._kind_of(before) == "match" and before.stage != span.stage:
             self._forget_the_matched()
         if before is None or span.fresh or (before.stage, before.weight) != (span.stage, span.weight):
@@ -189,15 +202,20 @@ class Judge:
     def _split_of(self, span: Span) -> SampleRatio | None:
         """Matched requests, and previews in a dark stage, are as many as they are."""
         if self.kind == "weight":
-            return SampleRatio(span.weight, self._policy.mode == "observe", luck=self.users.share_luck if self.users is not None else 0.0)
+            return SampleRatio(
+                span.weight,
+                self._policy.mode == "observe",
+                luck=self.users.share_luck if self.users is not None else 0.0,
+            )
         stage = self._policy.stages[span.stage]
         if self.kind == "split":
             return SampleRatio(stage.promised)
         return SampleRatio(stage.promised, due=stage.said) if self.kind == "mirror" else None
 
     def _forget_the_matched(self) -> None:
-        """The comparison of different populations ends with its stage: neither what it held against the canary nor what it said for it is
-        the next stage's, where users are drawn by lot. The canary's own limits, and what was learnt of stable, stay."""
+        """The comparison of different populations ends with its stage: neither what it held against the
+        canary nor what it said for it is the next stage's, where users are drawn by lot. The canary's own
+        limits, and what was learnt of stable, stay."""
         alarm, siblings, guardrails = self.alarm, self.siblings, self.guardrails
         self.compared = ComparedQueries(self._policy.analysis, self._past)
         self._start_gathering()
@@ -218,12 +236,14 @@ class Judge:
         return self._span is not None and self._policy.leads_back_to(self._span.stage) is not None
 
     def hear(self, look: Look, values: Mapping[str, float | None] = {}, compared: bool = True) -> Verdict:
-        """One look further. values: the policy's queries by name, at the look's end. compared=False: traffic at a weight in change; it is
-        counted, guardrails hold, and nothing is compared."""
+        """One look further. values: the policy's queries by name, at the look's end. compared=False: traffic
+        at a weight in change; it is counted, guardrails hold, and nothing is compared."""
         fold_all(self.take(look, values, compared))
         return self.conclude()
 
-    def take(self, look: Look, values: Mapping[str, float | None] = {}, compared: bool = True) -> list[tuple[Comparisons, Unit]]:
+    def take(
+        self, look: Look, values: Mapping[str, float | None] = {}, compared: bool = True
+    ) -> list[tuple[Comparisons, Unit]]:
         """The first half of `hear`: what is to be gathered. `hear_all` does it for many judges at once."""
         self._learn_bounds(look)
         cold = self._warmth.cold(look)
@@ -247,11 +267,16 @@ class Judge:
         return units
 
     def conclude(self, told: bool = True) -> Verdict:
-        """The second half. told=False: only what goes wrong comes with words and findings, which cost more than the rest."""
+        """The second half. told=False: only what goes wrong comes with words and findings, which cost more
+        than the rest."""
         look, missing, compared = self._taken
         for metric in self.metrics:
             metric.heard()
-        self._verdict = replace(self._failed, at=look.end) if self._failed is not None else self._judged(look, missing, compared, told)
+        self._verdict = (
+            replace(self._failed, at=look.end)
+            if self._failed is not None
+            else self._judged(look, missing, compared, told)
+        )
         if self._verdict.answer is Answer.FAIL:
             self._failed = self._verdict
         return self._verdict
@@ -260,9 +285,19 @@ class Judge:
         compared = compared and self._span is not None
         answer = self._answer(look, missing, compared)
         few = self.comparing and any(one.block > 1 and one.closed < FEW_BLOCKS for one in self.metrics)
-        # At a deadline the lifecycle looks at findings where few blocks have closed, and at whether a metric was ever seen.
-        unseen = self.latency is not None and not (self.timed and (self.stage_stable[TIMED] > 0 or not self.comparing))
-        told = told or answer in (Answer.FAIL, Answer.ALARM) or few or unseen or self.blind or bool(self._queries)
+        # At a deadline the lifecycle looks at findings where few blocks have closed, and at whether a metric
+        # was ever seen.
+        unseen = self.latency is not None and not (
+            self.timed and (self.stage_stable[TIMED] > 0 or not self.comparing)
+        )
+        told = (
+            told
+            or answer in (Answer.FAIL, Answer.ALARM)
+            or few
+            or unseen
+            or self.blind
+            or bool(self._queries)
+        )
         found = findings.findings(self) if told else ()
         odds = self.odds if self.comparing else self.alarm.odds if self.at_full else 1.0
         if answer is Answer.NO_DATA:
@@ -275,12 +310,21 @@ class Judge:
                 why = f"{why}; {self._doubt}"
         stage, weight = (self._span.stage, self._span.weight) if self._span is not None else (-1, 0)
         return Verdict(
-            answer, at=look.end, stage=stage, weight=weight, looks=self._looks, odds=odds,
-            stage_odds=self.stage_odds if self.comparing else odds, bar=self.bar, canary_requests=int(self.stage_canary[REQUESTS]),
-            reason=why, few_blocks=few,
-            findings=found, notes=(*findings.notes(self), *(self._split.notes if self._split else ())) if told else (),
+            answer,
+            at=look.end,
+            stage=stage,
+            weight=weight,
+            looks=self._looks,
+            odds=odds,
+            stage_odds=self.stage_odds if self.comparing else odds,
+            bar=self.bar,
+            canary_requests=int(self.stage_canary[REQUESTS]),
+            reason=why,
+            few_blocks=few,
+            findings=found,
+            notes=(*findings.notes(self), *(self._split.notes if self._split else ())) if told else (),
             off_weight=bool(self._split and self._split.reason),
-        )  # fmt: skip
+        )
 
     def _answer(self, look: Look, missing: str, compared: bool) -> Answer:
         if (self.guardrails.odds >= self.bar).any() or any(query.broken for query in self._queries):
@@ -306,36 +350,49 @@ class Judge:
     @property
     def _queries_hold(self) -> bool:
         """A query without a value is no pass, nor one whose comparison is under suspicion."""
-        return all(query.holds(self.comparing) for query in self._queries) and not (self.comparing and self.compared.suspected(SUSPICION))
+        return all(query.holds(self.comparing) for query in self._queries) and not (
+            self.comparing and self.compared.suspected(SUSPICION)
+        )
 
     @property
     def _ruled_out(self) -> bool:
-        """Every metric has ruled out what this stage must, none is under suspicion, and there were looks enough. The stage's minimum
-        time is the lifecycle's to keep."""
-        cleared = all(metric.cleared >= self.clear_bar and metric.stage_odds < SUSPICION for metric in self.metrics)
+        """Every metric has ruled out what this stage must, none is under suspicion, and there were looks
+        enough. The stage's minimum time is the lifecycle's to keep."""
+        cleared = all(
+            metric.cleared >= self.clear_bar and metric.stage_odds < SUSPICION for metric in self.metrics
+        )
         return cleared and self._looks >= FEWEST_LOOKS and self._queries_hold
 
     def _settled(self, look: Look, span: Span) -> bool:
         """At full weight, and for matched requests: the minimum time and traffic without harm near."""
         stage, served = self._policy.stages[span.stage], self.stage_canary[REQUESTS]
-        long_enough = look.end - span.start >= stage.minimum and served >= self._policy.analysis.minimum_requests
+        long_enough = (
+            look.end - span.start >= stage.minimum and served >= self._policy.analysis.minimum_requests
+        )
         seen = (self.latency is None or self.timed) and not self.blind
         odds = self.alarm.odds if self.at_full else self.stage_odds
-        return long_enough and seen and self._looks >= FEWEST_LOOKS and odds < SUSPICION and self._queries_hold
+        return (
+            long_enough and seen and self._looks >= FEWEST_LOOKS and odds < SUSPICION and self._queries_hold
+        )
 
     def _quiet(self, look: Look, span: Span) -> bool:
-        """Dark: the minimum time, and no query beyond its limits. One may well have no value of a version without traffic."""
+        """Dark: the minimum time, and no query beyond its limits. One may well have no value of a version
+        without traffic."""
         long_enough = look.end - span.start >= self._policy.stages[span.stage].minimum
         return long_enough and all(query.value is None or query.holds(False) for query in self._queries)
 
     def _learn_bounds(self, look: Look) -> None:
-        """Without a history the first look with a histogram says which bounds there are; and where a replica with other buckets comes,
-        only the bounds that all have can be compared. Latency begins anew then; what was gathered of errors is kept."""
+        """Without a history the first look with a histogram says which bounds there are; and where a replica
+        with other buckets comes, only the bounds that all have can be compared. Latency begins anew then;
+        what was gathered of errors is kept."""
         before = self._bounds
         common = tuple(bound for bound in before if bound in look.bounds) if before else look.bounds
         if not common or common == before:
             return
-        self._bounds, self._dropped = common, (*self._dropped, *(bound for bound in before if bound not in common))
+        self._bounds, self._dropped = (
+            common,
+            (*self._dropped, *(bound for bound in before if bound not in common)),
+        )
         errors, alarm, siblings, guardrails = self.errors, self.alarm, self.siblings, self.guardrails
         if errors is not None:
             errors.close()
@@ -368,19 +425,26 @@ class Judge:
         self.alarm.record(stable_sum + canary_sum)
         stable_replicas = sum(counts.requests > 0 for counts in look.stable.values())
         self.canary_replicas = sum(counts.requests > 0 for counts in look.canary.values())
-        if self._policy.mode == "observe" and self._resteered(float(canary_sum[REQUESTS]), float(stable_sum[REQUESTS])):
+        if self._policy.mode == "observe" and self._resteered(
+            float(canary_sum[REQUESTS]), float(stable_sum[REQUESTS])
+        ):
             for metric in self.metrics:
                 metric.close()
         units = []
         for metric in self.metrics:
-            metric.stable_replicas, metric.users, metric.split = stable_replicas, self.users, self.kind == "split"
+            metric.stable_replicas, metric.users, metric.split = (
+                stable_replicas,
+                self.users,
+                self.kind == "split",
+            )
             units += metric.hear(stable_sum, canary)
         self.siblings.hear(stable, stable_sum)
         return units
 
     def _resteered(self, canary: float, stable: float) -> bool:
-        """Whether whoever steers has set another weight since the open blocks began: looks at different weights are never added up, since
-        one that is bad for both versions would then be held against the one that had more of it (Simpson's paradox)."""
+        """Whether whoever steers has set another weight since the open blocks began: looks at different
+        weights are never added up, since one that is bad for both versions would then be held against the one
+        that had more of it (Simpson's paradox)."""
         (of_canary, of_both), both = self._shared, canary + stable
         pooled = (of_canary + canary) / (of_both + both)
         moved = False
@@ -398,10 +462,15 @@ class Judge:
         if self.kind == "dark":
             return ""  # nobody is sent to it
         if canary[REQUESTS] == 0:
-            of_stable = f"while stable served {stable[REQUESTS]:,.0f}" if stable[REQUESTS] else "nor of stable"
+            of_stable = (
+                f"while stable served {stable[REQUESTS]:,.0f}" if stable[REQUESTS] else "nor of stable"
+            )
             return f"no request of the canary {lasting}, {of_stable}"
         if self.comparing and stable[REQUESTS] == 0:
-            return f"no request of stable {lasting} to compare with, while the canary served {canary[REQUESTS]:,.0f}"
+            return (
+                f"no request of stable {lasting} to compare with, while the canary served "
+                f"{canary[REQUESTS]:,.0f}"
+            )
         return ""
 
     @property
@@ -422,16 +491,21 @@ class Judge:
     def _total(self, each: Iterable[float]) -> float:
         if not self.metrics and not self.compared.share:
             return 1.0
-        return sum(metric.weight * odds for metric, odds in zip(self.metrics, each, strict=True)) + self.compared.odds
+        return (
+            sum(metric.weight * odds for metric, odds in zip(self.metrics, each, strict=True))
+            + self.compared.odds
+        )
 
     @property
     def harmful(self) -> bool:
-        """Whether the evidence is enough to roll back. What a single replica or a single bound did is asked only when it would matter."""
+        """Whether the evidence is enough to roll back. What a single replica or a single bound did is asked
+        only when it would matter."""
         return self.odds >= self.bar and self._total(map(_harmful_odds, self.metrics)) >= self.bar
 
     @property
     def withheld(self) -> bool:
-        """Whether a rollback that the odds ask for is not made, because of what a single replica or a single bound did."""
+        """Whether a rollback that the odds ask for is not made, because of what a single replica or a single
+        bound did."""
         return self.comparing and self.odds >= self.bar and not self.harmful
 
     @property
@@ -452,6 +526,7 @@ def _harmful_odds(metric: MetricEvidence) -> float:
 
 
 def hear_all(looks: Sequence[tuple[Judge, Look]], told: bool = False) -> list[Verdict]:
-    """A look further for many judges at once, each with the verdict that it would have come to alone; several times as fast."""
+    """A look further for many judges at once, each with the verdict that it would have come to alone; several
+    times as fast."""
     fold_all([unit for judge, look in looks for unit in judge.take(look)])
     return [judge.conclude(told) for judge, _ in looks]

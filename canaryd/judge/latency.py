@@ -1,8 +1,10 @@
-"""Latency: at every bound of the histogram, the share of requests slower than it, the canary's against stable's in the same seconds.
+"""Latency: at every bound of the histogram, the share of requests slower than it, the canary's against
+stable's in the same seconds.
 
-Evidence is the average over bounds with weights fixed at the start, so a shifted body, a fat tail and a second mode are seen alike
-and nothing is assumed about the distribution. What "10% slower is tolerated" means at a bound is read from stable's own distribution so
-far. Before a rollback, one slow pod must not be the whole of it, and neither a single bound that the mean contradicts.
+Evidence is the average over bounds with weights fixed at the start, so a shifted body, a fat tail and a
+second mode are seen alike and nothing is assumed about the distribution. What "10% slower is tolerated" means
+at a bound is read from stable's own distribution so far. Before a rollback, one slow pod must not be the
+whole of it, and neither a single bound that the mean contradicts.
 """
 
 from collections.abc import Sequence
@@ -35,21 +37,25 @@ from canaryd.stats.histogram import share_slower_than, smoothed_shares
 
 Array = NDArray[np.float64]
 
-LEAST_SHARE, MOST_SHARE = 0.0005, 0.60  # slower than a bound, of both versions' past: there a comparison says something
+LEAST_SHARE, MOST_SHARE = (
+    0.0005,
+    0.60,
+)  # slower than a bound, of both versions' past: there a comparison says something
 FEW_SLOWER = 5  # pooled requests slower: joins as well, so that a fault stable never showed is looked at
 TINY = 0.001  # percentage points that are no harm where stable has next to none (0.1)
 USUAL_WEIGHT = 4.0  # of bounds that stable's past shows to be informative, against the others
 MEAN_WEIGHT = 0.1  # of the mean in the average, against the bounds together
 CORROBORATED = 10.0  # odds of a second bound, at which a rollback no longer rests on one
-SUSPECTS = 4  # replicas that are left out in turn: if leaving out none of the slowest saves the canary, no other will
+# replicas that are left out in turn: if leaving out none of the slowest saves the canary, no other will
+SUSPECTS = 4
 BORDERS_GROWTH = 0.02  # of stable's counts, before what is tolerated is read from them anew
 QUIET_BURST = 2.0  # slow requests that come together, where none was seen
 
 
 @dataclass(frozen=True, slots=True)
 class Borders:
-    """Ratios of the shares slower than each bound that are tolerated, and that the stage must rule out, shape (bounds,); what luck brings;
-    and where users are drawn, what it hides (see `Unit`)."""
+    """Ratios of the shares slower than each bound that are tolerated, and that the stage must rule out, shape
+    (bounds,); what luck brings; and where users are drawn, what it hides (see `Unit`)."""
 
     tolerated: Array
     unacceptable: Array
@@ -58,12 +64,19 @@ class Borders:
 
 
 class LatencyEvidence(MetricEvidence):
-    """See the module. bounds: in ms, rising; past: stable's vectors before the rollout, look by look, shape (looks, width)."""
+    """See the module. bounds: in ms, rising; past: stable's vectors before the rollout, look by look, shape
+    (looks, width)."""
 
     name = "latency"
 
     def __init__(
-        self, wanted: Latency, weight: float, risk: float, bounds: Sequence[float], past: Array, siblings: Siblings
+        self,
+        wanted: Latency,
+        weight: float,
+        risk: float,
+        bounds: Sequence[float],
+        past: Array,
+        siblings: Siblings,
     ) -> None:
         self._wanted, self._risk, self._siblings = wanted, risk, siblings
         self.bounds = np.array(bounds, dtype=np.float64)
@@ -158,25 +171,35 @@ class LatencyEvidence(MetricEvidence):
         """Who takes part from now on, by what was seen before this unit; for good."""
         if self._pooled_timed > 0:
             share = self._pooled_slower / self._pooled_timed
-            self.joined |= (share <= MOST_SHARE) & ((share >= LEAST_SHARE) | (self._rollout_slower >= FEW_SLOWER))
+            self.joined |= (share <= MOST_SHARE) & (
+                (share >= LEAST_SHARE) | (self._rollout_slower >= FEW_SLOWER)
+            )
 
     def borders(self, replicas: int) -> "Borders":
-        """As `_borders`, once for each state of stable's counts: a fiftieth more of them moves no border that anyone could see."""
+        """As `_borders`, once for each state of stable's counts: a fiftieth more of them moves no border that
+        anyone could see."""
         state, known = (replicas, self.stable_replicas, self.next_weight, self.users), self._known_borders
         if known is None or known[0] != state or self._stable_timed > known[1]:
-            known = self._known_borders = state, (1.0 + BORDERS_GROWTH) * self._stable_timed, self._borders(replicas)
+            known = self._known_borders = (
+                state,
+                (1.0 + BORDERS_GROWTH) * self._stable_timed,
+                self._borders(replicas),
+            )
         return known[2]
 
     def _borders(self, replicas: int) -> "Borders":
         """What is tolerated at each bound, what this stage must rule out, and what luck brings.
 
-        If all of stable's requests took 10% longer, those slower than b would be those that are slower than b / 1.1 now. Both
-        shares have the pseudo-events of TINY added, as the counts have. replicas: of the canary; one alone may be on a slow node, so what
-        its luck explains need not be ruled out either. Not so where matched requests are split: callers count them, to whom all replicas
-        are one, and 18 of 20 versions that were 25% slower passed early.
+        If all of stable's requests took 10% longer, those slower than b would be those that are slower than b
+        / 1.1 now. Both shares have the pseudo-events of TINY added, as the counts have. replicas: of the
+        canary; one alone may be on a slow node, so what its luck explains need not be ruled out either. Not
+        so where matched requests are split: callers count them, to whom all replicas are one, and 18 of 20
+        versions that were 25% slower passed early.
         """
         share = smoothed_shares(self._stable_slower, self._stable_timed)
-        factors = np.array([1.0 + self._wanted.tolerated, 1.0 + excess(self._wanted.unacceptable, self.next_weight)])
+        factors = np.array(
+            [1.0 + self._wanted.tolerated, 1.0 + excess(self._wanted.unacceptable, self.next_weight)]
+        )
         at = share_slower_than(self.bounds, share, self.bounds / factors[:, None])
         tolerated, unacceptable = (np.maximum(share, at) + TINY) / (share + TINY)
         sd, seen, of_stable = self._siblings.sd[1:], self._siblings.seen, max(1, self.stable_replicas)
@@ -192,7 +215,8 @@ class LatencyEvidence(MetricEvidence):
         return self._with_mean(gathered, self.mean.log_odds)
 
     def _with_mean(self, gathered: Gathered, mean: float) -> float:
-        """Log of the weighted average over bounds and the mean; nothing is said where there is no histogram."""
+        """Log of the weighted average over bounds and the mean; nothing is said where there is no
+        histogram."""
         if not len(self.bounds):
             return 0.0
         bounds = float(np.exp(np.minimum(gathered.log_odds, LARGEST_LOG)) @ self.bound_weights)
@@ -206,11 +230,20 @@ class LatencyEvidence(MetricEvidence):
         """By the bounds alone: what lies within one of them, the mean may find and cannot rule out."""
         gathered = 1.0
         if len(self.bounds):
-            gathered = float(np.exp(np.minimum(self._comparisons.log_cleared, LARGEST_LOG)) @ self.bound_weights) / (1.0 - MEAN_WEIGHT)
+            gathered = float(
+                np.exp(np.minimum(self._comparisons.log_cleared, LARGEST_LOG)) @ self.bound_weights
+            ) / (1.0 - MEAN_WEIGHT)
         if len(self.bounds) and not self.joined.any() and self.stage_canary[SLOWER] == 0:
-            # Everything is faster than the lowest bound, where no histogram sees; nothing unacceptable is slower than it.
-            hidden = self.users.hides(np.array([TINY]), np.full(1, 5.0), np.zeros(1))[0] if self.users is not None else None
-            gathered = max(gathered, odds_of(shown_by_none(self.stage_canary[TIMED] * 5 * TINY / QUIET_BURST, hidden)))
+            # Everything is faster than the lowest bound, where no histogram sees; nothing unacceptable is
+            # slower than it.
+            hidden = (
+                self.users.hides(np.array([TINY]), np.full(1, 5.0), np.zeros(1))[0]
+                if self.users is not None
+                else None
+            )
+            gathered = max(
+                gathered, odds_of(shown_by_none(self.stage_canary[TIMED] * 5 * TINY / QUIET_BURST, hidden))
+            )
         return gathered
 
     @property
@@ -232,8 +265,9 @@ class LatencyEvidence(MetricEvidence):
         return float(canary[DURATION] / canary[TIMED] / (stable[DURATION] / stable[TIMED]))
 
     def harmful_odds(self) -> float:
-        """What a rollback may rest on: the least of the odds as they are, without the replica that speaks most against the canary,
-        and in blocks as long as single replicas' trouble lasts. At most 1 if one bound alone speaks and the mean does not agree."""
+        """What a rollback may rest on: the least of the odds as they are, without the replica that speaks
+        most against the canary, and in blocks as long as single replicas' trouble lasts. At most 1 if one
+        bound alone speaks and the mean does not agree."""
         whole = self._comparisons.whole
         if not self._corroborated():
             return min(1.0, self.odds)
@@ -255,7 +289,10 @@ class LatencyEvidence(MetricEvidence):
     def _suspects(self) -> list[str]:
         """The replicas with most slow requests over their share, summed over bounds that joined."""
         share = self.stage_stable[SLOWER:] / max(self.stage_stable[TIMED], 1.0)
-        surplus = {name: float(((one[1:] - one[0] * share) * self.joined).sum()) for name, one in self._stage_replicas.items()}
+        surplus = {
+            name: float(((one[1:] - one[0] * share) * self.joined).sum())
+            for name, one in self._stage_replicas.items()
+        }
         return sorted(surplus, key=lambda name: (-surplus[name], name))[:SUSPECTS]
 
     def interval(self, rows: NDArray[np.intp]) -> tuple[Array, Array]:
@@ -269,13 +306,20 @@ class LatencyEvidence(MetricEvidence):
 
 def _timed(canary: Replicas) -> dict[str, Array]:
     """Of each replica with latency: timed requests, then those slower than each bound."""
-    return {name: np.concatenate(([vector[TIMED]], vector[SLOWER:])) for name, vector in canary.items() if vector[TIMED] > 0}
+    return {
+        name: np.concatenate(([vector[TIMED]], vector[SLOWER:]))
+        for name, vector in canary.items()
+        if vector[TIMED] > 0
+    }
 
 
 def _correlation_time(timed: Array, slower: Array) -> float:
-    """The longest of three: at the first bounds with at most half, a tenth and a hundredth of stable's requests slower."""
+    """The longest of three: at the first bounds with at most half, a tenth and a hundredth of stable's
+    requests slower."""
     if not len(timed) or not slower.shape[1] or not timed.sum():
         return 1.0
     share = slower.sum(axis=0) / timed.sum()
     chosen = {int(np.argmax(share <= most)) for most in (0.5, 0.1, 0.01) if (share <= most).any()}
-    return max((correlation_time(slower[:, one], timed) for one in chosen if slower[:, one].any()), default=1.0)
+    return max(
+        (correlation_time(slower[:, one], timed) for one in chosen if slower[:, one].any()), default=1.0
+    )

@@ -1,10 +1,12 @@
-"""Two judges for one rollout: of the stages in which matched users are split between both versions, and of all others.
+"""Two judges for one rollout: of the stages in which matched users are split between both versions, and of
+all others.
 
-Matched users fail, and wait, at rates of their own. What stable's past says of the rates of all users' requests, and what the record for
-full weight is made of, is no measure for theirs, nor theirs for all users'. So neither judge hears what the other gathers, and the one of
-the matched has no past. But how long trouble on stable lasts, and how many failures come at once, is taken to hold for both, for it is the
-service's, and to forget it would take one burst for many. Each has half of the risk, so that together they roll back no more healthy
-versions than one would.
+Matched users fail, and wait, at rates of their own. What stable's past says of the rates of all users'
+requests, and what the record for full weight is made of, is no measure for theirs, nor theirs for all users'.
+So neither judge hears what the other gathers, and the one of the matched has no past. But how long trouble on
+stable lasts, and how many failures come at once, is taken to hold for both, for it is the service's, and to
+forget it would take one burst for many. Each has half of the risk, so that together they roll back no more
+healthy versions than one would.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +30,9 @@ class Apart:
 
     def __init__(self, policy: Policy, history: Sequence[Look] = (), by_weight: bool = True) -> None:
         risk = policy.analysis.false_rollback_risk / 2
-        self._policy = policy.model_copy(update={"analysis": policy.analysis.model_copy(update={"false_rollback_risk": risk})})
+        self._policy = policy.model_copy(
+            update={"analysis": policy.analysis.model_copy(update={"false_rollback_risk": risk})}
+        )
         self._by_weight = by_weight
         self._all, self._matched = Judge(self._policy, history, by_weight), self._without_past(history)
         self._now = self._all
@@ -37,7 +41,11 @@ class Apart:
     def _without_past(self, history: Sequence[Look]) -> Judge:
         """A judge that knows of the past no more than which latency bounds there are."""
         bounds = next((look for look in reversed(history) if look.bounds), None)
-        return Judge(self._policy, [replace(bounds, stable={}, canary={}, sampled=False)] if bounds else (), self._by_weight)
+        return Judge(
+            self._policy,
+            [replace(bounds, stable={}, canary={}, sampled=False)] if bounds else (),
+            self._by_weight,
+        )
 
     def remember(self, past: Mapping[str, Sequence[float | None]]) -> None:
         """Queries are asked of pods, whoever they serve, so their past speaks for both."""
@@ -62,7 +70,9 @@ class Apart:
                 mine.as_noisy_as(of_all)
         verdict = self._now.hear(look, values, compared)
         if not look.sampled and compared and self._now is self._matched:
-            verdict = replace(verdict, reason="no request of a matched user was counted yet, of neither version")
+            verdict = replace(
+                verdict, reason="no request of a matched user was counted yet, of neither version"
+            )
         if self._failed is not None:
             return replace(self._failed, at=look.end)
         if verdict.answer is Answer.FAIL:

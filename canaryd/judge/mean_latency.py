@@ -1,7 +1,9 @@
-"""Mean latency, the canary's against stable's in the same seconds: it sees what happens inside one wide bucket.
+"""Mean latency, the canary's against stable's in the same seconds: it sees what happens inside one wide
+bucket.
 
-A look's number is the log of the ratio of the two means over what is tolerated; bets on its being above 0 are in `stats/sign_bets.py`. The
-same is gathered without each canary replica, since one slow pod is not a slow version.
+A look's number is the log of the ratio of the two means over what is tolerated; bets on its being above 0 are
+in `stats/sign_bets.py`. The same is gathered without each canary replica, since one slow pod is not a slow
+version.
 """
 
 import numpy as np
@@ -13,6 +15,7 @@ from canaryd.judge.user_clusters import Drawn
 from canaryd.stats.sign_bets import ScoreBets
 
 Array = NDArray[np.float64]
+
 
 class MeanEvidence:
     """tolerated: the ratio of the means that is no harm."""
@@ -26,7 +29,14 @@ class MeanEvidence:
     def begin_stage(self) -> None:
         self._bets.new_stage()
 
-    def fold(self, stable: Array, canary: Replicas, siblings: Siblings, stable_replicas: int, users: Drawn | None = None) -> None:
+    def fold(
+        self,
+        stable: Array,
+        canary: Replicas,
+        siblings: Siblings,
+        stable_replicas: int,
+        users: Drawn | None = None,
+    ) -> None:
         """A look, or a closed block of looks."""
         if stable[TIMED] <= 0 or stable[DURATION] <= 0:
             return
@@ -40,11 +50,15 @@ class MeanEvidence:
             self._names.append(name)
             self._bets.split(0)
         none = np.zeros(2)
-        each = np.array([none, *(canary[name][[TIMED, DURATION]] if name in canary else none for name in self._names)])
+        each = np.array(
+            [none, *(canary[name][[TIMED, DURATION]] if name in canary else none for name in self._names)]
+        )
         timed, spent = (each.sum(axis=0) - each).T
         usable = (timed > 0) & (spent > 0)
         mean = np.where(usable, spent, 1.0) / np.where(usable, timed, 1.0)
-        self._bets.hear(np.where(usable, np.log(mean / (self._tolerated * stable[DURATION] / stable[TIMED])), np.nan))
+        self._bets.hear(
+            np.where(usable, np.log(mean / (self._tolerated * stable[DURATION] / stable[TIMED])), np.nan)
+        )
 
     @property
     def log_odds(self) -> float:
@@ -56,8 +70,8 @@ class MeanEvidence:
         return self._of(1 + self._names.index(replica)) if replica in self._names else self.log_odds
 
     def _of(self, series: int) -> float:
-        """Not more than replicas' luck leaves: a ratio that luck exceeds in one of so many draws is no more than so much evidence, however
-        long it lasts."""
+        """Not more than replicas' luck leaves: a ratio that luck exceeds in one of so many draws is no more
+        than so much evidence, however long it lasts."""
         if self._luck is None:
             return 0.0
         ratio = float(self._bets.averages[series]) + np.log(self._tolerated)

@@ -1,4 +1,5 @@
-"""What one metric has gathered: in blocks as long as its failures hang together, against harm and for passing.
+"""What one metric has gathered: in blocks as long as its failures hang together, against harm and for
+passing.
 
 `errors.py` and `latency.py` say what is compared; this file holds what they share.
 """
@@ -19,7 +20,8 @@ from canaryd.stats.blocks import INDEPENDENT
 Array = NDArray[np.float64]
 
 SIBLINGS_AGREE = 4.0  # odds against the canary without its loudest replica
-TOLD_APART = 30  # units from which on a single replica's trouble that lasts shows in how it and its siblings compare
+# units from which on a single replica's trouble that lasts shows in how it and its siblings compare
+TOLD_APART = 30
 LARGEST_LOG = 690.0  # exp of it is still a float
 
 
@@ -28,8 +30,8 @@ def odds_of(log_odds: float) -> float:
 
 
 def excess(unacceptable: float, next_weight: int) -> float:
-    """What must be ruled out before the weight goes to next_weight per cent: what would hurt as many users there as the
-    unacceptable excess hurts at 100."""
+    """What must be ruled out before the weight goes to next_weight per cent: what would hurt as many users
+    there as the unacceptable excess hurts at 100."""
     return unacceptable * 100.0 / next_weight
 
 
@@ -48,7 +50,8 @@ class MetricEvidence(ABC):
         self._open_stable: Array | None = None
         self._open_canary: dict[str, Array] = {}
         self.next_weight = 100
-        self._known_odds: tuple[float, float] | None = None  # of the rollout and of the stage, as of the last block
+        # of the rollout and of the stage, as of the last block
+        self._known_odds: tuple[float, float] | None = None
         self._earlier: list[float] = []  # odds of earlier stages, where users are drawn
         self.stable_replicas = 1  # that served in the last look
         self.users: Drawn | None = None  # of each version in the last look, where users are drawn
@@ -72,7 +75,8 @@ class MetricEvidence(ABC):
         """The odds gathered in this stage that what it must rule out is not there."""
 
     def begin_stage(self, next_weight: int, alarmed: bool = False) -> None:
-        """What was cleared is cleared no more, since a fault may show only under this stage's load. alarmed: an alarm led back to it."""
+        """What was cleared is cleared no more, since a fault may show only under this stage's load. alarmed:
+        an alarm led back to it."""
         self.next_weight = next_weight
         if self.users is not None and self.comparisons.heard:
             self._earlier.append(self.stage_odds)
@@ -82,14 +86,15 @@ class MetricEvidence(ABC):
         self._known_odds = None
 
     def as_noisy_as(self, other: "MetricEvidence") -> None:
-        """Takes over how long trouble lasts and how much comes at once, from the same metric of other requests; no rates."""
+        """Takes over how long trouble lasts and how much comes at once, from the same metric of other
+        requests; no rates."""
         self.block, self.tau = other.block, other.tau
         if self.comparisons.burst.shape == other.comparisons.burst.shape:
             self.comparisons.burst = other.comparisons.burst
 
     def hear(self, stable: Array, canary: Replicas) -> list[tuple[Comparisons, Unit]]:
-        """Adds a look to the open block. What that closed has to be folded by the caller, together with others' (`fold_all`), and then
-        `heard` be called."""
+        """Adds a look to the open block. What that closed has to be folded by the caller, together with
+        others' (`fold_all`), and then `heard` be called."""
         self._open_stable = stable if self._open_stable is None else self._open_stable + stable
         for name, vector in canary.items():
             before = self._open_canary.get(name)
@@ -111,7 +116,8 @@ class MetricEvidence(ABC):
         if not self._unheard:
             return
         self._unheard = False
-        # Evidence is valid whenever one looks, so what was ruled out once stays ruled out; later harm is the other side's matter.
+        # Evidence is valid whenever one looks, so what was ruled out once stays ruled out; later harm is the
+        # other side's matter.
         self.cleared = max(self.cleared, self.clearing())
         self._known_odds = None
 
@@ -129,7 +135,10 @@ class MetricEvidence(ABC):
         if self._known_odds is None:
             whole, *stage = (odds_of(self.log_odds(gathered)) for gathered in self.comparisons.gathering)
             of_stage = stage[0] if stage else whole
-            self._known_odds = whole if self.users is None else self.users.together(self._earlier, of_stage), of_stage
+            self._known_odds = (
+                whole if self.users is None else self.users.together(self._earlier, of_stage),
+                of_stage,
+            )
         return self._known_odds
 
     @abstractmethod
@@ -137,11 +146,13 @@ class MetricEvidence(ABC):
         """As `odds`, but what a single replica's bad spell shows is not taken for the version's doing."""
 
     def lasting_odds(self, replays: Replays, comparison: int) -> float:
-        """The less of the odds as they are, and in blocks as long as a single replica's trouble lasts, with no trust in the past.
+        """The less of the odds as they are, and in blocks as long as a single replica's trouble lasts, with
+        no trust in the past.
 
-        Stable's past may well have been too short to show a spell that the canary is having now. Where the siblings speak against the
-        canary too, it is no single replica's trouble, however replicas differ: with much traffic they always do, and lastingly. Nor is
-        it where replicas were compared for long enough and no single one's trouble lasted.
+        Stable's past may well have been too short to show a spell that the canary is having now. Where the
+        siblings speak against the canary too, it is no single replica's trouble, however replicas differ:
+        with much traffic they always do, and lastingly. Nor is it where replicas were compared for long
+        enough and no single one's trouble lasted.
         """
         tau, loudest = replays.lasting_trouble(comparison)
         if not loudest or odds_of(self.replayed(replays.without(loudest), loudest)) >= SIBLINGS_AGREE:
@@ -168,11 +179,15 @@ class MetricEvidence(ABC):
 def past_says(events: Array, requests: Array, block: int) -> Single:
     """As `log_past`, of units of `block` looks; nothing where these are blocks.
 
-    An hour holds few of them, and in each trouble that lasts is mixed anew: of 1,000 good versions in bad spells of 3 looks 11 were rolled
-    back with a past that spoke with at most 3 nats, and 3 without; in spells of 18 looks that stable's past had shown 10 and 5 of 868.
-    As many were promoted.
+    An hour holds few of them, and in each trouble that lasts is mixed anew: of 1,000 good versions in bad
+    spells of 3 looks 11 were rolled back with a past that spoke with at most 3 nats, and 3 without; in spells
+    of 18 looks that stable's past had shown 10 and 5 of 868. As many were promoted.
     """
-    return log_past(HARM, events, requests) if block == 1 else np.zeros((events.shape[1], HARM.cells), dtype=np.float32)
+    return (
+        log_past(HARM, events, requests)
+        if block == 1
+        else np.zeros((events.shape[1], HARM.cells), dtype=np.float32)
+    )
 
 
 def past_units(past: Array, block: int) -> Array:

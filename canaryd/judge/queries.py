@@ -1,28 +1,33 @@
 """A policy's own PromQL queries: held against limits, and compared between versions at the same moments.
 
-A query is a plain number without a count behind it. A limit (max, min) needs several looks in a row out of it. A comparison gathers
-odds by betting on bounded scores (see stats/bounded_scores.py), from two sides at once, each with half of the query's weight:
+A query is a plain number without a count behind it. A limit (max, min) needs several looks in a row out of
+it. A comparison gathers odds by betting on bounded scores (see stats/bounded_scores.py), from two sides at
+once, each with half of the query's weight:
 
-- **beyond the drift**: look by look, against a border that lies as far beyond what is tolerated as equal versions drift apart: DRIFTS times
-  the spread of stable's own past values, or more if the difference is noisier than those were. A plain difference is seen in a dozen
-  looks, however slowly gauges drift. Without a past of stable nothing is known of its drift, and this side says nothing.
-- **in blocks**: against the border itself, in blocks several correlation times long (of stable's past, and of the difference so far). It
-  sees what is smaller than the drift, in many looks.
+- **beyond the drift**: look by look, against a border that lies as far beyond what is tolerated as equal
+  versions drift apart: DRIFTS times the spread of stable's own past values, or more if the difference is
+  noisier than those were. A plain difference is seen in a dozen looks, however slowly gauges drift. Without a
+  past of stable nothing is known of its drift, and this side says nothing.
+- **in blocks**: against the border itself, in blocks several correlation times long (of stable's past, and of
+  the difference so far). It sees what is smaller than the drift, in many looks.
 
-Process j begins with stage j and gathers on, with the weight 1/(j(j+1)); what has not begun counts as 1. So a fault that shows late is
-not drowned by a good record. The compared queries that decide have QUERIES_SHARE of the total's weight together, in equal parts, whatever
-their number; errors and latency keep the rest in their old proportion. An own metric pays for that with two or three looks (a fifth of
-the weight needs five times the odds), errors and latency with next to nothing. Where neither of these is judged, queries have all of it.
+Process j begins with stage j and gathers on, with the weight 1/(j(j+1)); what has not begun counts as 1. So a
+fault that shows late is not drowned by a good record. The compared queries that decide have QUERIES_SHARE of
+the total's weight together, in equal parts, whatever their number; errors and latency keep the rest in their
+old proportion. An own metric pays for that with two or three looks (a fifth of the weight needs five times
+the odds), errors and latency with next to nothing. Where neither of these is judged, queries have all of it.
 
-Not compared are looks in which a replica of the canary warms up (a query cannot leave it out), or in which a version has no traffic.
-There is no unacceptable difference that would have to be ruled out: a stage passes early when each query has a value (of both versions,
-where they are compared) and none is under suspicion. A dry run is watched like any other, with the weight it would have, and decides
-nothing.
+Not compared are looks in which a replica of the canary warms up (a query cannot leave it out), or in which a
+version has no traffic. There is no unacceptable difference that would have to be ruled out: a stage passes
+early when each query has a value (of both versions, where they are compared) and none is under suspicion. A
+dry run is watched like any other, with the weight it would have, and decides nothing.
 
-Simulated (a fifth of the weight, 10% tolerated, 360 looks of past, 240 looks in stages of 60; values are first-order autoregressive with
-this relative noise and correlation from look to look): equal versions, 150 of each kind, and 150 more with 1.7 times the noise in the
-canary, were rolled back in none but the last row (1 and 1 of 150); a canary exactly at the tolerance in none (with a past of 240 looks and
-correlation 0.98: 5%, before drift told from few looks was given more room). Looks until caught, median of 20, with the share caught:
+Simulated (a fifth of the weight, 10% tolerated, 360 looks of past, 240 looks in stages of 60; values are
+first-order autoregressive with this relative noise and correlation from look to look): equal versions, 150 of
+each kind, and 150 more with 1.7 times the noise in the canary, were rolled back in none but the last row (1
+and 1 of 150); a canary exactly at the tolerance in none (with a past of 240 looks and correlation 0.98: 5%,
+before drift told from few looks was given more room). Looks until caught, median of 20, with the share
+caught:
 
 | noise, correlation    | 1.5 times worse | twice      | twice from look 90 on | three times |
 |-----------------------|-----------------|------------|-----------------------|-------------|
@@ -52,10 +57,14 @@ from canaryd.stats.bounded_scores import STAKES, Spread, correlation_time, log_g
 
 Array = NDArray[np.float64]
 
-QUERIES_SHARE = 0.2  # of the total's weight, all compared queries together, where errors or latency are judged as well
+# of the total's weight, all compared queries together, where errors or latency are judged as well
+QUERIES_SHARE = 0.2
 DRIFTS = 3.0  # spreads within which equal versions are taken to drift apart
-FEW_TOLD = 6.0  # spreads more, divided by how many independent looks of the past told it: a slow drift hardly showed in so short a past
-UNKNOWN_BLOCK = 6  # looks, while nothing is known of how long a difference lasts: too few blocks to decide until it is
+# spreads more, divided by how many independent looks of the past told it: a slow drift hardly showed in so
+# short a past
+FEW_TOLD = 6.0
+# looks, while nothing is known of how long a difference lasts: too few blocks to decide until it is
+UNKNOWN_BLOCK = 6
 FEWEST_OWN = 20  # looks from which the difference itself tells how long it lasts ...
 ENOUGH_OWN = 60  # ... and from which that is enough without a past
 KEPT = 120  # scores that block lengths and scales are taken from, so that nothing grows with the looks
@@ -68,7 +77,8 @@ BLOCKS, BEYOND = 0, 1  # the two sides
 
 @dataclass
 class QueryWatch:
-    """One query: its last value and stable's (None: no data), and how many looks in a row it has been out of its limits.
+    """One query: its last value and stable's (None: no data), and how many looks in a row it has been out of
+    its limits.
 
     reached: when it was first out of them for long enough, which a dry run tells (Unix seconds).
     """
@@ -97,7 +107,9 @@ class QueryWatch:
     def out(self) -> bool:
         """Whether the last value is out of its limits."""
         query, value = self.query, self.value
-        return value is not None and ((query.max is not None and value > query.max) or (query.min is not None and value < query.min))
+        return value is not None and (
+            (query.max is not None and value > query.max) or (query.min is not None and value < query.min)
+        )
 
     @property
     def broken(self) -> bool:
@@ -105,11 +117,13 @@ class QueryWatch:
         return self.streak >= self.query.for_ and not self.query.dry_run
 
     def holds(self, comparing: bool) -> bool:
-        """Whether it lets a stage pass: without a value nothing does. With `comparing` stable's value is wanted too, where it is asked;
-        without a stable version a query that has no limit asks nothing."""
+        """Whether it lets a stage pass: without a value nothing does. With `comparing` stable's value is
+        wanted too, where it is asked; without a stable version a query that has no limit asks nothing."""
         if self.query.dry_run or not (comparing or self.limited):
             return True
-        is_there = self.value is not None and (self.stable_value is not None or not (comparing and self.query.compare))
+        is_there = self.value is not None and (
+            self.stable_value is not None or not (comparing and self.query.compare)
+        )
         return is_there and not self.out
 
 
@@ -130,7 +144,8 @@ class Bets:
 
 
 class CompareEvidence:
-    """One query's evidence against the canary. weight: its fixed share in the total, or what it would be if it were no dry run.
+    """One query's evidence against the canary. weight: its fixed share in the total, or what it would be if
+    it were no dry run.
 
     past: stable's values before the rollout, look by look.
     """
@@ -175,18 +190,21 @@ class CompareEvidence:
             self._bet(BLOCKS, sum(self._open) / len(self._open))
             self._open = []
             self._heard_since += 1
-            if self._heard_since * self.block >= UNKNOWN_BLOCK:  # often enough, and cheap where a block is a look
+            # often enough, and cheap where a block is a look
+            if self._heard_since * self.block >= UNKNOWN_BLOCK:
                 self.block, self._heard_since = self._next_block(), 0
 
     def _drift(self, usual: Spread) -> float:
-        """How far equal versions drift apart. Where the difference steps about more than stable's past did, as a few pods do beside many,
-        it drifts further by as much. Not its own spread: a fault that begins late would hide in it."""
+        """How far equal versions drift apart. Where the difference steps about more than stable's past did,
+        as a few pods do beside many, it drifts further by as much. Not its own spread: a fault that begins
+        late would hide in it."""
         steps = step(self._scores)
         return usual.distance * max(1.0, steps / usual.step) if usual.step > 0 else usual.distance + steps
 
     def _bet(self, side: int, surplus: float) -> None:
-        """Nothing is staked while the last ones spoke for the canary: so a fault that begins late is not drowned by what was lost before.
-        The scale is the usual size of what was bet on. Both are known before the bet, so any rule would do."""
+        """Nothing is staked while the last ones spoke for the canary: so a fault that begins late is not
+        drowned by what was lost before. The scale is the usual size of what was bet on. Both are known before
+        the bet, so any rule would do."""
         before = self._past_bets[side]
         if sum(before[-FOLLOWED:]) >= 0:
             gains = log_gains(surplus, (median(map(abs, before)) if before else 0.0) or 1.0)
@@ -196,7 +214,8 @@ class CompareEvidence:
         del before[:-KEPT]
 
     def _next_block(self) -> int:
-        """Looks in the block that begins: as long as stable's past asks, or the difference itself if it lasts longer."""
+        """Looks in the block that begins: as long as stable's past asks, or the difference itself if it lasts
+        longer."""
         known = self._past_block or UNKNOWN_BLOCK
         if len(self._scores) < FEWEST_OWN:
             return known
@@ -206,7 +225,9 @@ class CompareEvidence:
     @property
     def odds(self) -> float:
         """Over all processes begun, weighted; what has not begun counts as 1."""
-        return sum(process.weight * process.odds for process in self._processes) + 1.0 / (len(self._processes) + 1)
+        return sum(process.weight * process.odds for process in self._processes) + 1.0 / (
+            len(self._processes) + 1
+        )
 
     @property
     def worse(self) -> bool:
@@ -229,7 +250,8 @@ class CompareEvidence:
 
 
 class ComparedQueries:
-    """All compared queries of a policy. past: stable's values before the rollout, by the names `Query.stable_name` gives."""
+    """All compared queries of a policy. past: stable's values before the rollout, by the names
+    `Query.stable_name` gives."""
 
     def __init__(self, analysis: Analysis, past: Mapping[str, Sequence[float | None]] = {}) -> None:
         compared = [query for query in analysis.queries if query.compare]
@@ -238,7 +260,8 @@ class ComparedQueries:
         whole = QUERIES_SHARE if others else 1.0
         self.share = whole if deciding else 0.0  # of the total's weight
         self.all = [
-            CompareEvidence(query, whole / (deciding + query.dry_run), past.get(query.stable_name, ())) for query in compared
+            CompareEvidence(query, whole / (deciding + query.dry_run), past.get(query.stable_name, ()))
+            for query in compared
         ]
         self._deciding = [one for one in self.all if not one.query.dry_run]
 
@@ -248,7 +271,8 @@ class ComparedQueries:
             one.begin()
 
     def hear(self, watches: Iterable[QueryWatch], at: int, bar: float) -> None:
-        """One look, whose values the watches have. bar: of the total, which tells when a dry run would have rolled back."""
+        """One look, whose values the watches have. bar: of the total, which tells when a dry run would have
+        rolled back."""
         values = {watch.query.name: (watch.value, watch.stable_value) for watch in watches}
         for one in self.all:
             one.hear(*values[one.query.name])
@@ -265,6 +289,7 @@ class ComparedQueries:
         return sum(one.weight * one.stage_odds for one in self._deciding)
 
     def suspected(self, suspicion: float) -> bool:
-        """Whether one of them has such odds against the canary in this stage, or is worse than tolerated in the stage's mean: where there
-        is little past, odds alone would take longer than a stage lasts to say so."""
+        """Whether one of them has such odds against the canary in this stage, or is worse than tolerated in
+        the stage's mean: where there is little past, odds alone would take longer than a stage lasts to say
+        so."""
         return any(one.stage_odds >= suspicion or one.worse for one in self._deciding)

@@ -1,4 +1,5 @@
-"""How much stable's own replicas differ from each other, at every comparison, as far as its counts go back."""
+"""How much stable's own replicas differ from each other, at every comparison, as far as its counts go
+back."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,18 +29,21 @@ class MeanLuck:
 
 
 class Siblings:
-    """Counts of each replica of stable, those of earlier ReplicaSets included, and what they say. bounds: how many latency bounds."""
+    """Counts of each replica of stable, those of earlier ReplicaSets included, and what they say. bounds: how
+    many latency bounds."""
 
     def __init__(self, bounds: int) -> None:
         self._totals: dict[str, Array] = {}
         self._bounds = bounds
         self._open: list[tuple[Replicas, Array]] = []  # heard, and not counted yet
-        self._surprise = np.zeros((2, 1 + bounds))  # squared differences between neighbouring looks, and those that counting alone brings
+        # squared differences between neighbouring looks, and those that counting alone brings
+        self._surprise = np.zeros((2, 1 + bounds))
         self._sd: Array | None = None
         self._mean_sd: float | None = None
 
     def hear_past(self, looks: Sequence[Replicas], both: Array) -> None:
-        """Looks of stable that follow each other, replica by replica, and their sums, shape (looks, width)."""
+        """Looks of stable that follow each other, replica by replica, and their sums, shape (looks,
+        width)."""
         for stable in looks:
             for name, vector in stable.items():
                 before = self._totals.get(name)
@@ -61,8 +65,8 @@ class Siblings:
             self._sd = self._mean_sd = None
 
     def remember(self, other: "Siblings", places: Sequence[int]) -> None:
-        """Takes over what another one heard, of the comparisons that both have; places: of its vectors' columns, in the order of these's
-        first ones."""
+        """Takes over what another one heard, of the comparisons that both have; places: of its vectors'
+        columns, in the order of these's first ones."""
         other._count_open()
         for name, vector in other._totals.items():
             mine = self._totals.setdefault(name, np.zeros(SLOWER + self._bounds))
@@ -89,8 +93,8 @@ class Siblings:
 
     @property
     def raw(self) -> Array:
-        """Standard deviations between replicas of the log rate: of errors, then of the share slower than each bound. In excess of what
-        counting, and the bursts seen between neighbouring looks, bring."""
+        """Standard deviations between replicas of the log rate: of errors, then of the share slower than each
+        bound. In excess of what counting, and the bursts seen between neighbouring looks, bring."""
         if self._sd is None:
             self._sd = self._estimated()
         return self._sd
@@ -114,11 +118,14 @@ class Siblings:
         """What the draw of replicas brings to the ratio of two equal versions' mean latencies."""
         if self._mean_sd is None:
             self._mean_sd = self._estimated_mean_sd()
-        scale = float(shrunk(np.array(self._mean_sd), self.seen)) * sqrt(1 / max(1, stable_replicas) + 1 / max(1, canary_replicas))
+        scale = float(shrunk(np.array(self._mean_sd), self.seen)) * sqrt(
+            1 / max(1, stable_replicas) + 1 / max(1, canary_replicas)
+        )
         return MeanLuck(scale, degrees(self.seen))
 
     def _estimated_mean_sd(self) -> float:
-        """Between replicas, of the log of the mean duration; 0 for fewer than two replicas. Sampling noise is left in: it is small."""
+        """Between replicas, of the log of the mean duration; 0 for fewer than two replicas. Sampling noise is
+        left in: it is small."""
         timed = np.array([vector[TIMED] for vector in self._totals.values()])
         spent = np.array([vector[DURATION] for vector in self._totals.values()])
         usable = (timed > 0) & (spent > 0)
@@ -129,7 +136,8 @@ class Siblings:
 
 
 def rates_of(vectors: Array) -> tuple[Array, Array]:
-    """Events and requests of versions' vectors, shape (..., width): of failures, then of each bound; shape (..., 1 + bounds) each."""
+    """Events and requests of versions' vectors, shape (..., width): of failures, then of each bound; shape
+    (..., 1 + bounds) each."""
     events = np.concatenate((vectors[..., [FAILURES]], vectors[..., SLOWER:]), axis=-1)
     requests = np.repeat(vectors[..., [REQUESTS, TIMED]], [1, vectors.shape[-1] - SLOWER], axis=-1)
     return events, requests

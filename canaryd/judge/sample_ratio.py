@@ -1,27 +1,32 @@
-"""Whether traffic follows the weight: the canary's share of the requests, held against what was set while looks come.
+"""Whether traffic follows the weight: the canary's share of the requests, held against what was set while
+looks come.
 
-Envoy draws each request's version by the weight, by itself, so the share is as steady as counts are. Before anything is said, two things
-must hold of the last looks:
+Envoy draws each request's version by the weight, by itself, so the share is as steady as counts are. Before
+anything is said, two things must hold of the last looks:
 
-- **It is off in practice**: by more than half of the smaller version's share in 6 looks (at 10%: below 5%, above 15%), or by more than a
-  third of it in 24 (below 6.7%, above 13.3%).
-- **It is off for certain**: still beyond that border by as many standard errors as a Student's t exceeds once in 10,000 times. The error
-  is that of independent draws, times what the looks themselves show of requests going the same way together (one client's burst, retries,
-  a replica that restarts): what comes in clusters is no proof of anything.
+- **It is off in practice**: by more than half of the smaller version's share in 6 looks (at 10%: below 5%,
+  above 15%), or by more than a third of it in 24 (below 6.7%, above 13.3%).
+- **It is off for certain**: still beyond that border by as many standard errors as a Student's t exceeds once
+  in 10,000 times. The error is that of independent draws, times what the looks themselves show of requests
+  going the same way together (one client's burst, retries, a replica that restarts): what comes in clusters
+  is no proof of anything.
 
-The distance to the border is what honest traffic needs. A canary that fails is asked again, and counted more often than it was drawn; what
-a replica served after its last scrape is counted nowhere; pods that are scraped at different moments lend each other a part of a look;
-what is slow is counted when it ends, so a span's first look is left out. None of that is told as long as it changes either version's
-count by less than half over 6 looks. Where someone sends each client to one version for minutes, and clients are few, the share is off
+The distance to the border is what honest traffic needs. A canary that fails is asked again, and counted more
+often than it was drawn; what a replica served after its last scrape is counted nowhere; pods that are scraped
+at different moments lend each other a part of a look; what is slow is counted when it ends, so a span's first
+look is left out. None of that is told as long as it changes either version's count by less than half over 6
+looks. Where someone sends each client to one version for minutes, and clients are few, the share is off
 indeed, and said to be.
 
-Before so many looks have come, or while they are too uneven to be certain of, a share that is off on the face of it lets no stage pass
-early.
+Before so many looks have come, or while they are too uneven to be certain of, a share that is off on the face
+of it lets no stage pass early.
 
-Where users are drawn, and not requests, a share of the users is set and not one of the requests: what their luck may bring is added to
-either distance, up to nine tenths of what there is, so that a version with next to no request is told however few users there are.
+Where users are drawn, and not requests, a share of the users is set and not one of the requests: what their
+luck may bring is added to either distance, up to nine tenths of what there is, so that a version with next to
+no request is told however few users there are.
 
-Once off, it is off until it follows: until the share of the latest looks, as many as it takes to know, is within the third.
+Once off, it is off until it follows: until the share of the latest looks, as many as it takes to know, is
+within the third.
 """
 
 from collections import deque
@@ -31,13 +36,16 @@ from math import sqrt
 
 SETTLE_LOOKS = 1  # of a span: slow requests have not ended yet
 NEARLY_ALL = 0.9  # of a version's share: if so much of it is missing, that is no user's luck
-SURE = 2.0  # standard errors of independent draws that the third must be for a share to be taken as it is, or beyond it to be in doubt
+# standard errors of independent draws that the third must be for a share to be taken as it is, or beyond it
+# to be in doubt
+SURE = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class SplitWindow:
-    """So many of the last looks, put together into `blocks` of one size. apart: of the smaller version's share, by how much the canary's
-    must differ; errors: standard errors beyond that border from which it is no chance."""
+    """So many of the last looks, put together into `blocks` of one size. apart: of the smaller version's
+    share, by how much the canary's must differ; errors: standard errors beyond that border from which it is
+    no chance."""
 
     looks: int
     apart: float
@@ -63,9 +71,10 @@ class OffWeight:
 
 
 class SampleRatio:
-    """The looks of one span at one weight (per cent, above 0 and below 100), or with so many copies that the canary's share is as at that
-    weight. observes: someone else splits the traffic, and canaryd does not. due: what was set, in words, where it is not the weight. luck:
-    by how much (a share) users who were drawn may make it differ."""
+    """The looks of one span at one weight (per cent, above 0 and below 100), or with so many copies that the
+    canary's share is as at that weight. observes: someone else splits the traffic, and canaryd does not. due:
+    what was set, in words, where it is not the weight. luck: by how much (a share) users who were drawn may
+    make it differ."""
 
     def __init__(self, weight: float, observes: bool = False, due: str = "", luck: float = 0.0) -> None:
         self.weight, self.observes, self._due, self._luck = weight, observes, due, luck
@@ -92,17 +101,24 @@ class SampleRatio:
 
     @property
     def reason(self) -> str:
-        """That the traffic does not follow the weight, with its numbers; empty where it does. Where someone else splits the traffic, more
-        of it than the weight is no reason to learn nothing from it."""
+        """That the traffic does not follow the weight, with its numbers; empty where it does. Where someone
+        else splits the traffic, more of it than the weight is no reason to learn nothing from it."""
         if self.off is None or (self.observes and self.off.share > self.weight / 100):
             return ""
-        theirs = "; the policy only observes: whoever steers this service has to send that share" if self.observes else ""
-        what = "copies do not come as they are mirrored" if self._due else "traffic does not follow the weight"
+        theirs = (
+            "; the policy only observes: whoever steers this service has to send that share"
+            if self.observes
+            else ""
+        )
+        what = (
+            "copies do not come as they are mirrored" if self._due else "traffic does not follow the weight"
+        )
         return f"{what}: {self._counted(self.off)}{theirs}"
 
     @property
     def doubt(self) -> str:
-        """Why no stage should pass yet; empty where nothing is in doubt. It takes independent draws for granted, and so is no verdict."""
+        """Why no stage should pass yet; empty where nothing is in doubt. It takes independent draws for
+        granted, and so is no verdict."""
         if self.off is not None or not self._looks:
             return ""
         last = self._last(len(self._looks))
@@ -120,7 +136,10 @@ class SampleRatio:
         return (f"{self._counted(self.off)}; the policy only observes, so it is compared as it comes",)
 
     def _counted(self, off: OffWeight) -> str:
-        counted = f"the canary served {off.served:,} of {off.of:,} requests ({100 * off.share:.3g}%) in {off.looks} looks"
+        counted = (
+            f"the canary served {off.served:,} of {off.of:,} requests ({100 * off.share:.3g}%) in "
+            f"{off.looks} looks"
+        )
         return f"{counted} where {self.weight:.3g}% were due" + (f" ({self._due})" if self._due else "")
 
     def _found(self, window: SplitWindow) -> OffWeight | None:
@@ -129,19 +148,26 @@ class SampleRatio:
         last = self._last(window.looks)
 
         def is_beyond(clusters: float) -> bool:
-            return last.of > 0 and beyond(last.served, last.of, self.weight, window.apart, window.errors, clusters, self._luck)
+            return last.of > 0 and beyond(
+                last.served, last.of, self.weight, window.apart, window.errors, clusters, self._luck
+            )
 
         return last if is_beyond(1.0) and is_beyond(self._clusters(window)) else None
 
     def _clusters(self, window: SplitWindow) -> float:
-        """How many requests go the same way together, by how the window's blocks differ from each other; at least 1."""
+        """How many requests go the same way together, by how the window's blocks differ from each other; at
+        least 1."""
         looks = list(self._looks)[-window.looks :]
         size = window.looks // window.blocks
-        blocks = [(sum(one[0] for one in looks[at : at + size]), sum(one[1] for one in looks[at : at + size]))
-                  for at in range(0, window.looks, size)]  # fmt: skip
+        blocks = [
+            (sum(one[0] for one in looks[at : at + size]), sum(one[1] for one in looks[at : at + size]))
+            for at in range(0, window.looks, size)
+        ]
         served, of = (sum(one[place] for one in blocks) for place in (0, 1))
         share = (served + 0.5) / (of + 1)
-        strayed = [(canary - share * both) ** 2 / (both * share * (1 - share)) for canary, both in blocks if both]
+        strayed = [
+            (canary - share * both) ** 2 / (both * share * (1 - share)) for canary, both in blocks if both
+        ]
         return max(1.0, sum(strayed) / max(1, len(strayed) - 1))
 
     def _latest(self) -> OffWeight:
@@ -157,15 +183,20 @@ class SampleRatio:
 
 
 def tolerated(weight: float, apart: float = LONG.apart, luck: float = 0.0, more: bool = False) -> float:
-    """By how much a share may differ from a weight in per cent. Either version's counts alike: of 90% a third is 3.3 points as well.
-    luck: by how much it may besides, as far as either version keeps a tenth of what is its own; more: the share is above the weight."""
+    """By how much a share may differ from a weight in per cent. Either version's counts alike: of 90% a third
+    is 3.3 points as well.
+    luck: by how much it may besides, as far as either version keeps a tenth of what is its own; more: the
+    share is above the weight."""
     third = apart * min(weight, 100 - weight) / 100
     return min(third + luck, NEARLY_ALL * (100 - weight if more else weight) / 100) if luck else third
 
 
-def beyond(canary: int, of: int, weight: float, apart: float, errors: float, clusters: float = 1.0, luck: float = 0.0) -> bool:
-    """Whether `canary` of so many requests (at least 1) are further from the weight than `apart` of the smaller share, by `errors`
-    standard errors of draws at that border. clusters: requests that go the same way together."""
+def beyond(
+    canary: int, of: int, weight: float, apart: float, errors: float, clusters: float = 1.0, luck: float = 0.0
+) -> bool:
+    """Whether `canary` of so many requests (at least 1) are further from the weight than `apart` of the
+    smaller share, by `errors` standard errors of draws at that border. clusters: requests that go the same
+    way together."""
     side = 1 if canary / of > weight / 100 else -1
     border = weight / 100 + side * tolerated(weight, apart, luck, side > 0)
     further = side * (canary - border * of)

@@ -1,4 +1,5 @@
-"""Where users are drawn, and not requests: how many each version has, and what that means for what is compared."""
+"""Where users are drawn, and not requests: how many each version has, and what that means for what is
+compared."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """How many users each version has: the policy's number, divided by the weight. stages: in which users are drawn."""
+    """How many users each version has: the policy's number, divided by the weight. stages: in which users are
+    drawn."""
 
     stable: float
     canary: float
@@ -49,16 +51,19 @@ class Drawn:
     def together(self, earlier: Sequence[float], now: float) -> float:
         """The odds of the rollout: the mean of its stages', those to come being even.
 
-        What few users have shown at 10% may have been their luck, and does not become proof when there are more at 50%, where less luck is
-        possible; nor may the stages' odds be multiplied, for the unlucky ones stay. A mean of odds is as valid as each is, however they
-        hang together. (Of 150 healthy versions with 300 users three were rolled back at 50% for what had been seen before.)
+        What few users have shown at 10% may have been their luck, and does not become proof when there are
+        more at 50%, where less luck is possible; nor may the stages' odds be multiplied, for the unlucky ones
+        stay. A mean of odds is as valid as each is, however they hang together. (Of 150 healthy versions with
+        300 users three were rolled back at 50% for what had been seen before.)
         """
         seen = [*earlier, now][-self.stages :]  # after a step back a stage comes again
         return (sum(seen) + self.stages - len(seen)) / self.stages
 
     def with_mean(self, luck: MeanLuck) -> MeanLuck:
         """Of mean latencies: what replicas' luck brings, and users'."""
-        scale, freedom = widened(np.array(luck.scale), luck.degrees, np.array(mean_variance(self.stable, self.canary)))
+        scale, freedom = widened(
+            np.array(luck.scale), luck.degrees, np.array(mean_variance(self.stable, self.canary))
+        )
         return MeanLuck(float(scale), float(freedom))
 
 
@@ -66,18 +71,24 @@ def drawn(policy: Policy, span: Span | None) -> Drawn | None:
     """None where requests are drawn."""
     if span is None or (wants := policy.by_user(span.stage)) is None or not 0 < span.weight < 100:
         return None
-    return Drawn(wants.users * (1 - span.weight / 100), wants.users * span.weight / 100, sum(0 < one < 100 for one in policy.weights))
+    return Drawn(
+        wants.users * (1 - span.weight / 100),
+        wants.users * span.weight / 100,
+        sum(0 < one < 100 for one in policy.weights),
+    )
 
 
 def lucky(users: Drawn | None) -> Array:
-    """The log ratios from the border on that luck may reach: users' luck all there are, for one of few may bring a tenfold rate."""
+    """The log ratios from the border on that luck may reach: users' luck all there are, for one of few may
+    bring a tenfold rate."""
     over = HARM.theta[HARM.border :]
     return over[:LUCKY] if users is None else over
 
 
 def shown_by_none(expected: float, hidden: Single | None) -> float:
-    """The evidence (log) that a canary without any event has given by serving, where one as bad as must be ruled out would have had so
-    many; hidden: how few of them luck may leave, as `Drawn.hides` has it, None where requests are drawn."""
+    """The evidence (log) that a canary without any event has given by serving, where one as bad as must be
+    ruled out would have had so many; hidden: how few of them luck may leave, as `Drawn.hides` has it, None
+    where requests are drawn."""
     if hidden is None:
         return expected
     return -float(np.logaddexp.reduce(hidden - expected * np.exp(CLEAR.theta[: CLEAR.border + 1])))

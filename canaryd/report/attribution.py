@@ -1,4 +1,5 @@
-"""Which metric a verdict rests on, and when each metric had ruled out what a stage must. From verdicts alone."""
+"""Which metric a verdict rests on, and when each metric had ruled out what a stage must. From verdicts
+alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,19 +14,26 @@ from canaryd.report.query_findings import COMPARED
 
 def whole(verdict: Verdict) -> tuple[MetricFinding, ...]:
     """The findings that are about a metric as a whole: neither a single bound of latency, nor a limit."""
-    return tuple(one for one in verdict.findings
-                 if one.what in (one.metric, ALL_BOUNDS) and one.limit is None and one.answer is not Answer.ALARM)
+    return tuple(
+        one
+        for one in verdict.findings
+        if one.what in (one.metric, ALL_BOUNDS) and one.limit is None and one.answer is not Answer.ALARM
+    )
 
 
 def broken(verdict: Verdict) -> MetricFinding | None:
     """The limit of the policy's own that a rollback rests on; None where it rests on the comparison."""
-    return next((one for one in verdict.findings if one.answer is Answer.FAIL and one.limit is not None), None)
+    return next(
+        (one for one in verdict.findings if one.answer is Answer.FAIL and one.limit is not None), None
+    )
 
 
 def shares(verdict: Verdict) -> dict[str, float]:
-    """Each metric's share of the odds against the canary: its odds times its weight in the total, over their sum.
+    """Each metric's share of the odds against the canary: its odds times its weight in the total, over their
+    sum.
 
-    The weight is told from the bar that the metric reaches alone: bar = (total bar - (1 - weight)) / weight. {} where nothing is compared.
+    The weight is told from the bar that the metric reaches alone: bar = (total bar - (1 - weight)) / weight.
+    {} where nothing is compared.
     """
     queries = [one for one in verdict.findings if one.what == COMPARED and not one.dry_run]
     found = {one.named: _weight(verdict, one) * one.odds for one in (*whole(verdict), *queries)}
@@ -35,7 +43,8 @@ def shares(verdict: Verdict) -> dict[str, float]:
     if not isfinite(largest):
         found = {metric: float(not isfinite(odds)) for metric, odds in found.items()}
         largest = 1.0
-    scaled = {metric: odds / largest for metric, odds in found.items()}  # sums of the largest floats would be infinite
+    # sums of the largest floats would be infinite
+    scaled = {metric: odds / largest for metric, odds in found.items()}
     total = sum(scaled.values())
     return {metric: odds / total for metric, odds in scaled.items()}
 
@@ -69,8 +78,9 @@ def _part(share: float) -> str:
 class Passing:
     """When one metric had ruled out what the stage must.
 
-    at: end of the first look (Unix seconds) at which it had; None: it had not by then. cleared: the odds gathered for it at the decision,
-    bar: what they must reach; at_minimum: those at the first look that the stage's minimum allows to pass, None where none was before.
+    at: end of the first look (Unix seconds) at which it had; None: it had not by then. cleared: the odds
+    gathered for it at the decision, bar: what they must reach; at_minimum: those at the first look that the
+    stage's minimum allows to pass, None where none was before.
     """
 
     metric: str
@@ -107,6 +117,9 @@ def lacked(verdict: Verdict) -> list[str]:
             said.append(f"{one.named} has nothing to be compared by")
         elif one.cleared < one.clear_bar:
             said.append(f"{one.named} is at {part_text(one.cleared, one.clear_bar)}")
-    said += [f"{one.named} ({one.what}) is {'without a value' if one.answer is Answer.NO_DATA else 'at its limit'}"
-             for one in verdict.findings if one.limit is not None and one.answer is not Answer.PASS and one.odds == 1.0]
+    said += [
+        f"{one.named} ({one.what}) is {'without a value' if one.answer is Answer.NO_DATA else 'at its limit'}"
+        for one in verdict.findings
+        if one.limit is not None and one.answer is not Answer.PASS and one.odds == 1.0
+    ]
     return said

@@ -12,7 +12,9 @@ BY_EVIDENCE = (Signal.PASS, Signal.LET_PASS, Signal.STUCK, Signal.TIMED_OUT, Sig
 AT_DEADLINE = (Signal.LET_PASS, Signal.STUCK, Signal.TIMED_OUT)
 
 
-def differences_of(rollout: Rollout, decision: Decision, before: Decision | None, again: Verdict | None) -> list[str]:
+def differences_of(
+    rollout: Rollout, decision: Decision, before: Decision | None, again: Verdict | None
+) -> list[str]:
     """Where a decision by evidence would not be made again, or on other numbers."""
     told = decision.verdict
     if told is None or decision.signal not in BY_EVIDENCE:
@@ -22,21 +24,39 @@ def differences_of(rollout: Rollout, decision: Decision, before: Decision | None
         return [f"{when}: its look, until {time_text(told.at)} UTC, is not among those that were read again"]
     found = []
     if (again.answer, again.odds, again.reason) != (told.answer, told.odds, told.reason):
-        found.append(f"{when}: {again.answer.value} at {odds_text(again.odds)} now, and {told.answer.value} at {odds_text(told.odds)} on "
-                     f"record ({told.reason})")
+        found.append(
+            f"{when}: {again.answer.value} at {odds_text(again.odds)} now, and {told.answer.value} at "
+            f"{odds_text(told.odds)} on record ({told.reason})"
+        )
     signal = _signal_again(rollout, decision, before, again)
     if signal is None or signal.value != decision.signal:
         found.append(f"{when}: the same verdict means {signal.value if signal else 'to go on looking'} now")
     return found
 
 
-def _signal_again(rollout: Rollout, decision: Decision, before: Decision | None, verdict: Verdict) -> Signal | None:
-    """What a verdict means where the rollout was then. When it was read, and for how long the deadline's clock had stood still, is not
-    on record; that the deadline had come is, by the decision."""
-    span = next((one for one in rollout.spans if one.start < verdict.at and (one.end is None or verdict.at <= one.end)), None)
+def _signal_again(
+    rollout: Rollout, decision: Decision, before: Decision | None, verdict: Verdict
+) -> Signal | None:
+    """What a verdict means where the rollout was then. When it was read, and for how long the deadline's
+    clock had stood still, is not on record; that the deadline had come is, by the decision."""
+    span = next(
+        (
+            one
+            for one in rollout.spans
+            if one.start < verdict.at and (one.end is None or verdict.at <= one.end)
+        ),
+        None,
+    )
     held = before is not None and before.phase is Phase.HELD
     clock = rollout.policy.stages[verdict.stage].deadline if decision.signal in AT_DEADLINE else 0.0
     there = replace(
-        rollout, phase=Phase.HELD if held else Phase.PROGRESSING, held=Held.UNDECIDED if held else None, stage=verdict.stage,
-        weight=verdict.weight, spans=(replace(span, end=None),) if span else (), clock=clock, clock_from=None)
+        rollout,
+        phase=Phase.HELD if held else Phase.PROGRESSING,
+        held=Held.UNDECIDED if held else None,
+        stage=verdict.stage,
+        weight=verdict.weight,
+        spans=(replace(span, end=None),) if span else (),
+        clock=clock,
+        clock_from=None,
+    )
     return lifecycle.stage_signal(there, verdict, decision.at)

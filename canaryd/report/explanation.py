@@ -1,7 +1,8 @@
 """A rollout in words and numbers: what happened, on what evidence, and what it waits for.
 
-All of it is from the record alone, so the answer is the one that was acted on, also when Prometheus has long forgotten. Pure:
-a rollout and the present moment in, lines of text or plain data out. Nothing here judges, colours, or asks anyone.
+All of it is from the record alone, so the answer is the one that was acted on, also when Prometheus has long
+forgotten. Pure: a rollout and the present moment in, lines of text or plain data out. Nothing here judges,
+colours, or asks anyone.
 """
 
 from dataclasses import dataclass, replace
@@ -27,10 +28,12 @@ from canaryd.report.next_steps import ahead
 from canaryd.report.phase_summary import describe, stage_text
 from canaryd.report.serialization import plain as as_plain
 
-# The judge's rule for latency (see `LatencyEvidence.harmful_odds`), for a reader who sees the odds above the bar and no rollback.
+# The judge's rule for latency (see `LatencyEvidence.harmful_odds`), for a reader who sees the odds above the
+# bar and no rollback.
 ABOVE_AND_NOT_ROLLED_BACK = (
-    "the odds are above the bar and it is not rolled back yet: latency has to convict the version with any one of its replicas left out, "
-    "and by more than a single bound that the mean does not agree with")
+    "the odds are above the bar and it is not rolled back yet: latency has to convict the version with any "
+    "one of its replicas left out, and by more than a single bound that the mean does not agree with"
+)
 UNEVEN = 2.0  # odds below which it means nothing which metric they are from
 
 
@@ -43,10 +46,14 @@ class Section:
 
 
 def explain(
-    rollout: Rollout, now: float, wishes: DesiredActions = DesiredActions(), evidence: tuple[Section, ...] | None = None  # noqa: B008 (frozen)
+    rollout: Rollout,
+    now: float,
+    wishes: DesiredActions = DesiredActions(),  # noqa: B008 (frozen)
+    evidence: tuple[Section, ...] | None = None,
 ) -> tuple[Section, ...]:
-    """The whole explanation, sections without anything to say left out. now: Unix seconds, for ages and what remains. evidence: what is
-    shown instead of the record's deciding and last verdict (see `recomputed.py`)."""
+    """The whole explanation, sections without anything to say left out. now: Unix seconds, for ages and what
+    remains. evidence: what is shown instead of the record's deciding and last verdict (see
+    `recomputed.py`)."""
     sections = (
         _head(rollout, now),
         Section("What happened", timeline(rollout)),
@@ -62,18 +69,29 @@ def explain(
 
 def text(sections: tuple[Section, ...]) -> str:
     """The explanation as plain text."""
-    return "\n\n".join("\n".join((section.title, *(f"  {line}".rstrip() for line in section.lines))) for section in sections) + "\n"
+    return (
+        "\n\n".join(
+            "\n".join((section.title, *(f"  {line}".rstrip() for line in section.lines)))
+            for section in sections
+        )
+        + "\n"
+    )
 
 
 def data(rollout: Rollout) -> dict[str, Any]:
-    """The whole record as JSON-able data: camelCase keys, times in Unix seconds, the policy as its file would have it.
+    """The whole record as JSON-able data: camelCase keys, times in Unix seconds, the policy as its file would
+    have it.
 
     `counted` has for each replica its version, requests and failures.
     """
     plain: dict[str, Any] = as_plain(rollout)
     for part, own in zip(rollout.parts, (plain, *plain["others"]), strict=True):
         own["counted"] = {
-            replica: {"version": _version_of(part, replica), "requests": counts.requests, "failures": counts.failures}
+            replica: {
+                "version": _version_of(part, replica),
+                "requests": counts.requests,
+                "failures": counts.failures,
+            }
             for replica, counts in part.counted.items()
         }
     return plain
@@ -86,11 +104,21 @@ def _head(rollout: Rollout, now: float) -> Section:
     named = "; ".join(f"{one.service}, {one.stable} → {one.canary}" for one in rollout.parts)
     title = f"{named}: {describe(rollout)}"
     ended = rollout.ended is not None
-    took = f"ended after {lasting((rollout.ended or now) - rollout.began)}" if ended else f"for {lasting(now - rollout.began)} now"
-    facts = [f"rollout   {rollout.namespace}/{rollout.name}" + (f", attempt {rollout.attempt}" if rollout.attempt > 1 else ""),
-             f"began     {time_text(rollout.began, day=True)}, {took}"]
+    took = (
+        f"ended after {lasting((rollout.ended or now) - rollout.began)}"
+        if ended
+        else f"for {lasting(now - rollout.began)} now"
+    )
+    facts = [
+        f"rollout   {rollout.namespace}/{rollout.name}"
+        + (f", attempt {rollout.attempt}" if rollout.attempt > 1 else ""),
+        f"began     {time_text(rollout.began, day=True)}, {took}",
+    ]
     if rollout.policy.mode == "observe":
-        facts.append("mode      observe: judged and told; the route was never touched, weights are what it would have been")
+        facts.append(
+            "mode      observe: judged and told; the route was never touched, weights are what it would have "
+            "been"
+        )
     why = wrapped(rollout.reason, " " * 10) if rollout.reason else []
     return Section(title, (*facts, *([f"why       {why[0].strip()}", *why[1:]] if why else [])))
 
@@ -112,16 +140,27 @@ def timeline(rollout: Rollout) -> tuple[str, ...]:
 
 def _decision_row(rollout: Rollout, decision: Decision) -> tuple[str, ...]:
     odds = odds_text(decision.verdict.odds) if decision.verdict is not None else "-"
-    return (time_text(decision.at), lasting(decision.at - rollout.began), decision.signal, decision.phase.value,
-            stage_text(rollout, decision.stage), rollout.share_in(decision), odds)
+    return (
+        time_text(decision.at),
+        lasting(decision.at - rollout.began),
+        decision.signal,
+        decision.phase.value,
+        stage_text(rollout, decision.stage),
+        rollout.share_in(decision),
+        odds,
+    )
 
 
 def _last_verdict(rollout: Rollout) -> tuple[Section, ...]:
     """The latest look's; and, where the decisive one was earlier, that one too."""
-    decisive = next((d for d in reversed(rollout.decisions) if d.verdict is not None and d.verdict.findings), None)
+    decisive = next(
+        (d for d in reversed(rollout.decisions) if d.verdict is not None and d.verdict.findings), None
+    )
     found = []
     if decisive is not None and decisive.verdict is not None and decisive.verdict != rollout.verdict:
-        found.append(verdict_section(rollout, decisive.verdict, f"The verdict that decided ({decisive.signal})"))
+        found.append(
+            verdict_section(rollout, decisive.verdict, f"The verdict that decided ({decisive.signal})")
+        )
     if rollout.verdict is not None:
         found.append(verdict_section(rollout, rollout.verdict, "The last verdict"))
     return tuple(found)
@@ -131,19 +170,30 @@ def verdict_section(rollout: Rollout, verdict: Verdict, title: str) -> Section:
     """A verdict with all its numbers: what decided, and each finding."""
     canary, least = rollout.spoken.canary, " at least" if rollout.others else ""
     lines = [
-        f"looks     {verdict.looks} compared in stage {stage_text(rollout, verdict.stage)} {_how(rollout, verdict)}, the last one until "
-        f"{time_text(verdict.at)}; {verdict.canary_requests:,} requests of {canary}{least}",
-        f"odds      {odds_text(verdict.odds)} against {canary} over the whole rollout ({odds_text(verdict.stage_odds)} by this "
-        f"stage alone); it is rolled back at {odds_text(verdict.bar)}",
+        f"looks     {verdict.looks} compared in stage {stage_text(rollout, verdict.stage)} "
+        f"{_how(rollout, verdict)}, the last one until {time_text(verdict.at)}; {verdict.canary_requests:,} "
+        f"requests of {canary}{least}",
+        f"odds      {odds_text(verdict.odds)} against {canary} over the whole rollout "
+        f"({odds_text(verdict.stage_odds)} by this stage alone); it is rolled back at "
+        f"{odds_text(verdict.bar)}",
     ]
     if (by := decided_by(verdict)) and (verdict.answer is Answer.FAIL or verdict.odds >= UNEVEN):
-        lines += labelled("decided" if verdict.answer is Answer.FAIL else "mostly", f"by {by}" if verdict.answer is Answer.FAIL else by)
+        lines += labelled(
+            "decided" if verdict.answer is Answer.FAIL else "mostly",
+            f"by {by}" if verdict.answer is Answer.FAIL else by,
+        )
     for part in rollout.parts if rollout.others and verdict == rollout.verdict else ():
         if part.verdict is not None and part.verdict.at == verdict.at:
-            lines.append(f"          {part.service}: {part.verdict.answer.value}, odds {odds_text(part.verdict.odds)}")
+            lines.append(
+                f"          {part.service}: {part.verdict.answer.value}, odds {odds_text(part.verdict.odds)}"
+            )
     if verdict.reason:
         lines += labelled("why", verdict.reason)
-    if verdict.odds >= verdict.bar and verdict.answer in (Answer.UNDECIDED, Answer.PASS) and verdict.weight < 100:
+    if (
+        verdict.odds >= verdict.bar
+        and verdict.answer in (Answer.UNDECIDED, Answer.PASS)
+        and verdict.weight < 100
+    ):
         lines += labelled("but", ABOVE_AND_NOT_ROLLED_BACK)
     for finding in verdict.findings:
         lines += ["", *_finding(rollout, verdict, finding)]
@@ -163,31 +213,55 @@ def _finding(rollout: Rollout, verdict: Verdict, finding: MetricFinding) -> list
     if finding.ratio is not None:
         lines.append(f"  ratio     {short(finding.ratio)}{_interval(finding)}{_held_against(finding)}")
     elif finding.tolerated is not None:
-        estimate = f"no estimate{_interval(finding)}" if finding.low is not None else "no estimate from these counts"
+        estimate = (
+            f"no estimate{_interval(finding)}" if finding.low is not None else "no estimate from these counts"
+        )
         lines.append(f"  ratio     {estimate}{_held_against(finding)}")
     if finding.limit is not None:
-        lines.append(f"  value     {_limited(finding, finding.value)}, limit {_limited(finding, finding.limit)}")
+        lines.append(
+            f"  value     {_limited(finding, finding.value)}, limit {_limited(finding, finding.limit)}"
+        )
     elif finding.value is not None:
         lines.append(f"  value     {_limited(finding, finding.value)}")
-    if finding.stable_requests or finding.canary_requests or finding.odds != 1.0:  # a query's limit gathers no odds
-        lines.append(f"  harm      {odds_text(finding.odds)}; alone it rolls back at {odds_text(finding.bar)}")
+    # a query's limit gathers no odds
+    if finding.stable_requests or finding.canary_requests or finding.odds != 1.0:
+        lines.append(
+            f"  harm      {odds_text(finding.odds)}; alone it rolls back at {odds_text(finding.bar)}"
+        )
     if finding.unacceptable is not None:
         bar = odds_text(finding.clear_bar)
-        lines.append(f"  cleared   {odds_text(finding.cleared)} that nothing unacceptable is there; the stage passes at {bar}")
+        lines.append(
+            f"  cleared   {odds_text(finding.cleared)} that nothing unacceptable is there; the stage passes "
+            f"at {bar}"
+        )
     return lines
 
 
 def _whose(rollout: Rollout, finding: MetricFinding) -> Rollout:
     """The part of the rollout that a finding is about."""
-    return next((part for part in rollout.parts if finding.service in (part.service, f"{part.namespace}/{part.service}")), rollout)
+    return next(
+        (
+            part
+            for part in rollout.parts
+            if finding.service in (part.service, f"{part.namespace}/{part.service}")
+        ),
+        rollout,
+    )
 
 
 def _both_counts(rollout: Rollout, finding: MetricFinding) -> list[str]:
-    """Events of requests on both sides; requests alone where a finding is about no one kind of event, as a mean is."""
+    """Events of requests on both sides; requests alone where a finding is about no one kind of event, as a
+    mean is."""
     events = finding.tolerated is not None or finding.limit is not None
-    sides = ((rollout.stable, finding.stable_events, finding.stable_requests),
-             (rollout.canary, finding.canary_events, finding.canary_requests))
-    shown = [f"{version} {share_text(happened, of) if events else f'{of:,} requests'}" for version, happened, of in sides if of]
+    sides = (
+        (rollout.stable, finding.stable_events, finding.stable_requests),
+        (rollout.canary, finding.canary_events, finding.canary_requests),
+    )
+    shown = [
+        f"{version} {share_text(happened, of) if events else f'{of:,} requests'}"
+        for version, happened, of in sides
+        if of
+    ]
     return ["  counts    " + "; ".join(shown)] if shown else []
 
 
@@ -207,23 +281,33 @@ def _interval(finding: MetricFinding) -> str:
 
 def _held_against(finding: MetricFinding) -> str:
     tolerated = f"; up to {finding.tolerated:.3g} is tolerated" if finding.tolerated is not None else ""
-    return tolerated + (f"; this stage has to rule out {finding.unacceptable:.3g}" if finding.unacceptable is not None else "")
+    return tolerated + (
+        f"; this stage has to rule out {finding.unacceptable:.3g}" if finding.unacceptable is not None else ""
+    )
 
 
 def _counted(rollout: Rollout) -> tuple[str, ...]:
-    """Per replica and per version, since the rollout began, with the traffic served while a weight was in change."""
+    """Per replica and per version, since the rollout began, with the traffic served while a weight was in
+    change."""
     if not any(part.counted for part in rollout.parts):
         return ()
     rows: list[tuple[str, ...]] = [("version", "replica", "requests", "failures", "share")]
     for part in rollout.parts:
         for version in (part.stable, part.canary):
             called = f"{part.service} {version}" if rollout.others else version
-            mine = {name: counts for name, counts in sorted(part.counted.items()) if _version_of(part, name) == version}
+            mine = {
+                name: counts
+                for name, counts in sorted(part.counted.items())
+                if _version_of(part, name) == version
+            }
             rows += [_counted_row(called, name, counts) for name, counts in mine.items()]
             if len(mine) > 1:
                 rows.append(_counted_row(called, "all", total(mine.values())))
     until = f", until {time_text(rollout.counted_to)}" if rollout.counted_to is not None else ""
-    note = f"Since {time_text(rollout.began)}{until}; what was served while a weight changed is counted, not compared."
+    note = (
+        f"Since {time_text(rollout.began)}{until}; what was served while a weight changed is counted, not "
+        "compared."
+    )
     return (*aligned(rows, right=(2, 3, 4)), note)
 
 
@@ -234,10 +318,17 @@ def _counted_row(version: str, name: str, counts: Counts) -> tuple[str, ...]:
 
 def _notes(rollout: Rollout) -> tuple[str, ...]:
     """What the judge wants a reader to know, and what is void, each once."""
-    fresh = [f"stable changed at {time_text(span.start)}: what was compared before is void" for span in rollout.spans if span.fresh]
+    fresh = [
+        f"stable changed at {time_text(span.start)}: what was compared before is void"
+        for span in rollout.spans
+        if span.fresh
+    ]
     # Who does not follow the weight is told with why that is.
-    routed = [f"{f'{part.service}: ' if rollout.others else ''}{part.senders or part.unsteered}" for part in rollout.parts
-              if part.senders or part.unsteered]
+    routed = [
+        f"{f'{part.service}: ' if rollout.others else ''}{part.senders or part.unsteered}"
+        for part in rollout.parts
+        if part.senders or part.unsteered
+    ]
     notes = dict.fromkeys((*routed, *(rollout.verdict.notes if rollout.verdict else ()), *fresh))
     return tuple(("- " if first else "  ") + line for note in notes for first, line in _marked(wrapped(note)))
 
@@ -269,10 +360,13 @@ def _people(rollout: Rollout, wishes: DesiredActions) -> tuple[str, ...]:
 
 
 def _told(rollout: Rollout) -> tuple[str, ...]:
-    """Each announcement, with the notifiers that confirmed it; what is neither delivered nor given up is still tried."""
+    """Each announcement, with the notifiers that confirmed it; what is neither delivered nor given up is
+    still tried."""
     rows: list[tuple[str, ...]] = [("UTC", "event", "delivered to", "given up")]
     for one in rollout.announcements:
-        rows.append((time_text(one.at), one.event, ", ".join(one.delivered) or "nobody yet", ", ".join(one.given_up)))
+        rows.append(
+            (time_text(one.at), one.event, ", ".join(one.delivered) or "nobody yet", ", ".join(one.given_up))
+        )
     return tuple(aligned(rows)) if len(rows) > 1 else ()
 
 
@@ -299,7 +393,12 @@ def labelled(label: str, sentence: str) -> list[str]:
 
 
 def _version_of(rollout: Rollout, replica: str) -> str:
-    """Pods are named after their Deployment; of two that fit (`web` and `web-v2`) the longer name says more."""
+    """Pods are named after their Deployment; of two that fit (`web` and `web-v2`) the longer name says
+    more."""
     sides = ((rollout.stable_workload, rollout.stable), (rollout.canary_workload, rollout.canary))
-    fits = [(len(workload), version) for workload, version in sides if replica.startswith((f"{workload}-", f"{workload} "))]
+    fits = [
+        (len(workload), version)
+        for workload, version in sides
+        if replica.startswith((f"{workload}-", f"{workload} "))
+    ]
     return max(fits)[1] if fits else ""

@@ -1,4 +1,5 @@
-"""A verdict's findings and sentences: what a person reads of the evidence, always with its numbers. Nothing here decides."""
+"""A verdict's findings and sentences: what a person reads of the evidence, always with its numbers. Nothing
+here decides."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,8 +24,14 @@ if TYPE_CHECKING:
 TOP_BOUNDS = 3  # bounds shown beside the median's and the 95th percentile's
 ALL_BOUNDS = "all bounds"
 UNEVEN = 2.0  # odds that make a bound worth naming
-MATCHED = "matched users are compared with all others, who may differ anyway, so the stage passes by its minimum and guardrails alone"
-SPLIT = "half of the matched requests go to stable and half to the canary, by lot: these two halves are compared, and no others"
+MATCHED = (
+    "matched users are compared with all others, who may differ anyway, so the stage passes by its minimum "
+    "and guardrails alone"
+)
+SPLIT = (
+    "half of the matched requests go to stable and half to the canary, by lot: these two halves are "
+    "compared, and no others"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +45,12 @@ class Sides:
 
     @property
     def whole(self) -> tuple[int, int, int, int]:
-        return int(self.stable_events), int(self.stable_requests), int(self.canary_events), int(self.canary_requests)
+        return (
+            int(self.stable_events),
+            int(self.stable_requests),
+            int(self.canary_events),
+            int(self.canary_requests),
+        )
 
     @property
     def ratio(self) -> float | None:
@@ -55,7 +67,10 @@ class Sides:
         """`errors 2.1% against 0.5% (ratio 4.2, 1.9 to 9.3; 10% more tolerated)`."""
         shares = [
             percent_text(events / requests) if requests else "nothing"
-            for events, requests in ((self.canary_events, self.canary_requests), (self.stable_events, self.stable_requests))
+            for events, requests in (
+                (self.canary_events, self.canary_requests),
+                (self.stable_events, self.stable_requests),
+            )
         ]
         upto = short(high) if np.isfinite(high) else "any"
         estimate = f"ratio {short(self.ratio)}, {short(low)} to {upto}; " if self.ratio is not None else ""
@@ -96,10 +111,20 @@ def _errors(judge: "Judge", errors: ErrorEvidence) -> MetricFinding:
     answer = _metric_answer(judge, odds, bar, errors.cleared)
     says = counts.against("errors", low, high, f"{percent_text(errors.tolerated - 1)} more tolerated")
     return MetricFinding(
-        "errors", "errors", answer, *counts.whole,
-        counts.ratio, *counts.shown(low, high), errors.tolerated, errors.unacceptable, odds, bar, errors.cleared, judge.clear_bar,
+        "errors",
+        "errors",
+        answer,
+        *counts.whole,
+        counts.ratio,
+        *counts.shown(low, high),
+        errors.tolerated,
+        errors.unacceptable,
+        odds,
+        bar,
+        errors.cleared,
+        judge.clear_bar,
         says=f"{says}, {_odds(judge, odds, bar, errors.cleared)}",
-    )  # fmt: skip
+    )
 
 
 def _latency(judge: "Judge", latency: LatencyEvidence) -> list[MetricFinding]:
@@ -107,17 +132,37 @@ def _latency(judge: "Judge", latency: LatencyEvidence) -> list[MetricFinding]:
     odds, bar = latency.odds, metric_bar(judge, latency.weight)
     if canary[TIMED] == 0 or stable[TIMED] == 0:
         says = "no latency of both versions in one look of this stage yet"
-        return [MetricFinding("latency", ALL_BOUNDS, Answer.NO_DATA, odds=odds, bar=bar, clear_bar=judge.clear_bar, says=says)]
+        return [
+            MetricFinding(
+                "latency",
+                ALL_BOUNDS,
+                Answer.NO_DATA,
+                odds=odds,
+                bar=bar,
+                clear_bar=judge.clear_bar,
+                says=says,
+            )
+        ]
     answer = _metric_answer(judge, odds, bar, latency.cleared)
     mean = latency.mean_ratio
     body = f"mean {short(mean)} times stable's, " if mean is not None else ""
-    joined, ruled_out = f"{int(latency.joined.sum())} of {len(latency.bounds)} bounds", _odds(judge, odds, bar, latency.cleared)
+    joined, ruled_out = (
+        f"{int(latency.joined.sum())} of {len(latency.bounds)} bounds",
+        _odds(judge, odds, bar, latency.cleared),
+    )
     whole = MetricFinding(
-        "latency", ALL_BOUNDS, answer,
-        stable_requests=int(stable[TIMED]), canary_requests=int(canary[TIMED]),
-        ratio=mean, odds=odds, bar=bar, cleared=latency.cleared, clear_bar=judge.clear_bar,
+        "latency",
+        ALL_BOUNDS,
+        answer,
+        stable_requests=int(stable[TIMED]),
+        canary_requests=int(canary[TIMED]),
+        ratio=mean,
+        odds=odds,
+        bar=bar,
+        cleared=latency.cleared,
+        clear_bar=judge.clear_bar,
         says=f"latency over {joined}: {body}{ruled_out}",
-    )  # fmt: skip
+    )
     found, rows = [whole, *_mean(judge, latency)], _rows_that_matter(latency)
     if not len(rows):
         return found
@@ -126,7 +171,15 @@ def _latency(judge: "Judge", latency: LatencyEvidence) -> list[MetricFinding]:
     return [
         *found,
         *(
-            _bound(judge, latency, int(row), float(low), float(high), float(borders.tolerated[row]), float(borders.unacceptable[row]))
+            _bound(
+                judge,
+                latency,
+                int(row),
+                float(low),
+                float(high),
+                float(borders.tolerated[row]),
+                float(borders.unacceptable[row]),
+            )
             for row, low, high in zip(rows, lows, highs, strict=True)
         ),
     ]
@@ -138,17 +191,28 @@ def _mean(judge: "Judge", latency: LatencyEvidence) -> list[MetricFinding]:
     if odds < UNEVEN or latency.mean_ratio is None:
         return []
     bar, tolerated = metric_bar(judge, latency.weight * MEAN_WEIGHT), 1.0 + latency.tolerated
-    says = f"mean latency {short(latency.mean_ratio)} times stable's ({percent_text(tolerated - 1)} more tolerated), odds {odds_text(odds)}"
+    says = (
+        f"mean latency {short(latency.mean_ratio)} times stable's ({percent_text(tolerated - 1)} more "
+        f"tolerated), odds {odds_text(odds)}"
+    )
     found = MetricFinding(
-        "latency", "mean latency", Answer.FAIL if odds >= bar else Answer.UNDECIDED,
-        stable_requests=int(latency.stage_stable[TIMED]), canary_requests=int(latency.stage_canary[TIMED]),
-        ratio=latency.mean_ratio, tolerated=tolerated, odds=odds, bar=bar, says=says,
-    )  # fmt: skip
+        "latency",
+        "mean latency",
+        Answer.FAIL if odds >= bar else Answer.UNDECIDED,
+        stable_requests=int(latency.stage_stable[TIMED]),
+        canary_requests=int(latency.stage_canary[TIMED]),
+        ratio=latency.mean_ratio,
+        tolerated=tolerated,
+        odds=odds,
+        bar=bar,
+        says=says,
+    )
     return [found]
 
 
 def _rows_that_matter(latency: LatencyEvidence) -> NDArray[np.intp]:
-    """Of the bounds that joined: those with most odds against the canary, and those nearest to stable's median and p95."""
+    """Of the bounds that joined: those with most odds against the canary, and those nearest to stable's
+    median and p95."""
     joined = np.flatnonzero(latency.joined)
     stage = latency.comparisons.stage
     if not len(joined):
@@ -161,7 +225,15 @@ def _rows_that_matter(latency: LatencyEvidence) -> NDArray[np.intp]:
     return np.array(sorted({*map(int, top), *usual}), dtype=np.intp)
 
 
-def _bound(judge: "Judge", latency: LatencyEvidence, row: int, low: float, high: float, tolerated: float, unacceptable: float) -> MetricFinding:
+def _bound(
+    judge: "Judge",
+    latency: LatencyEvidence,
+    row: int,
+    low: float,
+    high: float,
+    tolerated: float,
+    unacceptable: float,
+) -> MetricFinding:
     stable, canary = latency.stage_stable, latency.stage_canary
     stage = latency.comparisons.stage
     odds = odds_of(float(stage.log_odds[row]))
@@ -174,23 +246,37 @@ def _bound(judge: "Judge", latency: LatencyEvidence, row: int, low: float, high:
     border = f"{tolerated:.3g} times stable's" if counts.ratio is not None else f"{percent_text(TINY)} more"
     says = counts.against(what, low, high, f"{border} tolerated")
     return MetricFinding(
-        "latency", what, _metric_answer(judge, odds, bar, cleared), *counts.whole,
-        counts.ratio, *counts.shown(low, high), tolerated, unacceptable, odds, bar, cleared, judge.clear_bar,
+        "latency",
+        what,
+        _metric_answer(judge, odds, bar, cleared),
+        *counts.whole,
+        counts.ratio,
+        *counts.shown(low, high),
+        tolerated,
+        unacceptable,
+        odds,
+        bar,
+        cleared,
+        judge.clear_bar,
         says=f"{says}, odds {odds_text(odds)}",
-    )  # fmt: skip
+    )
 
 
 def _odds(judge: "Judge", odds: float, bar: float, cleared: float) -> str:
-    """What decides: harm where there is some, what is still to rule out where there is none, and where that lets a stage pass."""
+    """What decides: harm where there is some, what is still to rule out where there is none, and where that
+    lets a stage pass."""
     if odds >= UNEVEN or judge.kind == "match":
         return f"odds {odds_text(odds)} against the canary (alone it is rolled back at {short(bar)})"
     if cleared >= judge.clear_bar:
         return f"what this stage must rule out is ruled out at {odds_text(cleared)}"
-    return f"what this stage must rule out is at {odds_text(max(cleared, 1.0))} of {short(judge.clear_bar)} to 1"
+    return (
+        f"what this stage must rule out is at {odds_text(max(cleared, 1.0))} of {short(judge.clear_bar)} to 1"
+    )
 
 
 def _alarm(judge: "Judge") -> list[MetricFinding]:
-    """At full weight: errors against what the record tolerates, and of latency the bound that speaks loudest."""
+    """At full weight: errors against what the record tolerates, and of latency the bound that speaks
+    loudest."""
     canary, found = judge.stage_canary, []
     if judge.errors is not None:
         found.append(_against_record(judge, 0, "errors", "errors", canary[FAILURES], canary[REQUESTS]))
@@ -200,22 +286,42 @@ def _alarm(judge: "Judge") -> list[MetricFinding]:
         what = f"slower than {judge.latency.bounds[row]:g} ms"
         found.append(_against_record(judge, 1 + row, "latency", what, canary[SLOWER + row], canary[TIMED]))
     if judge.latency is not None and not judge.timed:
-        found.append(MetricFinding("latency", ALL_BOUNDS, Answer.NO_DATA, says="no latency of the canary at full weight yet"))
+        found.append(
+            MetricFinding(
+                "latency", ALL_BOUNDS, Answer.NO_DATA, says="no latency of the canary at full weight yet"
+            )
+        )
     return found
 
 
-def _against_record(judge: "Judge", place: int, metric: str, what: str, events: float, requests: float) -> MetricFinding:
-    odds, limit, usual = float(judge.alarm.each[place]), float(judge.alarm.limits[place]), float(judge.alarm.usual[place])
+def _against_record(
+    judge: "Judge", place: int, metric: str, what: str, events: float, requests: float
+) -> MetricFinding:
+    odds, limit, usual = (
+        float(judge.alarm.each[place]),
+        float(judge.alarm.limits[place]),
+        float(judge.alarm.usual[place]),
+    )
     share = float(events / max(requests, 1.0))
     says = f"{what} {percent_text(share)} at full weight, and no record to hold it against"
     answer = Answer.ALARM if odds >= judge.bar else Answer.NO_DATA if judge.blind else Answer.UNDECIDED
     if judge.alarm.judged[place]:
-        compared = f"{percent_text(share)} at full weight against {percent_text(usual)} in the rollout's record"
+        compared = (
+            f"{percent_text(share)} at full weight against {percent_text(usual)} in the rollout's record"
+        )
         says = f"{what} {compared} (up to {percent_text(limit)} is usual), odds {odds_text(odds)}"
     return MetricFinding(
-        metric, f"{what}, against the record", answer,
-        canary_events=int(events), canary_requests=int(requests), odds=odds, bar=judge.bar, value=share, limit=limit, says=says,
-    )  # fmt: skip
+        metric,
+        f"{what}, against the record",
+        answer,
+        canary_events=int(events),
+        canary_requests=int(requests),
+        odds=odds,
+        bar=judge.bar,
+        value=share,
+        limit=limit,
+        says=says,
+    )
 
 
 def _guardrails(judge: "Judge") -> list[MetricFinding]:
@@ -235,14 +341,28 @@ def _guardrail(judge: "Judge", limit: Limit, odds: float, events: float, request
         answer = Answer.NO_DATA
     else:
         answer = Answer.PASS if share <= limit.share else Answer.UNDECIDED
-    seen = f"{percent_text(share)} ({events:,.0f} of {requests:,.0f})" if share is not None else "nothing seen"
+    seen = (
+        f"{percent_text(share)} ({events:,.0f} of {requests:,.0f})" if share is not None else "nothing seen"
+    )
     usual = judge.siblings.total
-    of_stable = f"; stable has {percent_text(usual[limit.events] / usual[limit.requests])}" if usual[limit.requests] else ""
+    of_stable = (
+        f"; stable has {percent_text(usual[limit.events] / usual[limit.requests])}"
+        if usual[limit.requests]
+        else ""
+    )
     return MetricFinding(
-        limit.metric, f"at most {percent_text(limit.share)} {what}", answer,
-        canary_events=int(events), canary_requests=int(requests), odds=odds, bar=judge.bar, value=share, limit=limit.share,
-        says=f"{what} {seen} where at most {percent_text(limit.share)} is allowed{of_stable}, odds {odds_text(odds)} that it is broken",
-    )  # fmt: skip
+        limit.metric,
+        f"at most {percent_text(limit.share)} {what}",
+        answer,
+        canary_events=int(events),
+        canary_requests=int(requests),
+        odds=odds,
+        bar=judge.bar,
+        value=share,
+        limit=limit.share,
+        says=f"{what} {seen} where at most {percent_text(limit.share)} is allowed{of_stable}, odds "
+        f"{odds_text(odds)} that it is broken",
+    )
 
 
 def notes(judge: "Judge") -> tuple[str, ...]:
@@ -259,10 +379,14 @@ def notes(judge: "Judge") -> tuple[str, ...]:
         said.append(f"{one}: a slow node cannot be told from a slow version: luck may bring more{less}")
     if judge.dropped:
         left_out = ", ".join(f"{bound:g}" for bound in judge.dropped)
-        said.append(f"not every replica's histogram has the bounds {left_out} ms: latency was begun anew without them")
+        said.append(
+            f"not every replica's histogram has the bounds {left_out} ms: latency was begun anew without them"
+        )
     if judge.withheld:
-        said.append("the odds are over the bar, yet they rest on one replica, or on one histogram bound that the mean does not bear out: "
-                    "that is not held against the version, and someone should look at it")
+        said.append(
+            "the odds are over the bar, yet they rest on one replica, or on one histogram bound that the "
+            "mean does not bear out: that is not held against the version, and someone should look at it"
+        )
     said += judge.guardrails.blind
     said += _luck(judge)
     said += _drawn(judge)
@@ -271,11 +395,16 @@ def notes(judge: "Judge") -> tuple[str, ...]:
 
 
 def _luck(judge: "Judge") -> list[str]:
-    """How far stable's replicas differ, and what luck may so bring: of errors, and of latency at the bound where they differ most."""
+    """How far stable's replicas differ, and what luck may so bring: of errors, and of latency at the bound
+    where they differ most."""
     if not judge.comparing or judge.siblings.seen == 0:
         return []
     said, seen = [], judge.siblings.seen
-    few = f", of which so few say little: {PRIOR_SD:.0%} weighs in as {PRIOR_REPLICAS} more would" if seen < 2 * PRIOR_REPLICAS else ""
+    few = (
+        f", of which so few say little: {PRIOR_SD:.0%} weighs in as {PRIOR_REPLICAS} more would"
+        if seen < 2 * PRIOR_REPLICAS
+        else ""
+    )
     canary = max(1, judge.canary_replicas)
     for metric, place, what in _noisiest(judge):
         raw, sd = float(judge.siblings.raw[place]), float(judge.siblings.sd[place])
@@ -283,9 +412,14 @@ def _luck(judge: "Judge") -> list[str]:
         by = percent_text(raw) if raw >= 0.005 else "no more than chance"
         known = f"{seen} replicas of stable differ by {by} in {what}{few}"
         if seen == 1:
-            known = f"how far replicas differ in {what} is not known from one of stable, {PRIOR_SD:.0%} is assumed"
-        said.append(f"{metric.name}: {known}; a ratio of up to {ratio:.2g} may be the luck of the draw of "
-                    f"{max(1, metric.stable_replicas)} and {canary}, and is not held against the canary")
+            known = (
+                f"how far replicas differ in {what} is not known from one of stable, {PRIOR_SD:.0%} is "
+                "assumed"
+            )
+        said.append(
+            f"{metric.name}: {known}; a ratio of up to {ratio:.2g} may be the luck of the draw of "
+            f"{max(1, metric.stable_replicas)} and {canary}, and is not held against the canary"
+        )
     return said
 
 
@@ -294,11 +428,17 @@ def _drawn(judge: "Judge") -> list[str]:
     if judge.users is None:
         return []
     both = judge.users.stable + judge.users.canary
-    said = f"users were drawn, and not requests: of {both:,.0f} by the policy, {judge.users.canary:,.0f} are the canary's"
+    said = (
+        f"users were drawn, and not requests: of {both:,.0f} by the policy, {judge.users.canary:,.0f} are "
+        "the canary's"
+    )
     if judge.errors is None:
         return [f"{said}; what may be the luck of their draw is not held against it"]
     ratio = judge.errors.ratio_by_luck(max(1, judge.canary_replicas))
-    return [f"{said}; a ratio of errors of up to {ratio:.2g} may be the luck of their draw, and is not held against it"]
+    return [
+        f"{said}; a ratio of errors of up to {ratio:.2g} may be the luck of their draw, and is not held "
+        "against it"
+    ]
 
 
 def _noisiest(judge: "Judge") -> Iterator[tuple[MetricEvidence, int, str]]:
@@ -312,7 +452,8 @@ def _noisiest(judge: "Judge") -> Iterator[tuple[MetricEvidence, int, str]]:
 
 
 def reason(judge: "Judge", answer: Answer, found: Sequence[MetricFinding], odds: float) -> str:
-    """The verdict in one sentence; of matched requests, with that they are compared with others than themselves."""
+    """The verdict in one sentence; of matched requests, with that they are compared with others than
+    themselves."""
     if judge.kind == "dark" and answer is not Answer.FAIL:
         return _dark(judge)
     said = _reason(judge, answer, found, odds)
@@ -321,7 +462,11 @@ def reason(judge: "Judge", answer: Answer, found: Sequence[MetricFinding], odds:
 
 def _dark(judge: "Judge") -> str:
     """How far a stage is that no user is sent to."""
-    previews = f"{judge.stage_canary[REQUESTS]:,.0f} requests of previews" if judge.stage_canary[REQUESTS] else "no request"
+    previews = (
+        f"{judge.stage_canary[REQUESTS]:,.0f} requests of previews"
+        if judge.stage_canary[REQUESTS]
+        else "no request"
+    )
     return f"dark, with {previews} in {judge.looks} looks: it passes by its minimum"
 
 
@@ -329,30 +474,54 @@ def _reason(judge: "Judge", answer: Answer, found: Sequence[MetricFinding], odds
     found = [one for one in found if not one.dry_run]  # they give no reasons
     total = f"odds {odds_text(odds)}, rolled back at {short(judge.bar)}"
     if answer is Answer.FAIL:
-        broken = next((one.says for one in found if one.answer is Answer.FAIL and one.limit is not None), None)
+        broken = next(
+            (one.says for one in found if one.answer is Answer.FAIL and one.limit is not None), None
+        )
         if broken is not None:
             return f"{broken}, rolled back"
         loudest = _loudest(found)
         return f"{_without_odds(loudest)}, {total}" if loudest else total
     if answer is Answer.ALARM:
-        loudest = max((one for one in found if one.answer is Answer.ALARM), key=lambda one: one.odds, default=None)
-        then = "to be judged side by side again" if judge.leads_back else "rolled back, since no stage before it has users of both versions"
-        return f"{loudest.says}: {then}" if loudest else f"{total.partition(',')[0]} against the rollout's record"
+        loudest = max(
+            (one for one in found if one.answer is Answer.ALARM), key=lambda one: one.odds, default=None
+        )
+        then = (
+            "to be judged side by side again"
+            if judge.leads_back
+            else "rolled back, since no stage before it has users of both versions"
+        )
+        return (
+            f"{loudest.says}: {then}"
+            if loudest
+            else f"{total.partition(',')[0]} against the rollout's record"
+        )
     if answer is Answer.PASS:
-        seen = f"nothing against the canary in {judge.looks} looks and {judge.stage_canary[REQUESTS]:,.0f} of its requests"
+        seen = (
+            f"nothing against the canary in {judge.looks} looks and {judge.stage_canary[REQUESTS]:,.0f} of "
+            "its requests"
+        )
         return "; ".join((seen, *(one.says for one in found if not one.what.startswith("slower"))))
-    open_ones = [one.says for one in found if one.answer is not Answer.PASS and not one.what.startswith("slower")]
+    open_ones = [
+        one.says for one in found if one.answer is not Answer.PASS and not one.what.startswith("slower")
+    ]
     return "; ".join(open_ones[:2]) or f"no evidence of harm so far ({total})"
 
 
 def _loudest(found: Sequence[MetricFinding]) -> MetricFinding | None:
-    """What decided a rollback on comparisons: the metric with most odds for its weight, and of latency the bound that speaks most. The
-    bounds' odds are this stage's alone: where an earlier stage's evidence decided, all bounds together say it."""
-    metrics = [one for one in found if one.stable_requests and one.what in ("errors", ALL_BOUNDS)] + query_findings.compared(found)
+    """What decided a rollback on comparisons: the metric with most odds for its weight, and of latency the
+    bound that speaks most. The bounds' odds are this stage's alone: where an earlier stage's evidence
+    decided, all bounds together say it."""
+    metrics = [
+        one for one in found if one.stable_requests and one.what in ("errors", ALL_BOUNDS)
+    ] + query_findings.compared(found)
     loudest = max(metrics, key=lambda one: one.odds / one.bar, default=None)
     if loudest is None or loudest.what != ALL_BOUNDS:
         return loudest
-    bounds = [one for one in found if one.metric == loudest.metric and one.what.startswith("slower") and one.odds >= UNEVEN]
+    bounds = [
+        one
+        for one in found
+        if one.metric == loudest.metric and one.what.startswith("slower") and one.odds >= UNEVEN
+    ]
     return max(bounds, key=lambda one: one.odds / one.bar, default=loudest)
 
 

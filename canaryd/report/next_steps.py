@@ -17,23 +17,35 @@ def ahead(rollout: Rollout, now: float, wishes: DesiredActions) -> list[str]:
         told = _next_held(rollout, wishes, many)
     else:
         told = {
-            Phase.WAITING: [f"Stage 1 begins when the {'Deployments' if many else 'Deployment'} {rollout.canary_workload} "
-                            f"{'are' if many else 'is'} available; if {'one' if many else 'it'} misses its progress deadline, the rollout "
-                            "ends as rolled back."],
-            Phase.AWAITING_APPROVAL: [f"It waits for a person: canaryd approve {name}. {_after_stage(rollout, many)} Until then "
-                                      f"{_stays(rollout)}, and evidence of harm still rolls back."],
+            Phase.WAITING: [
+                f"Stage 1 begins when the {'Deployments' if many else 'Deployment'} "
+                f"{rollout.canary_workload} {'are' if many else 'is'} available; if "
+                f"{'one' if many else 'it'} misses its progress deadline, the rollout ends as rolled back."
+            ],
+            Phase.AWAITING_APPROVAL: [
+                f"It waits for a person: canaryd approve {name}. {_after_stage(rollout, many)} Until then "
+                f"{_stays(rollout)}, and evidence of harm still rolls back."
+            ],
             Phase.AWAITING_GATE: _next_at_gate(rollout, now),
             Phase.ROLLING_BACK: [f"All weight goes to {rollout.stable}; {unconfirmed}."],
             Phase.GIVING_WAY: [f"All weight goes to {rollout.stable}, then the newer version begins."],
-            Phase.PROMOTING: [f"{_at_the_end(rollout, many)}; {unconfirmed if many else 'it is not confirmed yet'}."],
+            Phase.PROMOTING: [
+                f"{_at_the_end(rollout, many)}; {unconfirmed if many else 'it is not confirmed yet'}."
+            ],
             Phase.SUCCEEDED: _after_success(several),
             Phase.ROLLED_BACK: _after_rollback(several),
-            Phase.SUPERSEDED: ["The next rollout takes along those of these versions that nothing newer replaces. After that they are not "
-                               f"tried again unless someone asks: canaryd retry {name}." if many else
-                               f"This version is not tried again unless someone asks: canaryd retry {name}."],
+            Phase.SUPERSEDED: [
+                "The next rollout takes along those of these versions that nothing newer replaces. After "
+                f"that they are not tried again unless someone asks: canaryd retry {name}."
+                if many
+                else f"This version is not tried again unless someone asks: canaryd retry {name}."
+            ],
         }[rollout.phase]
     if rollout.policy.mode == "observe":
-        told.append("It only observes: no route is changed, and what is said here of traffic is what canaryd would do.")
+        told.append(
+            "It only observes: no route is changed, and what is said here of traffic is what canaryd would "
+            "do."
+        )
     limit = rollout.policy.schedule.deadline
     if limit is not None and not rollout.phase.ended:
         left = lasting(rollout.began + limit - now)
@@ -45,11 +57,16 @@ def _next_at_gate(rollout: Rollout, now: float) -> list[str]:
     gate, asking = gates.gate_of(rollout), rollout.asking
     if gate is None or asking is None:
         return []
-    told = [f"Before {gate.place}, the gate {gate.name} is asked until it answers 2xx (not 202), {lasting(gate.every)} after each other "
-            f"answer. {_last_reply(asking, now)}"]
+    told = [
+        f"Before {gate.place}, the gate {gate.name} is asked until it answers 2xx (not 202), "
+        f"{lasting(gate.every)} after each other answer. {_last_reply(asking, now)}"
+    ]
     if asking.since is not None:
         then = "it is held, and asked on" if gate.closed == "hold" else "it is rolled back"
-        told.append(f"If it is still closed in {lasting(max(0.0, asking.since + gate.deadline - now))} (the gate's deadline), {then}.")
+        told.append(
+            f"If it is still closed in {lasting(max(0.0, asking.since + gate.deadline - now))} (the gate's "
+            f"deadline), {then}."
+        )
     told.append(f"To go on without it: canaryd approve {rollout.name} --gate.")
     if rollout.stage >= 0:
         told.append(f"Until then {_stays(rollout)}, and evidence of harm still rolls back.")
@@ -59,39 +76,59 @@ def _next_at_gate(rollout: Rollout, now: float) -> list[str]:
 def _last_reply(asking: AskedGate, now: float) -> str:
     if asking.since is None:
         return "It is not asked while the service is paused, or the route is someone else's."
-    return f"The last answer, {lasting(now - asking.at)} ago: {asking.says}." if asking.at is not None else "It has not answered yet."
+    return (
+        f"The last answer, {lasting(now - asking.at)} ago: {asking.says}."
+        if asking.at is not None
+        else "It has not answered yet."
+    )
 
 
 def _at_the_end(rollout: Rollout, many: bool) -> str:
-    return f"Each route becomes one destination: {rollout.canary}" if many else f"The route becomes one destination, {rollout.canary}"
+    return (
+        f"Each route becomes one destination: {rollout.canary}"
+        if many
+        else f"The route becomes one destination, {rollout.canary}"
+    )
 
 
 def _next_in_stage(rollout: Rollout, now: float, many: bool) -> list[str]:
     span, stage, analysis = rollout.span, rollout.policy.stages[rollout.stage], rollout.policy.analysis
     if span is None or span.end is not None:
-        return [f"It waits for {'all routes' if many else 'the route'} to be confirmed {rollout.how}; looks begin then."]
+        return [
+            f"It waits for {'all routes' if many else 'the route'} to be confirmed {rollout.how}; looks "
+            "begin then."
+        ]
     if rollout.clock_from is None:
         awaited = "traffic that follows the weight" if _is_off_weight(rollout) else "telemetry"
-        return [f"It waits for {awaited}; the stage's deadline stands still, and nothing advances without data. After "
-                f"{lasting(analysis.no_data_for)} without any: {analysis.no_data}."]
+        return [
+            f"It waits for {awaited}; the stage's deadline stands still, and nothing advances without data. "
+            f"After {lasting(analysis.no_data_for)} without any: {analysis.no_data}."
+        ]
     told = [_minimum_text(span, stage.minimum, now) + f" {_after_stage(rollout, many)}"]
     if rollout.weight == 100:
         told.append(_at_an_alarm(rollout))
     left = stage.deadline - rollout.stage_clock(now)
     at_deadline = {
-        "advance": f"it goes on if {analysis.minimum_requests} requests of {rollout.canary}{' each' if many else ''} gave less than "
-                   f"{odds_text(DEADLINE_ODDS)} against it, else it holds",
+        "advance": f"it goes on if {analysis.minimum_requests} requests of "
+        f"{rollout.canary}{' each' if many else ''} gave less than {odds_text(DEADLINE_ODDS)} "
+        "against it, else it holds",
         "hold": "it is held until the evidence passes, or a person decides",
         "rollback": "it is rolled back",
     }[analysis.undecided]
-    told.append(f"If it is still undecided in {lasting(left)} (the stage's deadline), {at_deadline}." if left > 0
-                else f"The stage's deadline has passed: {at_deadline}.")
+    told.append(
+        f"If it is still undecided in {lasting(left)} (the stage's deadline), {at_deadline}."
+        if left > 0
+        else f"The stage's deadline has passed: {at_deadline}."
+    )
     return told
 
 
 def _minimum_text(span: Span, minimum: float, now: float) -> str:
     if now < span.start:
-        return f"The first look of this stage begins at {time_text(span.start)}, when all that is scraped was served at the new weight."
+        return (
+            f"The first look of this stage begins at {time_text(span.start)}, when all that is scraped was "
+            "served at the new weight."
+        )
     left = span.start + minimum - now
     if left > 0:
         return f"The stage has {lasting(left)} left of its minimum of {lasting(minimum)}."
@@ -101,8 +138,14 @@ def _minimum_text(span: Span, minimum: float, now: float) -> str:
 def _at_an_alarm(rollout: Rollout) -> str:
     before = rollout.policy.leads_back_to(rollout.stage)
     if before is None:
-        return f"Nothing is compared at the same time any more: an alarm against the record sends all back to {rollout.stable} at once."
-    return f"An alarm against the record steps back to {rollout.policy.stages[before].said}, where both versions are compared."
+        return (
+            "Nothing is compared at the same time any more: an alarm against the record sends all back to "
+            f"{rollout.stable} at once."
+        )
+    return (
+        f"An alarm against the record steps back to {rollout.policy.stages[before].said}, where both "
+        "versions are compared."
+    )
 
 
 def _after_stage(rollout: Rollout, many: bool) -> str:
@@ -111,7 +154,11 @@ def _after_stage(rollout: Rollout, many: bool) -> str:
     if stage + 1 >= len(stages):
         end = _at_the_end(rollout, many)
         return f"Then {end[:1].lower()}{end[1:]}{gate}."
-    asked = ", once a person approves" if stages[stage].approval and rollout.approved < stage and rollout.phase is Phase.PROGRESSING else ""
+    asked = (
+        ", once a person approves"
+        if stages[stage].approval and rollout.approved < stage and rollout.phase is Phase.PROGRESSING
+        else ""
+    )
     return f"Then {stages[stage + 1].said}{asked}{gate}."
 
 
@@ -119,24 +166,39 @@ def _next_held(rollout: Rollout, wishes: DesiredActions, many: bool) -> list[str
     resume = f"canaryd resume {rollout.name}"
     comes = "the traffic follows the weight" if _is_off_weight(rollout) else "telemetry is back"
     route, is_as_left = ("routes", "all routes are") if many else ("route", "the route is")
-    stable = f"each of {rollout.stable_workload} has a ready replica" if many else f"a replica of {rollout.stable_workload} is ready"
+    stable = (
+        f"each of {rollout.stable_workload} has a ready replica"
+        if many
+        else f"a replica of {rollout.stable_workload} is ready"
+    )
     waits = {
         Held.PERSON: f"It is held until a person lets it go: {resume}.",
-        Held.DRIFT: f"It goes on by itself when {is_as_left} again as canaryd left {'them' if many else 'it'}. Or {resume}: canaryd steers "
-                    f"again, writes the {route} back to {rollout.share}, and replaces edits inside the route list{'s' * many}.",
+        Held.DRIFT: f"It goes on by itself when {is_as_left} again as canaryd left "
+        f"{'them' if many else 'it'}. Or {resume}: canaryd steers again, writes the {route} back "
+        f"to {rollout.share}, and replaces edits inside the route list{'s' * many}.",
         Held.NO_DATA: f"It goes on by itself when {comes}; or now: {resume}.",
         Held.STABLE: f"It goes on by itself when {stable} again. To send the traffic back "
-                     f"regardless: canaryd abort {rollout.name}.",
-        Held.UNDECIDED: f"The stage did not decide in time. It goes on by itself when the evidence passes. Another deadline: {resume}; or "
-                        "canaryd promote, canaryd abort.",
-        Held.GATE: f"The gate did not open in time. It is asked on, and the rollout goes on by itself when it opens. Without it: canaryd "
-                   f"approve {rollout.name} --gate. With another deadline: {resume}.",
-        Held.ALARMS: f"It alarmed at full weight too often and was stepped back. On: {resume}; back: canaryd abort {rollout.name}.",
+        f"regardless: canaryd abort {rollout.name}.",
+        Held.UNDECIDED: "The stage did not decide in time. It goes on by itself when the evidence passes. "
+        f"Another deadline: {resume}; or canaryd promote, canaryd abort.",
+        Held.GATE: "The gate did not open in time. It is asked on, and the rollout goes on by itself when it "
+        f"opens. Without it: canaryd approve {rollout.name} --gate. With another deadline: "
+        f"{resume}.",
+        Held.ALARMS: f"It alarmed at full weight too often and was stepped back. On: {resume}; back: canaryd "
+        f"abort {rollout.name}.",
     }
     if rollout.held is None:
         return [f"It is held: {resume}."]
-    ask = [f"A person asked to hold too, so both have to end: {resume}."] if wishes.hold and rollout.held is not Held.PERSON else []
-    harm = "a rollback waits for stable too" if rollout.held is Held.STABLE else "evidence of harm still rolls back"
+    ask = (
+        [f"A person asked to hold too, so both have to end: {resume}."]
+        if wishes.hold and rollout.held is not Held.PERSON
+        else []
+    )
+    harm = (
+        "a rollback waits for stable too"
+        if rollout.held is Held.STABLE
+        else "evidence of harm still rolls back"
+    )
     if rollout.stage < 0:
         return [waits[rollout.held], *ask]
     meanwhile = f"Meanwhile {_stays(rollout)}, the stage's deadline stands still, and {harm}."
@@ -145,7 +207,11 @@ def _next_held(rollout: Rollout, wishes: DesiredActions, many: bool) -> list[str
 
 def _stays(rollout: Rollout) -> str:
     kind = rollout.policy.stages[rollout.stage].kind if rollout.stage >= 0 else "weight"
-    return f"{rollout.share} stay on {rollout.canary}" if kind == "weight" else f"{rollout.canary} stays {rollout.how}"
+    return (
+        f"{rollout.share} stay on {rollout.canary}"
+        if kind == "weight"
+        else f"{rollout.canary} stays {rollout.how}"
+    )
 
 
 def _is_off_weight(rollout: Rollout) -> bool:
@@ -155,8 +221,15 @@ def _is_off_weight(rollout: Rollout) -> bool:
 def _after_success(rollout: Rollout) -> list[str]:
     retire = rollout.policy.promotion.retire_stable
     if retire is None:
-        return [f"Nothing: {_keep(rollout.spoken.stable_workload, rollout)} (the policy has no promotion.retireStable)."]
-    return [line for part in rollout.parts for line in _scaling(part, part.stable_workload, retire.scale_to, retire.after)]
+        return [
+            f"Nothing: {_keep(rollout.spoken.stable_workload, rollout)} (the policy has no "
+            "promotion.retireStable)."
+        ]
+    return [
+        line
+        for part in rollout.parts
+        for line in _scaling(part, part.stable_workload, retire.scale_to, retire.after)
+    ]
 
 
 def _after_rollback(rollout: Rollout) -> list[str]:
@@ -167,7 +240,10 @@ def _after_rollback(rollout: Rollout) -> list[str]:
         kept = _keep(rollout.spoken.canary_workload, rollout)
         return [f"{kept}, without traffic (the policy has no rollback.scaleCanaryTo).", again]
     after = rollout.policy.rollback.after
-    return [*(line for part in rollout.parts for line in _scaling(part, part.canary_workload, to, after)), again]
+    return [
+        *(line for part in rollout.parts for line in _scaling(part, part.canary_workload, to, after)),
+        again,
+    ]
 
 
 def _keep(workloads: str, rollout: Rollout) -> str:

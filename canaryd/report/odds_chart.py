@@ -1,9 +1,10 @@
-"""Odds over time as a few lines of text: a column for each look, or for several where there is no room. Pure text.
+"""Odds over time as a few lines of text: a column for each look, or for several where there is no room. Pure
+text.
 
 Below them, in one line, how much of what a stage must rule out is ruled out; full is all of it.
 
-The scale is logarithmic, from what clears a version (1 to 20) to what rolls it back (100 to 1): evidence multiplies, so even steps are
-even evidence. Only a look that reached the bar fills the topmost cell.
+The scale is logarithmic, from what clears a version (1 to 20) to what rolls it back (100 to 1): evidence
+multiplies, so even steps are even evidence. Only a look that reached the bar fills the topmost cell.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,9 +36,10 @@ ASCII = Signs(".:-=+*%#", "|", "+", "-", "?")
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """odds: of each look, None where it had no data. stages: where a stretch at one weight begins, with names for it, the longest first.
-    marks: one sign for what was decided at a look. low, bar: the odds at the ends of the scale. cleared: odds that nothing unacceptable is
-    there, None where nothing is ruled out (at full weight); full at 1 / low."""
+    """odds: of each look, None where it had no data. stages: where a stretch at one weight begins, with names
+    for it, the longest first.
+    marks: one sign for what was decided at a look. low, bar: the odds at the ends of the scale. cleared: odds
+    that nothing unacceptable is there, None where nothing is ruled out (at full weight); full at 1 / low."""
 
     odds: Sequence[float | None]
     cleared: Sequence[float | None]
@@ -58,7 +60,10 @@ def _room(series: Series, width: int) -> int:
 
 def _borders(series: Series) -> list[str]:
     """The odds at the borders of the rows, the lowest first."""
-    return [odds_text(exp(log(series.low) + row / ROWS * (log(series.bar) - log(series.low)))) for row in range(ROWS + 1)]
+    return [
+        odds_text(exp(log(series.low) + row / ROWS * (log(series.bar) - log(series.low))))
+        for row in range(ROWS + 1)
+    ]
 
 
 def _label_width(series: Series) -> int:
@@ -66,23 +71,41 @@ def _label_width(series: Series) -> int:
 
 
 def plot(series: Series, width: int, plain: bool = False) -> list[str]:
-    """Lines of at most `width` columns (or of FEWEST_COLUMNS and their labels). plain: ASCII alone. [] where there are no looks."""
+    """Lines of at most `width` columns (or of FEWEST_COLUMNS and their labels). plain: ASCII alone. [] where
+    there are no looks."""
     looks = len(series.odds)
     if not looks:
         return []
-    signs, each, room, label = ASCII if plain else BLOCKS, looks_a_column(series, width), _room(series, width), _label_width(series)
+    signs, each, room, label = (
+        ASCII if plain else BLOCKS,
+        looks_a_column(series, width),
+        _room(series, width),
+        _label_width(series),
+    )
     wide = max(1, min(WIDE, room // looks))
     begins, borders = range(0, looks, each), _borders(series)
     levels = [_level(series, _known(series.odds[at : at + each])) for at in begins]
-    lines = [f"{borders[row + 1]:>{label}} {signs.axis}" + "".join(_cell(level, row, signs) * wide for level in levels)
-             for row in reversed(range(ROWS))]
+    lines = [
+        f"{borders[row + 1]:>{label}} {signs.axis}"
+        + "".join(_cell(level, row, signs) * wide for level in levels)
+        for row in reversed(range(ROWS))
+    ]
     lines.append(f"{borders[0]:>{label}} {signs.corner}{signs.line * wide * len(levels)}")
-    ruled_out = "".join(_ruled_out(series, _known(series.cleared[at : at + each]), signs) * wide for at in begins)
+    ruled_out = "".join(
+        _ruled_out(series, _known(series.cleared[at : at + each]), signs) * wide for at in begins
+    )
     lines.append(f"{'ruled out':>{label}}  {ruled_out}")
-    lines.append(f"{'stage':>{label}}  " + _named({at // each * wide: names for at, names in series.stages.items()}, room))
+    lines.append(
+        f"{'stage':>{label}}  "
+        + _named({at // each * wide: names for at, names in series.stages.items()}, room)
+    )
     if series.marks:
-        marked = {at // each: sign for at, sign in sorted(series.marks.items())}  # of several in one column the last
-        lines.append(f"{'decided':>{label}}  " + "".join(marked.get(one, " ").rjust(wide) for one in range(len(levels))))
+        # of several in one column the last
+        marked = {at // each: sign for at, sign in sorted(series.marks.items())}
+        lines.append(
+            f"{'decided':>{label}}  "
+            + "".join(marked.get(one, " ").rjust(wide) for one in range(len(levels)))
+        )
     return [line.rstrip() for line in lines]
 
 
@@ -118,7 +141,8 @@ def _cell(level: int | None, row: int, signs: Signs) -> str:
 
 
 def _named(stages: Mapping[int, Sequence[str]], room: int) -> str:
-    """Each stretch's name in the column where it begins, the longest that there is room for; none of a stretch too short for any."""
+    """Each stretch's name in the column where it begins, the longest that there is room for; none of a
+    stretch too short for any."""
     begins = sorted(stages.items())
     line = ""
     for (column, names), (until, _) in zip(begins, [*begins[1:], (room + 1, ())], strict=True):

@@ -1,7 +1,9 @@
-"""Who sends the requests that do not follow the weight, and what to do about it: in words, from counts by caller. Nothing here decides.
+"""Who sends the requests that do not follow the weight, and what to do about it: in words, from counts by
+caller. Nothing here decides.
 
-A VirtualService that is bound to a gateway alone steers what comes through that gateway. Calls from inside the mesh then go to the pods of
-all versions alike, by the Service; so do calls of pods without a sidecar, whatever the VirtualService is bound to.
+A VirtualService that is bound to a gateway alone steers what comes through that gateway. Calls from inside
+the mesh then go to the pods of all versions alike, by the Service; so do calls of pods without a sidecar,
+whatever the VirtualService is bound to.
 """
 
 from collections.abc import Sequence
@@ -15,9 +17,11 @@ NAMELESS = ("", "unknown")  # what telemetry calls a caller that it cannot tell
 
 
 def told(sources: Sequence[Source], weight: float, canary: str, service: str, unsteered: str = "") -> str:
-    """Which callers' requests follow the weight, which do not, and what to do. Empty where nothing can be told of any.
+    """Which callers' requests follow the weight, which do not, and what to do. Empty where nothing can be
+    told of any.
 
-    canary: its version; unsteered: why calls from inside the mesh are not steered (`routes.unsteered`), if they are not.
+    canary: its version; unsteered: why calls from inside the mesh are not steered (`routes.unsteered`), if
+    they are not.
     """
     off = [one for one in sources if _is_off(one, weight)]
     if not off:
@@ -25,7 +29,9 @@ def told(sources: Sequence[Source], weight: float, canary: str, service: str, un
     follow = [one for one in sources if one not in off and is_telling(one.stable + one.canary, weight)]
     said = f"requests of {_named(off, canary)} do not follow it"
     if follow:
-        said = f"requests of {_named(follow, canary)} follow the weight, those of {_named(off, canary)} do not"
+        said = (
+            f"requests of {_named(follow, canary)} follow the weight, those of {_named(off, canary)} do not"
+        )
     return ". ".join((said, *_advice(off, service, unsteered)))
 
 
@@ -39,7 +45,11 @@ def _named(sources: Sequence[Source], canary: str) -> str:
     names = []
     for one in sources[:MOST_NAMED]:
         of = one.stable + one.canary
-        who = "callers without a name" if one.workload in NAMELESS else one.workload + (f" in {one.namespace}" if one.namespace else "")
+        who = (
+            "callers without a name"
+            if one.workload in NAMELESS
+            else one.workload + (f" in {one.namespace}" if one.namespace else "")
+        )
         names.append(f"{who} ({100 * one.canary / of:.3g}% of {of:,} went to {canary})")
     if more := len(sources) - MOST_NAMED:
         names += [f"{more} more"] if more > 0 else []
@@ -50,9 +60,13 @@ def _advice(off: Sequence[Source], service: str, unsteered: str) -> list[str]:
     said = [unsteered] if unsteered else []
     named = [one for one in off if one.workload not in NAMELESS]
     if named and not unsteered:
-        said.append(f"Is the route visible to them (a VirtualService's spec.exportTo), is {service} among its hosts as they call it, and "
-                    "does no other route take their requests first?")
+        said.append(
+            f"Is the route visible to them (a VirtualService's spec.exportTo), is {service} among its hosts "
+            "as they call it, and does no other route take their requests first?"
+        )
     if len(named) < len(off):
-        said.append("Callers without a name are as a rule pods without a sidecar, which no route steers: give them one, or let "
-                    "them call through the gateway")
+        said.append(
+            "Callers without a name are as a rule pods without a sidecar, which no route steers: give them "
+            "one, or let them call through the gateway"
+        )
     return said

@@ -12,7 +12,8 @@ def describe(rollout: Rollout) -> str:
     where = {
         Phase.WAITING: f"waiting for {rollout.canary_workload} to be available",
         Phase.PROGRESSING: f"in stage {stage_text(rollout, rollout.stage)} {rollout.how}",
-        Phase.AWAITING_APPROVAL: f"stage {stage_text(rollout, rollout.stage)} {rollout.how} has passed, and waits for approval",
+        Phase.AWAITING_APPROVAL: f"stage {stage_text(rollout, rollout.stage)} {rollout.how} has passed, and "
+        "waits for approval",
         Phase.AWAITING_GATE: _at_gate(rollout, f"{rollout.how} has passed, and waits"),
         Phase.HELD: f"held {rollout.how} ({rollout.held.value if rollout.held else 'unknown'})",
         Phase.ROLLING_BACK: f"rolling back to {rollout.stable}",
@@ -31,9 +32,11 @@ def would_be(rollout: Rollout) -> str:
     return {
         Phase.WAITING: "",  # it says the same in both modes
         Phase.PROGRESSING: f"in stage {stage}, would be at {rollout.weight}%",
-        Phase.AWAITING_APPROVAL: f"stage {stage} has passed, would be at {rollout.weight}% and wait for approval",
+        Phase.AWAITING_APPROVAL: f"stage {stage} has passed, would be at {rollout.weight}% and wait for "
+        "approval",
         Phase.AWAITING_GATE: _at_gate(rollout, f"has passed, would be at {rollout.weight}% and wait"),
-        Phase.HELD: f"would be held at {rollout.weight}% ({rollout.held.value if rollout.held else 'unknown'})",
+        Phase.HELD: f"would be held at {rollout.weight}% "
+        f"({rollout.held.value if rollout.held else 'unknown'})",
         Phase.ROLLING_BACK: f"would roll back to {rollout.stable}",
         Phase.GIVING_WAY: "would give way to a newer version",
         Phase.PROMOTING: f"would promote {rollout.canary}",
@@ -46,7 +49,11 @@ def would_be(rollout: Rollout) -> str:
 def _at_gate(rollout: Rollout, waits: str) -> str:
     gate = gates.gate_of(rollout)
     name = gate.name if gate is not None else "unknown"
-    return f"stage {stage_text(rollout, rollout.stage)} {waits} for the gate {name}" if rollout.stage >= 0 else f"waits for the gate {name}"
+    return (
+        f"stage {stage_text(rollout, rollout.stage)} {waits} for the gate {name}"
+        if rollout.stage >= 0
+        else f"waits for the gate {name}"
+    )
 
 
 def stage_text(rollout: Rollout, stage: int) -> str:

@@ -1,10 +1,11 @@
 """The rules that canaryd adds to an HTTPRoute for a while, as `added.py` has them for a VirtualService. Pure.
 
-The Gateway API takes of all rules the one with the most specific match: an exact path, then the longest prefix, then a method, then more
-headers, then more query parameters; of equals the first in the list. A rule of canaryd's has all that the steered one's match has and its
-own conditions besides, so it wins over the steered one wherever it stands; of other people's rules it may win over no more than the steered
-one does, which is looked into before anything is added. It is written as the API server gives it back, defaults included, so that what
-stands there can be compared with what is wanted.
+The Gateway API takes of all rules the one with the most specific match: an exact path, then the longest
+prefix, then a method, then more headers, then more query parameters; of equals the first in the list. A rule
+of canaryd's has all that the steered one's match has and its own conditions besides, so it wins over the
+steered one wherever it stands; of other people's rules it may win over no more than the steered one does,
+which is looked into before anything is added. It is written as the API server gives it back, defaults
+included, so that what stands there can be compared with what is wanted.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,23 +25,35 @@ _RE2_SIGNS = r"\.+*?()|[]{}^$"
 
 
 def _matched(
-    service: str, kind: str, key: str, rule: HttpRoute, matches: Sequence[Match], to: Sequence[Mapping[str, Any]]
+    service: str,
+    kind: str,
+    key: str,
+    rule: HttpRoute,
+    matches: Sequence[Match],
+    to: Sequence[Mapping[str, Any]],
 ) -> HttpRoute:
     both = [_both(key, own, match) for own in rule.get("matches") or [_ALL] for match in matches]
     return _instead(service, kind, key, rule, {"matches": both, "backendRefs": refs(to)})
 
 
-def _mirrored(service: str, key: str, rule: HttpRoute, share: float, to: Sequence[Mapping[str, Any]]) -> HttpRoute:
+def _mirrored(
+    service: str, key: str, rule: HttpRoute, share: float, to: Sequence[Mapping[str, Any]]
+) -> HttpRoute:
     filters = [deepcopy(dict(one)) for one in rule.get("filters") or []]
     if any(one.get("requestMirror") for one in filters):
         raise CannotAdd(f"rule {key} is mirrored already: take that out, or leave mirror out of the stages")
     (ref,) = refs(to)
     copied = {"backendRef": {name: value for name, value in ref.items() if name not in ("weight", "filters")}}
     percent = round(100 * share, 4)
-    much: Mapping[str, Any] = {"percent": int(percent)} if percent == int(percent) else \
-        {"fraction": {"numerator": round(share * 1_000_000), "denominator": 1_000_000}}
+    much: Mapping[str, Any] = (
+        {"percent": int(percent)}
+        if percent == int(percent)
+        else {"fraction": {"numerator": round(share * 1_000_000), "denominator": 1_000_000}}
+    )
     mirror = {"type": "RequestMirror", "requestMirror": {**copied, **much}}
-    return _instead(service, "mirror", key, rule, {"filters": [*filters, mirror], "backendRefs": refs(rule["route"])})
+    return _instead(
+        service, "mirror", key, rule, {"filters": [*filters, mirror], "backendRefs": refs(rule["route"])}
+    )
 
 
 SHAPE = Shape(_matched, _mirrored)
@@ -52,26 +65,35 @@ def _instead(service: str, kind: str, key: str, rule: HttpRoute, changed: Mappin
 
 
 def _both(key: str, own: Rule, further: Match) -> dict[str, Any]:
-    """Own conditions and the policy's in one match. Of two conditions on one header the API takes the first alone, so there is no such
-    match where they differ."""
+    """Own conditions and the policy's in one match. Of two conditions on one header the API takes the first
+    alone, so there is no such match where they differ."""
     together = deepcopy(dict(own))
     for kind, ours in _conditions(further).items():
         theirs = {_name(kind, one): one for one in own.get(kind) or []}
         twice = [name for name, one in ours.items() if name in theirs and theirs[name] != one]
         if twice:
             raise CannotAdd(
-                f"rule {key} has a condition on the {_LISTS[kind]} {', '.join(twice)} of its own, and the Gateway API takes one for each: "
-                "match by something else, or leave this rule out of the policy's route.rules"
+                f"rule {key} has a condition on the {_LISTS[kind]} {', '.join(twice)} of its own, and the "
+                "Gateway API takes one for each: match by something else, or leave this rule out of the "
+                "policy's route.rules"
             )
         if ours:
-            together[kind] = [*(own.get(kind) or []), *(one for name, one in ours.items() if name not in theirs)]
+            together[kind] = [
+                *(own.get(kind) or []),
+                *(one for name, one in ours.items() if name not in theirs),
+            ]
     return together
 
 
 def _conditions(match: Match) -> dict[str, dict[str, Rule]]:
     """A policy's match as the Gateway API has it: kind -> name -> condition."""
     wanted = match.istio
-    return {kind: {name: {"name": name, **_how(condition)} for name, condition in (wanted.get(kind) or {}).items()} for kind in _LISTS}
+    return {
+        kind: {
+            name: {"name": name, **_how(condition)} for name, condition in (wanted.get(kind) or {}).items()
+        }
+        for kind in _LISTS
+    }
 
 
 def _how(condition: Mapping[str, str]) -> Mapping[str, str]:
@@ -96,7 +118,8 @@ def _name(kind: str, condition: Rule) -> str:
 
 
 def check(service: str, there: Sequence[Rule], steered: Mapping[str, int], added: RouteLists) -> None:
-    """Raises CannotAdd where a rule to add would take requests from someone else's rule that the steered one leaves to it.
+    """Raises CannotAdd where a rule to add would take requests from someone else's rule that the steered one
+    leaves to it.
 
     there: the HTTPRoute's rules as they stand; steered: the place of each steered rule, by key.
     """
@@ -109,18 +132,24 @@ def check(service: str, there: Sequence[Rule], steered: Mapping[str, int], added
                 if _overtakes(rule, other, there[place], is_before=at < place):
                     called = other.get("name") or f"number {at}, without a name"
                     raise CannotAdd(
-                        f"{rule['name']}, added for rule {key}, would take requests from the rule {called}: the Gateway API prefers the "
-                        "match with more conditions, and of equals the first; put that rule before this one in spec.rules, give it as many "
-                        "conditions as the policy's match has, or match by fewer"
+                        f"{rule['name']}, added for rule {key}, would take requests from the rule {called}: "
+                        "the Gateway API prefers the match with more conditions, and of equals the first; "
+                        "put that rule before this one in spec.rules, give it as many conditions as the "
+                        "policy's match has, or match by fewer"
                     )
 
 
 def _overtakes(ours: Rule, other: Rule, steered: Rule, is_before: bool) -> bool:
-    """Whether requests that went by the other rule, and not by the steered one, would go by ours. is_before: the other stands before
-    both."""
+    """Whether requests that went by the other rule, and not by the steered one, would go by ours. is_before:
+    the other stands before both."""
     for theirs in other.get("matches") or [_ALL]:
-        won = any((_rank(theirs), is_before) > (_rank(one), False) for one in steered.get("matches") or [_ALL])
-        if won and any(_overlap(one, theirs) and (_rank(one), not is_before) > (_rank(theirs), False) for one in ours["matches"]):
+        won = any(
+            (_rank(theirs), is_before) > (_rank(one), False) for one in steered.get("matches") or [_ALL]
+        )
+        if won and any(
+            _overlap(one, theirs) and (_rank(one), not is_before) > (_rank(theirs), False)
+            for one in ours["matches"]
+        ):
             return True
     return False
 
@@ -128,8 +157,13 @@ def _overtakes(ours: Rule, other: Rule, steered: Rule, is_before: bool) -> bool:
 def _rank(match: Rule) -> tuple[int, int, bool, int, int]:
     """The greater, the earlier the match is taken."""
     path = match.get("path") or _ALL["path"]
-    return (_RANKS.get(path.get("type", "PathPrefix"), 0), len(path.get("value", "/")), bool(match.get("method")),
-            len(match.get("headers") or []), len(match.get("queryParams") or []))
+    return (
+        _RANKS.get(path.get("type", "PathPrefix"), 0),
+        len(path.get("value", "/")),
+        bool(match.get("method")),
+        len(match.get("headers") or []),
+        len(match.get("queryParams") or []),
+    )
 
 
 def _overlap(one: Rule, other: Rule) -> bool:
@@ -140,7 +174,11 @@ def _overlap(one: Rule, other: Rule) -> bool:
         there = {_name(kind, each): each for each in other.get(kind) or []}
         for each in one.get(kind) or []:
             twin = there.get(_name(kind, each))
-            if twin and {each.get("type", "Exact"), twin.get("type", "Exact")} == {"Exact"} and each["value"] != twin["value"]:
+            if (
+                twin
+                and {each.get("type", "Exact"), twin.get("type", "Exact")} == {"Exact"}
+                and each["value"] != twin["value"]
+            ):
                 return False
     return _paths_overlap(one.get("path") or _ALL["path"], other.get("path") or _ALL["path"])
 
@@ -149,7 +187,9 @@ def _paths_overlap(one: Rule, other: Rule) -> bool:
     kinds = one.get("type", "PathPrefix"), other.get("type", "PathPrefix")
     if "RegularExpression" in kinds:
         return True
-    short, long = sorted((str(one.get("value", "/")).rstrip("/"), str(other.get("value", "/")).rstrip("/")), key=len)
+    short, long = sorted(
+        (str(one.get("value", "/")).rstrip("/"), str(other.get("value", "/")).rstrip("/")), key=len
+    )
     if kinds == ("Exact", "Exact"):
         return short == long
     return long == short or long.startswith(f"{short}/")
@@ -160,13 +200,19 @@ def _paths_overlap(one: Rule, other: Rule) -> bool:
 
 def as_route(rule: Rule) -> HttpRoute:
     """An added rule as the added route of a VirtualService that says the same, for whoever tells of it."""
-    match = [{kind: dict(_told(one.get(kind) or [])) for kind in _LISTS if one.get(kind)} for one in rule.get("matches") or []]
+    match = [
+        {kind: dict(_told(one.get(kind) or [])) for kind in _LISTS if one.get(kind)}
+        for one in rule.get("matches") or []
+    ]
     route: dict[str, Any] = {"match": match, "route": list(entries(rule.get("backendRefs") or [], ""))}
     if str(rule.get("name")).partition(".")[0].endswith("-mirror"):
         for mirror in (one["requestMirror"] for one in rule.get("filters") or [] if one.get("requestMirror")):
             part = mirror.get("fraction") or {"numerator": mirror.get("percent", 100)}
             share = 100 * part["numerator"] / part.get("denominator", 100)
-            route |= {"mirror": {"subset": mirror["backendRef"].get("name")}, "mirrorPercentage": {"value": share}}
+            route |= {
+                "mirror": {"subset": mirror["backendRef"].get("name")},
+                "mirrorPercentage": {"value": share},
+            }
     return route
 
 

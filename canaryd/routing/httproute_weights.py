@@ -1,7 +1,8 @@
-"""The `backendRefs` of an HTTPRoute as the `route` lists that `routes.py` works on, and back, with nothing lost.
+"""The `backendRefs` of an HTTPRoute as the `route` lists that `routes.py` works on, and back, with nothing
+lost.
 
-What is a subset there is a backend Service here: the entry's `subset` is its name, and all else of a reference (port, filters, group,
-kind) stays beside it as it is. Pure.
+What is a subset there is a backend Service here: the entry's `subset` is its name, and all else of a
+reference (port, filters, group, kind) stays beside it as it is. Pure.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +20,8 @@ CONDITIONS = ("Accepted", "ResolvedRefs")  # what has to be true of a route at a
 def entries(refs: Sequence[Ref], service: str) -> tuple[dict[str, Any], ...]:
     """The references as entries of a `route` list, whose host is `service`.
 
-    A reference alone takes all, so the weight that the API server gave it is left out; among several each has its weight.
+    A reference alone takes all, so the weight that the API server gave it is left out; among several each has
+    its weight.
     """
     result = []
     for ref in refs:
@@ -37,16 +39,18 @@ def refs(route: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         | {key: deepcopy(value) for key, value in entry.items() if key not in ("destination", "weight")}
         | {"weight": entry.get("weight", WEIGHT)}
         for entry in route
-    ]  # fmt: skip
+    ]
 
 
 def has_no_match(rule: Mapping[str, Any]) -> bool:
-    """Whether a rule takes every request: the API server writes `/` as a prefix into one that says nothing."""
+    """Whether a rule takes every request: the API server writes `/` as a prefix into one that says
+    nothing."""
     return not rule.get("matches") or any(_takes_all(match) for match in rule["matches"])
 
 
 def named(spec: Mapping[str, Any]) -> Iterator[Ref]:
-    """Every reference to a backend in an HTTPRoute's spec: of all rules, and of mirrors wherever they stand."""
+    """Every reference to a backend in an HTTPRoute's spec: of all rules, and of mirrors wherever they
+    stand."""
     for rule in spec.get("rules") or []:
         backends = rule.get("backendRefs") or []
         yield from backends
@@ -57,27 +61,43 @@ def named(spec: Mapping[str, Any]) -> Iterator[Ref]:
 
 
 def parents(spec: Mapping[str, Any], kind: str) -> list[str]:
-    """Names of a route's parents of a kind: `Gateway`, or `Service` (whose callers' sidecars follow the route)."""
+    """Names of a route's parents of a kind: `Gateway`, or `Service` (whose callers' sidecars follow the
+    route)."""
     group = GATEWAY_API if kind == "Gateway" else ""
-    return [str(one.get("name", "")) for one in spec.get("parentRefs") or []
-            if (one.get("group", GATEWAY_API), one.get("kind", "Gateway")) == (group, kind)]
+    return [
+        str(one.get("name", ""))
+        for one in spec.get("parentRefs") or []
+        if (one.get("group", GATEWAY_API), one.get("kind", "Gateway")) == (group, kind)
+    ]
 
 
 def unsteered(name: str, spec: Mapping[str, Any], service: str) -> str:
-    """Whose requests an HTTPRoute does not steer, by its parents, and what to do if it should; empty where it steers all."""
+    """Whose requests an HTTPRoute does not steer, by its parents, and what to do if it should; empty where it
+    steers all."""
     gateways, services = parents(spec, "Gateway"), parents(spec, "Service")
     if gateways and not services:
-        return (f"HTTPRoute {name} has Gateways alone as its parents ({', '.join(gateways)}): calls from inside the mesh go to where the "
-                "Service leads that they call, whatever the weight; to steer them too, add to its spec.parentRefs "
-                f'{{group: "", kind: Service, name: {service}}}')
+        return (
+            f"HTTPRoute {name} has Gateways alone as its parents ({', '.join(gateways)}): calls from inside "
+            "the mesh go to where the Service leads that they call, whatever the weight; to steer them "
+            f'too, add to its spec.parentRefs {{group: "", kind: Service, name: {service}}}'
+        )
     if services and not gateways:
-        return (f"HTTPRoute {name} has Services alone as its parents ({', '.join(services)}): requests that come through a gateway go to "
-                "where the gateway's own route leads, whatever the weight; to steer them too, add the Gateway to its spec.parentRefs")
-    return "" if gateways else f"HTTPRoute {name} has no Gateway and no Service as its parent, so it steers nothing; add one to its spec"
+        return (
+            f"HTTPRoute {name} has Services alone as its parents ({', '.join(services)}): requests that come "
+            "through a gateway go to where the gateway's own route leads, whatever the weight; to steer them "
+            "too, add the Gateway to its spec.parentRefs"
+        )
+    return (
+        ""
+        if gateways
+        else f"HTTPRoute {name} has no Gateway and no Service as its parent, so it steers nothing; add one "
+        "to its spec"
+    )
 
 
 def trouble(route: Mapping[str, Any]) -> str:
-    """What a parent says against the route as it stands now; empty while none does, and while none has looked at it since it changed."""
+    """What a parent says against the route as it stands now; empty while none does, and while none has looked
+    at it since it changed."""
     generation = (route.get("metadata") or {}).get("generation")
     for parent in (route.get("status") or {}).get("parents") or []:
         ref = parent.get("parentRef") or {}
@@ -85,7 +105,10 @@ def trouble(route: Mapping[str, Any]) -> str:
             is_current = one.get("observedGeneration", generation) == generation
             if is_current and one.get("status") == "False" and one.get("type") in CONDITIONS:
                 who = f"{ref.get('kind', 'Gateway')} {ref.get('name', '')}"
-                return f"its parent {who} says {one['type']}=False: {one.get('reason', '')} ({one.get('message', '')})"
+                return (
+                    f"its parent {who} says {one['type']}=False: {one.get('reason', '')} "
+                    f"({one.get('message', '')})"
+                )
     return ""
 
 

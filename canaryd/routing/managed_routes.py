@@ -1,10 +1,12 @@
-"""The http routes that canaryd adds to a VirtualService for a while: for previews, for matched requests, for copies. Pure. (Of an
-HTTPRoute they are rules, with the same names: `rules.py`.)
+"""The http routes that canaryd adds to a VirtualService for a while: for previews, for matched requests, for
+copies. Pure. (Of an HTTPRoute they are rules, with the same names: `rules.py`.)
 
-Each is a whole route of its own, put just before the steered route whose requests it takes over, so that routes of other people keep their
-order and precedence; its name says whose it is. A copy has all else that the steered route has (timeouts, retries, rewrites, CORS, faults),
-for the requests it takes over were promised that too. Mirroring is such a route as well, not a field of the steered one: so nothing of what
-a person wrote is ever edited but `route` lists, a mirror of their own stays theirs, and the way back is to take out what bears these names.
+Each is a whole route of its own, put just before the steered route whose requests it takes over, so that
+routes of other people keep their order and precedence; its name says whose it is. A copy has all else that
+the steered route has (timeouts, retries, rewrites, CORS, faults), for the requests it takes over were
+promised that too. Mirroring is such a route as well, not a field of the steered one: so nothing of what a
+person wrote is ever edited but `route` lists, a mirror of their own stays theirs, and the way back is to take
+out what bears these names.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,27 +22,35 @@ from canaryd.domain.rollout import RouteLists
 from canaryd.routing import user_cookies
 
 HttpRoute = Mapping[str, Any]
-KINDS = ("preview", "match", "mirror", user_cookies.CANARY, user_cookies.STABLE)  # in the order in which they stand before the steered route
+KINDS = (
+    "preview",
+    "match",
+    "mirror",
+    user_cookies.CANARY,
+    user_cookies.STABLE,
+)  # in the order in which they stand before the steered route
 FIRST = "#0"  # the key of the first route without a name, which most services have alone
 _MERGED = ("headers", "withoutHeaders", "queryParams", "sourceLabels")
 
 
 class Shape(NamedTuple):
-    """How added routes are written in one kind of object. matched: of service, kind, key, the steered route, conditions, destinations;
-    mirrored: of service, key, the steered route, the share, destinations."""
+    """How added routes are written in one kind of object. matched: of service, kind, key, the steered route,
+    conditions, destinations; mirrored: of service, key, the steered route, the share, destinations."""
 
     matched: Callable[[str, str, str, HttpRoute, Sequence[Match], Sequence[Mapping[str, Any]]], HttpRoute]
     mirrored: Callable[[str, str, HttpRoute, float, Sequence[Mapping[str, Any]]], HttpRoute]
 
 
 class CannotAdd(ValueError):
-    """A route cannot be added before a steered one; the message says which, what was wanted, and what to do."""
+    """A route cannot be added before a steered one; the message says which, what was wanted, and what to
+    do."""
 
 
 def name_of(service: str, kind: str, key: str) -> str:
     """The name of the route of this kind before the steered route of this key: `canaryd-front-end-match`.
 
-    No two services share one, whatever they are called: a service's name has no dot, and before it the kind ends the name.
+    No two services share one, whatever they are called: a service's name has no dot, and before it the kind
+    ends the name.
     """
     return f"{OWN}{service}-{kind}" + ("" if key == FIRST else f".{key}")
 
@@ -61,8 +71,13 @@ def steered(lists: RouteLists) -> RouteLists:
 
 
 def beside(key: str, lists: RouteLists) -> list[HttpRoute]:
-    """The added routes among `lists` that belong to the steered route of this key, whichever service they name."""
-    return [route for name, (route, *_) in lists.items() if is_added(name) and (name.partition(".")[2] or FIRST) == key]
+    """The added routes among `lists` that belong to the steered route of this key, whichever service they
+    name."""
+    return [
+        route
+        for name, (route, *_) in lists.items()
+        if is_added(name) and (name.partition(".")[2] or FIRST) == key
+    ]
 
 
 def before(service: str, key: str, lists: RouteLists) -> list[HttpRoute]:
@@ -72,41 +87,63 @@ def before(service: str, key: str, lists: RouteLists) -> list[HttpRoute]:
 
 
 def wanted(
-    policy: Policy, stage: int, whole: Mapping[str, HttpRoute], to_canary: RouteLists, shape: Shape | None = None, mark: str = ""
+    policy: Policy,
+    stage: int,
+    whole: Mapping[str, HttpRoute],
+    to_canary: RouteLists,
+    shape: Shape | None = None,
+    mark: str = "",
 ) -> RouteLists:
     """The routes to add in a stage, by their names: each alone in its list.
 
-    whole: the steered routes as they stand, by key, with all traffic on stable; to_canary: their lists with all on the canary. shape: how
-    they are written, a VirtualService's by default; mark: what cookies name the rollout by. Raises CannotAdd.
+    whole: the steered routes as they stand, by key, with all traffic on stable; to_canary: their lists with
+    all on the canary. shape: how they are written, a VirtualService's by default; mark: what cookies name the
+    rollout by. Raises CannotAdd.
     """
     now, service, shape = policy.stages[stage], policy.service.name, shape or ISTIO
     found: dict[str, tuple[HttpRoute, ...]] = {}
     for key, route in whole.items():
         if policy.route.preview:
             previews = _previews(policy, now)
-            found[name_of(service, "preview", key)] = (shape.matched(service, "preview", key, route, previews, to_canary[key]),)
+            found[name_of(service, "preview", key)] = (
+                shape.matched(service, "preview", key, route, previews, to_canary[key]),
+            )
         if now.match:
             to = _to(policy, now, route, to_canary[key])
-            found[name_of(service, "match", key)] = (shape.matched(service, "match", key, route, now.match, to),)
+            found[name_of(service, "match", key)] = (
+                shape.matched(service, "match", key, route, now.match, to),
+            )
         if wants := policy.by_user(stage):
-            for kind, entries in ((user_cookies.CANARY, to_canary[key]), (user_cookies.STABLE, route["route"])):
-                mine = user_cookies.condition(now.weight, policy.weights, wants, mark, kind == user_cookies.CANARY)
-                found[name_of(service, kind, key)] = (_conditional(service, kind, key, route, [mine], entries),)
+            for kind, entries in (
+                (user_cookies.CANARY, to_canary[key]),
+                (user_cookies.STABLE, route["route"]),
+            ):
+                mine = user_cookies.condition(
+                    now.weight, policy.weights, wants, mark, kind == user_cookies.CANARY
+                )
+                found[name_of(service, kind, key)] = (
+                    _conditional(service, kind, key, route, [mine], entries),
+                )
         if now.mirror is not None:
-            found[name_of(service, "mirror", key)] = (shape.mirrored(service, key, route, now.mirror, to_canary[key]),)
+            found[name_of(service, "mirror", key)] = (
+                shape.mirrored(service, key, route, now.mirror, to_canary[key]),
+            )
     return found
 
 
 def _previews(policy: Policy, stage: Stage) -> Sequence[Match]:
-    """What previews are known by. An HTTPRoute prefers the match with more conditions, whatever comes first: there a preview that is
-    matched as well has those of both, so that it never goes by the lot of the matched."""
+    """What previews are known by. An HTTPRoute prefers the match with more conditions, whatever comes first:
+    there a preview that is matched as well has those of both, so that it never goes by the lot of the
+    matched."""
     if not stage.split or not policy.route.http_route:
         return policy.route.preview
     both = [preview.merged(match) for preview in policy.route.preview for match in stage.match]
     return (*policy.route.preview, *(one for one in both if one is not None))
 
 
-def _to(policy: Policy, stage: Stage, route: HttpRoute, to_canary: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+def _to(
+    policy: Policy, stage: Stage, route: HttpRoute, to_canary: Sequence[Mapping[str, Any]]
+) -> Sequence[Mapping[str, Any]]:
     """Where matched requests go in a stage."""
     if not stage.split:
         return to_canary
@@ -115,22 +152,42 @@ def _to(policy: Policy, stage: Stage, route: HttpRoute, to_canary: Sequence[Mapp
 
 
 def _matched(
-    service: str, kind: str, key: str, route: HttpRoute, matches: Sequence[Match], entries: Sequence[Mapping[str, Any]]
+    service: str,
+    kind: str,
+    key: str,
+    route: HttpRoute,
+    matches: Sequence[Match],
+    entries: Sequence[Mapping[str, Any]],
 ) -> HttpRoute:
     return _conditional(service, kind, key, route, [match.istio for match in matches], entries)
 
 
 def _conditional(
-    service: str, kind: str, key: str, route: HttpRoute, conditions: Sequence[Mapping[str, Any]], entries: Sequence[Mapping[str, Any]]
+    service: str,
+    kind: str,
+    key: str,
+    route: HttpRoute,
+    conditions: Sequence[Mapping[str, Any]],
+    entries: Sequence[Mapping[str, Any]],
 ) -> HttpRoute:
     both = [_both(key, own, one) for own in route.get("match") or [{}] for one in conditions]
-    return _instead(service, kind, key, route, {"match": both, "route": [deepcopy(dict(entry)) for entry in entries]})
+    return _instead(
+        service, kind, key, route, {"match": both, "route": [deepcopy(dict(entry)) for entry in entries]}
+    )
 
 
-def _mirrored(service: str, key: str, route: HttpRoute, share: float, entries: Sequence[Mapping[str, Any]]) -> HttpRoute:
+def _mirrored(
+    service: str, key: str, route: HttpRoute, share: float, entries: Sequence[Mapping[str, Any]]
+) -> HttpRoute:
     if any(route.get(name) for name in ("mirror", "mirrors")):
-        raise CannotAdd(f"route {key} is mirrored already, and a route has one mirror: take it out, or leave mirror out of the stages")
-    copies = {"mirror": deepcopy(dict(entries[0]["destination"])), "mirrorPercentage": {"value": round(100 * share, 4)}}
+        raise CannotAdd(
+            f"route {key} is mirrored already, and a route has one mirror: take it out, or leave mirror out "
+            "of the stages"
+        )
+    copies = {
+        "mirror": deepcopy(dict(entries[0]["destination"])),
+        "mirrorPercentage": {"value": round(100 * share, 4)},
+    }
     return _instead(service, "mirror", key, route, copies)
 
 
@@ -141,16 +198,17 @@ def _instead(service: str, kind: str, key: str, route: HttpRoute, changed: Mappi
 
 
 def _both(key: str, own: Mapping[str, Any], further: Mapping[str, Any]) -> dict[str, Any]:
-    """Istio's conditions of two matches in one, which holds where both do. A value has one condition in Istio, so there is no such match
-    where both have a different one of the same header, parameter or label."""
+    """Istio's conditions of two matches in one, which holds where both do. A value has one condition in
+    Istio, so there is no such match where both have a different one of the same header, parameter or
+    label."""
     together = deepcopy(dict(own))
     for kind in _MERGED:
         theirs, ours = own.get(kind) or {}, further.get(kind) or {}
         twice = [name for name in ours if name in theirs and theirs[name] != ours[name]]
         if twice:
             raise CannotAdd(
-                f"route {key} has a condition on {kind} {', '.join(twice)} of its own, and Istio takes one for each: match by something "
-                "else, or leave this route out of the policy's route.http"
+                f"route {key} has a condition on {kind} {', '.join(twice)} of its own, and Istio takes one "
+                "for each: match by something else, or leave this route out of the policy's route.http"
             )
         if ours:
             together[kind] = {**theirs, **deepcopy(dict(ours))}

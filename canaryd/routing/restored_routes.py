@@ -1,4 +1,5 @@
-"""What a service's routes and subsets are without canaryd: which are its own, which version is left, what may be taken away.
+"""What a service's routes and subsets are without canaryd: which are its own, which version is left, what may
+be taken away.
 
 Pure, on objects as they stand in the cluster; who reads and writes them is `adapters/kube/cleanup.py`.
 """
@@ -23,31 +24,39 @@ def is_own(http_route: Mapping[str, Any], host: str, namespace: str, domain: str
     named = is_added(str(http_route.get("name") or ""))
     name, dot, rest = host.partition(".")
     hosts = (host, *(f"{one}{dot}{rest}" for one in fair_services(name, by_gateway_api=False)))
-    return named and any(_leads_to(one, each, namespace, domain) for _, one in _of_http("", http_route) for each in hosts)
+    return named and any(
+        _leads_to(one, each, namespace, domain) for _, one in _of_http("", http_route) for each in hosts
+    )
 
 
 def kept_version(view: RouteView, to: str, stable: str) -> str:
-    """The version that is left with all traffic: the one asked for, else stable's of the rollout under way, else the one that has it.
+    """The version that is left with all traffic: the one asked for, else stable's of the rollout under way,
+    else the one that has it.
 
     Raises Refusal, naming the choice, where there is no such version or no subset for it.
     """
     there = sorted(set(view.subsets.values()))
     version = to or stable
     if version and version not in there:
-        raise Refusal(f"no subset of the DestinationRule{', or Service,' if view.places else ''} is for version {version} (there are: "
-                      f"{', '.join(there) or 'none'}); add one, or choose another with --to")
+        raise Refusal(
+            f"no subset of the DestinationRule{', or Service,' if view.places else ''} is for version "
+            f"{version} (there are: {', '.join(there) or 'none'}); add one, or choose another with --to"
+        )
     if version:
         return version
     try:
         return stable_version(view)
     except Refusal as error:
-        raise Refusal(f"it is not clear which version is to be left: {described(view.lists)}; choose with "
-                      f"{' or '.join(f'--to {one}' for one in there) or '--to, once the DestinationRule has a subset for it'}") from error
+        ways = " or ".join(f"--to {one}" for one in there)
+        raise Refusal(
+            f"it is not clear which version is to be left: {described(view.lists)}; choose with "
+            f"{ways or '--to, once the DestinationRule has a subset for it'}"
+        ) from error
 
 
 def at_one(view: RouteView, version: str) -> RouteLists:
-    """The steered routes with one destination each, the version's. A route that has no other already stays as it is; canaryd's own are
-    left out."""
+    """The steered routes with one destination each, the version's. A route that has no other already stays as
+    it is; canaryd's own are left out."""
     subsets = [name for name, of in view.subsets.items() if of == version]
     return {key: _at_one(entries, subsets) for key, entries in steered(view.lists).items()}
 
@@ -67,7 +76,8 @@ def _at_one(entries: Sequence[Destination], subsets: Sequence[str]) -> tuple[Des
 
 
 def uses(virtualservice: Mapping[str, Any], host: str, domain: str) -> dict[str, str]:
-    """Subset of that host -> the first route that names it, in words, be it with weight 0, as a mirror, or for tcp."""
+    """Subset of that host -> the first route that names it, in words, be it with weight 0, as a mirror, or
+    for tcp."""
     metadata, spec = virtualservice["metadata"], virtualservice.get("spec") or {}
     where = f"VirtualService {metadata['namespace']}/{metadata['name']}"
     found: dict[str, str] = {}
@@ -77,11 +87,13 @@ def uses(virtualservice: Mapping[str, Any], host: str, domain: str) -> dict[str,
     return found
 
 
-def removable(rule: Mapping[str, Any], added: Sequence[str], used: Mapping[str, str], version_label: str) -> tuple[list[str], list[str]]:
+def removable(
+    rule: Mapping[str, Any], added: Sequence[str], used: Mapping[str, str], version_label: str
+) -> tuple[list[str], list[str]]:
     """Which subsets of a DestinationRule canaryd takes away, and what is to be said of those that stay.
 
-    added: those that it noted as its own; used: subset -> the route that names it. What someone has changed since is no longer
-    canaryd's.
+    added: those that it noted as its own; used: subset -> the route that names it. What someone has changed
+    since is no longer canaryd's.
     """
     gone, said = [], []
     for subset in (rule.get("spec") or {}).get("subsets") or []:
@@ -93,7 +105,9 @@ def removable(rule: Mapping[str, Any], added: Sequence[str], used: Mapping[str, 
         elif name not in added:
             said.append(f"subset {name} stays: no route names it, but it is not noted as added by canaryd")
         elif not is_plain:
-            said.append(f"subset {name} stays: no route names it, but someone has changed it since canaryd added it")
+            said.append(
+                f"subset {name} stays: no route names it, but someone has changed it since canaryd added it"
+            )
         else:
             gone.append(name)
     return gone, said
@@ -104,7 +118,10 @@ def _places(spec: Mapping[str, Any]) -> Iterator[Place]:
         yield from _of_http(f"http route {route.get('name') or f'#{number}'}", route)
     for kind in ("tcp", "tls"):
         for number, route in enumerate(spec.get(kind) or []):
-            yield from ((f"{kind} route #{number}", entry.get("destination") or {}) for entry in route.get("route") or [])
+            yield from (
+                (f"{kind} route #{number}", entry.get("destination") or {})
+                for entry in route.get("route") or []
+            )
 
 
 def _of_http(name: str, route: Mapping[str, Any]) -> Iterator[Place]:

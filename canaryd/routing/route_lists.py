@@ -1,8 +1,10 @@
-"""The arithmetic of routes: what a `route` list sends where, and what it becomes at a weight, at success, at rollback.
+"""The arithmetic of routes: what a `route` list sends where, and what it becomes at a weight, at success, at
+rollback.
 
-Pure, on the lists as they stand in a VirtualService: destinations are copied whole (port, headers, what Istio may add later), and
-only `subset` and `weight` are ever set. Nothing is normalized: weight 0 gives back the list as it began. Which routes are added beside
-them, and for whom, is `added.py`'s; among what was found they are known by their names, and no way back leaves one there.
+Pure, on the lists as they stand in a VirtualService: destinations are copied whole (port, headers, what Istio
+may add later), and only `subset` and `weight` are ever set. Nothing is normalized: weight 0 gives back the
+list as it began. Which routes are added beside them, and for whom, is `added.py`'s; among what was found they
+are known by their names, and no way back leaves one there.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,9 +35,9 @@ class Refusal(ValueError):
 def full_host(host: str, namespace: str, domain: str = "cluster.local") -> str:
     """A host as Istio reads it in an object of `namespace`.
 
-    A name without a dot is a Service of that namespace; anything with a dot is taken as it is, so `front-end.production` and
-    `front-end.production.svc.cluster.local.` (closing dot) are *not* the Service's full name, to Istio as here. The same goes for
-    `*` and for addresses.
+    A name without a dot is a Service of that namespace; anything with a dot is taken as it is, so
+    `front-end.production` and `front-end.production.svc.cluster.local.` (closing dot) are *not* the Service's
+    full name, to Istio as here. The same goes for `*` and for addresses.
     """
     if "." in host or host in ("", "*") or _is_address(host):
         return host
@@ -43,8 +45,8 @@ def full_host(host: str, namespace: str, domain: str = "cluster.local") -> str:
 
 
 def service_of(host: str, namespace: str) -> str:
-    """The name of the Service that Istio takes a host for in an object of `namespace`: of the short host and the full one alike, whatever
-    the cluster's domain is; any other host as it is."""
+    """The name of the Service that Istio takes a host for in an object of `namespace`: of the short host and
+    the full one alike, whatever the cluster's domain is; any other host as it is."""
     name, _, rest = host.partition(".")
     return name if rest.startswith(f"{namespace}.svc.") else host
 
@@ -52,8 +54,8 @@ def service_of(host: str, namespace: str) -> str:
 def stable_version(view: RouteView) -> str:
     """The version that every steered route sends all its traffic to.
 
-    Raises Refusal when a route is split, names a subset that the DestinationRule does not map to a version, or when routes
-    disagree.
+    Raises Refusal when a route is split, names a subset that the DestinationRule does not map to a version,
+    or when routes disagree.
     """
     lists = steered(view.lists)
     if not lists:
@@ -63,8 +65,8 @@ def stable_version(view: RouteView) -> str:
         at = _carrier(entries)
         if at is None:
             raise Refusal(
-                f"route {key} is split ({described({key: entries})}) and no rollout is on record: wanted all traffic on one subset; "
-                "set one weight to 100 and the others to 0, or leave one destination"
+                f"route {key} is split ({described({key: entries})}) and no rollout is on record: wanted all "
+                "traffic on one subset; set one weight to 100 and the others to 0, or leave one destination"
             )
         subset = str(entries[at].get("destination", {}).get("subset") or "")
         if subset in view.problems and subset not in view.subsets:
@@ -72,24 +74,28 @@ def stable_version(view: RouteView) -> str:
         if subset not in view.subsets:
             known = ", ".join(sorted(view.subsets)) or "none"
             raise Refusal(
-                f"route {key} sends all traffic to subset {subset!r}, which the DestinationRule does not map to a version "
-                f"(subsets that it does: {known}); add it there, with the version label, or correct the route"
+                f"route {key} sends all traffic to subset {subset!r}, which the DestinationRule does not map "
+                f"to a version (subsets that it does: {known}); add it there, with the version label, or "
+                "correct the route"
             )
         found[key] = view.subsets[subset]
     if len(set(found.values())) > 1:
         each = ", ".join(f"{key} to {version}" for key, version in found.items())
         raise Refusal(
-            f"the routes send traffic to different versions ({each}): wanted one version; make them agree, or name the ones to steer "
-            f"in the policy's {view.chosen_by}"
+            f"the routes send traffic to different versions ({each}): wanted one version; make them agree, "
+            f"or name the ones to steer in the policy's {view.chosen_by}"
         )
     return next(iter(found.values()))
 
 
 def amiss(view: RouteView, service: str) -> str:
-    """What is wrong with routes that no rollout steers now: someone deleted its record, or splits them. "" where nothing is."""
+    """What is wrong with routes that no rollout steers now: someone deleted its record, or splits them. ""
+    where nothing is."""
     if view.displaced or not same(own_less(view.lists), view.lists):
         there = "; ".join((described(view.lists), *view.displaced))
-        return f"{LEFT} ({there}), and its record is gone: canaryd reset {service} --to VERSION takes them back"
+        return (
+            f"{LEFT} ({there}), and its record is gone: canaryd reset {service} --to VERSION takes them back"
+        )
     try:
         stable_version(view)
     except Refusal as error:
@@ -98,19 +104,24 @@ def amiss(view: RouteView, service: str) -> str:
 
 
 def versions(view: RouteView) -> frozenset[str]:
-    """Every version that the whole VirtualService may send something to: also by routes that are not steered, by mirrors, and by
-    destinations whose weight is 0, which a person may raise at any time."""
+    """Every version that the whole VirtualService may send something to: also by routes that are not steered,
+    by mirrors, and by destinations whose weight is 0, which a person may raise at any time."""
     namespace = str(view.raw.get("metadata", {}).get("namespace", ""))
     lists = steered(view.lists)
     ours = {service_of(_host(entry), namespace) for entries in lists.values() for entry in entries}
     found = [entry.get("destination", {}) for entries in lists.values() for entry in entries]
-    found += [one for one in _destinations(view.raw.get("spec", {})) if service_of(str(one.get("host") or ""), namespace) in ours]
+    found += [
+        one
+        for one in _destinations(view.raw.get("spec", {}))
+        if service_of(str(one.get("host") or ""), namespace) in ours
+    ]
     named = (str(one.get("subset") or "") for one in found)
     return view.elsewhere.union(view.subsets[subset] for subset in named if subset in view.subsets)
 
 
 def unsteered(view: RouteView) -> str:
-    """Why calls from inside the mesh are not steered, and what to do if they should be; empty where they are."""
+    """Why calls from inside the mesh are not steered, and what to do if they should be; empty where they
+    are."""
     if view.unsteered:
         return view.unsteered
     spec = view.raw.get("spec") or {}
@@ -120,19 +131,26 @@ def unsteered(view: RouteView) -> str:
     name = str((view.raw.get("metadata") or {}).get("name", ""))
     # Istio refuses the host `*` of a VirtualService that is bound to the mesh.
     hosts = " (and name its hosts, for the mesh takes no `*`)" if "*" in (spec.get("hosts") or []) else ""
-    return (f"VirtualService {name} is bound to {', '.join(gateways)} alone: calls from inside the mesh go to the pods of all versions "
-            f"alike, whatever the weight; to steer them too, add `{MESH}` to its spec.gateways{hosts}")
+    return (
+        f"VirtualService {name} is bound to {', '.join(gateways)} alone: calls from inside the mesh go to "
+        f"the pods of all versions alike, whatever the weight; to steer them too, add `{MESH}` to its "
+        f"spec.gateways{hosts}"
+    )
 
 
 def split(origin: RouteLists, canary_subset: str, weight: int) -> RouteLists:
-    """The lists with `weight` per cent (0 to 100) on the canary's subset and the rest where all was; 0 is the origin itself.
+    """The lists with `weight` per cent (0 to 100) on the canary's subset and the rest where all was; 0 is the
+    origin itself.
 
-    The canary's destination is a copy of the one that carries the traffic, but for its subset; one that is already there, idle, is
-    used as it is. Raises ValueError for another weight, or an origin that is split.
+    The canary's destination is a copy of the one that carries the traffic, but for its subset; one that is
+    already there, idle, is used as it is. Raises ValueError for another weight, or an origin that is split.
     """
     if not 0 <= weight <= 100:
         raise ValueError(f"a weight is 0 to 100 per cent, but is {weight}")
-    return {key: _split(key, entries, canary_subset, weight) if weight else tuple(entries) for key, entries in origin.items()}
+    return {
+        key: _split(key, entries, canary_subset, weight) if weight else tuple(entries)
+        for key, entries in origin.items()
+    }
 
 
 def staged(
@@ -140,49 +158,79 @@ def staged(
 ) -> RouteLists:
     """What a stage wants: the lists at its weight, and the routes that it has added.
 
-    Added routes copy the steered ones as they stand now, so that whoever edits a timeout meanwhile edits both. mark: what the cookies of
-    users name the rollout by (`affinity.token`). Raises Refusal where one cannot be added.
+    Added routes copy the steered ones as they stand now, so that whoever edits a timeout meanwhile edits
+    both. mark: what the cookies of users name the rollout by (`affinity.token`). Raises Refusal where one
+    cannot be added.
     """
     there = view.routes if view is not None else {}
-    whole = {key: {**there.get(key, {}), "route": [deepcopy(dict(entry)) for entry in entries]} for key, entries in origin.items()}
+    whole = {
+        key: {**there.get(key, {}), "route": [deepcopy(dict(entry)) for entry in entries]}
+        for key, entries in origin.items()
+    }
     try:
-        more = added(policy, stage, whole, only(origin, canary_subset), httproute_rules.SHAPE if policy.route.http_route else None, mark)
+        more = added(
+            policy,
+            stage,
+            whole,
+            only(origin, canary_subset),
+            httproute_rules.SHAPE if policy.route.http_route else None,
+            mark,
+        )
         if view is not None and policy.route.http_route:
             httproute_rules.check(policy.service.name, view.all_routes, view.places, more)
     except CannotAdd as error:
         raise Refusal(str(error)) from error
-    if any(one.get("sourceLabels") for (route,) in more.values() for one in route.get("match") or []) and view and unsteered(view):
+    if (
+        any(one.get("sourceLabels") for (route,) in more.values() for one in route.get("match") or [])
+        and view
+        and unsteered(view)
+    ):
         raise Refusal(f"sourceLabels are told of callers inside the mesh, and {unsteered(view)}")
     lists = split(origin, canary_subset, policy.stages[stage].weight)
     if wants := policy.by_user(stage):
-        lists = {key: _by_user(policy, stage, key, entries, whole[key], canary_subset, wants, mark) for key, entries in lists.items()}
+        lists = {
+            key: _by_user(policy, stage, key, entries, whole[key], canary_subset, wants, mark)
+            for key, entries in lists.items()
+        }
     return {**lists, **more}
 
 
 def _by_user(
-    policy: Policy, stage: int, key: str, entries: Sequence[Destination], route: Mapping[str, Any], canary_subset: str, wants: Affinity,
+    policy: Policy,
+    stage: int,
+    key: str,
+    entries: Sequence[Destination],
+    route: Mapping[str, Any],
+    canary_subset: str,
+    wants: Affinity,
     mark: str,
 ) -> tuple[Destination, ...]:
     try:
         user_cookies.check(route)
     except user_cookies.Unfit as error:
         raise Refusal(f"users of route {key} cannot be kept on one version: {error}") from error
-    return tuple(user_cookies.drawing(policy.stages[stage].weight, policy.weights, canary_subset, entries, wants, mark))
+    return tuple(
+        user_cookies.drawing(policy.stages[stage].weight, policy.weights, canary_subset, entries, wants, mark)
+    )
 
 
 def check(policy: Policy, view: RouteView, canary_subset: str) -> None:
-    """Raises Refusal where a stage to come cannot be made of these routes; better now than when its time has come."""
+    """Raises Refusal where a stage to come cannot be made of these routes; better now than when its time has
+    come."""
     for stage in range(len(policy.stages)):
         staged(policy, stage, view, steered(view.lists), canary_subset)
 
 
 def only(origin: RouteLists, canary_subset: str) -> RouteLists:
-    """The lists after a success: one destination, the canary's, with a weight only where the origin had one."""
+    """The lists after a success: one destination, the canary's, with a weight only where the origin had
+    one."""
     finished: dict[str, tuple[Destination, ...]] = {}
     for key, entries in origin.items():
         carrier = _carrier_of(key, entries)
         present = _find(entries, canary_subset)
-        entry = _copy(entries[carrier], canary_subset) if present is None else deepcopy(dict(entries[present]))
+        entry = (
+            _copy(entries[carrier], canary_subset) if present is None else deepcopy(dict(entries[present]))
+        )
         if "weight" in entries[carrier]:
             entry["weight"] = 100
         else:
@@ -192,22 +240,25 @@ def only(origin: RouteLists, canary_subset: str) -> RouteLists:
 
 
 def without(found: RouteLists, origin: RouteLists, canary_subset: str) -> RouteLists:
-    """The lists on the way back: the origin, whatever was edited inside them; where they are others than before, as found without the
-    canary.
+    """The lists on the way back: the origin, whatever was edited inside them; where they are others than
+    before, as found without the canary.
 
-    Then a list that only has other weights than one of canaryd's becomes the origin's again. Of any other (renamed, or added since) the
-    canary's destination is dropped and its weight given to stable's. A list that does not name the canary stays. Of routes that canaryd
-    added there is none.
+    Then a list that only has other weights than one of canaryd's becomes the origin's again. Of any other
+    (renamed, or added since) the canary's destination is dropped and its weight given to stable's. A list
+    that does not name the canary stays. Of routes that canaryd added there is none.
     """
     found = steered(found)
     if found.keys() == origin.keys():
         return origin
-    return {key: _without(entries, origin.get(key, ()), origin, canary_subset) for key, entries in found.items()}
+    return {
+        key: _without(entries, origin.get(key, ()), origin, canary_subset) for key, entries in found.items()
+    }
 
 
 def adopted(found: RouteLists, origin: RouteLists, canary_subset: str) -> RouteLists:
-    """The origin to steer from after a person changed the routes: where they are others than before, each as it is without the canary.
-    Where they are the same, it stays what it was, and edits inside them are replaced.
+    """The origin to steer from after a person changed the routes: where they are others than before, each as
+    it is without the canary. Where they are the same, it stays what it was, and edits inside them are
+    replaced.
 
     Raises Refusal for a route that sends its traffic to several destinations even without the canary.
     """
@@ -216,24 +267,28 @@ def adopted(found: RouteLists, origin: RouteLists, canary_subset: str) -> RouteL
     plain = without(found, origin, canary_subset)
     for key, entries in plain.items():
         if _carrier(entries) is None:
-            raise Refusal(f"route {key} is split ({described({key: entries})}): wanted all traffic on one subset; set the others to 0")
+            raise Refusal(
+                f"route {key} is split ({described({key: entries})}): wanted all traffic on one subset; set "
+                "the others to 0"
+            )
     return plain
 
 
 def own_less(found: RouteLists) -> RouteLists:
-    """The steered routes without anything that canaryd adds to them: what a rollout begins from, also where the last one's record was
-    deleted under way."""
+    """The steered routes without anything that canaryd adds to them: what a rollout begins from, also where
+    the last one's record was deleted under way."""
     return {key: tuple(user_cookies.plain(entries)) for key, entries in steered(found).items()}
 
 
 def same(one: RouteLists, other: RouteLists) -> bool:
-    """Whether two sets of lists are equal, entry by entry; lists and tuples, 1 and 1.0 are the same here, as they are in JSON."""
+    """Whether two sets of lists are equal, entry by entry; lists and tuples, 1 and 1.0 are the same here, as
+    they are in JSON."""
     return bool(_plain(one) == _plain(other))
 
 
 def described(lists: RouteLists) -> str:
-    """The lists in one line, for people: `v1 90%, v2 10%`; each route by its key where they differ; added routes before what is left for
-    the others: `cookie ~ .*logged_in.* to v2; else all to v1`."""
+    """The lists in one line, for people: `v1 90%, v2 10%`; each route by its key where they differ; added
+    routes before what is left for the others: `cookie ~ .*logged_in.* to v2; else all to v1`."""
     texts = {key: _all_described(key, entries, lists) for key, entries in steered(lists).items()}
     if not texts:
         return "not there"
@@ -246,7 +301,11 @@ def _all_described(key: str, entries: Sequence[Destination], lists: RouteLists) 
     mine = [httproute_rules.as_route(one) if "backendRefs" in one else one for one in beside(key, lists)]
     to = [f"{_who(one)} to {_where(one['route'])}" for one in mine if "mirror" not in one]
     rest = f"else {_described(entries)}" if to else _described(entries)
-    copied = [f"{one['mirrorPercentage']['value']:g}% mirrored to {one['mirror'].get('subset')}" for one in mine if "mirror" in one]
+    copied = [
+        f"{one['mirrorPercentage']['value']:g}% mirrored to {one['mirror'].get('subset')}"
+        for one in mine
+        if "mirror" in one
+    ]
     return "; ".join((*to, ", ".join((rest, *copied))))
 
 
@@ -259,7 +318,9 @@ def _where(entries: Sequence[Destination]) -> str:
     return _described(entries) if at is None else _subset(entries[at])
 
 
-def _split(key: str, entries: Sequence[Destination], canary_subset: str, weight: int) -> tuple[Destination, ...]:
+def _split(
+    key: str, entries: Sequence[Destination], canary_subset: str, weight: int
+) -> tuple[Destination, ...]:
     carrier = _carrier_of(key, entries)
     if _subset(entries[carrier]) == canary_subset:
         raise ValueError(f"route {key} already sends all traffic to subset {canary_subset}")
@@ -273,17 +334,25 @@ def _split(key: str, entries: Sequence[Destination], canary_subset: str, weight:
     return tuple(result)
 
 
-def _without(entries: Sequence[Destination], own: Sequence[Destination], origin: RouteLists, canary_subset: str) -> tuple[Destination, ...]:
+def _without(
+    entries: Sequence[Destination], own: Sequence[Destination], origin: RouteLists, canary_subset: str
+) -> tuple[Destination, ...]:
     entries = user_cookies.plain(entries)
     at = _find(entries, canary_subset)
     if at is None:
         return tuple(entries)
-    if own and any(_plain(_weightless(entries)) == _plain(_weightless(one)) for one in _own_lists(own, canary_subset)):
+    if own and any(
+        _plain(_weightless(entries)) == _plain(_weightless(one)) for one in _own_lists(own, canary_subset)
+    ):
         return tuple(own)
     before = own or next(iter(origin.values()))
     stable = _subset(before[_carrier_of("", before)])
     left = [deepcopy(dict(entry)) for entry in entries if _subset(entry) != canary_subset]
-    freed = sum(weight for weight, entry in zip(_weights(entries), entries, strict=True) if _subset(entry) == canary_subset)
+    freed = sum(
+        weight
+        for weight, entry in zip(_weights(entries), entries, strict=True)
+        if _subset(entry) == canary_subset
+    )
     heir = _find(left, stable)
     if heir is None:
         left.append(_copy(entries[at], stable) | ({"weight": freed} if len(entries) > 1 else {}))
@@ -312,7 +381,9 @@ def _copy(entry: Destination, subset: str) -> dict[str, Any]:
 def _carrier_of(key: str, entries: Sequence[Destination]) -> int:
     at = _carrier(entries)
     if at is None:
-        raise ValueError(f"route {key} must send all its traffic to one destination, but is {_described(entries)}")
+        raise ValueError(
+            f"route {key} must send all its traffic to one destination, but is {_described(entries)}"
+        )
     return at
 
 
@@ -355,7 +426,10 @@ def _described(entries: Sequence[Destination]) -> str:
         return f"all to {_subset(entries[0]) or 'no subset'}"
     weights = _weights(entries)
     total = sum(weights) or 100  # weights are relative, and as a rule of a hundred
-    return ", ".join(f"{_subset(entry) or 'no subset'} {100 * weight / total:.3g}%" for entry, weight in zip(entries, weights, strict=True))
+    return ", ".join(
+        f"{_subset(entry) or 'no subset'} {100 * weight / total:.3g}%"
+        for entry, weight in zip(entries, weights, strict=True)
+    )
 
 
 def _plain(value: Any) -> Any:

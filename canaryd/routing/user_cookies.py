@@ -1,13 +1,14 @@
 """Session affinity: each user is drawn once for a whole rollout, and a cookie remembers the draw. Pure.
 
-What is drawn is not a version but the weight from which on the user gets the canary: with the ladder 10, 25, 50, 100 one of `from-10`
-(10% of users), `from-25` (15%), `from-50` (25%) and `from-100` (50%). In the stage at 25 the first two are the canary's, the others
-stable's. So over all users the share is the weight, a user changes once, from stable to the canary, and nothing is drawn anew when a
-stage begins: a page whose ten requests were each drawn anew would be put together of both versions, and the last answer would decide.
+What is drawn is not a version but the weight from which on the user gets the canary: with the ladder 10, 25,
+50, 100 one of `from-10` (10% of users), `from-25` (15%), `from-50` (25%) and `from-100` (50%). In the stage
+at 25 the first two are the canary's, the others stable's. So over all users the share is the weight, a user
+changes once, from stable to the canary, and nothing is drawn anew when a stage begins: a page whose ten
+requests were each drawn anew would be put together of both versions, and the last answer would decide.
 
-The draw is Istio's own, by destinations of the steered route that differ in the cookie they set. Users with a cookie are taken by two
-routes before it. The value names the rollout, so that no other one honours it, and begins with `canaryd.`, by which what canaryd added to
-a destination is told from what a person wrote.
+The draw is Istio's own, by destinations of the steered route that differ in the cookie they set. Users with a
+cookie are taken by two routes before it. The value names the rollout, so that no other one honours it, and
+begins with `canaryd.`, by which what canaryd added to a destination is told from what a person wrote.
 """
 
 import re
@@ -36,14 +37,24 @@ def token(template: str, attempt: int) -> str:
 
 
 def bounds(weights: Sequence[int]) -> list[int]:
-    """The weights from which on users may get the canary: those of the ladder, rising, and 100. weights: of all stages."""
+    """The weights from which on users may get the canary: those of the ladder, rising, and 100. weights: of
+    all stages."""
     return [*sorted({weight for weight in weights if 0 < weight < 100}), 100]
 
 
-def drawing(weight: int, weights: Sequence[int], canary_subset: str, entries: Sequence[Entry], wanted: Affinity, mark: str) -> list[Entry]:
-    """The destinations of a steered route split at `weight`, for each draw one: they set the cookie that remembers it.
+def drawing(
+    weight: int,
+    weights: Sequence[int],
+    canary_subset: str,
+    entries: Sequence[Entry],
+    wanted: Affinity,
+    mark: str,
+) -> list[Entry]:
+    """The destinations of a steered route split at `weight`, for each draw one: they set the cookie that
+    remembers it.
 
-    weights: of all stages; entries: stable's and the canary's, once each, and idle ones; mark: the rollout's `token`.
+    weights: of all stages; entries: stable's and the canary's, once each, and idle ones; mark: the rollout's
+    `token`.
     """
     drawn: list[Entry] = []
     ends = bounds(weights)
@@ -58,8 +69,11 @@ def drawing(weight: int, weights: Sequence[int], canary_subset: str, entries: Se
     return drawn
 
 
-def condition(weight: int, weights: Sequence[int], wanted: Affinity, mark: str, canary: bool) -> dict[str, Any]:
-    """Istio's match of the users whose cookie says that they are the canary's at `weight`, or stable's. RE2, of the whole Cookie header."""
+def condition(
+    weight: int, weights: Sequence[int], wanted: Affinity, mark: str, canary: bool
+) -> dict[str, Any]:
+    """Istio's match of the users whose cookie says that they are the canary's at `weight`, or stable's. RE2,
+    of the whole Cookie header."""
     mine = "|".join(str(one) for one in bounds(weights) if (one <= weight) is canary)
     value = rf"{re.escape(wanted.cookie)}=canaryd\.{re.escape(mark)}\.from-({mine})"
     return {"headers": {"cookie": {"regex": rf"(.*;\s*)?{value}(\s*;.*)?"}}}
@@ -68,21 +82,32 @@ def condition(weight: int, weights: Sequence[int], wanted: Affinity, mark: str, 
 def said(name: str) -> str:
     """Whom an added route of this name is for; "" for no user with a cookie."""
     kind = name.partition(".")[0]
-    return "users of the canary" if kind.endswith(f"-{CANARY}") else "of stable" if kind.endswith(f"-{STABLE}") else ""
+    if kind.endswith(f"-{CANARY}"):
+        return "users of the canary"
+    return "of stable" if kind.endswith(f"-{STABLE}") else ""
 
 
 def check(route: Mapping[str, Any]) -> None:
-    """Raises Unfit where a cookie that a destination sets would not reach the user, or not alone: Istio takes one value for each header."""
-    wrong = [f"it has headers.response.{how} for set-cookie" for how in _about_cookies(route, "set", "remove")]
+    """Raises Unfit where a cookie that a destination sets would not reach the user, or not alone: Istio takes
+    one value for each header."""
+    wrong = [
+        f"it has headers.response.{how} for set-cookie" for how in _about_cookies(route, "set", "remove")
+    ]
     for entry in plain(route.get("route") or []):
-        wrong += [f"a destination has headers.response.{how} for set-cookie" for how in _about_cookies(entry, "add", "set")]
+        wrong += [
+            f"a destination has headers.response.{how} for set-cookie"
+            for how in _about_cookies(entry, "add", "set")
+        ]
     if wrong:
-        raise Unfit(f"{' and '.join(wrong)}, and Istio takes one value for each header, so that canaryd's cookie would be lost; let the "
-                    "application set that cookie, or leave affinity out of the policy's route")
+        raise Unfit(
+            f"{' and '.join(wrong)}, and Istio takes one value for each header, so that canaryd's cookie "
+            "would be lost; let the application set that cookie, or leave affinity out of the policy's route"
+        )
 
 
 def plain(entries: Sequence[Entry]) -> list[Entry]:
-    """Destinations without canaryd's cookies; what was one destination before is one again, with the weights added up."""
+    """Destinations without canaryd's cookies; what was one destination before is one again, with the weights
+    added up."""
     found: list[Entry] = []
     places: dict[str, int] = {}
     for entry in entries:
@@ -93,7 +118,10 @@ def plain(entries: Sequence[Entry]) -> list[Entry]:
         key = dumps({name: value for name, value in bare.items() if name != "weight"}, sort_keys=True)
         if key in places:
             before = found[places[key]]
-            found[places[key]] = {**bare, "weight": int(before.get("weight") or 0) + int(bare.get("weight") or 0)}
+            found[places[key]] = {
+                **bare,
+                "weight": int(before.get("weight") or 0) + int(bare.get("weight") or 0),
+            }
         else:
             places[key] = len(found)
             found.append(bare)
@@ -101,7 +129,10 @@ def plain(entries: Sequence[Entry]) -> list[Entry]:
 
 
 def _cookie(wanted: Affinity, mark: str, high: int) -> str:
-    return f"{wanted.cookie}=canaryd.{mark}.from-{high}; Path=/; Max-Age={wanted.max_age}; HttpOnly; SameSite=Lax"
+    return (
+        f"{wanted.cookie}=canaryd.{mark}.from-{high}; Path=/; Max-Age={wanted.max_age}; HttpOnly; "
+        "SameSite=Lax"
+    )
 
 
 def _setting(entry: Entry, weight: int, cookie: str) -> dict[str, Any]:
@@ -113,7 +144,10 @@ def _setting(entry: Entry, weight: int, cookie: str) -> dict[str, Any]:
 
 
 def _is_own(entry: Entry) -> bool:
-    return any(name.lower() == _SET and _OWN.match(str(value)) for name, value in _inside(entry, "headers", "response", "add").items())
+    return any(
+        name.lower() == _SET and _OWN.match(str(value))
+        for name, value in _inside(entry, "headers", "response", "add").items()
+    )
 
 
 def _without_cookie(entry: Entry) -> dict[str, Any]:

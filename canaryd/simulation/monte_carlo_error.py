@@ -14,18 +14,24 @@ def exact_interval(events: int, runs: int) -> tuple[float, float]:
 
 
 def quantile(values: Sequence[float], share: float) -> float:
-    """The least value that at least `share` of the values do not exceed; infinite ones count as larger than any. inf of none."""
+    """The least value that at least `share` of the values do not exceed; infinite ones count as larger than
+    any. inf of none."""
     ranked = sorted(values)
-    return next((one for place, one in enumerate(ranked, start=1) if place >= share * len(ranked) - 1e-9), inf)
+    return next(
+        (one for place, one in enumerate(ranked, start=1) if place >= share * len(ranked) - 1e-9), inf
+    )
 
 
 def quantile_interval(values: Sequence[float], share: float) -> tuple[float, float]:
-    """Of the quantile of what the values were drawn from, at 95% at least: two of the values, or -inf and inf where there are too few.
+    """Of the quantile of what the values were drawn from, at 95% at least: two of the values, or -inf and inf
+    where there are too few.
 
-    So many of n values lie below the quantile as a binomial(n, share) says, whatever the distribution (David and Nagaraja, Order
-    Statistics, section 7.1).
+    So many of n values lie below the quantile as a binomial(n, share) says, whatever the distribution (David
+    and Nagaraja, Order Statistics, section 7.1).
     """
     ranked, count = sorted(values), len(values)
     low = max((place for place in range(1, count + 1) if bdtr(place - 1, count, share) <= 0.025), default=0)
-    high = min((place for place in range(1, count + 1) if bdtr(place - 1, count, share) >= 0.975), default=count + 1)
+    high = min(
+        (place for place in range(1, count + 1) if bdtr(place - 1, count, share) >= 0.975), default=count + 1
+    )
     return ranked[low - 1] if low else -inf, ranked[high - 1] if high <= count else inf

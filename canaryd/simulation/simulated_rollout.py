@@ -1,9 +1,11 @@
-"""A rollout rehearsed: a simulated service, the real judge, and the real state machine, from the first stage to the end.
+"""A rollout rehearsed: a simulated service, the real judge, and the real state machine, from the first stage
+to the end.
 
-Nothing decides here. What is added to judge and lifecycle is only what the daemon's world adds: a look is read some seconds late, and a
-weight needs some seconds to be what all that is scraped was served at. How many requests match, nobody knows beforehand: a match stage is
-rehearsed with so many as `ASSUMED_MATCHING` says, no different from the others; previews are none. People are taken to approve at once and
-to do nothing else, gates to be open, the policy's own queries to be within their limits, and telemetry to be there.
+Nothing decides here. What is added to judge and lifecycle is only what the daemon's world adds: a look is
+read some seconds late, and a weight needs some seconds to be what all that is scraped was served at. How many
+requests match, nobody knows beforehand: a match stage is rehearsed with so many as `ASSUMED_MATCHING` says,
+no different from the others; previews are none. People are taken to approve at once and to do nothing else,
+gates to be open, the policy's own queries to be within their limits, and telemetry to be there.
 """
 
 from dataclasses import dataclass, replace
@@ -21,19 +23,26 @@ from canaryd.judge.matched_users import Apart
 from canaryd.simulation.simulated_service import SimulatedService
 
 LONGEST = 2000  # looks of a rollout that is watched: with looks of 15 s more than eight hours
-DECIDED_LATE = (Signal.LET_PASS, Signal.STUCK, Signal.TIMED_OUT)  # what a deadline without a decision leads to
+DECIDED_LATE = (
+    Signal.LET_PASS,
+    Signal.STUCK,
+    Signal.TIMED_OUT,
+)  # what a deadline without a decision leads to
 
 
 ASSUMED_MATCHING = 10  # per cent of the requests; a plan says so
 
 
 def served(stage: Stage) -> tuple[float, float | None]:
-    """The parts of all requests that are compared in a stage, canary's and stable's, in per cent; None: the rest. Copies come on top."""
+    """The parts of all requests that are compared in a stage, canary's and stable's, in per cent; None: the
+    rest. Copies come on top."""
     if stage.mirror is not None:
         return 100 * stage.mirror, 100.0
     if stage.split:
         return ASSUMED_MATCHING / 2, ASSUMED_MATCHING / 2
-    return (ASSUMED_MATCHING + (100 - ASSUMED_MATCHING) * stage.weight / 100 if stage.match else stage.weight), None
+    return (
+        ASSUMED_MATCHING + (100 - ASSUMED_MATCHING) * stage.weight / 100 if stage.match else stage.weight
+    ), None
 
 
 class End(StrEnum):
@@ -49,14 +58,16 @@ class End(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """Whole seconds. late: from a look's end until what it says is acted on; settle: from a new weight until its first look begins."""
+    """Whole seconds. late: from a look's end until what it says is acted on; settle: from a new weight until
+    its first look begins."""
 
     late: int
     settle: int
 
     @classmethod
     def of(cls, scrape_interval: float, ingestion_delay: float, beat: float) -> "Lag":
-        """By the daemon's settings: half a beat passes until a look is read, and the mesh needs a second to follow a route."""
+        """By the daemon's settings: half a beat passes until a look is read, and the mesh needs a second to
+        follow a route."""
         return cls(ceil(ingestion_delay + beat / 2), ceil(scrape_interval + 1))
 
 
@@ -65,7 +76,8 @@ USUAL_LAG = Lag.of(scrape_interval=15.0, ingestion_delay=15.0, beat=5.0)  # the 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One stretch at one weight. signal: what ended it; None: it was being watched still. seconds: the settling included."""
+    """One stretch at one weight. signal: what ended it; None: it was being watched still. seconds: the
+    settling included."""
 
     stage: int
     signal: Signal | None
@@ -93,7 +105,13 @@ class SimulatedOutcome:
         return next(visit.stage for visit in self.visits if visit.signal in (Signal.HARM, Signal.ALARM))
 
 
-def rehearse(policy: Policy, judge: Judge | Apart, service: SimulatedService, lag: Lag = USUAL_LAG, longest: int = LONGEST) -> SimulatedOutcome:
+def rehearse(
+    policy: Policy,
+    judge: Judge | Apart,
+    service: SimulatedService,
+    lag: Lag = USUAL_LAG,
+    longest: int = LONGEST,
+) -> SimulatedOutcome:
     """One rollout of the service's canary, judged by this judge, which has heard nothing yet."""
     return _Rehearsal(policy, judge, service, lag, longest).run()
 
@@ -101,7 +119,9 @@ def rehearse(policy: Policy, judge: Judge | Apart, service: SimulatedService, la
 class _Rehearsal:
     """The rollout as it goes on, and what it has cost so far."""
 
-    def __init__(self, policy: Policy, judge: Judge | Apart, service: SimulatedService, lag: Lag, longest: int) -> None:
+    def __init__(
+        self, policy: Policy, judge: Judge | Apart, service: SimulatedService, lag: Lag, longest: int
+    ) -> None:
         self._judge, self._service, self._lag, self._longest = judge, service, lag, longest
         self._began = service.now
         self._rollout = a_rollout(policy, service.now)
@@ -115,7 +135,14 @@ class _Rehearsal:
         while self._rollout.phase is Phase.PROGRESSING and self._looks < self._longest:
             self._stay()
         end = self._end()
-        return SimulatedOutcome(end, tuple(self._visits), self._service.now - self._began, self._looks, self._requests, self._failures)
+        return SimulatedOutcome(
+            end,
+            tuple(self._visits),
+            self._service.now - self._began,
+            self._looks,
+            self._requests,
+            self._failures,
+        )
 
     def _stay(self) -> None:
         """One stretch at one weight, from its beginning to the signal that ends it."""
@@ -153,7 +180,8 @@ class _Rehearsal:
         if self._rollout.policy.stages[stage].mirror is None:  # nobody waits for the answer to a copy
             self._requests += sum(counts.requests for counts in look.canary.values())
             self._failures += sum(counts.failures for counts in look.canary.values())
-        return replace(look, first_seen=dict.fromkeys(look.canary, float(self._began)))  # the canary's replicas have to warm up
+        # the canary's replicas have to warm up
+        return replace(look, first_seen=dict.fromkeys(look.canary, float(self._began)))
 
     def _end(self) -> End:
         phase, last = self._rollout.phase, self._visits[-1].signal
@@ -162,7 +190,9 @@ class _Rehearsal:
         if phase is Phase.HELD:
             return End.CAUGHT if self._rollout.held is Held.ALARMS else End.HELD
         if phase is Phase.ROLLING_BACK:
-            return {Signal.TIMED_OUT: End.GIVEN_UP, Signal.OVERDUE: End.OVERDUE}.get(last or Signal.HARM, End.CAUGHT)
+            return {Signal.TIMED_OUT: End.GIVEN_UP, Signal.OVERDUE: End.OVERDUE}.get(
+                last or Signal.HARM, End.CAUGHT
+            )
         return End.RUNNING
 
 
@@ -175,7 +205,16 @@ def a_rollout(policy: Policy, now: int) -> Rollout:
     """Waiting for its canary to be available; approved all the way, every gate open."""
     service = policy.service
     return Rollout(
-        name=service.name, namespace=service.namespace, service=service.name, stable="stable", canary="canary", stable_workload="stable",
-        canary_workload="canary", template="canary", stable_template="stable", policy=policy.without_hooks(), began=float(now),
+        name=service.name,
+        namespace=service.namespace,
+        service=service.name,
+        stable="stable",
+        canary="canary",
+        stable_workload="stable",
+        canary_workload="canary",
+        template="canary",
+        stable_template="stable",
+        policy=policy.without_hooks(),
+        began=float(now),
         approved=len(policy.stages),
-    )  # fmt: skip
+    )

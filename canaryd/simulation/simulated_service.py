@@ -1,8 +1,9 @@
 """Simulated services: looks of two versions, replica by replica, with the troubles that real ones have.
 
-Everything is drawn from the generator that is passed in. Latency is lognormal, or distributed as some service's was; failures come alone,
-in bursts, or from clients that try again and again; replicas differ, hang for a spell (half of their requests then fail, and take 3 s),
-or live on a slow node. Nothing here judges: `canaryd plan` and the benchmark show these looks to the judge.
+Everything is drawn from the generator that is passed in. Latency is lognormal, or distributed as some
+service's was; failures come alone, in bursts, or from clients that try again and again; replicas differ, hang
+for a spell (half of their requests then fail, and take 3 s), or live on a slow node. Nothing here judges:
+`canaryd plan` and the benchmark show these looks to the judge.
 """
 
 from collections.abc import Iterator
@@ -18,7 +19,27 @@ from canaryd.stats.histogram import lognormal_share_slower, share_slower_than
 
 Array = NDArray[np.float64]
 
-ISTIO_BOUNDS = (0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 600000, 1800000, 3600000)
+ISTIO_BOUNDS = (
+    0.5,
+    1,
+    5,
+    10,
+    25,
+    50,
+    100,
+    250,
+    500,
+    1000,
+    2500,
+    5000,
+    10000,
+    30000,
+    60000,
+    300000,
+    600000,
+    1800000,
+    3600000,
+)
 HANGING_MS = 3000.0  # of a request that is stuck
 HANGING_SHARE = 0.5  # of a hanging replica's requests
 BAD = 10.0  # times the usual error rate, in a version's bad spell
@@ -29,17 +50,20 @@ SECOND_MODE = 2.0  # times the usual latency, of the canary's requests on anothe
 class Scenario:
     """One service, and what is wrong with its canary from the moment that it gets traffic, or later.
 
-    requests: per second, of both versions; errors: stable's rate; burst: failures that come together within a look; retries: failing
-    requests per look of a client that tries again and again, for `spell` looks on average (0: nobody does); swing: amplitude of the base
-    rate over an hour; hanging: share of a version's looks in which one of its replicas hangs, for `spell` looks; bad: share of a version's
-    looks in which all of it fails ten times as often, for `spell` looks; jitter: sd of the log of each version's own error rate from look
-    to look; noise, latency_noise: sd of the log of the replicas' own error rates and latencies; slow_node: how many times slower the node
-    of the canary's first replica is. median, sigma: of stable's latency (ms, log); slower, mean: stable's share slower than each bound,
-    and its mean latency (ms), where they are known and no lognormal is needed.
+    requests: per second, of both versions; errors: stable's rate; burst: failures that come together within a
+    look; retries: failing requests per look of a client that tries again and again, for `spell` looks on
+    average (0: nobody does); swing: amplitude of the base rate over an hour; hanging: share of a version's
+    looks in which one of its replicas hangs, for `spell` looks; bad: share of a version's looks in which all
+    of it fails ten times as often, for `spell` looks; jitter: sd of the log of each version's own error rate
+    from look to look; noise, latency_noise: sd of the log of the replicas' own error rates and latencies;
+    slow_node: how many times slower the node of the canary's first replica is. median, sigma: of stable's
+    latency (ms, log); slower, mean: stable's share slower than each bound, and its mean latency (ms), where
+    they are known and no lognormal is needed.
 
-    The canary's fault: canary_errors, canary_latency: its over stable's; more_errors: what its error rate has on top of that; stuck: share
-    of its requests that take 3 s; second_mode: share of them that take twice as long; broken: how many of its replicas fail every
-    request. It shows at weights from `fault_weight` on, and not before `fault_begins` seconds of traffic for the canary.
+    The canary's fault: canary_errors, canary_latency: its over stable's; more_errors: what its error rate has
+    on top of that; stuck: share of its requests that take 3 s; second_mode: share of them that take twice as
+    long; broken: how many of its replicas fail every request. It shows at weights from `fault_weight` on, and
+    not before `fault_begins` seconds of traffic for the canary.
     """
 
     requests: float = 50.0
@@ -93,7 +117,11 @@ class Scenario:
     def canary_slower(self) -> Array:
         """The faulty canary's share slower than each bound."""
         body = (1 - self.second_mode) * self.share_slower(self.canary_latency)
-        body = body + self.second_mode * self.share_slower(self.canary_latency * SECOND_MODE) if self.second_mode else body
+        body = (
+            body + self.second_mode * self.share_slower(self.canary_latency * SECOND_MODE)
+            if self.second_mode
+            else body
+        )
         return np.asarray((1 - self.stuck) * body + self.stuck * (np.array(self.bounds) < HANGING_MS))
 
 
@@ -116,15 +144,19 @@ class SimulatedService:
         return other
 
     def look(self, weight: float, seconds: int | None = None) -> Look:
-        """The next look, with weight per cent of the traffic on the canary. seconds: its length, where it is not the world's interval."""
+        """The next look, with weight per cent of the traffic on the canary. seconds: its length, where it is
+        not the world's interval."""
         return self.looks(weight, 1, seconds)[0]
 
     def history(self, looks: int) -> list[Look]:
         """Stable alone, before the rollout."""
         return self.looks(0, looks)
 
-    def looks(self, weight: float, count: int, seconds: int | None = None, stable_weight: float | None = None) -> list[Look]:
-        """The next `count` looks at one weight. stable_weight: stable's, where only a part of it is looked at."""
+    def looks(
+        self, weight: float, count: int, seconds: int | None = None, stable_weight: float | None = None
+    ) -> list[Look]:
+        """The next `count` looks at one weight. stable_weight: stable's, where only a part of it is looked
+        at."""
         world = self.world
         length = world.interval if seconds is None else seconds
         ends = self.now + length * np.arange(1, count + 1)
@@ -146,7 +178,11 @@ class SimulatedService:
         world = self.world
         if weight < world.fault_weight or self._began is None:
             return np.zeros(len(ends))
-        return np.clip((ends - self._began - world.fault_begins) / length, 0.0, 1.0) if world.fault_begins else np.ones(len(ends))
+        return (
+            np.clip((ends - self._began - world.fault_begins) / length, 0.0, 1.0)
+            if world.fault_begins
+            else np.ones(len(ends))
+        )
 
 
 class _Version:
@@ -165,17 +201,24 @@ class _Version:
         self.read_latency()
 
     def read_latency(self) -> None:
-        """Of each replica, without and with the fault: shares of requests in each bucket, and mean and second moment of their latency."""
-        world, each = self.world, self.latencies if len(set(self.latencies.tolist())) > 1 else self.latencies[:1]
+        """Of each replica, without and with the fault: shares of requests in each bucket, and mean and second
+        moment of their latency."""
+        world, each = (
+            self.world,
+            self.latencies if len(set(self.latencies.tolist())) > 1 else self.latencies[:1],
+        )
         usual = np.array([world.share_slower(times) for times in each])
         mean, second = world.mean_ms * each, (world.mean_ms**2 + world.spread_ms**2) * each**2
         self._usual = _buckets(usual), mean, second
         if self.name != "canary":
             self._faulty = self._usual
             return
-        # A replica's own latency is a matter of versions that are as fast as stable; in a slower or faster one they are alike.
+        # A replica's own latency is a matter of versions that are as fast as stable; in a slower or faster
+        # one they are alike.
         slower = world.canary_slower()
-        faulty = self._usual[0] if slower.tolist() == world.share_slower(1.0).tolist() else _buckets(slower[None])
+        faulty = (
+            self._usual[0] if slower.tolist() == world.share_slower(1.0).tolist() else _buckets(slower[None])
+        )
         second_mode = world.second_mode
         of_mean = 1 + second_mode * (SECOND_MODE - 1)
         of_second = 1 + second_mode * (SECOND_MODE**2 - 1)
@@ -184,9 +227,11 @@ class _Version:
         second = (1 - stuck) * second * times**2 * of_second + stuck * HANGING_MS**2
         self._faulty = faulty, mean, second
 
-    def serve(self, rng: np.random.Generator, expected: float, rates: Array, faulty: Array) -> list[dict[str, Counts]]:
-        """Counts of each look, by replica. expected: requests of a look; rates: the service's error rate in each look, shape (looks,);
-        faulty: the part of each look with the fault, the same shape."""
+    def serve(
+        self, rng: np.random.Generator, expected: float, rates: Array, faulty: Array
+    ) -> list[dict[str, Counts]]:
+        """Counts of each look, by replica. expected: requests of a look; rates: the service's error rate in
+        each look, shape (looks,); faulty: the part of each look with the fault, the same shape."""
         world, looks = self.world, len(rates)
         requests = rng.poisson(expected / self.count, (looks, self.count))
         failures = self._failures(rng, requests, rates, faulty)
@@ -199,9 +244,11 @@ class _Version:
         return [
             {name: Counts(n, k, n, tuple(w), d) for name, n, k, w, d in zip(names, *row, strict=True)}
             for row in rows
-        ]  # fmt: skip
+        ]
 
-    def _failures(self, rng: np.random.Generator, requests: NDArray[np.int64], rates: Array, faulty: Array) -> NDArray[np.int64]:
+    def _failures(
+        self, rng: np.random.Generator, requests: NDArray[np.int64], rates: Array, faulty: Array
+    ) -> NDArray[np.int64]:
         world, looks = self.world, len(rates)
         if self.name == "canary":
             rates = rates * (1 + faulty * (world.canary_errors - 1)) + faulty * world.more_errors
@@ -213,31 +260,53 @@ class _Version:
         if self.name == "canary" and world.broken:
             each[:, : world.broken] += faulty[:, None] * (1 - each[:, : world.broken])
         if world.retries:
-            return np.array([self._retried(rng, *look) for look in zip(requests, each, strict=True)]).reshape(requests.shape)
+            return np.array([self._retried(rng, *look) for look in zip(requests, each, strict=True)]).reshape(
+                requests.shape
+            )
         if world.burst > 1:
             return np.minimum(world.burst * rng.poisson(requests * each / world.burst), requests)
         return rng.binomial(requests, each)
 
-    def _retried(self, rng: np.random.Generator, requests: NDArray[np.int64], rates: Array) -> NDArray[np.int64]:
-        """One look of clients whose requests fail at their replica, again and again: what a client has broken stays broken for a while."""
+    def _retried(
+        self, rng: np.random.Generator, requests: NDArray[np.int64], rates: Array
+    ) -> NDArray[np.int64]:
+        """One look of clients whose requests fail at their replica, again and again: what a client has broken
+        stays broken for a while."""
         world = self.world
-        self._clients = rng.binomial(self._clients, 1 - 1 / world.spell) + rng.poisson(requests * rates / (world.retries * world.spell))
+        self._clients = rng.binomial(self._clients, 1 - 1 / world.spell) + rng.poisson(
+            requests * rates / (world.retries * world.spell)
+        )
         return np.minimum(rng.poisson(world.retries * self._clients), requests)
 
-    def _timed(self, rng: np.random.Generator, requests: NDArray[np.int64], faulty: Array) -> tuple[NDArray[np.int64], Array]:
-        """Requests by replica and bucket, shape (looks, replicas, bounds + 1), and the sum of their durations, (looks, replicas)."""
+    def _timed(
+        self, rng: np.random.Generator, requests: NDArray[np.int64], faulty: Array
+    ) -> tuple[NDArray[np.int64], Array]:
+        """Requests by replica and bucket, shape (looks, replicas, bounds + 1), and the sum of their
+        durations, (looks, replicas)."""
         part: Array = faulty[:, None]
-        shares, mean, second = (
-            self._usual if not faulty.any() else self._faulty if faulty.all()
-            else [(1 - _shaped(part, one)) * one + _shaped(part, one) * other for one, other in zip(self._usual, self._faulty, strict=True)]
-        )  # fmt: skip
+        if not faulty.any():
+            shares, mean, second = self._usual
+        elif faulty.all():
+            shares, mean, second = self._faulty
+        else:
+            shares, mean, second = (
+                (1 - _shaped(part, usual)) * usual + _shaped(part, usual) * other
+                for usual, other in zip(self._usual, self._faulty, strict=True)
+            )
         inside = rng.multinomial(requests, shares)
         spread = np.sqrt(np.maximum(second - mean**2, 0.0))
-        duration = np.maximum(requests * mean + np.sqrt(requests) * spread * rng.standard_normal(requests.shape), 0.0)
+        duration = np.maximum(
+            requests * mean + np.sqrt(requests) * spread * rng.standard_normal(requests.shape), 0.0
+        )
         return inside, duration
 
     def _hang(
-        self, rng: np.random.Generator, requests: NDArray[np.int64], failures: NDArray[np.int64], inside: NDArray[np.int64], duration: Array
+        self,
+        rng: np.random.Generator,
+        requests: NDArray[np.int64],
+        failures: NDArray[np.int64],
+        inside: NDArray[np.int64],
+        duration: Array,
     ) -> None:
         """Half of the requests to a replica in a spell are stuck, and fail: written into the arrays."""
         bucket = int(np.searchsorted(self.world.bounds, HANGING_MS))
@@ -271,7 +340,8 @@ def _around_one(sd: float, count: int, rng: np.random.Generator) -> Array:
 
 
 def _buckets(slower: Array) -> Array:
-    """Shares in each bucket, the last one open. slower: shares slower than each bound, shape (..., bounds)."""
+    """Shares in each bucket, the last one open. slower: shares slower than each bound, shape (...,
+    bounds)."""
     outer = np.ones((*slower.shape[:-1], 1))
     shares = np.maximum(-np.diff(np.concatenate((outer, slower, 0 * outer), axis=-1), axis=-1), 0.0)
     return np.asarray(shares / shares.sum(axis=-1, keepdims=True))

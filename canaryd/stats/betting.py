@@ -1,13 +1,17 @@
-"""Evidence by betting: a bettor stakes on arm 2 having more events than its share; her gain is evidence against "no more".
+"""Evidence by betting: a bettor stakes on arm 2 having more events than its share; her gain is evidence
+against "no more".
 
-Each process starts at 1 and, if the null holds, has expectation at most 1 at any stopping time (Ville's inequality: it exceeds
-1/alpha with chance at most alpha, ever). Stakes are fixed before the looks, and what they gain is averaged over a small grid
-(Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", JRSS-B 2024).
+Each process starts at 1 and, if the null holds, has expectation at most 1 at any stopping time (Ville's
+inequality: it exceeds 1/alpha with chance at most alpha, ever). Stakes are fixed before the looks, and what
+they gain is averaged over a small grid (Waudby-Smith and Ramdas, "Estimating means of bounded random
+variables by betting", JRSS-B 2024).
 
-A look counts by its size against a cap known before it. That makes the gain linear in the counts: only expected rates
-matter, and events may come in any burst within a look. Unweighted, one hanging replica would make a share of 1.
+A look counts by its size against a cap known before it. That makes the gain linear in the counts: only
+expected rates matter, and events may come in any burst within a look. Unweighted, one hanging replica would
+make a share of 1.
 
-The bettor keeps a purse back and stakes a part of it at each look, since harm may begin at any (`switching.py` has the shares).
+The bettor keeps a purse back and stakes a part of it at each look, since harm may begin at any
+(`switching.py` has the shares).
 """
 
 import numpy as np
@@ -17,14 +21,18 @@ from canaryd.stats.changepoint import AT_ONCE
 
 Array = NDArray[np.float64]
 
-STAKES = np.array([0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 0.95])  # small ones for small harm that lasts, large ones for the plain kind
+# small ones for small harm that lasts, large ones for the plain kind
+STAKES = np.array([0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 0.95])
 
 
-def log_gains_on_share(events1: Array, events2: Array, requests1: Array, requests2: Array, ratio: Array, cap: Array) -> Array:
-    """Log gain of each stake in one look, against "arm 2's rate is at most ratio times arm 1's"; shape (comparisons, stakes).
+def log_gains_on_share(
+    events1: Array, events2: Array, requests1: Array, requests2: Array, ratio: Array, cap: Array
+) -> Array:
+    """Log gain of each stake in one look, against "arm 2's rate is at most ratio times arm 1's"; shape
+    (comparisons, stakes).
 
-    cap: the largest number of events of a look before this one, shape (comparisons,); where it is 0 nothing is staked.
-    All counts of shape (comparisons,), requests > 0. A look without events changes nothing.
+    cap: the largest number of events of a look before this one, shape (comparisons,); where it is 0 nothing
+    is staked. All counts of shape (comparisons,), requests > 0. A look without events changes nothing.
     """
     events = events1 + events2
     expected_share = requests2 * ratio / (requests1 + requests2 * ratio)
@@ -37,8 +45,8 @@ def log_gains_on_share(events1: Array, events2: Array, requests1: Array, request
 def log_gains_on_rate(events: Array, requests: Array, limit: Array, cap: Array) -> Array:
     """Log gain of each stake in one look, against "the rate is at most limit"; shape (comparisons, stakes).
 
-    limit: in (0, 1); cap: the largest number of requests of a look before this one, shape (comparisons,); where it is 0 the
-    look itself is the first measure. A look without requests changes nothing.
+    limit: in (0, 1); cap: the largest number of requests of a look before this one, shape (comparisons,);
+    where it is 0 the look itself is the first measure. A look without requests changes nothing.
     """
     base = np.where(cap > 0, cap, np.maximum(requests, 1.0))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -47,14 +55,15 @@ def log_gains_on_rate(events: Array, requests: Array, limit: Array, cap: Array) 
 
 
 def purse(count: int) -> Array:
-    """Log of what is kept back, and of what each stake has, before the first look; shape (count, 1 + stakes)."""
+    """Log of what is kept back, and of what each stake has, before the first look; shape (count, 1 +
+    stakes)."""
     shares = np.concatenate(([1.0 - AT_ONCE], np.full(len(STAKES), AT_ONCE / len(STAKES))))
     return np.tile(np.log(shares), (count, 1))
 
 
 def staked(log_wealth: Array, log_gains: Array, turning: Array) -> Array:
-    """The purse a look later; shapes (count, 1 + stakes) and (count, stakes). turning: of what is kept back, the share that is staked
-    now, shape (count,)."""
+    """The purse a look later; shapes (count, 1 + stakes) and (count, stakes). turning: of what is kept back,
+    the share that is staked now, shape (count,)."""
     kept = log_wealth[:, :1]
     onto = np.logaddexp(log_wealth[:, 1:], kept + np.log(turning / len(STAKES))[:, None]) + log_gains
     return np.concatenate((kept + np.log1p(-turning)[:, None], onto), axis=1)

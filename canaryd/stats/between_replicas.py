@@ -1,4 +1,5 @@
-"""How much replicas of one version differ from each other, so that such a difference is not held against another version."""
+"""How much replicas of one version differ from each other, so that such a difference is not held against
+another version."""
 
 from dataclasses import dataclass
 
@@ -11,21 +12,24 @@ from canaryd.stats.cluster_randomization import UserLuck
 
 Array = NDArray[np.float64]
 
-# Of the log rate between replicas of one version, where nothing is known. At 10% a doubled error rate needs 8% more requests to be found,
-# and no more replicas' luck was told from harm (simulated, 3 and 3 replicas that differ by 10% and 30%).
+# Of the log rate between replicas of one version, where nothing is known. At 10% a doubled error rate needs
+# 8% more requests to be found, and no more replicas' luck was told from harm (simulated, 3 and 3 replicas
+# that differ by 10% and 30%).
 PRIOR_SD = 0.07
 PRIOR_REPLICAS = 4  # what the prior weighs, in replicas
 RARE = 0.005
-FARTHER = np.arange(0.25, 4.6, 0.25)  # beyond the last log ratio there is, where few users' luck may lie: up to a hundredfold
+# beyond the last log ratio there is, where few users' luck may lie: up to a hundredfold
+FARTHER = np.arange(0.25, 4.6, 0.25)
 NODES = (np.arange(7) + 0.5) / 7  # quantiles at which replicas' luck is taken beside that of users
 
 
 def between_replicas(events: Array, requests: Array, dispersion: Array) -> Array:
     """Standard deviation between replicas of the log rate, in excess of sampling noise; shape (comparisons,).
 
-    The method of moments of DerSimonian and Laird (Controlled Clinical Trials 7, 1986). events: shape (replicas, comparisons); requests:
-    shape (replicas,); dispersion: variance over mean of an event count, at least 1, shape (comparisons,): events in bursts make equal
-    replicas look unequal. 0 for fewer than two replicas with requests, and for comparisons with less than five events in all.
+    The method of moments of DerSimonian and Laird (Controlled Clinical Trials 7, 1986). events: shape
+    (replicas, comparisons); requests: shape (replicas,); dispersion: variance over mean of an event count, at
+    least 1, shape (comparisons,): events in bursts make equal replicas look unequal. 0 for fewer than two
+    replicas with requests, and for comparisons with less than five events in all.
     """
     served = requests > 0
     events, requests = events[served], requests[served]
@@ -33,7 +37,8 @@ def between_replicas(events: Array, requests: Array, dispersion: Array) -> Array
         return np.zeros(events.shape[1])
     rate = (events + 0.5) / (requests[:, None] + 1.0)
     log_rate = np.log(rate)
-    # Of one replica's count the expected one, not its own: few events would otherwise weigh as if they were certain.
+    # Of one replica's count the expected one, not its own: few events would otherwise weigh as if they were
+    # certain.
     pooled = (events.sum(axis=0) + 0.5) / (requests.sum() + 1.0)
     weight = 1.0 / (dispersion * (1.0 - pooled) / (pooled * requests[:, None] + 0.5))
     total = weight.sum(axis=0)
@@ -45,9 +50,12 @@ def between_replicas(events: Array, requests: Array, dispersion: Array) -> Array
 
 
 def shrunk(sd: Array, replicas: int) -> Array:
-    """The estimate drawn towards PRIOR_SD, since few replicas say little: alone it is 0 in half of all draws. Shape as sd."""
+    """The estimate drawn towards PRIOR_SD, since few replicas say little: alone it is 0 in half of all draws.
+    Shape as sd."""
     weight = max(replicas - 1, 0)
-    return np.asarray(np.sqrt((PRIOR_REPLICAS * PRIOR_SD**2 + weight * np.asarray(sd) ** 2) / (PRIOR_REPLICAS + weight)))
+    return np.asarray(
+        np.sqrt((PRIOR_REPLICAS * PRIOR_SD**2 + weight * np.asarray(sd) ** 2) / (PRIOR_REPLICAS + weight))
+    )
 
 
 def degrees(seen: int) -> int:
@@ -56,9 +64,11 @@ def degrees(seen: int) -> int:
 
 
 def ratio_by_luck(sd: Array, seen: int, replicas1: int, replicas2: int, risk: float) -> Array:
-    """The ratio of two equal versions' rates that their replicas' luck exceeds with chance `risk`; shape of sd, which is a shrunk one.
+    """The ratio of two equal versions' rates that their replicas' luck exceeds with chance `risk`; shape of
+    sd, which is a shrunk one.
 
-    exp(t * sd * sqrt(1/m1 + 1/m2)), t the one-sided Student quantile. seen: replicas that sd was estimated from.
+    exp(t * sd * sqrt(1/m1 + 1/m2)), t the one-sided Student quantile. seen: replicas that sd was estimated
+    from.
     """
     if replicas1 < 1 or replicas2 < 1:
         raise ValueError(f"both versions must have a replica, but have {replicas1} and {replicas2}")
@@ -80,8 +90,9 @@ def chance_of_as_many(events: float, expected: float) -> float:
 class Luck:
     """What the luck of the draw of replicas brings at each comparison.
 
-    log_chances: of some log ratios over a border, shape (comparisons, log ratios), their exponentials summing to 1. hardly_more: the ratio
-    over the border that is exceeded with chance RARE in a rollout, at least 1, shape (comparisons,).
+    log_chances: of some log ratios over a border, shape (comparisons, log ratios), their exponentials summing
+    to 1. hardly_more: the ratio over the border that is exceeded with chance RARE in a rollout, at least 1,
+    shape (comparisons,).
     """
 
     log_chances: Single
@@ -89,13 +100,20 @@ class Luck:
 
 
 def luck(
-    theta: Array, centre: Array, sd: Array, seen: int, replicas1: int, replicas2: int, users: UserLuck | None = None
+    theta: Array,
+    centre: Array,
+    sd: Array,
+    seen: int,
+    replicas1: int,
+    replicas2: int,
+    users: UserLuck | None = None,
 ) -> Luck:
-    """Of the log ratios theta over a border: rising from 0, shape (L,); the first takes all that is less, the last all that is more.
+    """Of the log ratios theta over a border: rising from 0, shape (L,); the first takes all that is less, the
+    last all that is more.
 
-    centre: where equal versions lie from the border, at most 0, shape (comparisons,); sd: between replicas (shrunk), shape
-    (comparisons,), estimated from `seen` of them. Student's distribution, since those are a handful. users: what their draw brings besides,
-    where users are drawn.
+    centre: where equal versions lie from the border, at most 0, shape (comparisons,); sd: between replicas
+    (shrunk), shape (comparisons,), estimated from `seen` of them. Student's distribution, since those are a
+    handful. users: what their draw brings besides, where users are drawn.
     """
     scale = np.maximum(sd, 1e-6) * np.sqrt(1.0 / max(replicas1, 1) + 1.0 / max(replicas2, 1))
     edges = (theta[:-1] + theta[1:]) / 2.0
@@ -103,13 +121,16 @@ def luck(
     hardly_more = np.exp(np.maximum(centre + stdtrit(degrees(seen), 1.0 - RARE) * scale, 0.0))
     if users is not None:
         below, hardly_more = _with_users(users, edges, centre, scale, degrees(seen), hardly_more)
-    chances = np.diff(np.concatenate((np.zeros((len(centre), 1)), below, np.ones((len(centre), 1))), axis=1), axis=1)
+    chances = np.diff(
+        np.concatenate((np.zeros((len(centre), 1)), below, np.ones((len(centre), 1))), axis=1), axis=1
+    )
     log_chances = np.log(np.maximum(chances, 1e-30)).astype(np.float32)
     return Luck(log_chances, hardly_more)
 
 
 def widened(scale: Array, degrees: float, variance: Array) -> tuple[Array, Array]:
-    """Scale and degrees of freedom of the sum of a Student's deviate and a normal one (Welch and Satterthwaite)."""
+    """Scale and degrees of freedom of the sum of a Student's deviate and a normal one (Welch and
+    Satterthwaite)."""
     both = scale**2 + variance
     return np.sqrt(both), degrees * (both / scale**2) ** 2
 
@@ -117,10 +138,12 @@ def widened(scale: Array, degrees: float, variance: Array) -> tuple[Array, Array
 def _with_users(
     users: UserLuck, edges: Array, centre: Array, scale: Array, degrees: float, hardly_more: Array
 ) -> tuple[Array, Array]:
-    """Chances of less than each edge, and the ratio that is hardly exceeded, with users' luck besides replicas'.
+    """Chances of less than each edge, and the ratio that is hardly exceeded, with users' luck besides
+    replicas'.
 
-    Replicas are drawn once, and users for each stage: so in one of several stages less often than RARE. (Of 400 healthy versions with 300
-    users, of whom a few always fail, five were rolled back by the bet, which was allowed RARE in each of three stages.)
+    Replicas are drawn once, and users for each stage: so in one of several stages less often than RARE. (Of
+    400 healthy versions with 300 users, of whom a few always fail, five were rolled back by the bet, which
+    was allowed RARE in each of three stages.)
     """
     count = edges.size
     edges = np.concatenate((edges, edges[-1] + FARTHER))
@@ -130,7 +153,8 @@ def _with_users(
     rare = np.minimum(1.0, users.most / np.maximum(above[:, 0], 1e-30))[:, None]
     above = rare * above + (1.0 - rare) * stdtr(degrees, (centre[:, None] - edges) / scale[:, None])
     nodes = stdtrit(degrees, NODES)
-    apart = edges[:, None] - centre[:, None, None] - scale[:, None, None] * nodes  # what is left to users where replicas bring so much
+    # what is left to users where replicas bring so much
+    apart = edges[:, None] - centre[:, None, None] - scale[:, None, None] * nodes
     by_few = users.beyond_by_few(apart.reshape(len(centre), -1)).reshape(apart.shape).mean(axis=2)
     above = np.maximum(above, by_few)
     # The first edge that is hardly exceeded, or the last.

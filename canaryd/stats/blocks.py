@@ -7,15 +7,18 @@ Array = NDArray[np.float64]
 
 INDEPENDENT = 1.5  # a correlation time below this is not told from noise in 360 looks
 LONGEST = 30  # looks in a block
-TREND = 61  # looks: slower swings act on both versions alike and cancel in the comparison, so they must not lengthen blocks
+# looks: slower swings act on both versions alike and cancel in the comparison, so they must not lengthen
+# blocks
+TREND = 61
 
 
 def correlation_time(events: Array, requests: Array) -> float:
     """tau = 1 + 2 * (sum of autocorrelations), in looks, of the surplus of events over their local average.
 
-    events, requests: one value per look, shape (looks,). The local average is taken over TREND looks, centred. The sum runs to the
-    first autocorrelation of at most 2/sqrt(looks). Looks without a request say nothing and are left out: of a version that is younger
-    than its past is long, they would make chance look like correlation. With fewer than 20 looks, or nothing that varies, 1.
+    events, requests: one value per look, shape (looks,). The local average is taken over TREND looks,
+    centred. The sum runs to the first autocorrelation of at most 2/sqrt(looks). Looks without a request say
+    nothing and are left out: of a version that is younger than its past is long, they would make chance look
+    like correlation. With fewer than 20 looks, or nothing that varies, 1.
     """
     events, requests = events[requests > 0], requests[requests > 0]
     if len(events) < 20:
@@ -27,7 +30,8 @@ def correlation_time(events: Array, requests: Array) -> float:
 
 
 def summed_autocorrelation(residual: Array) -> float:
-    """1 + 2 * (sum of autocorrelations), in looks, to the first of at most 2/sqrt(looks); 1 if nothing varies.
+    """1 + 2 * (sum of autocorrelations), in looks, to the first of at most 2/sqrt(looks); 1 if nothing
+    varies.
 
     residual: of mean 0, shape (looks,).
     """
@@ -44,7 +48,8 @@ def summed_autocorrelation(residual: Array) -> float:
 
 
 def surplus_over_trend(events: Array, requests: Array) -> tuple[Array, Array]:
-    """Events beyond what the average over TREND looks, centred, says, and what it says; each of shape (looks,)."""
+    """Events beyond what the average over TREND looks, centred, says, and what it says; each of shape
+    (looks,)."""
     window = np.ones(min(TREND, len(events)))
     local = np.convolve(events, window, "same") / np.maximum(np.convolve(requests, window, "same"), 1.0)
     return events - requests * local, requests * local
@@ -56,13 +61,15 @@ def block_length(tau: float) -> int:
 
 
 def burst_size(events: Array, requests: Array) -> float:
-    """Mean events per burst, at least 1, of what is not rare: a hanging replica is for the chance of disturbed looks to explain.
+    """Mean events per burst, at least 1, of what is not rare: a hanging replica is for the chance of
+    disturbed looks to explain.
 
-    events, requests: shape (looks,); looks without a request say nothing. The worst tenth of the rates is cut off at the largest of the
-    others, or at four times their mean. Then the larger of two: the variance over the mean of what changes from a look to the next (so
-    neither the hour's swing nor that traffic comes and goes counts), and what the looks without an event say, since bursts that come alone
-    at a rate of m / b leave exp(-m / b) of them. Cutting off hardly changes that, but the variance a good deal. Where nine of ten looks
-    are without an event, the bursts are in the tenth, and nothing is cut off.
+    events, requests: shape (looks,); looks without a request say nothing. The worst tenth of the rates is cut
+    off at the largest of the others, or at four times their mean. Then the larger of two: the variance over
+    the mean of what changes from a look to the next (so neither the hour's swing nor that traffic comes and
+    goes counts), and what the looks without an event say, since bursts that come alone at a rate of m / b
+    leave exp(-m / b) of them. Cutting off hardly changes that, but the variance a good deal. Where nine of
+    ten looks are without an event, the bursts are in the tenth, and nothing is cut off.
     """
     events, requests = events[requests > 0], requests[requests > 0]
     if len(events) < 2 or not events.any():
@@ -71,7 +78,9 @@ def burst_size(events: Array, requests: Array) -> float:
     most = float(np.quantile(rates, 0.9, method="inverted_cdf"))
     if most > 0:
         lower = rates <= most
-        events = np.minimum(events, requests * max(most, 4.0 * float(events[lower].sum() / requests[lower].sum())))
+        events = np.minimum(
+            events, requests * max(most, 4.0 * float(events[lower].sum() / requests[lower].sum()))
+        )
     return max(_burst_by_change(events, requests), _burst_by_silence(events, requests))
 
 
@@ -97,10 +106,12 @@ def _burst_by_silence(events: Array, requests: Array) -> float:
 
 
 def sibling_correlation_time(events: Array, requests: Array) -> float:
-    """tau, in looks, of single replicas' surplus of events over their siblings at the same time; shapes (looks, replicas).
+    """tau, in looks, of single replicas' surplus of events over their siblings at the same time; shapes
+    (looks, replicas).
 
-    A trouble that all replicas share leaves no surplus; a replica that hangs for a spell, or is sick for good, leaves one that lasts. The
-    expected surplus is 0, so nothing is subtracted, and a few looks are enough. With fewer than two replicas, or two looks, 1.
+    A trouble that all replicas share leaves no surplus; a replica that hangs for a spell, or is sick for
+    good, leaves one that lasts. The expected surplus is 0, so nothing is subtracted, and a few looks are
+    enough. With fewer than two replicas, or two looks, 1.
     """
     looks, replicas = events.shape
     if replicas < 2 or looks < 2:

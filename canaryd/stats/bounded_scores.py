@@ -1,22 +1,27 @@
 """Evidence by betting on numbers without counts behind them: two versions' values of one query, look by look.
 
-**The score.** `(c - b) / (|c| + |b|)`, where `b` is stable's value and what is tolerated on top of it: in [-1, 1] whatever the unit, and
-above 0 where the canary is worse than tolerated (for positive values it is `tanh(log(c / b) / 2)`). Scores of a block's looks are averaged.
+**The score.** `(c - b) / (|c| + |b|)`, where `b` is stable's value and what is tolerated on top of it: in
+[-1, 1] whatever the unit, and above 0 where the canary is worse than tolerated (for positive values it is
+`tanh(log(c / b) / 2)`). Scores of a block's looks are averaged.
 
-**The null.** A block's score, put through an odd function that was fixed before the block (it is divided by a scale, and cut off at -1 and
-1), has an expectation of at most 0, given everything before the block. So it is where the two versions could change places: exchanging
-them turns the score of `tolerated = 0` into its negative, whatever the distribution (no variance, no tail is assumed), and a tolerance only
-lowers it. A canary that is worse, but within the tolerance, is below 0 as well as long as its noise is symmetric (on a log scale, for
-positive values). Then each stake's wealth is a supermartingale, and exceeds 1/alpha with chance at most alpha, ever (Ville; Waudby-Smith
-and Ramdas, "Estimating means of bounded random variables by betting", JRSS-B 2024).
+**The null.** A block's score, put through an odd function that was fixed before the block (it is divided by a
+scale, and cut off at -1 and 1), has an expectation of at most 0, given everything before the block. So it is
+where the two versions could change places: exchanging them turns the score of `tolerated = 0` into its
+negative, whatever the distribution (no variance, no tail is assumed), and a tolerance only lowers it. A
+canary that is worse, but within the tolerance, is below 0 as well as long as its noise is symmetric (on a log
+scale, for positive values). Then each stake's wealth is a supermartingale, and exceeds 1/alpha with chance at
+most alpha, ever (Ville; Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting",
+JRSS-B 2024).
 
-**What the null needs.** Gauges drift: given the last look, two equal versions of which one happens to be higher are not exchangeable, and
-will not be for as long as the drift lasts. Hence blocks, several correlation times long: what is left between blocks is small, not zero.
-A statistic that is not of the same kind on both sides (the mean of one pod against the mean of ten, where noise is skewed) is not
-exchangeable either, nor is what depends on how much traffic a version has.
+**What the null needs.** Gauges drift: given the last look, two equal versions of which one happens to be
+higher are not exchangeable, and will not be for as long as the drift lasts. Hence blocks, several correlation
+times long: what is left between blocks is small, not zero. A statistic that is not of the same kind on both
+sides (the mean of one pod against the mean of ten, where noise is skewed) is not exchangeable either, nor is
+what depends on how much traffic a version has.
 
-**The scale** is the median size of the blocks' scores so far. So a difference of 20% counts in full where looks differ by 5%, and hardly
-where they differ by 50%; and as no block can more than double the wealth, no single look decides anything.
+**The scale** is the median size of the blocks' scores so far. So a difference of 20% counts in full where
+looks differ by 5%, and hardly where they differ by 50%; and as no block can more than double the wealth, no
+single look decides anything.
 """
 
 from collections.abc import Sequence
@@ -31,15 +36,17 @@ from canaryd.stats.blocks import TREND, summed_autocorrelation
 
 Array = NDArray[np.float64]
 
-STAKES = np.array([0.05, 0.2, 0.5, 0.95])  # small ones for small harm that lasts, large ones for the plain kind
+# small ones for small harm that lasts, large ones for the plain kind
+STAKES = np.array([0.05, 0.2, 0.5, 0.95])
 FEWEST_PAST = 60  # values of one version from which its spread is told
 
 
 def score(canary: float, stable: float, tolerated: float) -> float:
     """How much worse than tolerated the canary is, where higher is worse; in [-1, 1].
 
-    tolerated: relative to stable's size, so `stable + tolerated * |stable|` is the border, also below zero. Both zero: 0, there is no
-    difference; only one zero: -1 or 1. Infinities are larger than everything, and equal to themselves. No NaN.
+    tolerated: relative to stable's size, so `stable + tolerated * |stable|` is the border, also below zero.
+    Both zero: 0, there is no difference; only one zero: -1 or 1. Infinities are larger than everything, and
+    equal to themselves. No NaN.
     """
     border = stable + tolerated * abs(stable) if isfinite(stable) else stable
     if not (isfinite(canary) and isfinite(border)):
@@ -54,27 +61,33 @@ def log_gains(block: float, scale: float) -> Array:
 
 
 def correlation_time(values: Array, trend: bool = True) -> float:
-    """tau = 1 + 2 * (sum of autocorrelations), in looks, of a gauge's ranks; shape (looks,), NaN where there is none.
+    """tau = 1 + 2 * (sum of autocorrelations), in looks, of a gauge's ranks; shape (looks,), NaN where there
+    is none.
 
-    Ranks, so that a few outliers do not hide what lasts. With `trend` the local average over TREND looks is taken off first: slower swings
-    act on both versions alike. The sum runs to the first autocorrelation of at most 2/sqrt(looks). With fewer than 20 values, or nothing
-    that varies, 1.
+    Ranks, so that a few outliers do not hide what lasts. With `trend` the local average over TREND looks is
+    taken off first: slower swings act on both versions alike. The sum runs to the first autocorrelation of at
+    most 2/sqrt(looks). With fewer than 20 values, or nothing that varies, 1.
     """
     values = values[~np.isnan(values)]
     if len(values) < 20:
         return 1.0
-    ranks = np.searchsorted(np.sort(values), values, "left") + np.searchsorted(np.sort(values), values, "right")
+    ranks = np.searchsorted(np.sort(values), values, "left") + np.searchsorted(
+        np.sort(values), values, "right"
+    )
     residual = ranks - ranks.mean()
     if trend:
         window = np.ones(min(TREND, len(values)))
-        residual = ranks - np.convolve(ranks, window, "same") / np.convolve(np.ones(len(values)), window, "same")
+        residual = ranks - np.convolve(ranks, window, "same") / np.convolve(
+            np.ones(len(values)), window, "same"
+        )
     return summed_autocorrelation(residual - residual.mean())
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How far equal versions drift apart, in scores: the root mean square distance of two looks far apart in time; the mean step of that
-    distance from one look to the next (what of it is noise of single looks); and how many independent looks it was told from."""
+    """How far equal versions drift apart, in scores: the root mean square distance of two looks far apart in
+    time; the mean step of that distance from one look to the next (what of it is noise of single looks); and
+    how many independent looks it was told from."""
 
     distance: float
     step: float
@@ -82,18 +95,24 @@ class Spread:
 
 
 def spread(values: Array) -> Spread | None:
-    """From one version's own past: pairs of looks half of it apart. None from fewer than FEWEST_PAST values, in which slow drift would
-    not show. values: shape (looks,), NaN where there is none."""
+    """From one version's own past: pairs of looks half of it apart. None from fewer than FEWEST_PAST values,
+    in which slow drift would not show. values: shape (looks,), NaN where there is none."""
     values = values[~np.isnan(values)]
     half = len(values) // 2
     if len(values) < FEWEST_PAST:
         return None
-    apart = [score(float(one), float(other), 0.0) for one, other in zip(values[:half], values[half:], strict=False)]
+    apart = [
+        score(float(one), float(other), 0.0) for one, other in zip(values[:half], values[half:], strict=False)
+    ]
     tau = correlation_time(values, trend=False)
     return Spread(sqrt(sum(one * one for one in apart) / half), step(apart), len(values) / tau)
 
 
 def step(scores: Sequence[float]) -> float:
-    """Mean size of the steps from one look's score to the next: what single looks' noise makes of it, whatever the level or its drift.
-    A level that changes once hardly counts. 0 for fewer than two."""
-    return sum(abs(after - before) for before, after in pairwise(scores)) / (len(scores) - 1) if len(scores) > 1 else 0.0
+    """Mean size of the steps from one look's score to the next: what single looks' noise makes of it,
+    whatever the level or its drift. A level that changes once hardly counts. 0 for fewer than two."""
+    return (
+        sum(abs(after - before) for before, after in pairwise(scores)) / (len(scores) - 1)
+        if len(scores) > 1
+        else 0.0
+    )

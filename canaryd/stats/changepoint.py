@@ -1,19 +1,24 @@
-"""Evidence that a ratio is over its border, now or from some look on: one mixture over when it began, how large it is, and the unknown.
+"""Evidence that a ratio is over its border, now or from some look on: one mixture over when it began, how
+large it is, and the unknown.
 
-A version may be worse from the start, with the next stage's load, or after an hour. So what is set against "never over the border" is a
-mixture over the look at which the ratio rises, over how far it rises, and over the cells of the grid; at each look a fixed share of what
-is still healthy turns (the "fixed share" of Herbster and Warmuth, Machine Learning 32, 1998). Divided by the largest likelihood of the null
-("universal inference", Wasserman, Ramdas and Balakrishnan, PNAS 2020) its expectation under any point of the null is at most 1 at any
-stopping time, so it exceeds 1/alpha with chance at most alpha, ever (Ville). A fault after an hour costs log(1/share of that look), about
-five nats, however good the hour was; processes begun anew every so often would cost as much and be old already when it begins.
+A version may be worse from the start, with the next stage's load, or after an hour. So what is set against
+"never over the border" is a mixture over the look at which the ratio rises, over how far it rises, and over
+the cells of the grid; at each look a fixed share of what is still healthy turns (the "fixed share" of
+Herbster and Warmuth, Machine Learning 32, 1998). Divided by the largest likelihood of the null ("universal
+inference", Wasserman, Ramdas and Balakrishnan, PNAS 2020) its expectation under any point of the null is at
+most 1 at any stopping time, so it exceeds 1/alpha with chance at most alpha, ever (Ville). A fault after an
+hour costs log(1/share of that look), about five nats, however good the hour was; processes begun anew every
+so often would cost as much and be old already when it begins.
 
-**The null** is the ratio at or below the border; and beside it, where replicas of one version differ from each other, the same version
-once more, its replicas drawn anew: a ratio that luck alone brings, by its distribution (`noise.luck`). A fixed tolerance as wide as luck's
-quantile would make harm beyond it hardly cheaper to find (1% to 2% would need three times the requests, with three replicas each); the
-distribution gives luck its due and no more.
+**The null** is the ratio at or below the border; and beside it, where replicas of one version differ from
+each other, the same version once more, its replicas drawn anew: a ratio that luck alone brings, by its
+distribution (`noise.luck`). A fixed tolerance as wide as luck's quantile would make harm beyond it hardly
+cheaper to find (1% to 2% would need three times the requests, with three replicas each); the distribution
+gives luck its due and no more.
 
-**The past** of stable says which cells are likely (`betabinomial.log_past`); it enters both sides, as data that came before, so the null
-may leave it only at the price of what the past says against it, and the alternative need not be spread over what the past refutes.
+**The past** of stable says which cells are likely (`betabinomial.log_past`); it enters both sides, as data
+that came before, so the null may leave it only at the price of what the past says against it, and the
+alternative need not be spread over what the past refutes.
 """
 
 import numpy as np
@@ -26,7 +31,10 @@ Array = NDArray[np.float64]
 AT_ONCE = 0.75  # of the mixture: worse from the first look on
 AT_STAGE = 0.15  # of what is healthy turns when a stage begins: some faults show only under load
 AT_ALARM = 0.9  # the same when an alarm led back to a stage
-HAZARD, HAZARD_LOOKS = 1.0, 60.0  # and HAZARD / (looks + HAZARD_LOOKS) at each look: half of it in the first 60, and never all of it
+HAZARD, HAZARD_LOOKS = (
+    1.0,
+    60.0,
+)  # and HAZARD / (looks + HAZARD_LOOKS) at each look: half of it in the first 60, and never all of it
 LEAST_MASS = np.float32(1e-30)  # what single precision would lose for ever
 
 
@@ -36,9 +44,11 @@ def hazard(units: int) -> float:
 
 
 def initial(grid: Grid, log_past: Single) -> Single:
-    """The mixture before the first look: what is healthy, then what is worse by each log ratio over the border.
+    """The mixture before the first look: what is healthy, then what is worse by each log ratio over the
+    border.
 
-    log_past: shape (comparisons, cells). Shape (comparisons, 1 + log ratios over the border, cells), each comparison summing to 1.
+    log_past: shape (comparisons, cells). Shape (comparisons, 1 + log ratios over the border, cells), each
+    comparison summing to 1.
     """
     cells = grid.weights * np.exp(log_past.astype(np.float64))
     cells /= cells.sum(axis=1, keepdims=True)
@@ -47,12 +57,15 @@ def initial(grid: Grid, log_past: Single) -> Single:
 
 
 def step(grid: Grid, mass: Single, log_lik: Single, turning: Array) -> tuple[Single, Array]:
-    """One look further: the mixture after it, summing to 1, and the log of what it gained, shape (comparisons,).
+    """One look further: the mixture after it, summing to 1, and the log of what it gained, shape
+    (comparisons,).
 
-    mass: shape (comparisons, 1 + O, cells); log_lik: of the look, shape (comparisons, T, cells); turning: the share of what is healthy
-    that turns before it, shape (comparisons,). mass is changed.
+    mass: shape (comparisons, 1 + O, cells); log_lik: of the look, shape (comparisons, T, cells); turning: the
+    share of what is healthy that turns before it, shape (comparisons,). mass is changed.
     """
-    mass[:, 1:] += (turning[:, None] * grid.prior[grid.border + 1 :]).astype(np.float32)[:, :, None] * mass[:, :1]
+    mass[:, 1:] += (turning[:, None] * grid.prior[grid.border + 1 :]).astype(np.float32)[:, :, None] * mass[
+        :, :1
+    ]
     mass[:, 0] *= (1.0 - turning).astype(np.float32)[:, None]
     np.maximum(mass, LEAST_MASS, out=mass)
     likelihood = log_lik[:, grid.border :]
@@ -66,9 +79,9 @@ def step(grid: Grid, mass: Single, log_lik: Single, turning: Array) -> tuple[Sin
 def log_null(grid: Grid, log_lik: Single, log_past: Single, log_luck: Single) -> Array:
     """Log of the null's largest likelihood, shape (comparisons,).
 
-    log_lik: sums over looks, shape (comparisons, T, cells). log_luck: of the border and the log ratios next over it, shape (comparisons,
-    L), each comparison's exponentials summing to at most 1. Of each cell the larger counts: the best ratio at or below the border, or the
-    average over luck.
+    log_lik: sums over looks, shape (comparisons, T, cells). log_luck: of the border and the log ratios next
+    over it, shape (comparisons, L), each comparison's exponentials summing to at most 1. Of each cell the
+    larger counts: the best ratio at or below the border, or the average over luck.
     """
     border = grid.border
     kept = log_lik[:, : border + 1].max(axis=1)
@@ -78,12 +91,15 @@ def log_null(grid: Grid, log_lik: Single, log_past: Single, log_luck: Single) ->
     return np.asarray((np.maximum(kept, average) + log_past).max(axis=1), dtype=np.float64)
 
 
-def log_evidence_below(grid: Grid, prior: Array, log_lik: Single, log_past: Single, log_luck: Single | None = None) -> Array:
+def log_evidence_below(
+    grid: Grid, prior: Array, log_lik: Single, log_past: Single, log_luck: Single | None = None
+) -> Array:
     """Log evidence that the ratio is below the border, against "at least the border"; shape (comparisons,).
 
-    prior: of the log ratios below it, shape (comparisons, border), each summing to 1. log_lik, log_past: as above. log_luck: of the log
-    ratios up to the border, it included, shape (comparisons, border + 1): how likely luck makes a ratio at the border look so. Of each cell
-    the larger counts then, as for harm: the best ratio at the border or above, or the average over luck.
+    prior: of the log ratios below it, shape (comparisons, border), each summing to 1. log_lik, log_past: as
+    above. log_luck: of the log ratios up to the border, it included, shape (comparisons, border + 1): how
+    likely luck makes a ratio at the border look so. Of each cell the larger counts then, as for harm: the
+    best ratio at the border or above, or the average over luck.
     """
     cells = np.log(np.maximum(grid.weights, 1e-30)).astype(np.float32) + log_past
     cells -= np.log(np.exp(cells).sum(axis=1, keepdims=True))

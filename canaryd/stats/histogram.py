@@ -10,10 +10,11 @@ Array = NDArray[np.float64]
 def share_slower_than(bounds: Array, shares: Array, points: Array) -> Array:
     """Share of requests slower than each point, interpolated between bounds; shape of points.
 
-    bounds: rising, > 0, shape (B,); shares: slower than each bound, falling, in (0, 1), shape (B,).
-    Linear in the normal quantile over log latency: exact where latency is lognormal within a bucket. A chord of the plain share
-    would run well above a convex tail (2% slower than b, 20% than b/2: it says 4.5% at b/1.1, a lognormal 2.9%), and
-    a tolerance read from it would let a tail grow by half more than meant. Beyond the outer bounds the nearest bucket's slope goes on.
+    bounds: rising, > 0, shape (B,); shares: slower than each bound, falling, in (0, 1), shape (B,). Linear in
+    the normal quantile over log latency: exact where latency is lognormal within a bucket. A chord of the
+    plain share would run well above a convex tail (2% slower than b, 20% than b/2: it says 4.5% at b/1.1, a
+    lognormal 2.9%), and a tolerance read from it would let a tail grow by half more than meant. Beyond the
+    outer bounds the nearest bucket's slope goes on.
     """
     if len(bounds) < 2:
         return np.full(np.shape(points), shares[0] if len(shares) else 0.0)
@@ -24,10 +25,12 @@ def share_slower_than(bounds: Array, shares: Array, points: Array) -> Array:
 
 
 def smoothed_shares(slower: Array, timed: float) -> Array:
-    """Shares slower than each bound, kept off 0 and 1: half a request is added on either side. slower: counts, shape (B,)."""
+    """Shares slower than each bound, kept off 0 and 1: half a request is added on either side. slower:
+    counts, shape (B,)."""
     return np.asarray((slower + 0.5) / (timed + 1.0))
 
 
 def lognormal_share_slower(bounds: Array, median: float, sigma: float) -> Array:
-    """Share of requests slower than each bound where latency is lognormal; shape of bounds. median in ms, sigma of the log, > 0."""
+    """Share of requests slower than each bound where latency is lognormal; shape of bounds. median in ms,
+    sigma of the log, > 0."""
     return np.asarray(ndtr((np.log(median) - np.log(bounds)) / sigma))

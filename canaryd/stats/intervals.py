@@ -8,11 +8,14 @@ from canaryd.stats.betabinomial import Grid, Single
 Array = NDArray[np.float64]
 
 
-def log_ratio_interval(grid: Grid, log_lik: Single, log_past: Single, risk: float = 0.05) -> tuple[Array, Array]:
+def log_ratio_interval(
+    grid: Grid, log_lik: Single, log_past: Single, risk: float = 0.05
+) -> tuple[Array, Array]:
     """Anytime-valid interval of the log ratio over the border, each of shape (comparisons,).
 
-    All log ratios that the mixture over the whole grid has not refuted at 1/risk, each given its best cell; so a true ratio on the grid is
-    ever left out with a chance of at most risk. Between grid points the edge is interpolated; an edge that is not on the grid is infinite.
+    All log ratios that the mixture over the whole grid has not refuted at 1/risk, each given its best cell;
+    so a true ratio on the grid is ever left out with a chance of at most risk. Between grid points the edge
+    is interpolated; an edge that is not on the grid is infinite.
     log_lik: as in betabinomial, shape (comparisons, T, S * P); log_past: shape (comparisons, S * P).
     """
     likelihood = log_lik.astype(np.float64) + log_past[:, None]
@@ -29,9 +32,15 @@ def log_ratio_interval(grid: Grid, log_lik: Single, log_past: Single, risk: floa
     kept[best] = True  # rounding alone could refute every point of a coarse grid
     room[best] = np.maximum(room[best], 0.0)
     first, last = kept.argmax(axis=1), kept.shape[1] - 1 - kept[:, ::-1].argmax(axis=1)
-    low = [-np.inf if f == 0 else _crossing(grid.theta, one, f - 1, f) for one, f in zip(room, first, strict=True)]
+    low = [
+        -np.inf if f == 0 else _crossing(grid.theta, one, f - 1, f)
+        for one, f in zip(room, first, strict=True)
+    ]
     top = len(grid.theta) - 1
-    high = [np.inf if f == top else _crossing(grid.theta, one, f + 1, f) for one, f in zip(room, last, strict=True)]
+    high = [
+        np.inf if f == top else _crossing(grid.theta, one, f + 1, f)
+        for one, f in zip(room, last, strict=True)
+    ]
     return np.array(low), np.array(high)
 
 

@@ -1,8 +1,10 @@
-"""Bets on a number per look that is as likely to lie above as below its border: for averages, which have no events to count.
+"""Bets on a number per look that is as likely to lie above as below its border: for averages, which have no
+events to count.
 
-The number is scaled by how far it usually lies from the border, clipped to [-1, 1], and staked on (`betting.py`). If the clipped number's
-expectation, given what came before, is at most 0, the purse has expectation at most 1 at any stopping time. Of a number whose noise is
-symmetric around a value at or below the border that holds; a rare large one is clipped and cannot decide alone.
+The number is scaled by how far it usually lies from the border, clipped to [-1, 1], and staked on
+(`betting.py`). If the clipped number's expectation, given what came before, is at most 0, the purse has
+expectation at most 1 at any stopping time. Of a number whose noise is symmetric around a value at or below
+the border that holds; a rare large one is clipped and cannot decide alone.
 """
 
 import numpy as np
@@ -19,8 +21,8 @@ FORGETS = 0.97  # of the usual distance, from one number to the next
 
 
 class ScoreBets:
-    """Bets on several series, hearing a number of each at a time. Nothing is staked on one until SCALE_FROM numbers have said how much it
-    varies. log_odds: of each."""
+    """Bets on several series, hearing a number of each at a time. Nothing is staked on one until SCALE_FROM
+    numbers have said how much it varies. log_odds: of each."""
 
     def __init__(self, count: int = 1) -> None:
         self._purse = purse(count)
@@ -44,15 +46,22 @@ class ScoreBets:
         return np.asarray(self._sums[1] / np.maximum(self._sums[0], 1e-9))
 
     def hear(self, numbers: Array) -> None:
-        """The next number of each, measured from the border (above 0 is worse), shape (series,); NaN for none."""
+        """The next number of each, measured from the border (above 0 is worse), shape (series,); NaN for
+        none."""
         known = np.isfinite(numbers)
         weight, total, squares = self._sums
         if self._heard >= SCALE_FROM:
             # Around its own average, not around the border: the effect itself is no noise.
             average = total / np.maximum(weight, 1e-9)
-            spread = np.sqrt(np.maximum(squares / np.maximum(weight, 1e-9) - average**2, 0.0) * self._heard / (self._heard - 1.0))
+            spread = np.sqrt(
+                np.maximum(squares / np.maximum(weight, 1e-9) - average**2, 0.0)
+                * self._heard
+                / (self._heard - 1.0)
+            )
             usable = known & (spread > 0)
-            scores = np.where(usable, np.clip(numbers / (CLIPPED_AT * np.where(usable, spread, 1.0)), -1.0, 1.0), 0.0)
+            scores = np.where(
+                usable, np.clip(numbers / (CLIPPED_AT * np.where(usable, spread, 1.0)), -1.0, 1.0), 0.0
+            )
             turning = np.full(len(scores), max(self._turning, hazard(self._heard - SCALE_FROM)))
             self._purse = staked(self._purse, np.log1p(STAKES * scores[:, None]), turning)
             self._turning = 0.0

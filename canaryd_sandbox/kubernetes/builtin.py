@@ -1,4 +1,5 @@
-"""What an API server does with its own kinds before it keeps them: defaults are filled in, what cannot work is refused.
+"""What an API server does with its own kinds before it keeps them: defaults are filled in, what cannot work
+is refused.
 
 Only what is relied upon: the rest of their validation is the real server's.
 """
@@ -23,7 +24,10 @@ def _deployment(obj: Object) -> tuple[Object, list[str]]:
     if not spec.get("selector"):
         wrong.append("spec.selector: Required value")
     elif not (spec["selector"].get("matchLabels") or {}).items() <= labels.items():
-        wrong.append(f"spec.template.metadata.labels: Invalid value: {labels!r}: `selector` does not match template `labels`")
+        wrong.append(
+            f"spec.template.metadata.labels: Invalid value: {labels!r}: `selector` does not match template "
+            "`labels`"
+        )
     return {**obj, "spec": {"replicas": 1, **spec}}, wrong
 
 
@@ -38,11 +42,16 @@ def _autoscaler(obj: Object) -> tuple[Object, list[str]]:
 
 
 def _secret(obj: Object) -> tuple[Object, list[str]]:
-    plain = {key: base64.b64encode(str(value).encode()).decode() for key, value in (obj.get("stringData") or {}).items()}
+    plain = {
+        key: base64.b64encode(str(value).encode()).decode()
+        for key, value in (obj.get("stringData") or {}).items()
+    }
     kept = {key: value for key, value in obj.items() if key != "stringData"}
     return {"type": "Opaque", **kept, "data": {**(obj.get("data") or {}), **plain}}, []
 
 
 _FITTED: dict[str, Callable[[Object], tuple[Object, list[str]]]] = {
-    "deployments": _deployment, "horizontalpodautoscalers": _autoscaler, "secrets": _secret,
-}  # fmt: skip
+    "deployments": _deployment,
+    "horizontalpodautoscalers": _autoscaler,
+    "secrets": _secret,
+}

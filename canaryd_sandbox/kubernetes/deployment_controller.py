@@ -8,8 +8,8 @@ How a pod lives is said by the label `canaryd.test/pod` of its template, the sam
     crash-loop    never ready, its container waiting in CrashLoopBackOff
     breaks        ready after a moment, in crash loop `canaryd.test/after` later
 
-Of a rolling update only the order is kept: new pods first, the old ones go when all the new are ready. There are no ReplicaSet
-objects; pods name the one they would have.
+Of a rolling update only the order is kept: new pods first, the old ones go when all the new are ready. There
+are no ReplicaSet objects; pods name the one they would have.
 """
 
 import hashlib
@@ -33,10 +33,10 @@ class _Progress:
     """What the controller remembers of one Deployment between two looks."""
 
     template: str
-    since: float               # the last progress: a new template, a changed size, one more ready pod
+    since: float  # the last progress: a new template, a changed size, one more ready pod
     ready: int = 0
     wanted: int = -1
-    complete: bool = False     # has been complete with this template; a later break is not a missed deadline
+    complete: bool = False  # has been complete with this template; a later break is not a missed deadline
 
 
 def template_hash(deployment: Object) -> str:
@@ -49,7 +49,8 @@ def image_id(image: str) -> str:
     """What a node says of the image that it runs: the same for the same name, unless that says which."""
     repository, _, digest = image.partition("@")
     folder, slash, name = repository.rpartition("/")
-    return f"{folder}{slash}{name.partition(':')[0]}@{digest or 'sha256:' + hashlib.sha256(image.encode()).hexdigest()}"
+    digest = digest or f"sha256:{hashlib.sha256(image.encode()).hexdigest()}"
+    return f"{folder}{slash}{name.partition(':')[0]}@{digest}"
 
 
 def after_seconds(text: str) -> float:
@@ -93,7 +94,11 @@ class DeploymentController:
             deployment = self._revise(deployment)
         if progress.wanted != wanted:
             progress.wanted, progress.since = wanted, now
-        mine = [pod for pod in pods if pod["metadata"].get("annotations", {}).get("canaryd.test/deployment") == metadata["uid"]]
+        mine = [
+            pod
+            for pod in pods
+            if pod["metadata"].get("annotations", {}).get("canaryd.test/deployment") == metadata["uid"]
+        ]
         new = [pod for pod in mine if pod["metadata"]["labels"].get(HASH) == named]
         old = [pod for pod in mine if pod["metadata"]["labels"].get(HASH) != named]
         # Scaling down takes the youngest first, as a real ReplicaSet does among equals.
@@ -127,12 +132,30 @@ class DeploymentController:
         replicaset = f"{metadata['name']}-{named}"
         labels = template.get("metadata", {}).get("labels") or {}
         annotations = template.get("metadata", {}).get("annotations") or {}
-        pod = self._store.create(PODS, metadata["namespace"], {
-            "metadata": {"generateName": f"{replicaset}-", "labels": {**labels, HASH: named},
-                         "annotations": {**annotations, "canaryd.test/deployment": metadata["uid"]},
-                         "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": replicaset, "uid": metadata["uid"],
-                                              "controller": True, "blockOwnerDeletion": True}]},
-            "spec": injected(self._store, metadata["namespace"], {**template.get("spec", {}), "nodeName": "node-0"})})
+        pod = self._store.create(
+            PODS,
+            metadata["namespace"],
+            {
+                "metadata": {
+                    "generateName": f"{replicaset}-",
+                    "labels": {**labels, HASH: named},
+                    "annotations": {**annotations, "canaryd.test/deployment": metadata["uid"]},
+                    "ownerReferences": [
+                        {
+                            "apiVersion": "apps/v1",
+                            "kind": "ReplicaSet",
+                            "name": replicaset,
+                            "uid": metadata["uid"],
+                            "controller": True,
+                            "blockOwnerDeletion": True,
+                        }
+                    ],
+                },
+                "spec": injected(
+                    self._store, metadata["namespace"], {**template.get("spec", {}), "nodeName": "node-0"}
+                ),
+            },
+        )
         self._born[pod["metadata"]["uid"]] = now
         return pod
 
@@ -155,8 +178,13 @@ class DeploymentController:
         status = pod.get("status", {})
         if status and (is_ready(pod), _crashed(pod)) == (ready, crashed):
             return pod
-        return self._store.replace(PODS, metadata["namespace"], metadata["name"], {**pod, "status": self._status(pod, ready, crashed, now)},
-                                   "status")
+        return self._store.replace(
+            PODS,
+            metadata["namespace"],
+            metadata["name"],
+            {**pod, "status": self._status(pod, ready, crashed, now)},
+            "status",
+        )
 
     def _status(self, pod: Object, ready: bool, crashed: bool, now: float) -> Object:
         old, moment = pod.get("status", {}), timestamp(now)
@@ -164,24 +192,54 @@ class DeploymentController:
             self._addresses += 1
         state: Object = {"running": {"startedAt": moment}}
         if crashed:
-            state = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 2m40s restarting failed container"}}
+            state = {
+                "waiting": {
+                    "reason": "CrashLoopBackOff",
+                    "message": "back-off 2m40s restarting failed container",
+                }
+            }
         word = "True" if ready else "False"
         conditions: list[Object] = [{"type": "Initialized", "status": "True", "lastTransitionTime": moment}]
-        conditions += [{"type": kind, "status": word, "lastTransitionTime": moment} | ({} if ready else {"reason": "ContainersNotReady"})
-                       for kind in ("ContainersReady", "Ready")]
-        containers = [{"name": container["name"], "image": container.get("image", ""),
-                       "imageID": image_id(container.get("image", "")), "ready": ready, "started": not crashed,
-                       "restartCount": 5 if crashed else 0, "state": state} for container in pod["spec"].get("containers", [])]
-        return {"phase": "Running", "startTime": old.get("startTime", moment), "hostIP": "127.0.0.1",
-                "podIP": old.get("podIP", f"127.9.{self._addresses // 250}.{self._addresses % 250 + 1}"),
-                "conditions": conditions, "containerStatuses": containers}
+        conditions += [
+            {"type": kind, "status": word, "lastTransitionTime": moment}
+            | ({} if ready else {"reason": "ContainersNotReady"})
+            for kind in ("ContainersReady", "Ready")
+        ]
+        containers = [
+            {
+                "name": container["name"],
+                "image": container.get("image", ""),
+                "imageID": image_id(container.get("image", "")),
+                "ready": ready,
+                "started": not crashed,
+                "restartCount": 5 if crashed else 0,
+                "state": state,
+            }
+            for container in pod["spec"].get("containers", [])
+        ]
+        return {
+            "phase": "Running",
+            "startTime": old.get("startTime", moment),
+            "hostIP": "127.0.0.1",
+            "podIP": old.get("podIP", f"127.9.{self._addresses // 250}.{self._addresses % 250 + 1}"),
+            "conditions": conditions,
+            "containerStatuses": containers,
+        }
 
-    def _report(self, deployment: Object, progress: _Progress, new: list[Object], old: list[Object], now: float) -> None:
+    def _report(
+        self, deployment: Object, progress: _Progress, new: list[Object], old: list[Object], now: float
+    ) -> None:
         metadata, spec = deployment["metadata"], deployment["spec"]
         ready = sum(is_ready(pod) for pod in [*new, *old])
-        counts = {"replicas": len(new) + len(old), "updatedReplicas": len(new), "readyReplicas": ready, "availableReplicas": ready,
-                  "unavailableReplicas": max(0, progress.wanted - ready)}
-        available = ready >= progress.wanted - math.floor(progress.wanted * 0.25)  # maxUnavailable's default, rounded down
+        counts = {
+            "replicas": len(new) + len(old),
+            "updatedReplicas": len(new),
+            "readyReplicas": ready,
+            "availableReplicas": ready,
+            "unavailableReplicas": max(0, progress.wanted - ready),
+        }
+        # maxUnavailable's default, rounded down
+        available = ready >= progress.wanted - math.floor(progress.wanted * 0.25)
         replicaset = f'ReplicaSet "{metadata["name"]}-{progress.template}"'
         late = not progress.complete and now - progress.since > spec.get("progressDeadlineSeconds", 600)
         if late:
@@ -190,14 +248,31 @@ class DeploymentController:
             moving = ("True", "NewReplicaSetAvailable", f"{replicaset} has successfully progressed.")
         else:
             moving = ("True", "ReplicaSetUpdated", f"{replicaset} is progressing.")
-        usable = (("True", "MinimumReplicasAvailable", "Deployment has minimum availability.") if available else
-                  ("False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability."))
-        before = {condition["type"]: condition for condition in deployment.get("status", {}).get("conditions", [])}
-        status: Object = {key: count for key, count in counts.items() if count}  # zeros are left out, as the real one does
-        status |= {"observedGeneration": metadata["generation"],
-                   "conditions": [_condition("Available", usable, before, now), _condition("Progressing", moving, before, now)]}
-        self._store.replace(DEPLOYMENTS, metadata["namespace"], metadata["name"],
-                            {"metadata": {}, "status": status}, "status", checked=False)
+        usable = (
+            ("True", "MinimumReplicasAvailable", "Deployment has minimum availability.")
+            if available
+            else ("False", "MinimumReplicasUnavailable", "Deployment does not have minimum availability.")
+        )
+        before = {
+            condition["type"]: condition for condition in deployment.get("status", {}).get("conditions", [])
+        }
+        # zeros are left out, as the real one does
+        status: Object = {key: count for key, count in counts.items() if count}
+        status |= {
+            "observedGeneration": metadata["generation"],
+            "conditions": [
+                _condition("Available", usable, before, now),
+                _condition("Progressing", moving, before, now),
+            ],
+        }
+        self._store.replace(
+            DEPLOYMENTS,
+            metadata["namespace"],
+            metadata["name"],
+            {"metadata": {}, "status": status},
+            "status",
+            checked=False,
+        )
 
 
 def _condition(kind: str, said: tuple[str, str, str], before: dict[str, Object], now: float) -> Object:
@@ -205,14 +280,26 @@ def _condition(kind: str, said: tuple[str, str, str], before: dict[str, Object],
     if (old.get("status"), old.get("reason"), old.get("message")) == said:
         return old
     changed = old.get("lastTransitionTime", moment) if old.get("status") == said[0] else moment
-    return {"type": kind, "status": said[0], "reason": said[1], "message": said[2], "lastUpdateTime": moment, "lastTransitionTime": changed}
+    return {
+        "type": kind,
+        "status": said[0],
+        "reason": said[1],
+        "message": said[2],
+        "lastUpdateTime": moment,
+        "lastTransitionTime": changed,
+    }
 
 
 def is_ready(pod: Object) -> bool:
     """Whether a pod is ready and not on its way out."""
-    conditions = {condition["type"]: condition["status"] for condition in pod.get("status", {}).get("conditions", [])}
+    conditions = {
+        condition["type"]: condition["status"] for condition in pod.get("status", {}).get("conditions", [])
+    }
     return conditions.get("Ready") == "True" and not pod["metadata"].get("deletionTimestamp")
 
 
 def _crashed(pod: Object) -> bool:
-    return any("waiting" in container.get("state", {}) for container in pod.get("status", {}).get("containerStatuses", []))
+    return any(
+        "waiting" in container.get("state", {})
+        for container in pod.get("status", {}).get("containerStatuses", [])
+    )

@@ -10,9 +10,19 @@ from typing import Any
 
 from canaryd_sandbox.kubernetes.resources import ApiError, Object
 
-# By which key strategic merge matches the items of a list, by the list's field name; every other list is replaced.
-MERGE_KEYS = {"containers": "name", "initContainers": "name", "volumes": "name", "env": "name", "imagePullSecrets": "name",
-              "ports": "containerPort", "volumeMounts": "mountPath", "conditions": "type", "ownerReferences": "uid"}
+# By which key strategic merge matches the items of a list, by the list's field name; every other list is
+# replaced.
+MERGE_KEYS = {
+    "containers": "name",
+    "initContainers": "name",
+    "volumes": "name",
+    "env": "name",
+    "imagePullSecrets": "name",
+    "ports": "containerPort",
+    "volumeMounts": "mountPath",
+    "conditions": "type",
+    "ownerReferences": "uid",
+}
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
@@ -29,7 +39,8 @@ def merge_patch(target: Any, patch: Any) -> Any:
 
 
 def strategic_merge(target: Any, patch: Any) -> Any:
-    """Merge patch that also merges the lists of `MERGE_KEYS` item by item; of the directives `$patch: delete` and `replace`."""
+    """Merge patch that also merges the lists of `MERGE_KEYS` item by item; of the directives `$patch: delete`
+    and `replace`."""
     if not isinstance(patch, dict):
         return copy.deepcopy(patch)
     if patch.get("$patch") == "replace":
@@ -53,7 +64,9 @@ def _merge_items(old: list[Object], new: list[Object], key: str) -> list[Object]
         if item.get("$patch") == "replace":
             items = []
             continue
-        place = next((i for i, known in enumerate(items) if key in item and known.get(key) == item[key]), None)
+        place = next(
+            (i for i, known in enumerate(items) if key in item and known.get(key) == item[key]), None
+        )
         if item.get("$patch") == "delete":
             if place is not None:
                 del items[place]
@@ -67,16 +80,21 @@ def _merge_items(old: list[Object], new: list[Object], key: str) -> list[Object]
 def json_patch(target: Any, operations: Any) -> Any:
     """RFC 6902, all operations or none.
 
-    ApiError 400 for what is no patch, 422 for one that does not fit the object: a missing path or a failed `test`.
+    ApiError 400 for what is no patch, 422 for one that does not fit the object: a missing path or a failed
+    `test`.
     """
-    if not isinstance(operations, list) or not all(isinstance(op, dict) and "op" in op and "path" in op for op in operations):
+    if not isinstance(operations, list) or not all(
+        isinstance(op, dict) and "op" in op and "path" in op for op in operations
+    ):
         raise ApiError(400, "BadRequest", "json: a JSON patch is a list of operations, each with op and path")
     document = {"": copy.deepcopy(target)}
     try:
         for operation in operations:
             _operate(document, operation)
     except (KeyError, IndexError, ValueError, TypeError) as error:
-        raise ApiError(422, "Invalid", "the server rejected our request due to an error in our request") from error
+        raise ApiError(
+            422, "Invalid", "the server rejected our request due to an error in our request"
+        ) from error
     return document[""]
 
 
@@ -189,7 +207,8 @@ def _label_term(term: str) -> Callable[[Mapping[str, str]], bool]:
 
 
 def field_selector(text: str, resource_fields: frozenset[str] = frozenset()) -> Selector:
-    """`metadata.name=x,metadata.namespace!=y` and the fields named as a predicate. ApiError 400 for any other field."""
+    """`metadata.name=x,metadata.namespace!=y` and the fields named as a predicate. ApiError 400 for any other
+    field."""
     terms: list[tuple[str, bool, str]] = []
     for term in filter(None, (part.strip() for part in text.split(","))):
         found = _EQUALITY.fullmatch(term)

@@ -1,4 +1,5 @@
-"""Which resources the sandbox's Kubernetes API serves, under which names, and how it tells that something is wrong.
+"""Which resources the sandbox's Kubernetes API serves, under which names, and how it tells that something is
+wrong.
 
 A table and its look-ups. Adding a resource is adding a row.
 """
@@ -12,20 +13,34 @@ Object = dict[str, Any]
 
 
 class ApiError(Exception):
-    """A refusal as a Kubernetes API server words it: HTTP code, `reason`, message and details of a Status object."""
+    """A refusal as a Kubernetes API server words it: HTTP code, `reason`, message and details of a Status
+    object."""
 
-    def __init__(self, code: int, reason: str, message: str, details: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, code: int, reason: str, message: str, details: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__(message)
         self.code, self.reason, self.message, self.details = code, reason, message, dict(details or {})
 
     def status(self) -> Object:
-        status: Object = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "message": self.message}
-        return status | {"reason": self.reason, "code": self.code} | ({"details": self.details} if self.details else {})
+        status: Object = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": self.message,
+        }
+        return (
+            status
+            | {"reason": self.reason, "code": self.code}
+            | ({"details": self.details} if self.details else {})
+        )
 
 
 @dataclass(frozen=True)
 class Resource:
-    """One served resource. The first of `versions` is the one its objects are kept in; all others are views of the same objects."""
+    """One served resource. The first of `versions` is the one its objects are kept in; all others are views
+    of the same objects."""
 
     group: str
     versions: tuple[str, ...]
@@ -33,11 +48,11 @@ class Resource:
     kind: str
     namespaced: bool = True
     short: tuple[str, ...] = ()
-    status: bool = False           # has a status subresource: the main one never writes status
-    scale: bool = False            # has a scale subresource
-    generation: bool = False       # metadata.generation counts changes of all but metadata and status
-    unconditional: bool = True     # PUT without resourceVersion is allowed; never for custom resources
-    asked: bool = False            # a question: it is POSTed, answered, and never kept
+    status: bool = False  # has a status subresource: the main one never writes status
+    scale: bool = False  # has a scale subresource
+    generation: bool = False  # metadata.generation counts changes of all but metadata and status
+    unconditional: bool = True  # PUT without resourceVersion is allowed; never for custom resources
+    asked: bool = False  # a question: it is POSTed, answered, and never kept
     kept_as: tuple[str, str] | None = None  # (group, plural) of the resource whose objects these are
 
     @property
@@ -59,7 +74,9 @@ class Resource:
 
 
 def _custom(group: str, versions: tuple[str, ...], plural: str, kind: str, *short: str) -> Resource:
-    return Resource(group, versions, plural, kind, short=short, status=True, generation=True, unconditional=False)
+    return Resource(
+        group, versions, plural, kind, short=short, status=True, generation=True, unconditional=False
+    )
 
 
 ISTIO = ("networking.istio.io", ("v1", "v1beta1", "v1alpha3"))
@@ -73,10 +90,36 @@ RESOURCES = (
     Resource("", ("v1",), "events", "Event", short=("ev",)),
     Resource("", ("v1",), "pods", "Pod", short=("po",), status=True),
     Resource("", ("v1",), "services", "Service", short=("svc",), status=True),
-    Resource("apps", ("v1",), "deployments", "Deployment", short=("deploy",), status=True, scale=True, generation=True),
-    Resource("autoscaling", ("v2",), "horizontalpodautoscalers", "HorizontalPodAutoscaler", short=("hpa",), status=True),
-    Resource("policy", ("v1",), "poddisruptionbudgets", "PodDisruptionBudget", short=("pdb",), status=True, generation=True),
-    Resource("scheduling.k8s.io", ("v1",), "priorityclasses", "PriorityClass", namespaced=False, short=("pc",)),
+    Resource(
+        "apps",
+        ("v1",),
+        "deployments",
+        "Deployment",
+        short=("deploy",),
+        status=True,
+        scale=True,
+        generation=True,
+    ),
+    Resource(
+        "autoscaling",
+        ("v2",),
+        "horizontalpodautoscalers",
+        "HorizontalPodAutoscaler",
+        short=("hpa",),
+        status=True,
+    ),
+    Resource(
+        "policy",
+        ("v1",),
+        "poddisruptionbudgets",
+        "PodDisruptionBudget",
+        short=("pdb",),
+        status=True,
+        generation=True,
+    ),
+    Resource(
+        "scheduling.k8s.io", ("v1",), "priorityclasses", "PriorityClass", namespaced=False, short=("pc",)
+    ),
     Resource("node.k8s.io", ("v1",), "runtimeclasses", "RuntimeClass", namespaced=False),
     Resource("events.k8s.io", ("v1",), "events", "Event", short=("ev",), kept_as=("", "events")),
     _custom(*ISTIO, "virtualservices", "VirtualService", "vs"),
@@ -85,25 +128,82 @@ RESOURCES = (
     _custom(GATEWAY_API, ("v1", "v1beta1"), "httproutes", "HTTPRoute"),
     _custom("telemetry.istio.io", ("v1", "v1alpha1"), "telemetries", "Telemetry", "telemetry"),
     _custom("canaryd.dev", ("v1alpha1",), "canaryrollouts", "CanaryRollout", "cro"),
-    Resource("apiextensions.k8s.io", ("v1",), "customresourcedefinitions", "CustomResourceDefinition", namespaced=False,
-             short=("crd", "crds"), status=True, generation=True, unconditional=False),
+    Resource(
+        "apiextensions.k8s.io",
+        ("v1",),
+        "customresourcedefinitions",
+        "CustomResourceDefinition",
+        namespaced=False,
+        short=("crd", "crds"),
+        status=True,
+        generation=True,
+        unconditional=False,
+    ),
     Resource("coordination.k8s.io", ("v1",), "leases", "Lease", unconditional=False),
-    Resource("admissionregistration.k8s.io", ("v1",), "mutatingwebhookconfigurations", "MutatingWebhookConfiguration", namespaced=False,
-             generation=True),
-    Resource("authorization.k8s.io", ("v1",), "selfsubjectaccessreviews", "SelfSubjectAccessReview", namespaced=False, asked=True),
-    Resource("authorization.k8s.io", ("v1",), "subjectaccessreviews", "SubjectAccessReview", namespaced=False, asked=True),
+    Resource(
+        "admissionregistration.k8s.io",
+        ("v1",),
+        "mutatingwebhookconfigurations",
+        "MutatingWebhookConfiguration",
+        namespaced=False,
+        generation=True,
+    ),
+    Resource(
+        "authorization.k8s.io",
+        ("v1",),
+        "selfsubjectaccessreviews",
+        "SelfSubjectAccessReview",
+        namespaced=False,
+        asked=True,
+    ),
+    Resource(
+        "authorization.k8s.io",
+        ("v1",),
+        "subjectaccessreviews",
+        "SubjectAccessReview",
+        namespaced=False,
+        asked=True,
+    ),
 )
 REVIEWS = [one for one in RESOURCES if one.asked]
-PODS, SERVICES, DEPLOYMENTS, NAMESPACES, VIRTUALSERVICES, DESTINATIONRULES, GATEWAYS, HTTPROUTES, DEFINITIONS, WEBHOOKS = (
-    next(r for r in RESOURCES if r.plural == plural) for plural in (
-        "pods", "services", "deployments", "namespaces", "virtualservices", "destinationrules", "gateways", "httproutes",
-        "customresourcedefinitions", "mutatingwebhookconfigurations"))
+(
+    PODS,
+    SERVICES,
+    DEPLOYMENTS,
+    NAMESPACES,
+    VIRTUALSERVICES,
+    DESTINATIONRULES,
+    GATEWAYS,
+    HTTPROUTES,
+    DEFINITIONS,
+    WEBHOOKS,
+) = (
+    next(r for r in RESOURCES if r.plural == plural)
+    for plural in (
+        "pods",
+        "services",
+        "deployments",
+        "namespaces",
+        "virtualservices",
+        "destinationrules",
+        "gateways",
+        "httproutes",
+        "customresourcedefinitions",
+        "mutatingwebhookconfigurations",
+    )
+)
 VERBS = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
 
 # The same event in both of its APIs: core/v1 name, events.k8s.io/v1 name.
-EVENT_NAMES = (("involvedObject", "regarding"), ("message", "note"), ("source", "deprecatedSource"), ("count", "deprecatedCount"),
-               ("firstTimestamp", "deprecatedFirstTimestamp"), ("lastTimestamp", "deprecatedLastTimestamp"),
-               ("reportingComponent", "reportingController"))
+EVENT_NAMES = (
+    ("involvedObject", "regarding"),
+    ("message", "note"),
+    ("source", "deprecatedSource"),
+    ("count", "deprecatedCount"),
+    ("firstTimestamp", "deprecatedFirstTimestamp"),
+    ("lastTimestamp", "deprecatedLastTimestamp"),
+    ("reportingComponent", "reportingController"),
+)
 
 
 @dataclass(frozen=True)
@@ -130,7 +230,11 @@ def locate(path: str) -> Target | None:
     if rest[0] == "namespaces" and len(rest) > 2 and rest[2] not in ("status", "finalize"):
         namespace, rest = rest[1], rest[2:]
     for resource in RESOURCES:
-        if (resource.group, resource.plural) == (group, rest[0]) and version in resource.versions and len(rest) <= 3:
+        if (
+            (resource.group, resource.plural) == (group, rest[0])
+            and version in resource.versions
+            and len(rest) <= 3
+        ):
             break
     else:
         return None
@@ -147,7 +251,9 @@ def locate(path: str) -> Target | None:
 def served(path: str) -> bool:
     """Whether a path lies in a group and version that this server has."""
     parts = [part for part in path.split("/") if part]
-    return parts[:2] == ["api", "v1"] or (parts[:1] == ["apis"] and len(parts) > 2 and parts[2] in group_versions().get(parts[1], []))
+    return parts[:2] == ["api", "v1"] or (
+        parts[:1] == ["apis"] and len(parts) > 2 and parts[2] in group_versions().get(parts[1], [])
+    )
 
 
 def shown(obj: Object, resource: Resource, version: str) -> Object:
@@ -190,12 +296,25 @@ def discovery(path: str) -> Object | None:
     parts = [part for part in path.split("/") if part]
     groups = group_versions()
     if parts == ["version"]:
-        return {"major": "1", "minor": "36", "gitVersion": "v1.36.0-sandbox", "platform": "sandbox/any", "goVersion": "none",
-                "gitCommit": "", "gitTreeState": "clean", "buildDate": "1970-01-01T00:00:00Z", "compiler": "none"}
+        return {
+            "major": "1",
+            "minor": "36",
+            "gitVersion": "v1.36.0-sandbox",
+            "platform": "sandbox/any",
+            "goVersion": "none",
+            "gitCommit": "",
+            "gitTreeState": "clean",
+            "buildDate": "1970-01-01T00:00:00Z",
+            "compiler": "none",
+        }
     if parts == ["api"]:
         return {"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}
     if parts == ["apis"]:
-        return {"kind": "APIGroupList", "apiVersion": "v1", "groups": [_group(name, versions) for name, versions in groups.items()]}
+        return {
+            "kind": "APIGroupList",
+            "apiVersion": "v1",
+            "groups": [_group(name, versions) for name, versions in groups.items()],
+        }
     if len(parts) == 2 and parts[0] == "apis" and parts[1] in groups:
         return {"kind": "APIGroup", "apiVersion": "v1"} | _group(parts[1], groups[parts[1]])
     if len(parts) == 2 and parts[0] == "api" and parts[1] == "v1":
@@ -210,12 +329,30 @@ def _resource_list(group: str, version: str) -> Object:
     for r in RESOURCES:
         if r.group != group or version not in r.versions:
             continue
-        row: Object = {"name": r.plural, "singularName": r.kind.lower(), "namespaced": r.namespaced, "kind": r.kind,
-                       "verbs": ["create"] if r.asked else VERBS}
+        row: Object = {
+            "name": r.plural,
+            "singularName": r.kind.lower(),
+            "namespaced": r.namespaced,
+            "kind": r.kind,
+            "verbs": ["create"] if r.asked else VERBS,
+        }
         listed.append(row | ({"shortNames": list(r.short)} if r.short else {}))
         if r.status:
             listed.append({**row, "name": f"{r.plural}/status", "verbs": ["get", "patch", "update"]})
         if r.scale:
-            listed.append({**row, "name": f"{r.plural}/scale", "group": "autoscaling", "version": "v1", "kind": "Scale",
-                           "verbs": ["get", "patch", "update"]})
-    return {"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": f"{group}/{version}" if group else version, "resources": listed}
+            listed.append(
+                {
+                    **row,
+                    "name": f"{r.plural}/scale",
+                    "group": "autoscaling",
+                    "version": "v1",
+                    "kind": "Scale",
+                    "verbs": ["get", "patch", "update"],
+                }
+            )
+    return {
+        "kind": "APIResourceList",
+        "apiVersion": "v1",
+        "groupVersion": f"{group}/{version}" if group else version,
+        "resources": listed,
+    }

@@ -1,7 +1,8 @@
-"""What an API server does with a custom resource's schema: unknown fields are dropped, defaults filled in, wrong values refused.
+"""What an API server does with a custom resource's schema: unknown fields are dropped, defaults filled in,
+wrong values refused.
 
-The part of OpenAPI v3 that structural schemas of small CRDs use. Not evaluated are CEL rules (x-kubernetes-validations), formats,
-and oneOf and its like.
+The part of OpenAPI v3 that structural schemas of small CRDs use. Not evaluated are CEL rules
+(x-kubernetes-validations), formats, and oneOf and its like.
 """
 
 import re
@@ -9,8 +10,14 @@ from typing import Any
 
 from canaryd_sandbox.kubernetes.resources import Object
 
-TYPES: dict[str, tuple[type, ...]] = {"object": (dict,), "array": (list,), "string": (str,), "boolean": (bool,), "integer": (int,),
-                                      "number": (int, float)}
+TYPES: dict[str, tuple[type, ...]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "boolean": (bool,),
+    "integer": (int,),
+    "number": (int, float),
+}
 
 
 def crd_schema(crd: Object) -> Object:
@@ -21,7 +28,8 @@ def crd_schema(crd: Object) -> Object:
 
 
 def fitted(value: Any, schema: Object, root: bool = True) -> Any:
-    """The value without fields that the schema does not know, with its defaults. root: of an object with kind and metadata."""
+    """The value without fields that the schema does not know, with its defaults. root: of an object with kind
+    and metadata."""
     if isinstance(value, list) and "items" in schema:
         return [fitted(item, schema["items"], root=False) for item in value]
     if not isinstance(value, dict):
@@ -52,11 +60,15 @@ def problems(value: Any, schema: Object, path: str = "") -> list[str]:
         return []
     wanted = "integer or string" if schema.get("x-kubernetes-int-or-string") else schema.get("type", "")
     types = (int, str) if schema.get("x-kubernetes-int-or-string") else TYPES.get(wanted, (object,))
-    if not isinstance(value, types) or (isinstance(value, bool) and bool not in types and object not in types):
-        return [f'{where}: Invalid value: {value!r}: {where} in body must be of type {wanted}']
+    if not isinstance(value, types) or (
+        isinstance(value, bool) and bool not in types and object not in types
+    ):
+        return [f"{where}: Invalid value: {value!r}: {where} in body must be of type {wanted}"]
     found = [f"{where}: {problem}" for problem in _limits(value, schema)]
     if isinstance(value, dict):
-        found += [f"{_below(path, key)}: Required value" for key in schema.get("required", []) if key not in value]
+        found += [
+            f"{_below(path, key)}: Required value" for key in schema.get("required", []) if key not in value
+        ]
         known, more = schema.get("properties", {}), schema.get("additionalProperties")
         for key, item in value.items():
             of = known.get(key, more if isinstance(more, dict) else {})
@@ -74,7 +86,9 @@ def _below(path: str, key: str) -> str:
 def _limits(value: Any, schema: Object) -> list[str]:
     found = []
     if "enum" in schema and value not in schema["enum"]:
-        found.append(f"Unsupported value: {value!r}: supported values: {', '.join(map(repr, schema['enum']))}")
+        found.append(
+            f"Unsupported value: {value!r}: supported values: {', '.join(map(repr, schema['enum']))}"
+        )
     if "minimum" in schema and value < schema["minimum"]:
         found.append(f"Invalid value: {value!r}: should be greater than or equal to {schema['minimum']}")
     if "maximum" in schema and value > schema["maximum"]:
@@ -88,4 +102,3 @@ def _limits(value: Any, schema: Object) -> list[str]:
     if "pattern" in schema and not re.search(schema["pattern"], value):
         found.append(f"Invalid value: {value!r}: should match '{schema['pattern']}'")
     return found
-

@@ -1,4 +1,5 @@
-"""A watch: the changes of one resource as a stream of JSON lines, from a version on, as Kubernetes sends them."""
+"""A watch: the changes of one resource as a stream of JSON lines, from a version on, as Kubernetes sends
+them."""
 
 import asyncio
 import json
@@ -8,8 +9,8 @@ from canaryd_sandbox.kubernetes.patch import Selector
 from canaryd_sandbox.kubernetes.resources import ApiError, Object, Target, shown
 from canaryd_sandbox.kubernetes.store import Change, Store
 
-LONGEST = 1800.0        # seconds, when the client asks for no other: the lower end of what an API server draws
-BOOKMARK_EVERY = 5.0    # seconds; a real server takes about a minute, here tests want to see one
+LONGEST = 1800.0  # seconds, when the client asks for no other: the lower end of what an API server draws
+BOOKMARK_EVERY = 5.0  # seconds; a real server takes about a minute, here tests want to see one
 
 
 def _line(kind: str, obj: Object) -> bytes:
@@ -21,11 +22,15 @@ def _bookmark(target: Target, version: int, initial: bool = False) -> bytes:
     if initial:
         metadata["annotations"] = {"k8s.io/initial-events-end": "true"}
     resource = target.resource
-    return _line("BOOKMARK", {"kind": resource.kind, "apiVersion": resource.api_version(target.version), "metadata": metadata})
+    return _line(
+        "BOOKMARK",
+        {"kind": resource.kind, "apiVersion": resource.api_version(target.version), "metadata": metadata},
+    )
 
 
 def _seen(change: Change, target: Target, selects: Selector) -> bytes | None:
-    """The change as this watcher sees it: an object that leaves the selection is DELETED to it, one that enters is ADDED."""
+    """The change as this watcher sees it: an object that leaves the selection is DELETED to it, one that
+    enters is ADDED."""
     namespace = change.obj["metadata"].get("namespace")
     if change.key != target.resource.key or (target.namespace is not None and namespace != target.namespace):
         return None
@@ -37,8 +42,11 @@ def _seen(change: Change, target: Target, selects: Selector) -> bytes | None:
     return _line(kind, shown(change.obj, target.resource, target.version))
 
 
-async def watch(store: Store, target: Target, query: Mapping[str, str], selects: Selector) -> AsyncIterator[bytes]:
-    """The lines of one watch. Ends after `timeoutSeconds`; a version too old is an ERROR line with a 410, and the end."""
+async def watch(
+    store: Store, target: Target, query: Mapping[str, str], selects: Selector
+) -> AsyncIterator[bytes]:
+    """The lines of one watch. Ends after `timeoutSeconds`; a version too old is an ERROR line with a 410, and
+    the end."""
     loop = asyncio.get_running_loop()
     queue: asyncio.Queue[Change] = asyncio.Queue()
 
@@ -66,14 +74,22 @@ async def watch(store: Store, target: Target, query: Mapping[str, str], selects:
             if line := _seen(change, target, selects):
                 yield line
         bookmarks = query.get("allowWatchBookmarks") in ("true", "1")
-        async for line in _follow(queue, target, selects, seen, float(query.get("timeoutSeconds") or LONGEST), bookmarks):
+        async for line in _follow(
+            queue, target, selects, seen, float(query.get("timeoutSeconds") or LONGEST), bookmarks
+        ):
             yield line
     finally:
         store.unsubscribe(hear)
 
 
-async def _follow(queue: asyncio.Queue[Change], target: Target, selects: Selector, seen: int, seconds: float,
-                  bookmarks: bool) -> AsyncIterator[bytes]:
+async def _follow(
+    queue: asyncio.Queue[Change],
+    target: Target,
+    selects: Selector,
+    seen: int,
+    seconds: float,
+    bookmarks: bool,
+) -> AsyncIterator[bytes]:
     loop = asyncio.get_running_loop()
     end, next_bookmark = loop.time() + seconds, loop.time() + BOOKMARK_EVERY
     while loop.time() < end:

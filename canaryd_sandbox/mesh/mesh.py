@@ -1,8 +1,10 @@
-"""A service mesh without network: seeded requests by the VirtualService's weights, counted as Istio counts them.
+"""A service mesh without network: seeded requests by the VirtualService's weights, counted as Istio counts
+them.
 
-Requests arrive as a Poisson process, go where `routes.resolve` says at that moment, and are served by the pods that are ready.
-Two counts are kept of each: Istio's counters, which a pod's restart resets and which vanish with the pod; and the tally, which is
-the truth. Time is an argument: `advance(now)` serves everything since the last one.
+Requests arrive as a Poisson process, go where `routes.resolve` says at that moment, and are served by the
+pods that are ready. Two counts are kept of each: Istio's counters, which a pod's restart resets and which
+vanish with the pod; and the tally, which is the truth. Time is an argument: `advance(now)` serves everything
+since the last one.
 """
 
 import math
@@ -21,11 +23,34 @@ from canaryd_sandbox.mesh.routing import EVERYONE, Audience, Share, Way, full_ho
 from canaryd_sandbox.mesh.users import Users
 
 # The upper bounds in milliseconds of Istio's (Envoy's) latency histogram, and how they are written as `le`.
-BOUNDS = (0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000, 600000, 1800000, 3600000)
+BOUNDS = (
+    0.5,
+    1,
+    5,
+    10,
+    25,
+    50,
+    100,
+    250,
+    500,
+    1000,
+    2500,
+    5000,
+    10000,
+    30000,
+    60000,
+    300000,
+    600000,
+    1800000,
+    3600000,
+)
 LE = (*(f"{bound:g}" if bound < 1e6 else str(int(bound)) for bound in BOUNDS), "+Inf")
 _BOUNDS = np.array(BOUNDS, dtype=float)
 
-INSIDE = {"source_workload": "orders", "source_workload_namespace": "production"}  # whose sidecar calls from inside the mesh
+INSIDE = {
+    "source_workload": "orders",
+    "source_workload_namespace": "production",
+}  # whose sidecar calls from inside the mesh
 
 Labels = tuple[tuple[str, str], ...]
 """The labels of a series with their values, sorted by name; the name of the metric is not among them."""
@@ -37,10 +62,11 @@ Sample = tuple[str, Labels, float]
 class Behaviour:
     """How one version answers.
 
-    errors: share of requests that fail; burst: mean length of a run of failures (geometric; 1: independent); latency_ms and sigma: median
-    and spread of lognormal latency; tail and tail_ms: share of requests that hang instead, and for how long; swing and swing_seconds:
-    amplitude and period by which the share of failures swings (0.8: from 0.2 to 1.8 times); cpu: mean of `sandbox_cpu`; protocol:
-    whether failures are HTTP (code) or gRPC (grpc_status, as Istio has it: its number); of tcp only connections are counted.
+    errors: share of requests that fail; burst: mean length of a run of failures (geometric; 1: independent);
+    latency_ms and sigma: median and spread of lognormal latency; tail and tail_ms: share of requests that
+    hang instead, and for how long; swing and swing_seconds: amplitude and period by which the share of
+    failures swings (0.8: from 0.2 to 1.8 times); cpu: mean of `sandbox_cpu`; protocol: whether failures are
+    HTTP (code) or gRPC (grpc_status, as Istio has it: its number); of tcp only connections are counted.
     """
 
     errors: float = 0.005
@@ -57,10 +83,21 @@ class Behaviour:
     grpc_status: str = "14"
 
     def __post_init__(self) -> None:
-        for name, low, high in (("errors", 0, 1), ("burst", 1, math.inf), ("latency_ms", 0, math.inf), ("sigma", 0, math.inf),
-                                ("tail", 0, 1), ("tail_ms", 0, math.inf), ("swing", 0, 1), ("cpu", 0, math.inf)):
+        for name, low, high in (
+            ("errors", 0, 1),
+            ("burst", 1, math.inf),
+            ("latency_ms", 0, math.inf),
+            ("sigma", 0, math.inf),
+            ("tail", 0, 1),
+            ("tail_ms", 0, math.inf),
+            ("swing", 0, 1),
+            ("cpu", 0, math.inf),
+        ):
             if not low <= getattr(self, name) <= high:
-                raise ValueError(f"behaviour {name}: a number from {low} to {high} is wanted, but it is {getattr(self, name)!r}")
+                raise ValueError(
+                    f"behaviour {name}: a number from {low} to {high} is wanted, but it is "
+                    f"{getattr(self, name)!r}"
+                )
 
     def error_rate(self, now: float) -> float:
         return min(1.0, self.errors * (1 + self.swing * math.sin(2 * math.pi * now / self.swing_seconds)))
@@ -68,7 +105,8 @@ class Behaviour:
 
 @dataclass
 class Tally:
-    """The truth about one pod, over all its restarts. slower: by bound in ms, how many requests took longer."""
+    """The truth about one pod, over all its restarts. slower: by bound in ms, how many requests took
+    longer."""
 
     version: str
     requests: int = 0
@@ -77,7 +115,8 @@ class Tally:
 
 
 class _Cell:
-    """The series of one meter with one outcome: a request counter and a latency histogram, born with the first request."""
+    """The series of one meter with one outcome: a request counter and a latency histogram, born with the
+    first request."""
 
     def __init__(self, base: Mapping[str, str], outcome: Mapping[str, str]) -> None:
         self.buckets: NDArray[np.int64] = np.zeros(len(LE), dtype=np.int64)
@@ -103,7 +142,9 @@ class _Meter:
         self._cells: dict[tuple[str, str, str, str], _Cell] = {}
         self._connections = 0
 
-    def count(self, buckets: NDArray[np.int64], total_ms: float, answers: Behaviour, failed: bool, flags: str = "-") -> None:
+    def count(
+        self, buckets: NDArray[np.int64], total_ms: float, answers: Behaviour, failed: bool, flags: str = "-"
+    ) -> None:
         protocol = answers.protocol
         if protocol == "tcp":
             self._connections += int(buckets.sum())
@@ -113,7 +154,12 @@ class _Meter:
             code, grpc = "200", answers.grpc_status if failed else "0"
         key = (protocol, code, grpc, flags)
         if key not in self._cells:
-            outcome = {"request_protocol": protocol, "response_code": code, "grpc_response_status": grpc, "response_flags": flags}
+            outcome = {
+                "request_protocol": protocol,
+                "response_code": code,
+                "grpc_response_status": grpc,
+                "response_flags": flags,
+            }
             self._cells[key] = _Cell(self.labels, {name: value for name, value in outcome.items() if value})
         cell = self._cells[key]
         cell.buckets += buckets
@@ -124,7 +170,11 @@ class _Meter:
             yield from cell.samples()
         if self._connections:
             labels = {**self.labels, "request_protocol": "tcp"}
-            yield "istio_tcp_connections_opened_total", tuple(sorted(labels.items())), float(self._connections)
+            yield (
+                "istio_tcp_connections_opened_total",
+                tuple(sorted(labels.items())),
+                float(self._connections),
+            )
 
     def reset(self) -> None:
         self._connections = 0
@@ -137,12 +187,12 @@ class _Replica:
 
     version: str
     labels: Mapping[str, str]
-    meter: _Meter              # of the gateway's requests
-    inside: _Meter             # of those by sidecars
+    meter: _Meter  # of the gateway's requests
+    inside: _Meter  # of those by sidecars
     draining: bool = False
-    until: float = 0.0         # drained or dead until then
+    until: float = 0.0  # drained or dead until then
     returns: bool = False
-    dead: bool = False         # in the routes, but nobody answers; nothing to scrape either
+    dead: bool = False  # in the routes, but nobody answers; nothing to scrape either
 
     @property
     def routed(self) -> bool:
@@ -152,21 +202,31 @@ class _Replica:
 class Mesh:
     """The requests to one service.
 
-    rate: requests per second of all versions together, through the gateway; inside: more of them, by the sidecar of a workload `orders`;
-    drain: seconds that a pod that goes in peace still shows its counters, so
+    rate: requests per second of all versions together, through the gateway; inside: more of them, by the
+    sidecar of a workload `orders`; drain: seconds that a pod that goes in peace still shows its counters, so
     that they are scraped; seed: same seed and same times, same requests.
     """
 
-    def __init__(self, store: Store, service: str = "front-end", namespace: str = "production", rate: float = 50.0, seed: int = 1,
-                 drain: float = 2.5) -> None:
+    def __init__(
+        self,
+        store: Store,
+        service: str = "front-end",
+        namespace: str = "production",
+        rate: float = 50.0,
+        seed: int = 1,
+        drain: float = 2.5,
+    ) -> None:
         self.rate, self.service, self.namespace = rate, service, namespace
         self.inside = 0.0
-        self.audiences: tuple[Audience, ...] = (EVERYONE,)  # who comes through the gateway, and how many of them
+        self.audiences: tuple[Audience, ...] = (
+            EVERYONE,
+        )  # who comes through the gateway, and how many of them
         self.users: Users | None = None  # who comes instead, with cookies
-        self.copied = 0            # requests that were copies: a pod served them, and nobody saw the answers
-        self.ambient = False       # no sidecars: a waypoint counts, and it alone; to be set before the first request
+        self.copied = 0  # requests that were copies: a pod served them, and nobody saw the answers
+        # no sidecars: a waypoint counts, and it alone; to be set before the first request
+        self.ambient = False
         self.behaviours: dict[str, Behaviour] = {}
-        self.unserved = 0          # requests that no pod answered: only the client saw them fail
+        self.unserved = 0  # requests that no pod answered: only the client saw them fail
         self.split_since: float | None = None  # when requests first went to two subsets
         self._store, self._drain = store, drain
         self._random = np.random.default_rng(seed)
@@ -191,7 +251,9 @@ class Mesh:
                 self._split(self._way(audience, now), requests, now)
             if self.inside and elapsed > 0:
                 called = int(self._random.poisson(self.inside * elapsed))
-                self._split(way(self._store, self.service, self.namespace, inside=True), called, now, inside=True)
+                self._split(
+                    way(self._store, self.service, self.namespace, inside=True), called, now, inside=True
+                )
 
     def _way(self, audience: Audience, now: float) -> Way:
         there = way(self._store, self.service, self.namespace, audience=audience)
@@ -200,13 +262,16 @@ class Mesh:
         return there
 
     def _serve_users(self, users: Users, arrived: int, now: float) -> None:
-        """A user whose way is drawn is drawn once, with the first request, and sends the cookie with the others."""
+        """A user whose way is drawn is drawn once, with the first request, and sends the cookie with the
+        others."""
         for header, those, requests in users.arriving(arrived, self._random):
             there = self._way(Audience(headers={"cookie": header} if header else {}), now)
             if not any(share.cookie or share.part == 1 for share in there.shares):
                 self._split(there, int(requests.sum()), now)
                 continue
-            drawn = self._random.choice(len(there.shares), len(those), p=[share.part for share in there.shares])
+            drawn = self._random.choice(
+                len(there.shares), len(those), p=[share.part for share in there.shares]
+            )
             for place, share in enumerate(there.shares):
                 if (mine := drawn == place).any():
                     self._send(share, int(requests[mine].sum()), now, inside=False)
@@ -217,7 +282,9 @@ class Mesh:
         if len(self.audiences) == 1:
             return [(self.audiences[0], arrived)]
         parts = np.array([one.part for one in self.audiences])
-        return list(zip(self.audiences, self._random.multinomial(arrived, parts / parts.sum()).tolist(), strict=True))
+        return list(
+            zip(self.audiences, self._random.multinomial(arrived, parts / parts.sum()).tolist(), strict=True)
+        )
 
     def _split(self, there: Way, arrived: int, now: float, inside: bool = False) -> None:
         if there.copies is not None and there.copies.labels is not None:
@@ -227,7 +294,9 @@ class Mesh:
         parts = np.array([share.part for share in there.shares])
         if parts.sum() <= 0:
             return
-        for share, requests in zip(there.shares, self._random.multinomial(arrived, parts).tolist(), strict=True):
+        for share, requests in zip(
+            there.shares, self._random.multinomial(arrived, parts).tolist(), strict=True
+        ):
             if requests:
                 self._send(share, requests, now, inside)
 
@@ -240,7 +309,13 @@ class Mesh:
                     continue
                 found += [] if self.ambient else [*replica.meter.samples(), *replica.inside.samples()]
                 busy = self._behaviour(replica.version).cpu * float(self._random.lognormal(0.0, 0.05))
-                found.append(("sandbox_cpu", (("namespace", self.namespace), ("pod", name), ("version", replica.version)), busy))
+                found.append(
+                    (
+                        "sandbox_cpu",
+                        (("namespace", self.namespace), ("pod", name), ("version", replica.version)),
+                        busy,
+                    )
+                )
             for meter in self._clients.values():
                 found += meter.samples()
             return found
@@ -248,7 +323,10 @@ class Mesh:
     def tally(self) -> dict[str, Tally]:
         """The truth by pod, pods that are gone included."""
         with self._lock:
-            return {name: Tally(t.version, t.requests, t.failures, dict(t.slower)) for name, t in self._tally.items()}
+            return {
+                name: Tally(t.version, t.requests, t.failures, dict(t.slower))
+                for name, t in self._tally.items()
+            }
 
     def replicas(self) -> dict[str, str]:
         """The version of each pod that gets requests now."""
@@ -258,13 +336,16 @@ class Mesh:
     def restart(self, pod: str, drained: bool = True) -> None:
         """A pod's counters begin again at zero; its name stays.
 
-        drained: it leaves the routes first and everything served is scraped; otherwise it dies at once: half a second of failures
-        that only the client sees, and what it served since the last scrape is lost to all but the tally.
+        drained: it leaves the routes first and everything served is scraped; otherwise it dies at once: half
+        a second of failures that only the client sees, and what it served since the last scrape is lost to
+        all but the tally.
         """
         with self._lock:
             replica = self._replicas.get(pod)
             if replica is None:
-                raise ValueError(f"pod {pod} is not in the mesh; there are {', '.join(sorted(self._replicas)) or 'none'}")
+                raise ValueError(
+                    f"pod {pod} is not in the mesh; there are {', '.join(sorted(self._replicas)) or 'none'}"
+                )
             now = self._now or 0.0
             replica.returns = True
             if drained:
@@ -278,7 +359,9 @@ class Mesh:
         replica.dead, replica.until = True, now + 0.5
 
     def _follow_pods(self, now: float) -> None:
-        ready = {pod["metadata"]["name"]: pod for pod in self._store.list(PODS, self.namespace) if is_ready(pod)}
+        ready = {
+            pod["metadata"]["name"]: pod for pod in self._store.list(PODS, self.namespace) if is_ready(pod)
+        }
         for name, replica in list(self._replicas.items()):
             if name not in ready and not (replica.draining and not replica.returns):
                 replica.draining, replica.returns, replica.until = True, False, now + self._drain
@@ -297,20 +380,34 @@ class Mesh:
         labels = pod["metadata"].get("labels") or {}
         version = labels.get("version", "none")
         self._tally.setdefault(name, Tally(version))
-        workload = pod["metadata"].get("ownerReferences", [{"name": name}])[0]["name"].removesuffix(f"-{labels.get(HASH, '')}")
+        workload = (
+            pod["metadata"]
+            .get("ownerReferences", [{"name": name}])[0]["name"]
+            .removesuffix(f"-{labels.get(HASH, '')}")
+        )
         of_pod = {**self._destination(version, workload), "reporter": "destination", "pod": name}
         return _Replica(version, labels, _Meter(of_pod), _Meter({**of_pod, **INSIDE}))
 
     def _destination(self, version: str, workload: str) -> dict[str, str]:
-        return {"job": "istio", "namespace": self.namespace, "source_workload": "istio-ingressgateway",
-                "source_workload_namespace": "istio-system", "destination_workload": workload,
-                "destination_workload_namespace": self.namespace, "destination_service": full_host(self.service, self.namespace),
-                "destination_service_name": self.service, "destination_service_namespace": self.namespace,
-                "destination_app": self.service, "destination_canonical_service": self.service,
-                "destination_version": version, "destination_canonical_revision": version}
+        return {
+            "job": "istio",
+            "namespace": self.namespace,
+            "source_workload": "istio-ingressgateway",
+            "source_workload_namespace": "istio-system",
+            "destination_workload": workload,
+            "destination_workload_namespace": self.namespace,
+            "destination_service": full_host(self.service, self.namespace),
+            "destination_service_name": self.service,
+            "destination_service_namespace": self.namespace,
+            "destination_app": self.service,
+            "destination_canonical_service": self.service,
+            "destination_version": version,
+            "destination_canonical_revision": version,
+        }
 
     def _send(self, share: Share, requests: int, now: float, inside: bool, copies: bool = False) -> None:
-        """Spreads one destination's requests over its pods and serves them. copies: no client waits for an answer, or counts one."""
+        """Spreads one destination's requests over its pods and serves them. copies: no client waits for an
+        answer, or counts one."""
         if share.labels is None:
             self._refuse(requests, "NC")
             return
@@ -330,8 +427,16 @@ class Mesh:
         if dead and not copies:
             self._refuse(dead, "UF")
 
-    def _serve(self, version: str, pods: list[tuple[str, _Replica]], chosen: NDArray[np.int64], now: float, inside: bool,
-               copies: bool, share: Share) -> None:
+    def _serve(
+        self,
+        version: str,
+        pods: list[tuple[str, _Replica]],
+        chosen: NDArray[np.int64],
+        now: float,
+        inside: bool,
+        copies: bool,
+        share: Share,
+    ) -> None:
         behaviour = self._behaviour(version)
         if share.harder != 1:
             behaviour = replace(behaviour, errors=min(1.0, share.harder * behaviour.errors))
@@ -342,7 +447,11 @@ class Mesh:
         places = np.searchsorted(_BOUNDS, latency, side="left")  # a bound holds what is at most as slow
         for index in np.unique(chosen).tolist():
             name, replica = pods[index]
-            meter, client = (replica.inside, None) if inside else (replica.meter, None if copies else self._client(replica, share.service))
+            meter, client = (
+                (replica.inside, None)
+                if inside
+                else (replica.meter, None if copies else self._client(replica, share.service))
+            )
             for outcome in (False, True):
                 mask = (chosen == index) & (failed == outcome)
                 if not mask.any():
@@ -364,16 +473,19 @@ class Mesh:
             tally.slower[bound] += count - at_most
 
     def _failures(self, version: str, requests: int, behaviour: Behaviour, now: float) -> NDArray[np.bool_]:
-        """Which of a version's next requests fail: independently, or in runs that go on into the next tick."""
+        """Which of a version's next requests fail: independently, or in runs that go on into the next
+        tick."""
         rate = behaviour.error_rate(now)
         if behaviour.burst == 1 or rate in (0.0, 1.0):
             return self._random.random(requests) < rate
         failed = np.zeros(requests, dtype=np.bool_)
-        begins = rate / (rate + behaviour.burst * (1 - rate))  # chance of a run's beginning that gives `rate` on the whole
+        # chance of a run's beginning that gives `rate` on the whole
+        begins = rate / (rate + behaviour.burst * (1 - rate))
         at, left = 0, self._failing.get(version, 0)
         while at < requests:
             if not left:
-                at += int(self._random.geometric(begins)) - 1  # a gap forgets how long it has lasted, so none is carried over
+                # a gap forgets how long it has lasted, so none is carried over
+                at += int(self._random.geometric(begins)) - 1
                 left = int(self._random.geometric(1 / behaviour.burst))
                 if at >= requests:
                     left = 0
@@ -388,15 +500,30 @@ class Mesh:
         return self.behaviours.setdefault(version, Behaviour())
 
     def _client(self, replica: _Replica, called: str) -> _Meter:
-        """The gateway's own count of a workload's answers (reporter source), or the waypoint's: one for all its pods, and never reset."""
+        """The gateway's own count of a workload's answers (reporter source), or the waypoint's: one for all
+        its pods, and never reset."""
         return self._client_of(replica.version, replica.meter.labels["destination_workload"], called)
 
     def _client_of(self, version: str, workload: str, called: str = "") -> _Meter:
         key = workload, called or self.service
         if key not in self._clients:
-            reporter, pod = ("waypoint", "waypoint-7d9c6f5b8d") if self.ambient else ("source", "istio-ingressgateway-5c8f9c7d6b")
-            service = {"destination_service": full_host(key[1], self.namespace), "destination_service_name": key[1]}
-            self._clients[key] = _Meter({**self._destination(version, workload), **service, "reporter": reporter, "pod": f"{pod}-x2x4z"})
+            reporter, pod = (
+                ("waypoint", "waypoint-7d9c6f5b8d")
+                if self.ambient
+                else ("source", "istio-ingressgateway-5c8f9c7d6b")
+            )
+            service = {
+                "destination_service": full_host(key[1], self.namespace),
+                "destination_service_name": key[1],
+            }
+            self._clients[key] = _Meter(
+                {
+                    **self._destination(version, workload),
+                    **service,
+                    "reporter": reporter,
+                    "pod": f"{pod}-x2x4z",
+                }
+            )
         return self._clients[key]
 
     def _refuse(self, requests: int, flags: str) -> None:

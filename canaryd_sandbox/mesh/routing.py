@@ -1,4 +1,5 @@
-"""Where Istio sends a service's requests: VirtualServices and DestinationRules, or HTTPRoutes, resolved to weights and pod labels."""
+"""Where Istio sends a service's requests: VirtualServices and DestinationRules, or HTTPRoutes, resolved to
+weights and pod labels."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -12,10 +13,12 @@ from canaryd_sandbox.mesh import httproute
 
 @dataclass(frozen=True)
 class Share:
-    """One destination of a route: its part of the requests (they sum to 1), its subset (or backend Service), and the labels of its pods.
+    """One destination of a route: its part of the requests (they sum to 1), its subset (or backend Service),
+    and the labels of its pods.
 
-    `labels` is None where the subset is unknown to every DestinationRule: Istio answers such requests with 503 (flag NC). service: the
-    Service called, by which the callers count it; "" where it is the one asked for. harder: see `Audience`.
+    `labels` is None where the subset is unknown to every DestinationRule: Istio answers such requests with
+    503 (flag NC). service: the Service called, by which the callers count it; "" where it is the one asked
+    for. harder: see `Audience`.
     cookie: what its answers have in `set-cookie` by the route.
     """
 
@@ -29,8 +32,8 @@ class Share:
 
 @dataclass(frozen=True)
 class Audience:
-    """A part of the requests that are alike: what routes may match them by. part: of all, among the parts of all audiences; harder: so many
-    times as many of them fail, on any version."""
+    """A part of the requests that are alike: what routes may match them by. part: of all, among the parts of
+    all audiences; harder: so many times as many of them fail, on any version."""
 
     part: float = 1.0
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -44,14 +47,16 @@ EVERYONE = Audience()
 
 @dataclass(frozen=True)
 class Way:
-    """Where requests go: one share each; and where so much of them (`copies.part`) is copied to, whose answers nobody sees."""
+    """Where requests go: one share each; and where so much of them (`copies.part`) is copied to, whose
+    answers nobody sees."""
 
     shares: list[Share]
     copies: Share | None = None
 
 
 def full_host(host: str, namespace: str) -> str:
-    """A host as Istio reads it in an object of `namespace`: a name without dots is a Service of that namespace."""
+    """A host as Istio reads it in an object of `namespace`: a name without dots is a Service of that
+    namespace."""
     return host if "." in host else f"{host}.{namespace}.svc.cluster.local"
 
 
@@ -60,24 +65,37 @@ def resolve(store: Store, service: str, namespace: str, inside: bool = False) ->
     return way(store, service, namespace, inside).shares
 
 
-def way(store: Store, service: str, namespace: str, inside: bool = False, audience: Audience = EVERYONE) -> Way:
-    """The way of an audience's requests: the first route to the service's host that takes them, of the oldest VirtualService with one.
+def way(
+    store: Store, service: str, namespace: str, inside: bool = False, audience: Audience = EVERYONE
+) -> Way:
+    """The way of an audience's requests: the first route to the service's host that takes them, of the oldest
+    VirtualService with one.
 
-    Without such a route all requests go to all pods of the Service. inside: of requests by sidecars, to which only a VirtualService applies
-    that is bound to no gateway, or to `mesh`; otherwise of a gateway's, for which any will do. Requests have no path here: what a route
-    wants of it is never so.
+    Without such a route all requests go to all pods of the Service. inside: of requests by sidecars, to which
+    only a VirtualService applies that is bound to no gateway, or to `mesh`; otherwise of a gateway's, for
+    which any will do. Requests have no path here: what a route wants of it is never so.
     """
     host = full_host(service, namespace)
     with store.lock:
-        if (found := httproute.parts(store, service, namespace, inside, audience.headers, audience.query)) is not None:
+        if (
+            found := httproute.parts(store, service, namespace, inside, audience.headers, audience.query)
+        ) is not None:
             parts, copied = found
-            return Way([Share(*one, one[1], audience.harder) for one in parts], Share(*copied, copied[1]) if copied else None)
+            return Way(
+                [Share(*one, one[1], audience.harder) for one in parts],
+                Share(*copied, copied[1]) if copied else None,
+            )
         selector = _service_selector(store, service, namespace)
         # Of Services that lead to the same pods, too: what matched users call while they are split.
-        hosts = {full_host(one["metadata"]["name"], namespace): one["metadata"]["name"] for one in store.list(SERVICES, namespace)
-                 if (one["spec"].get("selector") or {}) == selector} | {host: ""}
+        hosts = {
+            full_host(one["metadata"]["name"], namespace): one["metadata"]["name"]
+            for one in store.list(SERVICES, namespace)
+            if (one["spec"].get("selector") or {}) == selector
+        } | {host: ""}
         subsets = {one: _subsets(store, one) for one in hosts}
-        for virtualservice in sorted(store.list(VIRTUALSERVICES), key=lambda obj: obj["metadata"]["creationTimestamp"]):
+        for virtualservice in sorted(
+            store.list(VIRTUALSERVICES), key=lambda obj: obj["metadata"]["creationTimestamp"]
+        ):
             where = virtualservice["metadata"]["namespace"]
             if inside and "mesh" not in (virtualservice.get("spec", {}).get("gateways") or ["mesh"]):
                 continue
@@ -102,7 +120,9 @@ def _fits(match: Mapping[str, Any], audience: Audience) -> bool:
     kinds: dict[str, Callable[[Mapping[str, Any]], bool]] = {
         "name": lambda _: True,
         "headers": lambda wanted: _all(wanted, audience.headers),
-        "withoutHeaders": lambda wanted: not any(_all({name: how}, audience.headers) for name, how in wanted.items()),
+        "withoutHeaders": lambda wanted: (
+            not any(_all({name: how}, audience.headers) for name, how in wanted.items())
+        ),
         "queryParams": lambda wanted: _all(wanted, audience.query),
         "sourceLabels": lambda wanted: wanted.items() <= audience.labels.items(),
     }
@@ -121,16 +141,23 @@ def _is(how: Mapping[str, str], value: str) -> bool:
     return "regex" not in how or re.fullmatch(how["regex"], value) is not None
 
 
-def _copies(route: Object, selector: Mapping[str, str], subsets: Mapping[str, Mapping[str, str]]) -> Share | None:
-    """Where a route's requests are copied to; its part is all of them where the route does not say how many."""
+def _copies(
+    route: Object, selector: Mapping[str, str], subsets: Mapping[str, Mapping[str, str]]
+) -> Share | None:
+    """Where a route's requests are copied to; its part is all of them where the route does not say how
+    many."""
     mirror = route.get("mirror")
     if not mirror:
         return None
     [copied] = _shares([{"destination": mirror}], selector, subsets)
-    return Share(float((route.get("mirrorPercentage") or {}).get("value", 100.0)) / 100, copied.subset, copied.labels)
+    return Share(
+        float((route.get("mirrorPercentage") or {}).get("value", 100.0)) / 100, copied.subset, copied.labels
+    )
 
 
-def _shares(destinations: list[Object], selector: Mapping[str, str], subsets: Mapping[str, Mapping[str, str]]) -> list[Share]:
+def _shares(
+    destinations: list[Object], selector: Mapping[str, str], subsets: Mapping[str, Mapping[str, str]]
+) -> list[Share]:
     alone = len(destinations) == 1  # a single destination takes all, whatever weight it has or has not
     weights = [100 if alone else int(d.get("weight", 0)) for d in destinations]
     total = sum(weights)
@@ -141,7 +168,9 @@ def _shares(destinations: list[Object], selector: Mapping[str, str], subsets: Ma
         if subset is not None:
             labels = {**selector, **subsets[subset]} if subset in subsets else None
         added = ((destination.get("headers") or {}).get("response") or {}).get("add") or {}
-        shares.append(Share(weight / total if total else 0.0, subset, labels, cookie=str(added.get("set-cookie", ""))))
+        shares.append(
+            Share(weight / total if total else 0.0, subset, labels, cookie=str(added.get("set-cookie", "")))
+        )
     return shares
 
 

@@ -11,7 +11,8 @@ SPREAD = 1.0  # sd of the log of how many requests a user sends
 
 
 class Users:
-    """So many users. seen: of each, the subsets that served him, one after another, each named once until it changes."""
+    """So many users. seen: of each, the subsets that served him, one after another, each named once until it
+    changes."""
 
     def __init__(self, count: int, seed: int = 1) -> None:
         random = np.random.default_rng(seed)
@@ -20,12 +21,17 @@ class Users:
         self._jars: list[dict[str, str]] = [{} for _ in range(count)]
         self.seen: list[list[str]] = [[] for _ in range(count)]
 
-    def arriving(self, requests: int, random: np.random.Generator) -> Iterator[tuple[str, NDArray[np.int64], NDArray[np.int64]]]:
-        """Users whose Cookie header is the same, and how many of the requests each sends: the header, users, requests."""
+    def arriving(
+        self, requests: int, random: np.random.Generator
+    ) -> Iterator[tuple[str, NDArray[np.int64], NDArray[np.int64]]]:
+        """Users whose Cookie header is the same, and how many of the requests each sends: the header, users,
+        requests."""
         each = random.multinomial(requests, self._busy)
         alike: dict[str, list[int]] = {}
         for user in np.flatnonzero(each).tolist():
-            alike.setdefault("; ".join(f"{name}={value}" for name, value in self._jars[user].items()), []).append(user)
+            alike.setdefault(
+                "; ".join(f"{name}={value}" for name, value in self._jars[user].items()), []
+            ).append(user)
         for header, users in alike.items():
             yield header, np.array(users), each[users]
 

@@ -1,7 +1,9 @@
-"""Prometheus' HTTP API over samples scraped from the mesh: the endpoints and the shapes of answer that clients rely on.
+"""Prometheus' HTTP API over samples scraped from the mesh: the endpoints and the shapes of answer that
+clients rely on.
 
-What is scraped and when is the world's business (`scrape`); which queries are answered stands in `promql.py`. An outage takes
-both: while it is down nothing is scraped, and afterwards there is a gap, as with the real one.
+What is scraped and when is the world's business (`scrape`); which queries are answered stands in `promql.py`.
+An outage takes both: while it is down nothing is scraped, and afterwards there is a gap, as with the real
+one.
 """
 
 import asyncio
@@ -79,7 +81,14 @@ class PrometheusApi:
             elif path == "/api/v1/labels":
                 data = sorted(self._samples.names())
             elif path == "/api/v1/status/buildinfo":
-                data = {"version": "3.0.0-sandbox", "revision": "", "branch": "", "buildUser": "", "buildDate": "", "goVersion": ""}
+                data = {
+                    "version": "3.0.0-sandbox",
+                    "revision": "",
+                    "branch": "",
+                    "buildUser": "",
+                    "buildDate": "",
+                    "goVersion": "",
+                }
             else:
                 return PlainTextResponse("404 page not found\n", 404)
         except QueryError as error:
@@ -96,20 +105,29 @@ class PrometheusApi:
         rows = evaluate(self._samples, query, [at])
         if query.raw:
             return {"resultType": "matrix", "result": _matrix(rows)}
-        return {"resultType": "vector", "result": [{"metric": labels, "value": _point(*points[0])} for labels, points in rows]}
+        return {
+            "resultType": "vector",
+            "result": [{"metric": labels, "value": _point(*points[0])} for labels, points in rows],
+        }
 
     def _query_range(self, parameters: Mapping[str, str]) -> Any:
         query = parse(parameters.get("query", ""))
         start, end = (moment(parameters.get(name, ""), name) for name in ("start", "end"))
         step = seconds(parameters.get("step", ""))
         if query.raw:
-            raise QueryError(400, 'invalid parameter "query": invalid expression type "range vector" for range query, '
-                                  "must be Scalar or instant Vector")
+            raise QueryError(
+                400,
+                'invalid parameter "query": invalid expression type "range vector" for range query, '
+                "must be Scalar or instant Vector",
+            )
         if end < start:
             raise QueryError(400, 'invalid parameter "end": end timestamp must not be before start time')
         if (end - start) / step > MOST_POINTS:
-            raise QueryError(400, f"exceeded maximum resolution of {MOST_POINTS:,} points per timeseries. "
-                                  "Try decreasing the query resolution (?step=XX)")
+            raise QueryError(
+                400,
+                f"exceeded maximum resolution of {MOST_POINTS:,} points per timeseries. "
+                "Try decreasing the query resolution (?step=XX)",
+            )
         # In whole milliseconds, as Prometheus counts: steps of 0.1 s shall not drift.
         first, last, stride = (round(value * 1000) for value in (start, end, step))
         times = [ms / 1000 for ms in range(first, last + 1, stride)]
@@ -124,24 +142,32 @@ def moment(text: str, name: str) -> float:
         try:
             at = dt.datetime.fromisoformat(text).timestamp()
         except ValueError as error:
-            raise QueryError(400, f'invalid parameter "{name}": cannot parse "{text}" to a valid timestamp') from error
+            raise QueryError(
+                400, f'invalid parameter "{name}": cannot parse "{text}" to a valid timestamp'
+            ) from error
     if not math.isfinite(at):
         raise QueryError(400, f'invalid parameter "{name}": cannot parse "{text}" to a valid timestamp')
     return round(at, 3)
 
 
 def seconds(text: str) -> float:
-    """A step as Prometheus takes it, a number of seconds or a duration as 1m30s, in seconds; at least a millisecond."""
+    """A step as Prometheus takes it, a number of seconds or a duration as 1m30s, in seconds; at least a
+    millisecond."""
     try:
         step = float(text)
     except ValueError as error:
         parts = re.findall(r"(\d+)(ms|s|m|h)", text)
         if not parts or "".join(number + unit for number, unit in parts) != text:
-            raise QueryError(400, f'invalid parameter "step": cannot parse "{text}" to a valid duration') from error
+            raise QueryError(
+                400, f'invalid parameter "step": cannot parse "{text}" to a valid duration'
+            ) from error
         step = sum(float(number) * UNIT_SECONDS[unit] for number, unit in parts)
     if not (math.isfinite(step) and step >= 0.001):
-        raise QueryError(400, 'invalid parameter "step": zero or negative query resolution step widths are not accepted. '
-                              "Try a positive integer")
+        raise QueryError(
+            400,
+            'invalid parameter "step": zero or negative query resolution step widths are not accepted. '
+            "Try a positive integer",
+        )
     return step
 
 
@@ -163,7 +189,8 @@ def _matrix(rows: list[Row]) -> list[Any]:
 
 
 class PrometheusServer(Server):
-    """The API over HTTP, and the scraping of one mesh. clock: the present in Unix seconds, for queries that name no time."""
+    """The API over HTTP, and the scraping of one mesh. clock: the present in Unix seconds, for queries that
+    name no time."""
 
     def __init__(self, mesh: Mesh, clock: Callable[[], float]) -> None:
         self.samples = Samples()
@@ -180,4 +207,6 @@ class PrometheusServer(Server):
         if self._was_down:
             self._was_down = False
             self.samples.forget_targets()
-        self.samples.append(now, [*self._mesh.samples(), ("up", (("instance", "mesh"), ("job", "istio")), 1.0)])
+        self.samples.append(
+            now, [*self._mesh.samples(), ("up", (("instance", "mesh"), ("job", "istio")), 1.0)]
+        )

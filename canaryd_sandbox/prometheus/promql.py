@@ -11,9 +11,10 @@ Answered are, with matchers =, !=, =~, !~ and whitespace at will:
 
 Everything else is refused by name: an answer that is nearly right would teach the tests something wrong.
 
-A window [N] at t is (t-N, t], as in Prometheus 3. Prometheus 2.42 takes the left edge in as well. canaryd's queries do not depend on
-it: they only want the last sample in the window, and the sample on the left edge is the last one only when a whole window holds no
-other, that is when scrapes have stopped, and then the series' own timestamps tell.
+A window [N] at t is (t-N, t], as in Prometheus 3. Prometheus 2.42 takes the left edge in as well. canaryd's
+queries do not depend on it: they only want the last sample in the window, and the sample on the left edge is
+the last one only when a whole window holds no other, that is when scrapes have stopped, and then the series'
+own timestamps tell.
 """
 
 import math
@@ -29,8 +30,11 @@ import promql_parser
 from canaryd_sandbox.mesh.mesh import Labels, Sample
 
 LOOKBACK = 300.0  # seconds that an instant selector looks back: Prometheus' default
-SUPPORTED = ("METRIC{matchers}, METRIC{matchers}[N], last_over_time(METRIC{matchers}[N]), and sum, count, max or avg, with or without "
-             "by (...), of METRIC{matchers}, of last_over_time(METRIC{matchers}[N]), or of max without (...) of one of these")
+SUPPORTED = (
+    "METRIC{matchers}, METRIC{matchers}[N], last_over_time(METRIC{matchers}[N]), and sum, count, max or avg, "
+    "with or without by (...), of METRIC{matchers}, of last_over_time(METRIC{matchers}[N]), or of max "
+    "without (...) of one of these"
+)
 
 
 class QueryError(Exception):
@@ -42,7 +46,8 @@ class QueryError(Exception):
 
 
 class Series:
-    """The samples of one series: times in Unix seconds, ascending, their values, and when it was marked stale."""
+    """The samples of one series: times in Unix seconds, ascending, their values, and when it was marked
+    stale."""
 
     def __init__(self) -> None:
         self.times, self.values, self.stale = array("d"), array("d"), array("d")
@@ -120,7 +125,9 @@ class Samples:
 
     def names(self) -> set[str]:
         with self.lock:
-            return {name for family in self._series.values() for labels in family for name, _ in labels} | {"__name__"}
+            return {name for family in self._series.values() for labels in family for name, _ in labels} | {
+                "__name__"
+            }
 
 
 @dataclass(frozen=True)
@@ -133,18 +140,23 @@ class Selector:
 
 @dataclass(frozen=True)
 class Query:
-    """One parsed query. window: of last_over_time or of a bare range selector, in seconds; None for the value at the instant."""
+    """One parsed query. window: of last_over_time or of a bare range selector, in seconds; None for the value
+    at the instant."""
 
     selector: Selector
     window: float | None
-    raw: bool = False                       # a bare range selector: all its samples
+    raw: bool = False  # a bare range selector: all its samples
     aggregate: str | None = None
     by: tuple[str, ...] = ()
-    copies: tuple[str, ...] = ()            # labels that series are merged over first, the largest value being taken
+    copies: tuple[str, ...] = ()  # labels that series are merged over first, the largest value being taken
 
 
 AGGREGATES: dict[str, Callable[[list[float]], float]] = {
-    "sum": math.fsum, "count": lambda values: float(len(values)), "max": max, "avg": lambda values: math.fsum(values) / len(values)}
+    "sum": math.fsum,
+    "count": lambda values: float(len(values)),
+    "max": max,
+    "avg": lambda values: math.fsum(values) / len(values),
+}
 
 
 def parse(text: str) -> Query:
@@ -152,7 +164,7 @@ def parse(text: str) -> Query:
     try:
         parsed = promql_parser.parse(text)
     except ValueError as error:
-        raise QueryError(400, f"invalid parameter \"query\": parse error: {error}") from error
+        raise QueryError(400, f'invalid parameter "query": parse error: {error}') from error
     tree = _bare(parsed)
     if isinstance(tree, promql_parser.MatrixSelector):
         return Query(_selector(tree.vector_selector), tree.range.total_seconds(), raw=True)
@@ -172,7 +184,8 @@ def parse(text: str) -> Query:
 
 
 def _copies(tree: object) -> tuple[tuple[str, ...], object]:
-    """The labels of a `max without (...)`, and what it is taken of; for anything else no labels, and itself."""
+    """The labels of a `max without (...)`, and what it is taken of; for anything else no labels, and
+    itself."""
     if not isinstance(tree, promql_parser.AggregateExpr) or str(tree.op) != "max" or tree.modifier is None:
         return (), tree
     if tree.modifier.type != promql_parser.AggModifierType.Without:
@@ -225,7 +238,9 @@ def _predicate(matcher: "promql_parser.Matcher") -> Callable[[str], bool]:
     try:
         pattern = re.compile(value, re.DOTALL)  # anchored by fullmatch, as in Prometheus
     except re.error as error:
-        raise QueryError(400, f"invalid parameter \"query\": error parsing regexp {value!r}: {error}") from error
+        raise QueryError(
+            400, f'invalid parameter "query": error parsing regexp {value!r}: {error}'
+        ) from error
     if op == promql_parser.MatchOp.Re:
         return lambda label: pattern.fullmatch(label) is not None
     return lambda label: pattern.fullmatch(label) is None
@@ -242,28 +257,43 @@ Column = Sequence[float | None]
 
 
 def evaluate(samples: Samples, query: Query, times: Sequence[float]) -> list[Row]:
-    """The query's value at each time (of a raw query: the samples in the window that ends at the only time). Empty series are left out."""
+    """The query's value at each time (of a raw query: the samples in the window that ends at the only time).
+    Empty series are left out."""
     with samples.lock:
         selected = list(samples.select(query.selector))
         if query.raw:
             window = query.window or 0.0
-            rows = [({"__name__": query.selector.metric, **labels}, list(series.window(times[0] - window, times[0])))
-                    for labels, series in selected]
+            rows = [
+                (
+                    {"__name__": query.selector.metric, **labels},
+                    list(series.window(times[0] - window, times[0])),
+                )
+                for labels, series in selected
+            ]
             return _ordered(rows)
         values: list[tuple[dict[str, str], Column]] = [
             (labels, [_value(series, query.window, at) for at in times]) for labels, series in selected
         ]
     if query.aggregate is None:
         # last_over_time keeps the metric's name, as the selector itself does
-        return _ordered([({"__name__": query.selector.metric, **labels}, _points(times, column)) for labels, column in values])
+        return _ordered(
+            [
+                ({"__name__": query.selector.metric, **labels}, _points(times, column))
+                for labels, column in values
+            ]
+        )
     if query.copies:
         values = _grouped(values, lambda labels: [name for name in labels if name not in query.copies], max)
-    grouped = _grouped(values, lambda labels: [name for name in query.by if name in labels], AGGREGATES[query.aggregate])
+    grouped = _grouped(
+        values, lambda labels: [name for name in query.by if name in labels], AGGREGATES[query.aggregate]
+    )
     return _ordered([(labels, _points(times, column)) for labels, column in grouped])
 
 
 def _grouped(
-    values: Iterable[tuple[dict[str, str], Column]], kept: Callable[[dict[str, str]], list[str]], fold: Callable[[list[float]], float]
+    values: Iterable[tuple[dict[str, str], Column]],
+    kept: Callable[[dict[str, str]], list[str]],
+    fold: Callable[[list[float]], float],
 ) -> list[tuple[dict[str, str], Column]]:
     """Series that agree in the labels that `kept` names, folded into one at each time."""
     groups: dict[tuple[tuple[str, str], ...], list[Column]] = {}
@@ -285,4 +315,6 @@ def _points(times: Sequence[float], column: Sequence[float | None]) -> list[tupl
 
 
 def _ordered(rows: list[Row]) -> list[Row]:
-    return sorted(((labels, points) for labels, points in rows if points), key=lambda row: sorted(row[0].items()))
+    return sorted(
+        ((labels, points) for labels, points in rows if points), key=lambda row: sorted(row[0].items())
+    )

@@ -60,11 +60,17 @@ def ask(server: Server, path: str, method: str = "GET") -> tuple[int, str]:
 
 
 def samples(server: Server, name: str) -> dict[tuple[str, ...], float]:
-    """Values of the family's samples of this very name, by the values of their labels in order of the labels' names."""
+    """Values of the family's samples of this very name, by the values of their labels in order of the labels'
+    names."""
     status, text = ask(server, "/metrics")
     assert status == 200
     families = text_string_to_metric_families(text)
-    return {tuple(v for _, v in sorted(s.labels.items())): s.value for f in families for s in f.samples if s.name == name}
+    return {
+        tuple(v for _, v in sorted(s.labels.items())): s.value
+        for f in families
+        for s in f.samples
+        if s.name == name
+    }
 
 
 def a_rollout(**changed: object) -> Rollout:
@@ -76,9 +82,20 @@ def a_rollout(**changed: object) -> Rollout:
         }
     )
     rollout = Rollout(
-        name="front-end-v2-abc12", namespace="production", service="front-end", stable="v1", canary="v2", stable_workload="front-end-v1",
-        canary_workload="front-end-v2", template="abc12", stable_template="abc11", policy=policy, began=1_790_000_000.0,
-        phase=Phase.PROGRESSING, stage=0, weight=10,
+        name="front-end-v2-abc12",
+        namespace="production",
+        service="front-end",
+        stable="v1",
+        canary="v2",
+        stable_workload="front-end-v1",
+        canary_workload="front-end-v2",
+        template="abc12",
+        stable_template="abc11",
+        policy=policy,
+        began=1_790_000_000.0,
+        phase=Phase.PROGRESSING,
+        stage=0,
+        weight=10,
     )
     return replace(rollout, **changed)  # type: ignore[arg-type]
 
@@ -102,18 +119,25 @@ def test_a_short_beat_is_still_given_a_minute() -> None:
 
 
 def test_not_ready_says_in_words_what_is_missing(server: Server, health: Health, watch: Watch) -> None:
-    assert ask(server, "/readyz") == (503, "policies: never heard of yet\nAPI server: never heard of yet\nPrometheus: never heard of yet\n")
+    assert ask(server, "/readyz") == (
+        503,
+        "policies: never heard of yet\nAPI server: never heard of yet\nPrometheus: never heard of yet\n",
+    )
     for part in ("policies", "API server", "Prometheus"):
         health.good(part)
     assert ask(server, "/readyz") == (200, "ready\n")
     watch.now += 20
     health.bad("Prometheus", "http://prometheus:9090:\nConnection refused")
-    assert ask(server, "/readyz") == (503, "Prometheus: http://prometheus:9090: Connection refused (last good 20 s ago)\n")
+    assert ask(server, "/readyz") == (
+        503,
+        "Prometheus: http://prometheus:9090: Connection refused (last good 20 s ago)\n",
+    )
     health.good("Prometheus")
     assert ask(server, "/readyz")[0] == 200
     watch.now += 61
     assert ask(server, "/readyz")[1].splitlines() == [
-        "API server: last good 81 s ago; 60 s are allowed", "Prometheus: last good 61 s ago; 60 s are allowed",
+        "API server: last good 81 s ago; 60 s are allowed",
+        "Prometheus: last good 61 s ago; 60 s are allowed",
     ]
 
 
@@ -129,10 +153,14 @@ def test_a_rollout_is_shown_with_its_weight_phase_verdict_and_odds(server: Serve
     assert samples(server, "canaryd_rollout_odds") == {labels: 3.5}
     assert samples(server, "canaryd_rollout_odds_bar") == {labels: 100}
     phases = samples(server, "canaryd_rollout_phase")
-    assert {key for key, value in phases.items() if value == 1} == {("production", "Progressing", "front-end", "v2")}
+    assert {key for key, value in phases.items() if value == 1} == {
+        ("production", "Progressing", "front-end", "v2")
+    }
     assert len(phases) == len(Phase)
     verdicts = samples(server, "canaryd_rollout_verdict")
-    assert {key for key, value in verdicts.items() if value == 1} == {("production", "front-end", "undecided", "v2")}
+    assert {key for key, value in verdicts.items() if value == 1} == {
+        ("production", "front-end", "undecided", "v2")
+    }
 
 
 def test_series_of_ended_rollouts_vanish(server: Server, metrics: Metrics) -> None:
@@ -179,7 +207,9 @@ def test_head_is_answered_as_get_is_with_its_length_and_without_a_body(server: S
     status, text = ask(server, path)
     assert f" {status} ".encode() in head.splitlines()[0]
     assert body == b""
-    told = int(next(line.split()[1] for line in head.lower().splitlines() if line.startswith(b"content-length:")))
+    told = int(
+        next(line.split()[1] for line in head.lower().splitlines() if line.startswith(b"content-length:"))
+    )
     # A process tells its own seconds and bytes, which need not have as many digits a moment later.
     assert abs(told - len(text.encode())) < (100 if path == "/metrics" else 1)
     assert head.lower().count(b"content-length:") == 1
@@ -199,7 +229,10 @@ def test_an_address_that_is_none_is_said() -> None:
 
 def test_closing_takes_less_than_a_second_while_clients_idle(health: Health, metrics: Metrics) -> None:
     server = Server("127.0.0.1", 0, application(health, metrics))
-    with socket.create_connection(("127.0.0.1", server.port)), socket.create_connection(("127.0.0.1", server.port)) as half:
+    with (
+        socket.create_connection(("127.0.0.1", server.port)),
+        socket.create_connection(("127.0.0.1", server.port)) as half,
+    ):
         half.sendall(b"GET /livez HT")
         assert ask(server, "/livez")[0] == 200  # an idle client holds nobody up
         began = time.monotonic()
@@ -209,15 +242,21 @@ def test_closing_takes_less_than_a_second_while_clients_idle(health: Health, met
         socket.create_connection(("127.0.0.1", server.port))
 
 
-def test_a_client_that_hangs_up_leaves_no_trace_on_stderr(server: Server, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_client_that_hangs_up_leaves_no_trace_on_stderr(
+    server: Server, capfd: pytest.CaptureFixture[str]
+) -> None:
     with socket.create_connection(("127.0.0.1", server.port)) as client:
         client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
     assert ask(server, "/livez")[0] == 200
     assert capfd.readouterr().err == ""
 
 
-def test_a_gate_that_is_waited_for_is_shown_with_since_when_and_no_other_rollout_is(server: Server, metrics: Metrics) -> None:
-    policy = a_rollout().policy.model_copy(update={"hooks": (Hook(before=100, gate="https://tests.example/smoke?token=1"),)})
+def test_a_gate_that_is_waited_for_is_shown_with_since_when_and_no_other_rollout_is(
+    server: Server, metrics: Metrics
+) -> None:
+    policy = a_rollout().policy.model_copy(
+        update={"hooks": (Hook(before=100, gate="https://tests.example/smoke?token=1"),)}
+    )
     waiting = a_rollout(policy=policy, phase=Phase.AWAITING_GATE, asking=AskedGate(0, 1, 1_790_000_100.0))
     metrics.show([waiting, a_rollout(service="cart", policy=policy)])
     shown = samples(server, "canaryd_rollout_gate_asked_seconds")

@@ -43,7 +43,12 @@ def test_a_fact_is_one_json_line_with_its_keys_and_utc_time() -> None:
     assert line["time"].endswith("Z")
     del line["time"]
     assert line == {
-        "event": "rollout.advanced", "level": "info", "logger": "canaryd.control", "service": "front-end", "stage": 2, "weight": 50,
+        "event": "rollout.advanced",
+        "level": "info",
+        "logger": "canaryd.control",
+        "service": "front-end",
+        "stage": 2,
+        "weight": 50,
     }
 
 
@@ -63,7 +68,9 @@ def test_an_exception_is_in_the_line_without_local_variables() -> None:
 def test_infinite_odds_still_make_valid_json() -> None:
     out = io.StringIO()
     logs.setup(stream=out)
-    structlog.get_logger("canaryd").info("look.judged", odds=math.inf, all=[math.nan, {"low": -math.inf}], of=object)
+    structlog.get_logger("canaryd").info(
+        "look.judged", odds=math.inf, all=[math.nan, {"low": -math.inf}], of=object
+    )
     (line,) = [json.loads(one, parse_constant=pytest.fail) for one in out.getvalue().splitlines()]
     assert (line["odds"], line["all"]) == ("inf", ["nan", {"low": "-inf"}])
 

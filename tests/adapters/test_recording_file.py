@@ -21,13 +21,30 @@ from tests.builders import NOW, a_policy, a_rollout
 
 T = int(NOW)
 QUERY = 'max(cpu{pod=~"$canary_pods"})'
-PAST = Past("production", "front-end", "v1", "v2", "front-end-v1", "front-end-v2", 10, T - 20, T, T + 40, a_policy(), queries=(QUERY,))
+PAST = Past(
+    "production",
+    "front-end",
+    "v1",
+    "v2",
+    "front-end-v1",
+    "front-end-v2",
+    10,
+    T - 20,
+    T,
+    T + 40,
+    a_policy(),
+    queries=(QUERY,),
+)
 TARGET = Target("production", "front-end-v1", "front-end-v2", since=0)
 
 
 def a_look(at: int, **changes: object) -> Look:
-    values = {"bounds": (5.0, 2.5e3), "stable": {"b": Counts(9, 1, 9, (4, 9), 0.1 + 0.2), "a": Counts(1)}, "canary": {"c": Counts(1)},
-              "first_seen": {"a": T - 100.0, "b": T - 300.0, "c": T + 1.0}}
+    values = {
+        "bounds": (5.0, 2.5e3),
+        "stable": {"b": Counts(9, 1, 9, (4, 9), 0.1 + 0.2), "a": Counts(1)},
+        "canary": {"c": Counts(1)},
+        "first_seen": {"a": T - 100.0, "b": T - 300.0, "c": T + 1.0},
+    }
     return Look(at, at + 10, **{**values, **changes})  # type: ignore[arg-type]
 
 
@@ -43,18 +60,39 @@ def test_what_is_written_is_read_back_equal(tmp_path: Path) -> None:
     recording = load(written(tmp_path / "a.gz", [(look, {QUERY: 0.1}) for look in looks]))
     assert recording.past == PAST
     assert recording.read([TARGET], T - 20, T + 40, 10)[TARGET] == looks
-    assert [*recording.read([TARGET], T, T + 10, 10)[TARGET][0].stable] == ["b", "a"]  # their order too: sums of floats depend on it
+    assert [*recording.read([TARGET], T, T + 10, 10)[TARGET][0].stable] == [
+        "b",
+        "a",
+    ]  # their order too: sums of floats depend on it
     assert recording.measure(TARGET, QUERY, T, T + 20, 10) == [0.1, 0.1]
 
 
-COUNTS = st.builds(Counts, st.integers(0, 10**12), st.integers(0, 10**6), st.integers(0, 10**12), st.just((1, 2)), st.floats(0, 1e300))
+COUNTS = st.builds(
+    Counts,
+    st.integers(0, 10**12),
+    st.integers(0, 10**6),
+    st.integers(0, 10**12),
+    st.just((1, 2)),
+    st.floats(0, 1e300),
+)
 REPLICAS = st.dictionaries(st.text(min_size=1, max_size=8), COUNTS, max_size=3)
 
 
-@given(stable=REPLICAS, canary=REPLICAS, sampled=st.booleans(), bounds=st.just((0.5, math.pi)),
-       value=st.one_of(st.none(), st.floats(allow_nan=False)))
-def test_any_look_survives(tmp_path_factory: pytest.TempPathFactory, stable: dict[str, Counts], canary: dict[str, Counts],
-                           sampled: bool, bounds: tuple[float, ...], value: float | None) -> None:
+@given(
+    stable=REPLICAS,
+    canary=REPLICAS,
+    sampled=st.booleans(),
+    bounds=st.just((0.5, math.pi)),
+    value=st.one_of(st.none(), st.floats(allow_nan=False)),
+)
+def test_any_look_survives(
+    tmp_path_factory: pytest.TempPathFactory,
+    stable: dict[str, Counts],
+    canary: dict[str, Counts],
+    sampled: bool,
+    bounds: tuple[float, ...],
+    value: float | None,
+) -> None:
     look = Look(T, T + 10, bounds, stable, canary, sampled, dict.fromkeys([*stable, *canary], 0.25))
     recording = load(written(tmp_path_factory.mktemp("any") / "a.gz", [(look, {QUERY: value})]))
     assert recording.read([TARGET], T, T + 10, 10)[TARGET] == [look]
@@ -62,8 +100,11 @@ def test_any_look_survives(tmp_path_factory: pytest.TempPathFactory, stable: dic
 
 
 def test_a_look_without_samples_and_one_without_replicas_are_told_apart(tmp_path: Path) -> None:
-    looks = [Look(T, T + 10, (5.0,), sampled=False), Look(T + 10, T + 20, (5.0,), {"a": Counts()}, {}, True, {"a": 1.0}),
-             Look(T + 20, T + 30, (5.0,))]
+    looks = [
+        Look(T, T + 10, (5.0,), sampled=False),
+        Look(T + 10, T + 20, (5.0,), {"a": Counts()}, {}, True, {"a": 1.0}),
+        Look(T + 20, T + 30, (5.0,)),
+    ]
     recording = load(written(tmp_path / "a.gz", [(look, {}) for look in looks]))
     assert recording.read([TARGET], T, T + 30, 10)[TARGET] == looks
     assert recording.measure(TARGET, QUERY, T, T + 10, 10) == [None]
@@ -77,7 +118,10 @@ def test_a_rollout_with_its_decisions_is_read_back_equal(tmp_path: Path) -> None
 def test_longer_windows_are_made_up_of_the_recorded_looks(tmp_path: Path) -> None:
     recording = load(written(tmp_path / "a.gz", [(a_look(at), {}) for at in range(T, T + 40, 10)]))
     looks = recording.read([TARGET], T, T + 40, 20)[TARGET]
-    assert [(look.start, look.end, look.stable["b"].requests) for look in looks] == [(T, T + 20, 18), (T + 20, T + 40, 18)]
+    assert [(look.start, look.end, look.stable["b"].requests) for look in looks] == [
+        (T, T + 20, 18),
+        (T + 20, T + 40, 18),
+    ]
 
 
 def test_a_window_is_made_up_of_looks_of_either_grid() -> None:
@@ -117,7 +161,7 @@ def test_a_file_that_is_no_recording_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("stages: []\n")
     assert "no recording: a file of `canaryd record` was wanted" in refusal(tmp_path / "a")
     (tmp_path / "b").write_bytes(gzip.compress(b'{"kind": "something else"}\n'))
-    assert "begins with '{\"kind\": \"something else\"}" in refusal(tmp_path / "b")
+    assert 'begins with \'{"kind": "something else"}' in refusal(tmp_path / "b")
     (tmp_path / "c").write_bytes(b"")
     assert "no recording" in refusal(tmp_path / "c")
     (tmp_path / "d").write_bytes(gzip.compress(b"\xff\xfe\x00"))
@@ -138,7 +182,9 @@ def test_a_file_cut_short_anywhere_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_damaged_line_is_refused_with_the_look_it_belongs_to(tmp_path: Path) -> None:
-    lines = gzip.decompress(written(tmp_path / "a.gz", [(a_look(T), {}), (a_look(T + 10), {})]).read_bytes()).splitlines(keepends=True)
+    lines = gzip.decompress(
+        written(tmp_path / "a.gz", [(a_look(T), {}), (a_look(T + 10), {})]).read_bytes()
+    ).splitlines(keepends=True)
     lines[5] = b'{"start": "soon"}\n'
     (tmp_path / "b.gz").write_bytes(gzip.compress(b"".join(lines)))
     assert "look 2 was wanted, but cannot be read" in refusal(tmp_path / "b.gz")
@@ -147,7 +193,10 @@ def test_a_damaged_line_is_refused_with_the_look_it_belongs_to(tmp_path: Path) -
 def test_a_newer_format_is_refused_with_who_wrote_it(tmp_path: Path) -> None:
     head = {"kind": "canaryd recording", "format": FORMAT + 1, "madeBy": "canaryd 9.0"}
     (tmp_path / "a.gz").write_bytes(gzip.compress(json.dumps(head).encode()))
-    assert f"of format {FORMAT + 1}, written by canaryd 9.0, and this canaryd reads format {FORMAT}" in refusal(tmp_path / "a.gz")
+    assert (
+        f"of format {FORMAT + 1}, written by canaryd 9.0, and this canaryd reads format {FORMAT}"
+        in refusal(tmp_path / "a.gz")
+    )
 
 
 def test_a_header_that_cannot_be_understood_is_refused(tmp_path: Path) -> None:
@@ -189,5 +238,8 @@ def test_no_file_is_there_until_it_is_whole(tmp_path: Path) -> None:
 def test_a_directory_is_no_file_s_name(tmp_path: Path) -> None:
     with pytest.raises(Rejected, match="it is a directory"), writing(tmp_path, PAST, "canaryd test"):
         pass
-    with pytest.raises(Rejected, match="is not there"), writing(tmp_path / "no" / "a.gz", PAST, "canaryd test"):
+    with (
+        pytest.raises(Rejected, match="is not there"),
+        writing(tmp_path / "no" / "a.gz", PAST, "canaryd test"),
+    ):
         pass

@@ -109,7 +109,9 @@ beat.start()
 begun.wait(10)
 print(beat.stop(0.1))
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=True
+    )
     assert done.stdout == "False\n"
 
 

@@ -14,13 +14,19 @@ pytest.importorskip("matplotlib")
 from bench import plots  # where there is matplotlib
 
 
-def test_pictures_are_the_same_each_time_and_hold_no_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pictures_are_the_same_each_time_and_hold_no_date(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tuple((10 * look, 10, 1.0 + look) for look in range(1, 120))
     monkeypatch.setattr(plots, "_watched", lambda world: Outcome("rolled back", 119, 1190, path=path))
     for folder in ("a", "b"):
         results = Results(tmp_path / folder / "measured.json")
         for number, name in enumerate(CASES, start=1):
-            entry = {"median": 900.0 / number, "by_90": None if number == 1 else 1500.0 / number, "requests_mean": 5000.0 / number}
+            entry = {
+                "median": 900.0 / number,
+                "by_90": None if number == 1 else 1500.0 / number,
+                "requests_mean": 5000.0 / number,
+            }
             results.keep("curve", name, 1, repr(CASES[name]), entry)
         assert [one.name for one in plots.draw(results)] == ["odds.svg", "delay.svg"]
     for name in ("odds.svg", "delay.svg"):

@@ -49,7 +49,9 @@ def test_what_was_measured_on_other_code_is_said(tmp_path: Path, capsys: pytest.
     assert "calibration: independent errors" in capsys.readouterr().err
 
 
-def test_a_readme_without_markers_and_a_missing_file_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_readme_without_markers_and_a_missing_file_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(ValueError, match="once each"):
         readme.rewritten(f"{readme.ENDS} {readme.BEGINS}", "")
     assert readme.main(tmp_path / "README.md", tmp_path / "none.json") == 1
@@ -62,7 +64,9 @@ def test_the_readme_there_is_has_its_markers() -> None:
 
 def test_the_readme_there_is_says_what_was_measured() -> None:
     text = readme.README.read_text()
-    assert readme.rewritten(text, readme.measured(Results(MEASURED))) == text, "python -m bench.readme writes it"
+    assert readme.rewritten(text, readme.measured(Results(MEASURED))) == text, (
+        "python -m bench.readme writes it"
+    )
 
 
 def test_numbers_that_are_not_finite_are_kept_as_nothing(tmp_path: Path) -> None:
@@ -77,4 +81,10 @@ def test_tables_are_aligned_and_shares_are_never_rounded_to_all_or_nothing() -> 
     assert table.text().splitlines()[1:] == ["name             n", "a            1,000", "long | name      1"]
     assert "| long \\| name | 1 |" in table.markdown()
     assert table.columns("n").rows == [["1,000"], ["1"]]
-    assert [share(one) for one in (0.0, 0.0002, 0.5, 0.9998, 1.0)] == ["0.0%", "0.02%", "50.0%", "99.98%", "100.0%"]
+    assert [share(one) for one in (0.0, 0.0002, 0.5, 0.9998, 1.0)] == [
+        "0.0%",
+        "0.02%",
+        "50.0%",
+        "99.98%",
+        "100.0%",
+    ]

@@ -32,11 +32,18 @@ def loaded() -> set[str]:
     """What Python itself loads of canaryd to simulate a rollout, as paths."""
     printed = "[print(one.__file__) for name, one in sys.modules.items() if name.split('.')[0] == 'canaryd']"
     listing = f"import sys, bench.unlike_users, bench.rollouts; {printed}"
-    run = subprocess.run([sys.executable, "-c", listing], cwd=SOURCE, capture_output=True, text=True, check=True)
-    return {str(Path(path).relative_to(SOURCE)) for path in run.stdout.splitlines()} | {"bench/unlike_users.py", "bench/rollouts.py"}
+    run = subprocess.run(
+        [sys.executable, "-c", listing], cwd=SOURCE, capture_output=True, text=True, check=True
+    )
+    return {str(Path(path).relative_to(SOURCE)) for path in run.stdout.splitlines()} | {
+        "bench/unlike_users.py",
+        "bench/rollouts.py",
+    }
 
 
-def test_the_same_code_has_the_same_hash_wherever_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_code_has_the_same_hash_wherever_it_lies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = results.tree()
     copytree(SOURCE / "canaryd", tmp_path / "canaryd", ignore=ignore_patterns("__pycache__"))
     monkeypatch.setattr(results, "ROOT", tmp_path)
@@ -45,9 +52,16 @@ def test_the_same_code_has_the_same_hash_wherever_it_lies(tmp_path: Path, monkey
     assert results.tree() == before
 
 
-@pytest.mark.parametrize("path", [
-    "bench/rollouts.py", "bench/unlike_users.py", "canaryd/judge/full_weight.py", "canaryd/stats/between_replicas.py", "canaryd/domain/verdict.py",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    [
+        "bench/rollouts.py",
+        "bench/unlike_users.py",
+        "canaryd/judge/full_weight.py",
+        "canaryd/stats/between_replicas.py",
+        "canaryd/domain/verdict.py",
+    ],
+)
 def test_another_module_that_decides_is_another_measurement(root: Path, path: str) -> None:
     before = results.tree()
     change(root / path)
@@ -56,7 +70,15 @@ def test_another_module_that_decides_is_another_measurement(root: Path, path: st
     assert results.tree() == before
 
 
-@pytest.mark.parametrize("path", ["canaryd/report/explanation.py", "canaryd/commands/explain/command.py", "bench/plots.py", "bench/worlds.py"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "canaryd/report/explanation.py",
+        "canaryd/commands/explain/command.py",
+        "bench/plots.py",
+        "bench/worlds.py",
+    ],
+)
 def test_another_module_that_does_not_is_the_same_measurement(root: Path, path: str) -> None:
     before = results.tree()
     change(root / path)
@@ -86,7 +108,9 @@ def test_a_module_decides_from_its_first_import_on(root: Path) -> None:
     before = results.tree()
     new.write_text("A = 1\n")
     assert results.tree() == before
-    judge.write_text(judge.read_text() + "\n\ndef late():\n    from canaryd.stats import new\n    return new\n")
+    judge.write_text(
+        judge.read_text() + "\n\ndef late():\n    from canaryd.stats import new\n    return new\n"
+    )
     imported = results.tree()
     assert imported != before
     new.write_text("A = 2\n")

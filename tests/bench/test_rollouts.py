@@ -37,7 +37,9 @@ def test_outcomes_depend_on_neither_chunks_nor_cores(tmp_path: Path) -> None:
     assert list(entries[0]) == [FAILING]
 
 
-def test_what_is_kept_is_not_run_again_but_for_other_numbers_of_rollouts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_kept_is_not_run_again_but_for_other_numbers_of_rollouts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "measured.json"
     first = dict(Runner(Results(path), 1, FAILING).measure("power", 2))
     monkeypatch.setattr("bench.running.Runner._outcomes", lambda *_: pytest.fail("it ran again"))
@@ -64,11 +66,15 @@ def test_other_code_that_decides_alike_keeps_what_was_measured(tmp_path: Path) -
     assert Results(path).stale() == []
 
 
-def test_other_code_that_decides_otherwise_is_measured_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_code_that_decides_otherwise_is_measured_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "measured.json"
     first = dict(Runner(Results(path), 1, FAILING).measure("power", SAMPLE + 1))
     of_other_code(path)
-    monkeypatch.setattr("bench.running.Runner._in_chunks", lambda *_: [Outcome("rolled back", 1, 7)] * (SAMPLE + 1))
+    monkeypatch.setattr(
+        "bench.running.Runner._in_chunks", lambda *_: [Outcome("rolled back", 1, 7)] * (SAMPLE + 1)
+    )
     again = dict(Runner(Results(path), 1, FAILING).measure("power", SAMPLE + 1))
     assert (again[FAILING]["tree"], again[FAILING]["runs"]) == (first[FAILING]["tree"], SAMPLE + 1)
     assert again[FAILING]["sample"] != first[FAILING]["sample"]
@@ -79,13 +85,17 @@ def test_too_few_rollouts_say_nothing_of_other_code(tmp_path: Path) -> None:
     first = dict(Runner(Results(path), 1, FAILING).measure("power", 2))
     assert first[FAILING]["sample"] == ""
     of_other_code(path)
-    assert dict(Runner(Results(path), 1, FAILING).measure("power", 2))[FAILING]["took"] != first[FAILING]["took"]
+    assert (
+        dict(Runner(Results(path), 1, FAILING).measure("power", 2))[FAILING]["took"] != first[FAILING]["took"]
+    )
 
 
 def test_full_weight_is_counted_from_the_moment_it_is_set() -> None:
     """Three minimums and two looks at weights in change."""
     world = Scenario(requests=2000.0)
-    outcome = roll_out([rolling(service(world, "quick", 0), policy=a_policy(world.interval, "30s"), longest=20)])[0]
+    outcome = roll_out(
+        [rolling(service(world, "quick", 0), policy=a_policy(world.interval, "30s"), longest=20)]
+    )[0]
     assert outcome.full is not None
     assert outcome.full >= 3 * 30 + 2 * 10
     assert outcome.full % 10 == 0
@@ -99,12 +109,15 @@ def test_the_past_may_be_of_another_world_than_the_rollout() -> None:
         judge, look = next(rolling(one, before=before, past=60))
         assert judge.alarm.usual[0] == pytest.approx((before or now).errors, abs=0.01)
         served = [*look.stable.values(), *look.canary.values()]
-        assert sum(counts.failures for counts in served) / sum(counts.requests for counts in served) == pytest.approx(now.errors, abs=0.06)
+        assert sum(counts.failures for counts in served) / sum(
+            counts.requests for counts in served
+        ) == pytest.approx(now.errors, abs=0.06)
         assert look.start == 1_700_000_000 + 60 * now.interval
 
 
 def test_healthy_versions_whose_past_was_another_are_judged_by_that_past() -> None:
-    """Bursts of 16 now, of which the past had none: the judge takes failures for independent ones, and all that fail are 16 at once."""
+    """Bursts of 16 now, of which the past had none: the judge takes failures for independent ones, and all
+    that fail are 16 at once."""
     case = calibration.CASES["errors in bursts of 16, independent ones before"]
     one = calibration.run(case, service(case.world, case.name, 0))
     judge, look = next(one)
@@ -130,11 +143,20 @@ def test_users_are_hurt_only_while_the_fault_shows() -> None:
     assert outcome.hurt == pytest.approx(0.5 * served, rel=0.2)
 
 
-@pytest.mark.parametrize(("changes", "hurt"), [
-    ({"canary_errors": 3.0}, 0.01), ({"more_errors": 2.0}, 0.995), ({"broken": 1}, 0.995 / 3), ({"stuck": 0.03}, 0.03), ({}, 0.0),
-    ({"canary_latency": 2.0}, 0.4364),  # two normals log(2)/0.6 apart: 2 Phi(log(2)/1.2) - 1
-])  # fmt: skip
-def test_the_share_of_requests_that_are_worse_is_the_difference_of_the_versions(changes: dict, hurt: float) -> None:
+@pytest.mark.parametrize(
+    ("changes", "hurt"),
+    [
+        ({"canary_errors": 3.0}, 0.01),
+        ({"more_errors": 2.0}, 0.995),
+        ({"broken": 1}, 0.995 / 3),
+        ({"stuck": 0.03}, 0.03),
+        ({}, 0.0),
+        ({"canary_latency": 2.0}, 0.4364),  # two normals log(2)/0.6 apart: 2 Phi(log(2)/1.2) - 1
+    ],
+)
+def test_the_share_of_requests_that_are_worse_is_the_difference_of_the_versions(
+    changes: dict, hurt: float
+) -> None:
     assert excess(Scenario(**changes)) == pytest.approx(hurt, abs=2e-3)
 
 
@@ -182,7 +204,13 @@ def test_late_faults_count_where_the_rollout_was_at_the_weight_meant() -> None:
     there = Outcome("rolled back", 48, 700, full=500, stepped=640, fault=600, fault_weight=100)
     slow = replace(there, stepped=660)
     entry = late.summary(case, [there, slow, replace(there, fault_weight=50)])
-    assert (entry["there"], entry["of"], entry["stepped_most"], entry["in_time"], entry["stepped_in_time"]) == (2, 3, 60, 1.0, 0.5)
+    assert (
+        entry["there"],
+        entry["of"],
+        entry["stepped_most"],
+        entry["in_time"],
+        entry["stepped_in_time"],
+    ) == (2, 3, 60, 1.0, 0.5)
     assert not late.reached(case.name, entry)
 
 
@@ -190,13 +218,17 @@ def test_a_promoted_bad_version_goes_on_hurting_until_the_horizon() -> None:
     match = comparison.CASES["errors 1% to 2% | expression"]
     [outcome] = roll_out([comparison.run(match, service(match.world, match.name, 0))])
     assert (outcome.end, outcome.full) == ("succeeded", 2400)
-    # Ten minutes each at 20, 40, 60 and 80% and twenty at 100: 4,000 of the hour's seconds less 1,600 at full weight, one in a hundred.
+    # Ten minutes each at 20, 40, 60 and 80% and twenty at 100: 4,000 of the hour's seconds less 1,600 at full
+    # weight, one in a hundred.
     seconds_at_full_weight = 600 * (0.2 + 0.4 + 0.6 + 0.8) + 1200
     assert outcome.hurt == pytest.approx(50 * seconds_at_full_weight * 0.01, rel=0.03)
 
 
 def test_the_rules_see_the_same_service_as_canaryd() -> None:
-    ours, theirs = (comparison.CASES[f"replicas' error rates differ, sd 30% | {rule}"] for rule in ("canaryd", "Mann-Whitney"))
+    ours, theirs = (
+        comparison.CASES[f"replicas' error rates differ, sd 30% | {rule}"]
+        for rule in ("canaryd", "Mann-Whitney")
+    )
     one, other = (service(match.world, match.name, 5) for match in (ours, theirs))
     assert one.history(3) == other.history(3)
     assert one.canary.error_rates.tolist() == other.canary.error_rates.tolist()

@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 from scipy.stats import mannwhitneyu, norm
 
-from bench.rules import PROMOTED, ROLLED_BACK, RULES, Expression, MannWhitney, Thresholds, is_high, quantile_ms, shift
+from bench.rules import (
+    PROMOTED,
+    ROLLED_BACK,
+    RULES,
+    Expression,
+    MannWhitney,
+    Thresholds,
+    is_high,
+    quantile_ms,
+    shift,
+)
 from canaryd.domain.counts import Counts
 
 BOUNDS = (100.0, 500.0, 1000.0)
@@ -23,7 +33,11 @@ def ends(rule: object, canary: list[Counts], stable: Counts | None = None) -> li
     return [rule.minute(stable or a_minute(), one, BOUNDS) for one in canary]  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("bad", [a_minute(failures=11), a_minute(slow=11), a_minute(requests=0)], ids=["errors", "p99", "no requests"])
+@pytest.mark.parametrize(
+    "bad",
+    [a_minute(failures=11), a_minute(slow=11), a_minute(requests=0)],
+    ids=["errors", "p99", "no requests"],
+)
 def test_the_fifth_failed_check_rolls_back_and_each_one_holds_the_weight(bad: Counts) -> None:
     rule = Thresholds()
     assert ends(rule, [bad] * 5) == [None] * 4 + [ROLLED_BACK]
@@ -60,7 +74,10 @@ def test_mann_whitney_rolls_back_at_the_first_judgement_that_is_high(worse: dict
     rule, found = MannWhitney(), []
     for _ in range(15):
         usual = a_minute(failures=int(rng.integers(0, 20)), mean=float(rng.normal(60, 5)))
-        bad = a_minute(failures=worse.get("failures", 0) + int(rng.integers(0, 20)), mean=worse.get("mean", 60.0) + float(rng.normal(0, 5)))
+        bad = a_minute(
+            failures=worse.get("failures", 0) + int(rng.integers(0, 20)),
+            mean=worse.get("mean", 60.0) + float(rng.normal(0, 5)),
+        )
         found.append(rule.minute(usual, bad, BOUNDS))
     assert found == [None] * 14 + [ROLLED_BACK]
 
@@ -77,7 +94,9 @@ def test_the_estimated_shift_is_the_median_of_all_differences() -> None:
     """Hodges and Lehmann; 15 times 15 differences have one in the middle."""
     rng = np.random.default_rng(6)
     experiment, baseline = rng.normal(1, 1, 15), rng.normal(0, 1, 15)
-    assert shift(experiment, baseline, 0.0) == pytest.approx(float(np.median(experiment[:, None] - baseline)), abs=1e-6)
+    assert shift(experiment, baseline, 0.0) == pytest.approx(
+        float(np.median(experiment[:, None] - baseline)), abs=1e-6
+    )
 
 
 def test_equal_distributions_are_seldom_high_also_where_most_points_are_the_same() -> None:

@@ -1,4 +1,5 @@
-"""Users who are not alike: judged by the policies made for them, counted by what is asked of each row, and said in three tables."""
+"""Users who are not alike: judged by the policies made for them, counted by what is asked of each row, and
+said in three tables."""
 
 from __future__ import annotations
 
@@ -16,7 +17,11 @@ from bench.worlds import BAD_USERS, HEALTHY_USERS, NOT_ALLOWED, UNACCEPTABLE_USE
 from canaryd.judge.judge import Judge
 from canaryd.judge.matched_users import Apart
 
-GOOD, BACK, KEPT = Outcome("succeeded", 60, 600, full=450), Outcome("rolled back", 9, 90, fault=0), Outcome("watched", 90, 900)
+GOOD, BACK, KEPT = (
+    Outcome("succeeded", 60, 600, full=450),
+    Outcome("rolled back", 9, 90, fault=0),
+    Outcome("watched", 90, 900),
+)
 STAY, MATCHED = "300 users who stay", "matched users who always fare worse"
 TWICE = "errors 0.5% to 1%, 300 users who stay"
 
@@ -54,13 +59,16 @@ def test_matched_users_are_split_and_judged_apart_from_all_others() -> None:
 
 
 def test_what_is_unacceptable_is_sent_to_full_weight_by_the_stage_it_has_to_pass() -> None:
-    of_matched, of_staying = (users.policy_for(case) for case in (UNACCEPTABLE_USERS[-1], UNACCEPTABLE_USERS[0]))
+    of_matched, of_staying = (
+        users.policy_for(case) for case in (UNACCEPTABLE_USERS[-1], UNACCEPTABLE_USERS[0])
+    )
     assert [(stage.kind, stage.weight) for stage in of_matched.stages] == [("split", 0), ("weight", 100)]
     assert [stage.weight for stage in of_staying.stages] == [50, 100]
 
 
 def test_a_split_stage_passes_by_its_evidence_and_the_ladder_follows() -> None:
-    """Eleven times the errors are ruled out in the stage's minimum of two minutes and a little, then come three others."""
+    """Eleven times the errors are ruled out in the stage's minimum of two minutes and a little, then come
+    three others."""
     [outcome, again] = run_some("users", MATCHED, [0, 0])
     assert outcome == again
     assert outcome.end == "succeeded"
@@ -82,14 +90,29 @@ def test_of_healthy_versions_rollbacks_are_counted_and_of_unacceptable_ones_earl
 
 
 def test_three_tables_say_what_was_promised_and_mark_what_was_missed() -> None:
-    bad, unknown = "errors 5% to 15%, matched users", next(name for name in users.CASES if NOT_ALLOWED in name)
-    some_back, some_early = [*[GOOD] * 90, *[BACK] * 10], [*[GOOD] * 3, *[replace(KEPT, full=900)] * 20, *[KEPT] * 77]
+    bad, unknown = (
+        "errors 5% to 15%, matched users",
+        next(name for name in users.CASES if NOT_ALLOWED in name),
+    )
+    some_back, some_early = (
+        [*[GOOD] * 90, *[BACK] * 10],
+        [*[GOOD] * 3, *[replace(KEPT, full=900)] * 20, *[KEPT] * 77],
+    )
     outcomes = {STAY: some_back, unknown: some_back, TWICE: some_early, bad: [BACK] * 100}
-    entries = {name: {**users.summary(users.CASES[name], each), "runs": len(each)} for name, each in outcomes.items()}
-    assert {name: users.reached(name, entry) for name, entry in entries.items()} == {STAY: False, unknown: True, TWICE: True, bad: True}
+    entries = {
+        name: {**users.summary(users.CASES[name], each), "runs": len(each)} for name, each in outcomes.items()
+    }
+    assert {name: users.reached(name, entry) for name, entry in entries.items()} == {
+        STAY: False,
+        unknown: True,
+        TWICE: True,
+        bad: True,
+    }
     healthy, unacceptable, caught = users.tables(entries)
-    assert healthy.rows == [(STAY, "100", "10 (4.9% to 17.6%) (missed)", "7.5 min", "7.5 min", "0.0%"),
-                            (unknown, "100", "10 (4.9% to 17.6%)", "7.5 min", "7.5 min", "0.0%")]  # fmt: skip
+    assert healthy.rows == [
+        (STAY, "100", "10 (4.9% to 17.6%) (missed)", "7.5 min", "7.5 min", "0.0%"),
+        (unknown, "100", "10 (4.9% to 17.6%)", "7.5 min", "7.5 min", "0.0%"),
+    ]
     assert unacceptable.rows == [(TWICE, "100", "3 (0.6% to 8.5%)", "0.0%", "20.0%")]
     assert caught.rows == [(bad, "100", "100 (96.4% to 100.0%)", "1.5 min", "0.0%", "0.0%")]
     for table in (healthy, unacceptable, caught):

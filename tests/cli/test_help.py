@@ -20,7 +20,9 @@ ALL = [name for section in COMMANDS.values() for name in section]
 
 
 def python(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout.strip()
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    ).stdout.strip()
 
 
 @pytest.mark.parametrize("command", ALL)
@@ -47,39 +49,53 @@ def test_help_answers_at_once() -> None:
     took = []
     for _ in range(3):  # the least of three: other work on the machine is not what is measured
         began = time.monotonic()
-        subprocess.run([sys.executable, "-m", "canaryd", "--help"], capture_output=True, check=True, timeout=60)
+        subprocess.run(
+            [sys.executable, "-m", "canaryd", "--help"], capture_output=True, check=True, timeout=60
+        )
         took.append(time.monotonic() - began)
     assert min(took) < 0.5
 
 
 def test_help_imports_none_of_the_heavy_libraries() -> None:
-    heavy = python("import sys, canaryd.cli; print([m for m in ('kubernetes', 'numpy', 'scipy', 'rich', 'pydantic') if m in sys.modules])")
+    heavy = python(
+        "import sys, canaryd.cli; print([m for m in ('kubernetes', 'numpy', 'scipy', 'rich', 'pydantic') if "
+        "m in sys.modules])"
+    )
     assert heavy == "[]"
 
 
 def test_the_daemon_carries_no_terminal_library_in_its_memory(tmp_path: object) -> None:
-    code = ("import sys\nfrom canaryd.cli import main\n"
-            "try:\n    main(['run', '--config', '/nowhere/canaryd.yaml', '--policies', '/nowhere'])\n"
-            "except SystemExit as end:\n    print(end.code, 'canaryd.app' in sys.modules, 'rich.console' in sys.modules)")
+    code = (
+        "import sys\nfrom canaryd.cli import main\ntry:\n    main(['run', '--config', "
+        "'/nowhere/canaryd.yaml', '--policies', '/nowhere'])\nexcept SystemExit as end:\n    print(end.code, "
+        "'canaryd.app' in sys.modules, 'rich.console' in sys.modules)"
+    )
     assert python(code) == "1 True False"
 
 
 def starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Result:
-    """`canaryd run` with a Prometheus and without any kubeconfig, which ends it as soon as its settings are read."""
+    """`canaryd run` with a Prometheus and without any kubeconfig, which ends it as soon as its settings are
+    read."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("KUBECONFIG", raising=False)
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    return CliRunner().invoke(main, ["run", "--prometheus", "http://127.0.0.1:9", "--policies", str(tmp_path), *arguments])
+    return CliRunner().invoke(
+        main, ["run", "--prometheus", "http://127.0.0.1:9", "--policies", str(tmp_path), *arguments]
+    )
 
 
-def test_a_settings_file_that_was_asked_for_and_is_not_there_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_settings_file_that_was_asked_for_and_is_not_there_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     result = starting(tmp_path, monkeypatch, "--config", "canary.yaml")
     assert result.exit_code == 1
     assert result.stderr == "canaryd: canary.yaml: cannot be read: No such file or directory\n"
 
 
-def test_without_config_the_usual_file_may_be_missing_where_prometheus_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_config_the_usual_file_may_be_missing_where_prometheus_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     result = starting(tmp_path, monkeypatch)
     assert "canaryd.yaml" not in result.stderr
     assert "kubeconfig" in result.stderr
@@ -95,10 +111,17 @@ def test_the_version_is_the_packages() -> None:
     assert CliRunner().invoke(main, ["--version"]).output.startswith("canaryd 0.")
 
 
-@pytest.mark.parametrize(("error", "code"), [
-    (Unavailable("no answer"), 3), (Rejected("no answer"), 1), (Conflict("no answer"), 1), (Missing("no answer"), 1),
-    (InvalidPolicy([Problem((), "no answer")]), 1), (FileNotFoundError(2, "no answer", "file"), 1),
-])
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (Unavailable("no answer"), 3),
+        (Rejected("no answer"), 1),
+        (Conflict("no answer"), 1),
+        (Missing("no answer"), 1),
+        (InvalidPolicy([Problem((), "no answer")]), 1),
+        (FileNotFoundError(2, "no answer", "file"), 1),
+    ],
+)
 def test_what_is_expected_to_go_wrong_is_a_line_and_an_exit_code(error: Exception, code: int) -> None:
     failure = readable(error)
     assert failure is not None
@@ -111,7 +134,9 @@ def test_what_is_expected_to_go_wrong_is_a_line_and_an_exit_code(error: Exceptio
 def test_an_output_that_is_full_is_a_line_and_no_traceback(arguments: str) -> None:
     command = [sys.executable, "-m", "canaryd", *arguments.split()]
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        )
     assert done.stderr == "canaryd: the output cannot be written: No space left on device\n"
     assert done.returncode == 1
 

@@ -32,7 +32,9 @@ class Shell:
     rollouts: KubeRollouts
 
     def run(self, *arguments: str) -> Result:
-        return CliRunner().invoke(main, list(arguments), env={"KUBECONFIG": str(self.world.kubeconfig)}, prog_name="canaryd")
+        return CliRunner().invoke(
+            main, list(arguments), env={"KUBECONFIG": str(self.world.kubeconfig)}, prog_name="canaryd"
+        )
 
     def fine(self, *arguments: str) -> str:
         """What it prints; AssertionError with its words if it fails."""
@@ -57,7 +59,9 @@ class Shell:
 
 @pytest.fixture(scope="session")
 def still_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with World(realtime=False, start=1_800_000_000.0, folder=tmp_path_factory.mktemp("world"), replicas=1) as world:
+    with World(
+        realtime=False, start=1_800_000_000.0, folder=tmp_path_factory.mktemp("world"), replicas=1
+    ) as world:
         yield world
 
 
@@ -95,21 +99,31 @@ class Desk:
 
     def __init__(self, released: Released, folder: Path) -> None:
         self.released, self.folder = released, folder
-        self.config, self.policy, self.out = folder / "canaryd.yaml", folder / "front-end.yaml", folder / "past.gz"
-        self.config.write_text(f"prometheus: {{url: '{released.world.prometheus_url}', scrapeInterval: 1s}}\n")
+        self.config, self.policy, self.out = (
+            folder / "canaryd.yaml",
+            folder / "front-end.yaml",
+            folder / "past.gz",
+        )
+        self.config.write_text(
+            f"prometheus: {{url: '{released.world.prometheus_url}', scrapeInterval: 1s}}\n"
+        )
         self.policy.write_text(yaml.safe_dump(released.live.policy.dump()))
         self.time = ("--from", at(released.bad.began), "--to", at(released.world.now - 1))
 
     def run(self, *arguments: object, code: int = 0) -> Result:
         environment = {"KUBECONFIG": str(self.released.world.kubeconfig)}
-        result = CliRunner().invoke(main, [*map(str, arguments), "--config", str(self.config)], env=environment)
+        result = CliRunner().invoke(
+            main, [*map(str, arguments), "--config", str(self.config)], env=environment
+        )
         assert result.exit_code == code, result.output
         assert "Traceback" not in result.output
         return result
 
     def by_versions(self, *more: object, stable: str = "v2", canary: str = "v3", code: int = 0) -> Result:
         versions = ("--stable", stable, "--canary", canary)
-        return self.run("record", self.out, "--policies", self.policy, *versions, *(more or self.time), code=code)
+        return self.run(
+            "record", self.out, "--policies", self.policy, *versions, *(more or self.time), code=code
+        )
 
 
 @pytest.fixture

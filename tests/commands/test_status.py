@@ -16,8 +16,30 @@ from canaryd.domain.rollout import Held, Phase
 from tests.builders import NOW, a_verdict
 from tests.commands.conftest import Shell
 
-KEYS = {"name", "namespace", "service", "stable", "canary", "attempt", "phase", "held", "stage", "stages", "weight", "share", "verdict",
-        "odds", "bar", "reason", "verdictReason", "began", "ended", "lookedUntil", "mode", "bracket"}
+KEYS = {
+    "name",
+    "namespace",
+    "service",
+    "stable",
+    "canary",
+    "attempt",
+    "phase",
+    "held",
+    "stage",
+    "stages",
+    "weight",
+    "share",
+    "verdict",
+    "odds",
+    "bar",
+    "reason",
+    "verdictReason",
+    "began",
+    "ended",
+    "lookedUntil",
+    "mode",
+    "bracket",
+}
 
 
 def test_a_service_without_rollouts_is_said_to_be_looked_after(shell: Shell) -> None:
@@ -41,7 +63,9 @@ WHY = "errors 2.1% against 0.5% (ratio 4.2, 1.9 to 9.3; 10% tolerated), odds 140
 
 
 @pytest.mark.parametrize("columns", [30, 40, 60, 70, 80, 100, 120, 200])
-def test_status_loses_nothing_on_a_terminal_however_narrow(shell: Shell, terminal: Callable[[int], None], columns: int) -> None:
+def test_status_loses_nothing_on_a_terminal_however_narrow(
+    shell: Shell, terminal: Callable[[int], None], columns: int
+) -> None:
     terminal(columns)
     shell.store(verdict=a_verdict(odds=43.2, reason=WHY))
     lines = unstyle(shell.fine("status")).splitlines()
@@ -49,13 +73,21 @@ def test_status_loses_nothing_on_a_terminal_however_narrow(shell: Shell, termina
     for part in ("front-end", "v1 → v2", "Progressing", "1/4", "10%", "43 to 1"):
         assert any(part in line for line in lines), part
     words = WHY.split()
-    assert [word for line in lines for word in line.split() if word in words and word not in ("10%", "43", "to", "1")] == [
-        word for word in words if word not in ("10%", "43", "to", "1")]
+    assert [
+        word
+        for line in lines
+        for word in line.split()
+        if word in words and word not in ("10%", "43", "to", "1")
+    ] == [word for word in words if word not in ("10%", "43", "to", "1")]
 
 
 @pytest.mark.parametrize("columns", [40, 60, 80, 118, 200])
-def test_explain_is_as_wide_as_the_terminal_and_breaks_no_word(shell: Shell, terminal: Callable[[int], None], columns: int) -> None:
-    shell.store(phase=Phase.HELD, held=Held.PERSON, reason=" ".join(["because"] * 60), verdict=a_verdict(reason=WHY))
+def test_explain_is_as_wide_as_the_terminal_and_breaks_no_word(
+    shell: Shell, terminal: Callable[[int], None], columns: int
+) -> None:
+    shell.store(
+        phase=Phase.HELD, held=Held.PERSON, reason=" ".join(["because"] * 60), verdict=a_verdict(reason=WHY)
+    )
     piped = shell.fine("explain", "front-end")
     terminal(columns)
     lines = unstyle(shell.fine("explain", "front-end")).splitlines()
@@ -83,7 +115,12 @@ def test_the_json_of_a_rollout_has_these_keys(shell: Shell) -> None:
     shell.store(verdict=a_verdict(odds=float("inf")))
     (rollout,) = json.loads(shell.fine("status", "-o", "json"))["rollouts"]
     assert set(rollout) == KEYS
-    assert (rollout["phase"], rollout["stage"], rollout["stages"], rollout["weight"]) == ("Progressing", 1, 4, 10)
+    assert (rollout["phase"], rollout["stage"], rollout["stages"], rollout["weight"]) == (
+        "Progressing",
+        1,
+        4,
+        10,
+    )
     assert rollout["odds"] > 1e300
 
 
@@ -114,7 +151,12 @@ def test_explain_as_json_is_the_record(shell: Shell) -> None:
 def test_a_record_that_cannot_be_understood_is_named_and_does_not_hide_the_others(shell: Shell) -> None:
     shell.store()
     spec = {"service": "front-end", "version": "v9"}
-    broken = {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "broken", "namespace": "production"}, "spec": spec}
+    broken = {
+        "apiVersion": API_VERSION,
+        "kind": KIND,
+        "metadata": {"name": "broken", "namespace": "production"},
+        "spec": spec,
+    }
     api = KubernetesApi(str(shell.world.kubeconfig))
     path = path_to(API_VERSION, PLURAL, "production")
     api.request("POST", path, broken)
@@ -129,8 +171,12 @@ def test_a_record_that_cannot_be_understood_is_named_and_does_not_hide_the_other
 
 
 @pytest.mark.parametrize(
-    "command", [("status",), ("explain", "front-end"), ("hold", "front-end"), ("start", "front-end", "v2"), ("pause",)])
-def test_an_api_server_that_is_away_is_exit_code_3_in_one_line(shell: Shell, command: tuple[str, ...]) -> None:
+    "command",
+    [("status",), ("explain", "front-end"), ("hold", "front-end"), ("start", "front-end", "v2"), ("pause",)],
+)
+def test_an_api_server_that_is_away_is_exit_code_3_in_one_line(
+    shell: Shell, command: tuple[str, ...]
+) -> None:
     shell.world.kubernetes.faults.down = True
     try:
         result = shell.run(*command)
@@ -141,7 +187,9 @@ def test_an_api_server_that_is_away_is_exit_code_3_in_one_line(shell: Shell, com
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_no_kubeconfig_is_refused_with_what_was_looked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+def test_no_kubeconfig_is_refused_with_what_was_looked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: object
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("KUBECONFIG", raising=False)
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)

@@ -30,7 +30,11 @@ def test_good_policies_are_summed_up_and_end_with_0(policies: Path) -> None:
     path = a_policy_file(policies, "front-end")
     result = run("validate", policies)
     assert result.exit_code == 0
-    assert result.stdout == f"ok: production/front-end: 10, 50 (approval), 100 on sockshop, judged by errors, latency ({path})\n"
+    assert (
+        result.stdout
+        == "ok: production/front-end: 10, 50 (approval), 100 on sockshop, judged by errors, latency "
+        f"({path})\n"
+    )
     assert result.stderr == ""
 
 
@@ -56,11 +60,24 @@ def test_two_policies_of_a_service_in_two_places_are_refused(policies: Path, tmp
 
 
 def test_a_second_policy_of_a_service_is_told_once_with_its_line_key_and_the_first(policies: Path) -> None:
-    first, second = a_policy_file(policies, "a", GOOD.replace("NAME", "cart")), a_policy_file(policies, "b", GOOD.replace("NAME", "cart"))
-    expected = f"{second}:1: service.name must be the only policy of production/cart, but {first}:1 is one too"
-    for paths in ([first, second], [first, second, policies], [policies, policies], [policies / ".." / "policies", second]):
+    first, second = (
+        a_policy_file(policies, "a", GOOD.replace("NAME", "cart")),
+        a_policy_file(policies, "b", GOOD.replace("NAME", "cart")),
+    )
+    expected = (
+        f"{second}:1: service.name must be the only policy of production/cart, but {first}:1 is one too"
+    )
+    for paths in (
+        [first, second],
+        [first, second, policies],
+        [policies, policies],
+        [policies / ".." / "policies", second],
+    ):
         result = run("validate", *paths)
-        assert result.stderr.replace("policies/../", "").splitlines() == [expected, "1 problem; 1 of the policies can be used"]
+        assert result.stderr.replace("policies/../", "").splitlines() == [
+            expected,
+            "1 problem; 1 of the policies can be used",
+        ]
         assert result.stdout.count("ok: ") == 1
 
 
@@ -94,25 +111,40 @@ def test_with_settings_a_hook_must_name_a_notifier_of_theirs(policies: Path, tmp
 
 
 def test_with_settings_a_gate_must_be_a_url_or_one_of_theirs(policies: Path, tmp_path: Path) -> None:
-    gates = "hooks: [{before: start, gate: smoke}, {before: promotion, gate: 'https://tests.example/load?token=1'}]\n"
+    gates = (
+        "hooks: [{before: start, gate: smoke}, {before: promotion, gate: "
+        "'https://tests.example/load?token=1'}]\n"
+    )
     path = a_policy_file(policies, "front-end", GOOD + gates)
     config = tmp_path / "canaryd.yaml"
     config.write_text("prometheus: {url: 'http://prometheus:9090'}\n")
-    assert "hooks[0].gate must be a URL or a gate of the settings (none is defined), but is 'smoke'" in run(
-        "validate", path, "--config", config).stderr
-    config.write_text("prometheus: {url: 'http://prometheus:9090'}\ngates: {smoke: {url: 'https://tests.example/smoke'}}\n")
+    assert (
+        "hooks[0].gate must be a URL or a gate of the settings (none is defined), but is 'smoke'"
+        in run("validate", path, "--config", config).stderr
+    )
+    config.write_text(
+        "prometheus: {url: 'http://prometheus:9090'}\ngates: {smoke: {url: 'https://tests.example/smoke'}}\n"
+    )
     told = run("validate", path, "--config", config).stdout
     assert "asks smoke before the start, https://tests.example/load before the promotion" in told
 
 
 def test_metrics_of_which_none_decides_are_told_with_their_line(policies: Path) -> None:
-    watching = "analysis:\n  metrics:\n    - query: {name: cpu, promql: 'max(x{namespace=\"$namespace\"})', max: 1, dryRun: true}\n"
+    watching = (
+        "analysis:\n  metrics:\n    - query: {name: cpu, promql: 'max(x{namespace=\"$namespace\"})', max: 1, "
+        "dryRun: true}\n"
+    )
     bad = a_policy_file(policies, "cart", GOOD + watching)
     result = run("validate", bad)
     assert result.exit_code == 1
-    assert result.stderr.splitlines()[0] == f"{bad}:5: analysis.metrics must have a metric that decides, but all have dryRun"
+    assert (
+        result.stderr.splitlines()[0]
+        == f"{bad}:5: analysis.metrics must have a metric that decides, but all have dryRun"
+    )
     a_policy_file(policies, "cart", GOOD + watching + "    - latency: {}\n")
-    assert run("validate", bad).stdout.startswith("ok: production/cart: 10, 50 (approval), 100 on sockshop, judged by ")
+    assert run("validate", bad).stdout.startswith(
+        "ok: production/cart: 10, 50 (approval), 100 on sockshop, judged by "
+    )
 
 
 def test_no_path_at_all_is_wrong_usage() -> None:

@@ -26,7 +26,9 @@ def ended(phase: Phase) -> dict[str, Any]:
 
 @pytest.mark.parametrize("phase", list(Phase))
 @pytest.mark.parametrize("verb", list(SIGNALS))
-def test_a_verb_is_taken_exactly_in_the_phases_where_transitions_give_it_a_meaning(shell: Shell, verb: str, phase: Phase) -> None:
+def test_a_verb_is_taken_exactly_in_the_phases_where_transitions_give_it_a_meaning(
+    shell: Shell, verb: str, phase: Phase
+) -> None:
     held = Held.DRIFT if phase is Phase.HELD else None
     shell.store(phase=phase, held=held, ended=NOW + 9 if phase.ended else None)
     before = shell.spec()
@@ -77,7 +79,9 @@ def test_resume_takes_the_hold_back_and_counts_up(shell: Shell) -> None:
 
 def test_resume_of_a_drift_says_that_the_route_is_written_back_to_the_wanted_weight(shell: Shell) -> None:
     shell.store(phase=Phase.HELD, held=Held.DRIFT, weight=20)
-    assert "the route is written back to 20%, and edits inside its route list are replaced" in shell.fine("resume", "front-end")
+    assert "the route is written back to 20%, and edits inside its route list are replaced" in shell.fine(
+        "resume", "front-end"
+    )
 
 
 def test_resume_of_what_is_not_held_is_refused(shell: Shell) -> None:
@@ -110,18 +114,24 @@ def test_approval_that_nobody_asks_for_is_refused(shell: Shell) -> None:
 
 
 def at_a_gate(**changes: Any) -> dict[str, Any]:
-    policy = a_policy(hooks=[{"before": 25, "gate": "https://tests.example/smoke"}, {"before": "promotion", "gate": "load"}])
+    policy = a_policy(
+        hooks=[{"before": 25, "gate": "https://tests.example/smoke"}, {"before": "promotion", "gate": "load"}]
+    )
     return {"policy": policy, "phase": Phase.AWAITING_GATE, "asking": AskedGate(0, 3, NOW), **changes}
 
 
 @pytest.mark.parametrize("changes", [{}, {"phase": Phase.HELD, "held": Held.GATE}])
 def test_a_person_opens_the_gate_that_is_waited_for(shell: Shell, changes: dict[str, Any]) -> None:
     shell.store(**at_a_gate(**changes))
-    assert "goes on without the gate https://tests.example/smoke" in shell.fine("approve", "front-end", "--gate")
+    assert "goes on without the gate https://tests.example/smoke" in shell.fine(
+        "approve", "front-end", "--gate"
+    )
     assert shell.spec()["openedGate"] == 3
 
 
-@pytest.mark.parametrize("changes", [{"phase": Phase.PROGRESSING}, {"phase": Phase.HELD, "held": Held.PERSON}])
+@pytest.mark.parametrize(
+    "changes", [{"phase": Phase.PROGRESSING}, {"phase": Phase.HELD, "held": Held.PERSON}]
+)
 def test_a_gate_that_nobody_waits_for_is_not_opened(shell: Shell, changes: dict[str, Any]) -> None:
     shell.store(**at_a_gate(**changes))
     assert "it waits for no gate" in shell.refused("approve", "front-end", "--gate")
@@ -130,13 +140,17 @@ def test_a_gate_that_nobody_waits_for_is_not_opened(shell: Shell, changes: dict[
 def test_whoever_tries_another_verb_on_a_closed_gate_is_told_the_right_one(shell: Shell) -> None:
     shell.store(**at_a_gate())
     for verb in ("resume", "approve"):
-        assert "canaryd approve front-end-v2-hash-v2 --gate opens the gate" in shell.refused(verb, "front-end")
+        assert "canaryd approve front-end-v2-hash-v2 --gate opens the gate" in shell.refused(
+            verb, "front-end"
+        )
 
 
 def test_promoting_goes_round_no_gate_before_the_promotion(shell: Shell) -> None:
     shell.store(**at_a_gate(stage=3, weight=100, asking=AskedGate(1, 1, NOW)))
     refused = shell.refused("promote", "front-end")
-    assert "it is at full weight already; canaryd approve front-end-v2-hash-v2 --gate opens the gate" in refused
+    assert (
+        "it is at full weight already; canaryd approve front-end-v2-hash-v2 --gate opens the gate" in refused
+    )
 
 
 def test_opening_a_gate_and_approving_a_stage_are_two_things(shell: Shell) -> None:
@@ -147,7 +161,12 @@ def test_opening_a_gate_and_approving_a_stage_are_two_things(shell: Shell) -> No
 
 
 def test_status_shows_the_gate_and_its_last_answer(shell: Shell) -> None:
-    shell.store(**at_a_gate(reason="before 25%, the gate https://tests.example/smoke is closed: HTTP 503: 2 of 14 tests failed"))
+    shell.store(
+        **at_a_gate(
+            reason="before 25%, the gate https://tests.example/smoke is closed: HTTP 503: 2 of 14 tests "
+            "failed"
+        )
+    )
     told = shell.fine("status")
     assert "AwaitingGate" in told
     assert "the gate https://tests.example/smoke is closed: HTTP 503: 2 of 14 tests failed" in told
@@ -160,7 +179,9 @@ def test_approval_of_a_stage_that_is_not_there_is_refused(shell: Shell) -> None:
 
 @pytest.mark.parametrize("phase", list(Phase))
 def test_only_what_was_rolled_back_or_superseded_is_tried_again(shell: Shell, phase: Phase) -> None:
-    shell.store(phase=phase, held=Held.PERSON if phase is Phase.HELD else None, ended=NOW + 9 if phase.ended else None)
+    shell.store(
+        phase=phase, held=Held.PERSON if phase is Phase.HELD else None, ended=NOW + 9 if phase.ended else None
+    )
     if phase in (Phase.ROLLED_BACK, Phase.SUPERSEDED):
         assert "attempt 2" in shell.fine("retry", "front-end")
         assert shell.spec()["attempt"] == 2
@@ -172,7 +193,9 @@ def test_only_what_was_rolled_back_or_superseded_is_tried_again(shell: Shell, ph
 def test_retry_after_a_second_attempt_has_ended_makes_the_third(shell: Shell, name: str) -> None:
     shell.store(**ended(Phase.ROLLED_BACK))
     shell.store(name=f"{NAME}-2", attempt=2, began=NOW + 200, **ended(Phase.ROLLED_BACK))
-    shell.store(name="front-end-v2-other", template="other", attempt=7, began=NOW - 200, **ended(Phase.ROLLED_BACK))
+    shell.store(
+        name="front-end-v2-other", template="other", attempt=7, began=NOW - 200, **ended(Phase.ROLLED_BACK)
+    )
     assert "attempt 3" in shell.fine("retry", name)
     assert shell.spec(NAME if name == NAME else f"{NAME}-2")["attempt"] == 3
 
@@ -253,7 +276,9 @@ def the_daemon_refuses(shell: Shell, why: str) -> None:
 
 
 def requests(shell: Shell) -> list[tuple[str, str | None]]:
-    return [(one["name"], one["refused"]) for one in json.loads(shell.fine("status", "-o", "json"))["requests"]]
+    return [
+        (one["name"], one["refused"]) for one in json.loads(shell.fine("status", "-o", "json"))["requests"]
+    ]
 
 
 @pytest.mark.parametrize("arguments", [(), ("front-end",)])
@@ -269,7 +294,9 @@ def test_status_shows_what_was_asked_for_and_has_not_begun(shell: Shell, argumen
 def test_status_shows_a_refusal_until_a_later_rollout_of_the_service_has_begun(shell: Shell) -> None:
     name = asked(shell)
     the_daemon_refuses(shell, "the route is split by hand")
-    assert f"production/{name} (v2) was asked for and refused: the route is split by hand" in shell.fine("status")
+    assert f"production/{name} (v2) was asked for and refused: the route is split by hand" in shell.fine(
+        "status"
+    )
     assert requests(shell) == [(name, "the route is split by hand")]
     shell.store(name="earlier", canary="v0", began=NOW - 1e6, phase=Phase.ROLLED_BACK, ended=NOW - 1e5)
     assert requests(shell) == [(name, "the route is split by hand")]
@@ -280,7 +307,9 @@ def test_status_shows_a_refusal_until_a_later_rollout_of_the_service_has_begun(s
 
 def test_a_second_start_is_refused_while_one_is_asked_for(shell: Shell) -> None:
     name = asked(shell)
-    assert f"{name} (v2) is asked for already, and has not begun: canaryd abort {name}" in shell.refused("start", "front-end", "v2")
+    assert f"{name} (v2) is asked for already, and has not begun: canaryd abort {name}" in shell.refused(
+        "start", "front-end", "v2"
+    )
     assert requests(shell) == [(name, None)]
 
 
@@ -292,10 +321,14 @@ def test_a_start_after_a_refused_one_takes_its_place_and_its_name(shell: Shell) 
 
 
 @pytest.mark.parametrize("by_service", [True, False])
-def test_abort_takes_back_what_was_asked_for_and_says_nothing_of_an_older_rollout(shell: Shell, by_service: bool) -> None:
+def test_abort_takes_back_what_was_asked_for_and_says_nothing_of_an_older_rollout(
+    shell: Shell, by_service: bool
+) -> None:
     shell.store(name="older", canary="v0", began=NOW - 1e6, phase=Phase.ROLLED_BACK, ended=NOW - 1e5)
     name = asked(shell)
-    assert f"production/{name} is no longer asked for" in shell.fine("abort", "front-end" if by_service else name)
+    assert f"production/{name} is no longer asked for" in shell.fine(
+        "abort", "front-end" if by_service else name
+    )
     assert requests(shell) == []
 
 
@@ -342,13 +375,18 @@ def test_start_of_a_service_without_policy_is_refused(shell: Shell) -> None:
 
 @pytest.mark.parametrize(("phase", "code"), [(Phase.ROLLED_BACK, 0), (Phase.SUCCEEDED, 1)])
 def test_wait_ends_with_the_rollout_and_tells_whether_it_ended_as_wished(
-    shell: Shell, monkeypatch: pytest.MonkeyPatch, phase: Phase, code: int,
+    shell: Shell,
+    monkeypatch: pytest.MonkeyPatch,
+    phase: Phase,
+    code: int,
 ) -> None:
     record = shell.store()
 
     def a_daemon_that_obeys(seconds: float) -> None:
         present = next(one for one in shell.rollouts.list() if one.rollout.name == record.rollout.name)
-        shell.rollouts.save(present.having(replace(present.rollout, phase=phase, reason="as it was", ended=NOW + 10)))
+        shell.rollouts.save(
+            present.having(replace(present.rollout, phase=phase, reason="as it was", ended=NOW + 10))
+        )
 
     monkeypatch.setattr(wait.time, "sleep", a_daemon_that_obeys)
     result = shell.run("abort", "front-end", "--wait")

@@ -20,7 +20,8 @@ from canaryd_sandbox.world import World
 
 
 class Person:
-    """Someone with a terminal. Each test applies a version of its own and leaves no rollout under way, so their order does not matter."""
+    """Someone with a terminal. Each test applies a version of its own and leaves no rollout under way, so
+    their order does not matter."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -50,7 +51,8 @@ class Person:
         return done.stdout + done.stderr
 
     def rollout(self) -> dict[str, Any]:
-        """By `canaryd status` in this process: another one each time takes a second, in which a rollout goes on."""
+        """By `canaryd status` in this process: another one each time takes a second, in which a rollout goes
+        on."""
         done = CliRunner().invoke(main, ["status", "-o", "json", "--kubeconfig", str(self.world.kubeconfig)])
         assert done.exit_code == 0, done.output
         found = json.loads(done.stdout)["rollouts"]
@@ -69,7 +71,11 @@ class Person:
 @pytest.fixture(scope="module")
 def person(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
     folder = tmp_path_factory.mktemp("live")
-    with World(rate=100.0, folder=folder) as world, Receiver() as receiver, daemon(folder, world, receiver) as stage:
+    with (
+        World(rate=100.0, folder=folder) as world,
+        Receiver() as receiver,
+        daemon(folder, world, receiver) as stage,
+    ):
         while not stage.cluster.notes():
             stage.check()
             time.sleep(0.1)
@@ -77,7 +83,9 @@ def person(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
 
 
 @pytest.mark.xdist_group("live")
-def test_a_held_rollout_stays_until_it_is_resumed_and_goes_to_full_weight_when_promoted(person: Person) -> None:
+def test_a_held_rollout_stays_until_it_is_resumed_and_goes_to_full_weight_when_promoted(
+    person: Person,
+) -> None:
     version = person.applies()
     person.run("hold", "front-end")
     assert person.until(lambda rollout: rollout["phase"] == "Held")["held"] == "person"
@@ -101,7 +109,9 @@ def test_an_aborted_rollout_goes_back_and_a_retry_is_a_new_record(person: Person
 
 
 @pytest.mark.xdist_group("live")
-def test_a_version_that_was_judged_before_is_started_by_hand_and_the_stable_one_is_refused(person: Person) -> None:
+def test_a_version_that_was_judged_before_is_started_by_hand_and_the_stable_one_is_refused(
+    person: Person,
+) -> None:
     stable, version = person.stable(), person.applies()
     person.run("abort", "front-end", "--wait")
     assert "is the stable version already" in person.run("start", "front-end", stable, "--wait", code=1)

@@ -1,4 +1,5 @@
-"""The same contract, asked of the sandbox and of the real thing: whatever holds here may be relied upon by every other test."""
+"""The same contract, asked of the sandbox and of the real thing: whatever holds here may be relied upon by
+every other test."""
 
 from __future__ import annotations
 
@@ -40,12 +41,21 @@ class Kubernetes:
         self.client.configuration.retries = False
         self.namespace = f"contract-{uuid.uuid4().hex[:8]}"
 
-    def ask(self, method: str, path: str, body: Any = None, kind: str = "application/json", **query: str) -> Answer:
+    def ask(
+        self, method: str, path: str, body: Any = None, kind: str = "application/json", **query: str
+    ) -> Answer:
         """One request; `{ns}` in the path is this test's namespace."""
         asked = self.client.param_serialize(
-            method, path.replace("{ns}", self.namespace), query_params=list(query.items()), body=body,
-            header_params={"Accept": "application/json", **({"Content-Type": kind} if body is not None else {})},
-            auth_settings=["BearerToken"])
+            method,
+            path.replace("{ns}", self.namespace),
+            query_params=list(query.items()),
+            body=body,
+            header_params={
+                "Accept": "application/json",
+                **({"Content-Type": kind} if body is not None else {}),
+            },
+            auth_settings=["BearerToken"],
+        )
         try:
             response = self.client.call_api(*asked, _request_timeout=(3, 10))
             response.read()
@@ -81,14 +91,17 @@ def kubernetes_api(request: pytest.FixtureRequest) -> Iterator[Kubernetes]:
         api = Kubernetes(request.getfixturevalue("sandbox").kubeconfig)
     else:
         api = Kubernetes(request.getfixturevalue("real_cluster").kubeconfig)
-    api.made("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": api.namespace}})
+    api.made(
+        "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": api.namespace}}
+    )
     yield api
     api.ask("DELETE", "/api/v1/namespaces/{ns}")
     api.client.close()
 
 
 class Prometheus:
-    """A Prometheus that scrapes the job `istio` every second, and a moment at which it had done so for a while."""
+    """A Prometheus that scrapes the job `istio` every second, and a moment at which it had done so for a
+    while."""
 
     def __init__(self, url: str, at: float) -> None:
         self.url, self.at = url, at
@@ -114,8 +127,10 @@ def prometheus_api(request: pytest.FixtureRequest) -> Prometheus:
         return Prometheus(world.prometheus_url, world.now)
     api = Prometheus(request.getfixturevalue("real_cluster").prometheus, time.time())
     deadline = time.monotonic() + 30
-    while len(api.result("up[10s]", time.time()) or [{"values": []}]) and sum(
-            len(row["values"]) for row in api.result("up[10s]", time.time())) < 8:
+    while (
+        len(api.result("up[10s]", time.time()) or [{"values": []}])
+        and sum(len(row["values"]) for row in api.result("up[10s]", time.time())) < 8
+    ):
         assert time.monotonic() < deadline, "the real Prometheus has not scraped for 10 s"
         time.sleep(0.5)
     api.at = time.time()

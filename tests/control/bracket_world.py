@@ -1,4 +1,5 @@
-"""A whole daemon on fakes for a bracket of three services: front-end, which calls carts, which calls stock in another namespace."""
+"""A whole daemon on fakes for a bracket of three services: front-end, which calls carts, which calls stock in
+another namespace."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,11 +28,15 @@ def a_member(name: str, **more: Any) -> dict[str, Any]:
 def a_bracket(*names: str, gather: str = "30s", **changes: Any) -> Policy:
     """changes: as of `a_policy`; a route is every service's."""
     own = {"route": changes["route"]} if "route" in changes else {}
-    return a_policy(bracket={"gather": gather, "members": [a_member(name, **own) for name in names]}, **changes)
+    return a_policy(
+        bracket={"gather": gather, "members": [a_member(name, **own) for name in names]}, **changes
+    )
 
 
 def a_version(service: str, version: str, **changes: Any) -> Workload:
-    return a_workload(version, **{"name": f"{service}-{version}", "template": f"hash-{service}-{version}", **changes})
+    return a_workload(
+        version, **{"name": f"{service}-{version}", "template": f"hash-{service}-{version}", **changes}
+    )
 
 
 @dataclass
@@ -101,11 +106,26 @@ class Rollouts(FakeRollouts):
 class Telemetry(FakeTelemetry):
     parts: Mapping[str, Part] = field(default_factory=dict)
 
-    def read(self, targets: Sequence[Target], start: int, end: int, step: int) -> Mapping[Target, Sequence[Look]]:
+    def read(
+        self, targets: Sequence[Target], start: int, end: int, step: int
+    ) -> Mapping[Target, Sequence[Look]]:
         self.parts[targets[0].service].answer("telemetry")
         self.reads.append((start, end, step))
-        return {one: [Look(at, at + step, (), {f"{one.stable}-a": Counts(900, 9)}, {f"{one.canary}-a": Counts(100, 1)}, True, {})
-                      for at in range(start, end, step)] for one in targets}
+        return {
+            one: [
+                Look(
+                    at,
+                    at + step,
+                    (),
+                    {f"{one.stable}-a": Counts(900, 9)},
+                    {f"{one.canary}-a": Counts(100, 1)},
+                    True,
+                    {},
+                )
+                for at in range(start, end, step)
+            ]
+            for one in targets
+        }
 
 
 class Bracket(Daemon):
@@ -114,22 +134,39 @@ class Bracket(Daemon):
     def __init__(self, *names: str, scripts: Mapping[str, Script] | None = None, **changes: Any) -> None:
         self.scripts = dict(scripts or {})
         world = FakeWorld()
-        self.parts = {name: Part(shared=world, name=name, workloads={f"{name}-v1": a_version(name, "v1")}) for name in NAMES}
+        self.parts = {
+            name: Part(shared=world, name=name, workloads={f"{name}-v1": a_version(name, "v1")})
+            for name in NAMES
+        }
         super().__init__(policy=a_bracket(*(names or ("carts",)), **changes))
 
     def restart(self) -> None:
         if not isinstance(self.rollouts, Rollouts):
             whole = next(iter(self.parts.values())).shared
-            self.world, self.rollouts, self.telemetry = whole, Rollouts(whole), Telemetry(whole, parts=self.parts)
+            self.world, self.rollouts, self.telemetry = (
+                whole,
+                Rollouts(whole),
+                Telemetry(whole, parts=self.parts),
+            )
         traffic = Traffic(self.parts)
 
         def judge_of(policy: Policy, history: Sequence[Look]) -> ScriptedJudge:
             return ScriptedJudge(lambda end, span: self.scripts.get(policy.service.name, healthy)(end, span))
 
-        reconciler = Reconciler(self.telemetry, traffic, self.rollouts, self.gates, ingestion_delay=1.0, scrape_interval=1.0,
-                                clock=self.clock, judge_of=judge_of)
+        reconciler = Reconciler(
+            self.telemetry,
+            traffic,
+            self.rollouts,
+            self.gates,
+            ingestion_delay=1.0,
+            scrape_interval=1.0,
+            clock=self.clock,
+            judge_of=judge_of,
+        )
         supervisor = Supervisor(Workloads(self.parts), traffic, self.rollouts)
-        self.beat = ControlLoop(lambda: self.policies, supervisor, reconciler, self.postman, self.clock, self.meter)
+        self.beat = ControlLoop(
+            lambda: self.policies, supervisor, reconciler, self.postman, self.clock, self.meter
+        )
 
     def deploy(self, version: str = "v2", *services: str, **changes: Any) -> None:  # type: ignore[override]
         for service in services or ("front-end", "carts"):
@@ -154,4 +191,8 @@ class Bracket(Daemon):
     @property
     def writes(self) -> list[str]:
         """Whose routes were written, in this order."""
-        return [step.removeprefix("write route of ") for step in self.world.steps if step.startswith("write route")]
+        return [
+            step.removeprefix("write route of ")
+            for step in self.world.steps
+            if step.startswith("write route")
+        ]

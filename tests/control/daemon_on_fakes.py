@@ -52,10 +52,20 @@ class Daemon:
 
     def restart(self) -> None:
         traffic = FakeTraffic(self.world)
-        reconciler = Reconciler(self.telemetry, traffic, self.rollouts, self.gates, ingestion_delay=1.0, scrape_interval=1.0,
-                                clock=self.clock, judge_of=lambda policy, history: ScriptedJudge(lambda end, span: self.script(end, span)))
+        reconciler = Reconciler(
+            self.telemetry,
+            traffic,
+            self.rollouts,
+            self.gates,
+            ingestion_delay=1.0,
+            scrape_interval=1.0,
+            clock=self.clock,
+            judge_of=lambda policy, history: ScriptedJudge(lambda end, span: self.script(end, span)),
+        )
         supervisor = Supervisor(FakeWorkloads(self.world), traffic, self.rollouts)
-        self.beat = ControlLoop(lambda: self.policies, supervisor, reconciler, self.postman, self.clock, self.meter)
+        self.beat = ControlLoop(
+            lambda: self.policies, supervisor, reconciler, self.postman, self.clock, self.meter
+        )
 
     def run(self, seconds: float = BEAT) -> "Daemon":
         until = self.clock.at + seconds
@@ -70,7 +80,9 @@ class Daemon:
             self.run()
             if self.rollouts.records and what(self.rollout):
                 return self.rollout
-        raise AssertionError(f"not within {within} s; {self.rollout if self.rollouts.records else 'no rollout began'}")
+        raise AssertionError(
+            f"not within {within} s; {self.rollout if self.rollouts.records else 'no rollout began'}"
+        )
 
     def deploy(self, version: str = "v2", **changes: Any) -> None:
         workload = a_workload(version, **{"created": self.clock.at, **changes})
@@ -83,7 +95,14 @@ class Daemon:
         """v2 came and serves at a weight, its looks begun."""
         self.run()
         self.deploy()
-        self.run_until(lambda r: r.weight == at_weight and r.span is not None and r.span.end is None and r.span.weight == at_weight)
+        self.run_until(
+            lambda r: (
+                r.weight == at_weight
+                and r.span is not None
+                and r.span.end is None
+                and r.span.weight == at_weight
+            )
+        )
         return self
 
     @property

@@ -15,8 +15,16 @@ OPEN, CLOSED = GateReply(True, "HTTP 200: ok", 0.0), GateReply(False, "HTTP 503:
 
 
 def blue_green(**changes: Any) -> Policy:
-    stages = [{"weight": 0, "minimum": "60s", "deadline": "10m"}, {"weight": 100, "minimum": "5m", "deadline": "10m"}]
-    return a_policy(strategy="blue-green", stages=stages, hooks=[{"before": 100, "gate": "https://tests.example/smoke"}], **changes)
+    stages = [
+        {"weight": 0, "minimum": "60s", "deadline": "10m"},
+        {"weight": 100, "minimum": "5m", "deadline": "10m"},
+    ]
+    return a_policy(
+        strategy="blue-green",
+        stages=stages,
+        hooks=[{"before": 100, "gate": "https://tests.example/smoke"}],
+        **changes,
+    )
 
 
 def a_daemon(script: Script = healthy, reply: GateReply = OPEN, **changes: Any) -> Daemon:
@@ -31,7 +39,11 @@ def shares(daemon: Daemon) -> list[int]:
     """What v2 got, each change of it."""
     found = [0]
     for lists in daemon.world.history:
-        share = sum(one.get("weight", 100 if len(lists["#0"]) == 1 else 0) for one in lists["#0"] if one["destination"]["subset"] == "v2")
+        share = sum(
+            one.get("weight", 100 if len(lists["#0"]) == 1 else 0)
+            for one in lists["#0"]
+            if one["destination"]["subset"] == "v2"
+        )
         found += [share] if share != found[-1] else []
     return found
 
@@ -58,7 +70,12 @@ def test_whatever_is_wrong_after_the_switch_sends_all_back_in_one_write(answer: 
     daemon = a_daemon(bad)
     rolled_back = daemon.ends_as(Phase.ROLLED_BACK)
     assert shares(daemon) == [0, 100, 0]
-    assert [news.event for news in rolled_back.announcements] == ["started", "advanced", "advanced", "rolled_back"]
+    assert [news.event for news in rolled_back.announcements] == [
+        "started",
+        "advanced",
+        "advanced",
+        "rolled_back",
+    ]
 
 
 def test_the_old_version_keeps_its_replicas_until_the_policy_retires_it_after_the_promotion() -> None:

@@ -1,4 +1,5 @@
-"""Two services of a bracket whose routes are in one VirtualService, the first one's by user: on the sandbox, whole."""
+"""Two services of a bracket whose routes are in one VirtualService, the first one's by user: on the sandbox,
+whole."""
 
 from __future__ import annotations
 
@@ -26,15 +27,22 @@ class Shop(Live):
         """Of carts."""
         self.mesh.behaviours[version] = Behaviour(errors=errors)
         labels = {"app": NAME, "version": version}
-        template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": NAME, "image": f"{NAME}:{version}"}]}}
+        template = {
+            "metadata": {"labels": labels},
+            "spec": {"containers": [{"name": NAME, "image": f"{NAME}:{version}"}]},
+        }
         spec = {"replicas": 2, "selector": {"matchLabels": labels}, "template": template}
-        self.world.store.create(DEPLOYMENTS, NAMESPACE, {"metadata": {"name": f"{NAME}-{version}"}, "spec": spec})
+        self.world.store.create(
+            DEPLOYMENTS, NAMESPACE, {"metadata": {"name": f"{NAME}-{version}"}, "spec": spec}
+        )
 
     def with_carts(self) -> Shop:
         store = self.world.store
         self.mesh = Mesh(store, NAME, NAMESPACE, rate=100.0, seed=2, drain=2.5)
-        for resource, spec in ((SERVICES, {"selector": {"app": NAME}, "ports": [{"port": 80}]}),
-                               (DESTINATIONRULES, {"host": NAME, "subsets": [{"name": "v1", "labels": {"version": "v1"}}]})):
+        for resource, spec in (
+            (SERVICES, {"selector": {"app": NAME}, "ports": [{"port": 80}]}),
+            (DESTINATIONRULES, {"host": NAME, "subsets": [{"name": "v1", "labels": {"version": "v1"}}]}),
+        ):
             store.create(resource, NAMESPACE, {"metadata": {"name": NAME}, "spec": spec})
         sockshop = deepcopy(store.get(VIRTUALSERVICES, NAMESPACE, "sockshop"))
         sockshop["spec"]["http"].insert(0, {"name": NAME, "timeout": "3s", "route": carts_at("v1")})
@@ -54,7 +62,9 @@ class Shop(Live):
     def until(self, version: str, *phases: Phase) -> Rollout:
         for _ in range(400):
             self.run(1)
-            if any(one.rollout.canary == version and one.rollout.phase in phases for one in self.rollouts.list()):
+            if any(
+                one.rollout.canary == version and one.rollout.phase in phases for one in self.rollouts.list()
+            ):
                 return self.rollout(version)
         raise AssertionError(self.rollout(version))
 
@@ -64,8 +74,10 @@ def carts_at(version: str) -> list[dict[str, Any]]:
 
 
 def as_a_person_would_write(version: str) -> list[dict[str, Any]]:
-    return [{"name": NAME, "timeout": "3s", "route": carts_at(version)},
-            {"route": [{"destination": {"host": HOST, "subset": version}}]}]
+    return [
+        {"name": NAME, "timeout": "3s", "route": carts_at(version)},
+        {"route": [{"destination": {"host": HOST, "subset": version}}]},
+    ]
 
 
 @pytest.fixture
@@ -73,12 +85,17 @@ def shop(tmp_path: Path) -> Iterator[Shop]:
     policy = a_quick_policy().dump()
     policy["analysis"]["metrics"] = policy["analysis"]["metrics"][:1]
     member = a_member(NAME, NAMESPACE, route={"virtualService": "sockshop", "http": [NAME]})
-    policy |= {"bracket": {"gather": "1m", "members": [member]}, "route": {"virtualService": "sockshop", "affinity": {"users": 100_000}}}
+    policy |= {
+        "bracket": {"gather": "1m", "members": [member]},
+        "route": {"virtualService": "sockshop", "affinity": {"users": 100_000}},
+    }
     with World(rate=100.0, realtime=False, start=NOW, folder=tmp_path, replicas=2) as world:
         yield Shop(world, a_quick_policy().load(policy)).with_carts()
 
 
-def test_users_stay_at_the_entrance_alone_and_the_object_ends_as_a_person_would_have_written_it(shop: Shop) -> None:
+def test_users_stay_at_the_entrance_alone_and_the_object_ends_as_a_person_would_have_written_it(
+    shop: Shop,
+) -> None:
     shop.world.deploy("v2", replicas=2)
     shop.deploy("v2")
     shop.until("v2", Phase.PROGRESSING)

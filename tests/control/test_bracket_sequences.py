@@ -1,6 +1,8 @@
-"""Any sequence of verdicts, verbs, crashes, outages, refusals and outside edits, of either service of a bracket.
+"""Any sequence of verdicts, verbs, crashes, outages, refusals and outside edits, of either service of a
+bracket.
 
-Harm of either ends with both at stable; a rollout that nothing is wrong with ends with both at the same version.
+Harm of either ends with both at stable; a rollout that nothing is wrong with ends with both at the same
+version.
 """
 
 from typing import Any
@@ -19,7 +21,11 @@ SERVICES = st.sampled_from(["front-end", "carts"])
 ACTIONS = st.one_of(
     st.tuples(st.just("beats"), SERVICES, st.integers(1, 40)),
     st.tuples(st.just("verdicts"), SERVICES, st.sampled_from(["healthy", *Answer])),
-    st.tuples(st.just("wish"), SERVICES, st.sampled_from([{"hold": True}, {"hold": False}, {"resumed": 1}, {"promote": True}])),
+    st.tuples(
+        st.just("wish"),
+        SERVICES,
+        st.sampled_from([{"hold": True}, {"hold": False}, {"resumed": 1}, {"promote": True}]),
+    ),
     st.tuples(st.just("edit"), SERVICES, st.integers(0, 100)),
     st.tuples(st.just("crash"), SERVICES, st.integers(1, 6)),
     st.tuples(st.just("restart"), SERVICES, st.none()),
@@ -31,10 +37,14 @@ ACTIONS = st.one_of(
     st.tuples(st.just("stable changes"), SERVICES, st.none()),
     st.tuples(st.just("newer"), SERVICES, st.none()),
 )
-POLICIES = st.sampled_from([
-    {}, {"drift": "restore"}, {"stages": [{"weight": 0, "minimum": "30s"}, {"weight": 100, "minimum": "30s"}]},
-    {"analysis": {"interval": "10s", "undecided": "rollback", "noData": "rollback", "noDataFor": "1m"}},
-])
+POLICIES = st.sampled_from(
+    [
+        {},
+        {"drift": "restore"},
+        {"stages": [{"weight": 0, "minimum": "30s"}, {"weight": 100, "minimum": "30s"}]},
+        {"analysis": {"interval": "10s", "undecided": "rollback", "noData": "rollback", "noDataFor": "1m"}},
+    ]
+)
 
 
 def do(daemon: Bracket, action: str, service: str, value: Any, number: int) -> None:
@@ -80,12 +90,25 @@ def well(daemon: Bracket) -> None:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(POLICIES, SERVICES, st.lists(ACTIONS, max_size=12))
-@example({}, "front-end", [("beats", "front-end", 9), ("newer", "front-end", None), ("refuses", "front-end", "subset"),
-                           ("beats", "front-end", 40), ("edit", "carts", 40)])
-@example({"stages": [{"weight": 0, "minimum": "30s"}, {"weight": 100, "minimum": "30s"}]}, "front-end",
-         [("beats", "front-end", 23), ("stable changes", "carts", None)])
+@example(
+    {},
+    "front-end",
+    [
+        ("beats", "front-end", 9),
+        ("newer", "front-end", None),
+        ("refuses", "front-end", "subset"),
+        ("beats", "front-end", 40),
+        ("edit", "carts", 40),
+    ],
+)
+@example(
+    {"stages": [{"weight": 0, "minimum": "30s"}, {"weight": 100, "minimum": "30s"}]},
+    "front-end",
+    [("beats", "front-end", 23), ("stable changes", "carts", None)],
+)
 def test_whatever_happens_harm_of_either_ends_with_both_at_stable(
-        policy: dict[str, Any], bad: str, actions: list[tuple[str, str, Any]]) -> None:
+    policy: dict[str, Any], bad: str, actions: list[tuple[str, str, Any]]
+) -> None:
     daemon = Bracket(**policy).run()
     daemon.deploy()
     beats(daemon, 4)
@@ -97,9 +120,14 @@ def test_whatever_happens_harm_of_either_ends_with_both_at_stable(
     beats(daemon, 150)
     for record in daemon.rollouts.records.values():
         rollout = record.rollout
-        waits = rollout.phase is Phase.WAITING and "is split" in rollout.reason  # by a person, before it began: for a person
-        spared = bad not in rollout.services  # the other's alone, which began late (its old stable was changed), is not harmed
-        assert rollout.phase.ended or rollout.phase is Phase.HELD or waits or spared, (rollout.phase, rollout.reason)
+        # by a person, before it began: for a person
+        waits = rollout.phase is Phase.WAITING and "is split" in rollout.reason
+        # the other's alone, which began late (its old stable was changed), is not harmed
+        spared = bad not in rollout.services
+        assert rollout.phase.ended or rollout.phase is Phase.HELD or waits or spared, (
+            rollout.phase,
+            rollout.reason,
+        )
         if not rollout.phase.ended:
             assert rollout.stage < 0 or bad not in rollout.services, (rollout.stage, rollout.reason)
     last = daemon.rollout
@@ -109,8 +137,13 @@ def test_whatever_happens_harm_of_either_ends_with_both_at_stable(
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(POLICIES, st.lists(ACTIONS.filter(lambda one: one[0] not in ("edit", "newer", "stable changes")), max_size=12))
-def test_both_routes_end_as_they_began_or_both_with_the_new_version(policy: dict[str, Any], actions: list[tuple[str, str, Any]]) -> None:
+@given(
+    POLICIES,
+    st.lists(ACTIONS.filter(lambda one: one[0] not in ("edit", "newer", "stable changes")), max_size=12),
+)
+def test_both_routes_end_as_they_began_or_both_with_the_new_version(
+    policy: dict[str, Any], actions: list[tuple[str, str, Any]]
+) -> None:
     daemon = Bracket(**policy).run()
     daemon.deploy()
     beats(daemon, 4)

@@ -1,4 +1,5 @@
-"""Several services as one rollout: the same ladder, one verdict, one record, and an order in which routes are safely written."""
+"""Several services as one rollout: the same ladder, one verdict, one record, and an order in which routes are
+safely written."""
 
 from dataclasses import replace
 from typing import Any
@@ -24,11 +25,17 @@ def test_good_versions_of_both_go_up_together_the_called_one_first() -> None:
     assert [part.lists for part in daemon.parts.values()] == [{"#0": (a_destination("v2"),)}] * 2 + [ORIGIN]
     assert daemon.writes == ["carts", "front-end"] * 5
     assert len(daemon.rollouts.records) == 1
-    assert (rollout.name, rollout.keys) == ("front-end-v2-hash-front-end-v2", (("production", "front-end"), ("production", "carts")))
+    assert (rollout.name, rollout.keys) == (
+        "front-end-v2-hash-front-end-v2",
+        (("production", "front-end"), ("production", "carts")),
+    )
     events = [news.event for news in rollout.announcements]
     assert events == ["started", "advanced", "advanced", "advanced", "advanced", "succeeded"]
     assert {news.versions for news in rollout.announcements} == {"front-end v1 to v2 and carts v1 to v2"}
-    assert [sorted(part.counted) for part in rollout.parts] == [["front-end-v1-a", "front-end-v2-a"], ["carts-v1-a", "carts-v2-a"]]
+    assert [sorted(part.counted) for part in rollout.parts] == [
+        ["front-end-v1-a", "front-end-v2-a"],
+        ["carts-v1-a", "carts-v2-a"],
+    ]
 
 
 @pytest.mark.parametrize("bad", ["front-end", "carts"])
@@ -44,7 +51,9 @@ def test_harm_of_either_sends_both_back_the_caller_first(bad: str) -> None:
 
 
 def test_a_stage_passes_when_every_service_has_passed_it() -> None:
-    daemon = Bracket(scripts={"carts": lambda end, span: Answer.PASS if end - span.start >= 200 else Answer.UNDECIDED}).begun()
+    daemon = Bracket(
+        scripts={"carts": lambda end, span: Answer.PASS if end - span.start >= 200 else Answer.UNDECIDED}
+    ).begun()
     daemon.run(150)
     assert daemon.weights() == [10, 10]
     daemon.run(100)
@@ -143,7 +152,12 @@ def test_a_version_that_stays_alone_is_a_rollout_like_any_other() -> None:
     daemon = Bracket().run()
     daemon.deploy("v2", "carts")
     rollout = daemon.ends_as(Phase.SUCCEEDED)
-    assert (rollout.service, rollout.name, rollout.others, rollout.policy.bracket) == ("carts", "carts-v2-hash-carts-v2", (), None)
+    assert (rollout.service, rollout.name, rollout.others, rollout.policy.bracket) == (
+        "carts",
+        "carts-v2-hash-carts-v2",
+        (),
+        None,
+    )
     assert rollout.policy.analysis.false_rollback_risk == 0.01
     assert daemon.weights() == [0, 100]
 
@@ -186,7 +200,10 @@ def test_a_newer_version_supersedes_the_whole_which_begins_again_with_it() -> No
     rollout = daemon.run_until(lambda r: r.others != () and r.others[0].canary == "v3")
     assert (rollout.canary, rollout.attempt, rollout.name) == ("v2", 2, "front-end-v2-hash-front-end-v2-2")
     first = min((record.rollout for record in daemon.rollouts.records.values()), key=lambda one: one.began)
-    assert (first.phase, first.reason) == (Phase.SUPERSEDED, "carts-v3 (v3) came while front-end v2 and carts v2 was being rolled out")
+    assert (first.phase, first.reason) == (
+        Phase.SUPERSEDED,
+        "carts-v3 (v3) came while front-end v2 and carts v2 was being rolled out",
+    )
     daemon.scripts.clear()
     daemon.ends_as(Phase.SUCCEEDED)
     assert (daemon.parts["front-end"].weight("v2"), daemon.parts["carts"].weight("v3")) == (100, 100)
@@ -248,13 +265,17 @@ def test_a_retry_that_cannot_be_says_why() -> None:
     daemon.rollouts.wish(name, attempt=2)
     daemon.run(20)
     problems = {service: note.problem for service, note in daemon.rollouts.notes.items()}
-    assert set(problems.values()) == {"", f"{name} is not tried again as attempt 2: carts v2 is not there as then (gone, changed or "
-                                      "scaled to 0); put back what was tried, or deploy newer versions"}
+    assert set(problems.values()) == {
+        "",
+        f"{name} is not tried again as attempt 2: carts v2 is not there as then (gone, changed or "
+        "scaled to 0); put back what was tried, or deploy newer versions",
+    }
     bracket, daemon.policies = daemon.policies, [a_policy()]
     daemon.run(20)
     assert daemon.rollouts.notes["front-end"].problem == (
-        f"{name} is not tried again as attempt 2: production/carts is in no bracket with front-end any more; put the bracket back into the "
-        "policy, or begin each version by itself: canaryd start front-end v2")
+        f"{name} is not tried again as attempt 2: production/carts is in no bracket with front-end any more; "
+        "put the bracket back into the policy, or begin each version by itself: canaryd start front-end v2"
+    )
     daemon.policies = bracket
     daemon.parts["carts"].workloads["carts-v2"] = gone
     daemon.run_until(lambda r: r.attempt == 2)
@@ -271,13 +292,17 @@ def test_a_service_is_started_by_itself_and_not_while_another_of_the_bracket_is_
     assert (daemon.rollout.service, daemon.rollout.others, daemon.weights()) == ("carts", (), [0, 10])
     daemon.rollouts.asked.append(Request("production", "front-end", "v1", "front-end-v1-hash"))
     daemon.run(10)
-    assert daemon.rollouts.refused == {"front-end-v1-hash": "carts-v2-hash-carts-v2 is under way: abort it first, or wait"}
+    assert daemon.rollouts.refused == {
+        "front-end-v1-hash": "carts-v2-hash-carts-v2 is under way: abort it first, or wait"
+    }
 
 
 def test_a_beginning_that_a_crash_cut_off_is_begun_again_with_all_services() -> None:
     daemon = Bracket(gather="30s", scripts=UNDECIDED).run()
     daemon.deploy("v2", "front-end")
-    daemon.rollouts.asked.append(Request("production", "front-end", "v2", "front-end-v2-hash-front-end-v2", begun=True))
+    daemon.rollouts.asked.append(
+        Request("production", "front-end", "v2", "front-end-v2-hash-front-end-v2", begun=True)
+    )
     daemon.run(20)
     assert not daemon.rollouts.records, "it gathers anew"
     daemon.deploy("v2", "carts")
@@ -289,9 +314,14 @@ def test_a_beginning_that_a_crash_cut_off_is_begun_again_with_all_services() -> 
 
 def test_what_a_crash_left_of_a_beginning_whose_version_is_gone_is_refused() -> None:
     daemon = Bracket().run()
-    daemon.rollouts.asked.append(Request("production", "front-end", "v2", "front-end-v2-hash-front-end-v2", begun=True))
+    daemon.rollouts.asked.append(
+        Request("production", "front-end", "v2", "front-end-v2-hash-front-end-v2", begun=True)
+    )
     daemon.run(10)
-    assert "no Deployment of front-end has the pod label version=v2" in daemon.rollouts.refused["front-end-v2-hash-front-end-v2"]
+    assert (
+        "no Deployment of front-end has the pod label version=v2"
+        in daemon.rollouts.refused["front-end-v2-hash-front-end-v2"]
+    )
 
 
 def test_a_route_that_nothing_can_be_begun_on_is_told_of_its_service_and_nothing_begins() -> None:
@@ -386,7 +416,9 @@ def test_a_resume_after_an_edit_steers_on_from_what_is_there(service: str) -> No
     assert daemon.parts[service].lists == {"web": (a_destination("v1", 100),)}
 
 
-def test_a_route_that_cannot_be_written_gets_the_others_no_further_and_keeps_none_on_the_new_version() -> None:
+def test_a_route_that_cannot_be_written_gets_the_others_no_further_and_keeps_none_on_the_new_version() -> (
+    None
+):
     daemon = Bracket().begun()
     daemon.parts["front-end"].refuses["write"] = "denied by policy"
     daemon.run_until(lambda r: r.weight == 25)
@@ -417,7 +449,8 @@ def test_what_was_given_before_another_route_was_refused_is_no_drift() -> None:
 
 
 def test_what_was_given_before_another_route_could_not_be_reached_is_no_drift_when_it_is_promoted(
-        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     daemon = Bracket().begun()
 
     def away(what: str) -> None:
@@ -452,7 +485,9 @@ def test_looks_of_a_service_whose_telemetry_was_away_are_taken_later_with_the_ot
     whole = daemon.rollout
     daemon.restart()
     daemon.run(10)
-    assert [counted(part) for part in daemon.rollout.parts] == [2 * [counted(part)[0]] for part in daemon.rollout.parts]
+    assert [counted(part) for part in daemon.rollout.parts] == [
+        2 * [counted(part)[0]] for part in daemon.rollout.parts
+    ]
     assert counted(daemon.rollout.parts[0])[0] >= counted(whole.parts[0])[0]
 
 
@@ -537,15 +572,19 @@ def test_a_dark_stage_sends_no_user_of_either_service_to_its_new_version() -> No
 
 
 def run_to_end(daemon: Bracket, rollouts: int = 1) -> int:
-    """Beats until the last of so many has ended and everyone knows; a crash starts a new process. Returns the steps that changed
-    something."""
+    """Beats until the last of so many has ended and everyone knows; a crash starts a new process. Returns the
+    steps that changed something."""
     for _ in range(400):
         try:
             daemon.run()
         except Crash:
             daemon.restart()
         there = len(daemon.rollouts.records) >= rollouts
-        if there and daemon.rollout.phase.ended and all("oncall" in news.delivered for news in daemon.rollout.announcements):
+        if (
+            there
+            and daemon.rollout.phase.ended
+            and all("oncall" in news.delivered for news in daemon.rollout.announcements)
+        ):
             return len(daemon.world.steps)
     raise AssertionError("the rollout did not end")
 
@@ -561,7 +600,9 @@ STAGES = [{"weight": weight, "minimum": "60s", "deadline": "10m"} for weight in 
 STEPS = {good: run_to_end(a_daemon(good)) for good in (True, False)}
 
 
-@pytest.mark.parametrize(("good", "step"), [(good, step) for good, steps in STEPS.items() for step in range(3, steps + 1)])
+@pytest.mark.parametrize(
+    ("good", "step"), [(good, step) for good, steps in STEPS.items() for step in range(3, steps + 1)]
+)
 def test_it_goes_on_from_the_record_whatever_step_the_process_died_after(good: bool, step: int) -> None:
     daemon = a_daemon(good)
     daemon.world.crash_after = step
@@ -571,9 +612,13 @@ def test_it_goes_on_from_the_record_whatever_step_the_process_died_after(good: b
     assert daemon.weights("v2" if good else "v1") == [100, 100]
     assert len(daemon.rollouts.records) == 1
     told = {news.id: news.event for notifier, news in daemon.postman.got if notifier == "oncall"}
-    assert sorted(told.values()) == (["advanced", "advanced", "started", "succeeded"] if good else ["advanced", "rolled_back", "started"])
+    assert sorted(told.values()) == (
+        ["advanced", "advanced", "started", "succeeded"] if good else ["advanced", "rolled_back", "started"]
+    )
     ups = [name for name in daemon.writes if good]
-    assert ups == [name for _ in range(len(ups) // 2) for name in ("carts", "front-end")], "a write is done once, in its turn"
+    assert ups == [name for _ in range(len(ups) // 2) for name in ("carts", "front-end")], (
+        "a write is done once, in its turn"
+    )
     daemon.run(120)
     assert len(daemon.rollouts.records) == 1
 
@@ -596,7 +641,10 @@ def test_what_was_superseded_is_taken_along_whatever_step_the_process_died_after
     run_to_end(daemon, rollouts=2)
     assert daemon.world.crash_after is None, "the crash never came"
     daemon.run(120)
-    ends = [(one.rollout.phase, one.rollout.canary, one.rollout.others[0].canary) for one in daemon.rollouts.records.values()]
+    ends = [
+        (one.rollout.phase, one.rollout.canary, one.rollout.others[0].canary)
+        for one in daemon.rollouts.records.values()
+    ]
     assert ends == [(Phase.SUPERSEDED, "v2", "v2"), (Phase.SUCCEEDED, "v2", "v3")]
     assert (daemon.parts["front-end"].weight("v2"), daemon.parts["carts"].weight("v3")) == (100, 100)
 
@@ -615,12 +663,20 @@ AGAIN = len(a_retried_daemon(True).world.steps) + 1
 RETRIED = {good: run_to_end(a_retried_daemon(good), rollouts=2) for good in (True, False)}
 
 
-@pytest.mark.parametrize(("good", "step"), [(good, step) for good, steps in RETRIED.items() for step in range(AGAIN, steps + 1)])
+@pytest.mark.parametrize(
+    ("good", "step"), [(good, step) for good, steps in RETRIED.items() for step in range(AGAIN, steps + 1)]
+)
 def test_a_retry_is_begun_once_whatever_step_the_process_died_after(good: bool, step: int) -> None:
     daemon = a_retried_daemon(good)
     daemon.world.crash_after = step
     run_to_end(daemon, rollouts=2)
     assert daemon.world.crash_after is None, "the crash never came"
     daemon.run(300)
-    ends = [(one.rollout.phase, one.rollout.canary, one.rollout.others[0].canary) for one in daemon.rollouts.records.values()]
-    assert ends == [(Phase.ROLLED_BACK, "v2", "v2"), (Phase.SUCCEEDED if good else Phase.ROLLED_BACK, "v3", "v2")]
+    ends = [
+        (one.rollout.phase, one.rollout.canary, one.rollout.others[0].canary)
+        for one in daemon.rollouts.records.values()
+    ]
+    assert ends == [
+        (Phase.ROLLED_BACK, "v2", "v2"),
+        (Phase.SUCCEEDED if good else Phase.ROLLED_BACK, "v3", "v2"),
+    ]

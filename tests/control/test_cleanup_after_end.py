@@ -1,5 +1,5 @@
-"""What was made so that a version could be routed to goes at the end, once, whatever happens in between; and what a gateway's controller
-says against the route stands in the record."""
+"""What was made so that a version could be routed to goes at the end, once, whatever happens in between; and
+what a gateway's controller says against the route stands in the record."""
 
 from dataclasses import replace
 from typing import Any
@@ -34,7 +34,9 @@ def tidied(daemon: Daemon, within: float = 3600) -> None:
         assert daemon.clock.at < until, f"not tidy within {within} s: {daemon.rollouts.records}"
 
 
-def test_after_a_rollback_the_canarys_goes_when_its_last_requests_are_answered(logs: list[dict[str, object]]) -> None:
+def test_after_a_rollback_the_canarys_goes_when_its_last_requests_are_answered(
+    logs: list[dict[str, object]],
+) -> None:
     daemon = a_daemon(always(Answer.FAIL))
     daemon.ends_as(Phase.ROLLED_BACK)
     daemon.run(SETTLED - 10)
@@ -51,7 +53,9 @@ def test_after_a_success_the_new_one_stays_and_the_next_success_removes_it() -> 
     daemon.deploy("v3")
     daemon.run_until(lambda rollout: rollout.canary == "v3")
     tidied(daemon)
-    assert (daemon.world.made, daemon.world.subsets.keys()) == ({"v3"}, {"v1", "v3"}), "v1's was someone else's"
+    assert (daemon.world.made, daemon.world.subsets.keys()) == ({"v3"}, {"v1", "v3"}), (
+        "v1's was someone else's"
+    )
     assert daemon.world.lists == {"#0": (a_destination("v3"),)}
 
 
@@ -130,7 +134,9 @@ def test_an_outage_and_a_refusal_only_delay_it_and_are_told_once(logs: list[dict
     daemon.world.refuses["tidy"] = "403: canaryd cannot delete services"
     daemon.run(60)
     assert not daemon.rollout.tidied
-    assert [line["reason"] for line in logs if line["event"] == "tidying.failed"] == ["403: canaryd cannot delete services"]
+    assert [line["reason"] for line in logs if line["event"] == "tidying.failed"] == [
+        "403: canaryd cannot delete services"
+    ]
     daemon.world.refuses.clear()
     tidied(daemon)
     assert not daemon.world.made
@@ -149,9 +155,14 @@ def test_what_a_controller_says_against_the_route_stands_in_the_record_while_it_
     daemon = a_daemon(always(Answer.UNDECIDED))
     daemon.run_until(lambda rollout: rollout.weight == 10 and rollout.span is not None)
     before = daemon.rollout.reason
-    daemon.world.route_trouble = "its parent Service front-end says ResolvedRefs=False: BackendNotFound (none)"
+    daemon.world.route_trouble = (
+        "its parent Service front-end says ResolvedRefs=False: BackendNotFound (none)"
+    )
     daemon.run(30)
-    assert daemon.rollout.reason == f"{before}; the route should be v1 90%, v2 10%, but {daemon.world.route_trouble}"
+    assert (
+        daemon.rollout.reason
+        == f"{before}; the route should be v1 90%, v2 10%, but {daemon.world.route_trouble}"
+    )
     assert daemon.rollout.phase is Phase.PROGRESSING
     spans, saved = daemon.rollout.spans, [step for step in daemon.world.steps if step == "write route"]
     daemon.world.route_trouble = ""
@@ -165,5 +176,7 @@ def test_a_canary_whose_service_is_gone_for_good_is_rolled_back_as_that() -> Non
     daemon.run_until(lambda rollout: rollout.weight == 10 and rollout.span is not None)
     del daemon.world.subsets["v2"]
     daemon.world.refuses["subset"] = "route.addService is false"
-    assert daemon.ends_as(Phase.ROLLED_BACK).reason == "the Service v2 of v2 is gone: route.addService is false"
+    assert (
+        daemon.ends_as(Phase.ROLLED_BACK).reason == "the Service v2 of v2 is gone: route.addService is false"
+    )
     assert daemon.world.lists == ORIGIN

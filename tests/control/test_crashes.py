@@ -16,14 +16,19 @@ HOOKS = [{"on": ["started", "advanced", "rolled_back", "succeeded"], "notify": "
 
 
 def run_to_end(daemon: Daemon) -> int:
-    """Beats until the rollout has ended and everyone knows; a crash starts a new process. Returns the steps that changed something."""
+    """Beats until the rollout has ended and everyone knows; a crash starts a new process. Returns the steps
+    that changed something."""
     for _ in range(400):
         try:
             daemon.run()
         except Crash:
             daemon.restart()
         records = daemon.rollouts.records
-        if records and daemon.rollout.phase.ended and all("oncall" in news.delivered for news in daemon.rollout.announcements):
+        if (
+            records
+            and daemon.rollout.phase.ended
+            and all("oncall" in news.delivered for news in daemon.rollout.announcements)
+        ):
             return len(daemon.world.steps)
     raise AssertionError("the rollout did not end")
 
@@ -64,7 +69,9 @@ def test_a_bad_version_is_rolled_back_and_told_once_whatever_step_the_process_di
 
 @pytest.mark.parametrize("step", range(2, STEPS["good"] + 1))
 @pytest.mark.parametrize("good", [True, False], ids=["good", "bad"])
-def test_users_who_were_kept_leave_neither_routes_nor_cookies_whatever_step_the_process_died_after(good: bool, step: int) -> None:
+def test_users_who_were_kept_leave_neither_routes_nor_cookies_whatever_step_the_process_died_after(
+    good: bool, step: int
+) -> None:
     def harm_at_25(end: int, span: Span) -> Answer:
         return Answer.FAIL if span.weight == 25 else healthy(end, span)
 
@@ -80,7 +87,8 @@ def test_cookies_of_a_rollout_whose_record_was_deleted_go_with_the_next_one_s_fi
     daemon.run(60)
     assert "canaryd-front-end-stable-users" in daemon.world.lists
     [stable, *_] = daemon.world.lists["#0"]
-    daemon.world.edit({**daemon.world.lists, "#0": (stable,)})  # a person sends all traffic back, and leaves the header
+    # a person sends all traffic back, and leaves the header
+    daemon.world.edit({**daemon.world.lists, "#0": (stable,)})
     daemon.rollouts.records.clear()
     daemon.script = healthy
     daemon.deploy("v3")

@@ -11,12 +11,20 @@ SERVED = {"v1-a": Counts(900, 9)}, {"v2-a": Counts(100, 1)}
 
 
 def test_silence_at_full_weight_is_no_data_and_lets_nothing_pass() -> None:
-    daemon = Daemon(lambda end, span: Answer.UNDECIDED if span.weight == 100 else Answer.PASS).with_canary(100)
+    daemon = Daemon(lambda end, span: Answer.UNDECIDED if span.weight == 100 else Answer.PASS).with_canary(
+        100
+    )
     silent_from = int(daemon.clock.at)
-    daemon.telemetry.look = lambda start, end: Look(start, end, (), *(SERVED if start < silent_from else ({}, {"v2-a": Counts()})))
+    daemon.telemetry.look = lambda start, end: Look(
+        start, end, (), *(SERVED if start < silent_from else ({}, {"v2-a": Counts()}))
+    )
     daemon.script = lambda end, span: Answer.NO_DATA if end > silent_from else Answer.UNDECIDED
     daemon.run(1800)
-    assert (daemon.rollout.phase, daemon.rollout.held, daemon.rollout.weight) == (Phase.HELD, Held.NO_DATA, 100)
+    assert (daemon.rollout.phase, daemon.rollout.held, daemon.rollout.weight) == (
+        Phase.HELD,
+        Held.NO_DATA,
+        100,
+    )
 
 
 def test_the_deadline_waits_for_a_look_that_says_something() -> None:
@@ -37,8 +45,12 @@ def test_a_long_wait_before_the_first_look_is_read_in_looks_of_the_usual_length(
     daemon.deploy(available=False, ready=0)
     daemon.run(3607)
     daemon.change("front-end-v2", available=True, ready=2)
-    rollout = daemon.run_until(lambda r: r.counted_to is not None and bool(r.spans) and r.counted_to > r.spans[0].start)
-    windows = [window for window in daemon.telemetry.reads if rollout.began <= window[0] < rollout.spans[0].start]
+    rollout = daemon.run_until(
+        lambda r: r.counted_to is not None and bool(r.spans) and r.counted_to > r.spans[0].start
+    )
+    windows = [
+        window for window in daemon.telemetry.reads if rollout.began <= window[0] < rollout.spans[0].start
+    ]
     assert {step for *_, step in windows[:-1]} == {10}
     assert windows[-1][2] <= 10
     assert windows[-1][1] == rollout.spans[0].start
@@ -53,7 +65,9 @@ def test_a_histogram_with_fewer_bounds_in_mid_rollout_stops_no_verdict() -> None
         wide = (Counts(900, 9, 900, (1, 2, 3)), Counts(100, 1, 100, (1, 2, 3)))
         narrow = (Counts(900, 9, 900, (1,)), Counts(100, 1, 100, (1,)))
         stable, canary = wide if end < until else narrow
-        return Look(start, end, (1.0, 2.0, 3.0) if end < until else (1.0,), {"v1-a": stable}, {"v2-a": canary})
+        return Look(
+            start, end, (1.0, 2.0, 3.0) if end < until else (1.0,), {"v1-a": stable}, {"v2-a": canary}
+        )
 
     daemon.telemetry.look = look
     daemon.restart()
@@ -63,14 +77,18 @@ def test_a_histogram_with_fewer_bounds_in_mid_rollout_stops_no_verdict() -> None
 
 
 def test_what_was_counted_before_an_outage_and_read_after_it_ends_no_hold() -> None:
-    """The API server and telemetry are both away; back, the looks from before come first, then those without a sample."""
+    """The API server and telemetry are both away; back, the looks from before come first, then those without
+    a sample."""
     daemon = Daemon(always(Answer.UNDECIDED), analysis={"interval": "10s", "noDataFor": "1m"}).with_canary()
     daemon.world.down.add("telemetry")
     daemon.run(200)
     assert daemon.rollout.held is Held.NO_DATA
     back = int(daemon.clock.at)
-    daemon.telemetry.look = lambda start, end: Look(start, end, (), *SERVED) if end < back - 100 or end > back + 60 else Look(
-        start, end, sampled=False)
+    daemon.telemetry.look = lambda start, end: (
+        Look(start, end, (), *SERVED)
+        if end < back - 100 or end > back + 60
+        else Look(start, end, sampled=False)
+    )
     daemon.world.down.clear()
     daemon.run(50)
     assert daemon.rollout.held is Held.NO_DATA

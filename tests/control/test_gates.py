@@ -1,4 +1,5 @@
-"""Gates in the daemon: asked in the background while the rollout waits, and whatever else happens meanwhile."""
+"""Gates in the daemon: asked in the background while the rollout waits, and whatever else happens
+meanwhile."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,9 +19,13 @@ OPEN = GateReply(True, "HTTP 200: 14 of 14 passed", 0.0)
 CLOSED = GateReply(False, "HTTP 503: 2 of 14 tests failed", 0.0)
 
 
-def a_daemon(before: object, replies: Callable[[GateQuestion], GateReply | None], script: Any = healthy, **more: Any) -> Daemon:
+def a_daemon(
+    before: object, replies: Callable[[GateQuestion], GateReply | None], script: Any = healthy, **more: Any
+) -> Daemon:
     hook = {"before": before, "gate": SMOKE, **more.pop("hook", {})}
-    daemon = Daemon(script, hooks=[hook, {"on": ["held", "resumed", "rolled_back"], "notify": "oncall"}], **more)
+    daemon = Daemon(
+        script, hooks=[hook, {"on": ["held", "resumed", "rolled_back"], "notify": "oncall"}], **more
+    )
     daemon.gates.script = replies
     daemon.run()
     daemon.deploy()
@@ -43,10 +48,21 @@ def at_gate(before: object = 25, **more: Any) -> Daemon:
 def test_a_closed_gate_before_the_start_keeps_the_route_as_it_is_and_an_open_one_lets_it_begin() -> None:
     daemon = at_gate("start")
     daemon.run(120)
-    assert (daemon.rollout.phase, daemon.rollout.stage, daemon.world.weight("v2"), daemon.world.history) == (Phase.AWAITING_GATE, -1, 0, [])
-    assert daemon.rollout.reason == f"before the start, the gate {SMOKE} is closed: HTTP 503: 2 of 14 tests failed"
+    assert (daemon.rollout.phase, daemon.rollout.stage, daemon.world.weight("v2"), daemon.world.history) == (
+        Phase.AWAITING_GATE,
+        -1,
+        0,
+        [],
+    )
+    assert (
+        daemon.rollout.reason
+        == f"before the start, the gate {SMOKE} is closed: HTTP 503: 2 of 14 tests failed"
+    )
     daemon.gates.script = lambda question: OPEN
-    assert daemon.ends_as(Phase.SUCCEEDED).decisions[1].reason == f"the gate {SMOKE} is open: HTTP 200: 14 of 14 passed"
+    assert (
+        daemon.ends_as(Phase.SUCCEEDED).decisions[1].reason
+        == f"the gate {SMOKE} is open: HTTP 200: 14 of 14 passed"
+    )
 
 
 @pytest.mark.parametrize(("before", "weight"), [(25, 10), (100, 50), ("promotion", 100)])
@@ -62,7 +78,10 @@ def test_a_gate_that_has_not_answered_yet_is_waited_for() -> None:
     daemon = a_daemon(25, lambda question: None)
     daemon.run_until(asking)
     daemon.run(3000)
-    assert (daemon.rollout.phase, daemon.world.weight("v2")) == (Phase.AWAITING_GATE, 10)  # no answer, no deadline: an answer does come
+    assert (daemon.rollout.phase, daemon.world.weight("v2")) == (
+        Phase.AWAITING_GATE,
+        10,
+    )  # no answer, no deadline: an answer does come
 
 
 def test_a_gate_is_asked_only_once_the_question_is_on_record() -> None:
@@ -75,7 +94,11 @@ def test_a_gate_is_asked_only_once_the_question_is_on_record() -> None:
 
 def test_an_open_gate_lets_nothing_go_on_that_the_evidence_of_the_moment_does_not() -> None:
     at = {"answer": Answer.PASS}
-    daemon = a_daemon(25, lambda question: CLOSED, lambda end, span: at["answer"] if end - span.start >= 60 else Answer.UNDECIDED)
+    daemon = a_daemon(
+        25,
+        lambda question: CLOSED,
+        lambda end, span: at["answer"] if end - span.start >= 60 else Answer.UNDECIDED,
+    )
     daemon.run_until(asking)
     at["answer"] = Answer.UNDECIDED
     daemon.gates.script = lambda question: OPEN
@@ -84,7 +107,10 @@ def test_an_open_gate_lets_nothing_go_on_that_the_evidence_of_the_moment_does_no
     at["answer"] = Answer.PASS
     asked = len(daemon.gates.asked)
     daemon.run(30)
-    assert (daemon.world.weight("v2"), len(daemon.gates.asked)) == (25, asked)  # it has opened, and is not asked again
+    assert (daemon.world.weight("v2"), len(daemon.gates.asked)) == (
+        25,
+        asked,
+    )  # it has opened, and is not asked again
 
 
 def test_an_open_gate_does_not_go_on_without_telemetry() -> None:
@@ -92,7 +118,11 @@ def test_an_open_gate_does_not_go_on_without_telemetry() -> None:
     daemon.world.down.add("telemetry")
     daemon.gates.script = lambda question: OPEN
     daemon.run(400)
-    assert (daemon.rollout.phase, daemon.rollout.held, daemon.world.weight("v2")) == (Phase.HELD, Held.NO_DATA, 10)
+    assert (daemon.rollout.phase, daemon.rollout.held, daemon.world.weight("v2")) == (
+        Phase.HELD,
+        Held.NO_DATA,
+        10,
+    )
     daemon.world.down.clear()
     daemon.ends_as(Phase.SUCCEEDED)
 
@@ -102,19 +132,31 @@ def test_an_open_gate_does_not_go_on_without_telemetry() -> None:
 
 def test_harm_rolls_back_while_a_gate_is_asked_and_an_answer_that_comes_after_that_is_nobody_s() -> None:
     harm = {"answer": Answer.PASS}
-    daemon = a_daemon(25, lambda question: CLOSED, lambda end, span: harm["answer"] if end - span.start >= 60 else Answer.UNDECIDED)
+    daemon = a_daemon(
+        25,
+        lambda question: CLOSED,
+        lambda end, span: harm["answer"] if end - span.start >= 60 else Answer.UNDECIDED,
+    )
     daemon.run_until(asking)
     harm["answer"] = Answer.FAIL
     daemon.run_until(lambda r: r.phase is Phase.ROLLED_BACK)
     asked = len(daemon.gates.asked)
     daemon.gates.script = lambda question: OPEN
     daemon.run(60)
-    assert (daemon.rollout.phase, daemon.world.weight("v2"), len(daemon.gates.asked)) == (Phase.ROLLED_BACK, 0, asked)
+    assert (daemon.rollout.phase, daemon.world.weight("v2"), len(daemon.gates.asked)) == (
+        Phase.ROLLED_BACK,
+        0,
+        asked,
+    )
 
 
 def test_harm_in_the_look_in_which_the_gate_opens_wins() -> None:
     harm = {"answer": Answer.PASS}
-    daemon = a_daemon(25, lambda question: CLOSED, lambda end, span: harm["answer"] if end - span.start >= 60 else Answer.UNDECIDED)
+    daemon = a_daemon(
+        25,
+        lambda question: CLOSED,
+        lambda end, span: harm["answer"] if end - span.start >= 60 else Answer.UNDECIDED,
+    )
     daemon.run_until(asking)
     harm["answer"] = Answer.FAIL
     daemon.gates.script = lambda question: OPEN
@@ -144,8 +186,11 @@ def test_the_whole_rollout_s_deadline_ends_the_wait() -> None:
 
 def test_an_alarm_at_the_promotion_s_gate_steps_back() -> None:
     alarm = {"on": False}
-    daemon = a_daemon("promotion", lambda question: CLOSED,
-                      lambda end, span: Answer.ALARM if alarm["on"] and span.weight == 100 else healthy(end, span))
+    daemon = a_daemon(
+        "promotion",
+        lambda question: CLOSED,
+        lambda end, span: Answer.ALARM if alarm["on"] and span.weight == 100 else healthy(end, span),
+    )
     daemon.run_until(asking)
     alarm["on"] = True
     assert daemon.run_until(lambda r: r.weight < 100).weight == 50
@@ -195,7 +240,11 @@ def test_a_gate_closed_at_its_deadline_holds_is_told_once_and_goes_on_by_itself_
     daemon.run_until(lambda r: r.held is Held.GATE)
     daemon.run(600)
     assert daemon.postman.events("oncall") == ["held"]
-    assert daemon.rollout.reason == f"before 25%, the gate {SMOKE} is closed, 2m after it was first asked: HTTP 503: 2 of 14 tests failed"
+    assert (
+        daemon.rollout.reason
+        == f"before 25%, the gate {SMOKE} is closed, 2m after it was first asked: HTTP 503: 2 of 14 tests "
+        "failed"
+    )
     daemon.gates.script = lambda question: OPEN
     daemon.ends_as(Phase.SUCCEEDED)
     assert daemon.postman.events("oncall") == ["held", "resumed"]
@@ -210,7 +259,9 @@ def test_a_gate_closed_at_its_deadline_before_the_start_holds_and_goes_on_too() 
 
 
 @pytest.mark.parametrize(("before", "stage"), [("start", -1), (25, 0), ("promotion", 3)])
-def test_a_gate_closed_at_its_deadline_rolls_back_where_the_policy_says_so(before: object, stage: int) -> None:
+def test_a_gate_closed_at_its_deadline_rolls_back_where_the_policy_says_so(
+    before: object, stage: int
+) -> None:
     daemon = at_gate(before, hook={"deadline": "2m", "closed": "rollback"})
     rolled_back = daemon.ends_as(Phase.ROLLED_BACK)
     assert (rolled_back.stage, daemon.world.weight("v2"), daemon.world.weight("v1")) == (stage, 0, 100)
@@ -222,13 +273,17 @@ def test_a_gate_closed_at_its_deadline_rolls_back_where_the_policy_says_so(befor
 
 def test_a_person_opens_the_gate_that_is_waited_for_and_no_later_one() -> None:
     daemon = a_daemon(25, lambda question: CLOSED)
-    daemon.policies[0] = daemon.policy.model_copy(update={"hooks": (daemon.policy.hooks[0], daemon.policy.hooks[0])})
+    daemon.policies[0] = daemon.policy.model_copy(
+        update={"hooks": (daemon.policy.hooks[0], daemon.policy.hooks[0])}
+    )
     daemon.run_until(lambda r: asking(r) and r.asking is not None and r.asking.at is not None)
     daemon.wish(opened_gate=1)
     daemon.run_until(lambda r: r.asking is not None and r.asking.number == 2 and asking(r))
     daemon.run(120)
     assert (daemon.rollout.phase, daemon.world.weight("v2")) == (Phase.AWAITING_GATE, 10)
-    assert any(decision.reason == f"the gate {SMOKE} was opened by a person" for decision in daemon.rollout.decisions)
+    assert any(
+        decision.reason == f"the gate {SMOKE} was opened by a person" for decision in daemon.rollout.decisions
+    )
     daemon.wish(opened_gate=2)
     daemon.run_until(lambda r: r.weight == 25)
 
@@ -277,7 +332,9 @@ def test_an_observed_rollout_asks_too_and_says_that_it_only_observes() -> None:
 
 @pytest.mark.parametrize("before", ["start", 25, "promotion"])
 @pytest.mark.parametrize("steps", range(1, 4))
-def test_after_a_crash_the_same_question_is_asked_until_an_answer_is_on_record(before: object, steps: int) -> None:
+def test_after_a_crash_the_same_question_is_asked_until_an_answer_is_on_record(
+    before: object, steps: int
+) -> None:
     daemon = at_gate(before)
     ids = {question.id for question in daemon.gates.asked}
     daemon.gates.script = lambda question: OPEN

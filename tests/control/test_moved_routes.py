@@ -1,4 +1,5 @@
-"""Routes that canaryd added and someone moves: told as that, put where they belong, and gone at the end, wherever they stand."""
+"""Routes that canaryd added and someone moves: told as that, put where they belong, and gone at the end,
+wherever they stand."""
 
 from __future__ import annotations
 
@@ -18,7 +19,10 @@ from canaryd_sandbox.world import World
 from tests.builders import NOW, a_policy
 from tests.one_process import Live
 
-STAGES = [{"match": {"headers": {"cookie": {"regex": ".*logged_in.*"}}}, "minimum": "60s", "deadline": "90s"}, {"weight": 100}]
+STAGES = [
+    {"match": {"headers": {"cookie": {"regex": ".*logged_in.*"}}}, "minimum": "60s", "deadline": "90s"},
+    {"weight": 100},
+]
 MATCH = "canaryd-front-end-match"
 Rules = list[dict[str, Any]]
 
@@ -33,7 +37,9 @@ class Place:
             self.resource, self.key = HTTPROUTES, "rules"
         self.before = self.rules()
         analysis = {"interval": "2s", "warmup": "0s", "metrics": [{"errors": {}}]}
-        self.live = Live(world, a_policy(stages=STAGES, route={kind: "sockshop"}, analysis=analysis, **policy))
+        self.live = Live(
+            world, a_policy(stages=STAGES, route={kind: "sockshop"}, analysis=analysis, **policy)
+        )
         self.live.run(5)
         world.deploy("v2", replicas=2)
         for _ in range(30):
@@ -80,13 +86,18 @@ def test_one_that_stands_after_its_route_is_told_and_gone_after_an_abort(world: 
     assert place.names() == [MATCH, ""]
     place.edit(lambda rules: rules[::-1])
     assert (place.rollout.phase, place.rollout.held) == (Phase.HELD, Held.DRIFT)
-    assert place.rollout.reason == (f"someone else changed the route: {MATCH}, which canaryd added, stands no longer just before the route "
-                                    "whose requests it takes")
+    assert place.rollout.reason == (
+        f"someone else changed the route: {MATCH}, which canaryd added, stands no longer just before the "
+        "route whose requests it takes"
+    )
     place.wish(abort=True)
     place.live.run(20)
     assert place.rollout.phase is Phase.ROLLED_BACK
     assert place.rules() == place.before
-    assert {one["metadata"]["name"] for one in world.store.list(SERVICES, "production")} <= {"front-end", "front-end-v1"}
+    assert {one["metadata"]["name"] for one in world.store.list(SERVICES, "production")} <= {
+        "front-end",
+        "front-end-v1",
+    }
 
 
 @pytest.mark.parametrize("kind", ["virtualService", "httpRoute"])
@@ -112,10 +123,16 @@ def test_what_a_drift_is_about_is_said_as_it_is_now(world: World) -> None:
     world.store.delete(VIRTUALSERVICES, "production", "sockshop")
     place.live.run(3)
     assert "there is no VirtualService production/sockshop" in place.rollout.reason
-    world.store.create(VIRTUALSERVICES, "production", {"metadata": {"name": "sockshop"}, "spec": {**whole["spec"], "http": place.before}})
+    world.store.create(
+        VIRTUALSERVICES,
+        "production",
+        {"metadata": {"name": "sockshop"}, "spec": {**whole["spec"], "http": place.before}},
+    )
     place.live.run(3)
-    assert place.rollout.reason == ("someone else changed the route: the route is all to v1, and canaryd had left it cookie ~ "
-                                    ".*logged_in.* to v2; else all to v1")
+    assert place.rollout.reason == (
+        "someone else changed the route: the route is all to v1, and canaryd had left it cookie ~ "
+        ".*logged_in.* to v2; else all to v1"
+    )
 
 
 def narrow(kind: str) -> dict[str, Any]:
@@ -125,23 +142,31 @@ def narrow(kind: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", ["virtualService", "httpRoute"])
-def test_what_a_rollout_leaves_whose_record_is_deleted_is_told_until_it_is_taken_back(world: World, kind: str) -> None:
+def test_what_a_rollout_leaves_whose_record_is_deleted_is_told_until_it_is_taken_back(
+    world: World, kind: str
+) -> None:
     place = Place(world, kind)
     (record,) = place.live.rollouts.list()
     place.live.rollouts.delete(record)
     place.live.run(2)
     stable, canary = ("front-end-v1", "front-end-v2") if kind == "httpRoute" else ("v1", "v2")
-    assert place.problem == (f"a rollout's routes are left (cookie ~ .*logged_in.* to {canary}; else all to {stable}), and its record is "
-                             "gone: canaryd reset front-end --to VERSION takes them back")
+    assert place.problem == (
+        f"a rollout's routes are left (cookie ~ .*logged_in.* to {canary}; else all to {stable}), and its "
+        "record is gone: canaryd reset front-end --to VERSION takes them back"
+    )
     status = CliRunner().invoke(main, ["status"], env={"KUBECONFIG": str(world.kubeconfig)}).stdout
-    assert f"production/front-end: {place.problem}\n" in status, "a new version's rollout would begin, and take them out"
+    assert f"production/front-end: {place.problem}\n" in status, (
+        "a new version's rollout would begin, and take them out"
+    )
     place.edit(lambda rules: rules[::-1])
-    assert place.problem.startswith(f"a rollout's routes are left (all to {stable}; {MATCH})"), "wherever they stand"
+    assert place.problem.startswith(f"a rollout's routes are left (all to {stable}; {MATCH})"), (
+        "wherever they stand"
+    )
     place.edit(lambda rules: rules[:1])
     assert place.problem == ""
 
 
-def test_a_split_without_a_record_is_told_before_a_new_version_needs_the_route_and_with_mode_observe_it_is_someone_else_s(
+def test_a_split_without_a_record_is_told_before_a_new_version_needs_the_route_and_with_mode_observe_it_is_someone_else_s(  # noqa: E501
     world: World,
 ) -> None:
     place = Place(world, "virtualService")

@@ -1,4 +1,5 @@
-"""What comes between: restarts that hear old looks again, writes that fail, people who act in the same moment, things that are gone."""
+"""What comes between: restarts that hear old looks again, writes that fail, people who act in the same
+moment, things that are gone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -25,8 +26,12 @@ def dead_for(daemon: Daemon, seconds: float) -> None:
 
 
 def test_a_restart_after_a_step_back_does_not_act_on_the_old_alarm_again() -> None:
-    daemon = Daemon(lambda end, span: Answer.ALARM if span.weight == 100 else healthy(end, span)).with_canary(100)
-    daemon.run_until(lambda r: r.weight == 50 and r.span is not None and r.span.end is None and r.span.weight == 50)
+    daemon = Daemon(lambda end, span: Answer.ALARM if span.weight == 100 else healthy(end, span)).with_canary(
+        100
+    )
+    daemon.run_until(
+        lambda r: r.weight == 50 and r.span is not None and r.span.end is None and r.span.weight == 50
+    )
     before = daemon.rollout
     daemon.restart()
     daemon.run()
@@ -35,8 +40,11 @@ def test_a_restart_after_a_step_back_does_not_act_on_the_old_alarm_again() -> No
 
 
 def test_a_look_without_data_long_ago_is_no_reason_to_roll_back_after_a_restart() -> None:
-    daemon = Daemon(always(Answer.UNDECIDED), analysis={"interval": "10s", "noData": "rollback", "noDataFor": "1m"},
-                    stages=[{"weight": 10, "minimum": "60s", "deadline": "1h"}, {"weight": 100}]).with_canary()
+    daemon = Daemon(
+        always(Answer.UNDECIDED),
+        analysis={"interval": "10s", "noData": "rollback", "noDataFor": "1m"},
+        stages=[{"weight": 10, "minimum": "60s", "deadline": "1h"}, {"weight": 100}],
+    ).with_canary()
     usual, missed = daemon.telemetry.look, floor(daemon.clock.at) + 30
     daemon.telemetry.look = lambda start, end: replace(usual(start, end), sampled=not start <= missed < end)
     daemon.run(600)
@@ -48,7 +56,9 @@ def test_a_look_without_data_long_ago_is_no_reason_to_roll_back_after_a_restart(
 def test_old_data_does_not_end_a_hold_for_want_of_data_after_a_restart() -> None:
     daemon = Daemon(always(Answer.UNDECIDED)).with_canary().run(60)
     since, usual = daemon.clock.at, daemon.telemetry.look
-    daemon.telemetry.look = lambda start, end: usual(start, end) if end < since else Look(start, end, sampled=False)
+    daemon.telemetry.look = lambda start, end: (
+        usual(start, end) if end < since else Look(start, end, sampled=False)
+    )
     daemon.run_until(lambda r: r.held is Held.NO_DATA)
     decisions = daemon.rollout.decisions
     daemon.restart()
@@ -87,7 +97,9 @@ def daemon_weight(lists: RouteLists) -> int:
 
 
 def test_a_deadline_that_passed_while_the_daemon_was_dead_is_judged_by_the_latest_look() -> None:
-    daemon = Daemon(always(Answer.UNDECIDED), analysis={"interval": "10s", "undecided": "rollback"}).with_canary()
+    daemon = Daemon(
+        always(Answer.UNDECIDED), analysis={"interval": "10s", "undecided": "rollback"}
+    ).with_canary()
     back = daemon.clock.at + 1200
     daemon.script = lambda end, span: Answer.PASS if end > back - 60 else Answer.UNDECIDED
     dead_for(daemon, 1200)
@@ -96,7 +108,13 @@ def test_a_deadline_that_passed_while_the_daemon_was_dead_is_judged_by_the_lates
 
 
 def test_a_restart_that_finds_no_telemetry_yet_waits_as_long_as_the_policy_says() -> None:
-    daemon = Daemon(always(Answer.UNDECIDED), analysis={"interval": "10s", "noData": "rollback", "noDataFor": "5m"}).with_canary().run(60)
+    daemon = (
+        Daemon(
+            always(Answer.UNDECIDED), analysis={"interval": "10s", "noData": "rollback", "noDataFor": "5m"}
+        )
+        .with_canary()
+        .run(60)
+    )
     dead_for(daemon, 600)
     daemon.world.down.add("telemetry")
     daemon.run(240)
@@ -106,7 +124,9 @@ def test_a_restart_that_finds_no_telemetry_yet_waits_as_long_as_the_policy_says(
 
 
 def test_a_restart_after_a_long_hold_judges_it_again_in_several_beats_and_decides_nothing_meanwhile() -> None:
-    daemon = Daemon(always(Answer.UNDECIDED), analysis={"interval": "10s", "noData": "rollback", "noDataFor": "1m"}).with_canary()
+    daemon = Daemon(
+        always(Answer.UNDECIDED), analysis={"interval": "10s", "noData": "rollback", "noDataFor": "1m"}
+    ).with_canary()
     daemon.wish(hold=True)
     daemon.run(2 * 3600)
     before, took, read = daemon.rollout.decisions, [], daemon.telemetry.read
@@ -147,7 +167,9 @@ def test_harm_whose_record_could_not_be_saved_is_acted_on_at_the_next_beat(error
     assert daemon.rollout.ended == failed_at[0] + BEAT, "a look is longer than a beat, and is not waited for"
 
 
-def test_a_look_whose_record_was_changed_by_a_verb_before_it_was_saved_is_heard_as_the_record_has_it() -> None:
+def test_a_look_whose_record_was_changed_by_a_verb_before_it_was_saved_is_heard_as_the_record_has_it() -> (
+    None
+):
     daemon = Daemon(always(Answer.UNDECIDED)).with_canary().run(60)
     save, failed = daemon.rollouts.save, []
 
@@ -202,8 +224,10 @@ def test_an_approval_in_a_pause_advances_when_the_pause_ends() -> None:
     assert daemon.world.weight("v2") == 100
 
 
-@pytest.mark.parametrize("route", [
-    (a_destination("v1", 70), a_destination("v0", 30)), (a_destination("v0"),), (a_destination("v2"),)])
+@pytest.mark.parametrize(
+    "route",
+    [(a_destination("v1", 70), a_destination("v0", 30)), (a_destination("v0"),), (a_destination("v2"),)],
+)
 def test_a_route_changed_while_the_canary_was_awaited_is_waited_for_in_words(route: Sequence[Any]) -> None:
     daemon = Daemon().run()
     daemon.world.subsets |= {"v0": "v0", "v2": "v2"}
@@ -322,7 +346,9 @@ def test_telemetry_that_refuses_one_of_two_rollouts_is_told_once(logs: list[dict
     daemon.policies.append(cart)
     read = daemon.telemetry.read
 
-    def refused(targets: Sequence[Target], start: int, end: int, step: int) -> Mapping[Target, Sequence[Look]]:
+    def refused(
+        targets: Sequence[Target], start: int, end: int, step: int
+    ) -> Mapping[Target, Sequence[Look]]:
         if targets[0].service == "cart":
             raise Rejected("422: too many samples")
         return read(targets, start, end, step)

@@ -1,4 +1,5 @@
-"""The life of a rollout through the whole loop, on fakes: what the cluster looks like afterwards, and who heard of it."""
+"""The life of a rollout through the whole loop, on fakes: what the cluster looks like afterwards, and who
+heard of it."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -22,8 +23,10 @@ def test_a_good_version_climbs_the_ladder_and_ends_as_the_only_destination() -> 
     daemon = Daemon().run()
     daemon.deploy()
     daemon.ends_as(Phase.SUCCEEDED)
-    weights = [next((d["weight"] for d in lists["#0"] if d["destination"]["subset"] == "v2" and "weight" in d), 100)
-               for lists in daemon.world.history]
+    weights = [
+        next((d["weight"] for d in lists["#0"] if d["destination"]["subset"] == "v2" and "weight" in d), 100)
+        for lists in daemon.world.history
+    ]
     assert weights == [10, 25, 50, 100, 100]
     assert daemon.world.lists == {"#0": (a_destination("v2"),)}
 
@@ -37,7 +40,9 @@ def test_a_bad_version_is_rolled_back_and_the_route_is_as_it_began() -> None:
 
 
 def test_harm_is_acted_on_in_the_beat_that_finds_it() -> None:
-    daemon = Daemon(lambda end, span: Answer.FAIL if span.weight == 25 else healthy(end, span)).with_canary(25)
+    daemon = Daemon(lambda end, span: Answer.FAIL if span.weight == 25 else healthy(end, span)).with_canary(
+        25
+    )
     before = len(daemon.world.steps)
     daemon.run_until(lambda r: r.phase is not Phase.PROGRESSING)
     assert daemon.world.steps[before:].count("write route") == 1
@@ -166,7 +171,9 @@ def test_of_two_new_versions_the_youngest_begins_and_the_other_is_no_news() -> N
 
 def test_a_second_deployment_of_the_canary_s_version_does_not_end_its_rollout() -> None:
     daemon = Daemon().with_canary()
-    daemon.world.workloads["debug"] = a_workload("v2", name="debug", template="debug", created=daemon.clock.at)
+    daemon.world.workloads["debug"] = a_workload(
+        "v2", name="debug", template="debug", created=daemon.clock.at
+    )
     daemon.ends_as(Phase.SUCCEEDED)
 
 
@@ -215,7 +222,11 @@ def test_without_its_policy_file_a_rollout_is_not_superseded_by_a_version_that_c
     daemon.run(10)
     daemon.deploy("v3")
     daemon.run(60)
-    assert (daemon.rollout.canary, daemon.rollout.phase, daemon.world.weight("v2")) == ("v2", Phase.PROGRESSING, 10)
+    assert (daemon.rollout.canary, daemon.rollout.phase, daemon.world.weight("v2")) == (
+        "v2",
+        Phase.PROGRESSING,
+        10,
+    )
     daemon.policies = [daemon.policy]
     daemon.run_until(lambda r: r.canary == "v3" and r.weight == 10)
 
@@ -230,7 +241,9 @@ def test_an_edit_of_the_policy_does_not_touch_the_rollout_under_way() -> None:
         return listed(policy)  # type: ignore[arg-type]
 
     daemon.beat.supervisor.workloads.list = list_  # type: ignore[method-assign,assignment]
-    daemon.policies = [a_policy(service={"name": "front-end", "namespace": "production", "selector": {"app": "renamed"}})]
+    daemon.policies = [
+        a_policy(service={"name": "front-end", "namespace": "production", "selector": {"app": "renamed"}})
+    ]
     daemon.run(60)
     assert set(seen) == {"front-end"}
     daemon.ends_as(Phase.SUCCEEDED)
@@ -249,7 +262,9 @@ def test_nothing_is_noted_of_a_service_that_is_not_there_yet() -> None:
 
 def test_harm_is_acted_on_while_a_query_of_the_policy_is_refused() -> None:
     query = {"query": {"name": "cpu", "promql": "up", "max": 1}}
-    daemon = Daemon(always(Answer.UNDECIDED), analysis={"interval": "10s", "metrics": [{"errors": {}}, query]}).with_canary()
+    daemon = Daemon(
+        always(Answer.UNDECIDED), analysis={"interval": "10s", "metrics": [{"errors": {}}, query]}
+    ).with_canary()
 
     def refused(*arguments: object) -> list[float]:
         raise Rejected("400: 2 series where one was wanted")
@@ -386,8 +401,10 @@ def test_start_begins_a_known_version_by_hand() -> None:
     assert (daemon.rollout.name, daemon.rollout.canary) == ("by-hand", "v0")
 
 
-@pytest.mark.parametrize(("version", "words"), [
-    ("v1", "the stable version already"), ("v9", "no Deployment of front-end has the pod label version=v9")])
+@pytest.mark.parametrize(
+    ("version", "words"),
+    [("v1", "the stable version already"), ("v9", "no Deployment of front-end has the pod label version=v9")],
+)
 def test_a_start_that_makes_no_sense_is_refused_in_words(version: str, words: str) -> None:
     daemon = Daemon().run()
     daemon.rollouts.asked.append(Request("production", "front-end", version, "by-hand"))
@@ -417,7 +434,9 @@ def test_undecided_at_the_deadline_holds_where_the_policy_says_so_and_resume_giv
 
 def held_undecided(**policy: Any) -> Daemon:
     """At its first stage, past the deadline."""
-    daemon = Daemon(always(Answer.UNDECIDED), analysis={"interval": "10s", "undecided": "hold"}, **policy).run()
+    daemon = Daemon(
+        always(Answer.UNDECIDED), analysis={"interval": "10s", "undecided": "hold"}, **policy
+    ).run()
     daemon.deploy()
     daemon.run_until(lambda r: r.held is Held.UNDECIDED)
     return daemon
@@ -449,7 +468,9 @@ def test_a_person_s_hold_over_an_undecided_one_is_not_ended_by_evidence() -> Non
 
 
 def test_approval_is_still_asked_after_an_undecided_hold() -> None:
-    daemon = held_undecided(stages=[{"weight": 50, "minimum": "60s", "deadline": "10m", "approval": "required"}, {"weight": 100}])
+    daemon = held_undecided(
+        stages=[{"weight": 50, "minimum": "60s", "deadline": "10m", "approval": "required"}, {"weight": 100}]
+    )
     daemon.script = always(Answer.PASS)
     daemon.run(60)
     assert (daemon.rollout.phase, daemon.world.weight("v2")) == (Phase.AWAITING_APPROVAL, 50)
@@ -527,26 +548,38 @@ def test_looks_without_a_sample_are_no_data() -> None:
 
 def test_a_canary_that_gets_none_of_its_traffic_is_no_data() -> None:
     daemon = Daemon(always(Answer.UNDECIDED)).with_canary()
-    daemon.telemetry.look = lambda start, end: Look(start, end, (), {"v1-a": Counts(900, 9)}, {"v2-a": Counts()})
+    daemon.telemetry.look = lambda start, end: Look(
+        start, end, (), {"v1-a": Counts(900, 9)}, {"v2-a": Counts()}
+    )
     daemon.run(10 * EMPTY_LOOKS + 360)
     assert daemon.rollout.held is Held.NO_DATA
 
 
 def test_traffic_that_does_not_follow_the_weight_is_no_data() -> None:
     daemon = Daemon(always(Answer.NO_DATA)).with_canary()
-    daemon.telemetry.look = lambda start, end: Look(start, end, (), {"v1-a": Counts(900, 9)}, {"v2-a": Counts(3)})
+    daemon.telemetry.look = lambda start, end: Look(
+        start, end, (), {"v1-a": Counts(900, 9)}, {"v2-a": Counts(3)}
+    )
     daemon.run(400)
     assert daemon.rollout.held is Held.NO_DATA
 
 
 OFF = {"v1-a": Counts(700, 7)}, {"v2-a": Counts(300, 3)}  # where 10% are due, as the fake has it by default
-SENDERS = (Source("istio-ingressgateway", "istio-system", 4500, 500), Source("orders", "production", 1500, 1500))
+SENDERS = (
+    Source("istio-ingressgateway", "istio-system", 4500, 500),
+    Source("orders", "production", 1500, 1500),
+)
 BOUND = {"metadata": {"name": "sockshop"}, "spec": {"hosts": ["*"], "gateways": ["shop"]}}
 
 
 def off_the_weight(**changes: Any) -> Daemon:
-    """A rollout at 10% with the judge of the live daemon; the canary is served 30%, by callers that are known."""
-    daemon = Daemon(policy=a_policy(analysis={"interval": "10s", "metrics": [{"errors": {}}], "noDataFor": "2m"}, **changes))
+    """A rollout at 10% with the judge of the live daemon; the canary is served 30%, by callers that are
+    known."""
+    daemon = Daemon(
+        policy=a_policy(
+            analysis={"interval": "10s", "metrics": [{"errors": {}}], "noDataFor": "2m"}, **changes
+        )
+    )
     daemon.beat.reconciler.evidence.judge_of = Judge
     daemon.with_canary()
     daemon.telemetry.senders = SENDERS
@@ -561,10 +594,21 @@ def test_a_hold_for_the_split_says_whose_requests_do_not_follow_and_what_to_do_o
     assert (daemon.rollout.held, daemon.world.weight("v2")) == (Held.NO_DATA, 10)
     [told] = [news for to, news in daemon.postman.got if to == "kubernetes" and news.event == "held"]
     assert told.reason == daemon.rollout.reason
-    assert "(30%) in 6 looks where 10% were due; requests of istio-ingressgateway in istio-system (10% of 5,000 went to v2)" in told.reason
-    assert "those of orders in production (50% of 3,000 went to v2) do not. VirtualService sockshop is bound to shop alone" in told.reason
+    assert (
+        "(30%) in 6 looks where 10% were due; requests of istio-ingressgateway in istio-system (10% of 5,000 "
+        "went to v2)" in told.reason
+    )
+    assert (
+        "those of orders in production (50% of 3,000 went to v2) do not. VirtualService sockshop is bound to "
+        "shop alone" in told.reason
+    )
     assert "add `mesh` to its spec.gateways (and name its hosts" in told.reason
-    notes = " ".join(line.strip() for one in explain(daemon.rollout, daemon.clock.at) if one.title == "To know" for line in one.lines)
+    notes = " ".join(
+        line.strip()
+        for one in explain(daemon.rollout, daemon.clock.at)
+        if one.title == "To know"
+        for line in one.lines
+    )
     assert "orders in production" in notes
     assert "when the traffic follows the weight" in text(explain(daemon.rollout, daemon.clock.at))
 
@@ -581,7 +625,9 @@ def test_a_hold_for_the_split_ends_by_itself_when_the_traffic_follows() -> None:
     assert daemon.rollout.held is Held.NO_DATA
     daemon.telemetry.look = FakeTelemetry(daemon.world).look
     daemon.run_until(lambda r: r.phase is Phase.PROGRESSING)
-    assert [one.reason for one in daemon.rollout.announcements if one.event == "resumed"] == ["the traffic follows the weight again"]
+    assert [one.reason for one in daemon.rollout.announcements if one.event == "resumed"] == [
+        "the traffic follows the weight again"
+    ]
     assert daemon.rollout.senders == ""
 
 
@@ -610,7 +656,9 @@ def test_a_rollout_off_the_weight_is_held_also_where_nobody_can_say_who_sends() 
 
 def uncounted(**present: Any) -> Daemon:
     """A rollout whose workloads have no request counted; what telemetry has instead."""
-    daemon = Daemon(policy=a_policy(analysis={"interval": "10s", "metrics": [{"errors": {}}], "noDataFor": "2m"}))
+    daemon = Daemon(
+        policy=a_policy(analysis={"interval": "10s", "metrics": [{"errors": {}}], "noDataFor": "2m"})
+    )
     daemon.beat.reconciler.evidence.judge_of = Judge
     daemon.with_canary()
     daemon.telemetry.present = Presence(**present)
@@ -623,18 +671,25 @@ def test_a_tcp_service_is_told_as_that_at_the_first_look_and_in_the_hold_with_wh
     daemon.run_until(lambda r: r.verdict is not None and r.verdict.stage == 0)
     assert daemon.rollout.phase is Phase.PROGRESSING
     assert daemon.rollout.verdict is not None
-    assert daemon.rollout.verdict.reason.startswith("Istio counts TCP connections to these workloads and no requests")
+    assert daemon.rollout.verdict.reason.startswith(
+        "Istio counts TCP connections to these workloads and no requests"
+    )
     daemon.run_until(lambda r: r.phase is Phase.HELD)
     assert daemon.rollout.held is Held.NO_DATA
     assert ": Istio counts TCP connections" in daemon.rollout.reason
     assert "appProtocol: http, http2 or grpc" in daemon.rollout.reason
-    assert [news.reason for to, news in daemon.postman.got if to == "kubernetes" and news.event == "held"] == [daemon.rollout.reason]
+    assert [
+        news.reason for to, news in daemon.postman.got if to == "kubernetes" and news.event == "held"
+    ] == [daemon.rollout.reason]
 
 
 def test_a_reporter_that_counts_nothing_is_told_with_the_one_that_does_and_asked_rarely() -> None:
     daemon = uncounted(reporters=frozenset({"waypoint"}))
     daemon.run(900)
-    assert "there are requests with reporter=waypoint, but the policy asks for destination" in daemon.rollout.reason
+    assert (
+        "there are requests with reporter=waypoint, but the policy asks for destination"
+        in daemon.rollout.reason
+    )
     assert "set its analysis.reporter to waypoint" in daemon.rollout.reason
     assert 5 <= daemon.telemetry.asked <= 1 + 900 / ASK_AGAIN
 
@@ -773,7 +828,11 @@ def test_observe_judges_and_tells_and_touches_no_route() -> None:
 
 
 def test_observing_a_canary_whom_nobody_sends_traffic_is_no_rollback() -> None:
-    daemon = Daemon(always(Answer.NO_DATA), mode="observe", analysis={"interval": "10s", "noData": "rollback", "noDataFor": "2m"}).run()
+    daemon = Daemon(
+        always(Answer.NO_DATA),
+        mode="observe",
+        analysis={"interval": "10s", "noData": "rollback", "noDataFor": "2m"},
+    ).run()
     daemon.telemetry.look = lambda start, end: Look(start, end, (), {"v1-a": Counts(900, 9)})
     daemon.deploy()
     daemon.run(600)
@@ -828,8 +887,10 @@ def test_an_alert_of_a_hold_stands_while_it_is_held() -> None:
 
 
 def test_a_hold_after_repeated_alarms_reaches_those_who_wait_for_holds() -> None:
-    daemon = Daemon(lambda end, span: Answer.ALARM if span.weight == 100 else healthy(end, span),
-                    hooks=[{"on": ["held"], "notify": "oncall"}]).run()
+    daemon = Daemon(
+        lambda end, span: Answer.ALARM if span.weight == 100 else healthy(end, span),
+        hooks=[{"on": ["held"], "notify": "oncall"}],
+    ).run()
     daemon.deploy()
     daemon.run_until(lambda r: r.held is Held.ALARMS)
     daemon.run()
@@ -892,7 +953,9 @@ def test_the_last_ten_records_of_a_service_are_kept() -> None:
         daemon.run_until(lambda r, i=i: r.canary == f"v{i}" and r.phase.ended)  # type: ignore[misc]
         del daemon.world.workloads[f"front-end-v{i}"]
     daemon.run()
-    assert sorted(r.rollout.canary for r in daemon.rollouts.records.values()) == sorted(f"v{i}" for i in range(5, 15))
+    assert sorted(r.rollout.canary for r in daemon.rollouts.records.values()) == sorted(
+        f"v{i}" for i in range(5, 15)
+    )
 
 
 # ---------------------------------------------------------------- outages and policies
@@ -923,8 +986,10 @@ def test_two_deployments_of_one_version_are_refused_by_name() -> None:
 
 def test_a_rollout_of_one_service_is_not_stopped_by_trouble_with_another() -> None:
     daemon = Daemon().run()
-    other = a_policy(service={"name": "cart", "namespace": "production", "selector": {"app": "cart"}},
-                     route={"virtualService": "cart", "destinationRule": "cart"})
+    other = a_policy(
+        service={"name": "cart", "namespace": "production", "selector": {"app": "cart"}},
+        route={"virtualService": "cart", "destinationRule": "cart"},
+    )
     listed = daemon.beat.supervisor.workloads.list
 
     def list_(policy: object) -> object:

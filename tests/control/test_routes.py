@@ -1,4 +1,5 @@
-"""What people and tools do to the route, the subset and the right to write them, in the middle of a rollout."""
+"""What people and tools do to the route, the subset and the right to write them, in the middle of a
+rollout."""
 
 from typing import Any
 
@@ -68,7 +69,11 @@ def test_a_resume_takes_in_a_route_that_was_added() -> None:
     daemon.wish(resumed=1)
     daemon.run(30)
     assert daemon.rollout.phase is Phase.PROGRESSING
-    assert daemon.world.lists["a"] == daemon.world.lists["b"] == (a_destination("v1", 90), a_destination("v2", 10))
+    assert (
+        daemon.world.lists["a"]
+        == daemon.world.lists["b"]
+        == (a_destination("v1", 90), a_destination("v2", 10))
+    )
     daemon.script = healthy
     daemon.ends_as(Phase.SUCCEEDED)
     assert daemon.world.lists == {"a": V2, "b": V2}
@@ -148,7 +153,10 @@ def test_a_refused_write_stands_in_the_record_until_it_is_allowed() -> None:
     daemon.world.refuses["write"] = "403: canaryd cannot patch virtualservices"
     daemon.deploy()
     daemon.run(60)
-    assert "the route should be v1 90%, v2 10%, but 403: canaryd cannot patch virtualservices" in daemon.rollout.reason
+    assert (
+        "the route should be v1 90%, v2 10%, but 403: canaryd cannot patch virtualservices"
+        in daemon.rollout.reason
+    )
     saved = daemon.world.steps.count("save record")
     daemon.run(60)
     assert daemon.world.steps.count("save record") == saved, "said once"

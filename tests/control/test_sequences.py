@@ -1,7 +1,8 @@
-"""Any sequence of verdicts, verbs, crashes, outages and outside edits: what must hold after every beat, and at the end.
+"""Any sequence of verdicts, verbs, crashes, outages and outside edits: what must hold after every beat, and
+at the end.
 
-Weights sum to 100 (the fake route refuses others), a rollback leaves the route as it began, a success one destination, and harm
-always ends at stable.
+Weights sum to 100 (the fake route refuses others), a rollback leaves the route as it began, a success one
+destination, and harm always ends at stable.
 """
 
 from typing import Any
@@ -18,8 +19,20 @@ from tests.fakes import Crash
 ACTIONS = st.one_of(
     st.tuples(st.just("beats"), st.integers(1, 40)),
     st.tuples(st.just("verdicts"), st.sampled_from(["healthy", *Answer])),
-    st.tuples(st.just("wish"), st.sampled_from([{"hold": True}, {"hold": False}, {"resumed": 1}, {"resumed": 2}, {"promote": True},
-                                                {"approved_stage": 1}, {"approved_stage": 3}])),
+    st.tuples(
+        st.just("wish"),
+        st.sampled_from(
+            [
+                {"hold": True},
+                {"hold": False},
+                {"resumed": 1},
+                {"resumed": 2},
+                {"promote": True},
+                {"approved_stage": 1},
+                {"approved_stage": 3},
+            ]
+        ),
+    ),
     st.tuples(st.just("edit"), st.integers(0, 100)),
     st.tuples(st.just("crash"), st.integers(1, 4)),
     st.tuples(st.just("restart"), st.none()),
@@ -29,13 +42,21 @@ ACTIONS = st.one_of(
     st.tuples(st.just("stable changes"), st.none()),
     st.tuples(st.just("newer"), st.none()),
 )
-POLICIES = st.sampled_from([
-    {}, {"drift": "restore"},
-    {"stages": [{"weight": 20, "minimum": "30s", "approval": "required"}, {"weight": 100, "minimum": "30s"}]},
-    {"analysis": {"interval": "10s", "undecided": "rollback", "noData": "rollback", "noDataFor": "1m"}},
-    {"stages": [{"weight": 100, "minimum": "30s"}]},
-    {"route": {"virtualService": "sockshop", "affinity": {}}, "drift": "restore"},
-])
+POLICIES = st.sampled_from(
+    [
+        {},
+        {"drift": "restore"},
+        {
+            "stages": [
+                {"weight": 20, "minimum": "30s", "approval": "required"},
+                {"weight": 100, "minimum": "30s"},
+            ]
+        },
+        {"analysis": {"interval": "10s", "undecided": "rollback", "noData": "rollback", "noDataFor": "1m"}},
+        {"stages": [{"weight": 100, "minimum": "30s"}]},
+        {"route": {"virtualService": "sockshop", "affinity": {}}, "drift": "restore"},
+    ]
+)
 
 
 def do(daemon: Daemon, action: str, value: Any, number: int) -> None:
@@ -89,19 +110,27 @@ def test_whatever_happens_harm_ends_at_stable(policy: dict[str, Any], actions: l
     daemon.world.crash_after = None
     was_ended = daemon.rollout.phase.ended
     for name in daemon.world.workloads:
-        daemon.change(name, ready=3, available=True)  # traffic is not given back to a stable version without a replica
+        # traffic is not given back to a stable version without a replica
+        daemon.change(name, ready=3, available=True)
     daemon.script = always(Answer.FAIL)
     beats(daemon, 200)
     for record in daemon.rollouts.records.values():
         rollout = record.rollout
-        assert rollout.phase.ended or (rollout.phase is Phase.HELD and rollout.stage < 0), (rollout.phase, rollout.reason)
+        assert rollout.phase.ended or (rollout.phase is Phase.HELD and rollout.stage < 0), (
+            rollout.phase,
+            rollout.reason,
+        )
     if not was_ended and daemon.rollout.phase.ended and daemon.rollout.stage >= 0:
         assert daemon.world.lists == dict(daemon.rollout.origin)
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(POLICIES, st.lists(ACTIONS.filter(lambda a: a[0] not in ("edit", "newer", "stable changes")), max_size=12))
-def test_the_route_ends_as_it_began_or_with_one_destination(policy: dict[str, Any], actions: list[tuple[str, Any]]) -> None:
+@given(
+    POLICIES, st.lists(ACTIONS.filter(lambda a: a[0] not in ("edit", "newer", "stable changes")), max_size=12)
+)
+def test_the_route_ends_as_it_began_or_with_one_destination(
+    policy: dict[str, Any], actions: list[tuple[str, Any]]
+) -> None:
     daemon = Daemon(policy=a_policy(**policy)).run()
     daemon.deploy()
     beats(daemon, 4)

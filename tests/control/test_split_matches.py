@@ -1,4 +1,5 @@
-"""A rollout that begins with half of the matched users: whose requests are read, where they go, and what is left of it."""
+"""A rollout that begins with half of the matched users: whose requests are read, where they go, and what is
+left of it."""
 
 from __future__ import annotations
 
@@ -12,7 +13,12 @@ from tests.control.daemon_on_fakes import Daemon, Script, always, healthy
 from tests.control.test_stages import COOKIE, TIMES, in_stage
 
 OWN = "front-end-canaryd-match"
-STAGES = [{"weight": 0, **TIMES}, {"match": COOKIE, "split": "half", **TIMES}, {"weight": 10, **TIMES}, {"weight": 100, **TIMES}]
+STAGES = [
+    {"weight": 0, **TIMES},
+    {"match": COOKIE, "split": "half", **TIMES},
+    {"weight": 10, **TIMES},
+    {"weight": 100, **TIMES},
+]
 
 
 def a_daemon(script: Script = healthy, **policy: Any) -> Daemon:
@@ -28,8 +34,12 @@ def halves() -> list[dict[str, Any]]:
 
 def test_half_of_the_matched_go_to_each_version_and_at_the_end_nothing_is_left() -> None:
     daemon = in_stage(a_daemon(), 1)
-    assert daemon.world.lists == {**ORIGIN, "canaryd-front-end-match": (
-        {"name": "canaryd-front-end-match", "match": [COOKIE], "route": halves()},)}
+    assert daemon.world.lists == {
+        **ORIGIN,
+        "canaryd-front-end-match": (
+            {"name": "canaryd-front-end-match", "match": [COOKIE], "route": halves()},
+        ),
+    }
     assert daemon.rollout.share == "half of match"
     daemon.script = healthy
     daemon.ends_as(Phase.SUCCEEDED)
@@ -95,4 +105,8 @@ def test_a_subset_and_what_matched_users_call_are_both_put_back() -> None:
     del daemon.world.subsets["v2"]
     daemon.world.slow = True
     daemon.run()
-    assert (daemon.world.fair, daemon.world.subsets["v2"], daemon.rollout.phase) == ({OWN}, "v2", Phase.PROGRESSING)
+    assert (daemon.world.fair, daemon.world.subsets["v2"], daemon.rollout.phase) == (
+        {OWN},
+        "v2",
+        Phase.PROGRESSING,
+    )

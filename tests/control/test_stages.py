@@ -1,4 +1,5 @@
-"""A rollout by stages without a weight: dark, for matched requests, with copies, and with previews all the way."""
+"""A rollout by stages without a weight: dark, for matched requests, with copies, and with previews all the
+way."""
 
 from typing import Any
 
@@ -14,10 +15,20 @@ from tests.fakes import Crash
 
 TIMES = {"minimum": "60s", "deadline": "10m"}
 COOKIE = {"headers": {"cookie": {"regex": ".*logged_in.*"}}}
-STAGES = [{"weight": 0, **TIMES}, {"match": COOKIE, **TIMES}, {"mirror": "20%", **TIMES}, {"weight": 10, **TIMES}, {"weight": 100, **TIMES}]
+STAGES = [
+    {"weight": 0, **TIMES},
+    {"match": COOKIE, **TIMES},
+    {"mirror": "20%", **TIMES},
+    {"weight": 10, **TIMES},
+    {"weight": 100, **TIMES},
+]
 PREVIEW = {"virtualService": "sockshop", "preview": {"headers": {"x-canary": {"exact": "always"}}}}
 V2 = a_destination("v2")
-BY_PREVIEW = {"name": "canaryd-front-end-preview", "match": [{"headers": {"x-canary": {"exact": "always"}}}], "route": [V2]}
+BY_PREVIEW = {
+    "name": "canaryd-front-end-preview",
+    "match": [{"headers": {"x-canary": {"exact": "always"}}}],
+    "route": [V2],
+}
 BY_MATCH = {"name": "canaryd-front-end-match", "match": [COOKIE], "route": [V2]}
 COPIES = {"mirror": V2["destination"], "mirrorPercentage": {"value": 20.0}}
 BY_MIRROR = {"name": "canaryd-front-end-mirror", **COPIES, "route": [a_destination("v1")]}
@@ -32,12 +43,16 @@ def a_daemon(script: Script = healthy, **policy: Any) -> Daemon:
 
 def in_stage(daemon: Daemon, stage: int) -> Daemon:
     """Its looks begun there; and there it stays."""
-    daemon.run_until(lambda r: r.stage == stage and r.span is not None and r.span.end is None and r.span.stage == stage)
+    daemon.run_until(
+        lambda r: r.stage == stage and r.span is not None and r.span.end is None and r.span.stage == stage
+    )
     daemon.script = always(Answer.UNDECIDED)
     return daemon
 
 
-def test_the_ladder_goes_from_dark_by_matched_requests_and_copies_to_all_traffic_and_leaves_nothing_behind() -> None:
+def test_the_ladder_goes_from_dark_by_matched_requests_and_copies_to_all_traffic_and_leaves_nothing_behind() -> (  # noqa: E501
+    None
+):
     daemon = a_daemon(route=PREVIEW, hooks=HOOKS)
     seen: dict[int, RouteLists] = {}
     while not (daemon.rollouts.records and daemon.rollout.phase.ended):
@@ -79,7 +94,10 @@ def test_an_abort_and_a_newer_version_take_the_added_routes_out(wish: str) -> No
         first = daemon.rollout.name
         daemon.deploy("v3")
         daemon.run_until(lambda r: daemon.rollouts.records[first].rollout.phase is Phase.SUPERSEDED)
-        assert daemon.world.lists in (ORIGIN, {**ORIGIN, "canaryd-front-end-preview": ({**BY_PREVIEW, "route": [a_destination("v3")]},)})
+        assert daemon.world.lists in (
+            ORIGIN,
+            {**ORIGIN, "canaryd-front-end-preview": ({**BY_PREVIEW, "route": [a_destination("v3")]},)},
+        )
         return
     assert daemon.world.lists == ORIGIN
 
@@ -87,7 +105,10 @@ def test_an_abort_and_a_newer_version_take_the_added_routes_out(wish: str) -> No
 # ---------------------------------------------------------------- other hands
 
 DELETED: RouteLists = ORIGIN
-EDITED: RouteLists = {**ORIGIN, "canaryd-front-end-match": ({**BY_MATCH, "match": [{"headers": {"cookie": {"exact": "x"}}}]},)}
+EDITED: RouteLists = {
+    **ORIGIN,
+    "canaryd-front-end-match": ({**BY_MATCH, "match": [{"headers": {"cookie": {"exact": "x"}}}]},),
+}
 LEFT_ALONE: RouteLists = {**MATCHED, "canaryd-front-end-preview": (BY_PREVIEW,)}
 
 
@@ -108,8 +129,10 @@ def test_what_was_taken_out_is_said_in_words() -> None:
     daemon = in_stage(a_daemon(), 1)
     daemon.world.edit(dict(ORIGIN))
     daemon.run(10)
-    assert daemon.rollout.reason == ("someone else changed the route: the route is all to v1, and canaryd had left it "
-                                     "cookie ~ .*logged_in.* to v2; else all to v1")
+    assert daemon.rollout.reason == (
+        "someone else changed the route: the route is all to v1, and canaryd had left it "
+        "cookie ~ .*logged_in.* to v2; else all to v1"
+    )
 
 
 @pytest.mark.parametrize("found", [DELETED, EDITED, LEFT_ALONE], ids=["deleted", "edited", "one more"])
@@ -160,7 +183,9 @@ def test_a_good_version_climbs_it_whatever_step_the_process_died_after(step: int
     run_to_end(daemon)
     assert daemon.world.crash_after is None, "the crash never came"
     assert (daemon.rollout.phase, daemon.world.lists) == (Phase.SUCCEEDED, {"#0": (V2,)})
-    assert not [one for one in daemon.rollout.decisions if one.signal == "drift"], "a crash is taken for no one's edit"
+    assert not [one for one in daemon.rollout.decisions if one.signal == "drift"], (
+        "a crash is taken for no one's edit"
+    )
 
 
 def test_a_record_saved_and_not_acted_on_is_acted_on_by_the_next_process() -> None:
@@ -200,7 +225,9 @@ def test_what_cannot_be_made_of_the_route_keeps_a_rollout_from_beginning_and_say
     daemon.run(30)
     assert daemon.rollout.phase is Phase.WAITING
     assert daemon.rollout.reason == (
-        "waiting: route #0 is mirrored already, and a route has one mirror: take it out, or leave mirror out of the stages")
+        "waiting: route #0 is mirrored already, and a route has one mirror: take it out, or leave mirror out "
+        "of the stages"
+    )
 
 
 def test_a_match_stage_that_nobody_matched_is_held_at_its_deadline_and_not_for_want_of_data() -> None:
@@ -257,10 +284,11 @@ def test_an_edit_of_the_steered_route_reaches_its_copy_and_is_no_drift() -> None
 
 def test_what_an_edit_makes_impossible_is_said_and_harm_still_rolls_back() -> None:
     daemon = in_stage(a_daemon(), 1)
-    daemon.world.whole = {"#0": {"route": [a_destination("v1")], "match": [{"headers": {"cookie": {"exact": "x"}}}]}}
+    daemon.world.whole = {
+        "#0": {"route": [a_destination("v1")], "match": [{"headers": {"cookie": {"exact": "x"}}}]}
+    }
     daemon.run(10)
     assert "has a condition on headers cookie of its own" in daemon.rollout.reason
     daemon.script = always(Answer.FAIL)
     daemon.ends_as(Phase.ROLLED_BACK)
     assert daemon.world.lists == ORIGIN
-

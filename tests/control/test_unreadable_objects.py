@@ -1,4 +1,5 @@
-"""What cannot be read of a service, be it for want of a right or of an answer: nothing advances, and harm that is seen still ends it."""
+"""What cannot be read of a service, be it for want of a right or of an answer: nothing advances, and harm
+that is seen still ends it."""
 
 from collections.abc import Callable
 
@@ -44,7 +45,9 @@ Break = Callable[[FakeWorld], None]
 def broken(part: Part, how: Break) -> str:
     """Breaks it; what is said of it then."""
     how(part)
-    return {_may_not_list: DENIED, _may_not_read: DENIED, _gets_no_list: "deployments does not answer"}.get(how, "routes does not answer")
+    return {_may_not_list: DENIED, _may_not_read: DENIED, _gets_no_list: "deployments does not answer"}.get(
+        how, "routes does not answer"
+    )
 
 
 @pytest.mark.parametrize("how", WAYS)
@@ -93,7 +96,10 @@ def test_a_rollout_that_waits_for_its_versions_says_what_cannot_be_read(how: Bre
         daemon.change_of(service, "v2", available=True)
     daemon.run(30)
     waits = "waiting until front-end-v2 and carts-v2 are available"
-    assert (daemon.rollout.phase, daemon.rollout.reason) == (Phase.WAITING, f"{waits}; nothing advances: carts: {said}")
+    assert (daemon.rollout.phase, daemon.rollout.reason) == (
+        Phase.WAITING,
+        f"{waits}; nothing advances: carts: {said}",
+    )
     daemon.change_of("front-end", "v2", failed="its progress deadline is exceeded")
     daemon.ends_as(Phase.ROLLED_BACK)
 
@@ -138,7 +144,9 @@ def test_a_stable_version_that_is_down_is_not_taken_for_ready_when_it_is_not_kno
 
 
 @pytest.mark.parametrize("how", [_may_not_read, _gets_no_route])
-def test_an_edit_is_not_taken_for_undone_nor_a_resume_for_obeyed_while_the_route_is_not_known(how: Break) -> None:
+def test_an_edit_is_not_taken_for_undone_nor_a_resume_for_obeyed_while_the_route_is_not_known(
+    how: Break,
+) -> None:
     daemon = Bracket(scripts=UNDECIDED).begun()
     daemon.parts["carts"].edit({"web": (a_destination("v1", 90), a_destination("v2", 10))})
     daemon.run(10)
@@ -191,6 +199,9 @@ def test_what_is_kept_of_a_service_and_cannot_be_had_is_said_too(logs: list[dict
     daemon.rollouts.known = away  # type: ignore[method-assign]
     daemon.run(200)
     assert daemon.weights() == [10, 10]
-    assert "nothing advances: front-end: the ConfigMap cannot be had; carts: the ConfigMap cannot be had" in daemon.rollout.reason
+    assert (
+        "nothing advances: front-end: the ConfigMap cannot be had; carts: the ConfigMap cannot be had"
+        in daemon.rollout.reason
+    )
     told = [line for line in logs if line["event"] == "bracket.unreadable"]
     assert len(told) == 1

@@ -9,10 +9,24 @@ from canaryd.domain.counts import Counts, Look, joined
 
 def test_joined_looks_add_up_replica_by_replica() -> None:
     first = Look(0, 10, (5.0,), {"a": Counts(10, 1, 10, (4,), 30.0)}, {}, True, {"a": 0.0})
-    second = Look(10, 20, (5.0,), {"a": Counts(5, 0, 5, (5,), 10.0), "b": Counts(1)}, {"c": Counts(2, 2)}, True, {"a": 0.0, "c": 12.0})
+    second = Look(
+        10,
+        20,
+        (5.0,),
+        {"a": Counts(5, 0, 5, (5,), 10.0), "b": Counts(1)},
+        {"c": Counts(2, 2)},
+        True,
+        {"a": 0.0, "c": 12.0},
+    )
     assert joined([first, second]) == Look(
-        0, 20, (5.0,), {"a": Counts(15, 1, 15, (9,), 40.0), "b": Counts(1)}, {"c": Counts(2, 2)}, True,
-        {"a": 0.0, "c": 12.0})
+        0,
+        20,
+        (5.0,),
+        {"a": Counts(15, 1, 15, (9,), 40.0), "b": Counts(1)},
+        {"c": Counts(2, 2)},
+        True,
+        {"a": 0.0, "c": 12.0},
+    )
 
 
 def test_bounds_of_joined_looks_are_the_last_ones() -> None:
@@ -22,7 +36,10 @@ def test_bounds_of_joined_looks_are_the_last_ones() -> None:
 
 
 def test_a_look_before_the_first_histogram_has_no_latency_to_add() -> None:
-    first, second = Look(0, 10, (), {"a": Counts(10)}), Look(10, 20, (5.0,), {"a": Counts(10, 0, 10, (7,), 30.0)})
+    first, second = (
+        Look(0, 10, (), {"a": Counts(10)}),
+        Look(10, 20, (5.0,), {"a": Counts(10, 0, 10, (7,), 30.0)}),
+    )
     assert joined([first, second]).stable["a"] == Counts(20, 0, 10, (7,), 30.0)
 
 

@@ -22,7 +22,15 @@ def gated(*befores: object, **more: Any) -> Policy:
 
 
 def waiting(*befores: object) -> Rollout:
-    return a_rollout(policy=gated(*befores), phase=Phase.WAITING, stage=-1, weight=0, spans=(), clock_from=None, last_data=None)
+    return a_rollout(
+        policy=gated(*befores),
+        phase=Phase.WAITING,
+        stage=-1,
+        weight=0,
+        spans=(),
+        clock_from=None,
+        last_data=None,
+    )
 
 
 def at_gate(rollout: Rollout) -> tuple[Phase, int, int | None]:
@@ -33,37 +41,84 @@ def at_gate(rollout: Rollout) -> tuple[Phase, int, int | None]:
 
 
 def test_a_gate_is_a_url_or_a_name_with_every_default_written_out() -> None:
-    policy = a_policy(hooks=[{"before": "start", "gate": SMOKE}, {"before": "50", "gate": "load", "timeout": "2m", "closed": "rollback"},
-                             {"on": ["held"], "notify": "oncall"}])
-    assert policy.gates == (Gate("start", SMOKE, 10.0, 15.0, 900.0, "hold"), Gate(50, "load", 120.0, 15.0, 900.0, "rollback"))
+    policy = a_policy(
+        hooks=[
+            {"before": "start", "gate": SMOKE},
+            {"before": "50", "gate": "load", "timeout": "2m", "closed": "rollback"},
+            {"on": ["held"], "notify": "oncall"},
+        ]
+    )
+    assert policy.gates == (
+        Gate("start", SMOKE, 10.0, 15.0, 900.0, "hold"),
+        Gate(50, "load", 120.0, 15.0, 900.0, "rollback"),
+    )
     assert (policy.told("held"), policy.told("advanced"), policy.notifiers) == (("oncall",), (), ("oncall",))
     assert policy.dump()["hooks"][0] == {
-        "before": "start", "gate": SMOKE, "timeout": "10s", "every": "15s", "deadline": "15m", "closed": "hold"}
+        "before": "start",
+        "gate": SMOKE,
+        "timeout": "10s",
+        "every": "15s",
+        "deadline": "15m",
+        "closed": "hold",
+    }
     assert Policy.load(policy.dump()) == policy
 
 
-@pytest.mark.parametrize(("hook", "says"), [
-    ({"before": "end", "gate": SMOKE}, "hooks[0].before must be start, promotion or a weight of the ladder such as 50, but is 'end'"),
-    ({"before": True, "gate": SMOKE}, "hooks[0].before must be start, promotion or a weight of the ladder such as 50, but is true"),
-    ({"before": 40, "gate": SMOKE},
-     "hooks[0].before must be start, promotion or a weight of the ladder (10, 25, 50, 100), but is 40"),
-    ({"before": "start"}, "hooks[0] must have on and notify, or before and gate, but has before"),
-    ({"gate": SMOKE}, "hooks[0] must have on and notify, or before and gate, but has gate"),
-    ({"on": ["held"], "gate": SMOKE}, "hooks[0] must have on and notify, or before and gate, but has on and gate"),
-    ({}, "hooks[0] must have on and notify, or before and gate, but has none of them"),
-    ({"on": ["held"], "notify": "oncall", "timeout": "1s"}, "hooks[0].timeout must come with a gate, but is beside notify"),
-    ({"before": "start", "gate": "Smoke Test"},
-     "hooks[0].gate must be a URL such as https://tests.example/smoke, or a gate of config/canaryd.yaml, but is 'Smoke Test'"),
-    ({"before": "start", "gate": "ftp://tests.example"},
-     "hooks[0].gate must be a URL such as https://tests.example/smoke, but is 'ftp://tests.example'"),
-    ({"before": "start", "gate": "https://me:secret@tests.example"}, "hooks[0].gate must be without user and password: define a gate in "
-     "config/canaryd.yaml, which may have basicAuth, but has them (not shown)"),
-    ({"before": "start", "gate": SMOKE, "timeout": "2m", "deadline": "1m"},
-     "hooks[0].deadline must be at least the timeout of one answer (2m), but is 1m"),
-    ({"before": "start", "gate": SMOKE, "every": 5},
-     "hooks[0].every must be a duration such as 90s, 10m or 1h30m, but is 5: write 5s if that is meant"),
-    ({"before": "start", "gate": SMOKE, "closed": "advance"}, "hooks[0].closed must be 'hold' or 'rollback', but is 'advance'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("hook", "says"),
+    [
+        (
+            {"before": "end", "gate": SMOKE},
+            "hooks[0].before must be start, promotion or a weight of the ladder such as 50, but is 'end'",
+        ),
+        (
+            {"before": True, "gate": SMOKE},
+            "hooks[0].before must be start, promotion or a weight of the ladder such as 50, but is true",
+        ),
+        (
+            {"before": 40, "gate": SMOKE},
+            "hooks[0].before must be start, promotion or a weight of the ladder (10, 25, 50, 100), but is 40",
+        ),
+        ({"before": "start"}, "hooks[0] must have on and notify, or before and gate, but has before"),
+        ({"gate": SMOKE}, "hooks[0] must have on and notify, or before and gate, but has gate"),
+        (
+            {"on": ["held"], "gate": SMOKE},
+            "hooks[0] must have on and notify, or before and gate, but has on and gate",
+        ),
+        ({}, "hooks[0] must have on and notify, or before and gate, but has none of them"),
+        (
+            {"on": ["held"], "notify": "oncall", "timeout": "1s"},
+            "hooks[0].timeout must come with a gate, but is beside notify",
+        ),
+        (
+            {"before": "start", "gate": "Smoke Test"},
+            "hooks[0].gate must be a URL such as https://tests.example/smoke, or a gate of "
+            "config/canaryd.yaml, but is 'Smoke Test'",
+        ),
+        (
+            {"before": "start", "gate": "ftp://tests.example"},
+            "hooks[0].gate must be a URL such as https://tests.example/smoke, but is 'ftp://tests.example'",
+        ),
+        (
+            {"before": "start", "gate": "https://me:secret@tests.example"},
+            "hooks[0].gate must be without user and password: define a gate in "
+            "config/canaryd.yaml, which may have basicAuth, but has them (not shown)",
+        ),
+        (
+            {"before": "start", "gate": SMOKE, "timeout": "2m", "deadline": "1m"},
+            "hooks[0].deadline must be at least the timeout of one answer (2m), but is 1m",
+        ),
+        (
+            {"before": "start", "gate": SMOKE, "every": 5},
+            "hooks[0].every must be a duration such as 90s, 10m or 1h30m, but is 5: write 5s if that is "
+            "meant",
+        ),
+        (
+            {"before": "start", "gate": SMOKE, "closed": "advance"},
+            "hooks[0].closed must be 'hold' or 'rollback', but is 'advance'",
+        ),
+    ],
+)
 def test_a_wrong_gate_is_refused_with_what_was_wanted(hook: dict[str, Any], says: str) -> None:
     with pytest.raises(InvalidPolicy) as refused:
         a_policy(hooks=[hook])
@@ -77,7 +132,9 @@ def test_what_follows_a_path_is_not_part_of_a_gate_s_name() -> None:
 # ---------------------------------------------------------------- when it is asked
 
 
-def test_a_gate_before_the_start_is_asked_when_the_canary_is_available_and_nothing_is_served_meanwhile() -> None:
+def test_a_gate_before_the_start_is_asked_when_the_canary_is_available_and_nothing_is_served_meanwhile() -> (
+    None
+):
     asked = advance(waiting("start"), Signal.AVAILABLE, NOW)
     assert at_gate(asked) == (Phase.AWAITING_GATE, 0, 0)
     opened = advance(asked, Signal.GATE_OPEN, NOW)
@@ -86,7 +143,9 @@ def test_a_gate_before_the_start_is_asked_when_the_canary_is_available_and_nothi
     assert (begun.phase, begun.weight, begun.opened) == (Phase.PROGRESSING, 10, ())
 
 
-def test_a_gate_before_a_weight_is_asked_after_the_stage_below_it_has_passed_and_the_evidence_of_the_moment_lets_it_go_on() -> None:
+def test_a_gate_before_a_weight_is_asked_after_the_stage_below_it_has_passed_and_the_evidence_of_the_moment_lets_it_go_on() -> (  # noqa: E501
+    None
+):
     rollout = a_rollout(policy=gated(25))
     asked = advance(rollout, Signal.PASS, NOW)
     assert at_gate(asked) == (Phase.AWAITING_GATE, 10, 0)
@@ -176,7 +235,9 @@ def test_a_stable_version_that_changes_before_the_start_ends_no_gate() -> None:
 
 
 def test_a_hold_for_a_closed_gate_is_told_and_ends_when_the_gate_opens() -> None:
-    held = advance(advance(a_rollout(policy=gated(25)), Signal.PASS, NOW), Signal.GATE_STUCK, NOW, Detail("closed"))
+    held = advance(
+        advance(a_rollout(policy=gated(25)), Signal.PASS, NOW), Signal.GATE_STUCK, NOW, Detail("closed")
+    )
     assert (held.phase, held.held, held.announcements[-1].event) == (Phase.HELD, Held.GATE, "held")
     opened = advance(held, Signal.GATE_OPEN, NOW)
     assert (opened.phase, opened.held, opened.announcements[-1].event) == (Phase.PROGRESSING, None, "resumed")
@@ -198,7 +259,10 @@ def test_resuming_a_hold_for_a_closed_gate_asks_anew() -> None:
 
 def test_a_gate_that_rolls_back_at_its_deadline_does() -> None:
     asked = advance(a_rollout(policy=gated(25, closed="rollback")), Signal.PASS, NOW)
-    assert (advance(asked, Signal.GATE_LOST, NOW).phase, advance(asked, Signal.GATE_LOST, NOW).weight) == (Phase.ROLLING_BACK, 0)
+    assert (advance(asked, Signal.GATE_LOST, NOW).phase, advance(asked, Signal.GATE_LOST, NOW).weight) == (
+        Phase.ROLLING_BACK,
+        0,
+    )
 
 
 # ---------------------------------------------------------------- the question
@@ -237,5 +301,7 @@ def test_a_gate_is_late_at_its_deadline_and_no_more_once_it_is_held_for_that() -
 
 def test_only_the_question_that_a_person_saw_is_opened_by_a_person() -> None:
     assert gates.opened_by(DesiredActions(opened_gate=1), asked_at()) == SMOKE
-    assert gates.opened_by(DesiredActions(opened_gate=1), replace(asked_at(), asking=AskedGate(0, 2, NOW))) == ""
+    assert (
+        gates.opened_by(DesiredActions(opened_gate=1), replace(asked_at(), asking=AskedGate(0, 2, NOW))) == ""
+    )
     assert gates.opened_by(DesiredActions(), asked_at()) == ""

@@ -15,7 +15,11 @@ SERVING_HARM = (Signal.HARM, Signal.ABORT, Signal.NOT_READY, Signal.OVERDUE)
 
 
 def in_phase(phase: Phase, **changes: object) -> Rollout:
-    fresh = {"stage": -1, "weight": 0, "spans": (), "clock_from": None, "stage_began": None} if phase is Phase.WAITING else {}
+    fresh = (
+        {"stage": -1, "weight": 0, "spans": (), "clock_from": None, "stage_began": None}
+        if phase is Phase.WAITING
+        else {}
+    )
     away = {"weight": 0} if phase in (Phase.ROLLING_BACK, Phase.GIVING_WAY) else {}
     held = {"held": Held.PERSON} if phase is Phase.HELD else {}
     return a_rollout(**{"phase": phase, **fresh, **away, **held, **changes})
@@ -29,7 +33,9 @@ def test_every_pair_is_either_in_the_table_or_refused_by_name(phase: Phase, sign
         with pytest.raises(RefusedSignal, match=f"{phase.value}.*{signal.value}"):
             advance(rollout, signal, NOW + 400)
         return
-    after = advance(rollout, signal, NOW + 400, Detail("because", lists=ORIGIN, start=int(NOW) + 410, stage=0))
+    after = advance(
+        rollout, signal, NOW + 400, Detail("because", lists=ORIGIN, start=int(NOW) + 410, stage=0)
+    )
     assert 0 <= after.weight <= 100
     assert (after.held is None) == (after.phase is not Phase.HELD)
     assert (after.ended is not None) == after.phase.ended
@@ -71,34 +77,53 @@ def test_the_ladder_is_climbed_stage_by_stage_and_ends_in_promotion() -> None:
 
 def test_spans_follow_one_another_and_end_at_the_last_judged_look() -> None:
     rollout = a_rollout(spans=(Span(0, 10, int(NOW)),))
-    rollout = advance(rollout, Signal.PASS, NOW + 75, Detail("fine", a_verdict(Answer.PASS, at=int(NOW) + 60)))
+    rollout = advance(
+        rollout, Signal.PASS, NOW + 75, Detail("fine", a_verdict(Answer.PASS, at=int(NOW) + 60))
+    )
     assert rollout.spans == (Span(0, 10, int(NOW), int(NOW) + 60),)
     rollout = advance(rollout, Signal.ROUTED, NOW + 76, Detail(lists=ORIGIN, start=int(NOW) + 92))
     assert rollout.spans[-1] == Span(1, 25, int(NOW) + 92)
 
 
 def test_approval_is_asked_after_the_stage_has_passed_and_goes_on_when_given() -> None:
-    policy = a_policy(stages=[{"weight": 50, "minimum": "60s", "deadline": "10m", "approval": "required"}, {"weight": 100}])
-    asked = advance(a_rollout(policy=policy, weight=50), Signal.PASS, NOW + 100, Detail("fine", a_verdict(Answer.PASS)))
-    assert (asked.phase, asked.weight, asked.announcements[-1].event) == (Phase.AWAITING_APPROVAL, 50, "approval_needed")
+    policy = a_policy(
+        stages=[{"weight": 50, "minimum": "60s", "deadline": "10m", "approval": "required"}, {"weight": 100}]
+    )
+    asked = advance(
+        a_rollout(policy=policy, weight=50), Signal.PASS, NOW + 100, Detail("fine", a_verdict(Answer.PASS))
+    )
+    assert (asked.phase, asked.weight, asked.announcements[-1].event) == (
+        Phase.AWAITING_APPROVAL,
+        50,
+        "approval_needed",
+    )
     given = advance(asked, Signal.APPROVE, NOW + 200, Detail("approved", stage=0))
     assert (given.phase, given.weight) == (Phase.PROGRESSING, 100)
 
 
 def test_a_deadline_does_not_go_round_an_approval() -> None:
-    policy = a_policy(stages=[{"weight": 50, "minimum": "60s", "deadline": "10m", "approval": "required"}, {"weight": 100}])
+    policy = a_policy(
+        stages=[{"weight": 50, "minimum": "60s", "deadline": "10m", "approval": "required"}, {"weight": 100}]
+    )
     assert advance(a_rollout(policy=policy, weight=50), Signal.LET_PASS, NOW).phase is Phase.AWAITING_APPROVAL
 
 
 def test_approval_given_before_it_is_asked_is_kept() -> None:
-    policy = a_policy(stages=[{"weight": 50, "minimum": "60s", "deadline": "10m", "approval": "required"}, {"weight": 100}])
+    policy = a_policy(
+        stages=[{"weight": 50, "minimum": "60s", "deadline": "10m", "approval": "required"}, {"weight": 100}]
+    )
     early = advance(a_rollout(policy=policy, weight=50), Signal.APPROVE, NOW, Detail(stage=0))
     assert advance(early, Signal.PASS, NOW + 100).weight == 100
 
 
 def test_an_alarm_at_full_weight_steps_back_to_the_weight_before() -> None:
     back = advance(a_rollout(stage=3, weight=100), Signal.ALARM, NOW + 100, Detail("errors rose"))
-    assert (back.phase, back.stage, back.weight, back.announcements[-1].event) == (Phase.PROGRESSING, 2, 50, "stepped_back")
+    assert (back.phase, back.stage, back.weight, back.announcements[-1].event) == (
+        Phase.PROGRESSING,
+        2,
+        50,
+        "stepped_back",
+    )
 
 
 def test_a_version_that_keeps_alarming_is_left_to_a_person() -> None:
@@ -144,7 +169,9 @@ def test_a_changed_stable_voids_what_was_compared() -> None:
     assert (changed.stable_template, changed.weight, changed.phase) == ("other", 10, Phase.PROGRESSING)
     reopened = advance(changed, Signal.ROUTED, NOW + 100, Detail(lists=ORIGIN, start=int(NOW) + 116))
     assert reopened.spans[-1] == Span(0, 10, int(NOW) + 116, fresh=True)
-    later = advance(advance(reopened, Signal.PASS, NOW + 200), Signal.ROUTED, NOW + 201, Detail(start=int(NOW) + 216))
+    later = advance(
+        advance(reopened, Signal.PASS, NOW + 200), Signal.ROUTED, NOW + 201, Detail(start=int(NOW) + 216)
+    )
     assert later.spans[-1].fresh is False
 
 
@@ -164,8 +191,9 @@ def test_a_changed_stable_voids_what_was_compared() -> None:
         (Answer.NO_DATA, 600, 99, 1.0, "advance", Signal.STUCK),
     ],
 )
-def test_what_a_verdict_means_in_a_stage(answer: Answer, after: int, canary_requests: int, stage_odds: float, undecided: str,
-                                         signal: Signal | None) -> None:
+def test_what_a_verdict_means_in_a_stage(
+    answer: Answer, after: int, canary_requests: int, stage_odds: float, undecided: str, signal: Signal | None
+) -> None:
     rollout = a_rollout(policy=a_policy(analysis={"interval": "10s", "undecided": undecided}))
     verdict = a_verdict(answer, at=int(NOW) + after, canary_requests=canary_requests, stage_odds=stage_odds)
     assert stage_signal(rollout, verdict, NOW + after) is signal
@@ -174,26 +202,60 @@ def test_what_a_verdict_means_in_a_stage(answer: Answer, after: int, canary_requ
 @pytest.mark.parametrize(
     ("finding", "signal"),
     [
-        (MetricFinding("errors", "errors", Answer.UNDECIDED, 13, 1000, 9, 100, ratio=6.9, unacceptable=5.0), Signal.STUCK),
-        (MetricFinding("errors", "errors", Answer.UNDECIDED, 13, 1000, 4, 100, ratio=6.9, unacceptable=5.0), Signal.LET_PASS),  # chance
-        (MetricFinding("errors", "errors", Answer.UNDECIDED, 13, 1000, 5, 100, ratio=3.9, unacceptable=5.0), Signal.LET_PASS),
-        (MetricFinding("errors", "errors", Answer.UNDECIDED, 0, 1000, 9, 100, ratio=None, unacceptable=5.0), Signal.STUCK),
-        (MetricFinding("errors", "errors", Answer.UNDECIDED, 0, 9000, 9, 2000, ratio=None, unacceptable=5.0), Signal.LET_PASS),
+        (
+            MetricFinding(
+                "errors", "errors", Answer.UNDECIDED, 13, 1000, 9, 100, ratio=6.9, unacceptable=5.0
+            ),
+            Signal.STUCK,
+        ),
+        (
+            MetricFinding(
+                "errors", "errors", Answer.UNDECIDED, 13, 1000, 4, 100, ratio=6.9, unacceptable=5.0
+            ),
+            Signal.LET_PASS,
+        ),  # chance
+        (
+            MetricFinding(
+                "errors", "errors", Answer.UNDECIDED, 13, 1000, 5, 100, ratio=3.9, unacceptable=5.0
+            ),
+            Signal.LET_PASS,
+        ),
+        (
+            MetricFinding(
+                "errors", "errors", Answer.UNDECIDED, 0, 1000, 9, 100, ratio=None, unacceptable=5.0
+            ),
+            Signal.STUCK,
+        ),
+        (
+            MetricFinding(
+                "errors", "errors", Answer.UNDECIDED, 0, 9000, 9, 2000, ratio=None, unacceptable=5.0
+            ),
+            Signal.LET_PASS,
+        ),
         (MetricFinding("latency", "all bounds", Answer.NO_DATA), Signal.STUCK),  # no block has closed
-        (MetricFinding("cpu", "at most 1", Answer.NO_DATA, limit=1.0), Signal.STUCK),  # a limit that was never seen
+        (
+            MetricFinding("cpu", "at most 1", Answer.NO_DATA, limit=1.0),
+            Signal.STUCK,
+        ),  # a limit that was never seen
         (MetricFinding("cpu", "at most 1", Answer.PASS, value=0.3, limit=1.0), Signal.LET_PASS),
     ],
 )
-def test_what_looks_unacceptable_is_not_let_pass_at_a_deadline(finding: MetricFinding, signal: Signal) -> None:
+def test_what_looks_unacceptable_is_not_let_pass_at_a_deadline(
+    finding: MetricFinding, signal: Signal
+) -> None:
     query = {"query": {"name": "cpu", "promql": "up", "max": 1}}
     rollout = a_rollout(policy=a_policy(analysis={"interval": "10s", "metrics": [{"errors": {}}, query]}))
-    verdict = a_verdict(Answer.UNDECIDED, at=int(NOW) + 600, canary_requests=1000, findings=(finding,), few_blocks=True)
+    verdict = a_verdict(
+        Answer.UNDECIDED, at=int(NOW) + 600, canary_requests=1000, findings=(finding,), few_blocks=True
+    )
     assert stage_signal(rollout, verdict, NOW + 600) is signal
 
 
 @pytest.mark.parametrize(("dry_run", "signal"), [(False, Signal.STUCK), (True, Signal.LET_PASS)])
 @pytest.mark.parametrize("metric", ["errors", "latency", "cpu"])
-def test_what_was_never_seen_is_not_let_pass_at_a_deadline_unless_it_decides_nothing(metric: str, dry_run: bool, signal: Signal) -> None:
+def test_what_was_never_seen_is_not_let_pass_at_a_deadline_unless_it_decides_nothing(
+    metric: str, dry_run: bool, signal: Signal
+) -> None:
     finding = MetricFinding(metric, "all bounds", Answer.NO_DATA, dry_run=dry_run)
     verdict = a_verdict(Answer.UNDECIDED, at=int(NOW) + 600, canary_requests=1000, findings=(finding,))
     assert stage_signal(a_rollout(), verdict, NOW + 600) is signal
@@ -201,7 +263,9 @@ def test_what_was_never_seen_is_not_let_pass_at_a_deadline_unless_it_decides_not
 
 def test_where_the_odds_can_speak_a_plain_estimate_does_not_hold_a_stage() -> None:
     """A burst of errors looks unacceptable and is not: the odds know."""
-    finding = MetricFinding("errors", "errors", Answer.UNDECIDED, 13, 1000, 9, 100, ratio=6.9, unacceptable=5.0)
+    finding = MetricFinding(
+        "errors", "errors", Answer.UNDECIDED, 13, 1000, 9, 100, ratio=6.9, unacceptable=5.0
+    )
     verdict = a_verdict(Answer.UNDECIDED, at=int(NOW) + 600, canary_requests=1000, findings=(finding,))
     assert stage_signal(a_rollout(), verdict, NOW + 600) is Signal.LET_PASS
 
@@ -220,7 +284,12 @@ def test_a_hold_for_want_of_evidence_goes_on_when_the_evidence_passes_and_not_at
     assert stage_signal(held, replace(late, answer=Answer.UNDECIDED), NOW + 9000) is None
     assert stage_signal(held, replace(late, at=int(NOW) + 59), NOW + 900) is None, "a minimum stays one"
     on = advance(held, Signal.PASS, NOW + 900, Detail("fine", late))
-    assert (on.phase, on.held, on.weight, on.announcements[-1].event) == (Phase.PROGRESSING, None, 25, "advanced")
+    assert (on.phase, on.held, on.weight, on.announcements[-1].event) == (
+        Phase.PROGRESSING,
+        None,
+        25,
+        "advanced",
+    )
 
 
 @pytest.mark.parametrize("why", [why for why in Held if why is not Held.UNDECIDED])

@@ -15,14 +15,20 @@ BOUNDS = (25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0)
 
 
 def a_ladder(*metrics: dict[str, Any], **analysis: Any) -> Policy:
-    """The builders' policy with a minimum of 2 min; metrics: in the YAML's words, the default ones if none is given."""
+    """The builders' policy with a minimum of 2 min; metrics: in the YAML's words, the default ones if none is
+    given."""
     stages = [{"weight": weight, "minimum": "2m", "deadline": "15m"} for weight in (10, 25, 50, 100)]
     chosen = {"metrics": list(metrics)} if metrics else {}
     return a_policy(stages=stages, analysis={"interval": "10s", **chosen, **analysis})
 
 
 def some_counts(
-    requests: int, failures: int = 0, slow: int = 0, slow_ms: float = 200.0, usual_ms: float = 40.0, timed: bool = True
+    requests: int,
+    failures: int = 0,
+    slow: int = 0,
+    slow_ms: float = 200.0,
+    usual_ms: float = 40.0,
+    timed: bool = True,
 ) -> Counts:
     """slow of the requests take slow_ms, the others usual_ms."""
     if not timed:
@@ -33,12 +39,17 @@ def some_counts(
 
 def a_look(number: int, stable: dict[str, Counts], canary: dict[str, Counts], **changes: Any) -> Look:
     start = START + 10 * number
-    return Look(**{"start": start, "end": start + 10, "bounds": BOUNDS, "stable": stable, "canary": canary, **changes})
+    return Look(
+        **{"start": start, "end": start + 10, "bounds": BOUNDS, "stable": stable, "canary": canary, **changes}
+    )
 
 
 def without_histogram(look: Look) -> Look:
     """As a mesh that has no latency histogram counts it."""
-    stable, canary = ({name: Counts(one.requests, one.failures) for name, one in side.items()} for side in (look.stable, look.canary))
+    stable, canary = (
+        {name: Counts(one.requests, one.failures) for name, one in side.items()}
+        for side in (look.stable, look.canary)
+    )
     return replace(look, bounds=(), stable=stable, canary=canary)
 
 
@@ -50,13 +61,22 @@ def with_newborn_canary(look: Look) -> Look:
 
 
 class Sampled:
-    """A seeded service: `requests` a second; failures alone; lognormal latency of median 60 ms. factors: the canary's over stable's.
+    """A seeded service: `requests` a second; failures alone; lognormal latency of median 60 ms. factors: the
+    canary's over stable's.
 
     only: the one canary replica that has the factors; None: all.
     """
 
-    def __init__(self, seed: int, errors: float = 0.005, more_errors: float = 1.0, slower: float = 1.0, requests: float = 50.0,
-                 replicas: int = 3, only: int | None = None) -> None:  # fmt: skip
+    def __init__(
+        self,
+        seed: int,
+        errors: float = 0.005,
+        more_errors: float = 1.0,
+        slower: float = 1.0,
+        requests: float = 50.0,
+        replicas: int = 3,
+        only: int | None = None,
+    ) -> None:
         self.rng = np.random.default_rng(seed)
         self.number = 0
         self.errors, self.more_errors, self.slower = errors, more_errors, slower
@@ -68,7 +88,10 @@ class Sampled:
 
     def look(self, weight: float, **changes: Any) -> Look:
         served = self.requests * 10
-        stable = {f"s{i}": self._counts(served * (1 - weight / 100) / self.replicas, 1.0, 1.0) for i in range(self.replicas)}
+        stable = {
+            f"s{i}": self._counts(served * (1 - weight / 100) / self.replicas, 1.0, 1.0)
+            for i in range(self.replicas)
+        }
         canary = {}
         for i in range(self.replicas if weight else 0):
             sick = self.only is None or self.only == i

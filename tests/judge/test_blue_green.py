@@ -1,4 +1,5 @@
-"""A blue/green release as the judge sees it: dark, then all users, with stable's record to hold them against and no way to step back."""
+"""A blue/green release as the judge sees it: dark, then all users, with stable's record to hold them against
+and no way to step back."""
 
 import re
 from dataclasses import replace
@@ -11,7 +12,10 @@ from canaryd.judge.judge import Judge
 from tests.builders import a_policy
 from tests.judge.looks import Sampled
 
-STAGES = [{"weight": 0, "minimum": "60s", "deadline": "10m"}, {"weight": 100, "minimum": "2m", "deadline": "10m"}]
+STAGES = [
+    {"weight": 0, "minimum": "60s", "deadline": "10m"},
+    {"weight": 100, "minimum": "2m", "deadline": "10m"},
+]
 
 
 def switched(good: Sampled, after: Sampled, looks: int = 30) -> Verdict:
@@ -55,7 +59,9 @@ def test_where_stable_was_never_seen_nothing_passes_and_no_deadline_lets_it_pass
     verdict = after_the_switch(judge, Sampled(20), Sampled(21, more_errors=more_errors), stable_serves=False)
     assert verdict.answer is Answer.UNDECIDED
     assert re.search(r"errors [\d.]+% at full weight, and no record to hold it against", verdict.reason)
-    assert Answer.NO_DATA in {one.answer for one in verdict.findings}, "of which the lifecycle lets none pass at a deadline"
+    assert Answer.NO_DATA in {one.answer for one in verdict.findings}, (
+        "of which the lifecycle lets none pass at a deadline"
+    )
 
 
 def after_the_switch(judge: Judge, before: Sampled, after: Sampled, stable_serves: bool) -> Verdict:
@@ -72,7 +78,10 @@ def after_the_switch(judge: Judge, before: Sampled, after: Sampled, stable_serve
 
 
 def test_users_who_were_compared_before_are_something_known_where_stable_has_no_past() -> None:
-    stages = [{"match": {"headers": {"x-a": {"exact": "b"}}}, "split": "half", "minimum": "60s", "deadline": "10m"}, STAGES[1]]
+    stages = [
+        {"match": {"headers": {"x-a": {"exact": "b"}}}, "split": "half", "minimum": "60s", "deadline": "10m"},
+        STAGES[1],
+    ]
     judge, served = Judge(a_policy(stages=stages, analysis={"reporter": "source"}), ()), Sampled(20)
     judge.open(Span(1, 100, served.now))
     answers = [judge.hear(served.look(100)).answer for _ in range(30)]

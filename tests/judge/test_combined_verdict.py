@@ -1,4 +1,5 @@
-"""One verdict of several: harm of any is harm, all have to pass, and the numbers are of the one that is worst off."""
+"""One verdict of several: harm of any is harm, all have to pass, and the numbers are of the one that is worst
+off."""
 
 from __future__ import annotations
 
@@ -20,15 +21,29 @@ def test_the_gravest_answer_is_that_of_all(one: Answer, other: Answer) -> None:
 
 
 def test_the_reason_is_that_of_the_services_which_give_the_answer() -> None:
-    each = {"front-end": a_verdict(reason="well"), "carts": a_verdict(Answer.FAIL, reason="errors 5%"), "stock": a_verdict(reason="well")}
+    each = {
+        "front-end": a_verdict(reason="well"),
+        "carts": a_verdict(Answer.FAIL, reason="errors 5%"),
+        "stock": a_verdict(reason="well"),
+    }
     assert verdict_of(each).reason == "carts: errors 5%"
-    assert verdict_of({**each, "carts": a_verdict(reason="too few")}).reason == "front-end: well; carts: too few; stock: well"
+    assert (
+        verdict_of({**each, "carts": a_verdict(reason="too few")}).reason
+        == "front-end: well; carts: too few; stock: well"
+    )
 
 
 def test_what_is_asked_of_the_numbers_holds_for_every_service() -> None:
-    found = verdict_of({
-        "front-end": a_verdict(odds=50.0, stage_odds=2.0, canary_requests=1000, looks=9, notes=("a floor",)),
-        "carts": a_verdict(odds=3.0, stage_odds=4.0, canary_requests=20, looks=8, few_blocks=True, off_weight=True)})
+    found = verdict_of(
+        {
+            "front-end": a_verdict(
+                odds=50.0, stage_odds=2.0, canary_requests=1000, looks=9, notes=("a floor",)
+            ),
+            "carts": a_verdict(
+                odds=3.0, stage_odds=4.0, canary_requests=20, looks=8, few_blocks=True, off_weight=True
+            ),
+        }
+    )
     assert (found.odds, found.stage_odds, found.canary_requests, found.looks) == (50.0, 4.0, 20, 8)
     assert (found.few_blocks, found.off_weight, found.notes) == (True, True, ("front-end: a floor",))
 

@@ -12,12 +12,25 @@ from canaryd.judge.metric_evidence import excess, odds_of
 from tests.judge.looks import BOUNDS, START, a_look, some_counts
 
 
-def a_unit(stable_events: float = 5.0, canary_events: float = 6.0, canary_requests: float = 50.0, stable_requests: float = 450.0) -> Unit:
+def a_unit(
+    stable_events: float = 5.0,
+    canary_events: float = 6.0,
+    canary_requests: float = 50.0,
+    stable_requests: float = 450.0,
+) -> Unit:
     return Unit(
-        joined=np.array([True]), stable_events=np.array([stable_events]), stable_requests=stable_requests,
-        canary_events=np.array([canary_events]), canary_requests=canary_requests, tolerated=np.array([1.1]), pseudo=np.array([0.0]),
-        unacceptable=np.array([2.0]), unacceptable_pseudo=np.array([0.0]), log_luck=NO_LUCK, lucky=np.ones(1),
-    )  # fmt: skip
+        joined=np.array([True]),
+        stable_events=np.array([stable_events]),
+        stable_requests=stable_requests,
+        canary_events=np.array([canary_events]),
+        canary_requests=canary_requests,
+        tolerated=np.array([1.1]),
+        pseudo=np.array([0.0]),
+        unacceptable=np.array([2.0]),
+        unacceptable_pseudo=np.array([0.0]),
+        log_luck=NO_LUCK,
+        lucky=np.ones(1),
+    )
 
 
 NO_LUCK = np.log(np.maximum(np.eye(1, LUCKY), 1e-30)).astype(np.float32)
@@ -42,7 +55,8 @@ def test_what_a_stage_shows_is_its_own_and_the_whole_remembers():
 
 
 def test_harm_that_begins_late_is_found_nearly_as_fast_as_harm_from_the_start():
-    """100 good units first; 5% of requests fail then, where 1% did: at most two units later, and one if a stage begins there."""
+    """100 good units first; 5% of requests fail then, where 1% did: at most two units later, and one if a
+    stage begins there."""
 
     def units_until_found(good: int, stage: bool) -> int:
         gathered = comparisons()
@@ -86,13 +100,20 @@ def test_many_at_once_are_as_each_alone():
 
 
 def test_what_luck_brings_is_not_held_against_the_canary():
-    """A rate that is half higher for good: luck that reaches that far takes the evidence back, without hiding a threefold one."""
+    """A rate that is half higher for good: luck that reaches that far takes the evidence back, without hiding
+    a threefold one."""
     lucky = np.log(np.array([[0.4, 0.2, 0.15, 0.1, 0.1, 0.04, 0.01]])).astype(np.float32)
     found = {}
     for name, luck, events in (("no luck", NO_LUCK, 0.75), ("luck", lucky, 0.75), ("plain", lucky, 1.5)):
         gathered = comparisons()
         for _ in range(200):
-            gathered.fold(replace(a_unit(canary_events=events), log_luck=luck, lucky=np.full(1, 1.0 if luck is NO_LUCK else 2.0)))
+            gathered.fold(
+                replace(
+                    a_unit(canary_events=events),
+                    log_luck=luck,
+                    lucky=np.full(1, 1.0 if luck is NO_LUCK else 2.0),
+                )
+            )
         found[name] = gathered.whole.log_odds[0]
     assert found["luck"] < np.log(20)
     assert found["luck"] < found["no luck"] - 2
@@ -100,8 +121,11 @@ def test_what_luck_brings_is_not_held_against_the_canary():
 
 
 def test_to_pass_so_many_events_count_as_one_as_if_they_were_divided_by_hand():
-    """Units above and below what is usual, with an absolute tolerance; others are folded together with them and are not divided."""
-    past, past_in_bursts = (-scale * np.linspace(0, 1, HARM.cells, dtype=np.float32)[None] for scale in (3, 1))
+    """Units above and below what is usual, with an absolute tolerance; others are folded together with them
+    and are not divided."""
+    past, past_in_bursts = (
+        -scale * np.linspace(0, 1, HARM.cells, dtype=np.float32)[None] for scale in (3, 1)
+    )
     plain, in_bursts = (Comparisons(np.zeros(1), past, np.full(1, 24.0)) for _ in range(2))
     in_bursts.in_bursts(np.full(1, 4.0), past_in_bursts, np.full(1, 6.0))
     divided = Comparisons(np.zeros(1), past_in_bursts, np.full(1, 6.0))
@@ -109,8 +133,13 @@ def test_to_pass_so_many_events_count_as_one_as_if_they_were_divided_by_hand():
         if number == 20:
             for one in (plain, in_bursts, divided):
                 one.begin_stage()
-        unit = replace(a_unit((4.0, 28.0)[number % 2], (0.0, 4.0)[number % 2]), unacceptable_pseudo=np.full(1, 0.01))
-        by_hand = replace(a_unit(unit.stable_events[0] / 4, unit.canary_events[0] / 4), unacceptable_pseudo=np.full(1, 0.0025))
+        unit = replace(
+            a_unit((4.0, 28.0)[number % 2], (0.0, 4.0)[number % 2]), unacceptable_pseudo=np.full(1, 0.01)
+        )
+        by_hand = replace(
+            a_unit(unit.stable_events[0] / 4, unit.canary_events[0] / 4),
+            unacceptable_pseudo=np.full(1, 0.0025),
+        )
         fold_all([(plain, unit), (in_bursts, unit), (divided, by_hand)])
     assert in_bursts.log_cleared == pytest.approx(divided.log_cleared, abs=1e-4)
     assert 0.1 < in_bursts.log_cleared[0] < plain.log_cleared[0] - 0.5
@@ -148,7 +177,10 @@ def test_replays_keep_only_so_many_units_and_still_agree():
 def test_leaving_out_a_replica_is_as_if_it_had_never_served():
     replays, without = Replays(np.zeros(1), NO_PAST, np.zeros(1)), comparisons()
     for _ in range(4):
-        replays.add(a_unit(canary_events=6, canary_requests=50), {"a": np.array([30.0, 5.0]), "b": np.array([20.0, 1.0])})
+        replays.add(
+            a_unit(canary_events=6, canary_requests=50),
+            {"a": np.array([30.0, 5.0]), "b": np.array([20.0, 1.0])},
+        )
         without.fold(a_unit(canary_events=1, canary_requests=20))
         assert replays.without("a").whole.log_odds == pytest.approx(without.whole.log_odds)
 
@@ -162,7 +194,10 @@ def test_blocks_are_the_sums_of_their_units_and_wait_until_they_are_full():
     assert replays.in_blocks(3).whole.log_odds == pytest.approx(blocks.whole.log_odds)
 
 
-@pytest.mark.parametrize(("tau", "length", "units"), [(1.2, 1, 1), (2.0, 1, 10), (6.0, 1, 20), (50.0, 1, 30), (2.0, 6, 5), (50.0, 30, 1)])
+@pytest.mark.parametrize(
+    ("tau", "length", "units"),
+    [(1.2, 1, 1), (2.0, 1, 10), (6.0, 1, 20), (50.0, 1, 30), (2.0, 6, 5), (50.0, 30, 1)],
+)
 def test_blocks_are_three_correlation_times_long_and_at_most_thirty_looks(tau, length, units):
     assert block_for(tau, length) == units
 
@@ -187,6 +222,11 @@ def test_stable_s_replicas_of_the_first_look_are_not_newborn_and_later_ones_are(
     warmth = Warmth(60.0)
     seen = {"s0": START - 1.0, "c0": START - 1.0}
     assert warmth.cold(a_look(0, {"s0": some_counts(1)}, {"c0": some_counts(1)}, first_seen=seen)) == {"c0"}
-    later = a_look(3, {"s0": some_counts(1), "s1": some_counts(1)}, {"c0": some_counts(1)}, first_seen={**seen, "s1": START + 25.0})
+    later = a_look(
+        3,
+        {"s0": some_counts(1), "s1": some_counts(1)},
+        {"c0": some_counts(1)},
+        first_seen={**seen, "s1": START + 25.0},
+    )
     assert warmth.cold(later) == {"c0", "s1"}
     assert warmth.cold(a_look(10, {}, {}, first_seen={**seen, "s1": START + 25.0})) == set()

@@ -1,4 +1,5 @@
-"""The promise about error rates, broken on purpose and in small: `make bench` does the same with 2,000 rollouts of each world.
+"""The promise about error rates, broken on purpose and in small: `make bench` does the same with 2,000
+rollouts of each world.
 
 Every look of every rollout is judged, with the whole default policy. Seeds are fixed.
 """
@@ -19,12 +20,21 @@ HEALTHY_RUNS = 8
 HARMFUL_RUNS = 9
 
 
-QUICK = [name for name, case in HEALTHY.items() if not case.note]  # of the others some are rolled back, as the benchmark's table says
-HARMFUL = ("errors 1% to 3%", "errors 1% to 2%", "errors 0.5% to 3%, in bursts of 4", "latency 1.5 times", "3% of requests stuck for 3 s")
+# of the others some are rolled back, as the benchmark's table says
+QUICK = [name for name, case in HEALTHY.items() if not case.note]
+HARMFUL = (
+    "errors 1% to 3%",
+    "errors 1% to 2%",
+    "errors 0.5% to 3%, in bursts of 4",
+    "latency 1.5 times",
+    "3% of requests stuck for 3 s",
+)
 
 
 def rollouts(case, runs, longest):
-    return roll_out(run(replace(case, longest=longest), service(case.world, case.name, index)) for index in range(runs))
+    return roll_out(
+        run(replace(case, longest=longest), service(case.world, case.name, index)) for index in range(runs)
+    )
 
 
 @pytest.mark.parametrize("world", QUICK)
@@ -35,7 +45,8 @@ def test_a_healthy_version_is_not_rolled_back(world):
 
 def test_a_healthy_version_is_at_full_weight_in_about_seven_minutes():
     outcomes = rollouts(HEALTHY["independent errors"], 24, 120)
-    assert np.median([one.full for one in outcomes if one.full]) <= 1.25 * 7 * 60  # 24 rollouts: a quarter more for chance
+    # 24 rollouts: a quarter more for chance
+    assert np.median([one.full for one in outcomes if one.full]) <= 1.25 * 7 * 60
     assert sum(one.end == "succeeded" for one in outcomes) >= 22
 
 

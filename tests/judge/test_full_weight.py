@@ -53,7 +53,8 @@ def test_what_may_be_chance_is_no_alarm_however_many_times_the_worst_it_is():
 
 
 def test_a_record_without_a_failure_has_one_in_its_worst_look():
-    """By number 3 of 500 are enough, but where one is expected as many come once in 12 times. More than 6 come once in 12,000."""
+    """By number 3 of 500 are enough, but where one is expected as many come once in 12 times. More than 6
+    come once in 12,000."""
     quiet = [(500, 0)] * 120
     assert odds_after(an_alarm(past=quiet), (500, 6)) < BAR
     assert odds_after(an_alarm(past=quiet), (500, 7)) == pytest.approx(1 / poisson.sf(6, 1), rel=1e-6)
@@ -76,7 +77,8 @@ def test_what_is_plain_from_one_look_is_over_with_the_next_good_one():
 
 
 def test_what_another_one_remembers_is_the_worst_for_this_one_too():
-    """Looks that the other one has not added up yet included; what this one thought the worst is the other's matter."""
+    """Looks that the other one has not added up yet included; what this one thought the worst is the other's
+    matter."""
     other = an_alarm((500, 20), past=PAST, begun=False)
     calm, nervous = an_alarm(past=PAST, begun=False), an_alarm(past=(*PAST, (500, 100)), begun=False)
     assert odds_after(an_alarm(past=PAST), (500, 27)) > BAR

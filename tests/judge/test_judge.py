@@ -72,7 +72,9 @@ def test_a_verdict_says_that_too_few_of_its_blocks_have_closed():
     past = Sampled(9).history(200)
     for number in range(0, 200, 20):  # spells of 8 looks: trouble that lasts makes long blocks
         for look in range(number, number + 8):
-            sick = {name: replace(one, failures=one.requests // 10) for name, one in past[look].stable.items()}
+            sick = {
+                name: replace(one, failures=one.requests // 10) for name, one in past[look].stable.items()
+            }
             past[look] = replace(past[look], stable=sick)
     service = Sampled(9)
     judge = a_judge(history=past)
@@ -124,11 +126,18 @@ def test_one_slow_pod_is_not_a_slow_version():
 
 
 def _with_a_spell(sick: tuple[int, int, int]):
-    """60 looks; in the first 8 the canary's replicas fail as many of their 17 requests as `sick` says: the verdicts."""
+    """60 looks; in the first 8 the canary's replicas fail as many of their 17 requests as `sick` says: the
+    verdicts."""
     judge = a_judge(history=Sampled(6).history(120))
     stable = {f"s{i}": some_counts(150, failures=1) for i in range(3)}
     return [
-        judge.hear(a_look(number, stable, {f"c{i}": some_counts(17, failed if number < 8 else 0) for i, failed in enumerate(sick)}))
+        judge.hear(
+            a_look(
+                number,
+                stable,
+                {f"c{i}": some_counts(17, failed if number < 8 else 0) for i, failed in enumerate(sick)},
+            )
+        )
         for number in range(60)
     ]
 
@@ -168,9 +177,12 @@ def test_healthy_versions_are_not_rolled_back_and_pass():
 
 
 def test_a_canary_exactly_at_what_is_tolerated_is_not_rolled_back():
-    """1.1 times stable's errors, and 10% slower, at 2,000 requests/s for 100 looks, five times: the border is not beyond itself."""
+    """1.1 times stable's errors, and 10% slower, at 2,000 requests/s for 100 looks, five times: the border is
+    not beyond itself."""
     for seed in range(5):
-        _, verdict = judged(Sampled(200 + seed, errors=0.05, more_errors=1.1, slower=1.1, requests=2000), looks=100)
+        _, verdict = judged(
+            Sampled(200 + seed, errors=0.05, more_errors=1.1, slower=1.1, requests=2000), looks=100
+        )
         assert verdict.answer is not Answer.FAIL
 
 
@@ -333,7 +345,10 @@ def test_a_limit_is_held_as_well_after_a_look_that_holds_an_outage_s_traffic(out
     judge.hear(a_look(0, {"s0": some_counts(450 * outage)}, {"c0": some_counts(50 * outage)}), compared=False)
     for number in range(1, 11):
         judge.hear(a_look(number, {"s0": some_counts(450)}, {"c0": some_counts(50)}))
-    answers = [judge.hear(a_look(number, {"s0": some_counts(450)}, {"c0": some_counts(50, 50)})).answer for number in range(11, 31)]
+    answers = [
+        judge.hear(a_look(number, {"s0": some_counts(450)}, {"c0": some_counts(50, 50)})).answer
+        for number in range(11, 31)
+    ]
     assert Answer.FAIL in answers[:12]
 
 
@@ -349,7 +364,9 @@ CPU = {"query": {"name": "cpu", "promql": "sandbox_cpu", "max": 0.9, "for": 3}}
 def test_a_query_fails_after_three_looks_in_a_row():
     service = Sampled(18)
     judge = a_judge(ERRORS_ONLY, CPU, history=service.history())
-    answers = [judge.hear(service.look(10), {"cpu": value}).answer for value in (0.95, 0.95, 0.5, 0.95, 0.95, 0.95)]
+    answers = [
+        judge.hear(service.look(10), {"cpu": value}).answer for value in (0.95, 0.95, 0.5, 0.95, 0.95, 0.95)
+    ]
     assert answers[:5] == [Answer.UNDECIDED] * 5
     assert answers[5] is Answer.FAIL
     assert "3 of 3 looks in a row" in judge.verdict.reason
@@ -366,15 +383,21 @@ def test_a_query_without_a_value_is_no_data_of_its_own_and_no_pass():
 
 
 @pytest.mark.parametrize(("slower", "answer"), [(1.0, Signal.LET_PASS), (3.0, Signal.STUCK)])
-def test_at_a_deadline_within_the_first_block_plain_latency_decides_and_not_that_nothing_was_said(slower, answer):
+def test_at_a_deadline_within_the_first_block_plain_latency_decides_and_not_that_nothing_was_said(
+    slower, answer
+):
     usual, slow = Sampled(40), Sampled(41, slower=2.0)  # stable is slow in spells of 8 looks
-    spells = [slow.look(100).canary if number // 8 % 3 == 0 else usual.look(0).stable for number in range(120)]
+    spells = [
+        slow.look(100).canary if number // 8 % 3 == 0 else usual.look(0).stable for number in range(120)
+    ]
     judge = a_judge(history=[a_look(number - 120, one, {}) for number, one in enumerate(spells)])
     service = Sampled(42, slower=slower)
     for _ in range(12):
         verdict = judge.hear(service.look(10))
     assert judge.latency.block > 12
-    rollout = a_rollout(policy=judge.policy, phase=Phase.PROGRESSING, stage=0, weight=10, spans=(judge.span,), clock=1000.0)
+    rollout = a_rollout(
+        policy=judge.policy, phase=Phase.PROGRESSING, stage=0, weight=10, spans=(judge.span,), clock=1000.0
+    )
     assert stage_signal(rollout, replace(verdict, at=verdict.at + 900), NOW) is answer
 
 
@@ -396,7 +419,8 @@ def test_tenfold_errors_at_full_weight_alarm_within_a_minute():
 
 
 def test_one_look_far_worse_than_any_on_record_alarms_at_once():
-    """A tenth fails where half a per cent did. A rollout of a service that fails so now and then has it on record."""
+    """A tenth fails where half a per cent did. A rollout of a service that fails so now and then has it on
+    record."""
     service, bad, as_bad = Sampled(20), Sampled(21, more_errors=20), Sampled(22, errors=0.1)
     found = []
     for history in (service.history(), [*service.history(), as_bad.look(0)]):
@@ -410,13 +434,17 @@ def test_one_look_far_worse_than_any_on_record_alarms_at_once():
 
 
 def _until_alarm(history, good, bad, looks):
-    """Looks of `bad` at full weight until an alarm, after looks at 50 and an hour's sixth at 100, both of `good`."""
+    """Looks of `bad` at full weight until an alarm, after looks at 50 and an hour's sixth at 100, both of
+    `good`."""
     judge = a_judge(history=history, weight=50, stage=2)
     for _ in range(20):
         judge.hear(good.look(50))
     judge.open(Span(3, 100, good.now))
     assert all(judge.hear(good.look(100)).answer is not Answer.ALARM for _ in range(60))
-    return next((heard for heard in range(1, looks + 1) if judge.hear(bad.look(100)).answer is Answer.ALARM), looks + 1)
+    return next(
+        (heard for heard in range(1, looks + 1) if judge.hear(bad.look(100)).answer is Answer.ALARM),
+        looks + 1,
+    )
 
 
 def test_tenfold_errors_that_begin_after_ten_good_minutes_at_full_weight_alarm_as_fast():
@@ -426,7 +454,12 @@ def test_tenfold_errors_that_begin_after_ten_good_minutes_at_full_weight_alarm_a
 
 def test_tenfold_errors_of_a_version_with_one_request_a_second_alarm():
     service = Sampled(30, errors=0.01, requests=1.0)
-    assert _until_alarm(service.history(360), service, Sampled(31, errors=0.01, more_errors=10, requests=1.0), 60) <= 40
+    assert (
+        _until_alarm(
+            service.history(360), service, Sampled(31, errors=0.01, more_errors=10, requests=1.0), 60
+        )
+        <= 40
+    )
 
 
 def test_no_increase_tolerated_of_a_service_without_errors_is_a_limit_that_one_failure_breaks():
@@ -466,12 +499,15 @@ def test_full_weight_does_not_pass_before_latency_was_seen(metrics, unseen):
     for _ in range(40):
         verdict = judge.hear(unseen(service.look(100)))
         assert verdict.answer is Answer.UNDECIDED
-        assert [one.metric for one in verdict.findings if one.answer is Answer.NO_DATA] == ["latency"]  # so no deadline lets it pass
+        # so no deadline lets it pass
+        assert [one.metric for one in verdict.findings if one.answer is Answer.NO_DATA] == ["latency"]
     assert judge.hear(service.look(100)).answer is Answer.PASS
 
 
 @pytest.mark.parametrize(("errors", "looks", "answer"), [(0.5, 1, Answer.ALARM), (0.005, 12, Answer.PASS)])
-def test_where_stable_changes_at_full_weight_the_new_version_is_still_held_against_its_own_record(errors, looks, answer):
+def test_where_stable_changes_at_full_weight_the_new_version_is_still_held_against_its_own_record(
+    errors, looks, answer
+):
     service = Sampled(46)
     judge = a_judge(history=service.history(), weight=50, stage=2)
     for _ in range(30):
@@ -494,7 +530,8 @@ OBSERVED = a_ladder(ERRORS_ONLY).model_copy(update={"mode": "observe"})
 
 
 def _in_spells(service, number, weight):
-    """The look; 10 of each 30 are a bad spell of both versions, in which whoever steers sends 80% to the canary if it has any."""
+    """The look; 10 of each 30 are a bad spell of both versions, in which whoever steers sends 80% to the
+    canary if it has any."""
     is_bad = number // 10 % 3 == 1
     service.errors = 0.05 if is_bad else 0.002
     return service.look(80 if is_bad and weight else weight)
@@ -510,7 +547,8 @@ def _an_observing_judge(service):
 
 @pytest.mark.parametrize("seed", [0, 4, 6])
 def test_a_spell_bad_for_both_in_which_someone_else_sends_more_to_the_canary_is_no_harm(seed):
-    """Added up over one block the canary would have most of the bad spell, and stable most of the good looks."""
+    """Added up over one block the canary would have most of the bad spell, and stable most of the good
+    looks."""
     service = Sampled(seed)
     judge = _an_observing_judge(service)
     for number in range(120):
@@ -548,7 +586,9 @@ def test_a_canary_replica_s_first_minute_is_left_out_of_latency_and_not_of_error
     slow = some_counts(50, failures=1, slow=50, slow_ms=900.0)
     stable = {"s0": some_counts(450, failures=9)}
     for number in range(6):
-        verdict = judge.hear(a_look(number, stable, {"c0": slow}, first_seen={"c0": START + 5.0, "s0": START + 5.0}))
+        verdict = judge.hear(
+            a_look(number, stable, {"c0": slow}, first_seen={"c0": START + 5.0, "s0": START + 5.0})
+        )
     latency = next(one for one in verdict.findings if one.metric == "latency")
     assert (latency.answer, latency.canary_requests) == (Answer.NO_DATA, 0)
     assert verdict.findings[0].canary_events == 6
@@ -564,7 +604,10 @@ def _narrowed(look, kept):
     """The look as it is once a replica without some of the bounds has come."""
     places = [BOUNDS.index(bound) for bound in kept]
     sides = (
-        {name: replace(counts, within=tuple(counts.within[place] for place in places)) for name, counts in side.items()}
+        {
+            name: replace(counts, within=tuple(counts.within[place] for place in places))
+            for name, counts in side.items()
+        }
         for side in (look.stable, look.canary)
     )
     return replace(look, bounds=kept, stable=next(sides), canary=next(sides))
@@ -574,7 +617,12 @@ def _narrowed(look, kept):
 def test_latency_is_judged_over_the_bounds_that_all_have_from_the_history_or_from_the_middle_on(before):
     kept = (50.0, 100.0, 500.0, 1000.0)
     service = Sampled(34, slower=3.0)
-    judge = a_judge(history=[*Sampled(35).history(60), *(_narrowed(look, kept) for look in Sampled(36).history(60 if not before else 0))])
+    judge = a_judge(
+        history=[
+            *Sampled(35).history(60),
+            *(_narrowed(look, kept) for look in Sampled(36).history(60 if not before else 0)),
+        ]
+    )
     good = Sampled(37)
     for _ in range(before):
         judge.hear(good.look(10))
@@ -605,7 +653,10 @@ def test_the_same_looks_give_the_same_verdicts():
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 6), st.integers(0, 10)), min_size=1, max_size=5), st.permutations([0, 1, 2]))
+@given(
+    st.lists(st.tuples(st.integers(0, 12), st.integers(0, 6), st.integers(0, 10)), min_size=1, max_size=5),
+    st.permutations([0, 1, 2]),
+)
 def test_names_of_replicas_change_nothing_in_the_pooled_evidence(looks, order):
     one, other = a_judge(), a_judge()
     for number, (failed_stable, failed, slow) in enumerate(looks):
@@ -617,12 +668,22 @@ def test_names_of_replicas_change_nothing_in_the_pooled_evidence(looks, order):
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 90), st.integers(0, 90), st.integers(100, 600)), min_size=3, max_size=12))
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 90), st.integers(0, 90), st.integers(100, 600)), min_size=3, max_size=12
+    )
+)
 def test_a_canary_with_no_failure_and_no_slow_request_is_never_rolled_back(looks):
     judge = a_judge()
     for number, (failures, slow, requests) in enumerate(looks):
-        stable = {f"s{i}": some_counts(requests, min(failures, requests), slow=min(slow, requests)) for i in range(2)}
-        assert judge.hear(a_look(number, stable, {"c0": some_counts(50), "c1": some_counts(60)})).answer is not Answer.FAIL
+        stable = {
+            f"s{i}": some_counts(requests, min(failures, requests), slow=min(slow, requests))
+            for i in range(2)
+        }
+        assert (
+            judge.hear(a_look(number, stable, {"c0": some_counts(50), "c1": some_counts(60)})).answer
+            is not Answer.FAIL
+        )
 
 
 def test_looks_are_judged_in_blocks_where_stable_s_trouble_lasts():
@@ -631,7 +692,10 @@ def test_looks_are_judged_in_blocks_where_stable_s_trouble_lasts():
     for start in range(10, 290, 40):
         for number in range(start, start + 6):
             look = history[number]
-            history[number] = replace(look, stable={name: replace(one, failures=one.failures + 20) for name, one in look.stable.items()})
+            history[number] = replace(
+                look,
+                stable={name: replace(one, failures=one.failures + 20) for name, one in look.stable.items()},
+            )
     judge = a_judge(history=history)
     assert judge.errors.block > 10
     assert judge.latency.block == 1
@@ -648,13 +712,16 @@ def test_a_single_canary_replica_is_told_and_more_is_tolerated_of_it():
         verdict = judge.hear(service.look(10))
         borders.append(judge.latency.borders(judge.latency.replicas))
         assert any("of one canary replica" in note for note in verdict.notes) == (service is one)
-    lucky = [np.exp(one.luck.log_chances)[:, 2:].sum(axis=1) for one in borders]  # chances of more than a quarter over the border
+    # chances of more than a quarter over the border
+    lucky = [np.exp(one.luck.log_chances)[:, 2:].sum(axis=1) for one in borders]
     assert (lucky[0] > 2 * lucky[1]).all()
     assert borders[0].unacceptable[BOUNDS.index(50.0)] > borders[1].unacceptable[BOUNDS.index(50.0)]
 
 
 def test_a_mean_that_replicas_luck_explains_is_not_held_against_the_canary_however_long_it_lasts():
-    """Stable's replicas differ by a fifth in latency; the canary's mean is a fifth above theirs, at each of 300 looks."""
+    """Stable's replicas differ by a fifth in latency; the canary's mean is a fifth above theirs, at each of
+    300 looks."""
+
     def counts(factor: float) -> Counts:
         return some_counts(400, usual_ms=30.0 * factor)
 
@@ -707,14 +774,23 @@ def test_verdicts_without_words_tell_too_that_latency_was_never_seen():
     judge, service = a_judge({"latency": {}}), Sampled(65)
     for _ in range(12):
         (verdict,) = hear_all([(judge, without_histogram(service.look(10)))])
-    rollout = a_rollout(policy=judge.policy, phase=Phase.PROGRESSING, stage=0, weight=10, spans=(judge.span,), clock=1000.0)
+    rollout = a_rollout(
+        policy=judge.policy, phase=Phase.PROGRESSING, stage=0, weight=10, spans=(judge.span,), clock=1000.0
+    )
     assert stage_signal(rollout, replace(verdict, at=verdict.at + 900), NOW) is Signal.STUCK
 
 
-@pytest.mark.parametrize(("replicas", "known"), [
-    (1, "how far replicas differ in their {} is not known from one of stable, 7% is assumed; a ratio of up to "),
-    (3, "3 replicas of stable differ by "),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("replicas", "known"),
+    [
+        (
+            1,
+            "how far replicas differ in their {} is not known from one of stable, 7% is assumed; a ratio of "
+            "up to ",
+        ),
+        (3, "3 replicas of stable differ by "),
+    ],
+)
 def test_what_replicas_differ_by_is_assumed_where_stable_has_one(replicas, known):
     service = Sampled(64, replicas=replicas)
     judge = a_judge(history=service.history())
@@ -722,7 +798,9 @@ def test_what_replicas_differ_by_is_assumed_where_stable_has_one(replicas, known
     for metric, what in (("errors", "error rates"), ("latency", "shares slower than 100 ms")):
         (note,) = [one for one in notes if one.startswith(f"{metric}: ") and "luck of the draw" in one]
         assert note.startswith(f"{metric}: {known.format(what)}")
-        assert f"the luck of the draw of {replicas} and {replicas}, and is not held against the canary" in note
+        assert (
+            f"the luck of the draw of {replicas} and {replicas}, and is not held against the canary" in note
+        )
 
 
 def test_the_thousandth_look_costs_what_the_first_did():
@@ -826,9 +904,15 @@ def test_a_dry_run_is_told_and_decides_nothing():
     other = Sampled(54)
     other.history()
     for number in range(40):
-        verdict = judge.hear(service.look(10), {**costs(service.number, 2.0), "heap": 5.0 if number > 5 else None})
+        verdict = judge.hear(
+            service.look(10), {**costs(service.number, 2.0), "heap": 5.0 if number > 5 else None}
+        )
         without = twin.hear(other.look(10))
-        assert (verdict.answer, verdict.odds, verdict.stage_odds) == (without.answer, without.odds, without.stage_odds)
+        assert (verdict.answer, verdict.odds, verdict.stage_odds) == (
+            without.answer,
+            without.odds,
+            without.stage_odds,
+        )
     assert verdict.answer is Answer.PASS
     compared, limits = verdict.findings[-2:]
     assert compared.dry_run
@@ -846,7 +930,9 @@ def test_a_dry_run_without_a_value_holds_nothing_at_a_deadline():
     for _ in range(3):
         verdict = judge.hear(service.look(10), {})
     assert verdict.findings[-1].answer is Answer.NO_DATA
-    rollout = a_rollout(policy=judge.policy, phase=Phase.PROGRESSING, stage=0, weight=10, spans=(judge.span,), clock=1000.0)
+    rollout = a_rollout(
+        policy=judge.policy, phase=Phase.PROGRESSING, stage=0, weight=10, spans=(judge.span,), clock=1000.0
+    )
     assert stage_signal(rollout, replace(verdict, at=verdict.at + 900), NOW) is Signal.LET_PASS
 
 
@@ -855,7 +941,10 @@ def test_nothing_is_compared_while_the_canary_warms_up_nor_at_full_weight():
     judge = a_comparing_judge(service, ERRORS_ONLY, COMPARED)
     for _ in range(6):
         look = service.look(10)
-        judge.hear(replace(look, first_seen=dict.fromkeys(look.canary, float(service.now - 10))), costs(service.number, 2.0))
+        judge.hear(
+            replace(look, first_seen=dict.fromkeys(look.canary, float(service.now - 10))),
+            costs(service.number, 2.0),
+        )
     assert judge.compared.all[0].looks == 0
     judge.open(Span(3, 100, service.now))
     for _ in range(30):
@@ -873,4 +962,6 @@ def test_another_stable_version_begins_the_comparison_anew():
     judge.open(Span(0, 10, service.now, fresh=True))
     assert judge.odds == pytest.approx(1.0)
     assert judge.compared.all[0].spread is None
-    assert "too few values of stable before the rollout" in " ".join(judge.hear(service.look(10), costs(service.number)).notes)
+    assert "too few values of stable before the rollout" in " ".join(
+        judge.hear(service.look(10), costs(service.number)).notes
+    )

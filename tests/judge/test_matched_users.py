@@ -1,4 +1,5 @@
-"""Matched users split between both versions are compared with each other; nothing of theirs is mixed with what all users show."""
+"""Matched users split between both versions are compared with each other; nothing of theirs is mixed with
+what all users show."""
 
 from __future__ import annotations
 
@@ -26,18 +27,29 @@ STAGES = [{"match": COOKIE, "split": "half", **TIMES}, {"weight": 10, **TIMES}, 
 
 
 def a_split_ladder(**analysis: Any) -> Policy:
-    return a_policy(stages=STAGES, analysis={"interval": "10s", "reporter": "source", "metrics": [{"errors": {}}], **analysis})
+    return a_policy(
+        stages=STAGES,
+        analysis={"interval": "10s", "reporter": "source", "metrics": [{"errors": {}}], **analysis},
+    )
 
 
 def callers(look: Look) -> Look:
     """As callers count: one replica for each version."""
+
     def one(side: dict[str, Counts], name: str) -> dict[str, Counts]:
         return {name: sum(side.values(), Counts())} if side else {}
 
-    return replace(look, stable=one(dict(look.stable), "v1 (all)"), canary=one(dict(look.canary), "v2 (all)"), first_seen={})
+    return replace(
+        look,
+        stable=one(dict(look.stable), "v1 (all)"),
+        canary=one(dict(look.canary), "v2 (all)"),
+        first_seen={},
+    )
 
 
-def heard(judge: Judge | Apart, stage: int, weight: int, service: Sampled, looks: int, share: float | None = None) -> list[Verdict]:
+def heard(
+    judge: Judge | Apart, stage: int, weight: int, service: Sampled, looks: int, share: float | None = None
+) -> list[Verdict]:
     judge.open(Span(stage, weight, service.now))
     return [judge.hear(callers(service.look(share if share is not None else weight))) for _ in range(looks)]
 
@@ -68,7 +80,9 @@ def test_harm_to_the_matched_is_found_against_their_own_half() -> None:
     judge = judge_of(a_split_ladder(), [callers(one) for one in Sampled(1).history()])
     verdicts = heard(judge, SPLIT, 0, Sampled(2, errors=0.08, more_errors=4.0, requests=30), 30, 50)
     assert verdicts[-1].answer is Answer.FAIL
-    assert judge.hear(a_look(99, {"v1": some_counts(100)}, {"v2": some_counts(100)})).answer is Answer.FAIL, "once and for all"
+    assert judge.hear(a_look(99, {"v1": some_counts(100)}, {"v2": some_counts(100)})).answer is Answer.FAIL, (
+        "once and for all"
+    )
 
 
 def test_what_the_matched_showed_is_not_held_against_the_next_stage_nor_for_it() -> None:
@@ -77,12 +91,15 @@ def test_what_the_matched_showed_is_not_held_against_the_next_stage_nor_for_it()
     for errors in (0.0, 0.08):
         judge = judge_of(a_split_ladder(), [callers(one) for one in Sampled(1).history()])
         heard(judge, SPLIT, 0, Sampled(2, errors=errors, requests=30), 20, 50)
-        found.append([(one.answer, one.odds, one.findings) for one in heard(judge, WEIGHT, 10, Sampled(3), 40)])
+        found.append(
+            [(one.answer, one.odds, one.findings) for one in heard(judge, WEIGHT, 10, Sampled(3), 40)]
+        )
     assert found[0] == found[1]
 
 
 def test_the_record_for_full_weight_is_of_all_users_alone() -> None:
-    """A service whose matched users fail 16 times as often: their failures make no room for a bad version at 100."""
+    """A service whose matched users fail 16 times as often: their failures make no room for a bad version at
+    100."""
     judge = judge_of(a_split_ladder(), [callers(one) for one in Sampled(1).history()])
     heard(judge, SPLIT, 0, Sampled(2, errors=0.08, requests=30), 60, 50)
     heard(judge, WEIGHT, 10, Sampled(3), 60)
@@ -101,17 +118,24 @@ def test_without_a_matched_user_there_is_no_data_and_why_is_told() -> None:
     judge = judge_of(a_split_ladder())
     judge.open(Span(SPLIT, 0, START))
     verdict = judge.hear(Look(START, START + 10, sampled=False))
-    assert (verdict.answer, verdict.reason) == (Answer.NO_DATA, "no request of a matched user was counted yet, of neither version")
+    assert (verdict.answer, verdict.reason) == (
+        Answer.NO_DATA,
+        "no request of a matched user was counted yet, of neither version",
+    )
 
 
 def test_slower_matched_users_do_not_pass_early_because_callers_know_no_replicas() -> None:
-    """A quarter slower, which has to be ruled out before all users get it. Where one replica's luck need not be, 18 of 20 passed."""
+    """A quarter slower, which has to be ruled out before all users get it. Where one replica's luck need not
+    be, 18 of 20 passed."""
     outcomes = run_some("users", "latency 1.25 times, matched users", range(10))
     assert [one for one in outcomes if one.full is not None and one.full < DEADLINE] == []
     policy = a_split_ladder().dump()
     policy["analysis"]["metrics"] = [{"errors": {}}, {"latency": {}}]
     judge = judge_of(Policy.load(policy), [callers(one) for one in Sampled(1).history()])
-    luck = "counted by the callers, replicas are one: a slow node cannot be told from a slow version: luck may bring more"
+    luck = (
+        "counted by the callers, replicas are one: a slow node cannot be told from a slow version: luck may "
+        "bring more"
+    )
     [*_, last] = heard(judge, SPLIT, 0, Sampled(2, requests=30), 6, 50)
     assert luck in last.notes
     [*_, last] = heard(judge, WEIGHT, 10, Sampled(3), 6)
@@ -121,7 +145,10 @@ def test_slower_matched_users_do_not_pass_early_because_callers_know_no_replicas
 def test_trouble_that_lasts_on_stable_makes_blocks_of_the_matched_too() -> None:
     rng = np.random.default_rng(1)
     bad = np.repeat(rng.random(30) < 0.2, 6)
-    history = [a_look(number, {"v1": some_counts(1000, 60 if is_bad else 3)}, {}) for number, is_bad in enumerate(bad)]
+    history = [
+        a_look(number, {"v1": some_counts(1000, 60 if is_bad else 3)}, {})
+        for number, is_bad in enumerate(bad)
+    ]
     judge = judge_of(a_split_ladder(), history)
     [*_, last] = heard(judge, SPLIT, 0, Sampled(2, requests=30), 6, 50)
     assert any("looks are judged in blocks of" in note for note in last.notes)
@@ -138,7 +165,8 @@ def test_another_stable_voids_what_was_gathered_of_both() -> None:
 
 @pytest.mark.parametrize("errors", [0.005, 0.08])
 def test_healthy_versions_of_matched_users_are_hardly_ever_rolled_back(errors: float) -> None:
-    """60 looks of the matched and 60 of all users, 25 rollouts: none. Were the matched held against all others, at 8% all would be."""
+    """60 looks of the matched and 60 of all users, 25 rollouts: none. Were the matched held against all
+    others, at 8% all would be."""
     policy, failed = a_split_ladder(), 0
     for seed in range(25):
         judge = judge_of(policy, [callers(one) for one in Sampled(1000 + seed).history(60)])

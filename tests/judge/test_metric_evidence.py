@@ -22,15 +22,21 @@ def a_version(requests: float, failures: float):
 
 @dataclass
 class Heard:
-    """Errors against a calm past; 2 or 3 of stable's 450 requests a look fail, now and then one of each sibling's 17."""
+    """Errors against a calm past; 2 or 3 of stable's 450 requests a look fail, now and then one of each
+    sibling's 17."""
 
     evidence: ErrorEvidence = field(
-        default_factory=lambda: ErrorEvidence(Errors(), 1.0, np.array([a_version(450, 2), a_version(450, 3)] * 180), Siblings(0))
+        default_factory=lambda: ErrorEvidence(
+            Errors(), 1.0, np.array([a_version(450, 2), a_version(450, 3)] * 180), Siblings(0)
+        )
     )
     units: list[Unit] = field(default_factory=list)
 
-    def hear(self, looks: int, failing: set[int], siblings: bool = True, sick: frozenset[int] = frozenset()) -> "Heard":
-        """failing: looks in which 2 of the first replica's requests fail; sick: those in which 1 of each sibling's does, too."""
+    def hear(
+        self, looks: int, failing: set[int], siblings: bool = True, sick: frozenset[int] = frozenset()
+    ) -> "Heard":
+        """failing: looks in which 2 of the first replica's requests fail; sick: those in which 1 of each
+        sibling's does, too."""
         self.cap = self.evidence.comparisons.cap.copy()
         for look in range(looks):
             canary = {"c0": a_version(17, 2 * (look in failing))}
@@ -48,15 +54,21 @@ class Heard:
         blocks = Comparisons(self.cap, zero, np.zeros(2))
         for last in range(length, len(self.units) + 1, length):
             of = self.units[last - length : last]
-            blocks.fold(replace(
-                of[-1], stable_events=sum(one.stable_events for one in of), stable_requests=sum(one.stable_requests for one in of),
-                canary_events=sum(one.canary_events for one in of), canary_requests=sum(one.canary_requests for one in of),
-            ))  # fmt: skip
+            blocks.fold(
+                replace(
+                    of[-1],
+                    stable_events=sum(one.stable_events for one in of),
+                    stable_requests=sum(one.stable_requests for one in of),
+                    canary_events=sum(one.canary_events for one in of),
+                    canary_requests=sum(one.canary_requests for one in of),
+                )
+            )
         return odds_of(self.evidence.log_odds(blocks.whole))
 
 
 def test_before_replicas_were_compared_for_long_enough_blocks_speak_though_nothing_lasts():
-    """After a few looks nobody can know how long it lasts: one and a half looks, and blocks of three times that, or the next longer."""
+    """After a few looks nobody can know how long it lasts: one and a half looks, and blocks of three times
+    that, or the next longer."""
     heard = Heard().hear(TOLD_APART - 1, NOW_AND_THEN)
     assert heard.evidence.harmful_odds() == pytest.approx(heard.odds_in_blocks(5), rel=1e-4)
     assert heard.evidence.odds > 2 * heard.evidence.harmful_odds()
@@ -89,7 +101,8 @@ def test_a_canary_of_one_replica_has_no_siblings_to_differ_from():
 
 
 def test_the_past_speaks_of_looks_and_not_of_blocks():
-    """Blocks are few, and trouble that lasts is mixed anew in each; the interval and both odds start from all cells alike there."""
+    """Blocks are few, and trouble that lasts is mixed anew in each; the interval and both odds start from all
+    cells alike there."""
     failures, requests = np.tile([2.0, 3.0], 60)[:, None], np.full(120, 450.0)
     assert (past_says(failures, requests, 1) == log_past(HARM, failures, requests)).all()
     assert past_says(failures, requests, 1).min() == -PAST_LIMIT

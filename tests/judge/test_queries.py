@@ -18,17 +18,21 @@ PAST = 240
 
 
 def a_query(**changes: object) -> Query:
-    return Query(**{"name": "cpu", "promql": 'max(x{pod=~"$canary_pods"})', "compare": "higher-is-worse", **changes})  # type: ignore[arg-type]
+    return Query(
+        **{"name": "cpu", "promql": 'max(x{pod=~"$canary_pods"})', "compare": "higher-is-worse", **changes}
+    )  # type: ignore[arg-type]
 
 
 def gauge(seed: int, looks: int, correlation: float, noise: float, lognormal: bool = False) -> np.ndarray:
-    """Of mean 1: a plain one with this relative noise, or a lognormal one whose log has it as standard deviation."""
+    """Of mean 1: a plain one with this relative noise, or a lognormal one whose log has it as standard
+    deviation."""
     values = noise * autoregressive(np.random.default_rng(seed), looks, correlation)
     return np.exp(values) if lognormal else 1 + values
 
 
 def caught(stable: Sequence[float], canary: Sequence[float], past: Sequence[float], **changes: object) -> int:
-    """The look in which the canary would be rolled back by this query alone; 0: never. A stage lasts 40 looks."""
+    """The look in which the canary would be rolled back by this query alone; 0: never. A stage lasts 40
+    looks."""
     evidence = CompareEvidence(a_query(**changes), QUERIES_SHARE, list(past))
     for number, (one, other) in enumerate(zip(canary, stable, strict=True)):
         if number % 40 == 0:
@@ -39,7 +43,9 @@ def caught(stable: Sequence[float], canary: Sequence[float], past: Sequence[floa
     return 0
 
 
-def runs(count: int, looks: int, change: Callable[[np.ndarray], np.ndarray], past: int = PAST, **of: object) -> list[int]:
+def runs(
+    count: int, looks: int, change: Callable[[np.ndarray], np.ndarray], past: int = PAST, **of: object
+) -> list[int]:
     found = []
     for seed in range(count):
         stable = gauge(2 * seed, past + looks, **of)  # type: ignore[arg-type]
@@ -49,16 +55,36 @@ def runs(count: int, looks: int, change: Callable[[np.ndarray], np.ndarray], pas
 
 
 @pytest.mark.parametrize("past", [0, PAST])
-@pytest.mark.parametrize(("correlation", "noise", "lognormal"), [
-    (0.0, 0.05, False), (0.5, 0.2, False), (0.9, 0.05, False), (0.98, 0.1, False), (0.0, 1.0, True), (0.9, 0.5, True)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("correlation", "noise", "lognormal"),
+    [
+        (0.0, 0.05, False),
+        (0.5, 0.2, False),
+        (0.9, 0.05, False),
+        (0.98, 0.1, False),
+        (0.0, 1.0, True),
+        (0.9, 0.5, True),
+    ],
+)
 def test_equal_versions_stay(correlation: float, noise: float, lognormal: bool, past: int) -> None:
-    """None of 30 in each of 12 settings, 360 in all: at a true risk of 1% each, 3.6 would be expected, and none has a chance of 3%."""
-    assert not any(runs(30, 80, lambda canary: canary, past, correlation=correlation, noise=noise, lognormal=lognormal))
+    """None of 30 in each of 12 settings, 360 in all: at a true risk of 1% each, 3.6 would be expected, and
+    none has a chance of 3%."""
+    assert not any(
+        runs(30, 80, lambda canary: canary, past, correlation=correlation, noise=noise, lognormal=lognormal)
+    )
 
 
-@pytest.mark.parametrize(("correlation", "noise", "factor", "median"), [
-    (0.0, 0.05, 1.5, 18), (0.0, 0.05, 2.0, 15), (0.0, 0.2, 2.0, 20), (0.5, 0.05, 2.0, 18), (0.9, 0.05, 2.0, 18),
-    (0.98, 0.05, 2.0, 18)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("correlation", "noise", "factor", "median"),
+    [
+        (0.0, 0.05, 1.5, 18),
+        (0.0, 0.05, 2.0, 15),
+        (0.0, 0.2, 2.0, 20),
+        (0.5, 0.05, 2.0, 18),
+        (0.9, 0.05, 2.0, 18),
+        (0.98, 0.05, 2.0, 18),
+    ],
+)
 def test_a_worse_version_is_caught(correlation: float, noise: float, factor: float, median: int) -> None:
     found = runs(8, 60, lambda canary: canary * factor, correlation=correlation, noise=noise)
     assert all(found)
@@ -91,9 +117,20 @@ def test_lower_is_worse_is_the_same_the_other_way_round() -> None:
     assert not caught(stable, [2.0, 2.1] * 20, past)
 
 
-@pytest.mark.parametrize(("stable", "canary", "is_harm"), [
-    (0.0, 0.0, False), (0.0, 1.0, True), (1.0, 0.0, False), (-2.0, -1.0, True), (-1.0, -2.0, False), (-1.0, 1.0, True),
-    (1.0, math.inf, True), (math.inf, math.inf, False), (math.inf, 1.0, False)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("stable", "canary", "is_harm"),
+    [
+        (0.0, 0.0, False),
+        (0.0, 1.0, True),
+        (1.0, 0.0, False),
+        (-2.0, -1.0, True),
+        (-1.0, -2.0, False),
+        (-1.0, 1.0, True),
+        (1.0, math.inf, True),
+        (math.inf, math.inf, False),
+        (math.inf, 1.0, False),
+    ],
+)
 def test_zeros_negative_values_and_infinities(stable: float, canary: float, is_harm: bool) -> None:
     assert bool(caught([stable] * 40, [canary] * 40, [stable] * 120)) is is_harm
 
@@ -117,17 +154,22 @@ def test_a_single_look_never_decides_and_what_was_gathered_is_kept_with_the_proc
         evidence.hear(2.0, 1.0)
     gathered = evidence.odds
     evidence.begin()
-    assert evidence.odds == pytest.approx(gathered, rel=1e-9)  # a process more is neutral until it has gathered
+    # a process more is neutral until it has gathered
+    assert evidence.odds == pytest.approx(gathered, rel=1e-9)
     assert evidence.stage_odds == 1.0
 
 
-@pytest.mark.parametrize(("compare", "worse", "equal"), [("higher-is-worse", 1.2, 1.05), ("lower-is-worse", 0.8, 0.95)])
+@pytest.mark.parametrize(
+    ("compare", "worse", "equal"), [("higher-is-worse", 1.2, 1.05), ("lower-is-worse", 0.8, 0.95)]
+)
 def test_a_stage_worse_in_the_mean_than_tolerated_is_under_suspicion_and_the_next_one_is_asked_anew(
     compare: str, worse: float, equal: float
 ) -> None:
     query = a_query(compare=compare).model_dump(by_alias=True, exclude_none=True)
     deciding, dry = (
-        ComparedQueries(Analysis.model_validate({"metrics": [{"errors": {}}, {"query": query | {"dryRun": is_dry}}]}))
+        ComparedQueries(
+            Analysis.model_validate({"metrics": [{"errors": {}}, {"query": query | {"dryRun": is_dry}}]})
+        )
         for is_dry in (False, True)
     )
     for value, suspected in ((worse, True), (equal, False)):
@@ -142,7 +184,10 @@ def test_a_stage_worse_in_the_mean_than_tolerated_is_under_suspicion_and_the_nex
 
 def test_the_weights_of_what_decides_are_fixed_by_the_policy_and_a_dry_run_takes_none() -> None:
     def shares(*queries: Query, others: bool = True) -> tuple[float, list[float]]:
-        metrics = [*([{"errors": {}}] if others else []), *({"query": one.model_dump(by_alias=True, exclude_none=True)} for one in queries)]
+        metrics = [
+            *([{"errors": {}}] if others else []),
+            *({"query": one.model_dump(by_alias=True, exclude_none=True)} for one in queries),
+        ]
         compared = ComparedQueries(Analysis.model_validate({"metrics": metrics}))
         return compared.share, [one.weight for one in compared.all]
 
@@ -155,19 +200,23 @@ def test_the_weights_of_what_decides_are_fixed_by_the_policy_and_a_dry_run_takes
     assert shares(plain, others=False) == (1.0, [1.0])
 
 
-@pytest.mark.parametrize(("changes", "values", "comparing", "holds"), [
-    ({}, (1.0, 1.0), True, True),
-    ({}, (1.0, None), True, False),
-    ({}, (None, 1.0), True, False),
-    ({}, (math.nan, 1.0), True, False),
-    ({}, (1.0, None), False, True),  # at full weight there is no stable version
-    ({}, (None, None), False, True),  # and nothing that is asked of the canary alone
-    ({"max": 2.0}, (None, None), False, False),
-    ({"max": 2.0}, (3.0, 3.0), False, False),
-    ({"dry_run": True}, (None, None), True, True),
-])  # fmt: skip
-def test_what_a_pass_needs_of_a_query(changes: dict[str, object], values: tuple[float | None, float | None], comparing: bool,
-                                      holds: bool) -> None:
+@pytest.mark.parametrize(
+    ("changes", "values", "comparing", "holds"),
+    [
+        ({}, (1.0, 1.0), True, True),
+        ({}, (1.0, None), True, False),
+        ({}, (None, 1.0), True, False),
+        ({}, (math.nan, 1.0), True, False),
+        ({}, (1.0, None), False, True),  # at full weight there is no stable version
+        ({}, (None, None), False, True),  # and nothing that is asked of the canary alone
+        ({"max": 2.0}, (None, None), False, False),
+        ({"max": 2.0}, (3.0, 3.0), False, False),
+        ({"dry_run": True}, (None, None), True, True),
+    ],
+)
+def test_what_a_pass_needs_of_a_query(
+    changes: dict[str, object], values: tuple[float | None, float | None], comparing: bool, holds: bool
+) -> None:
     watch = QueryWatch(a_query(**changes))
     watch.hear({"cpu": values[0], watch.query.stable_name: values[1]})
     assert watch.holds(comparing) is holds

@@ -1,4 +1,5 @@
-"""Whether traffic follows the weight: told when it does not, in both directions; never of chance, nor of what honest traffic does."""
+"""Whether traffic follows the weight: told when it does not, in both directions; never of chance, nor of what
+honest traffic does."""
 
 from __future__ import annotations
 
@@ -75,7 +76,9 @@ def changes(said: list[bool]) -> int:
 
 @pytest.mark.parametrize("weight", [1, 10, 50, 90, 99])
 @pytest.mark.parametrize("factor", [0.25, 1.75])
-def test_a_share_that_is_far_off_is_told_in_both_directions_and_stays_told(weight: int, factor: float) -> None:
+def test_a_share_that_is_far_off_is_told_in_both_directions_and_stays_told(
+    weight: int, factor: float
+) -> None:
     share = weight / 100 + (factor - 1) * min(weight, 100 - weight) / 100
     said = heard(drawn(np.random.default_rng(weight), share, 6000), weight)
     assert (first(said) or 999) <= SETTLE_LOOKS + LONG.looks
@@ -97,7 +100,11 @@ def test_it_is_told_with_its_numbers() -> None:
     split = SampleRatio(10)
     for _ in range(FIRST):
         split.hear(150, 350)
-    assert split.reason == "traffic does not follow the weight: the canary served 900 of 3,000 requests (30%) in 6 looks where 10% were due"
+    assert (
+        split.reason
+        == "traffic does not follow the weight: the canary served 900 of 3,000 requests (30%) in 6 looks "
+        "where 10% were due"
+    )
 
 
 def test_the_bars_are_students_t_that_chance_exceeds_once_in_ten_thousand_times() -> None:
@@ -127,8 +134,8 @@ def test_at_low_traffic_nothing_is_said() -> None:
 
 @pytest.mark.parametrize(("size", "most"), [(4, 0), (16, 1), (50, 6)])
 def test_requests_in_bursts_are_proof_of_nothing(size: float, most: int) -> None:
-    """Of 60 stretches of 120 looks, 750 requests each. Envoy draws each request by itself, retries apart: bursts of 50 to one
-    version are far beyond it, and are told of in about 3% of the stretches (9 of 300)."""
+    """Of 60 stretches of 120 looks, 750 requests each. Envoy draws each request by itself, retries apart:
+    bursts of 50 to one version are far beyond it, and are told of in about 3% of the stretches (9 of 300)."""
     told = sum(any(heard(clustered(np.random.default_rng(seed), 0.1, 750, size), 10)) for seed in range(60))
     assert told <= most
 
@@ -139,7 +146,8 @@ def test_a_few_heavy_clients_that_are_drawn_anew_each_look_are_proof_of_nothing(
 
 
 def test_many_clients_that_stay_for_minutes_are_seldom_told_of() -> None:
-    """400 at a time, 20 looks each; with a tenth of them the share is off indeed for minutes, and that is said."""
+    """400 at a time, 20 looks each; with a tenth of them the share is off indeed for minutes, and that is
+    said."""
     told = sum(any(heard(sticky(np.random.default_rng(seed), 0.1, 750, 400, 20), 10)) for seed in range(30))
     assert told <= 1
     few = sum(any(heard(sticky(np.random.default_rng(seed), 0.1, 750, 40, 20), 10)) for seed in range(30))
@@ -173,7 +181,8 @@ def test_a_canary_whose_requests_take_looks_to_end_is_not_told_of(late: float) -
 
 
 def test_pods_scraped_at_different_moments_are_not_told_of() -> None:
-    """Looks as long as the scrape interval: of the canary's part each lends the next one up to the whole of it."""
+    """Looks as long as the scrape interval: of the canary's part each lends the next one up to the whole of
+    it."""
     for seed in range(10):
         rng, lent = np.random.default_rng(seed), 0.0
         said, split = [], SampleRatio(10)
@@ -198,7 +207,10 @@ def test_a_failing_canary_that_is_asked_again_is_not_told_of() -> None:
 @pytest.mark.parametrize("requests", [150, 1500])
 def test_traffic_that_follows_again_is_said_to_and_it_does_not_flap(requests: float) -> None:
     for seed in range(10):
-        off, on = (drawn(np.random.default_rng(seed + place), share, requests) for place, share in ((0, 0.4), (100, 0.1)))
+        off, on = (
+            drawn(np.random.default_rng(seed + place), share, requests)
+            for place, share in ((0, 0.4), (100, 0.1))
+        )
 
         def look(number: int, off: Looks = off, on: Looks = on) -> tuple[int, int]:
             return off(number) if number < 40 else on(number)
@@ -218,7 +230,9 @@ def test_how_many_requests_it_takes_to_see_a_third() -> None:
 # ---------------------------------------------------------------- in the judge
 
 
-def judged(weight: int, shares: list[float], mode: str = "steer", by_weight: bool = True, **service: float) -> list[Verdict]:
+def judged(
+    weight: int, shares: list[float], mode: str = "steer", by_weight: bool = True, **service: float
+) -> list[Verdict]:
     sampled = Sampled(5, **service)
     policy = a_ladder().model_copy(update={"mode": mode})
     judge = Judge(policy, sampled.history(), by_weight)

@@ -15,11 +15,19 @@ from tests.judge.looks import BOUNDS, START, a_look, some_counts
 COOKIE = {"headers": {"cookie": {"regex": ".*logged_in.*"}}}
 TIMES = {"minimum": "2m", "deadline": "15m"}
 DARK, MATCH, MIRROR, WEIGHT = range(4)
-STAGES = [{"weight": 0, **TIMES}, {"match": COOKIE, **TIMES}, {"mirror": "25%", **TIMES}, {"weight": 10, **TIMES}, {"weight": 100, **TIMES}]
+STAGES = [
+    {"weight": 0, **TIMES},
+    {"match": COOKIE, **TIMES},
+    {"mirror": "25%", **TIMES},
+    {"weight": 10, **TIMES},
+    {"weight": 100, **TIMES},
+]
 
 
 def a_ladder(**analysis: object) -> Policy:
-    return a_policy(stages=STAGES, analysis={"interval": "10s", "metrics": [{"errors": {"max": "20%"}}], **analysis})
+    return a_policy(
+        stages=STAGES, analysis={"interval": "10s", "metrics": [{"errors": {"max": "20%"}}], **analysis}
+    )
 
 
 def look(number: int, stable: tuple[int, int] = (1000, 5), canary: tuple[int, int] = (0, 0)) -> Look:
@@ -42,7 +50,9 @@ def test_a_dark_stage_passes_by_its_minimum_without_a_single_request() -> None:
 
 
 def test_failures_of_previews_alone_do_not_roll_back_below_the_guardrail_and_do_above_it() -> None:
-    assert judged(DARK, 12, (10, 1))[-1].answer is Answer.PASS, "1 in 10 of a handful of testers, where 20% is the limit"
+    assert judged(DARK, 12, (10, 1))[-1].answer is Answer.PASS, (
+        "1 in 10 of a handful of testers, where 20% is the limit"
+    )
     assert judged(DARK, 12, (100, 90))[-1].answer is Answer.FAIL
 
 
@@ -68,7 +78,9 @@ def test_a_match_stage_does_not_wait_to_rule_anything_out() -> None:
     matched, mirrored = judged(MATCH, 12, (9, 0))[-1], judged(MIRROR, 12, (250, 0))[-1]
     assert matched.answer is Answer.PASS
     assert matched.findings[0].cleared < matched.findings[0].clear_bar
-    assert mirrored.answer is (Answer.PASS if mirrored.findings[0].cleared >= mirrored.findings[0].clear_bar else Answer.UNDECIDED)
+    assert mirrored.answer is (
+        Answer.PASS if mirrored.findings[0].cleared >= mirrored.findings[0].clear_bar else Answer.UNDECIDED
+    )
 
 
 def test_harm_to_matched_users_is_harm() -> None:
@@ -86,7 +98,9 @@ def test_what_matched_users_said_is_not_held_for_or_against_the_next_stage(canar
         assert judge.hear(look(number, canary=canary)).answer is not Answer.FAIL
     for one in (judge, untouched):
         one.open(Span(MIRROR, 0, START + 120))
-    after, alone = ([one.hear(look(number, canary=(250, 2))) for number in range(12, 24)] for one in (judge, untouched))
+    after, alone = (
+        [one.hear(look(number, canary=(250, 2))) for number in range(12, 24)] for one in (judge, untouched)
+    )
     assert [one.odds for one in after] == [one.odds for one in alone]
     assert [one.answer for one in after] == [one.answer for one in alone]
 

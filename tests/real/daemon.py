@@ -1,4 +1,5 @@
-"""canaryd as its user has it: a process of its own, with files, a kubeconfig and signals. Nothing of its insides is imported."""
+"""canaryd as its user has it: a process of its own, with files, a kubeconfig and signals. Nothing of its
+insides is imported."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ ENDS_WITHIN = 10.0  # s after SIGTERM: twice what is promised, since here six ot
 
 
 def settings(world: World, **more: Any) -> dict[str, Any]:
-    """A daemon's settings for these parts: second-by-second, with the notifiers `oncall` (Alertmanager) and `audit` (receiver's /audit).
+    """A daemon's settings for these parts: second-by-second, with the notifiers `oncall` (Alertmanager) and
+    `audit` (receiver's /audit).
 
     more: top-level keys that replace these.
     """
@@ -44,8 +46,8 @@ def settings(world: World, **more: Any) -> dict[str, Any]:
 
 
 def free_port() -> int:
-    """One that is still free when a daemon is started again: below those that the kernel gives to any who asks for one (32768 and more),
-    and those of the real parts (world.SLOTS)."""
+    """One that is still free when a daemon is started again: below those that the kernel gives to any who
+    asks for one (32768 and more), and those of the real parts (world.SLOTS)."""
     while True:
         port = random.SystemRandom().randrange(9000, 16000)
         with socket.socket() as probe, suppress(OSError):
@@ -69,13 +71,20 @@ def write(path: Path, document: Mapping[str, Any] | str) -> Path:
 class Canaryd:
     """`folder` holds canaryd.yaml, policies/, and the log of every life of the daemon.
 
-    config: the daemon's settings (see `settings`); policies: file name to policy; either as YAML text or as a mapping.
+    config: the daemon's settings (see `settings`); policies: file name to policy; either as YAML text or as a
+    mapping.
     arguments: more of `canaryd run`'s.
     """
 
     def __init__(
-        self, folder: Path, kubeconfig: Path, *, config: Mapping[str, Any] | str, policies: Files | None = None,
-        arguments: tuple[str, ...] = (), env: Mapping[str, str] | None = None,
+        self,
+        folder: Path,
+        kubeconfig: Path,
+        *,
+        config: Mapping[str, Any] | str,
+        policies: Files | None = None,
+        arguments: tuple[str, ...] = (),
+        env: Mapping[str, str] | None = None,
     ) -> None:
         self.folder, self.kubeconfig = folder, kubeconfig
         self.config = write(folder / "canaryd.yaml", config)
@@ -84,7 +93,13 @@ class Canaryd:
         for name, policy in (policies or {}).items():
             self.policy(name, policy)
         self.log_file = folder / "canaryd.log"
-        self.env = {**os.environ, "KUBECONFIG": str(kubeconfig), "OPENBLAS_NUM_THREADS": "1", "NO_COLOR": "1", **(env or {})}
+        self.env = {
+            **os.environ,
+            "KUBECONFIG": str(kubeconfig),
+            "OPENBLAS_NUM_THREADS": "1",
+            "NO_COLOR": "1",
+            **(env or {}),
+        }
         self.arguments = ["--config", str(self.config), "--policies", str(self.policies), *arguments]
         port = config.get("http", {}).get("port", 8080) if isinstance(config, Mapping) else 8080
         self.url = f"http://127.0.0.1:{port}"  # /livez /readyz /metrics
@@ -98,9 +113,15 @@ class Canaryd:
     def start(self) -> Canaryd:
         assert not self.alive, "already running"
         with self.log_file.open("ab") as log:
-            guard = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []  # it must not outlive a test that is killed
+            # it must not outlive a test that is killed
+            guard = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
             self.process = subprocess.Popen(
-                [*guard, *command(), "run", *self.arguments], cwd=ROOT, env=self.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                [*guard, *command(), "run", *self.arguments],
+                cwd=ROOT,
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
                 process_group=0,
             )
         return self
@@ -128,7 +149,9 @@ class Canaryd:
         until = time.monotonic() + seconds
         while event not in self.log:
             assert self.alive, f"canaryd ended before {event}:\n{self.log[-2000:]}"
-            assert time.monotonic() < until, f"no {event} in canaryd's log within {seconds:.0f} s:\n{self.log[-2000:]}"
+            assert time.monotonic() < until, (
+                f"no {event} in canaryd's log within {seconds:.0f} s:\n{self.log[-2000:]}"
+            )
             time.sleep(0.1)
 
     def memory(self) -> float:
@@ -146,7 +169,9 @@ class Canaryd:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             self.kill9()
-            raise AssertionError(f"canaryd did not end within {seconds} s of SIGTERM:\n{self.log[-2000:]}") from None
+            raise AssertionError(
+                f"canaryd did not end within {seconds} s of SIGTERM:\n{self.log[-2000:]}"
+            ) from None
         return time.monotonic() - began
 
     def kill9(self) -> None:
@@ -165,14 +190,25 @@ class Canaryd:
             self.kill9()
 
     def cli(self, *args: str, check: bool = True, seconds: float = 30) -> str:
-        """What `canaryd ARGS` prints with this kubeconfig; AssertionError with its words if it fails and `check`."""
+        """What `canaryd ARGS` prints with this kubeconfig; AssertionError with its words if it fails and
+        `check`."""
         done = self.run(*args, seconds=seconds)
         if check:
-            assert done.returncode == 0, f"canaryd {' '.join(args)} ended with {done.returncode}: {done.stderr or done.stdout}"
+            assert done.returncode == 0, (
+                f"canaryd {' '.join(args)} ended with {done.returncode}: {done.stderr or done.stdout}"
+            )
         return done.stdout
 
     def run(self, *args: str, seconds: float = 30) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*command(), *args], cwd=ROOT, env=self.env, capture_output=True, text=True, timeout=seconds, check=False)
+        return subprocess.run(
+            [*command(), *args],
+            cwd=ROOT,
+            env=self.env,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
 
     def status(self, *args: str) -> Any:
         """`canaryd status -o json`, parsed."""

@@ -1,8 +1,8 @@
 """The use case's story on real parts: `make demo WORLD=real`.
 
-Kubernetes, Istio's control plane, Envoys, Prometheus and Alertmanager start on this machine, the use case's objects are applied, and
-canaryd runs beside them as a process of its own. Then a person applies front-end-v2, which is good, and front-end-v3, which is not;
-nobody touches a route. Takes about a minute and a half.
+Kubernetes, Istio's control plane, Envoys, Prometheus and Alertmanager start on this machine, the use case's
+objects are applied, and canaryd runs beside them as a process of its own. Then a person applies front-end-v2,
+which is good, and front-end-v3, which is not; nobody touches a route. Takes about a minute and a half.
 """
 
 from __future__ import annotations
@@ -50,11 +50,19 @@ class Story:
         self.began = time.monotonic()
 
     def say(self, text: str, style: str = "") -> None:
-        self.console.print(f"{time.monotonic() - self.began:5.0f} s  {text}", style=style, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(
+            f"{time.monotonic() - self.began:5.0f} s  {text}",
+            style=style,
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
 
     def rollout(self, version: str) -> dict[str, Any]:
         """The CanaryRollout of this version; LookupError while there is none."""
-        found = [each for each in self.world.get("canaryrollouts")["items"] if each["spec"]["version"] == version]
+        found = [
+            each for each in self.world.get("canaryrollouts")["items"] if each["spec"]["version"] == version
+        ]
         if not found:
             raise LookupError(f"no rollout of {version} yet")
         return dict(found[-1])
@@ -66,14 +74,21 @@ class Story:
         while True:
             status = rollout.get("status", {})
             seen = status.get("shown", {})
-            envoy = ", ".join(f"{subset} {weight}%" for subset, weight in sorted(self.world.envoy_weights().items()))
-            line = f"{status.get('phase', '-'):16} stage {seen.get('stage', '-'):5} verdict {seen.get('verdict', '-'):10} Envoy: {envoy}"
+            envoy = ", ".join(
+                f"{subset} {weight}%" for subset, weight in sorted(self.world.envoy_weights().items())
+            )
+            line = (
+                f"{status.get('phase', '-'):16} stage {seen.get('stage', '-'):5} verdict "
+                f"{seen.get('verdict', '-'):10} Envoy: {envoy}"
+            )
             if line != shown:
                 shown = line
                 self.say(line)
             if status.get("phase") in ENDED:
                 return rollout
-            assert time.monotonic() < until, f"{rollout['metadata']['name']} is still {status.get('phase')}:\n{self.daemon.log[-2000:]}"
+            assert time.monotonic() < until, (
+                f"{rollout['metadata']['name']} is still {status.get('phase')}:\n{self.daemon.log[-2000:]}"
+            )
             time.sleep(0.3)
             rollout = self.rollout(version)
 
@@ -83,7 +98,10 @@ class Story:
         self.world.deploy(version)
         rollout = self.follow(version, seconds=120)
         route = ", ".join(f"{subset} {weight}%" for subset, weight in self.world.weights().items())
-        self.say(f"the VirtualService sockshop sends: {route}", "green" if rollout["status"]["phase"] == ending else "red")
+        self.say(
+            f"the VirtualService sockshop sends: {route}",
+            "green" if rollout["status"]["phase"] == ending else "red",
+        )
         explanation = self.daemon.cli("explain", "--namespace", "production", rollout["metadata"]["name"])
         self.console.print(explanation, highlight=False, markup=False, soft_wrap=True)
         assert rollout["status"]["phase"] == ending, f"{version} should have ended {ending}"
@@ -92,11 +110,16 @@ class Story:
 def tell(folder: Path, console: Console) -> None:
     with contextlib.ExitStack() as stack:
         with console.status("10 s"):
-            console.print("starting etcd, kube-apiserver, controllers, kwok, istiod, three Envoys, Prometheus, Alertmanager")
+            console.print(
+                "starting etcd, kube-apiserver, controllers, kwok, istiod, three Envoys, Prometheus, "
+                "Alertmanager"
+            )
             world = stack.enter_context(World.start(folder))
             world.reset()
         world.behaviour("v1", **HEALTHY)
-        daemon = Canaryd(folder / "canaryd", world.kubeconfig, config=settings(world), policies={"front-end": POLICY})
+        daemon = Canaryd(
+            folder / "canaryd", world.kubeconfig, config=settings(world), policies={"front-end": POLICY}
+        )
         story = Story(world, daemon, console)
         story.say(f"front-end-v1 serves {RATE:.0f} requests/s through the ingress {world.ingress}")
         story.say(f"KUBECONFIG={world.kubeconfig}   Prometheus {world.prometheus}   log {daemon.log_file}")
@@ -110,16 +133,23 @@ def tell(folder: Path, console: Console) -> None:
                 story.release("v3", "fails 8% of its requests, stable 0.5%", BAD, "RolledBack")
                 eventually("Alertmanager's word of the rollback", lambda: world.receiver.alerts)
                 for alert in world.receiver.alerts:
-                    story.say(f"Alertmanager told: {json.dumps(alert['labels'])} {json.dumps(alert['annotations'])}")
+                    story.say(
+                        f"Alertmanager told: {json.dumps(alert['labels'])} {json.dumps(alert['annotations'])}"
+                    )
                 story.say(f"SIGTERM: canaryd ended in {daemon.term():.1f} s")
             finally:
                 daemon.close()
-        story.say(f"what users saw: {json.dumps(requests.result['status'])} by status, {json.dumps(requests.result['version'])} by version")
+        story.say(
+            f"what users saw: {json.dumps(requests.result['status'])} by status, "
+            f"{json.dumps(requests.result['version'])} by version"
+        )
 
 
 def main() -> None:
     form = argparse.RawDescriptionHelpFormatter
-    argparse.ArgumentParser(prog="make demo WORLD=real", description=(__doc__ or "").strip(), formatter_class=form).parse_args()
+    argparse.ArgumentParser(
+        prog="make demo WORLD=real", description=(__doc__ or "").strip(), formatter_class=form
+    ).parse_args()
     console = Console()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what was started is ended
     try:

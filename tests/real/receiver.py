@@ -23,7 +23,8 @@ class Notification:
 
 
 class Receiver:
-    """Answers every POST with `status`, and keeps those it accepted in `notifications` and the others in `refused`."""
+    """Answers every POST with `status`, and keeps those it accepted in `notifications` and the others in
+    `refused`."""
 
     def __init__(self) -> None:
         self.status = 200
@@ -36,7 +37,9 @@ class Receiver:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
-                note = Notification(self.path, {k.lower(): v for k, v in self.headers.items()}, body, time.time())
+                note = Notification(
+                    self.path, {k.lower(): v for k, v in self.headers.items()}, body, time.time()
+                )
                 (receiver.notifications if receiver.status < 300 else receiver.refused).append(note)
                 self.send_response(receiver.status)
                 self.send_header("content-length", "0")
@@ -55,7 +58,8 @@ class Receiver:
 
     @property
     def alerts(self) -> list[dict[str, Any]]:
-        """Every alert that Alertmanager told of, in order; one told of twice (firing, then resolved) is there twice."""
+        """Every alert that Alertmanager told of, in order; one told of twice (firing, then resolved) is there
+        twice."""
         return [alert for note in self.at("/alertmanager") for alert in note.json["alerts"]]
 
     def clear(self) -> None:

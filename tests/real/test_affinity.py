@@ -1,4 +1,5 @@
-"""Users with cookie jars on real parts: istiod translates what canaryd adds, Envoy draws and sets cookies, answers say who served."""
+"""Users with cookie jars on real parts: istiod translates what canaryd adds, Envoy draws and sets cookies,
+answers say who served."""
 
 from __future__ import annotations
 
@@ -17,7 +18,11 @@ from tests.real.test_routes_of_the_use_case import approve, waits_in
 from tests.real.world import World, eventually
 
 WAITS = {"minimum": "3s", "deadline": "4s", "approval": "required"}
-STAGES = [{"weight": 20, **WAITS}, {"weight": 60, **WAITS}, {"weight": 100, "minimum": "3s", "deadline": "4s"}]
+STAGES = [
+    {"weight": 20, **WAITS},
+    {"weight": 60, **WAITS},
+    {"weight": 100, "minimum": "3s", "deadline": "4s"},
+]
 ROUTE = {"virtualService": "sockshop", "affinity": {"users": 200}}
 
 
@@ -25,7 +30,8 @@ COUNT = 150
 
 
 class Users:
-    """Browsers that ask one after another, round and round. seen: of each, the versions that answered, each once until it changes."""
+    """Browsers that ask one after another, round and round. seen: of each, the versions that answered, each
+    once until it changes."""
 
     def __init__(self, world: World, count: int = COUNT) -> None:
         self._address = urlsplit(world.ingress)
@@ -48,14 +54,19 @@ class Users:
         connection = http.client.HTTPConnection(self._address.hostname or "", self._address.port, timeout=5)
         while not self._over.is_set():
             for jar, seen in zip(self._jars, self.seen, strict=True):
-                connection.request("GET", "/", headers={"cookie": "; ".join(f"{name}={value}" for name, value in jar.items())})
+                connection.request(
+                    "GET",
+                    "/",
+                    headers={"cookie": "; ".join(f"{name}={value}" for name, value in jar.items())},
+                )
                 answer = connection.getresponse()
                 body = answer.read().decode()
                 for cookie in answer.headers.get_all("set-cookie") or []:
                     name, _, value = cookie.partition(";")[0].partition("=")
                     jar[name] = value
                     self.given += "canaryd." in value
-                version = answer.headers["x-version"] or f"nobody: {answer.status} {body}"  # then Envoy says why
+                # then Envoy says why
+                version = answer.headers["x-version"] or f"nobody: {answer.status} {body}"
                 if seen[-1:] != [version]:
                     seen.append(version)
             self.rounds += 1
@@ -79,7 +90,9 @@ def share(world: World, version: str, requests: int = 150) -> float:
 
 
 @pytest.mark.timeout(300)
-def test_a_user_who_saw_the_new_version_stays_on_it_until_the_end(world: World, canaryd: Callable[..., Canaryd]) -> None:
+def test_a_user_who_saw_the_new_version_stays_on_it_until_the_end(
+    world: World, canaryd: Callable[..., Canaryd]
+) -> None:
     for version in ("v1", "v2", "v3"):
         world.behaviour(version, **{**HEALTHY, "latency_ms": 1})  # so many users ask one after another
     before = spec(world)
@@ -101,7 +114,9 @@ def test_a_user_who_saw_the_new_version_stays_on_it_until_the_end(world: World, 
         approve(daemon)
         ends_as(world, daemon, "v2", "Succeeded")
         eventually("everyone is on v2", lambda: len(users.on("v2")) == COUNT)
-        assert {tuple(seen) for seen in users.seen} == {("v1", "v2")}, "all began on v1, changed once, and none went back"
+        assert {tuple(seen) for seen in users.seen} == {("v1", "v2")}, (
+            "all began on v1, changed once, and none went back"
+        )
         assert users.given == COUNT, "each was drawn once"
         by_hand = deepcopy(before)
         by_hand["http"][0]["route"][0]["destination"]["subset"] = "v2"

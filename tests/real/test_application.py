@@ -27,7 +27,10 @@ def test_bursts_change_how_failures_cluster_and_not_how_many_there_are(burst: in
 
 
 def test_a_tail_slows_its_share_of_the_requests_and_no_others() -> None:
-    application, behaviour = Application(), Behaviour.parse({"latency_ms": 20, "sigma": 0.1, "tail": {"share": 0.02, "ms": 400}})
+    application, behaviour = (
+        Application(),
+        Behaviour.parse({"latency_ms": 20, "sigma": 0.1, "tail": {"share": 0.02, "ms": 400}}),
+    )
     delays = [application.delay(behaviour) for _ in range(20_000)]
     slow = [delay for delay in delays if delay > 0.2]
     assert len(slow) / len(delays) == pytest.approx(0.02, abs=0.004)  # four standard deviations
@@ -37,7 +40,10 @@ def test_a_tail_slows_its_share_of_the_requests_and_no_others() -> None:
 
 def test_a_replica_hangs_as_long_and_as_often_as_it_is_told_and_the_others_by_themselves() -> None:
     application, behaviour = Application(), Behaviour.parse({"hang": {"every": 30, "seconds": 2}})
-    looks = [(application.hangs("a", behaviour, at), application.hangs("b", behaviour, at)) for at in np.arange(0, 20_000, 0.1)]
+    looks = [
+        (application.hangs("a", behaviour, at), application.hangs("b", behaviour, at))
+        for at in np.arange(0, 20_000, 0.1)
+    ]
     for hung in zip(*looks, strict=True):
         spells = [len(list(run)) for bad, run in groupby(hung) if bad]
         assert min(spells) >= 19  # tenths of a second; two that follow each other at once are one

@@ -1,4 +1,5 @@
-"""Two services behind one VirtualService on real parts: one rollout takes both up, and the harm of one takes both back."""
+"""Two services behind one VirtualService on real parts: one rollout takes both up, and the harm of one takes
+both back."""
 
 from __future__ import annotations
 
@@ -30,14 +31,30 @@ def spec_at(began: dict[str, Any], version: str) -> dict[str, Any]:
 def shop(world: World) -> Iterator[World]:
     """The use case with carts behind /carts of the same VirtualService."""
     route = world.get("virtualservice", "sockshop")
-    of_carts = {"name": "carts", "match": [{"uri": {"prefix": "/carts"}}], "timeout": "3s",
-                "route": [{"destination": {"host": HOST, "subset": "v1"}}]}
+    of_carts = {
+        "name": "carts",
+        "match": [{"uri": {"prefix": "/carts"}}],
+        "timeout": "3s",
+        "route": [{"destination": {"host": HOST, "subset": "v1"}}],
+    }
     route["spec"]["http"] = [of_carts, *route["spec"]["http"]]
     service, rule = world.get("service", "front-end"), world.get("destinationrule", "front-end")
-    world.apply({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "carts"},
-                 "spec": {"selector": {"app": "carts"}, "ports": [dict(service["spec"]["ports"][0])]}})
-    world.apply({"apiVersion": rule["apiVersion"], "kind": rule["kind"], "metadata": {"name": "carts"},
-                 "spec": {**rule["spec"], "host": HOST}})
+    world.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "carts"},
+            "spec": {"selector": {"app": "carts"}, "ports": [dict(service["spec"]["ports"][0])]},
+        }
+    )
+    world.apply(
+        {
+            "apiVersion": rule["apiVersion"],
+            "kind": rule["kind"],
+            "metadata": {"name": "carts"},
+            "spec": {**rule["spec"], "host": HOST},
+        }
+    )
     world.apply(carts("v1"))
     world.apply(route)
     eventually("carts serves", lambda: len(world.serving().get("v1", [])) == 2)
@@ -46,19 +63,28 @@ def shop(world: World) -> Iterator[World]:
 
 
 def writes(daemon: Canaryd, rollout: str) -> list[tuple[str, int]]:
-    return [(line["service"], line["weight"]) for line in daemon.logged("route.written") if line["rollout"] == rollout]
+    return [
+        (line["service"], line["weight"])
+        for line in daemon.logged("route.written")
+        if line["rollout"] == rollout
+    ]
 
 
 @pytest.mark.timeout(600)
 def test_versions_of_two_services_are_one_rollout_and_the_harm_of_one_takes_both_back(
-        shop: World, canaryd: Callable[..., Canaryd]) -> None:
+    shop: World, canaryd: Callable[..., Canaryd]
+) -> None:
     for version in ("v1", "v2", "v3"):
         shop.behaviour(version, **HEALTHY)
     shop.behaviour("carts/v3", **{**HEALTHY, "errors": 0.3})
     began = shop.get("virtualservice", "sockshop")["spec"]
-    member = {"service": {"name": "carts", "namespace": "production", "selector": {"app": "carts"}},
-              "route": {"virtualService": "sockshop", "http": ["carts"]}}
-    daemon = start(shop, canaryd, stages=STAGES, analysis=BY_ERRORS, bracket={"gather": "30s", "members": [member]})
+    member = {
+        "service": {"name": "carts", "namespace": "production", "selector": {"app": "carts"}},
+        "route": {"virtualService": "sockshop", "http": ["carts"]},
+    }
+    daemon = start(
+        shop, canaryd, stages=STAGES, analysis=BY_ERRORS, bracket={"gather": "30s", "members": [member]}
+    )
     eventually("both are known", lambda: len(daemon.logged("service.first_seen")) == 2)
     with shop.load(RATE) as of_front_end, shop.load(RATE, url=f"{shop.ingress}/carts") as of_carts:
         shop.deploy("v2")
@@ -66,10 +92,22 @@ def test_versions_of_two_services_are_one_rollout_and_the_harm_of_one_takes_both
         ends_as(shop, daemon, "v2", "Succeeded")
         assert shop.get("virtualservice", "sockshop")["spec"] == spec_at(began, "v2")
         done = rollout_of(daemon, "v2")
-        assert writes(daemon, done["name"]) == [(name, weight) for weight in (20, 100, 100) for name in ("carts", "front-end")]
-        assert [one["event"] for one in done["announcements"]] == ["started", "advanced", "advanced", "succeeded"]
-        counted = {pod: one["requests"] for part in (done, *done["others"]) for pod, one in part["counted"].items()}
-        assert {pod.partition("-v")[0] for pod, requests in counted.items() if requests} == {"front-end", "carts"}
+        assert writes(daemon, done["name"]) == [
+            (name, weight) for weight in (20, 100, 100) for name in ("carts", "front-end")
+        ]
+        assert [one["event"] for one in done["announcements"]] == [
+            "started",
+            "advanced",
+            "advanced",
+            "succeeded",
+        ]
+        counted = {
+            pod: one["requests"] for part in (done, *done["others"]) for pod, one in part["counted"].items()
+        }
+        assert {pod.partition("-v")[0] for pod, requests in counted.items() if requests} == {
+            "front-end",
+            "carts",
+        }
 
         shop.deploy("v3")
         shop.apply(carts("v3"))

@@ -1,4 +1,5 @@
-"""Gates and blue/green on real parts: a smoke test that, when it is asked, sends requests through the real gateway to the dark version."""
+"""Gates and blue/green on real parts: a smoke test that, when it is asked, sends requests through the real
+gateway to the dark version."""
 
 from __future__ import annotations
 
@@ -15,17 +16,30 @@ import pytest
 from standardwebhooks.webhooks import Webhook
 
 from tests.real.daemon import WEBHOOK_SECRET, Canaryd, settings
-from tests.real.test_releases import BY_ERRORS, HEALTHY, RATE, a_policy, ends_as, explained, phase_of, rollout_of
+from tests.real.test_releases import (
+    BY_ERRORS,
+    HEALTHY,
+    RATE,
+    a_policy,
+    ends_as,
+    explained,
+    phase_of,
+    rollout_of,
+)
 from tests.real.world import World, eventually
 
 FLAWLESS = {**HEALTHY, "errors": 0.0}  # so that each request of a test says which version served it
 PREVIEW = {"headers": {"x-canary": {"exact": "always"}}}
-STAGES = [{"weight": 0, "minimum": "3s", "deadline": "60s"}, {"weight": 100, "minimum": "8s", "deadline": "60s"}]
+STAGES = [
+    {"weight": 0, "minimum": "3s", "deadline": "60s"},
+    {"weight": 100, "minimum": "8s", "deadline": "60s"},
+]
 
 
 @dataclass
 class SmokeTest:
-    """Answers a gate's question by what the version that is asked about answers to a preview. is_ready: False: 202, not done yet."""
+    """Answers a gate's question by what the version that is asked about answers to a preview. is_ready:
+    False: 202, not done yet."""
 
     world: World
     is_ready: threading.Event = field(default_factory=threading.Event)
@@ -41,7 +55,11 @@ class SmokeTest:
             return 202, "running"
         wanted = question["versions"]["canary"]
         found = {self.world.version_for(x_canary="always") for _ in range(10)}
-        return (200, "10 of 10 previews") if found == {wanted} else (503, f"previews were answered by {sorted(found)}, not {wanted}")
+        return (
+            (200, "10 of 10 previews")
+            if found == {wanted}
+            else (503, f"previews were answered by {sorted(found)}, not {wanted}")
+        )
 
 
 @contextmanager
@@ -69,8 +87,9 @@ def serving(smoke: SmokeTest) -> Iterator[str]:
 
 
 @contextmanager
-def a_release(world: World, canaryd: Callable[..., Canaryd], preview: dict[str, Any] = PREVIEW, **gate: Any
-              ) -> Iterator[tuple[Canaryd, SmokeTest]]:
+def a_release(
+    world: World, canaryd: Callable[..., Canaryd], preview: dict[str, Any] = PREVIEW, **gate: Any
+) -> Iterator[tuple[Canaryd, SmokeTest]]:
     """A blue/green release of v2 under load, behind a smoke test that is signed and named in the settings."""
     smoke = SmokeTest(world)
     for version in ("v1", "v2"):
@@ -79,7 +98,11 @@ def a_release(world: World, canaryd: Callable[..., Canaryd], preview: dict[str, 
         hook = {"before": 100, "gate": "smoke", "every": "1s", "timeout": "20s", "deadline": "5m", **gate}
         route = {"virtualService": "sockshop", "preview": preview}
         policy = a_policy(strategy="blue-green", stages=STAGES, hooks=[hook], route=route, analysis=BY_ERRORS)
-        config = settings(world, log={"format": "json", "level": "debug"}, gates={"smoke": {"url": url, "secret": WEBHOOK_SECRET}})
+        config = settings(
+            world,
+            log={"format": "json", "level": "debug"},
+            gates={"smoke": {"url": url, "secret": WEBHOOK_SECRET}},
+        )
         daemon = canaryd(config=config, policies={"front-end": policy}).start()
         daemon.wait_for("service.first_seen")
         world.deploy("v2")
@@ -103,8 +126,9 @@ def until_asked(world: World, daemon: Canaryd, smoke: SmokeTest) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_a_version_is_tested_in_the_dark_gets_all_users_at_once_and_leaves_the_route_as_a_person_would_have_written_it(
-        world: World, canaryd: Callable[..., Canaryd]) -> None:
+def test_a_version_is_tested_in_the_dark_gets_all_users_at_once_and_leaves_the_route_as_a_person_would_have_written_it(  # noqa: E501
+    world: World, canaryd: Callable[..., Canaryd]
+) -> None:
     before = spec(world)
     with a_release(world, canaryd) as (daemon, smoke):
         until_asked(world, daemon, smoke)
@@ -117,9 +141,13 @@ def test_a_version_is_tested_in_the_dark_gets_all_users_at_once_and_leaves_the_r
         smoke.is_ready.set()
         eventually("all users are on v2", lambda: users_on(world) == {"v2"}, 120)
         ends_as(world, daemon, "v2", "Succeeded")
-        assert "the gate smoke is open: HTTP 200: 10 of 10 previews" in " ".join(explained(daemon, "v2").split())
+        assert "the gate smoke is open: HTTP 200: 10 of 10 previews" in " ".join(
+            explained(daemon, "v2").split()
+        )
     assert len(smoke.ids) == 1, "one question, whatever how often it was asked"
-    assert {(one["weight"], one["nextWeight"], one["versions"]["stable"]) for one in smoke.questions} == {(0, 100, "v1")}
+    assert {(one["weight"], one["nextWeight"], one["versions"]["stable"]) for one in smoke.questions} == {
+        (0, 100, "v1")
+    }
     by_hand = deepcopy(before)
     by_hand["http"][0]["route"][0]["destination"]["subset"] = "v2"
     assert spec(world) == by_hand
@@ -131,10 +159,14 @@ def served_by_v2(world: World) -> int:
 
 @pytest.mark.timeout(600)
 def test_a_version_that_its_tests_cannot_reach_is_given_up_at_the_gate_s_deadline_and_no_user_has_seen_it(
-        world: World, canaryd: Callable[..., Canaryd]) -> None:
+    world: World, canaryd: Callable[..., Canaryd]
+) -> None:
     before, elsewhere = spec(world), {"headers": {"x-canary": {"exact": "sometimes"}}}
     served = served_by_v2(world)  # in earlier tests
-    with a_release(world, canaryd, elsewhere, timeout="8s", deadline="8s", closed="rollback") as (daemon, smoke):
+    with a_release(world, canaryd, elsewhere, timeout="8s", deadline="8s", closed="rollback") as (
+        daemon,
+        smoke,
+    ):
         smoke.is_ready.set()
         ends_as(world, daemon, "v2", "RolledBack")
         assert "previews were answered by ['v1'], not v2" in " ".join(explained(daemon, "v2").split())
@@ -144,7 +176,8 @@ def test_a_version_that_its_tests_cannot_reach_is_given_up_at_the_gate_s_deadlin
 
 @pytest.mark.timeout(600)
 def test_a_version_that_fails_once_all_users_are_on_it_is_taken_back_in_one_write(
-        world: World, canaryd: Callable[..., Canaryd]) -> None:
+    world: World, canaryd: Callable[..., Canaryd]
+) -> None:
     before = spec(world)
     with a_release(world, canaryd) as (daemon, smoke):
         smoke.is_ready.set()

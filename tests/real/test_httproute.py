@@ -1,4 +1,5 @@
-"""An HTTPRoute on real parts: istiod programs it, the caller's Envoy follows, and the answers say which version served them."""
+"""An HTTPRoute on real parts: istiod programs it, the caller's Envoy follows, and the answers say which
+version served them."""
 
 from __future__ import annotations
 
@@ -31,7 +32,14 @@ def reason_of(world: World, version: str) -> str:
 
 def patched(world: World, *operations: dict[str, Any]) -> None:
     """Someone edits the route."""
-    world.kubectl("patch", "httproutes.gateway.networking.k8s.io", "sockshop", "--type=json", "--patch", json.dumps(operations))
+    world.kubectl(
+        "patch",
+        "httproutes.gateway.networking.k8s.io",
+        "sockshop",
+        "--type=json",
+        "--patch",
+        json.dumps(operations),
+    )
 
 
 @pytest.fixture
@@ -42,13 +50,18 @@ def entrance(world: World) -> Iterator[dict[str, str]]:
 
 @pytest.mark.timeout(1500)
 def test_releases_by_the_gateway_api_go_through_real_envoys_and_leave_what_a_person_would_have_written(
-        world: World, entrance: dict[str, str], canaryd: Callable[..., Canaryd]) -> None:
+    world: World, entrance: dict[str, str], canaryd: Callable[..., Canaryd]
+) -> None:
     for version in ("v1", "v2", "v4"):
         world.behaviour(version, **HEALTHY)
     world.behaviour("v3", **{**HEALTHY, "errors": 0.3})
     move(world, "v1", entrance)
     began = route(world)
-    stages = [{"weight": 20, **STAGE, "approval": "required"}, {"weight": 60, **STAGE}, {"weight": 100, **STAGE}]
+    stages = [
+        {"weight": 20, **STAGE, "approval": "required"},
+        {"weight": 60, **STAGE},
+        {"weight": 100, **STAGE},
+    ]
     daemon = start(world, canaryd, route={"httpRoute": "sockshop"}, stages=stages, analysis=BY_ERRORS)
     with world.load(RATE, host=HOST, url=world.sidecar) as requests:
         world.deploy("v2", replicas=2)
@@ -60,7 +73,10 @@ def test_releases_by_the_gateway_api_go_through_real_envoys_and_leave_what_a_per
             assert served["v2"] / measured.result["sent"] == pytest.approx(0.2, abs=0.08)
             assert served.keys() == {"v1", "v2"}, "some requests reached no version"
 
-        lost = {"matches": [{"path": {"type": "Exact", "value": "/lost"}}], "backendRefs": [{"name": "nobody", "port": 80}]}
+        lost = {
+            "matches": [{"path": {"type": "Exact", "value": "/lost"}}],
+            "backendRefs": [{"name": "nobody", "port": 80}],
+        }
         patched(world, {"op": "add", "path": "/spec/rules/-", "value": lost})
         eventually("istiod says so", lambda: conditions(world).get("ResolvedRefs") == "False")
         eventually("and so does the record", lambda: "says ResolvedRefs=False" in reason_of(world, "v2"))
@@ -79,10 +95,16 @@ def test_releases_by_the_gateway_api_go_through_real_envoys_and_leave_what_a_per
 
         world.deploy("v4", replicas=2)
         eventually("v4 is in its stage", lambda: phase_of(world, "v4") in ("Progressing", "AwaitingApproval"))
-        eventually("v3's Service is gone", lambda: services(world) == {"front-end", "front-end-v1", "front-end-v2", "front-end-v4"})
+        eventually(
+            "v3's Service is gone",
+            lambda: services(world) == {"front-end", "front-end-v1", "front-end-v2", "front-end-v4"},
+        )
         daemon.cli("promote", "front-end", seconds=120)
         ends_as(world, daemon, "v4", "Succeeded")
-        eventually("v2's Service is gone with it", lambda: services(world) == {"front-end", "front-end-v1", "front-end-v4"})
+        eventually(
+            "v2's Service is gone with it",
+            lambda: services(world) == {"front-end", "front-end-v1", "front-end-v4"},
+        )
         assert route(world) == leading_to(began, "v4")
     assert requests.result["unanswered"] == 0
     assert "none" not in requests.result["version"], "an Envoy answered in a version's place"

@@ -1,6 +1,8 @@
-"""The use case on real parts, canaryd as a process of its own: versions are applied, nothing else is touched by hand.
+"""The use case on real parts, canaryd as a process of its own: versions are applied, nothing else is touched
+by hand.
 
-Policies count in seconds, so that these tests take minutes; the chances of a decision are the same, over fewer looks.
+Policies count in seconds, so that these tests take minutes; the chances of a decision are the same, over
+fewer looks.
 """
 
 from __future__ import annotations
@@ -25,21 +27,28 @@ from tests.real.world import Outage, World, eventually
 RATE = 100.0  # requests/s through the ingress
 HEALTHY: dict[str, Any] = {"errors": 0.01, "latency_ms": 20, "sigma": 0.4}
 ENDED = ("Succeeded", "RolledBack", "Superseded")
-# s in which a rollout must end: a minute as a rule, minutes where a busy machine makes blocks of looks long and chance holds it once.
+# s in which a rollout must end: a minute as a rule, minutes where a busy machine makes blocks of looks long
+# and chance holds it once.
 ENDS = 420
-OUTAGE = 12  # s: longer than that test's deadline of a stage, at which nothing may advance either, and than noDataFor
+# s: longer than that test's deadline of a stage, at which nothing may advance either, and than noDataFor
+OUTAGE = 12
 
 
 _OWN = '{reporter="destination", namespace="$namespace", pod=~"$canary_pods"}'
 MEAN_LATENCY = {
-    "name": "mean-latency", "compare": "higher-is-worse", "tolerated": "50%",
+    "name": "mean-latency",
+    "compare": "higher-is-worse",
+    "tolerated": "50%",
     "promql": f"sum(rate(istio_request_duration_milliseconds_sum{_OWN}[5s])) "
-              f"/ sum(rate(istio_request_duration_milliseconds_count{_OWN}[5s]))",
+    f"/ sum(rate(istio_request_duration_milliseconds_count{_OWN}[5s]))",
 }
 
 
 ANALYSIS = {"interval": "1s", "warmup": "2s", "minimumRequests": 30, "noDataFor": "10s"}
-BY_ERRORS = {**ANALYSIS, "metrics": [{"errors": {}}]}  # where latency is not the point, which is also how busy this machine is
+BY_ERRORS = {
+    **ANALYSIS,
+    "metrics": [{"errors": {}}],
+}  # where latency is not the point, which is also how busy this machine is
 
 
 def a_policy(**changes: Any) -> dict[str, Any]:
@@ -48,7 +57,10 @@ def a_policy(**changes: Any) -> dict[str, Any]:
         "route": {"virtualService": "sockshop"},
         "stages": [{"weight": w, "minimum": "4s", "deadline": "12s"} for w in (10, 25, 50, 100)],
         "analysis": ANALYSIS,
-        "hooks": [{"on": ["rolled_back"], "notify": "oncall"}, {"on": ["started", "rolled_back", "succeeded"], "notify": "audit"}],
+        "hooks": [
+            {"on": ["rolled_back"], "notify": "oncall"},
+            {"on": ["started", "rolled_back", "succeeded"], "notify": "audit"},
+        ],
         **changes,
     }
 
@@ -76,7 +88,10 @@ class Route:
         shares: list[int] = []
         for spec in self.seen:
             route = spec["http"][-1]["route"]
-            by_subset = {one["destination"]["subset"]: one.get("weight", 100 if len(route) == 1 else 0) for one in route}
+            by_subset = {
+                one["destination"]["subset"]: one.get("weight", 100 if len(route) == 1 else 0)
+                for one in route
+            }
             share = by_subset.get(subset, 0)
             if not shares or shares[-1] != share:
                 shares.append(share)
@@ -84,7 +99,10 @@ class Route:
 
     def rest(self) -> list[Any]:
         """Every spec without the steered `route` list."""
-        return [{**spec, "http": [{k: v for k, v in http.items() if k != "route"} for http in spec["http"]]} for spec in self.seen]
+        return [
+            {**spec, "http": [{k: v for k, v in http.items() if k != "route"} for http in spec["http"]]}
+            for spec in self.seen
+        ]
 
 
 @contextmanager
@@ -100,7 +118,9 @@ def watching(world: World) -> Iterator[Route]:
 
 def rollout_of(daemon: Canaryd, version: str) -> dict[str, Any]:
     """`canaryd explain -o json` of the version's rollout."""
-    return dict(json.loads(daemon.cli("explain", name_of(daemon, version), "--namespace", "production", "-o", "json")))
+    return dict(
+        json.loads(daemon.cli("explain", name_of(daemon, version), "--namespace", "production", "-o", "json"))
+    )
 
 
 def name_of(daemon: Canaryd, version: str) -> str:
@@ -150,7 +170,8 @@ def heard(world: World, event: str) -> list[dict[str, Any]]:
     events = []
     for delivery in world.receiver.at("/audit"):
         headers = delivery.headers
-        # Not the library's `verify`: it measures a signature's age now, and what came minutes ago is still to be counted.
+        # Not the library's `verify`: it measures a signature's age now, and what came minutes ago is still to
+        # be counted.
         signed_at = datetime.fromtimestamp(int(headers["webhook-timestamp"]), UTC)
         signature = Webhook(WEBHOOK_SECRET).sign(headers["webhook-id"], signed_at, delivery.body.decode())
         assert signature in headers["webhook-signature"].split()
@@ -163,7 +184,8 @@ def heard(world: World, event: str) -> list[dict[str, Any]]:
 
 @pytest.mark.timeout(1800)
 def test_the_use_case(world: World, canaryd: Callable[..., Canaryd]) -> None:
-    """A good version to full weight; then bad ones back to 0, each heard of once; then one whose errors come in bursts, promoted."""
+    """A good version to full weight; then bad ones back to 0, each heard of once; then one whose errors come
+    in bursts, promoted."""
     world.behaviour("v1", **HEALTHY)
     before = world.get("virtualservice", "sockshop")["spec"]
     daemon = start(world, canaryd)
@@ -193,7 +215,10 @@ def test_the_use_case(world: World, canaryd: Callable[..., Canaryd]) -> None:
                 had_again(daemon, version)
 
         # At 10% a burst is most of what there is, and one at a deadline holds the stage for minutes.
-        daemon.policy("front-end", a_policy(stages=[{"weight": w, "minimum": "4s", "deadline": "12s"} for w in (50, 100)]))
+        daemon.policy(
+            "front-end",
+            a_policy(stages=[{"weight": w, "minimum": "4s", "deadline": "12s"} for w in (50, 100)]),
+        )
         daemon.wait_for("policy.changed")
         world.behaviour("v6", **HEALTHY, burst=4)
         world.deploy("v6", replicas=2)
@@ -201,12 +226,27 @@ def test_the_use_case(world: World, canaryd: Callable[..., Canaryd]) -> None:
     assert world.weights() == {"v6": 100}
     assert requests.result["unanswered"] == 0
     assert "none" not in requests.result["version"], "an Envoy answered in a version's place"
-    assert {event["data"]["versions"]["canary"] for event in heard(world, "rolled_back")} == {"v3", "v4", "v5"}
+    assert {event["data"]["versions"]["canary"] for event in heard(world, "rolled_back")} == {
+        "v3",
+        "v4",
+        "v5",
+    }
 
 
 def had_again(daemon: Canaryd, version: str) -> None:
     """`canaryd explain` recomputes from the real Prometheus what was decided, to the digit."""
-    told = json.loads(daemon.cli("explain", name_of(daemon, version), "--config", str(daemon.config), "--brief", "-o", "json", seconds=180))
+    told = json.loads(
+        daemon.cli(
+            "explain",
+            name_of(daemon, version),
+            "--config",
+            str(daemon.config),
+            "--brief",
+            "-o",
+            "json",
+            seconds=180,
+        )
+    )
     found = told["recomputed"]
     assert found["problem"] is None
     assert [one["signal"] for one in found["decisions"]][-1] == "harm"
@@ -216,32 +256,50 @@ def had_again(daemon: Canaryd, version: str) -> None:
 
 def told_once(world: World, daemon: Canaryd, version: str, why: str) -> None:
     """Alertmanager, the webhook, the Events and `canaryd explain` say the same, each once."""
+
     def of_version() -> list[dict[str, Any]]:
-        return [event for event in heard(world, "rolled_back") if event["data"]["versions"]["canary"] == version]
+        return [
+            event for event in heard(world, "rolled_back") if event["data"]["versions"]["canary"] == version
+        ]
 
     eventually(f"the webhook heard of {version}", of_version)
     told = of_version()
     assert len({event["id"] for event in told}) == 1
     reason = told[0]["data"]["reason"]
     assert re.search(why, reason)
-    eventually(f"Alertmanager's receiver heard of {version}",
-               lambda: [a for a in world.receiver.alerts if a["labels"]["version"] == version and a["status"] == "firing"])
-    alerts = [a for a in world.receiver.alerts if a["labels"]["version"] == version and a["status"] == "firing"]
+    eventually(
+        f"Alertmanager's receiver heard of {version}",
+        lambda: [
+            a for a in world.receiver.alerts if a["labels"]["version"] == version and a["status"] == "firing"
+        ],
+    )
+    alerts = [
+        a for a in world.receiver.alerts if a["labels"]["version"] == version and a["status"] == "firing"
+    ]
     assert len({a["fingerprint"] for a in alerts}) == 1
     assert reason in alerts[0]["annotations"]["description"]
     assert reason in " ".join(explained(daemon, version).split())
-    events = [e for e in world.get("events.events.k8s.io")["items"]
-              if e["reason"] == "RolledBack" and e["regarding"]["kind"] == "CanaryRollout" and version in e["regarding"]["name"]]
+    events = [
+        e
+        for e in world.get("events.events.k8s.io")["items"]
+        if e["reason"] == "RolledBack"
+        and e["regarding"]["kind"] == "CanaryRollout"
+        and version in e["regarding"]["name"]
+    ]
     assert len(events) == 1
     assert reason[:200] in events[0]["note"]
 
 
 @pytest.mark.timeout(400)
-def test_the_counts_decided_on_equal_the_application_s_tally_pod_by_pod(world: World, canaryd: Callable[..., Canaryd]) -> None:
+def test_the_counts_decided_on_equal_the_application_s_tally_pod_by_pod(
+    world: World, canaryd: Callable[..., Canaryd]
+) -> None:
     """Across a drained restart of a pod, a scale-up and a scale-down in mid-rollout."""
     for version in ("v1", "v2"):
         world.behaviour(version, **{**HEALTHY, "errors": 0.03})
-    daemon = start(world, canaryd, stages=[{"weight": 30, "minimum": "200s", "deadline": "300s"}, {"weight": 100}])
+    daemon = start(
+        world, canaryd, stages=[{"weight": 30, "minimum": "200s", "deadline": "300s"}, {"weight": 100}]
+    )
     world.deploy("v2", replicas=2)
     eventually("v2 is noticed", lambda: phase_of(world, "v2"))
     before = world.tally()
@@ -256,8 +314,14 @@ def test_the_counts_decided_on_equal_the_application_s_tally_pod_by_pod(world: W
         world.kubectl("scale", "deployment/front-end-v2", "--replicas=1")
         eventually("one of v2 serves", lambda: len(world.serving()["v2"]) == 1)
         time.sleep(3)
-    told = {pod: (one["requests"] - before.get(pod, {}).get("requests", 0), one["failures"] - before.get(pod, {}).get("failures", 0))
-            for pod, one in world.tally().items() if one["version"] in ("v1", "v2")}
+    told = {
+        pod: (
+            one["requests"] - before.get(pod, {}).get("requests", 0),
+            one["failures"] - before.get(pod, {}).get("failures", 0),
+        )
+        for pod, one in world.tally().items()
+        if one["version"] in ("v1", "v2")
+    }
     served = {pod: counts for pod, counts in told.items() if counts[0]}
     assert len(served) >= 5
 
@@ -269,7 +333,9 @@ def test_the_counts_decided_on_equal_the_application_s_tally_pod_by_pod(world: W
 
 
 @pytest.mark.timeout(400)
-def test_a_kill_in_mid_stage_leaves_the_same_rollout_and_the_same_verdicts(world: World, canaryd: Callable[..., Canaryd]) -> None:
+def test_a_kill_in_mid_stage_leaves_the_same_rollout_and_the_same_verdicts(
+    world: World, canaryd: Callable[..., Canaryd]
+) -> None:
     for version in ("v1", "v2"):
         world.behaviour(version, **HEALTHY)
     stages = [{"weight": 20, "minimum": "200s", "deadline": "300s"}, {"weight": 100}]
@@ -285,10 +351,16 @@ def test_a_kill_in_mid_stage_leaves_the_same_rollout_and_the_same_verdicts(world
         killed = rollout_of(daemon, "v2")
         daemon.start()
         last = killed["verdict"]["at"]
-        eventually("it goes on", lambda: any(one["at"] > last + 3 for one in daemon.logged("look.judged")), 60)
+        eventually(
+            "it goes on", lambda: any(one["at"] > last + 3 for one in daemon.logged("look.judged")), 60
+        )
     after = rollout_of(daemon, "v2")
     assert world.get("canaryrollout", before["name"])["metadata"]["uid"] == uid
-    assert (after["name"], after["began"], after["spans"][0]["start"]) == (before["name"], before["began"], before["spans"][0]["start"])
+    assert (after["name"], after["began"], after["spans"][0]["start"]) == (
+        before["name"],
+        before["began"],
+        before["spans"][0]["start"],
+    )
     judged: dict[int, set[tuple[float, str]]] = {}
     for entry in daemon.logged("look.judged"):
         judged.setdefault(entry["at"], set()).add((entry["odds"], entry["reason"]))
@@ -304,11 +376,16 @@ def test_a_kill_in_mid_stage_leaves_the_same_rollout_and_the_same_verdicts(world
 
 @pytest.mark.timeout(1200)
 def test_outages_of_the_api_server_and_of_prometheus_hold_the_weight_and_the_rollout_goes_on(
-        world: World, canaryd: Callable[..., Canaryd]) -> None:
+    world: World, canaryd: Callable[..., Canaryd]
+) -> None:
     for version in ("v1", "v2"):
         world.behaviour(version, **HEALTHY)
-    daemon = start(world, canaryd, stages=[{"weight": w, "minimum": "3s", "deadline": "10s"} for w in (20, 50, 100)],
-                   analysis={**BY_ERRORS, "noDataFor": "6s"})
+    daemon = start(
+        world,
+        canaryd,
+        stages=[{"weight": w, "minimum": "3s", "deadline": "10s"} for w in (20, 50, 100)],
+        analysis={**BY_ERRORS, "noDataFor": "6s"},
+    )
     with world.load(RATE):
         world.deploy("v2", replicas=2)
         eventually("20% on v2", lambda: world.weights().get("v2") == 20)

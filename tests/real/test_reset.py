@@ -1,4 +1,5 @@
-"""`canaryd reset` on a real API server, behind a real istiod and Envoy: the way out, and that it leaves nothing."""
+"""`canaryd reset` on a real API server, behind a real istiod and Envoy: the way out, and that it leaves
+nothing."""
 
 from __future__ import annotations
 
@@ -15,11 +16,22 @@ HEALTHY: dict[str, Any] = {"latency_ms": 20, "sigma": 0.4}
 POLICY: dict[str, Any] = {
     "service": {"name": "front-end", "namespace": "production", "selector": {"app": "front-end"}},
     "route": {"virtualService": "sockshop"},
-    "stages": [{"weight": 50, "minimum": "3s", "deadline": "6s"}, {"weight": 100, "minimum": "3s", "deadline": "6s"}],
-    "analysis": {"interval": "1s", "warmup": "0s", "minimumRequests": 30, "metrics": [{"errors": {}}]},  # not how busy this machine is
+    "stages": [
+        {"weight": 50, "minimum": "3s", "deadline": "6s"},
+        {"weight": 100, "minimum": "3s", "deadline": "6s"},
+    ],
+    "analysis": {
+        "interval": "1s",
+        "warmup": "0s",
+        "minimumRequests": 30,
+        "metrics": [{"errors": {}}],
+    },  # not how busy this machine is
 }
 CRD = "canaryrollouts.canaryd.dev"
-PATIENT = {**POLICY, "stages": [{"weight": 30, "minimum": "10m", "deadline": "20m"}, {"weight": 100, "minimum": "3s"}]}
+PATIENT = {
+    **POLICY,
+    "stages": [{"weight": 30, "minimum": "10m", "deadline": "20m"}, {"weight": 100, "minimum": "3s"}],
+}
 
 
 @pytest.fixture
@@ -31,7 +43,10 @@ def installed(world: World) -> Iterator[World]:
 
 
 def phases(world: World) -> dict[str, str]:
-    return {one["spec"]["version"]: one.get("status", {}).get("phase", "") for one in world.get("canaryrollouts")["items"]}
+    return {
+        one["spec"]["version"]: one.get("status", {}).get("phase", "")
+        for one in world.get("canaryrollouts")["items"]
+    }
 
 
 def released(world: World, daemon: Canaryd) -> None:
@@ -54,8 +69,12 @@ def spec(world: World, kind: str, name: str) -> Any:
 def mentions(world: World) -> list[str]:
     """Every object of every kind that can be listed, and that has `canaryd.dev` anywhere."""
     kinds = ",".join(world.kubectl("api-resources", "--verbs=list", "--output=name").split())
-    listed = json.loads(world.kubectl("get", kinds, "--all-namespaces", "--show-managed-fields", "-o", "json"))["items"]
-    return sorted({f"{one['kind']}/{one['metadata']['name']}" for one in listed if "canaryd.dev" in json.dumps(one)})
+    listed = json.loads(
+        world.kubectl("get", kinds, "--all-namespaces", "--show-managed-fields", "-o", "json")
+    )["items"]
+    return sorted(
+        {f"{one['kind']}/{one['metadata']['name']}" for one in listed if "canaryd.dev" in json.dumps(one)}
+    )
 
 
 @pytest.mark.timeout(900)
@@ -101,18 +120,31 @@ def test_abort_goes_back_before_the_reset_and_uninstalling_in_mid_rollout_leaves
         for version in ("v2", "v3"):
             world.behaviour(version, **HEALTHY)
             world.deploy(version)
-            eventually(f"{version} is in its stage", lambda of=version: world.envoy_weights() == {"v1": 70, of: 30}, 120)
+            eventually(
+                f"{version} is in its stage",
+                lambda of=version: world.envoy_weights() == {"v1": 70, of: 30},
+                120,
+            )
             if version == "v2":
                 assert "abort it with --abort" in daemon.run("reset", "front-end", "--yes").stderr
                 daemon.cli("reset", "front-end", "--abort", "--yes", seconds=90)
-                assert (spec(world, "virtualservice", "sockshop"), spec(world, "destinationrule", "front-end")) == original
+                assert (
+                    spec(world, "virtualservice", "sockshop"),
+                    spec(world, "destinationrule", "front-end"),
+                ) == original
     daemon.kill9()  # as `helm uninstall` in mid-rollout
     world.kubectl("annotate", "deployment/front-end-v1", "canaryd.dev/ignore=true")
     assert len(mentions(world)) > 4
     said = daemon.cli("reset", "--everything", "--abort", "--yes", seconds=200)
     assert "everything of canaryd's is removed but its CRD" in said
-    assert (spec(world, "virtualservice", "sockshop"), spec(world, "destinationrule", "front-end")) == original
-    assert mentions(world) == [f"APIService/v1alpha1.{CRD.partition('.')[2]}", f"CustomResourceDefinition/{CRD}"]
+    assert (
+        spec(world, "virtualservice", "sockshop"),
+        spec(world, "destinationrule", "front-end"),
+    ) == original
+    assert mentions(world) == [
+        f"APIService/v1alpha1.{CRD.partition('.')[2]}",
+        f"CustomResourceDefinition/{CRD}",
+    ]
     world.kubectl("delete", "crd", CRD)
     eventually("nothing mentions it", lambda: mentions(world) == [])
     assert "nothing of canaryd's is left" in daemon.cli("reset", "--everything", "--yes")
@@ -130,14 +162,22 @@ def test_a_person_without_the_right_to_patch_is_told_so_before_anything_is_done(
     rule["spec"]["subsets"].append({"name": "v2", "labels": {"version": "v2"}})
     rule["metadata"]["annotations"] = {"canaryd.dev/subsets": "v2"}
     world.apply(rule)
-    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "reader"}, "rules": [
-        {"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list"]}]}
+    role = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": "reader"},
+        "rules": [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list"]}],
+    }
     world.apply(role)
     world.kubectl("create", "serviceaccount", "reader")  # nothing here makes one called default
-    world.kubectl("create", "clusterrolebinding", "reader", "--clusterrole=reader", "--serviceaccount=production:reader")
+    world.kubectl(
+        "create", "clusterrolebinding", "reader", "--clusterrole=reader", "--serviceaccount=production:reader"
+    )
     try:
         config = json.loads(world.kubeconfig.read_text())
-        config["users"][0]["user"] = {"token": world.kubectl("-n", "production", "create", "token", "reader").strip()}
+        config["users"][0]["user"] = {
+            "token": world.kubectl("-n", "production", "create", "token", "reader").strip()
+        }
         path = tmp_path_factory.mktemp("reader") / "kubeconfig"
         path.write_text(json.dumps(config))
         done = daemon.run("reset", "front-end", "--yes", "--kubeconfig", str(path))

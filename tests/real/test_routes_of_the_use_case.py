@@ -1,7 +1,8 @@
-"""Every route of the use case on real parts, with real requests: a preview, logged-in users, Chrome users, copies, weights.
+"""Every route of the use case on real parts, with real requests: a preview, logged-in users, Chrome users,
+copies, weights.
 
-istiod translates what canaryd adds, Envoy follows it, and the answers say which version served them. A person approves each step, so
-that there is time to look.
+istiod translates what canaryd adds, Envoy follows it, and the answers say which version served them. A person
+approves each step, so that there is time to look.
 """
 
 from __future__ import annotations
@@ -17,27 +18,47 @@ from tests.real.daemon import Canaryd
 from tests.real.test_releases import BY_ERRORS, HEALTHY, RATE, ends_as, explained, phase_of, start
 from tests.real.world import World, eventually
 
-CHROME = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36"
+CHROME = (
+    "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/120.0.0.0 Safari/537.36"
+)
 WHO: dict[str, dict[str, str]] = {
-    "nobody in particular": {}, "logged in": {"cookie": "theme=dark; logged_in=1"}, "Chrome": {"user_agent": CHROME},
-    "preview": {"x_canary": "always"}, "by a prefix": {"x_team": "shop-berlin"},
-}  # fmt: skip
+    "nobody in particular": {},
+    "logged in": {"cookie": "theme=dark; logged_in=1"},
+    "Chrome": {"user_agent": CHROME},
+    "preview": {"x_canary": "always"},
+    "by a prefix": {"x_team": "shop-berlin"},
+}
 COOKIE = {"headers": {"cookie": {"regex": ".*logged_in.*"}}}
 USER_AGENT = {"headers": {"user-agent": {"regex": ".*Chrome.*"}}}
-EITHER = [{"headers": {"x-team": {"prefix": "shop"}}}, {"headers": {"user-agent": {"regex": ".*Chrome.*"}, "x-canary": {"exact": "never"}}}]
+EITHER = [
+    {"headers": {"x-team": {"prefix": "shop"}}},
+    {"headers": {"user-agent": {"regex": ".*Chrome.*"}, "x-canary": {"exact": "never"}}},
+]
 WAITS = {"approval": "required", "minimum": "4s", "deadline": "120s"}
-STAGES = [{"weight": 0, **WAITS}, {"match": COOKIE, **WAITS}, {"match": USER_AGENT, **WAITS}, {"match": EITHER, **WAITS},
-          {"mirror": "50%", **WAITS, "deadline": "12s"}, {"weight": 50, "minimum": "4s", "deadline": "12s"},
-          {"weight": 100, "minimum": "4s", "deadline": "12s"}]
+STAGES = [
+    {"weight": 0, **WAITS},
+    {"match": COOKIE, **WAITS},
+    {"match": USER_AGENT, **WAITS},
+    {"match": EITHER, **WAITS},
+    {"mirror": "50%", **WAITS, "deadline": "12s"},
+    {"weight": 50, "minimum": "4s", "deadline": "12s"},
+    {"weight": 100, "minimum": "4s", "deadline": "12s"},
+]
 ROUTE = {"virtualService": "sockshop", "preview": {"headers": {"x-canary": {"exact": "always"}}}}
 
 
 @pytest.fixture
 def rich(world: World) -> World:
     """A VirtualService as people have them: with a time limit and retries beside the destination."""
-    world.kubectl("patch", "virtualservice", "sockshop", "--type=json", "-p",
-                  '[{"op": "add", "path": "/spec/http/0/timeout", "value": "20s"},'
-                  ' {"op": "add", "path": "/spec/http/0/retries", "value": {"attempts": 0}}]')
+    world.kubectl(
+        "patch",
+        "virtualservice",
+        "sockshop",
+        "--type=json",
+        "-p",
+        '[{"op": "add", "path": "/spec/http/0/timeout", "value": "20s"},'
+        ' {"op": "add", "path": "/spec/http/0/retries", "value": {"attempts": 0}}]',
+    )
     world.behaviour("v1", **HEALTHY)
     world.behaviour("v2", **HEALTHY)
     return world
@@ -68,6 +89,7 @@ def a_rollout(world: World, canaryd: Callable[..., Canaryd], **changes: Any) -> 
 
 def waits_in(world: World, daemon: Canaryd, stage: int) -> None:
     """Until the stage has passed, and a person is asked."""
+
     def probe() -> bool:
         status = world.get("canaryrollouts")["items"][-1].get("status", {})
         return (status.get("stage"), status.get("phase")) == (stage, "AwaitingApproval")
@@ -83,7 +105,9 @@ def approve(daemon: Canaryd) -> None:
     daemon.cli("approve", "front-end", "--namespace", "production")
 
 
-def test_each_route_of_the_use_case_sends_whom_it_should_and_leaves_nothing_behind(rich: World, canaryd: Callable[..., Canaryd]) -> None:
+def test_each_route_of_the_use_case_sends_whom_it_should_and_leaves_nothing_behind(
+    rich: World, canaryd: Callable[..., Canaryd]
+) -> None:
     world, before = rich, spec(rich)
     with a_rollout(world, canaryd) as daemon:
         waits_in(world, daemon, 0)
@@ -125,13 +149,22 @@ def test_harm_to_logged_in_users_takes_them_all_back(rich: World, canaryd: Calla
     assert spec(world) == before
 
 
-def test_an_added_route_that_someone_deletes_is_drift_and_an_abort_leaves_nothing(rich: World, canaryd: Callable[..., Canaryd]) -> None:
+def test_an_added_route_that_someone_deletes_is_drift_and_an_abort_leaves_nothing(
+    rich: World, canaryd: Callable[..., Canaryd]
+) -> None:
     world, before = rich, spec(rich)
     with a_rollout(world, canaryd) as daemon:
         waits_in(world, daemon, 0)
         approve(daemon)
         eventually("logged-in users are on v2", lambda: "logged in" in to_v2(world))
-        world.kubectl("patch", "virtualservice", "sockshop", "--type=json", "-p", '[{"op": "remove", "path": "/spec/http/1"}]')
+        world.kubectl(
+            "patch",
+            "virtualservice",
+            "sockshop",
+            "--type=json",
+            "-p",
+            '[{"op": "remove", "path": "/spec/http/1"}]',
+        )
         eventually("it is held", lambda: phase_of(world, "v2") == "Held")
         daemon.cli("abort", "front-end", "--namespace", "production")
         ends_as(world, daemon, "v2", "RolledBack")

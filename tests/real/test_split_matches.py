@@ -1,6 +1,8 @@
-"""Matched users on real parts: half of them kept on stable as a fair control, and all kinds of stages by the Gateway API.
+"""Matched users on real parts: half of them kept on stable as a fair control, and all kinds of stages by the
+Gateway API.
 
-istiod translates what canaryd adds, Envoy follows it and counts by the Service that it called, and the answers say which version served.
+istiod translates what canaryd adds, Envoy follows it and counts by the Service that it called, and the
+answers say which version served.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ LOGGED_IN = "cookie: theme=dark; logged_in=1"
 WAITS = {"approval": "required", "minimum": "3s", "deadline": "60s"}
 LAST = {"weight": 100, "minimum": "3s", "deadline": "12s"}
 SPLIT = [{"match": COOKIE, "split": "half", **WAITS}, LAST]
-LENIENT = {"errors": {"unacceptableRatio": "900%", "unacceptableIncrease": "20%"}}  # so that seconds are enough to rule it out
+# so that seconds are enough to rule it out
+LENIENT = {"errors": {"unacceptableRatio": "900%", "unacceptableIncrease": "20%"}}
 BY_CALLERS = {**ANALYSIS, "reporter": "source", "metrics": [LENIENT]}
 
 
@@ -52,18 +55,27 @@ def are_alike(world: World) -> None:
 
 
 def test_half_of_the_logged_in_users_stay_on_stable_and_are_what_the_others_are_held_against(
-        world: World, canaryd: Callable[..., Canaryd]) -> None:
+    world: World, canaryd: Callable[..., Canaryd]
+) -> None:
     well(world)
     before = dict(world.get("virtualservice", "sockshop")["spec"])
     daemon = start(world, canaryd, stages=SPLIT, analysis=BY_CALLERS)
     with world.load(RATE, header=LOGGED_IN, share=0.3) as requests:
         world.deploy("v2")
         waits_in(world, daemon, 0)
-        assert share_of(world, lambda: world.version_for(cookie="logged_in=1")) == pytest.approx(0.5, abs=0.15)
+        assert share_of(world, lambda: world.version_for(cookie="logged_in=1")) == pytest.approx(
+            0.5, abs=0.15
+        )
         assert {world.version_for() for _ in range(20)} == {"v1"}, "nobody else"
         are_alike(world)
-        (own,) = [one for one in clusters(world) if one["name"].startswith("outbound|80|v2|front-end-canaryd-match.")]
-        assert own["metadata"]["filter_metadata"]["istio"]["services"][0]["name"] == "front-end-canaryd-match", "what Istio's metrics name"
+        (own,) = [
+            one
+            for one in clusters(world)
+            if one["name"].startswith("outbound|80|v2|front-end-canaryd-match.")
+        ]
+        assert (
+            own["metadata"]["filter_metadata"]["istio"]["services"][0]["name"] == "front-end-canaryd-match"
+        ), "what Istio's metrics name"
         approve(daemon)
         ends_as(world, daemon, "v2", "Succeeded")
     by_hand = deepcopy(before)
@@ -75,7 +87,9 @@ def test_half_of_the_logged_in_users_stay_on_stable_and_are_what_the_others_are_
 
 def clusters(world: World) -> list[dict[str, Any]]:
     """As the gateway's Envoy has them from istiod."""
-    with urllib.request.urlopen(f"{world.mesh.facts['ingress_admin']}/config_dump?resource=dynamic_active_clusters", timeout=5) as answer:
+    with urllib.request.urlopen(
+        f"{world.mesh.facts['ingress_admin']}/config_dump?resource=dynamic_active_clusters", timeout=5
+    ) as answer:
         return [one["cluster"] for one in json.load(answer)["configs"]]
 
 
@@ -87,12 +101,16 @@ def test_half_of_them_by_the_gateway_api(world: World, canaryd: Callable[..., Ca
     with world.load(RATE, host=HOST, url=world.sidecar, header=LOGGED_IN, share=0.3) as requests:
         world.deploy("v2")
         waits_in(world, daemon, 0)
-        assert share_of(world, lambda: answered_by(world, cookie="logged_in=1")) == pytest.approx(0.5, abs=0.15)
+        assert share_of(world, lambda: answered_by(world, cookie="logged_in=1")) == pytest.approx(
+            0.5, abs=0.15
+        )
         assert {answered_by(world) for _ in range(20)} == {"v1"}
         are_alike(world)
         approve(daemon)
         ends_as(world, daemon, "v2", "Succeeded")
-        eventually("nothing is left", lambda: services(world) == {"front-end", "front-end-v1", "front-end-v2"})
+        eventually(
+            "nothing is left", lambda: services(world) == {"front-end", "front-end-v1", "front-end-v2"}
+        )
     assert route(world) == leading_to(began, "v2")
     assert set(requests.result["status"]) == {"200"}, "an Envoy had no way"
 
@@ -101,13 +119,18 @@ TEAM = {"headers": {"x-team": {"prefix": "a.b"}}, "queryParams": {"beta": {"exac
 STAGES = [{"match": [COOKIE, TEAM], **WAITS}, {"mirror": "50%", **WAITS, "deadline": "8s"}, LAST]
 ROUTE = {"httpRoute": "sockshop", "preview": {"headers": {"x-canary": {"exact": "always"}}}}
 WHO: dict[str, dict[str, str]] = {
-    "nobody in particular": {}, "preview": {"x_canary": "always"}, "logged in": {"cookie": "theme=dark; logged_in=1"},
-    "on a team": {"x_team": "a.b-berlin", "path": "/?beta=yes"}, "half on it": {"x_team": "a.b-berlin"},
+    "nobody in particular": {},
+    "preview": {"x_canary": "always"},
+    "logged in": {"cookie": "theme=dark; logged_in=1"},
+    "on a team": {"x_team": "a.b-berlin", "path": "/?beta=yes"},
+    "half on it": {"x_team": "a.b-berlin"},
     "not quoted": {"x_team": "aXb", "path": "/?beta=yes"},
-}  # fmt: skip
+}
 
 
-def test_every_kind_of_stage_by_the_gateway_api_sends_whom_it_should(world: World, canaryd: Callable[..., Canaryd]) -> None:
+def test_every_kind_of_stage_by_the_gateway_api_sends_whom_it_should(
+    world: World, canaryd: Callable[..., Canaryd]
+) -> None:
     well(world)
     move(world)
     began = route(world)
@@ -121,13 +144,18 @@ def test_every_kind_of_stage_by_the_gateway_api_sends_whom_it_should(world: Worl
         waits_in(world, daemon, 0)
         assert to_v2() == {"preview", "logged in", "on a team"}
         approve(daemon)
-        eventually("copies come", lambda: len(route(world)["rules"]) == 3 and "mirror" in route(world)["rules"][1]["name"])
+        eventually(
+            "copies come",
+            lambda: len(route(world)["rules"]) == 3 and "mirror" in route(world)["rules"][1]["name"],
+        )
         waits_in(world, daemon, 1)
         assert to_v2() == {"preview"}
         first = served(world)
         eventually("300 requests", lambda: served(world)["v1"] - first["v1"] >= 300, 30)
         then = served(world)
-        assert (then["v2"] - first["v2"]) / (then["v1"] - first["v1"]) == pytest.approx(0.5, abs=0.12), "v2 served the copies"
+        assert (then["v2"] - first["v2"]) / (then["v1"] - first["v1"]) == pytest.approx(0.5, abs=0.12), (
+            "v2 served the copies"
+        )
         approve(daemon)
         ends_as(world, daemon, "v2", "Succeeded")
     assert route(world) == leading_to(began, "v2")

@@ -1,9 +1,10 @@
-"""A tutorial as its reader follows it: files are saved as it says, commands typed into one shell, and what it shows must come back.
+"""A tutorial as its reader follows it: files are saved as it says, commands typed into one shell, and what it
+shows must come back.
 
-In the Markdown a fenced `yaml` block that begins with `# PATH` is a file to save; in a fenced `console` block a line that begins with
-`$ ` is a command (a closing backslash goes on with the next line), and the lines below it are what the reader sees: each must be in the
-answer, in this order. Numbers, times, ids and the widths of columns are other ones each time, and not compared; a line `...` stands for
-lines left out.
+In the Markdown a fenced `yaml` block that begins with `# PATH` is a file to save; in a fenced `console` block
+a line that begins with `$ ` is a command (a closing backslash goes on with the next line), and the lines
+below it are what the reader sees: each must be in the answer, in this order. Numbers, times, ids and the
+widths of columns are other ones each time, and not compared; a line `...` stands for lines left out.
 """
 
 from __future__ import annotations
@@ -76,14 +77,22 @@ class Shell:
 
     def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
-            ["bash"], cwd=folder, env=dict(env), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            ["bash"],
+            cwd=folder,
+            env=dict(env),
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             process_group=0,
         )
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         assert self._process.stdin
         os.killpg(self._process.pid, signal.SIGTERM)  # what it started in the background, too
         self._process.stdin.close()
@@ -104,8 +113,8 @@ class Shell:
 
 
 def follow(tutorial: Path, folder: Path, env: Mapping[str, str]) -> list[str]:
-    """Everything that the tutorial says, in `folder`; how long each command took. AssertionError at the first command that fails or answers
-    something else, with its line."""
+    """Everything that the tutorial says, in `folder`; how long each command took. AssertionError at the first
+    command that fails or answers something else, with its line."""
     took: list[str] = []
     with Shell(folder, env) as shell:
         for step in steps(tutorial.read_text()):
@@ -123,7 +132,9 @@ def follow(tutorial: Path, folder: Path, env: Mapping[str, str]) -> list[str]:
             rest = iter([plain(line) for line in lines])
             for shown in step.shown:
                 wanted = plain(shown)
-                assert wanted in ("", "...") or wanted in rest, f"{where} does not show\n  {shown}\nbut\n" + "\n".join(lines)
+                assert wanted in ("", "...") or wanted in rest, (
+                    f"{where} does not show\n  {shown}\nbut\n" + "\n".join(lines)
+                )
     return took
 
 

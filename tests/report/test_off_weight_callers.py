@@ -16,8 +16,10 @@ def said(*sources: Source, unsteered: str = "") -> str:
 
 def test_who_follows_and_who_does_not_are_told_apart() -> None:
     assert said(GATEWAY, ORDERS, unsteered=BOUND) == (
-        "requests of istio-ingressgateway in istio-system (10.2% of 5,000 went to v2) follow the weight, those of orders in production "
-        "(50% of 3,000 went to v2) do not. VirtualService sockshop is bound to shop alone")
+        "requests of istio-ingressgateway in istio-system (10.2% of 5,000 went to v2) follow the weight, "
+        "those of orders in production (50% of 3,000 went to v2) do not. VirtualService sockshop is bound to "
+        "shop alone"
+    )
 
 
 def test_where_the_virtualservice_is_bound_to_the_mesh_it_is_asked_what_else_may_be() -> None:

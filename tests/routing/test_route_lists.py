@@ -49,10 +49,14 @@ PREVIEW = {"headers": {"x-canary": {"exact": "always"}}}
 COOKIE = {"headers": {"cookie": {"regex": ".*logged_in.*"}}}
 LADDER = a_policy(
     route={"virtualService": "sockshop", "preview": PREVIEW},
-    stages=[{"weight": 0}, {"match": COOKIE}, {"mirror": "12.5%"},
-            {"match": [COOKIE, {"queryParams": {"v": {"exact": "2"}}}], "weight": 10},
-            {"weight": 100}],
-)  # fmt: skip
+    stages=[
+        {"weight": 0},
+        {"match": COOKIE},
+        {"mirror": "12.5%"},
+        {"match": [COOKIE, {"queryParams": {"v": {"exact": "2"}}}], "weight": 10},
+        {"weight": 100},
+    ],
+)
 
 
 def whole(view: RouteView, **routes: Any) -> RouteView:
@@ -66,20 +70,41 @@ def in_stage(stage: int, route: dict[str, Any], key: str = "#0", **spec: Any) ->
 
 
 def test_a_stage_has_the_routes_that_a_person_would_have_written_for_it() -> None:
-    rich = {"route": [a_destination("v1")], "timeout": "3s", "retries": {"attempts": 2}, "rewrite": {"uri": "/x"}}
-    preview = {"name": "canaryd-front-end-preview", "match": [PREVIEW], "route": [a_destination("v2")],
-               **{name: rich[name] for name in ("timeout", "retries", "rewrite")}}
+    rich = {
+        "route": [a_destination("v1")],
+        "timeout": "3s",
+        "retries": {"attempts": 2},
+        "rewrite": {"uri": "/x"},
+    }
+    preview = {
+        "name": "canaryd-front-end-preview",
+        "match": [PREVIEW],
+        "route": [a_destination("v2")],
+        **{name: rich[name] for name in ("timeout", "retries", "rewrite")},
+    }
     assert in_stage(0, rich) == {**ORIGIN, "canaryd-front-end-preview": (preview,)}
-    assert in_stage(1, rich)["canaryd-front-end-match"] == ({**preview, "name": "canaryd-front-end-match", "match": [COOKIE]},)
+    assert in_stage(1, rich)["canaryd-front-end-match"] == (
+        {**preview, "name": "canaryd-front-end-match", "match": [COOKIE]},
+    )
     copied = {"mirror": a_destination("v2")["destination"], "mirrorPercentage": {"value": 12.5}}
-    assert in_stage(2, rich)["canaryd-front-end-mirror"] == ({**rich, "name": "canaryd-front-end-mirror", **copied},)
+    assert in_stage(2, rich)["canaryd-front-end-mirror"] == (
+        {**rich, "name": "canaryd-front-end-mirror", **copied},
+    )
     assert in_stage(3, rich)["#0"] == (a_destination("v1", 90), a_destination("v2", 10))
-    assert in_stage(4, rich) == {"#0": (a_destination("v1", 0), a_destination("v2", 100)), "canaryd-front-end-preview": (preview,)}
+    assert in_stage(4, rich) == {
+        "#0": (a_destination("v1", 0), a_destination("v2", 100)),
+        "canaryd-front-end-preview": (preview,),
+    }
 
 
 def test_the_matches_of_a_steered_route_and_of_a_stage_hold_both_each_with_each() -> None:
-    own = [{"uri": {"prefix": "/a"}, "name": "a"}, {"uri": {"prefix": "/b"}, "headers": {"x-b": {"exact": "1"}}}]
-    [route] = in_stage(3, {"name": "main", "match": own, "route": [a_destination("v1")]}, "main")["canaryd-front-end-match.main"]
+    own = [
+        {"uri": {"prefix": "/a"}, "name": "a"},
+        {"uri": {"prefix": "/b"}, "headers": {"x-b": {"exact": "1"}}},
+    ]
+    [route] = in_stage(3, {"name": "main", "match": own, "route": [a_destination("v1")]}, "main")[
+        "canaryd-front-end-match.main"
+    ]
     assert route["match"] == [
         {"uri": {"prefix": "/a"}, "name": "a", **COOKIE},
         {"uri": {"prefix": "/a"}, "name": "a", "queryParams": {"v": {"exact": "2"}}},
@@ -88,12 +113,22 @@ def test_the_matches_of_a_steered_route_and_of_a_stage_hold_both_each_with_each(
     ]
 
 
-@pytest.mark.parametrize(("stage", "route", "spec", "says"), [
-    (1, {"match": [{"headers": {"cookie": {"exact": "x"}}}]}, {}, "route #0 has a condition on headers cookie of its own, and Istio"),
-    (2, {"mirror": {"host": "shadow"}}, {}, "route #0 is mirrored already"),
-    (2, {"mirrors": [{"destination": {"host": "shadow"}}]}, {}, "route #0 is mirrored already"),
-])  # fmt: skip
-def test_what_cannot_be_added_before_a_route_is_refused_by_its_name(stage: int, route: Any, spec: Any, says: str) -> None:
+@pytest.mark.parametrize(
+    ("stage", "route", "spec", "says"),
+    [
+        (
+            1,
+            {"match": [{"headers": {"cookie": {"exact": "x"}}}]},
+            {},
+            "route #0 has a condition on headers cookie of its own, and Istio",
+        ),
+        (2, {"mirror": {"host": "shadow"}}, {}, "route #0 is mirrored already"),
+        (2, {"mirrors": [{"destination": {"host": "shadow"}}]}, {}, "route #0 is mirrored already"),
+    ],
+)
+def test_what_cannot_be_added_before_a_route_is_refused_by_its_name(
+    stage: int, route: Any, spec: Any, says: str
+) -> None:
     with pytest.raises(routes.Refusal, match=re.escape(says)):
         in_stage(stage, {"route": [a_destination("v1")], **route}, **spec)
     lists = {"#0": (a_destination("v1"),)}
@@ -103,28 +138,42 @@ def test_what_cannot_be_added_before_a_route_is_refused_by_its_name(stage: int, 
 
 def test_labels_of_callers_are_refused_where_callers_are_not_steered() -> None:
     policy = a_policy(stages=[{"match": {"sourceLabels": {"app": "orders"}}}, {"weight": 100}])
-    with pytest.raises(routes.Refusal, match="sourceLabels are told of callers inside the mesh, and VirtualService"):
+    with pytest.raises(
+        routes.Refusal, match="sourceLabels are told of callers inside the mesh, and VirtualService"
+    ):
         routes.check(policy, a_view(ORIGIN, gateways=["shop"]), "v2")
     routes.check(policy, a_view(ORIGIN, gateways=["shop", "mesh"]), "v2")
 
 
 def test_a_route_with_a_mirror_of_its_own_keeps_it_for_matched_users() -> None:
-    [route] = in_stage(1, {"route": [a_destination("v1")], "mirror": {"host": "shadow"}})["canaryd-front-end-match"]
+    [route] = in_stage(1, {"route": [a_destination("v1")], "mirror": {"host": "shadow"}})[
+        "canaryd-front-end-match"
+    ]
     assert route["mirror"] == {"host": "shadow"}
 
 
-@pytest.mark.parametrize(("name", "is_its"), [
-    ("canaryd-front-end-match", True), ("canaryd-front-end-mirror.main", True), ("canaryd-front-end-preview.#1", True),
-    ("canaryd-front-match", False), ("canaryd-front-end-admin-match", False), ("canaryd-front-end-matching", False), ("match", False),
-    ("", False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "is_its"),
+    [
+        ("canaryd-front-end-match", True),
+        ("canaryd-front-end-mirror.main", True),
+        ("canaryd-front-end-preview.#1", True),
+        ("canaryd-front-match", False),
+        ("canaryd-front-end-admin-match", False),
+        ("canaryd-front-end-matching", False),
+        ("match", False),
+        ("", False),
+    ],
+)
 def test_an_added_route_is_known_by_its_name_as_this_service_s(name: str, is_its: bool) -> None:
     assert added.is_of("front-end", name) is is_its
 
 
 @pytest.mark.parametrize("stage", range(5))
 @given(data=st.data())
-def test_what_a_stage_adds_goes_with_the_way_back_and_twice_is_as_once(stage: int, data: st.DataObject) -> None:
+def test_what_a_stage_adds_goes_with_the_way_back_and_twice_is_as_once(
+    stage: int, data: st.DataObject
+) -> None:
     origin = data.draw(origins())
     wanted = routes.staged(LADDER, stage, None, origin, "v2")
     assert added.steered(wanted) == routes.split(origin, "v2", LADDER.stages[stage].weight)
@@ -137,14 +186,21 @@ def test_what_a_stage_adds_goes_with_the_way_back_and_twice_is_as_once(stage: in
 
 def test_added_routes_are_said_before_what_is_left_for_the_others() -> None:
     plain = {"route": [a_destination("v1")]}
-    assert routes.described(in_stage(1, plain)) == "x-canary = always to v2; cookie ~ .*logged_in.* to v2; else all to v1"
-    assert routes.described(in_stage(2, plain)) == "x-canary = always to v2; else all to v1, 12.5% mirrored to v2"
+    assert (
+        routes.described(in_stage(1, plain))
+        == "x-canary = always to v2; cookie ~ .*logged_in.* to v2; else all to v1"
+    )
+    assert (
+        routes.described(in_stage(2, plain))
+        == "x-canary = always to v2; else all to v1, 12.5% mirrored to v2"
+    )
     mirrored = a_policy(stages=[{"mirror": "10%"}, {"weight": 100}])
     assert routes.described(routes.staged(mirrored, 0, None, ORIGIN, "v2")) == "all to v1, 10% mirrored to v2"
     two = {"a": ORIGIN["#0"], "#1": ORIGIN["#0"]}
     assert routes.described(routes.staged(mirrored, 0, None, two, "v2")) == "all to v1, 10% mirrored to v2"
     assert routes.described({**routes.staged(mirrored, 0, None, two, "v2"), "a": (a_destination("v3"),)}) == (
-        "a: all to v3, 10% mirrored to v2; #1: all to v1, 10% mirrored to v2")
+        "a: all to v3, 10% mirrored to v2; #1: all to v1, 10% mirrored to v2"
+    )
 
 
 def test_the_stable_version_is_that_of_steered_routes_whatever_was_added() -> None:
@@ -168,8 +224,14 @@ def test_the_stable_version_is_the_one_with_all_the_traffic(entries: tuple[Any, 
     ("lists", "says"),
     [
         ({}, "no route to steer"),
-        ({"#0": (a_destination("v1", 50), a_destination("v2", 50))}, r"route #0 is split \(v1 50%, v2 50%\).*set one weight to 100"),
-        ({"#0": (a_destination("v9"),)}, r"subset 'v9', which the DestinationRule does not map.*subsets that it does: blue, v1, v2"),
+        (
+            {"#0": (a_destination("v1", 50), a_destination("v2", 50))},
+            r"route #0 is split \(v1 50%, v2 50%\).*set one weight to 100",
+        ),
+        (
+            {"#0": (a_destination("v9"),)},
+            r"subset 'v9', which the DestinationRule does not map.*subsets that it does: blue, v1, v2",
+        ),
         ({"a": (a_destination("v1"),), "b": (a_destination("v2"),)}, r"a to v1, b to v2.*route\.http"),
     ],
 )
@@ -183,7 +245,10 @@ def test_subsets_of_one_version_may_have_different_names() -> None:
 
 
 def test_a_split_is_the_stable_destination_and_a_copy_of_it() -> None:
-    entry = {"destination": {"host": HOST, "subset": "v1", "port": {"number": 8080}}, "headers": {"request": {"add": {"x": "1"}}}}
+    entry = {
+        "destination": {"host": HOST, "subset": "v1", "port": {"number": 8080}},
+        "headers": {"request": {"add": {"x": "1"}}},
+    }
     [stable, canary] = routes.split({"#0": (entry,)}, "v2", 10)["#0"]
     assert stable == {**entry, "weight": 90}
     assert canary == {**entry, "destination": {**entry["destination"], "subset": "v2"}, "weight": 10}
@@ -216,7 +281,9 @@ def test_a_split_of_the_stable_subset_with_itself_is_refused() -> None:
         routes.split(ORIGIN, "v1", 10)
 
 
-extra = st.dictionaries(st.sampled_from(["headers", "port", "note"]), st.integers() | st.text(max_size=3), max_size=2)
+extra = st.dictionaries(
+    st.sampled_from(["headers", "port", "note"]), st.integers() | st.text(max_size=3), max_size=2
+)
 
 
 @st.composite
@@ -225,7 +292,10 @@ def origins(draw: st.DrawFn) -> RouteLists:
     lists = {}
     for number in range(draw(st.integers(1, 3))):
         stable: dict[str, Any] = {**draw(extra), **a_destination("v1", draw(st.sampled_from([None, 100, 1])))}
-        idle = [{**draw(extra), **a_destination(name, 0)} for name in draw(st.lists(st.sampled_from(["v2", "v3"]), unique=True))]
+        idle = [
+            {**draw(extra), **a_destination(name, 0)}
+            for name in draw(st.lists(st.sampled_from(["v2", "v3"]), unique=True))
+        ]
         if idle:
             stable["weight"] = 100
         lists[f"#{number}"] = tuple(draw(st.permutations([stable, *idle])))
@@ -233,37 +303,55 @@ def origins(draw: st.DrawFn) -> RouteLists:
 
 
 def sent(entries: Sequence[Destination]) -> dict[str, int]:
-    """Per cent by subset, as Istio reads a list: a destination alone takes all, among several a missing weight is 0."""
+    """Per cent by subset, as Istio reads a list: a destination alone takes all, among several a missing
+    weight is 0."""
     if len(entries) == 1:
         return {entries[0]["destination"]["subset"]: 100}
     return {entry["destination"]["subset"]: entry["weight"] for entry in entries if entry.get("weight")}
 
 
 @given(origins(), st.integers(0, 100))
-def test_every_split_has_the_weights_that_were_wanted_and_the_way_back_is_exact(origin: RouteLists, weight: int) -> None:
+def test_every_split_has_the_weights_that_were_wanted_and_the_way_back_is_exact(
+    origin: RouteLists, weight: int
+) -> None:
     lists = routes.split(origin, "v2", weight)
     wanted = {subset: share for subset, share in (("v1", 100 - weight), ("v2", weight)) if share}
     assert all(sent(entries) == wanted for entries in lists.values())
     assert routes.same(routes.split(origin, "v2", 0), origin)
-    assert all(len(entries) == 1 and sent(entries) == {"v2": 100} for entries in routes.only(origin, "v2").values())
+    assert all(
+        len(entries) == 1 and sent(entries) == {"v2": 100} for entries in routes.only(origin, "v2").values()
+    )
 
 
 @given(origins(), st.integers(0, 100))
-def test_the_way_back_from_what_canaryd_wrote_is_the_origin_by_whatever_weights(origin: RouteLists, weight: int) -> None:
+def test_the_way_back_from_what_canaryd_wrote_is_the_origin_by_whatever_weights(
+    origin: RouteLists, weight: int
+) -> None:
     for found in (routes.split(origin, "v2", weight), routes.only(origin, "v2")):
         assert routes.same(routes.without(found, origin, "v2"), origin)
         added = routes.without({**found, "new": ORIGIN["#0"]}, origin, "v2")
-        assert routes.same(added, {**origin, "new": ORIGIN["#0"]}), "so it is where there are other routes than before"
+        assert routes.same(added, {**origin, "new": ORIGIN["#0"]}), (
+            "so it is where there are other routes than before"
+        )
 
 
 @pytest.mark.parametrize(
     ("found", "back"),
     [
         ((a_destination("v1", 90), a_destination("v2", 10)), (a_destination("v1", 100),)),
-        ((a_destination("v1", 60), a_destination("v0", 30), a_destination("v2", 10)), (a_destination("v1", 70), a_destination("v0", 30))),
-        ((a_destination("v0", 30), a_destination("v2", 70)), (a_destination("v0", 30), a_destination("v1", 70))),
+        (
+            (a_destination("v1", 60), a_destination("v0", 30), a_destination("v2", 10)),
+            (a_destination("v1", 70), a_destination("v0", 30)),
+        ),
+        (
+            (a_destination("v0", 30), a_destination("v2", 70)),
+            (a_destination("v0", 30), a_destination("v1", 70)),
+        ),
         ((a_destination("v2"),), (a_destination("v1"),)),
-        ((a_destination("v1"), a_destination("v2", 100)), (a_destination("v1"),)),  # a missing weight is 0 among several, 100 alone
+        (
+            (a_destination("v1"), a_destination("v2", 100)),
+            (a_destination("v1"),),
+        ),  # a missing weight is 0 among several, 100 alone
         ((a_destination("v0"),), (a_destination("v0"),)),
     ],
 )
@@ -288,7 +376,10 @@ def test_equality_is_that_of_json() -> None:
 def test_routes_are_described_in_one_line() -> None:
     assert routes.described(ORIGIN) == "all to v1"
     assert routes.described({"a": ORIGIN["#0"], "b": ORIGIN["#0"]}) == "all to v1"
-    assert routes.described({"a": ORIGIN["#0"], "b": routes.split(ORIGIN, "v2", 10)["#0"]}) == "a: all to v1; b: v1 90%, v2 10%"
+    assert (
+        routes.described({"a": ORIGIN["#0"], "b": routes.split(ORIGIN, "v2", 10)["#0"]})
+        == "a: all to v1; b: v1 90%, v2 10%"
+    )
     assert routes.described({}) == "not there"
 
 
@@ -302,20 +393,28 @@ def test_versions_count_wherever_the_virtualservice_may_send_requests() -> None:
     assert routes.versions(a_view(ORIGIN, http=[{"route": [to_v1], "mirror": short}])) == {"v1", "v2"}
     assert routes.versions(a_view(ORIGIN, tcp=[{"route": [{"destination": short}]}])) == {"v1", "v2"}
     elsewhere_named = {"host": "front-end.production.svc.example.internal", "subset": "v2"}
-    assert routes.versions(a_view(ORIGIN, tcp=[{"route": [{"destination": elsewhere_named}]}])) == {"v1", "v2"}
+    assert routes.versions(a_view(ORIGIN, tcp=[{"route": [{"destination": elsewhere_named}]}])) == {
+        "v1",
+        "v2",
+    }
 
 
 # ---------------------------------------------------------------- calls from inside the mesh
 
 
-@pytest.mark.parametrize(("spec", "said"), [
-    ({}, ""),
-    ({"hosts": ["front-end"]}, ""),  # without gateways it is bound to the mesh
-    ({"gateways": ["shop", "mesh"]}, ""),
-    ({"gateways": ["istio-system/shop"], "hosts": ["shop.example"]}, "bound to istio-system/shop alone"),
-    ({"gateways": ["shop"], "hosts": ["*"]}, "the mesh takes no `*`"),
-])  # fmt: skip
-def test_a_virtualservice_of_gateways_alone_does_not_steer_calls_from_inside_the_mesh(spec: dict[str, Any], said: str) -> None:
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        ({}, ""),
+        ({"hosts": ["front-end"]}, ""),  # without gateways it is bound to the mesh
+        ({"gateways": ["shop", "mesh"]}, ""),
+        ({"gateways": ["istio-system/shop"], "hosts": ["shop.example"]}, "bound to istio-system/shop alone"),
+        ({"gateways": ["shop"], "hosts": ["*"]}, "the mesh takes no `*`"),
+    ],
+)
+def test_a_virtualservice_of_gateways_alone_does_not_steer_calls_from_inside_the_mesh(
+    spec: dict[str, Any], said: str
+) -> None:
     view = RouteView({}, {}, "1", {"metadata": {"name": "sockshop"}, "spec": spec})
     assert bool(routes.unsteered(view)) == bool(said)
     assert said in routes.unsteered(view)

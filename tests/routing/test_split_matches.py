@@ -11,7 +11,10 @@ from tests.domain.policy.test_policy import refusals
 
 SEED = {"headers": {"cookie": {"regex": ".*logged_in.*"}}}
 SPLIT = {"match": SEED, "split": "half"}
-FAIR: dict[str, Any] = {"stages": [SPLIT, {"weight": 10}, {"weight": 100}], "analysis": {"reporter": "source"}}
+FAIR: dict[str, Any] = {
+    "stages": [SPLIT, {"weight": 10}, {"weight": 100}],
+    "analysis": {"reporter": "source"},
+}
 
 
 def data(**changes: Any) -> dict[str, Any]:
@@ -23,7 +26,11 @@ def test_a_stage_of_split_matches_is_compared_like_a_draw_of_half() -> None:
     policy = Policy.load(data())
     stage = policy.stages[0]
     assert (stage.kind, stage.weight, stage.promised, stage.rules_out) == ("split", 0, 50, True)
-    assert (stage.said, stage.short, stage.how) == ("half of cookie ~ .*logged_in.*", "half of match", "for half of cookie ~ .*logged_in.*")
+    assert (stage.said, stage.short, stage.how) == (
+        "half of cookie ~ .*logged_in.*",
+        "half of match",
+        "for half of cookie ~ .*logged_in.*",
+    )
     assert Policy.load(policy.dump()) == policy
 
 
@@ -35,18 +42,29 @@ def test_the_services_that_matched_users_call_are_canaryds_own() -> None:
     assert Policy.load(data(stages=[{"match": SEED}, {"weight": 100}])).fair_services == ()
 
 
-@pytest.mark.parametrize(("changes", "says"), [
-    ({"analysis": {"reporter": "destination"}},
-     "stages[0].split needs analysis.reporter: source. The matched users on stable are told from its others by the Service that they "
-     "called, which callers know; a pod's own sidecar names one and the same for all, and so does a waypoint, but is destination"),
-    ({"analysis": {"reporter": "waypoint"}}, "so does a waypoint, but is waypoint"),
-    ({"stages": [{"weight": 0, "split": "half"}, {"weight": 100}]},
-     "stages[0].split must be beside match, whose requests it splits, but there is none"),
-    ({"stages": [{"match": SEED, "split": 50}, {"weight": 100}]}, "stages[0].split must be"),
-    ({"stages": [SPLIT, SPLIT, {"weight": 100}]}, "stages[1] must differ from the stages before it"),
-    ({"mode": "observe"}, "stages[0].match must be left out with mode: observe"),
-    ({"service": {"name": "a" * 50, "namespace": "p", "selector": {"app": "a"}}}, "have at most 63 characters, but one would have 64"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        (
+            {"analysis": {"reporter": "destination"}},
+            "stages[0].split needs analysis.reporter: source. The matched users on stable are told from its "
+            "others by the Service that they called, which callers know; a pod's own sidecar names one and "
+            "the same for all, and so does a waypoint, but is destination",
+        ),
+        ({"analysis": {"reporter": "waypoint"}}, "so does a waypoint, but is waypoint"),
+        (
+            {"stages": [{"weight": 0, "split": "half"}, {"weight": 100}]},
+            "stages[0].split must be beside match, whose requests it splits, but there is none",
+        ),
+        ({"stages": [{"match": SEED, "split": 50}, {"weight": 100}]}, "stages[0].split must be"),
+        ({"stages": [SPLIT, SPLIT, {"weight": 100}]}, "stages[1] must differ from the stages before it"),
+        ({"mode": "observe"}, "stages[0].match must be left out with mode: observe"),
+        (
+            {"service": {"name": "a" * 50, "namespace": "p", "selector": {"app": "a"}}},
+            "have at most 63 characters, but one would have 64",
+        ),
+    ],
+)
 def test_what_cannot_be_split_is_refused_with_the_reason(changes: dict[str, Any], says: str) -> None:
     assert any(says in one for one in refusals(data(**changes))), refusals(data(**changes))
 
@@ -56,14 +74,23 @@ def test_split_and_whole_matches_may_follow_each_other() -> None:
 
 
 @pytest.mark.parametrize("where", ["match", "preview"])
-@pytest.mark.parametrize(("match", "kinds"), [({"withoutHeaders": {"x": {"exact": "a"}}}, "withoutHeaders"),
-                                              ([SEED, {"sourceLabels": {"app": "orders"}}], "sourceLabels")])
-def test_conditions_that_the_gateway_api_does_not_have_are_refused(where: str, match: Any, kinds: str) -> None:
+@pytest.mark.parametrize(
+    ("match", "kinds"),
+    [
+        ({"withoutHeaders": {"x": {"exact": "a"}}}, "withoutHeaders"),
+        ([SEED, {"sourceLabels": {"app": "orders"}}], "sourceLabels"),
+    ],
+)
+def test_conditions_that_the_gateway_api_does_not_have_are_refused(
+    where: str, match: Any, kinds: str
+) -> None:
     route: dict[str, Any] = {"httpRoute": "sockshop"} | ({"preview": match} if where == "preview" else {})
     stages = [{"match": match}, {"weight": 100}] if where == "match" else [{"weight": 100}]
     key = "stages[0].match" if where == "match" else "route.preview"
     assert refusals(data(route=route, stages=stages)) == [
-        f"{key} must be without {kinds} with route.httpRoute, since the Gateway API has no such condition, but has it"]
+        f"{key} must be without {kinds} with route.httpRoute, since the Gateway API has no such condition, "
+        "but has it"
+    ]
 
 
 def test_a_preview_that_is_matched_as_well_goes_by_no_lot_behind_an_httproute() -> None:
@@ -75,7 +102,10 @@ def test_a_preview_that_is_matched_as_well_goes_by_no_lot_behind_an_httproute() 
     whole = {"#0": {"matches": [PATH], "route": [entry]}}
     to_canary = {"#0": ({**entry, "destination": {"host": "front-end", "subset": "front-end-v2"}},)}
     found = managed_routes.wanted(policy, 0, whole, to_canary, httproute_rules.SHAPE)
-    names = [sorted(one["name"] for one in match["headers"]) for match in found["canaryd-front-end-preview"][0]["matches"]]
+    names = [
+        sorted(one["name"] for one in match["headers"])
+        for match in found["canaryd-front-end-preview"][0]["matches"]
+    ]
     assert names == [["x-canary"], ["cookie", "x-canary", "x-team"]]
     assert [one["name"] for one in found["canaryd-front-end-preview"][0]["backendRefs"]] == ["front-end-v2"]
     one, other = (Match.model_validate({"headers": {"x": {"exact": value}}}) for value in "ab")
@@ -90,24 +120,42 @@ def test_a_prefix_is_quoted_as_re2_has_it() -> None:
 
 PATH = {"path": {"type": "PathPrefix", "value": "/"}}
 STEERED = {"matches": [PATH]}
-OURS = {"name": "canaryd-front-end-match", "matches": [{**PATH, "headers": [{"type": "Exact", "name": "x-team", "value": "a"}]}]}
+OURS = {
+    "name": "canaryd-front-end-match",
+    "matches": [{**PATH, "headers": [{"type": "Exact", "name": "x-team", "value": "a"}]}],
+}
 
 
 def rule(*, path: str = "/", method: str = "", **headers: str) -> dict[str, Any]:
-    match: dict[str, Any] = {"path": {"type": "PathPrefix", "value": path}} | ({"method": method} if method else {})
-    return {"name": "other", "matches": [{**match, "headers": [{"name": name.replace("_", "-"), "value": value}
-                                                              for name, value in headers.items()]}]}
+    match: dict[str, Any] = {"path": {"type": "PathPrefix", "value": path}} | (
+        {"method": method} if method else {}
+    )
+    return {
+        "name": "other",
+        "matches": [
+            {
+                **match,
+                "headers": [
+                    {"name": name.replace("_", "-"), "value": value} for name, value in headers.items()
+                ],
+            }
+        ],
+    }
 
 
-@pytest.mark.parametrize(("there", "place", "is_lost"), [
-    ([rule(x_beta="1"), STEERED], 1, False),           # of equals the first, as before
-    ([STEERED, rule(x_beta="1")], 0, True),            # it won over the steered one, and loses to ours
-    ([STEERED, rule(x_team="b")], 0, False),           # no request fits both
-    ([STEERED, rule(x_beta="1", x_gamma="2")], 0, False),
-    ([STEERED, rule(path="/cart")], 0, False),         # a longer path is always first
-    ([STEERED, rule(method="POST")], 0, False),        # so is a method
-    ([STEERED, rule()], 0, False),                     # it had nothing to lose
-], ids=["before", "behind", "another value", "more conditions", "longer path", "method", "alike"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("there", "place", "is_lost"),
+    [
+        ([rule(x_beta="1"), STEERED], 1, False),  # of equals the first, as before
+        ([STEERED, rule(x_beta="1")], 0, True),  # it won over the steered one, and loses to ours
+        ([STEERED, rule(x_team="b")], 0, False),  # no request fits both
+        ([STEERED, rule(x_beta="1", x_gamma="2")], 0, False),
+        ([STEERED, rule(path="/cart")], 0, False),  # a longer path is always first
+        ([STEERED, rule(method="POST")], 0, False),  # so is a method
+        ([STEERED, rule()], 0, False),  # it had nothing to lose
+    ],
+    ids=["before", "behind", "another value", "more conditions", "longer path", "method", "alike"],
+)
 def test_a_rule_loses_no_request_unseen(there: list[dict[str, Any]], place: int, is_lost: bool) -> None:
     def check() -> None:
         httproute_rules.check("front-end", there, {"#0": place}, {"canaryd-front-end-match": (OURS,)})

@@ -1,4 +1,5 @@
-"""Users who are drawn once for a rollout: what the routes become, who goes where, and that nothing of it is left."""
+"""Users who are drawn once for a rollout: what the routes become, who goes where, and that nothing of it is
+left."""
 
 from __future__ import annotations
 
@@ -23,10 +24,15 @@ LADDER = (10, 25, 50, 100)
 
 
 def kept(*weights: int, **affinity: Any) -> Policy:
-    return a_policy(route={"virtualService": "sockshop", "affinity": affinity}, stages=[{"weight": one} for one in weights])
+    return a_policy(
+        route={"virtualService": "sockshop", "affinity": affinity},
+        stages=[{"weight": one} for one in weights],
+    )
 
 
-def staged(stage: int, policy: Policy | None = None, origin: RouteLists = ORIGIN, route: Mapping[str, Any] = {}) -> RouteLists:
+def staged(
+    stage: int, policy: Policy | None = None, origin: RouteLists = ORIGIN, route: Mapping[str, Any] = {}
+) -> RouteLists:
     view = whole(a_view(origin), **{key: {"route": entries, **route} for key, entries in origin.items()})
     return route_lists.staged(policy or kept(*LADDER), stage, view, origin, "v2", MARK)
 
@@ -37,12 +43,20 @@ def cookie(entry: Mapping[str, Any]) -> str:
 
 def test_a_stage_draws_from_which_weight_on_a_user_gets_the_canary() -> None:
     drawn = staged(1)["#0"]
-    assert [(one["destination"]["subset"], one["weight"], cookie(one).partition(";")[0]) for one in drawn] == [
-        ("v1", 25, "canaryd-front-end=canaryd.78a05bb520-2.from-50"), ("v1", 50, "canaryd-front-end=canaryd.78a05bb520-2.from-100"),
-        ("v2", 10, "canaryd-front-end=canaryd.78a05bb520-2.from-10"), ("v2", 15, "canaryd-front-end=canaryd.78a05bb520-2.from-25")]
+    assert [
+        (one["destination"]["subset"], one["weight"], cookie(one).partition(";")[0]) for one in drawn
+    ] == [
+        ("v1", 25, "canaryd-front-end=canaryd.78a05bb520-2.from-50"),
+        ("v1", 50, "canaryd-front-end=canaryd.78a05bb520-2.from-100"),
+        ("v2", 10, "canaryd-front-end=canaryd.78a05bb520-2.from-10"),
+        ("v2", 15, "canaryd-front-end=canaryd.78a05bb520-2.from-25"),
+    ]
     assert cookie(drawn[0]).partition("; ")[2] == "Path=/; Max-Age=604800; HttpOnly; SameSite=Lax"
     lists = staged(1, origin={"main": ORIGIN["#0"]}, route={"name": "main", "timeout": "3s"})
-    [canary], [stable] = lists["canaryd-front-end-canary-users.main"], lists["canaryd-front-end-stable-users.main"]
+    [canary], [stable] = (
+        lists["canaryd-front-end-canary-users.main"],
+        lists["canaryd-front-end-stable-users.main"],
+    )
     assert (canary["route"], canary["timeout"]) == ([a_destination("v2")], "3s")
     assert (stable["route"], stable["timeout"]) == ([a_destination("v1")], "3s")
 
@@ -56,29 +70,55 @@ def goes(lists: RouteLists, header: str) -> str:
     return "drawn"
 
 
-@pytest.mark.parametrize(("since", "versions"), [
-    (10, ["v2", "v2", "v2", "drawn"]), (25, ["v1", "v2", "v2", "drawn"]), (50, ["v1", "v1", "v2", "drawn"]),
-    (100, ["v1", "v1", "v1", "drawn"]),
-])  # fmt: skip
-def test_a_user_goes_from_stable_to_the_canary_once_and_a_step_back_leaves_each_with_the_cookie(since: int, versions: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("since", "versions"),
+    [
+        (10, ["v2", "v2", "v2", "drawn"]),
+        (25, ["v1", "v2", "v2", "drawn"]),
+        (50, ["v1", "v1", "v2", "drawn"]),
+        (100, ["v1", "v1", "v1", "drawn"]),
+    ],
+)
+def test_a_user_goes_from_stable_to_the_canary_once_and_a_step_back_leaves_each_with_the_cookie(
+    since: int, versions: list[str]
+) -> None:
     header = f"canaryd-front-end=canaryd.{MARK}.from-{since}"
     assert [goes(staged(stage), header) for stage in range(4)] == versions
-    assert staged(3) == route_lists.split(ORIGIN, "v2", 100), "at full weight nobody is asked for a cookie, nor given one"
+    assert staged(3) == route_lists.split(ORIGIN, "v2", 100), (
+        "at full weight nobody is asked for a cookie, nor given one"
+    )
 
 
-@pytest.mark.parametrize(("header", "where"), [
-    ("{0}", "v2"), ("theme=dark; {0}", "v2"), ("theme=dark;{0};b=1", "v2"), ("{0}; b=1", "v2"), ("{0} ; b=1", "v2"),
-    ("", "drawn"), ("theme=dark", "drawn"), ("x{0}", "drawn"), ("a=b {0}", "drawn"), ("{0}1", "drawn"), ("a={0}", "drawn"),
-    ("canaryd-front-end=canaryd.78a05bb520-1.from-10", "drawn"), ("canaryd-front-end=canaryd_78a05bb520-2.from-10", "drawn"),
-    ("canaryd-front-end=canaryd.78a05bb520-2.from-1", "drawn"), ("canaryd-front-endx=canaryd.78a05bb520-2.from-10", "drawn"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("header", "where"),
+    [
+        ("{0}", "v2"),
+        ("theme=dark; {0}", "v2"),
+        ("theme=dark;{0};b=1", "v2"),
+        ("{0}; b=1", "v2"),
+        ("{0} ; b=1", "v2"),
+        ("", "drawn"),
+        ("theme=dark", "drawn"),
+        ("x{0}", "drawn"),
+        ("a=b {0}", "drawn"),
+        ("{0}1", "drawn"),
+        ("a={0}", "drawn"),
+        ("canaryd-front-end=canaryd.78a05bb520-1.from-10", "drawn"),
+        ("canaryd-front-end=canaryd_78a05bb520-2.from-10", "drawn"),
+        ("canaryd-front-end=canaryd.78a05bb520-2.from-1", "drawn"),
+        ("canaryd-front-endx=canaryd.78a05bb520-2.from-10", "drawn"),
+    ],
+)
 def test_a_cookie_is_found_whole_and_among_others_and_only_this_rollout_s(header: str, where: str) -> None:
     assert goes(staged(0), header.format(f"canaryd-front-end=canaryd.{MARK}.from-10")) == where
 
 
 def with_real_headers(origin: RouteLists) -> RouteLists:
     headers = {"request": {"set": {"x-a": "1"}}}
-    return {key: tuple({**one, "headers": headers} if "headers" in one else one for one in entries) for key, entries in origin.items()}
+    return {
+        key: tuple({**one, "headers": headers} if "headers" in one else one for one in entries)
+        for key, entries in origin.items()
+    }
 
 
 @given(st.sets(st.integers(1, 99), min_size=1, max_size=6), st.data())
@@ -104,7 +144,10 @@ def test_the_draws_of_a_stage_are_its_weights_and_plain_again_they_are_what_a_pe
 
 
 def test_what_a_person_has_in_a_destination_stays_beside_the_cookie_and_after_it() -> None:
-    rich = {**a_destination("v1"), "headers": {"response": {"add": {"x-a": "1"}, "remove": ["x-b"]}, "request": {"set": {"x-c": "2"}}}}
+    rich = {
+        **a_destination("v1"),
+        "headers": {"response": {"add": {"x-a": "1"}, "remove": ["x-b"]}, "request": {"set": {"x-c": "2"}}},
+    }
     lists = staged(0, origin={"#0": (rich,)})
     assert {one["headers"]["response"]["add"]["x-a"] for one in lists["#0"]} == {"1"}
     assert route_lists.same(route_lists.own_less(lists), route_lists.split({"#0": (rich,)}, "v2", 10))
@@ -112,13 +155,34 @@ def test_what_a_person_has_in_a_destination_stays_beside_the_cookie_and_after_it
     assert left == {**rich, "weight": 100}
 
 
-@pytest.mark.parametrize(("route", "entry", "says"), [
-    ({"headers": {"response": {"remove": ["Set-Cookie"]}}}, {}, "route #0 cannot be kept on one version: it has headers.response.remove"),
-    ({"headers": {"response": {"set": {"set-cookie": "a=1"}}}}, {}, "it has headers.response.set for set-cookie"),
-    ({}, {"headers": {"response": {"add": {"Set-Cookie": "a=1"}}}}, "a destination has headers.response.add for set-cookie"),
-    ({"match": [{"headers": {"cookie": {"exact": "x"}}}]}, {}, "route #0 has a condition on headers cookie of its own"),
-])  # fmt: skip
-def test_a_route_on_which_no_cookie_can_be_set_or_asked_for_is_refused_before_it_begins(route: Any, entry: Any, says: str) -> None:
+@pytest.mark.parametrize(
+    ("route", "entry", "says"),
+    [
+        (
+            {"headers": {"response": {"remove": ["Set-Cookie"]}}},
+            {},
+            "route #0 cannot be kept on one version: it has headers.response.remove",
+        ),
+        (
+            {"headers": {"response": {"set": {"set-cookie": "a=1"}}}},
+            {},
+            "it has headers.response.set for set-cookie",
+        ),
+        (
+            {},
+            {"headers": {"response": {"add": {"Set-Cookie": "a=1"}}}},
+            "a destination has headers.response.add for set-cookie",
+        ),
+        (
+            {"match": [{"headers": {"cookie": {"exact": "x"}}}]},
+            {},
+            "route #0 has a condition on headers cookie of its own",
+        ),
+    ],
+)
+def test_a_route_on_which_no_cookie_can_be_set_or_asked_for_is_refused_before_it_begins(
+    route: Any, entry: Any, says: str
+) -> None:
     origin = {"#0": ({**a_destination("v1"), **entry},)}
     view = whole(a_view(origin), **{"#0": {"route": origin["#0"], **route}})
     with pytest.raises(route_lists.Refusal, match=re.escape(says)):
@@ -126,26 +190,63 @@ def test_a_route_on_which_no_cookie_can_be_set_or_asked_for_is_refused_before_it
 
 
 def test_routes_by_user_are_said_with_whom_they_are_for() -> None:
-    assert route_lists.described(staged(1)) == "users of the canary to v2; of stable to v1; else v1 75%, v2 25%"
+    assert (
+        route_lists.described(staged(1)) == "users of the canary to v2; of stable to v1; else v1 75%, v2 25%"
+    )
     left = {key: entries for key, entries in staged(1).items() if "canary-users" not in key}
     assert route_lists.described(left) == "of stable to v1; else v1 75%, v2 25%"
 
 
-@pytest.mark.parametrize(("changes", "key", "says"), [
-    ({"mode": "observe"}, ("route", "affinity"), "must be left out with mode: observe"),
-    ({"stages": [{"weight": 0}, {"weight": 100}]}, ("route", "affinity"), "must be left out where no stage has a weight between"),
-    ({"strategy": "blue-green", "stages": [{"weight": 0}, {"weight": 100}]}, ("route", "affinity"), "must be left out where no stage"),
-    ({"stages": [{"match": {"headers": {"x-a": {"exact": "1"}}}}, {"weight": 10}, {"weight": 100}]}, ("stages", 0, "match"),
-     "must be left out beside route.affinity"),
-    ({"schedule": {"deadline": "8d"}}, ("route", "affinity", "maxAge"), "must be at least schedule.deadline (192h)"),
-    ({"route": {"httpRoute": "sockshop", "affinity": {}}}, ("route", "affinity"), "must be left out beside httpRoute"),
-    ({"route": {"virtualService": "sockshop", "affinity": {"cookie": "a;b"}}}, ("route", "affinity", "cookie"), "must be a cookie's name"),
-    ({"route": {"virtualService": "sockshop", "affinity": True}}, ("route", "affinity"), "must be a map"),
-    ({"route": {"virtualService": "sockshop", "affinity": {"users": 3}}}, ("route", "affinity", "users"), "must be at least 10"),
-])  # fmt: skip
-def test_affinity_is_refused_where_it_cannot_be_kept(changes: dict[str, Any], key: tuple[Any, ...], says: str) -> None:
-    data = {"service": {"name": "front-end", "namespace": "production", "selector": {"app": "front-end"}},
-            "route": {"virtualService": "sockshop", "affinity": {}}, "stages": [{"weight": 10}, {"weight": 100}]}
+@pytest.mark.parametrize(
+    ("changes", "key", "says"),
+    [
+        ({"mode": "observe"}, ("route", "affinity"), "must be left out with mode: observe"),
+        (
+            {"stages": [{"weight": 0}, {"weight": 100}]},
+            ("route", "affinity"),
+            "must be left out where no stage has a weight between",
+        ),
+        (
+            {"strategy": "blue-green", "stages": [{"weight": 0}, {"weight": 100}]},
+            ("route", "affinity"),
+            "must be left out where no stage",
+        ),
+        (
+            {"stages": [{"match": {"headers": {"x-a": {"exact": "1"}}}}, {"weight": 10}, {"weight": 100}]},
+            ("stages", 0, "match"),
+            "must be left out beside route.affinity",
+        ),
+        (
+            {"schedule": {"deadline": "8d"}},
+            ("route", "affinity", "maxAge"),
+            "must be at least schedule.deadline (192h)",
+        ),
+        (
+            {"route": {"httpRoute": "sockshop", "affinity": {}}},
+            ("route", "affinity"),
+            "must be left out beside httpRoute",
+        ),
+        (
+            {"route": {"virtualService": "sockshop", "affinity": {"cookie": "a;b"}}},
+            ("route", "affinity", "cookie"),
+            "must be a cookie's name",
+        ),
+        ({"route": {"virtualService": "sockshop", "affinity": True}}, ("route", "affinity"), "must be a map"),
+        (
+            {"route": {"virtualService": "sockshop", "affinity": {"users": 3}}},
+            ("route", "affinity", "users"),
+            "must be at least 10",
+        ),
+    ],
+)
+def test_affinity_is_refused_where_it_cannot_be_kept(
+    changes: dict[str, Any], key: tuple[Any, ...], says: str
+) -> None:
+    data = {
+        "service": {"name": "front-end", "namespace": "production", "selector": {"app": "front-end"}},
+        "route": {"virtualService": "sockshop", "affinity": {}},
+        "stages": [{"weight": 10}, {"weight": 100}],
+    }
     with pytest.raises(InvalidPolicy) as refused:
         Policy.read({**data, **changes})
     [problem] = [one for one in refused.value.problems if one.key == key]

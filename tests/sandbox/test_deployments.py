@@ -33,7 +33,12 @@ def test_a_new_deployment_is_unavailable_for_a_moment_and_then_available(world: 
     steps(world, 0.2)
     assert condition(world, "v2", "Available") == ("False", "MinimumReplicasUnavailable")
     assert condition(world, "v2", "Progressing") == ("True", "ReplicaSetUpdated")
-    assert status(world, "v2") == {**status(world, "v2"), "replicas": 2, "unavailableReplicas": 2, "observedGeneration": 1}
+    assert status(world, "v2") == {
+        **status(world, "v2"),
+        "replicas": 2,
+        "unavailableReplicas": 2,
+        "observedGeneration": 1,
+    }
     steps(world, 1)
     assert condition(world, "v2", "Available") == ("True", "MinimumReplicasAvailable")
     assert condition(world, "v2", "Progressing") == ("True", "NewReplicaSetAvailable")
@@ -49,7 +54,11 @@ def test_one_that_never_becomes_ready_misses_its_deadline(world: World, mode: st
     steps(world, 2)
     assert condition(world, "v2", "Progressing") == ("False", "ProgressDeadlineExceeded")
     assert condition(world, "v2", "Available")[0] == "False"
-    waiting = [c["state"].get("waiting", {}).get("reason") for pod in pods(world, "v2") for c in pod["status"]["containerStatuses"]]
+    waiting = [
+        c["state"].get("waiting", {}).get("reason")
+        for pod in pods(world, "v2")
+        for c in pod["status"]["containerStatuses"]
+    ]
     assert waiting == (["CrashLoopBackOff"] if mode == "crash-loop" else [None])
     assert world.pods("v2") == []
 
@@ -101,8 +110,16 @@ def test_a_restart_by_annotation_replaces_the_pods_without_a_gap(world: World) -
     old = {pod["metadata"]["name"] for pod in pods(world, "v1")}
     deployment = world.store.get(DEPLOYMENTS, NAMESPACE, "front-end-v1")
     template = deployment["spec"]["template"]
-    marked = {**template, "metadata": {**template["metadata"], "annotations": {"kubectl.kubernetes.io/restartedAt": "now"}}}
-    world.store.replace(DEPLOYMENTS, NAMESPACE, "front-end-v1", {**deployment, "spec": {**deployment["spec"], "template": marked}})
+    marked = {
+        **template,
+        "metadata": {**template["metadata"], "annotations": {"kubectl.kubernetes.io/restartedAt": "now"}},
+    }
+    world.store.replace(
+        DEPLOYMENTS,
+        NAMESPACE,
+        "front-end-v1",
+        {**deployment, "spec": {**deployment["spec"], "template": marked}},
+    )
     unserved = world.mesh.unserved
     steps(world, 3)
     assert not old & {pod["metadata"]["name"] for pod in pods(world, "v1")}

@@ -68,10 +68,16 @@ def test_a_conflict_on_demand_writes_nothing(world: World, url: str) -> None:
     merge = {"Content-Type": "application/merge-patch+json"}
 
     def patched() -> requests.Response:
-        return requests.patch(url + VIRTUALSERVICE, data=json.dumps({"spec": {"hosts": ["x"]}}), headers=merge, timeout=2)
+        return requests.patch(
+            url + VIRTUALSERVICE, data=json.dumps({"spec": {"hosts": ["x"]}}), headers=merge, timeout=2
+        )
 
     refused = patched()
-    assert (refused.status_code, refused.json()["reason"], world.virtualservice()) == (409, "Conflict", before)
+    assert (refused.status_code, refused.json()["reason"], world.virtualservice()) == (
+        409,
+        "Conflict",
+        before,
+    )
     assert patched().status_code == 200
 
 
@@ -85,7 +91,7 @@ def test_a_watch_from_a_forgotten_version_is_told_410_and_ended(world: World, ur
     for number in range(3):
         world.store.create(NAMESPACES, None, {"metadata": {"name": f"more-{number}"}})
     world.store.forget_history()
-    event, = lines(url + PODS, resourceVersion="2")
+    (event,) = lines(url + PODS, resourceVersion="2")
     assert (event["type"], event["object"]["code"], event["object"]["reason"]) == ("ERROR", 410, "Expired")
 
 
@@ -98,7 +104,9 @@ def test_the_history_has_an_end(world: World) -> None:
     world.store.subscribe(world.store.version - 9_000, lambda change: None)
 
 
-def test_a_watch_that_asks_for_bookmarks_gets_them(world: World, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_watch_that_asks_for_bookmarks_gets_them(
+    world: World, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("canaryd_sandbox.kubernetes.watch.BOOKMARK_EVERY", 0.3)
     version = str(world.store.version)
     seen = list(lines(url + PODS, resourceVersion=version, allowWatchBookmarks="true", timeoutSeconds="1"))
@@ -109,8 +117,15 @@ def test_a_watch_that_asks_for_bookmarks_gets_them(world: World, url: str, monke
 
 
 def test_a_watch_list_marks_the_end_of_what_was_there(world: World, url: str) -> None:
-    seen = list(lines(url + PODS, sendInitialEvents="true", allowWatchBookmarks="true", timeoutSeconds="1",
-                      resourceVersionMatch="NotOlderThan"))
+    seen = list(
+        lines(
+            url + PODS,
+            sendInitialEvents="true",
+            allowWatchBookmarks="true",
+            timeoutSeconds="1",
+            resourceVersionMatch="NotOlderThan",
+        )
+    )
     assert [event["type"] for event in seen[:4]] == ["ADDED", "ADDED", "ADDED", "BOOKMARK"]
     assert seen[3]["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
 
@@ -129,7 +144,7 @@ def test_no_answer_waits_for_an_acknowledgement(world: World, url: str) -> None:
 def test_a_receiver_keeps_what_was_posted() -> None:
     with Receiver() as receiver:
         requests.post(receiver.url + "/hook", json={"a": 1}, headers={"webhook-id": "x"}, timeout=2)
-        delivery, = receiver.wait_for(lambda deliveries: len(deliveries) == 1)
+        (delivery,) = receiver.wait_for(lambda deliveries: len(deliveries) == 1)
         assert (delivery.path, delivery.json, delivery.headers["webhook-id"]) == ("/hook", {"a": 1}, "x")
         assert requests.get(receiver.url, timeout=2).status_code == 405
 

@@ -1,4 +1,5 @@
-"""HTTPRoutes in the sandbox: stored as a real API server stores them, followed as Envoys follow them, steered by canaryd's own parts."""
+"""HTTPRoutes in the sandbox: stored as a real API server stores them, followed as Envoys follow them, steered
+by canaryd's own parts."""
 
 from __future__ import annotations
 
@@ -37,7 +38,11 @@ def change(world: World, **spec: Any) -> None:
 
 def service_of(world: World, version: str) -> None:
     selector = {"app": SERVICE, "version": version}
-    world.store.create(SERVICES, NAMESPACE, {"metadata": {"name": f"front-end-{version}"}, "spec": {"selector": selector, "ports": []}})
+    world.store.create(
+        SERVICES,
+        NAMESPACE,
+        {"metadata": {"name": f"front-end-{version}"}, "spec": {"selector": selector, "ports": []}},
+    )
 
 
 def policy() -> Policy:
@@ -50,8 +55,14 @@ def policy() -> Policy:
 def test_what_a_person_leaves_out_is_filled_in_as_a_real_server_does(moved: World) -> None:
     (rule,) = spec_of(moved)["rules"]
     assert rule["matches"] == TAKES_ALL
-    assert rule["backendRefs"] == [{"group": "", "kind": "Service", "name": "front-end-v1", "port": 80, "weight": 1}]
-    assert spec_of(moved)["parentRefs"][0] == {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "sockshop-gateway"}
+    assert rule["backendRefs"] == [
+        {"group": "", "kind": "Service", "name": "front-end-v1", "port": 80, "weight": 1}
+    ]
+    assert spec_of(moved)["parentRefs"][0] == {
+        "group": "gateway.networking.k8s.io",
+        "kind": "Gateway",
+        "name": "sockshop-gateway",
+    }
     with pytest.raises(ApiError, match="should be greater than or equal to 0"):
         change(moved, rules=[{"backendRefs": [{"name": "front-end-v1", "weight": -1}]}])
 
@@ -76,21 +87,31 @@ def test_requests_to_a_service_that_is_not_there_reach_nobody(moved: World) -> N
     assert moved.mesh.unserved > 300
 
 
-@pytest.mark.parametrize(("parents", "through_the_gateway", "inside"), [
-    ([{"name": "sockshop-gateway"}, {"group": "", "kind": "Service", "name": SERVICE}], True, True),
-    ([{"name": "sockshop-gateway"}], True, False), ([{"group": "", "kind": "Service", "name": SERVICE}], False, True),
-    ([{"group": "", "kind": "Service", "name": "carts"}], False, False),
-])
-def test_a_route_steers_the_requests_that_its_parents_take(moved: World, parents: list[Object], through_the_gateway: bool,
-                                                           inside: bool) -> None:
+@pytest.mark.parametrize(
+    ("parents", "through_the_gateway", "inside"),
+    [
+        ([{"name": "sockshop-gateway"}, {"group": "", "kind": "Service", "name": SERVICE}], True, True),
+        ([{"name": "sockshop-gateway"}], True, False),
+        ([{"group": "", "kind": "Service", "name": SERVICE}], False, True),
+        ([{"group": "", "kind": "Service", "name": "carts"}], False, False),
+    ],
+)
+def test_a_route_steers_the_requests_that_its_parents_take(
+    moved: World, parents: list[Object], through_the_gateway: bool, inside: bool
+) -> None:
     change(moved, parentRefs=parents)
-    found = [resolve(moved.store, SERVICE, NAMESPACE, inside=one)[0].subset == "front-end-v1" for one in (False, True)]
+    found = [
+        resolve(moved.store, SERVICE, NAMESPACE, inside=one)[0].subset == "front-end-v1"
+        for one in (False, True)
+    ]
     assert found == [through_the_gateway, inside]
 
 
 def test_a_rule_with_a_match_does_not_count(moved: World) -> None:
-    beta = {"matches": [{"path": {"type": "PathPrefix", "value": "/"}, "headers": [{"name": "x", "value": "y"}]}],
-            "backendRefs": [{"name": "front-end-v7"}]}
+    beta = {
+        "matches": [{"path": {"type": "PathPrefix", "value": "/"}, "headers": [{"name": "x", "value": "y"}]}],
+        "backendRefs": [{"name": "front-end-v7"}],
+    }
     change(moved, rules=[beta, *spec_of(moved)["rules"]])
     assert moved.weights() == {"front-end-v1": 100.0}
 
@@ -105,7 +126,10 @@ def test_versions_good_and_bad_leave_the_route_as_a_person_would_have_written_it
 
     def to(version: str) -> Object:
         (rule,) = began["rules"]
-        return {**began, "rules": [{**rule, "backendRefs": [{**rule["backendRefs"][0], "name": f"front-end-{version}"}]}]}
+        return {
+            **began,
+            "rules": [{**rule, "backendRefs": [{**rule["backendRefs"][0], "name": f"front-end-{version}"}]}],
+        }
 
     for version, errors, stable in (("v2", 0.005, "v2"), ("v3", 0.2, "v2")):
         rollout = live.release(version, errors=errors)
@@ -113,7 +137,10 @@ def test_versions_good_and_bad_leave_the_route_as_a_person_would_have_written_it
         live.run(20)
         assert spec_of(moved) == to(stable)
         assert {one["metadata"]["name"] for one in moved.store.list(SERVICES, NAMESPACE)} == {
-            "front-end", "front-end-v1", f"front-end-{stable}"}
+            "front-end",
+            "front-end-v1",
+            f"front-end-{stable}",
+        }
     assert moved.mesh.unserved == 0
     assert live.beat.troubles == {}
 
@@ -126,7 +153,9 @@ def test_a_route_to_all_versions_is_refused_with_the_service_that_is_wanted(move
     live.run(20)
     assert live.rollouts.list() == []
     problem = live.rollouts.known(live.policy).problem
-    assert "route #0 sends all traffic to front-end: this Service selects the pods of every version" in problem
+    assert (
+        "route #0 sends all traffic to front-end: this Service selects the pods of every version" in problem
+    )
     assert "kind: Service\nmetadata:\n  name: front-end-VERSION\n" in problem
     service_of(moved, "v0")  # the version of an earlier world is nobody's stable
     change(moved, rules=[{"backendRefs": [{"name": "front-end-v1", "port": 80}]}])
@@ -142,7 +171,9 @@ def test_a_service_that_someone_deletes_in_mid_rollout_is_put_back(moved: World)
     assert moved.weights()["front-end-v2"] == 20
     moved.store.delete(SERVICES, NAMESPACE, "front-end-v2")
     live.run(2)
-    assert moved.store.get(SERVICES, NAMESPACE, "front-end-v2")["metadata"]["annotations"] == {"canaryd.dev/made-for": "front-end/v2"}
+    assert moved.store.get(SERVICES, NAMESPACE, "front-end-v2")["metadata"]["annotations"] == {
+        "canaryd.dev/made-for": "front-end/v2"
+    }
     (record,) = live.rollouts.list()
     assert record.rollout.phase is Phase.PROGRESSING
 
@@ -157,5 +188,8 @@ def test_a_hand_edit_of_the_weights_holds_the_rollout(moved: World) -> None:
     live.run(3)
     (record,) = live.rollouts.list()
     assert record.rollout.phase is Phase.HELD
-    assert "front-end-v1 60%, front-end-v2 40%, and canaryd had left it front-end-v1 80%, front-end-v2 20%" in record.rollout.reason
+    assert (
+        "front-end-v1 60%, front-end-v2 40%, and canaryd had left it front-end-v1 80%, front-end-v2 20%"
+        in record.rollout.reason
+    )
     assert moved.weights() == {"front-end-v1": 60.0, "front-end-v2": 40.0}

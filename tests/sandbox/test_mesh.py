@@ -17,17 +17,33 @@ from canaryd_sandbox.world import HOST, NAMESPACE, World
 
 
 def route_to(world: World, *destinations: dict[str, Any], before: tuple[dict[str, Any], ...] = ()) -> None:
-    """Points the VirtualService at destinations `{"subset": ..., "weight": ...}`, as a person or canaryd would."""
+    """Points the VirtualService at destinations `{"subset": ..., "weight": ...}`, as a person or canaryd
+    would."""
     old = world.virtualservice()
-    routes = [{"destination": {"host": d.get("host", HOST), **({"subset": d["subset"]} if "subset" in d else {})},
-               **({"weight": d["weight"]} if "weight" in d else {})} for d in destinations]
-    world.store.replace(VIRTUALSERVICES, NAMESPACE, "sockshop", {**old, "spec": {**old["spec"], "http": [*before, {"route": routes}]}})
+    routes = [
+        {
+            "destination": {
+                "host": d.get("host", HOST),
+                **({"subset": d["subset"]} if "subset" in d else {}),
+            },
+            **({"weight": d["weight"]} if "weight" in d else {}),
+        }
+        for d in destinations
+    ]
+    world.store.replace(
+        VIRTUALSERVICES,
+        NAMESPACE,
+        "sockshop",
+        {**old, "spec": {**old["spec"], "http": [*before, {"route": routes}]}},
+    )
 
 
 def add_subset(world: World, version: str) -> None:
     rule = world.store.get(DESTINATIONRULES, NAMESPACE, "front-end")
     subsets = [*rule["spec"]["subsets"], {"name": version, "labels": {"version": version}}]
-    world.store.replace(DESTINATIONRULES, NAMESPACE, "front-end", {**rule, "spec": {**rule["spec"], "subsets": subsets}})
+    world.store.replace(
+        DESTINATIONRULES, NAMESPACE, "front-end", {**rule, "spec": {**rule["spec"], "subsets": subsets}}
+    )
 
 
 def served(world: World) -> Counter[str]:
@@ -38,8 +54,11 @@ def served(world: World) -> Counter[str]:
 
 
 def exposed(world: World, metric: str, **labels: str) -> list[Sample]:
-    return [(name, series, value) for name, series, value in world.mesh.samples()
-            if name == metric and labels.items() <= dict(series).items()]
+    return [
+        (name, series, value)
+        for name, series, value in world.mesh.samples()
+        if name == metric and labels.items() <= dict(series).items()
+    ]
 
 
 def steps(world: World, seconds: float) -> None:
@@ -52,9 +71,18 @@ def test_the_counters_agree_with_the_tally_to_the_request(world: World) -> None:
     for pod, tally in world.tally().items():
         requests = exposed(world, "istio_requests_total", pod=pod, reporter="destination")
         assert tally.requests == sum(value for _, _, value in requests) > 0
-        assert tally.failures == sum(value for _, labels, value in requests if dict(labels)["response_code"] == "503") > 0
+        assert (
+            tally.failures
+            == sum(value for _, labels, value in requests if dict(labels)["response_code"] == "503")
+            > 0
+        )
         for bound, le in zip(BOUNDS, LE, strict=False):
-            faster = sum(value for _, _, value in exposed(world, "istio_request_duration_milliseconds_bucket", pod=pod, le=le))
+            faster = sum(
+                value
+                for _, _, value in exposed(
+                    world, "istio_request_duration_milliseconds_bucket", pod=pod, le=le
+                )
+            )
             assert tally.requests - tally.slower[bound] == faster
         assert tally.slower[2500] > 0
 
@@ -102,7 +130,10 @@ def test_among_several_destinations_a_missing_weight_is_none(world: World) -> No
 
 
 def test_a_short_host_and_a_route_with_a_match_are_read_as_istio_does(world: World) -> None:
-    matching = {"match": [{"headers": {"cookie": {"regex": ".*logged_in.*"}}}], "route": [{"destination": {"host": HOST, "subset": "v2"}}]}
+    matching = {
+        "match": [{"headers": {"cookie": {"regex": ".*logged_in.*"}}}],
+        "route": [{"destination": {"host": HOST, "subset": "v2"}}],
+    }
     route_to(world, {"host": "front-end", "subset": "v1"}, before=(matching,))
     assert world.weights() == {"v1": 100}
 
@@ -122,7 +153,7 @@ def test_requests_to_a_version_without_ready_pods_fail_for_the_client_alone(worl
     route_to(world, {"subset": "v1", "weight": 50}, {"subset": "v2", "weight": 50})
     steps(world, 5)
     assert not exposed(world, "istio_requests_total", reporter="destination", destination_version="v2")
-    lost, = exposed(world, "istio_requests_total", reporter="source", response_flags="UH")
+    (lost,) = exposed(world, "istio_requests_total", reporter="source", response_flags="UH")
     assert lost[2] == world.mesh.unserved == pytest.approx(250, abs=80)
 
 
@@ -139,8 +170,12 @@ def test_a_series_is_born_with_its_first_request(world: World) -> None:
 def test_grpc_failures_are_a_status_with_code_200(world: World) -> None:
     world.set_behaviour("v1", errors=0.5, protocol="grpc")
     steps(world, 2)
-    found = {dict(labels)["grpc_response_status"] for _, labels, _ in
-             exposed(world, "istio_requests_total", request_protocol="grpc", response_code="200")}
+    found = {
+        dict(labels)["grpc_response_status"]
+        for _, labels, _ in exposed(
+            world, "istio_requests_total", request_protocol="grpc", response_code="200"
+        )
+    }
     assert found == {"0", "14"}
 
 
@@ -152,10 +187,17 @@ def test_a_drained_restart_resets_the_counters_and_loses_nothing(world: World) -
     assert pod not in world.pods("v1")
     before = world.tally()[pod].requests
     steps(world, 2)
-    assert world.tally()[pod].requests == before == sum(
-        value for _, _, value in exposed(world, "istio_requests_total", pod=pod, reporter="destination"))
+    assert (
+        world.tally()[pod].requests
+        == before
+        == sum(
+            value for _, _, value in exposed(world, "istio_requests_total", pod=pod, reporter="destination")
+        )
+    )
     steps(world, 3)
-    after = sum(value for _, _, value in exposed(world, "istio_requests_total", pod=pod, reporter="destination"))
+    after = sum(
+        value for _, _, value in exposed(world, "istio_requests_total", pod=pod, reporter="destination")
+    )
     assert 0 < after == world.tally()[pod].requests - before
     assert world.mesh.unserved == 0
 
@@ -166,7 +208,7 @@ def test_a_killed_pod_fails_requests_that_only_the_client_sees(world: World) -> 
     world.restart(pod, drained=False)
     assert not exposed(world, "istio_requests_total", pod=pod)
     steps(world, 2)
-    lost, = exposed(world, "istio_requests_total", reporter="source", response_flags="UF")
+    (lost,) = exposed(world, "istio_requests_total", reporter="source", response_flags="UF")
     assert lost[2] == world.mesh.unserved == pytest.approx(17, abs=16)
     assert world.tally()[pod].requests > 0
 
@@ -193,10 +235,13 @@ def test_a_pod_that_goes_keeps_nothing_but_its_tally(world: World) -> None:
 @pytest.mark.parametrize("burst", [1.0, 4.0, 16.0])
 def test_failures_have_their_rate_and_come_in_runs_of_their_mean_length(burst: float) -> None:
     with World(realtime=False, start=0.0) as world:
-        flags = np.concatenate([world.mesh._failures("v1", 50, Behaviour(errors=0.02, burst=burst), 0.0) for _ in range(20_000)])
+        flags = np.concatenate(
+            [world.mesh._failures("v1", 50, Behaviour(errors=0.02, burst=burst), 0.0) for _ in range(20_000)]
+        )
     assert flags.mean() == pytest.approx(0.02, abs=6 * math.sqrt(0.02 * 2 * burst / len(flags)))
     runs = int((np.diff(flags.astype(int)) == 1).sum())
-    # A run that follows another without a gap is counted as one: the mean is 1/(1-begins) times longer than told.
+    # A run that follows another without a gap is counted as one: the mean is 1/(1-begins) times longer than
+    # told.
     begins = 0.02 / (0.02 + burst * 0.98)
     expected = burst / (1 - begins) if burst > 1 else 1 / 0.98
     assert flags.sum() / runs == pytest.approx(expected, rel=0.06)
@@ -231,28 +276,40 @@ def of_orders(world: World) -> Counter[str]:
     return counted
 
 
-@pytest.mark.parametrize(("gateways", "steered"), [(["sockshop-gateway"], False), (["sockshop-gateway", "mesh"], True), ([], True)])
-def test_calls_from_inside_the_mesh_follow_a_virtualservice_that_is_bound_to_it(world: World, gateways: list[str], steered: bool) -> None:
+@pytest.mark.parametrize(
+    ("gateways", "steered"), [(["sockshop-gateway"], False), (["sockshop-gateway", "mesh"], True), ([], True)]
+)
+def test_calls_from_inside_the_mesh_follow_a_virtualservice_that_is_bound_to_it(
+    world: World, gateways: list[str], steered: bool
+) -> None:
     world.deploy("v2", replicas=3)
     add_subset(world, "v2")
     steps(world, 5)
     route_to(world, {"subset": "v1", "weight": 90}, {"subset": "v2", "weight": 10})
     old = world.virtualservice()
-    world.store.replace(VIRTUALSERVICES, NAMESPACE, "sockshop", {**old, "spec": {**old["spec"], "gateways": gateways}})
+    world.store.replace(
+        VIRTUALSERVICES, NAMESPACE, "sockshop", {**old, "spec": {**old["spec"], "gateways": gateways}}
+    )
     world.mesh.inside = 100.0
     before = served(world)
     steps(world, 20)
     orders = of_orders(world)
     assert orders["v2"] / orders.total() == pytest.approx(0.1 if steered else 0.5, abs=0.05)
-    through_the_gateway = sum(value for _, labels, value in exposed(world, "istio_requests_total", reporter="destination")
-                              if dict(labels)["source_workload"] != "orders")
+    through_the_gateway = sum(
+        value
+        for _, labels, value in exposed(world, "istio_requests_total", reporter="destination")
+        if dict(labels)["source_workload"] != "orders"
+    )
     assert orders.total() + through_the_gateway == served(world).total() > before.total() + 1500
 
 
 # ---------------------------------------------------------------- who asks
 
-MATCHED = {"name": "m", "match": [{"headers": {"cookie": {"regex": ".*logged_in.*"}}}],
-           "route": [{"destination": {"host": HOST, "subset": "v2"}}]}  # fmt: skip
+MATCHED = {
+    "name": "m",
+    "match": [{"headers": {"cookie": {"regex": ".*logged_in.*"}}}],
+    "route": [{"destination": {"host": HOST, "subset": "v2"}}],
+}
 
 
 def two_versions(world: World, *before: dict[str, Any]) -> None:
@@ -260,7 +317,10 @@ def two_versions(world: World, *before: dict[str, Any]) -> None:
     steps(world, 3)
     add_subset(world, "v2")
     route_to(world, {"subset": "v1"}, before=before)
-    world.mesh.audiences = (Audience(0.75), Audience(0.25, {"cookie": "a=1; logged_in=1"}, {"debug": "1"}, {"app": "orders"}))
+    world.mesh.audiences = (
+        Audience(0.75),
+        Audience(0.25, {"cookie": "a=1; logged_in=1"}, {"debug": "1"}, {"app": "orders"}),
+    )
 
 
 def test_a_match_sends_those_that_it_is_about_and_no_one_else(world: World) -> None:
@@ -274,7 +334,16 @@ def test_a_match_sends_those_that_it_is_about_and_no_one_else(world: World) -> N
 @pytest.mark.parametrize(
     ("match", "takes"),
     [
-        ([{"headers": {"cookie": {"prefix": "a=1"}}, "queryParams": {"debug": {"exact": "1"}}, "sourceLabels": {"app": "orders"}}], True),
+        (
+            [
+                {
+                    "headers": {"cookie": {"prefix": "a=1"}},
+                    "queryParams": {"debug": {"exact": "1"}},
+                    "sourceLabels": {"app": "orders"},
+                }
+            ],
+            True,
+        ),
         ([{"headers": {"cookie": {"exact": "a=1"}}}], False),
         ([{"headers": {"cookie": {"regex": "logged_in"}}}], False),  # the whole value
         ([{"headers": {"x-none": {"regex": ".*"}}}], False),
@@ -297,9 +366,16 @@ def test_users_keep_the_cookies_that_destinations_set_and_go_where_routes_take_t
 
     two_versions(world)
     users = world.mesh.users = Users(200)
-    drawing = {"name": "d", "match": [{"withoutHeaders": {"cookie": {"regex": "who=.*"}}}],
-               "route": [setting("v1", 50, "a"), setting("v1", 20, "b"), setting("v2", 30, "c")]}  # fmt: skip
-    of_c = {"name": "c", "match": [{"headers": {"cookie": {"exact": "who=c"}}}], "route": [{"destination": {"host": HOST, "subset": "v2"}}]}
+    drawing = {
+        "name": "d",
+        "match": [{"withoutHeaders": {"cookie": {"regex": "who=.*"}}}],
+        "route": [setting("v1", 50, "a"), setting("v1", 20, "b"), setting("v2", 30, "c")],
+    }
+    of_c = {
+        "name": "c",
+        "match": [{"headers": {"cookie": {"exact": "who=c"}}}],
+        "route": [{"destination": {"host": HOST, "subset": "v2"}}],
+    }
     route_to(world, {"subset": "v1"}, before=(drawing, of_c))
     assert world.weights() == {"v1": pytest.approx(70), "v2": pytest.approx(30)}, "of who has no cookie"
     before = served(world)
@@ -314,8 +390,12 @@ def test_users_keep_the_cookies_that_destinations_set_and_go_where_routes_take_t
 
 
 def test_copies_are_served_and_counted_at_the_pod_and_no_client_sees_them(world: World) -> None:
-    mirrored = {"name": "c", "route": [{"destination": {"host": HOST, "subset": "v1"}}], "mirror": {"host": HOST, "subset": "v2"},
-                "mirrorPercentage": {"value": 20.0}}  # fmt: skip
+    mirrored = {
+        "name": "c",
+        "route": [{"destination": {"host": HOST, "subset": "v1"}}],
+        "mirror": {"host": HOST, "subset": "v2"},
+        "mirrorPercentage": {"value": 20.0},
+    }
     two_versions(world, mirrored)
     world.set_behaviour("v2", errors=1.0)
     before, copied = served(world), world.mesh.copied
@@ -331,4 +411,6 @@ def test_one_audience_is_served_as_before_there_were_any(world: World) -> None:
         other.mesh.audiences = (Audience(0.5),)
         for each in (one, other):
             steps(each, 5)
-        assert [vars(tally) for tally in one.tally().values()] == [vars(tally) for tally in other.tally().values()]
+        assert [vars(tally) for tally in one.tally().values()] == [
+            vars(tally) for tally in other.tally().values()
+        ]

@@ -17,7 +17,9 @@ REQUESTS = 'sum by (pod, response_code) (last_over_time(istio_requests_total{rep
 
 
 def ask(world: World, query: str = "up", **headers: str) -> requests.Response:
-    return requests.get(f"{world.prometheus_url}/api/v1/query", params={"query": query}, headers=headers, timeout=2)
+    return requests.get(
+        f"{world.prometheus_url}/api/v1/query", params={"query": query}, headers=headers, timeout=2
+    )
 
 
 def test_a_query_without_a_time_is_answered_for_the_worlds_present(world: World) -> None:
@@ -28,7 +30,9 @@ def test_basic_auth_a_bearer_token_and_a_tenant_can_be_asked_for(world: World) -
     faults = world.prometheus.faults
     faults.basic = ("me", "secret")
     assert ask(world).status_code == 401
-    assert requests.get(f"{world.prometheus_url}/api/v1/query", params={"query": "up"}, auth=("me", "secret"), timeout=2).ok
+    assert requests.get(
+        f"{world.prometheus_url}/api/v1/query", params={"query": "up"}, auth=("me", "secret"), timeout=2
+    ).ok
     faults.clear()
     faults.bearer = "token"
     assert ask(world, Authorization="Bearer other").status_code == 401
@@ -81,7 +85,8 @@ def test_the_custom_query_follows_the_behaviour(world: World) -> None:
 
 
 def test_differences_of_the_scraped_counters_add_up_to_the_tally(world: World) -> None:
-    """Births, a drained restart and a scale-down in the window; per series, a fall is a reset and everything before it was counted."""
+    """Births, a drained restart and a scale-down in the window; per series, a fall is a reset and everything
+    before it was counted."""
     world.set_behaviour("v1", errors=0.05)
     start = world.now
     world.advance(start + 5)
@@ -93,8 +98,11 @@ def test_differences_of_the_scraped_counters_add_up_to_the_tally(world: World) -
     world.advance(start + 30)
     world.rate = 0.0
     world.advance(start + 32)
-    answer = requests.get(f"{world.prometheus_url}/api/v1/query_range",
-                          params={"query": REQUESTS, "start": start, "end": world.now, "step": 1}, timeout=5).json()
+    answer = requests.get(
+        f"{world.prometheus_url}/api/v1/query_range",
+        params={"query": REQUESTS, "start": start, "end": world.now, "step": 1},
+        timeout=5,
+    ).json()
     counted: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
     for row in answer["data"]["result"]:
         before = 0.0
@@ -109,9 +117,20 @@ def test_differences_of_the_scraped_counters_add_up_to_the_tally(world: World) -
     assert len(truth) == 4
 
 
-@pytest.mark.parametrize(("value", "text"), [
-    (1.0, "1"), (0.5, "0.5"), (1e21, "1000000000000000000000"), (1e-7, "0.0000001"), (0.1 + 0.2, "0.30000000000000004"), (-2.0, "-2"),
-    (math.nan, "NaN"), (math.inf, "+Inf"), (-math.inf, "-Inf")])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (1.0, "1"),
+        (0.5, "0.5"),
+        (1e21, "1000000000000000000000"),
+        (1e-7, "0.0000001"),
+        (0.1 + 0.2, "0.30000000000000004"),
+        (-2.0, "-2"),
+        (math.nan, "NaN"),
+        (math.inf, "+Inf"),
+        (-math.inf, "-Inf"),
+    ],
+)
 def test_values_are_written_as_prometheus_writes_them(value: float, text: str) -> None:
     assert written(value) == text
 

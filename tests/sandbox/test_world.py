@@ -19,16 +19,25 @@ from canaryd_sandbox.world import HOST, NAMESPACE, World
 def split(world: World, canary: int) -> None:
     rule = world.store.get(DESTINATIONRULES, NAMESPACE, "front-end")
     subsets = [{"name": version, "labels": {"version": version}} for version in ("v1", "v2")]
-    world.store.replace(DESTINATIONRULES, NAMESPACE, "front-end", {**rule, "spec": {**rule["spec"], "subsets": subsets}})
+    world.store.replace(
+        DESTINATIONRULES, NAMESPACE, "front-end", {**rule, "spec": {**rule["spec"], "subsets": subsets}}
+    )
     old = world.virtualservice()
-    route = [{"destination": {"host": HOST, "subset": version}, "weight": weight}
-             for version, weight in (("v1", 100 - canary), ("v2", canary))]
-    world.store.replace(VIRTUALSERVICES, NAMESPACE, "sockshop", {**old, "spec": {**old["spec"], "http": [{"route": route}]}})
+    route = [
+        {"destination": {"host": HOST, "subset": version}, "weight": weight}
+        for version, weight in (("v1", 100 - canary), ("v2", canary))
+    ]
+    world.store.replace(
+        VIRTUALSERVICES, NAMESPACE, "sockshop", {**old, "spec": {**old["spec"], "http": [{"route": route}]}}
+    )
 
 
 def test_it_begins_as_the_worked_example_does(world: World) -> None:
-    assert world.virtualservice()["spec"] == {"hosts": ["*"], "gateways": ["sockshop-gateway"],
-                                              "http": [{"route": [{"destination": {"host": HOST, "subset": "v1"}}]}]}
+    assert world.virtualservice()["spec"] == {
+        "hosts": ["*"],
+        "gateways": ["sockshop-gateway"],
+        "http": [{"route": [{"destination": {"host": HOST, "subset": "v1"}}]}],
+    }
     assert len(world.pods("v1")) == 3
     assert world.weights() == {"v1": 100}
     assert world.mesh.unserved == 0
@@ -58,16 +67,28 @@ def test_a_world_that_stopped_moving_says_so() -> None:
         world.__exit__(None, None, None)
 
 
-@pytest.mark.skipif(shutil.which("kubectl") is None, reason="no kubectl: the sandbox is asked by the official client alone")
+@pytest.mark.skipif(
+    shutil.which("kubectl") is None, reason="no kubectl: the sandbox is asked by the official client alone"
+)
 def test_kubectl_applies_lists_scales_restarts_and_deletes(world: World) -> None:
     def kubectl(*args: str, stdin: str | None = None) -> str:
-        done = subprocess.run(["kubectl", "--kubeconfig", str(world.kubeconfig), *args], input=stdin, text=True, capture_output=True,
-                              timeout=30, check=False)
+        done = subprocess.run(
+            ["kubectl", "--kubeconfig", str(world.kubeconfig), *args],
+            input=stdin,
+            text=True,
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    manifest = {"apiVersion": "networking.istio.io/v1alpha3", "kind": "VirtualService", "metadata": {"name": "other"},
-                "spec": {"hosts": ["other"], "http": []}}
+    manifest = {
+        "apiVersion": "networking.istio.io/v1alpha3",
+        "kind": "VirtualService",
+        "metadata": {"name": "other"},
+        "spec": {"hosts": ["other"], "http": []},
+    }
     assert "created" in kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
     manifest["spec"] = {"hosts": ["changed"], "http": []}
     assert "configured" in kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
@@ -92,7 +113,11 @@ def test_every_scenario_can_be_set_up_and_its_bad_versions_are_worse_than_stable
             release.apply(world)
             world.advance(world.now + 15)
             answers = world.mesh.behaviours[release.version]
-            worse = answers.errors > HEALTHY.errors or answers.latency_ms > HEALTHY.latency_ms or answers.tail > HEALTHY.tail
+            worse = (
+                answers.errors > HEALTHY.errors
+                or answers.latency_ms > HEALTHY.latency_ms
+                or answers.tail > HEALTHY.tail
+            )
             assert (release.ending == "rolled back") == (worse or release.pod is not None)
             assert len(world.pods(release.version)) == (0 if release.pod else release.replicas)
 
@@ -122,5 +147,10 @@ def test_what_a_release_does_not_name_is_as_stables() -> None:
     release = SCENARIOS["tail"].releases[0]
     with World(realtime=False, start=0.0) as world:
         release.apply(world)
-        assert world.mesh.behaviours["v2"] == Behaviour(errors=HEALTHY.errors, latency_ms=HEALTHY.latency_ms, sigma=HEALTHY.sigma,
-                                                        tail=0.03, tail_ms=3000.0)
+        assert world.mesh.behaviours["v2"] == Behaviour(
+            errors=HEALTHY.errors,
+            latency_ms=HEALTHY.latency_ms,
+            sigma=HEALTHY.sigma,
+            tail=0.03,
+            tail_ms=3000.0,
+        )

@@ -1,4 +1,5 @@
-"""Users with cookies and a daemon that runs: nobody goes back, everyone does at a rollback, and hands in between leave nothing."""
+"""Users with cookies and a daemon that runs: nobody goes back, everyone does at a rollback, and hands in
+between leave nothing."""
 
 from __future__ import annotations
 
@@ -34,7 +35,9 @@ def on(stand: Stand, subset: str) -> float:
     return last.count(subset) / max(1, len(last))
 
 
-def test_users_go_to_the_new_version_once_each_and_the_route_ends_as_a_person_would_have_written_it(stand: Stand) -> None:
+def test_users_go_to_the_new_version_once_each_and_the_route_ends_as_a_person_would_have_written_it(
+    stand: Stand,
+) -> None:
     users = stand.world.mesh.users = Users(400)
     before = deepcopy(stand.world.virtualservice()["spec"])
     stand.deploy("v2")
@@ -63,21 +66,28 @@ def test_an_edit_under_way_is_drift_and_a_rollback_leaves_neither_routes_nor_coo
     stand.deploy("v3")
     stand.until("v3", "a fifth of the users, and passed", phase="AwaitingApproval", stage=0)
 
-    # Renamed, and not taken out: without it all would be drawn anew until it is back, and how many that moves is a matter of seconds.
+    # Renamed, and not taken out: without it all would be drawn anew until it is back, and how many that moves
+    # is a matter of seconds.
     stand.edit(lambda http: [one | ({"name": "stay"} if one.get("name") == NAMES[2] else {}) for one in http])
     status = stand.until("v3", "held", phase="Held", held="drift")
-    assert f"{NAMES[1]}, which canaryd added, stands no longer just before the route" in status["reason"]  # since "stay" is between
+    # since "stay" is between
+    assert f"{NAMES[1]}, which canaryd added, stands no longer just before the route" in status["reason"]
     stand.canaryd.cli("resume", "front-end")
     eventually("canaryd steers again", lambda: {*NAMES} <= {one.get("name", "") for one in http(stand)})
     stand.until("v3", "on again", phase="AwaitingApproval")
 
-    stand.edit(lambda http: [*(one for one in http[:-1] if one.get("name") != "stay"), {"name": "all", **http[-1]}])
+    stand.edit(
+        lambda http: [*(one for one in http[:-1] if one.get("name") != "stay"), {"name": "all", **http[-1]}]
+    )
     stand.until("v3", "held", phase="Held", held="drift")
     stand.canaryd.cli("abort", "front-end")
     stand.until("v3", "rolled back", phase="RolledBack")
     eventually("they are back", lambda: on(stand, "v3") < 0.02)  # some ask once in a minute
     assert all(len(seen) <= 3 for seen in users.seen), "and each went there once"
     left = deepcopy(before)
-    left["http"][1] = {"name": "all", **left["http"][1], "route": [{**left["http"][1]["route"][0], "weight": 100}]}
+    left["http"][1] = {
+        "name": "all",
+        **left["http"][1],
+        "route": [{**left["http"][1]["route"][0], "weight": 100}],
+    }
     assert stand.world.virtualservice()["spec"] == left
-

@@ -1,4 +1,5 @@
-"""Two services of two namespaces as one rollout: good versions go up together, and a bad one of either takes both back."""
+"""Two services of two namespaces as one rollout: good versions go up together, and a bad one of either takes
+both back."""
 
 from __future__ import annotations
 
@@ -18,7 +19,10 @@ HOOKS = [{"on": ["started", "advanced", "rolled_back", "succeeded"], "notify": "
 
 
 def a_bracket() -> dict[str, Any]:
-    member = {"service": {"name": NAME, "namespace": NAMESPACE, "selector": {"app": NAME}}, "route": {"virtualService": "sockshop"}}
+    member = {
+        "service": {"name": NAME, "namespace": NAMESPACE, "selector": {"app": NAME}},
+        "route": {"virtualService": "sockshop"},
+    }
     return a_policy((20, 100), bracket={"gather": "60s", "members": [member]}, hooks=HOOKS)
 
 
@@ -27,7 +31,10 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
     with a_stand(tmp_path_factory.mktemp("bracket"), a_bracket()) as stand:
         behaviours = carts(stand.world).behaviours
         behaviours |= {"v1": Behaviour(errors=0.0), "v2": Behaviour(errors=0.0), "v3": Behaviour(errors=0.6)}
-        eventually("carts serves", lambda: any(labels["destination_workload"] == f"{NAME}-v1" for labels in seen(stand.world)))
+        eventually(
+            "carts serves",
+            lambda: any(labels["destination_workload"] == f"{NAME}-v1" for labels in seen(stand.world)),
+        )
         stand.begin()
         eventually("both are known", lambda: len(stand.canaryd.logged("service.first_seen")) == 2)
         yield stand
@@ -44,20 +51,29 @@ def of_carts(version: str) -> list[dict[str, Any]]:
 
 
 def writes(stand: Stand, rollout: str) -> list[tuple[str, int]]:
-    return [(line["service"], line["weight"]) for line in stand.canaryd.logged("route.written") if line["rollout"] == rollout]
+    return [
+        (line["service"], line["weight"])
+        for line in stand.canaryd.logged("route.written")
+        if line["rollout"] == rollout
+    ]
 
 
 def test_good_versions_of_both_are_one_rollout_which_gives_to_the_called_service_first(stand: Stand) -> None:
     stand.deploy("v2")
     eventually("it waits for carts", lambda: stand.canaryd.logged("bracket.gathers"))
     says = "front-end-v2 waits up to 1m for new versions of carts"
-    eventually("both are said to wait", lambda: {one["waits"] for one in stand.canaryd.status()["services"]} == {says})
+    eventually(
+        "both are said to wait",
+        lambda: {one["waits"] for one in stand.canaryd.status()["services"]} == {says},
+    )
     assert f"{says}, for " in stand.canaryd.cli("status")
     deploy(stand.world, "v2")
     done = stand.until("v2", "both promoted", phase="Succeeded")
     assert stand.default_route() == all_to("v2")
     assert theirs(stand) == of_carts("v2")
-    assert writes(stand, done["name"]) == [(service, weight) for weight in (20, 100, 100) for service in (NAME, "front-end")]
+    assert writes(stand, done["name"]) == [
+        (service, weight) for weight in (20, 100, 100) for service in (NAME, "front-end")
+    ]
     assert len(stand.records()) == 1
     eventually("told", lambda: stand.told("succeeded", "v2"))
     data = [one.json["data"] for one in stand.receiver.deliveries]
@@ -65,7 +81,8 @@ def test_good_versions_of_both_are_one_rollout_which_gives_to_the_called_service
     assert len(set(stand.told("advanced", "v2"))) == 2
     assert told["bracket"] == [
         {"namespace": "production", "service": "front-end", "stable": "v1", "canary": "v2"},
-        {"namespace": NAMESPACE, "service": NAME, "stable": "v1", "canary": "v2"}]
+        {"namespace": NAMESPACE, "service": NAME, "stable": "v1", "canary": "v2"},
+    ]
     (shown,) = stand.canaryd.status(NAME)["rollouts"]
     assert (shown["name"], shown["bracket"]) == (done["name"], told["bracket"])
     assert stand.canaryd.cli("status").count("front-end") >= 1
@@ -85,7 +102,10 @@ def test_harm_of_the_called_service_takes_both_back_the_caller_first(stand: Stan
     assert re.search(r"(are the stored ones|is the stored one), to the digit", " ".join(told.split()))
     assert "Odds over time, against front-end v3 and carts v3" in told
     counted = stand.explained(NAME)
-    assert {pod.rsplit("-v", 1)[0] for one in (counted, *counted["others"]) for pod in one["counted"]} == {"front-end", NAME}
+    assert {pod.rsplit("-v", 1)[0] for one in (counted, *counted["others"]) for pod in one["counted"]} == {
+        "front-end",
+        NAME,
+    }
 
 
 def test_harm_is_found_and_undone_while_canaryd_may_not_list_the_deployments_of_one(stand: Stand) -> None:
@@ -95,8 +115,13 @@ def test_harm_is_found_and_undone_while_canaryd_may_not_list_the_deployments_of_
     deploy(stand.world, "v5")
     stand.until("v5", "both serve", weight=20)
     place = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments"
-    stand.world.kubernetes.faults.status(403, 10_000, lambda method, path: method == "GET" and path.startswith(place))
-    eventually("it says so", lambda: f"; nothing advances: {NAME}: GET {place}: " in stand.status("v5").get("reason", ""))
+    stand.world.kubernetes.faults.status(
+        403, 10_000, lambda method, path: method == "GET" and path.startswith(place)
+    )
+    eventually(
+        "it says so",
+        lambda: f"; nothing advances: {NAME}: GET {place}: " in stand.status("v5").get("reason", ""),
+    )
     assert f"nothing advances: {NAME}: " in stand.canaryd.cli("status", NAME)
     stand.until_looked("v5", 8)
     assert stand.status("v5")["weight"] == 20, "beyond the stage's deadline"

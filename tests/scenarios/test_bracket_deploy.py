@@ -1,4 +1,5 @@
-"""What was tested together in staging goes to production together: one `canaryd deploy --all`, one rollout of all of it."""
+"""What was tested together in staging goes to production together: one `canaryd deploy --all`, one rollout of
+all of it."""
 
 from __future__ import annotations
 
@@ -14,7 +15,10 @@ from tests.scenarios.testbed import Stand, a_policy, a_stand, all_to, eventually
 
 pytestmark = [pytest.mark.xdist_group("scenarios-bracket"), pytest.mark.timeout(480)]
 PLACE = "production"
-MEMBER = {"service": {"name": NAME, "namespace": PLACE, "selector": {"app": NAME}}, "route": {"virtualService": NAME}}
+MEMBER = {
+    "service": {"name": NAME, "namespace": PLACE, "selector": {"app": NAME}},
+    "route": {"virtualService": NAME},
+}
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +33,13 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
             labels = {"app": service}
             made = a_deployment(service, image=f"sockshop/{service}:0.6.0", replicas=1, labels=labels)
             for resource, obj in ((SERVICES, a_service(service, "staging", labels)), (DEPLOYMENTS, made)):
-                stand.world.store.create(resource, "staging", {"metadata": {"name": service}, "spec": obj["spec"]})
-        eventually("carts serves", lambda: any(labels["destination_workload"] == f"{NAME}-v1" for labels in seen(stand.world)))
+                stand.world.store.create(
+                    resource, "staging", {"metadata": {"name": service}, "spec": obj["spec"]}
+                )
+        eventually(
+            "carts serves",
+            lambda: any(labels["destination_workload"] == f"{NAME}-v1" for labels in seen(stand.world)),
+        )
         stand.begin()
         eventually("both are known", lambda: len(stand.canaryd.logged("service.first_seen")) == 2)
         yield stand
@@ -38,13 +47,19 @@ def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
 
 def test_all_of_staging_is_deployed_and_goes_up_as_one_rollout(stand: Stand) -> None:
     all_of_it = ("deploy", "--all", "--policies", str(stand.canaryd.policies))
-    eventually("it runs in staging", lambda: "not available" not in stand.canaryd.cli(*all_of_it, "--dry-run", check=False))
+    eventually(
+        "it runs in staging",
+        lambda: "not available" not in stand.canaryd.cli(*all_of_it, "--dry-run", check=False),
+    )
     said = stand.canaryd.cli(*all_of_it, "--yes", "--wait")
     for service in ("front-end", NAME):
         assert f"created Deployment {service}-v2 in {PLACE}" in said
         assert f"{service}-v2 is available" in said
     done = stand.until("v2", "both promoted", phase="Succeeded")
-    assert [(one["service"], one["canary"]) for one in (done, *done["others"])] == [("front-end", "v2"), (NAME, "v2")]
+    assert [(one["service"], one["canary"]) for one in (done, *done["others"])] == [
+        ("front-end", "v2"),
+        (NAME, "v2"),
+    ]
     assert len(stand.records()) == 1
     assert stand.default_route() == all_to("v2")
     (http,) = stand.world.store.get(VIRTUALSERVICES, PLACE, NAME)["spec"]["http"]

@@ -1,4 +1,5 @@
-"""`kill -9` and a new start: the same rollout, the same verdicts; and counts that are the application's own, to the request."""
+"""`kill -9` and a new start: the same rollout, the same verdicts; and counts that are the application's own,
+to the request."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ JUDGED = ("answer", "odds", "stage", "looks", "reason")
 @pytest.fixture(scope="module")
 def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
     hooks = [{"on": ["rolled_back", "succeeded"], "notify": "audit"}]
-    policy = a_policy((20, 50, 100), deadline="10m", hooks=hooks, analysis={"metrics": [{"errors": {}}, {"latency": {}}]})
+    policy = a_policy(
+        (20, 50, 100), deadline="10m", hooks=hooks, analysis={"metrics": [{"errors": {}}, {"latency": {}}]}
+    )
     with a_stand(tmp_path_factory.mktemp("crashes"), policy) as stand:
         stand.world.set_behaviour("v1", errors=0.01)
         yield stand.begin()
@@ -43,8 +46,12 @@ def settled(stand: Stand, version: str) -> dict[str, Any]:
 def served(stand: Stand, before: dict[str, Tally]) -> dict[str, tuple[int, int]]:
     """Requests and failures of each pod since then, pods without any left out."""
     now = stand.world.tally()
-    since = {pod: (t.requests - before[pod].requests, t.failures - before[pod].failures) if pod in before else (t.requests, t.failures)
-             for pod, t in now.items()}
+    since = {
+        pod: (t.requests - before[pod].requests, t.failures - before[pod].failures)
+        if pod in before
+        else (t.requests, t.failures)
+        for pod, t in now.items()
+    }
     return {pod: counts for pod, counts in since.items() if counts[0]}
 
 
@@ -85,7 +92,9 @@ def test_each_request_is_counted_once_across_restarts_scaling_and_kills(stand: S
     counted = settled(stand, "v2")
     wanted = served(stand, before)
     assert len(wanted) == 5
-    assert {pod: (one["requests"], one["failures"]) for pod, one in counted.items() if one["requests"]} == wanted
+    assert {
+        pod: (one["requests"], one["failures"]) for pod, one in counted.items() if one["requests"]
+    } == wanted
     stand.canaryd.kill9()
     stand.canaryd.start()
     assert settled(stand, "v2") == counted, "counted anew by another process"
@@ -101,7 +110,9 @@ def test_a_new_process_comes_to_the_very_verdicts_of_the_killed_one(stand: Stand
     stand.until_looked("v2", 3)
     both = {at: said for at, said in judged(stand).items() if at in first and len(said) > len(first[at])}
     assert len(both) >= 10
-    assert all(one == said[0] for said in both.values() for one in said), "a look was judged otherwise by another process"
+    assert all(one == said[0] for said in both.values() for one in said), (
+        "a look was judged otherwise by another process"
+    )
     after = stand.explained("front-end")
     assert (after["name"], after["began"]) == (before["name"], before["began"])
     assert after["decisions"] == before["decisions"]
@@ -137,4 +148,6 @@ def test_harm_found_while_the_daemon_was_dead_rolls_back_and_is_told_once(stand:
     stand.canaryd.kill9()
     stand.canaryd.start()
     eventually("a few beats more", lambda: stand.metric("canaryd_beats_total") >= 3)
-    assert len(set(stand.told("rolled_back", "v3"))) == 1, "told again under another id: a reader would see two rollbacks"
+    assert len(set(stand.told("rolled_back", "v3"))) == 1, (
+        "told again under another id: a reader would see two rollbacks"
+    )

@@ -1,4 +1,5 @@
-"""The daemon on the Gateway API: an HTTPRoute, and Services that come and go with the versions that are routed to."""
+"""The daemon on the Gateway API: an HTTPRoute, and Services that come and go with the versions that are
+routed to."""
 
 from __future__ import annotations
 
@@ -38,8 +39,13 @@ def leading_to(spec: dict[str, Any], name: str) -> dict[str, Any]:
 def test_a_good_version_gets_a_service_and_all_traffic(stand: Stand) -> None:
     before = spec_of(stand)
     stand.deploy("v2")
-    stand.until("v2", "its Service is given time", phase="Waiting",
-                reason="waiting: the Service front-end-v2 was made just now, and is routed to after 1 s, when proxies know it")
+    stand.until(
+        "v2",
+        "its Service is given time",
+        phase="Waiting",
+        reason="waiting: the Service front-end-v2 was made just now, and is routed to after 1 s, when "
+        "proxies know it",
+    )
     assert spec_of(stand) == before
     stand.until("v2", "the first stage", weight=20)
     assert stand.world.weights() == {"front-end-v1": 80.0, "front-end-v2": 20.0}
@@ -68,8 +74,21 @@ def test_the_commands_show_it_as_they_show_any_other(stand: Stand) -> None:
     assert "harm: fail" in told
     assert stand.canaryd.status()["services"][0]["service"] == "front-end"
     assert "on sockshop, judged by errors" in stand.canaryd.cli("validate", str(stand.canaryd.policies))
-    arguments = ["--rollouts", "2", "--rate", "50/s", "--errors", "0.5%", "--latency", "60ms", "--replicas", "2"]
-    assert "A healthy version" in stand.canaryd.cli("plan", str(stand.canaryd.policies), *arguments, seconds=120)
+    arguments = [
+        "--rollouts",
+        "2",
+        "--rate",
+        "50/s",
+        "--errors",
+        "0.5%",
+        "--latency",
+        "60ms",
+        "--replicas",
+        "2",
+    ]
+    assert "A healthy version" in stand.canaryd.cli(
+        "plan", str(stand.canaryd.policies), *arguments, seconds=120
+    )
 
 
 def test_start_makes_the_service_of_a_version_again_and_its_abort_ends_it(stand: Stand) -> None:

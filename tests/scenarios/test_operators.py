@@ -46,8 +46,15 @@ def test_its_own_metrics_tell_weights_phases_verdicts_odds_and_how_long_looks_ta
     eventually("its weight", lambda: stand.metric("canaryd_rollout_weight_percent", **labels) == 20)
     status, page = stand.page("/metrics")
     assert status == 200
-    series = ("rollout_phase", "rollout_verdict", "rollout_odds", "rollout_odds_bar", "look_duration_seconds_count", "beats_total",
-              "policies")
+    series = (
+        "rollout_phase",
+        "rollout_verdict",
+        "rollout_odds",
+        "rollout_odds_bar",
+        "look_duration_seconds_count",
+        "beats_total",
+        "policies",
+    )
     assert [name for name in series if f"\ncanaryd_{name}" not in page] == []
     assert stand.metric("canaryd_rollout_phase", **labels) == 1
     assert stand.metric("canaryd_rollout_odds", **labels) > 0
@@ -96,7 +103,10 @@ def test_a_hand_edit_holds_is_left_alone_and_resume_goes_on_from_it(stand: Stand
     before = stand.others()
 
     def edited(http: list[dict[str, object]]) -> list[dict[str, object]]:
-        split = [{"destination": {"host": HOST, "subset": subset}, "weight": weight} for subset, weight in (("v3", 60), ("v4", 40))]
+        split = [
+            {"destination": {"host": HOST, "subset": subset}, "weight": weight}
+            for subset, weight in (("v3", 60), ("v4", 40))
+        ]
         return [one if one.get("name") == "carts" else {**one, "route": split} for one in http]
 
     stand.edit(edited)

@@ -1,4 +1,5 @@
-"""API server and Prometheus away, slow, unwilling or only half there: the weight holds, nothing advances, and it goes on after."""
+"""API server and Prometheus away, slow, unwilling or only half there: the weight holds, nothing advances, and
+it goes on after."""
 
 from __future__ import annotations
 
@@ -16,7 +17,11 @@ HELD_AFTER = "5s"
 
 @pytest.fixture(scope="module")
 def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
-    policy = a_policy((20, 100), analysis={"noDataFor": HELD_AFTER}, hooks=[{"on": ["held", "resumed", "succeeded"], "notify": "audit"}])
+    policy = a_policy(
+        (20, 100),
+        analysis={"noDataFor": HELD_AFTER},
+        hooks=[{"on": ["held", "resumed", "succeeded"], "notify": "audit"}],
+    )
     with a_stand(tmp_path_factory.mktemp("outages"), policy) as stand:
         yield stand
 
@@ -25,8 +30,12 @@ def test_it_starts_without_api_server_and_prometheus_and_waits_for_each_saying_s
     world = stand.world
     world.kubernetes.faults.down = world.prometheus.faults.down = True
     stand.canaryd.start()
-    eventually("both are missed", lambda: "API server: " in stand.page("/readyz")[1] and "Prometheus: " in stand.page("/readyz")[1])
-    eventually("and tried", lambda: "cannot be reached" in stand.page("/readyz")[1])  # before that they are "never heard of yet"
+    eventually(
+        "both are missed",
+        lambda: "API server: " in stand.page("/readyz")[1] and "Prometheus: " in stand.page("/readyz")[1],
+    )
+    # before that they are "never heard of yet"
+    eventually("and tried", lambda: "cannot be reached" in stand.page("/readyz")[1])
     assert stand.page("/readyz")[0] == 503
     assert stand.page("/livez")[0] == 200
     eventually("the log tells", lambda: stand.canaryd.logged("rollouts.unreadable"))
@@ -37,7 +46,9 @@ def test_it_starts_without_api_server_and_prometheus_and_waits_for_each_saying_s
     eventually("ready", lambda: stand.page("/readyz") == (200, "ready\n"))
     stand.canaryd.wait_for("service.first_seen")
     assert len(stand.canaryd.logged("rollouts.unreadable")) == 1, "told once, not at every beat"
-    eventually("Prometheus' absence and return are in the log", lambda: stand.canaryd.logged("prometheus.available"))
+    eventually(
+        "Prometheus' absence and return are in the log", lambda: stand.canaryd.logged("prometheus.available")
+    )
     assert len(stand.canaryd.logged("prometheus.unavailable")) == 1
 
 
@@ -55,7 +66,11 @@ def test_nothing_advances_while_prometheus_is_away_slow_unwilling_or_half_there(
             faults.status(500, 1000)
         faults.down = False
         eventually(f"two looks in vain ({kind})", lambda before=failures: stand.failures() >= before + 2)
-        assert (stand.status("v2")["phase"], stand.status("v2")["weight"], stand.weight("v2")) == ("Held", 20, 20.0)
+        assert (stand.status("v2")["phase"], stand.status("v2")["weight"], stand.weight("v2")) == (
+            "Held",
+            20,
+            20.0,
+        )
         faults.down = True
     assert stand.page("/livez")[0] == 200
     faults.clear()

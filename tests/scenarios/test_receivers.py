@@ -1,4 +1,5 @@
-"""Receivers that are dead or hang delay no rollback, and hear of each one once they are back, under one id."""
+"""Receivers that are dead or hang delay no rollback, and hear of each one once they are back, under one
+id."""
 
 from __future__ import annotations
 
@@ -65,19 +66,35 @@ def test_the_signature_is_good_and_the_event_has_the_numbers(three: Three) -> No
     assert found["canary"]["events"] <= found["canary"]["requests"]
     forged = rolled_back(three.receivers["audit"])[0].body.replace(b'"v1"', b'"v9"')
     with pytest.raises(standardwebhooks.webhooks.WebhookVerificationError):
-        standardwebhooks.Webhook(WEBHOOK_SECRET).verify(forged.decode(), rolled_back(three.receivers["audit"])[0].headers)
+        standardwebhooks.Webhook(WEBHOOK_SECRET).verify(
+            forged.decode(), rolled_back(three.receivers["audit"])[0].headers
+        )
 
 
-def test_a_new_process_tells_those_who_did_not_hear_and_each_reader_sees_one_rollback_each(three: Three) -> None:
+def test_a_new_process_tells_those_who_did_not_hear_and_each_reader_sees_one_rollback_each(
+    three: Three,
+) -> None:
     took = three.stand.canaryd.term()
     assert took < ENDS_WITHIN, f"{took:.1f} s with a receiver that hangs"
     three.receivers["dead"].faults.clear()
     three.receivers["hanging"].faults.clear()
     three.stand.canaryd.start()
-    ids = [status["announcements"][-1]["id"].replace(".", "_") for status in map(three.stand.status, ("v2", "v3"))]
+    ids = [
+        status["announcements"][-1]["id"].replace(".", "_")
+        for status in map(three.stand.status, ("v2", "v3"))
+    ]
     for name, receiver in three.receivers.items():
-        eventually(f"{name} has heard of both", lambda one=receiver: len({d.headers["webhook-id"] for d in rolled_back(one)}) >= 2)
-        seen = {verified(delivery)["data"]["versions"]["canary"]: delivery.headers["webhook-id"] for delivery in rolled_back(receiver)}
+        eventually(
+            f"{name} has heard of both",
+            lambda one=receiver: len({d.headers["webhook-id"] for d in rolled_back(one)}) >= 2,
+        )
+        seen = {
+            verified(delivery)["data"]["versions"]["canary"]: delivery.headers["webhook-id"]
+            for delivery in rolled_back(receiver)
+        }
         assert seen == dict(zip(("v2", "v3"), ids, strict=True))
         assert {delivery.headers["webhook-id"] for delivery in rolled_back(receiver)} == set(ids)
-    eventually("noted as told", lambda: set(three.stand.status("v3")["announcements"][-1].get("delivered", [])) >= set(NOTIFIERS))
+    eventually(
+        "noted as told",
+        lambda: set(three.stand.status("v3")["announcements"][-1].get("delivered", [])) >= set(NOTIFIERS),
+    )

@@ -1,4 +1,5 @@
-"""Matched users split between both versions, with a daemon that runs: they fail more often than others, whichever version serves them."""
+"""Matched users split between both versions, with a daemon that runs: they fail more often than others,
+whichever version serves them."""
 
 from __future__ import annotations
 
@@ -18,13 +19,18 @@ from tests.scenarios.testbed import Stand, a_policy, a_stand, eventually, share_
 pytestmark = [pytest.mark.xdist_group("scenarios-stages"), pytest.mark.timeout(480)]
 COOKIE = {"headers": {"cookie": {"regex": ".*logged_in.*"}}}
 STAGES = ({"match": COOKIE, "split": "half", "minimum": "4s", "deadline": "60s"}, 20, 100)
-USERS = (Audience(0.7), Audience(0.3, {"cookie": "a=1; logged_in=abc"}, harder=20.0))  # 10% of these fail, of others 0.5%
+USERS = (
+    Audience(0.7),
+    Audience(0.3, {"cookie": "a=1; logged_in=abc"}, harder=20.0),
+)  # 10% of these fail, of others 0.5%
 OWN = "front-end-canaryd-match"
 
 
 @pytest.fixture(scope="module")
 def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
-    with a_stand(tmp_path_factory.mktemp("split"), a_policy(STAGES, analysis={"reporter": "source"}), rate=300.0) as stand:
+    with a_stand(
+        tmp_path_factory.mktemp("split"), a_policy(STAGES, analysis={"reporter": "source"}), rate=300.0
+    ) as stand:
         stand.world.mesh.audiences = USERS
         stand.world.set_behaviour("v1", errors=0.005)
         yield stand.begin()
@@ -37,11 +43,22 @@ def names(stand: Stand, resource: Any) -> set[str]:
 def test_users_who_always_fare_worse_are_no_harm_where_half_of_them_stay_on_stable(stand: Stand) -> None:
     before = deepcopy(stand.world.virtualservice()["spec"])
     stand.deploy("v2", errors=0.005)
-    stand.until("v2", "its Service is given time", phase="Waiting", reason=f"waiting: the Service {OWN} was made for its matched users "
-                "just now, and is routed to after 1 s, when proxies know it")
+    stand.until(
+        "v2",
+        "its Service is given time",
+        phase="Waiting",
+        reason=f"waiting: the Service {OWN} was made for its matched users "
+        "just now, and is routed to after 1 s, when proxies know it",
+    )
     stand.until("v2", "half of the logged-in users", stage=0, phase="Progressing")
-    eventually("the route is split", lambda: len(stand.world.virtualservice()["spec"]["http"]) == len(before["http"]) + 1)
-    assert {one["metadata"]["name"] for one in stand.world.store.list(DESTINATIONRULES, "production")} == {"front-end", OWN}
+    eventually(
+        "the route is split",
+        lambda: len(stand.world.virtualservice()["spec"]["http"]) == len(before["http"]) + 1,
+    )
+    assert {one["metadata"]["name"] for one in stand.world.store.list(DESTINATIONRULES, "production")} == {
+        "front-end",
+        OWN,
+    }
     assert share_of(stand, "v2") == pytest.approx(0.15, abs=0.04)
     status = stand.until("v2", "the first weight", stage=1)
     said = stand.canaryd.cli("explain", "front-end", seconds=120)
@@ -50,7 +67,9 @@ def test_users_who_always_fare_worse_are_no_harm_where_half_of_them_stay_on_stab
     passed = next(one for one in reversed(status["decisions"]) if one.get("verdict"))
     assert passed["signal"] == "passed"
     (errors,) = [one for one in passed["verdict"]["findings"] if one["metric"] == "errors"]
-    assert errors["stableEvents"] / errors["stableRequests"] == pytest.approx(0.1, abs=0.07), "stable's matched users alone"
+    assert errors["stableEvents"] / errors["stableRequests"] == pytest.approx(0.1, abs=0.07), (
+        "stable's matched users alone"
+    )
     assert errors["stableRequests"] == pytest.approx(errors["canaryRequests"], rel=0.3)
     assert status["weight"] == 20
     stand.until("v2", "promoted", phase="Succeeded")
@@ -63,7 +82,9 @@ def test_users_who_always_fare_worse_are_no_harm_where_half_of_them_stay_on_stab
 
 def test_its_verdicts_are_had_again_from_telemetry_and_from_a_recording(stand: Stand, tmp_path: Path) -> None:
     name, config = stand.status("v2")["name"], str(stand.canaryd.config)
-    stand.canaryd.cli("record", str(tmp_path / "v2.jsonl"), "--rollout", name, "--config", config, seconds=120)
+    stand.canaryd.cli(
+        "record", str(tmp_path / "v2.jsonl"), "--rollout", name, "--config", config, seconds=120
+    )
     for source in (("--config", config), ("--recorded", str(tmp_path / "v2.jsonl"))):
         told = json.loads(stand.canaryd.cli("explain", name, *source, "--brief", "-o", "json", seconds=120))
         assert told["recomputed"]["same"], [one["differences"] for one in told["recomputed"]["decisions"]]
@@ -79,14 +100,28 @@ def test_harm_to_matched_users_is_found_against_the_other_half(stand: Stand) -> 
 
 
 def test_the_same_by_the_gateway_api(tmp_path_factory: pytest.TempPathFactory) -> None:
-    stages = ({"match": {"headers": {"cookie": {"exact": "a=1; logged_in=abc"}}, "queryParams": {"beta": {"prefix": "y"}}},
-               "approval": "required", "minimum": "3s", "deadline": "60s"}, *STAGES)
+    stages = (
+        {
+            "match": {
+                "headers": {"cookie": {"exact": "a=1; logged_in=abc"}},
+                "queryParams": {"beta": {"prefix": "y"}},
+            },
+            "approval": "required",
+            "minimum": "3s",
+            "deadline": "60s",
+        },
+        *STAGES,
+    )
     route = {"httpRoute": "sockshop", "preview": {"headers": {"x-canary": {"exact": "always"}}}}
     policy = a_policy(stages, route=route, analysis={"reporter": "source"})
     with a_stand(tmp_path_factory.mktemp("split-httproute"), policy, rate=300.0) as stand:
         httproute.take_over(stand.world.store, "front-end", "production")
-        users = (Audience(0.6), Audience(0.28, USERS[1].headers), Audience(0.1, USERS[1].headers, {"beta": "yes"}),
-                 Audience(0.02, {"x-canary": "always"}))
+        users = (
+            Audience(0.6),
+            Audience(0.28, USERS[1].headers),
+            Audience(0.1, USERS[1].headers, {"beta": "yes"}),
+            Audience(0.02, {"x-canary": "always"}),
+        )
         stand.world.mesh.audiences = users
         stand.begin()
 
@@ -96,7 +131,11 @@ def test_the_same_by_the_gateway_api(tmp_path_factory: pytest.TempPathFactory) -
         before = spec()
         stand.deploy("v2")
         stand.until("v2", "those with both, and passed", phase="AwaitingApproval", stage=0)
-        assert [one.get("name", "") for one in spec()["rules"]] == ["canaryd-front-end-preview", "canaryd-front-end-match", ""]
+        assert [one.get("name", "") for one in spec()["rules"]] == [
+            "canaryd-front-end-preview",
+            "canaryd-front-end-match",
+            "",
+        ]
         assert share_of(stand, "v2") == pytest.approx(0.12, abs=0.04)
         stand.canaryd.cli("approve", "front-end")
         stand.until("v2", "half of the logged-in users", stage=1)
@@ -106,5 +145,7 @@ def test_the_same_by_the_gateway_api(tmp_path_factory: pytest.TempPathFactory) -
         by_hand = deepcopy(before)
         by_hand["rules"][0]["backendRefs"][0]["name"] = "front-end-v2"
         assert spec() == by_hand
-        eventually("nothing is left", lambda: names(stand, SERVICES) == {"front-end", "front-end-v1", "front-end-v2"})
+        eventually(
+            "nothing is left", lambda: names(stand, SERVICES) == {"front-end", "front-end-v1", "front-end-v2"}
+        )
         assert stand.world.mesh.unserved == 0

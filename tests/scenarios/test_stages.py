@@ -1,4 +1,5 @@
-"""The whole ladder with a daemon that runs: dark with a preview, logged-in users, copies, weights; and harm that only some users meet."""
+"""The whole ladder with a daemon that runs: dark with a preview, logged-in users, copies, weights; and harm
+that only some users meet."""
 
 from __future__ import annotations
 
@@ -14,10 +15,20 @@ from tests.scenarios.testbed import Stand, a_policy, a_stand, share_of
 pytestmark = [pytest.mark.xdist_group("scenarios-stages"), pytest.mark.timeout(480)]
 TIMES = {"minimum": "4s", "deadline": "60s"}
 COOKIE = {"headers": {"cookie": {"regex": ".*logged_in.*"}}}
-STAGES = ({"weight": 0, "approval": "required", **TIMES}, {"match": COOKIE, "approval": "required", **TIMES},
-          {"mirror": "20%", "approval": "required", "minimum": "4s", "deadline": "6s"}, 10, 50, 100)
+STAGES = (
+    {"weight": 0, "approval": "required", **TIMES},
+    {"match": COOKIE, "approval": "required", **TIMES},
+    {"mirror": "20%", "approval": "required", "minimum": "4s", "deadline": "6s"},
+    10,
+    50,
+    100,
+)
 ROUTE = {"virtualService": "sockshop", "preview": {"headers": {"x-canary": {"exact": "always"}}}}
-USERS = (Audience(0.7), Audience(0.28, {"cookie": "a=1; logged_in=abc"}), Audience(0.02, {"x-canary": "always"}))
+USERS = (
+    Audience(0.7),
+    Audience(0.28, {"cookie": "a=1; logged_in=abc"}),
+    Audience(0.02, {"x-canary": "always"}),
+)
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +55,13 @@ def test_the_whole_ladder_ends_with_what_a_person_would_have_written(stand: Stan
     stand.until("v2", "logged-in users, and passed", phase="AwaitingApproval", stage=1)
     assert names(stand) == ["carts", "canaryd-front-end-preview", "canaryd-front-end-match", ""]
     matched = stand.world.virtualservice()["spec"]["http"][2]
-    assert matched == {"name": "canaryd-front-end-match", "match": [COOKIE], "timeout": "7s", "retries": {"attempts": 2, "retryOn": "5xx"},
-                       "route": [{"destination": {"host": HOST, "subset": "v2"}}]}
+    assert matched == {
+        "name": "canaryd-front-end-match",
+        "match": [COOKIE],
+        "timeout": "7s",
+        "retries": {"attempts": 2, "retryOn": "5xx"},
+        "route": [{"destination": {"host": HOST, "subset": "v2"}}],
+    }
     assert share_of(stand, "v2") == pytest.approx(0.30, abs=0.05)
     assert "matched users are compared with all others" in stand.status("v2")["verdict"]["reason"]
     assert "match" in stand.canaryd.cli("status", "front-end")

@@ -1,6 +1,7 @@
 """A stand: the sandbox's world, a webhook receiver, and `canaryd run` as a process of its own between them.
 
-Tests look at the world (the VirtualService, the tally) and at what canaryd tells (its records, its log, its pages), never inside.
+Tests look at the world (the VirtualService, the tally) and at what canaryd tells (its records, its log, its
+pages), never inside.
 """
 
 from __future__ import annotations
@@ -39,28 +40,66 @@ def eventually(what: str, probe: Callable[[], T], seconds: float = LONG) -> T:
         time.sleep(LOOK)
 
 
-def a_policy(stages: tuple[int | Mapping[str, Any], ...] = (20, 100), *, deadline: str = "6s", name: str = "front-end",
-             namespace: str = "production", **more: Any) -> dict[str, Any]:
-    """Seconds where a service has minutes. A stage that has not passed is let pass at its deadline; harm is what it is by default.
+def a_policy(
+    stages: tuple[int | Mapping[str, Any], ...] = (20, 100),
+    *,
+    deadline: str = "6s",
+    name: str = "front-end",
+    namespace: str = "production",
+    **more: Any,
+) -> dict[str, Any]:
+    """Seconds where a service has minutes. A stage that has not passed is let pass at its deadline; harm is
+    what it is by default.
 
-    stages: weights, or whole stages. more: top-level keys, instead of these; keys of `analysis` are added to these.
+    stages: weights, or whole stages. more: top-level keys, instead of these; keys of `analysis` are added to
+    these.
     """
-    analysis = {"interval": "1s", "warmup": "0s", "minimumRequests": 10, "metrics": [{"errors": {}}], **more.pop("analysis", {})}
-    whole = [{"weight": one, "minimum": "3s", "deadline": deadline} if isinstance(one, int) else one for one in stages]
-    return {"version": 1, "service": {"name": name, "namespace": namespace, "selector": {"app": name}},
-            "route": {"virtualService": "sockshop"}, "stages": whole, "analysis": analysis, **more}
+    analysis = {
+        "interval": "1s",
+        "warmup": "0s",
+        "minimumRequests": 10,
+        "metrics": [{"errors": {}}],
+        **more.pop("analysis", {}),
+    }
+    whole = [
+        {"weight": one, "minimum": "3s", "deadline": deadline} if isinstance(one, int) else one
+        for one in stages
+    ]
+    return {
+        "version": 1,
+        "service": {"name": name, "namespace": namespace, "selector": {"app": name}},
+        "route": {"virtualService": "sockshop"},
+        "stages": whole,
+        "analysis": analysis,
+        **more,
+    }
 
 
 class Stand:
     """See the module. policy: of front-end, as policies/front-end.yaml."""
 
-    def __init__(self, folder: Path, world: World, receiver: Receiver, policy: Mapping[str, Any], more: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        world: World,
+        receiver: Receiver,
+        policy: Mapping[str, Any],
+        more: Mapping[str, Any],
+    ) -> None:
         self.world, self.receiver = world, receiver
         config = {
             "prometheus": {"url": world.prometheus_url, "scrapeInterval": "1s", "timeout": "2s"},
-            "kubernetes": {"timeout": "2s", "settle": "1s"}, "http": {"port": free_port()},
-            "beat": "1s", "log": {"format": "json", "level": "debug"},
-            "notifiers": {"audit": {"webhook": {"url": f"{receiver.url}/audit", "secret": WEBHOOK_SECRET, "timeout": "2s"}}}, **more}
+            "kubernetes": {"timeout": "2s", "settle": "1s"},
+            "http": {"port": free_port()},
+            "beat": "1s",
+            "log": {"format": "json", "level": "debug"},
+            "notifiers": {
+                "audit": {
+                    "webhook": {"url": f"{receiver.url}/audit", "secret": WEBHOOK_SECRET, "timeout": "2s"}
+                }
+            },
+            **more,
+        }
         self.canaryd = Canaryd(folder, world.kubeconfig, config=config, policies={"front-end": policy})
 
     # ------------------------------------------------------------ what canaryd tells
@@ -83,7 +122,9 @@ class Stand:
         """The sum over the series with these labels, 0 without any."""
         found = 0.0
         for line in self.page("/metrics")[1].splitlines():
-            if line.startswith((f"{name}{{", f"{name} ")) and all(f'{key}="{value}"' in line for key, value in labels.items()):
+            if line.startswith((f"{name}{{", f"{name} ")) and all(
+                f'{key}="{value}"' in line for key, value in labels.items()
+            ):
                 found += float(line.rsplit(" ", 1)[1])
         return found
 
@@ -94,12 +135,19 @@ class Stand:
         """The status of a version's rollout, {} while there is none."""
         for record in self.records():
             status: dict[str, Any] = record.get("status") or {}
-            if (status.get("canary"), status.get("attempt", 1), record["metadata"]["namespace"]) == (version, attempt, namespace):
+            if (status.get("canary"), status.get("attempt", 1), record["metadata"]["namespace"]) == (
+                version,
+                attempt,
+                namespace,
+            ):
                 return {**status, "uid": record["metadata"]["uid"], "name": record["metadata"]["name"]}
         return {}
 
-    def until(self, version: str, what: str, seconds: float = LONG, attempt: int = 1, **wanted: Any) -> dict[str, Any]:
+    def until(
+        self, version: str, what: str, seconds: float = LONG, attempt: int = 1, **wanted: Any
+    ) -> dict[str, Any]:
         """The rollout's status as soon as it has these values."""
+
         def probe() -> dict[str, Any]:
             status = self.status(version, attempt)
             return status if status and all(status.get(key) == value for key, value in wanted.items()) else {}
@@ -107,8 +155,13 @@ class Stand:
         try:
             return eventually(what, probe, seconds)
         except AssertionError as error:
-            now = {key: self.status(version, attempt).get(key) for key in ("phase", "held", "stage", "weight", "reason")}
-            raise AssertionError(f"{error}; wanted {wanted}, is {now}; log: {self.canaryd.log[-3000:]}") from None
+            now = {
+                key: self.status(version, attempt).get(key)
+                for key in ("phase", "held", "stage", "weight", "reason")
+            }
+            raise AssertionError(
+                f"{error}; wanted {wanted}, is {now}; log: {self.canaryd.log[-3000:]}"
+            ) from None
 
     def until_looked(self, version: str, looks: int = 2) -> dict[str, Any]:
         """The rollout's status after so many further looks."""
@@ -125,8 +178,11 @@ class Stand:
 
     def told(self, event: str, version: str) -> list[str]:
         """The ids of what the receiver was sent, each as often as it came."""
-        return [d.headers["webhook-id"] for d in self.receiver.deliveries
-                if d.json["data"]["event"] == event and d.json["data"]["versions"]["canary"] == version]
+        return [
+            d.headers["webhook-id"]
+            for d in self.receiver.deliveries
+            if d.json["data"]["event"] == event and d.json["data"]["versions"]["canary"] == version
+        ]
 
     # ------------------------------------------------------------ what people and clusters do
 
@@ -137,8 +193,18 @@ class Stand:
     def decorate(self) -> dict[str, Any]:
         """Gives the VirtualService what a real one has besides the default route; its spec."""
         spec = self.world.virtualservice()["spec"]
-        cart = {"name": "carts", "match": [{"uri": {"prefix": "/carts"}}], "timeout": "3s",
-                "route": [{"destination": {"host": "carts"}, "weight": 100, "headers": {"request": {"set": {"x-a": "b"}}}}]}
+        cart = {
+            "name": "carts",
+            "match": [{"uri": {"prefix": "/carts"}}],
+            "timeout": "3s",
+            "route": [
+                {
+                    "destination": {"host": "carts"},
+                    "weight": 100,
+                    "headers": {"request": {"set": {"x-a": "b"}}},
+                }
+            ],
+        }
         default = {**spec["http"][0], "timeout": "7s", "retries": {"attempts": 2, "retryOn": "5xx"}}
         return self.edit(lambda http: [cart, default])
 
@@ -163,7 +229,9 @@ class Stand:
         return self.world.weights().get(version, 0.0)
 
     def default_route(self) -> Any:
-        return next(one["route"] for one in self.world.virtualservice()["spec"]["http"] if one.get("name") != "carts")
+        return next(
+            one["route"] for one in self.world.virtualservice()["spec"]["http"] if one.get("name") != "carts"
+        )
 
     def begin(self) -> Stand:
         """Starts the daemon, and waits until it has seen the service: what comes from now on is new."""
@@ -173,9 +241,14 @@ class Stand:
 
 
 @contextmanager
-def a_stand(folder: Path, policy: Mapping[str, Any], *, rate: float = 100.0, replicas: int = 2, **settings: Any) -> Iterator[Stand]:
+def a_stand(
+    folder: Path, policy: Mapping[str, Any], *, rate: float = 100.0, replicas: int = 2, **settings: Any
+) -> Iterator[Stand]:
     """A stand whose daemon has not been started."""
-    with World(rate=rate, replicas=replicas, folder=folder, stable=Behaviour(errors=0.0)) as world, Receiver() as receiver:
+    with (
+        World(rate=rate, replicas=replicas, folder=folder, stable=Behaviour(errors=0.0)) as world,
+        Receiver() as receiver,
+    ):
         stand = Stand(folder, world, receiver, policy, settings)
         try:
             yield stand
@@ -197,6 +270,8 @@ def served(stand: Stand, version: str) -> int:
 def share_of(stand: Stand, version: str, requests: int = 1000) -> float:
     """A version's share of the next requests, copies included."""
     before = {one: served(stand, one) for one in ("v1", version)}
-    eventually("requests enough", lambda: sum(served(stand, one) - was for one, was in before.items()) >= requests)
+    eventually(
+        "requests enough", lambda: sum(served(stand, one) - was for one, was in before.items()) >= requests
+    )
     grown = {one: served(stand, one) - was for one, was in before.items()}
     return grown[version] / sum(grown.values())

@@ -10,11 +10,14 @@ import pytest
 from canaryd.simulation.monte_carlo_error import exact_interval, quantile, quantile_interval
 
 
-@pytest.mark.parametrize(("events", "runs", "low", "high"), [
-    (0, 100, 0.0, 0.0362),   # the textbook's "rule of three" corrected: 1 - 0.025 ** (1 / 100)
-    (5, 10, 0.1871, 0.8129),  # Clopper and Pearson (1934), and R's binom.test(5, 10)
-    (10, 10, 0.6915, 1.0),
-])
+@pytest.mark.parametrize(
+    ("events", "runs", "low", "high"),
+    [
+        (0, 100, 0.0, 0.0362),  # the textbook's "rule of three" corrected: 1 - 0.025 ** (1 / 100)
+        (5, 10, 0.1871, 0.8129),  # Clopper and Pearson (1934), and R's binom.test(5, 10)
+        (10, 10, 0.6915, 1.0),
+    ],
+)
 def test_an_exact_interval_is_clopper_and_pearsons(events: int, runs: int, low: float, high: float) -> None:
     assert exact_interval(events, runs) == pytest.approx((low, high), abs=1e-4)
 
@@ -28,7 +31,11 @@ def test_a_quantile_is_one_of_the_values_and_infinity_is_larger_than_any() -> No
 
 def test_the_interval_of_a_median_is_two_order_statistics() -> None:
     """Of 10 values the 2nd and the 9th: 1 - 2 * (1 + 10) / 2^10 = 97.9%; the 3rd and 8th would hold 89.1%."""
-    assert 1 - 2 * (comb(10, 0) + comb(10, 1)) / 2**10 > 0.95 > 1 - 2 * (comb(10, 0) + comb(10, 1) + comb(10, 2)) / 2**10
+    assert (
+        1 - 2 * (comb(10, 0) + comb(10, 1)) / 2**10
+        > 0.95
+        > 1 - 2 * (comb(10, 0) + comb(10, 1) + comb(10, 2)) / 2**10
+    )
     assert quantile_interval([float(one) for one in range(1, 11)], 0.5) == (2.0, 9.0)
 
 
@@ -38,7 +45,8 @@ def test_with_few_values_the_interval_is_everything() -> None:
 
 
 def test_the_interval_of_a_median_holds_it_as_often_as_it_says() -> None:
-    """The median of an exponential is ln 2; of 1,000 samples of 30, at least 95% less three standard errors (0.7%) hold it."""
+    """The median of an exponential is ln 2; of 1,000 samples of 30, at least 95% less three standard errors
+    (0.7%) hold it."""
     rng = np.random.default_rng(5)
     held = 0
     for _ in range(1000):

@@ -45,7 +45,10 @@ def test_times_are_the_looks_with_what_settles_before_and_what_is_late_after() -
 def test_requests_are_all_that_the_canary_served() -> None:
     """400 requests/s at the stage's weight, the settling and the late seconds included."""
     outcome = rehearsed()
-    expected = sum(400 * weight / 100 * visit.seconds for weight, visit in zip((20, 50, 100), outcome.visits, strict=True))
+    expected = sum(
+        400 * weight / 100 * visit.seconds
+        for weight, visit in zip((20, 50, 100), outcome.visits, strict=True)
+    )
     assert outcome.canary_requests == pytest.approx(expected, rel=0.03)
     assert outcome.canary_failures == pytest.approx(0.01 * expected, rel=0.3)
     assert sum(visit.canary_requests for visit in outcome.visits) == outcome.canary_requests
@@ -57,10 +60,17 @@ def test_plain_harm_is_caught_in_the_first_stage() -> None:
     assert [visit.signal for visit in outcome.visits] == [Signal.HARM]
 
 
-@pytest.mark.parametrize(("undecided", "end", "signal"), [
-    ("hold", End.HELD, Signal.STUCK), ("rollback", End.GIVEN_UP, Signal.TIMED_OUT), ("advance", End.HELD, Signal.STUCK),
-])  # fmt: skip
-def test_a_quiet_service_ends_at_the_deadline_as_the_policy_says(undecided: str, end: End, signal: Signal) -> None:
+@pytest.mark.parametrize(
+    ("undecided", "end", "signal"),
+    [
+        ("hold", End.HELD, Signal.STUCK),
+        ("rollback", End.GIVEN_UP, Signal.TIMED_OUT),
+        ("advance", End.HELD, Signal.STUCK),
+    ],
+)
+def test_a_quiet_service_ends_at_the_deadline_as_the_policy_says(
+    undecided: str, end: End, signal: Signal
+) -> None:
     """One request in five seconds is too few for anything, for `advance` too."""
     outcome = rehearsed(world=Scenario(requests=0.2), analysis={"interval": "10s", "undecided": undecided})
     assert outcome.end is end
@@ -74,8 +84,11 @@ def test_the_deadline_of_the_whole_rollout_ends_it() -> None:
 
 def test_approvals_are_given_at_once_and_queries_are_kept() -> None:
     stages = [{**LADDER[0], "approval": "required"}, *LADDER[1:]]
-    metrics = [{"errors": {}}, {"query": {"name": "cpu", "promql": "vector(1)", "max": 0.9}},
-               {"query": {"name": "hits", "promql": "vector(1)", "min": 5.0}}]  # fmt: skip
+    metrics = [
+        {"errors": {}},
+        {"query": {"name": "cpu", "promql": "vector(1)", "max": 0.9}},
+        {"query": {"name": "hits", "promql": "vector(1)", "min": 5.0}},
+    ]
     assert rehearsed(stages=stages, analysis={"interval": "10s", "metrics": metrics}).end is End.PROMOTED
 
 

@@ -79,9 +79,14 @@ def shares(looks: list, side: str) -> np.ndarray:
 
 
 TROUBLES = [
-    {}, {"burst": 16}, {"retries": 4.0, "spell": 4}, {"swing": 0.8}, {"jitter": 0.5}, {"noise": 0.1, "replicas": 20},
+    {},
+    {"burst": 16},
+    {"retries": 4.0, "spell": 4},
+    {"swing": 0.8},
+    {"jitter": 0.5},
+    {"noise": 0.1, "replicas": 20},
     {"stable_replicas": 1},
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("trouble", TROUBLES, ids=str)
@@ -103,15 +108,21 @@ def test_one_look_after_another_is_as_many_at_once() -> None:
 
 
 def test_clients_that_retry_make_failures_last_over_looks() -> None:
-    alone, retried = (shares(a_service(errors=0.02, **more).looks(50, 600), "stable") for more in ({}, {"retries": 4.0, "spell": 4}))
+    alone, retried = (
+        shares(a_service(errors=0.02, **more).looks(50, 600), "stable")
+        for more in ({}, {"retries": 4.0, "spell": 4})
+    )
     correlations = [float(np.corrcoef(one[:-1], one[1:])[0, 1]) for one in (alone, retried)]
     assert abs(correlations[0]) < 0.2  # five standard deviations
-    assert correlations[1] == pytest.approx(0.6, abs=0.2)  # three of four go on, less what is drawn anew each look
+    # three of four go on, less what is drawn anew each look
+    assert correlations[1] == pytest.approx(0.6, abs=0.2)
 
 
 def test_replicas_differ_as_much_as_is_said_and_stay_so() -> None:
     service = a_service(requests=200_000.0, errors=0.02, noise=0.3, replicas=400)
-    first, second = (np.array([one.failures / one.requests for one in service.look(50).canary.values()]) for _ in range(2))
+    first, second = (
+        np.array([one.failures / one.requests for one in service.look(50).canary.values()]) for _ in range(2)
+    )
     assert np.std(np.log(service.canary.error_rates)) == pytest.approx(0.3, rel=0.2)
     assert np.corrcoef(first, second)[0, 1] > 0.6
 
@@ -121,7 +132,8 @@ def test_a_slow_node_slows_the_one_replica_on_it() -> None:
     means = [one.duration_ms / one.timed for one in (*look.canary.values(), *look.stable.values())]
     usual = Scenario().mean_ms
     assert means == pytest.approx([2 * usual, *[usual] * 5], rel=0.05)
-    assert look.canary["canary-0"].slower()[6] > 2 * look.canary["canary-1"].slower()[6]  # slower than 100 ms at 60 in the median
+    # slower than 100 ms at 60 in the median
+    assert look.canary["canary-0"].slower()[6] > 2 * look.canary["canary-1"].slower()[6]
 
 
 def test_a_second_mode_and_stuck_requests_are_in_the_histogram_and_in_the_mean() -> None:
@@ -154,9 +166,13 @@ def test_a_fault_begins_when_it_is_said_to_also_within_a_look() -> None:
 
 def test_a_fault_of_high_weights_is_not_seen_below() -> None:
     service = a_service(requests=10_000.0, errors=0.0, more_errors=0.1, fault_weight=50)
-    assert shares([service.look(weight) for weight in (25, 50, 25)], "canary") == pytest.approx([0, 0.1, 0], abs=0.02)
+    assert shares([service.look(weight) for weight in (25, 50, 25)], "canary") == pytest.approx(
+        [0, 0.1, 0], abs=0.02
+    )
 
 
 def test_a_baseline_beside_production_has_its_own_share() -> None:
     look = a_service(requests=10_000.0).looks(10, 1, stable_weight=10)[0]
-    assert [total(side.values()).requests for side in (look.stable, look.canary)] == pytest.approx([10_000, 10_000], rel=0.05)
+    assert [total(side.values()).requests for side in (look.stable, look.canary)] == pytest.approx(
+        [10_000, 10_000], rel=0.05
+    )

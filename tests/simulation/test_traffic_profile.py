@@ -29,7 +29,10 @@ def past(looks: int = 240, seed: int = 3, **changes: object) -> list[Look]:
 def counted(**changes: object) -> tuple[np.ndarray, np.ndarray]:
     """Failures and requests of stable, look by look."""
     looks = past(700, **changes)
-    each = [[sum(getattr(counts, name) for counts in look.stable.values()) for look in looks] for name in ("failures", "requests")]
+    each = [
+        [sum(getattr(counts, name) for counts in look.stable.values()) for look in looks]
+        for name in ("failures", "requests")
+    ]
     return np.array(each[0], dtype=float), np.array(each[1], dtype=float)
 
 
@@ -52,14 +55,17 @@ def test_the_tail_is_as_wide_as_p99_says() -> None:
     assert world.share_slower(1.0)[world.bounds.index(100)] == pytest.approx(0.5)
 
 
-@pytest.mark.parametrize(("given", "said"), [
-    (Given(rate=0.0), "rate must be above 0 and at most 10,000,000 requests/s, but is 0"),
-    (Given(rate=1e9), "at most 10,000,000"),
-    (Given(errors=1.0), "below 100%, but is 100%"),
-    (Given(median_ms=0.0), "median latency must be above 0 ms, but is 0 ms"),
-    (Given(p99_ms=50.0), "above the median (60 ms), but is 50 ms"),
-    (Given(replicas=0), "1 to 1000 replicas, but has 0"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (Given(rate=0.0), "rate must be above 0 and at most 10,000,000 requests/s, but is 0"),
+        (Given(rate=1e9), "at most 10,000,000"),
+        (Given(errors=1.0), "below 100%, but is 100%"),
+        (Given(median_ms=0.0), "median latency must be above 0 ms, but is 0 ms"),
+        (Given(p99_ms=50.0), "above the median (60 ms), but is 50 ms"),
+        (Given(replicas=0), "1 to 1000 replicas, but has 0"),
+    ],
+)
 def test_what_cannot_be_is_refused_by_name(given: Given, said: str) -> None:
     with pytest.raises(ValueError, match="must") as refused:
         as_given(given)
@@ -76,7 +82,9 @@ def test_measured_traffic_is_the_services_own() -> None:
     assert (traffic.burst, traffic.bad) == (1, 0.0)
     assert list(traffic.history) == looks[-HISTORY:]
     world = traffic.world(10)
-    assert world.share_slower(1.0)[world.bounds.index(100)] == pytest.approx(Scenario(median=90.0).share_slower(1.0)[6], abs=0.01)
+    assert world.share_slower(1.0)[world.bounds.index(100)] == pytest.approx(
+        Scenario(median=90.0).share_slower(1.0)[6], abs=0.01
+    )
 
 
 def test_the_rate_is_that_of_all_versions_and_the_errors_are_stables() -> None:
@@ -87,7 +95,9 @@ def test_the_rate_is_that_of_all_versions_and_the_errors_are_stables() -> None:
 
 
 def test_too_little_of_a_past_is_refused() -> None:
-    with pytest.raises(ValueError, match="at least 20 looks with data of v1 are needed, but there are 19 of 19"):
+    with pytest.raises(
+        ValueError, match="at least 20 looks with data of v1 are needed, but there are 19 of 19"
+    ):
         measured({"v1": past(19)}, "v1", "measured")
     empty = [replace(look, stable={}) for look in past(30)]
     with pytest.raises(ValueError, match="v1 has served no request"):
@@ -136,8 +146,11 @@ def test_a_simulated_spell_keeps_the_mean_that_was_measured() -> None:
     looks = past(800, errors=0.01, bad=0.05, spell=6, requests=200.0)
     traffic = measured({"v1": looks}, "v1", "measured")
     again = SimulatedService(traffic.world(10), np.random.default_rng(8)).history(800)
-    rates = [sum(c.failures for look in some for c in look.stable.values()) / sum(c.requests for look in some for c in look.stable.values())
-             for some in (looks, again)]  # fmt: skip
+    rates = [
+        sum(c.failures for look in some for c in look.stable.values())
+        / sum(c.requests for look in some for c in look.stable.values())
+        for some in (looks, again)
+    ]
     assert rates[1] == pytest.approx(rates[0], rel=0.25)
 
 
@@ -146,7 +159,9 @@ def test_a_workload_is_found_by_its_name_or_how_it_ends(wanted: str, found: str)
     assert workload_of(["front-end-v1", "front-end-v2"], wanted) == found
 
 
-@pytest.mark.parametrize(("wanted", "said"), [("v3", r"none is there \(there: a-v1, b-v1\)"), ("v1", "several are")])
+@pytest.mark.parametrize(
+    ("wanted", "said"), [("v3", r"none is there \(there: a-v1, b-v1\)"), ("v1", "several are")]
+)
 def test_a_workload_that_is_not_the_only_one_is_refused(wanted: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         workload_of(["a-v1", "b-v1"], wanted)

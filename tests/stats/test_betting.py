@@ -8,7 +8,9 @@ from canaryd.stats.changepoint import AT_ONCE
 
 
 def _gains(events1, events2, requests1, requests2, ratio, cap):
-    return log_gains_on_share(*(np.array([float(one)]) for one in (events1, events2, requests1, requests2, ratio, cap)))[0]
+    return log_gains_on_share(
+        *(np.array([float(one)]) for one in (events1, events2, requests1, requests2, ratio, cap))
+    )[0]
 
 
 def test_gains_are_those_of_the_formula():
@@ -27,15 +29,23 @@ def test_without_a_cap_or_without_events_nothing_is_staked():
 
 
 def test_expected_gain_at_the_border_is_one_for_independent_events_and_for_bursts():
-    """Poisson means m1, m2 at the border, events in bursts of 1 or 5 on either side; the sum over all outcomes below the cap."""
+    """Poisson means m1, m2 at the border, events in bursts of 1 or 5 on either side; the sum over all
+    outcomes below the cap."""
     requests1, requests2, ratio, rate = 90.0, 10.0, 1.5, 0.01
     for burst in (1, 5):
         means = requests1 * rate / burst, requests2 * rate * ratio / burst
         expected = np.zeros(len(STAKES))
         for bursts1 in range(18):
             for bursts2 in range(12):
-                chance = np.prod([exp(-m) * m**b / np.prod(range(1, b + 1)) for m, b in zip(means, (bursts1, bursts2), strict=True)])
-                expected += chance * np.exp(_gains(burst * bursts1, burst * bursts2, requests1, requests2, ratio, 1000))
+                chance = np.prod(
+                    [
+                        exp(-m) * m**b / np.prod(range(1, b + 1))
+                        for m, b in zip(means, (bursts1, bursts2), strict=True)
+                    ]
+                )
+                expected += chance * np.exp(
+                    _gains(burst * bursts1, burst * bursts2, requests1, requests2, ratio, 1000)
+                )
         assert expected == pytest.approx(np.ones(len(STAKES)), abs=1e-9)
 
 
@@ -43,7 +53,9 @@ def test_expected_gain_on_a_rate_at_its_limit_is_one():
     limit, requests = 0.2, 12
     expected = np.zeros(len(STAKES))
     for events in range(requests + 1):
-        one = log_gains_on_rate(np.array([float(events)]), np.array([float(requests)]), np.array([limit]), np.array([30.0]))[0]
+        one = log_gains_on_rate(
+            np.array([float(events)]), np.array([float(requests)]), np.array([limit]), np.array([30.0])
+        )[0]
         expected += comb(requests, events) * limit**events * (1 - limit) ** (requests - events) * np.exp(one)
     assert expected == pytest.approx(np.ones(len(STAKES)))
 
@@ -64,7 +76,8 @@ def test_a_purse_is_one_at_first_and_loses_nothing_where_nothing_is_won():
 
 
 def test_what_was_kept_back_is_staked_when_it_turns():
-    """By hand: the staked part loses all but a fifth in a bad look, then the kept part's share gains tenfold."""
+    """By hand: the staked part loses all but a fifth in a bad look, then the kept part's share gains
+    tenfold."""
     lost, won = np.full((1, len(STAKES)), log(0.2)), np.full((1, len(STAKES)), log(10.0))
     kept = staked(staked(purse(1), lost, np.array([0.1])), won, np.array([0.5]))
     back = (1 - AT_ONCE) * 0.9

@@ -10,7 +10,8 @@ EVEN = np.full(LOOKS, 500.0)  # requests
 
 
 def test_looks_before_a_version_was_there_do_not_make_chance_look_like_correlation():
-    """60 looks of independent failures behind 300 without a request: seldom more than independent, as with the 60 alone."""
+    """60 looks of independent failures behind 300 without a request: seldom more than independent, as with
+    the 60 alone."""
     rng = np.random.default_rng(11)
     longer = 0
     for _ in range(200):
@@ -45,7 +46,8 @@ def test_a_burst_is_one_event_where_there_is_no_past():
 @pytest.mark.parametrize("size", [4, 16, 64])
 @pytest.mark.parametrize("bursts", [0.03, 0.25, 1.5, 12.0])
 def test_bursts_have_about_their_size_however_often_they_come(size, bursts):
-    """The median of 100 pasts, and nine of ten of them; bursts: a look. What is cut off of rare ones makes them a little smaller."""
+    """The median of 100 pasts, and nine of ten of them; bursts: a look. What is cut off of rare ones makes
+    them a little smaller."""
     rng = np.random.default_rng(14)
     found = [burst_size(size * rng.poisson(bursts, LOOKS).astype(float), EVEN) for _ in range(100)]
     assert np.median(found) == pytest.approx(size, rel=0.2 if bursts < 1 else 0.08)
@@ -67,7 +69,9 @@ def test_looks_in_which_a_replica_hangs_do_not_count_where_they_are_rare(size):
     rng = np.random.default_rng(16)
     found, with_all = [], []
     for _ in range(100):
-        events = size * rng.poisson(2.5 / size, LOOKS) + rng.binomial(167, 0.5, LOOKS) * (rng.random(LOOKS) < 0.02)
+        events = size * rng.poisson(2.5 / size, LOOKS) + rng.binomial(167, 0.5, LOOKS) * (
+            rng.random(LOOKS) < 0.02
+        )
         found.append(burst_size(events.astype(float), EVEN))
         with_all.append(events.var() / events.mean())
     assert np.median(found) == pytest.approx(size, rel=0.4)
@@ -75,7 +79,8 @@ def test_looks_in_which_a_replica_hangs_do_not_count_where_they_are_rare(size):
 
 
 def test_where_nine_of_ten_looks_are_without_an_event_nothing_is_cut_off():
-    """By hand: one look of 12 with 16 events. What changes between looks is 2 * 16^2 in 24 looks, of 2 * 16 events, half of it expected."""
+    """By hand: one look of 12 with 16 events. What changes between looks is 2 * 16^2 in 24 looks, of 2 * 16
+    events, half of it expected."""
     events = np.array([16.0, *[0] * 11] * 30)
     assert burst_size(events, EVEN) == pytest.approx(16, rel=0.1)
     assert burst_size(np.array([8.0, *[0] * 11, 24.0, *[0] * 11] * 15), EVEN) == pytest.approx(20, rel=0.1)
@@ -88,7 +93,8 @@ def test_neither_the_hour_nor_traffic_that_comes_and_goes_is_taken_for_bursts():
         hour = 2.5 * (1 + 0.8 * np.sin(2 * np.pi * np.arange(LOOKS) / LOOKS + rng.uniform(0, 6)))
         swinging.append(burst_size(rng.poisson(hour).astype(float), EVEN))
         requests = np.where(rng.random(LOOKS) < 0.2, 80.0, 0.0)
-        rate = np.where(np.arange(LOOKS) < 150, 0.04, 0.01)  # and an earlier time in which all of it failed more
+        # and an earlier time in which all of it failed more
+        rate = np.where(np.arange(LOOKS) < 150, 0.04, 0.01)
         coming.append(burst_size(rng.poisson(requests * rate).astype(float), requests))
     assert np.median(swinging) == np.median(coming) == 1
     assert max(swinging + coming) < 2

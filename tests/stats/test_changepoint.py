@@ -1,4 +1,5 @@
-"""Reference values come from plain sums with math.lgamma over every path; the martingale property from enumerating every outcome."""
+"""Reference values come from plain sums with math.lgamma over every path; the martingale property from
+enumerating every outcome."""
 
 from itertools import product
 from math import comb, exp, lgamma, log
@@ -29,7 +30,11 @@ def _likelihood(grid, events, requests1, requests2, ratio):
 def _evidence(grid, looks, requests, ratio, past=None, luck=NO_LUCK):
     """Log evidence of harm after the looks."""
     past = no_past(grid) if past is None else past
-    mass, scale, gathered = initial(grid, past), 0.0, np.zeros((1, len(grid.theta), grid.cells), dtype=np.float32)
+    mass, scale, gathered = (
+        initial(grid, past),
+        0.0,
+        np.zeros((1, len(grid.theta), grid.cells), dtype=np.float32),
+    )
     for number, events in enumerate(looks):
         one = _likelihood(grid, events, *requests, ratio)
         mass, gained = step(grid, mass, one, np.array([hazard(number)]))
@@ -38,7 +43,9 @@ def _evidence(grid, looks, requests, ratio, past=None, luck=NO_LUCK):
 
 
 def _below(grid, gathered):
-    return log_evidence_below(grid, grid.prior[None, : grid.border], gathered.astype(np.float32), no_past(grid))[0]
+    return log_evidence_below(
+        grid, grid.prior[None, : grid.border], gathered.astype(np.float32), no_past(grid)
+    )[0]
 
 
 def _beta(a, b):
@@ -51,7 +58,9 @@ def _probability(k1, k2, share, concentration, disturbed):
     def beta_binomial(s):
         if s == np.inf:
             return comb(k1 + k2, k2) * share**k2 * (1 - share) ** k1
-        return comb(k1 + k2, k2) * exp(_beta(k2 + share * s, k1 + (1 - share) * s) - _beta(share * s, (1 - share) * s))
+        return comb(k1 + k2, k2) * exp(
+            _beta(k2 + share * s, k1 + (1 - share) * s) - _beta(share * s, (1 - share) * s)
+        )
 
     anyhow = comb(k1 + k2, k2) * exp(_beta(k2 + 0.5, k1 + 0.5) - _beta(0.5, 0.5))
     return (1 - disturbed) * beta_binomial(concentration) + disturbed * anyhow
@@ -63,9 +72,13 @@ LOOKS = [((3, 2), (90, 10)), ((0, 7), (450, 50)), ((40, 1), (100, 100)), ((900, 
 @pytest.mark.parametrize(("events", "requests"), LOOKS)
 def test_log_likelihood_is_that_of_the_definition(events, requests):
     grid = a_grid()
-    got = _likelihood(grid, events, *requests, 1.1)[0].reshape(len(grid.theta), len(grid.concentration), len(grid.disturbed))
+    got = _likelihood(grid, events, *requests, 1.1)[0].reshape(
+        len(grid.theta), len(grid.concentration), len(grid.disturbed)
+    )
     wanted = np.full(got.shape, -np.inf)
-    for (i, theta), (j, s), (k, pi) in product(enumerate(grid.theta), enumerate(grid.concentration), enumerate(grid.disturbed)):
+    for (i, theta), (j, s), (k, pi) in product(
+        enumerate(grid.theta), enumerate(grid.concentration), enumerate(grid.disturbed)
+    ):
         rate = 1.1 * exp(theta)
         share = requests[1] * rate / (requests[0] + requests[1] * rate)
         chance = _probability(*events, share, s, pi) if sum(events) < 500 or s != np.inf else 0.0
@@ -89,7 +102,9 @@ def _outcomes(totals, requests, ratio_of_rates, concentration, disturbed):
 
 @pytest.mark.parametrize("theta", [0.0, -0.5, -1.0])
 @pytest.mark.parametrize(("concentration", "disturbed"), list(product((3.0, np.inf), (0.0, 0.2))))
-def test_expectation_of_evidence_of_harm_is_at_most_one_under_every_tolerated_truth(theta, concentration, disturbed):
+def test_expectation_of_evidence_of_harm_is_at_most_one_under_every_tolerated_truth(
+    theta, concentration, disturbed
+):
     """Three looks, every outcome, weighted by its probability."""
     requests, ratio = (60, 20), 1.2
     outcomes = _outcomes((3, 1, 4), requests, ratio * exp(theta), concentration, disturbed)
@@ -109,12 +124,15 @@ def test_expectation_of_evidence_is_at_most_one_where_luck_draws_the_ratio():
 
 
 def test_expectation_of_evidence_is_at_most_one_with_a_past_that_had_the_same_trouble():
-    """The past is drawn as the looks are: six looks in three pairs; trust in full would be exact, half of it claims less."""
+    """The past is drawn as the looks are: six looks in three pairs; trust in full would be exact, half of it
+    claims less."""
     past_looks, requests = [(6.0, 2.0), (5.0, 4.0)], (30, 30)
     for disturbed in (0.0, 0.2):
         expectation = 0.0
         for chance, looks in _outcomes((3, 3), requests, 1.0, np.inf, disturbed):
-            past = log_past(SMALL, np.array([[one] for pair in past_looks for one in pair]), np.full(4, 100.0))
+            past = log_past(
+                SMALL, np.array([[one] for pair in past_looks for one in pair]), np.full(4, 100.0)
+            )
             expectation += chance * exp(_evidence(SMALL, looks, requests, 1.0, past=past) + float(past.min()))
         assert 0 < expectation <= 1 + 1e-5
 
@@ -123,12 +141,15 @@ def test_expectation_of_evidence_is_at_most_one_with_a_past_that_had_the_same_tr
 def test_expectation_of_clearing_evidence_is_at_most_one_under_every_unacceptable_truth(theta):
     requests, expectation = (30, 30), 0.0
     for chance, looks in _outcomes((4, 5), requests, exp(theta), np.inf, 0.2):
-        expectation += chance * exp(_below(SMALL, sum(_likelihood(SMALL, look, *requests, 1.0) for look in looks)))
+        expectation += chance * exp(
+            _below(SMALL, sum(_likelihood(SMALL, look, *requests, 1.0) for look in looks))
+        )
     assert 0 < expectation <= 1 + 1e-5
 
 
 def test_the_mixture_is_the_sum_over_every_look_at_which_harm_may_begin():
-    """By hand: for each look, each size and each cell, the product of likelihoods, with the share that turns there."""
+    """By hand: for each look, each size and each cell, the product of likelihoods, with the share that turns
+    there."""
     requests, looks = (50, 50), [(3, 2), (2, 2), (1, 6)]
     likelihoods = [np.exp(_likelihood(SMALL, look, *requests, 1.0)[0].astype(float)) for look in looks]
     sizes = SMALL.prior[SMALL.border + 1 :]
@@ -165,13 +186,19 @@ def test_one_burst_is_not_held_against_the_canary():
 
 @pytest.mark.parametrize(("burst", "events"), [(16, 200), (64, 500)])
 def test_large_bursts_on_a_busy_service_gather_no_evidence_against_a_version_as_good_as_stable(burst, events):
-    """A tenth of the requests, `events` a look, in bursts: what gathers is misfit alone, and must not grow with the looks."""
+    """A tenth of the requests, `events` a look, in bursts: what gathers is misfit alone, and must not grow
+    with the looks."""
     rng, grid = np.random.default_rng(burst), a_grid()
-    looks = [(burst * rng.poisson(0.9 * events / burst), burst * rng.poisson(0.1 * events / burst)) for _ in range(300)]
+    looks = [
+        (burst * rng.poisson(0.9 * events / burst), burst * rng.poisson(0.1 * events / burst))
+        for _ in range(300)
+    ]
     history = burst * rng.poisson(events / burst, 360).astype(float)
     past = log_past(grid, history[:, None], np.full(360, 20_000.0))
     for known in (no_past(grid), past):
-        assert _evidence(grid, [look for look in looks if sum(look)], (18_000, 2_000), 1.0, past=known) < log(5)
+        assert _evidence(grid, [look for look in looks if sum(look)], (18_000, 2_000), 1.0, past=known) < log(
+            5
+        )
 
 
 def test_looks_of_thousands_of_events_stay_finite_in_single_precision():
@@ -187,7 +214,9 @@ def test_two_looks_in_one_go_are_as_one_by_one(looks):
     grid, past = a_grid(), no_past(a_grid())
     counts = np.array(looks, dtype=float)
     many = np.ones(len(looks))
-    together = log_likelihood(grid, grid.theta, counts[:, 0], counts[:, 1], 300 * many, 100 * many, 1.1 * many, 0 * many)
+    together = log_likelihood(
+        grid, grid.theta, counts[:, 0], counts[:, 1], 300 * many, 100 * many, 1.1 * many, 0 * many
+    )
     alone = np.concatenate([_likelihood(grid, look, 300, 100, 1.1) for look in looks])
     assert together == pytest.approx(alone, abs=1e-4)
     mass, gained = step(grid, initial(grid, np.repeat(past, len(looks), axis=0)), together, 0.1 * many)
@@ -210,7 +239,8 @@ def test_a_past_speaks_for_what_it_showed_and_never_beyond_its_limit():
 
 
 def test_interval_holds_the_true_ratio_at_every_look_in_at_least_95_per_cent():
-    """200 seeded runs of 60 looks, ratio 2 over a border of 1; the share of runs in which any look's interval misses it."""
+    """200 seeded runs of 60 looks, ratio 2 over a border of 1; the share of runs in which any look's interval
+    misses it."""
     rng, grid, missed = np.random.default_rng(3), a_grid(), 0
     for _ in range(200):
         gathered = np.zeros((1, len(grid.theta), grid.cells), dtype=np.float32)
@@ -227,6 +257,8 @@ def test_interval_holds_the_true_ratio_at_every_look_in_at_least_95_per_cent():
 
 def test_interval_without_data_is_everything():
     grid = a_grid()
-    low, high = log_ratio_interval(grid, np.zeros((1, len(grid.theta), grid.cells), dtype=np.float32), no_past(grid))
+    low, high = log_ratio_interval(
+        grid, np.zeros((1, len(grid.theta), grid.cells), dtype=np.float32), no_past(grid)
+    )
     assert low[0] == -np.inf
     assert high[0] == np.inf

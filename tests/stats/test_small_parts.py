@@ -21,7 +21,9 @@ def test_share_between_bounds_is_exact_for_lognormal_latency():
     bounds = np.array([25.0, 50.0, 100.0, 250.0, 500.0])
     shares = np.array([_lognormal_survival(b, 60, 0.6) for b in bounds])
     points = np.array([23.0, 45.0, 91.0, 227.0, 300.0])
-    assert share_slower_than(bounds, shares, points) == pytest.approx([_lognormal_survival(x, 60, 0.6) for x in points], rel=1e-6)
+    assert share_slower_than(bounds, shares, points) == pytest.approx(
+        [_lognormal_survival(x, 60, 0.6) for x in points], rel=1e-6
+    )
 
 
 def test_share_with_one_bound_is_that_bound_s():
@@ -34,7 +36,10 @@ def test_smoothed_shares_are_never_nought_or_one():
 
 def test_independent_failures_have_blocks_of_one_look():
     rng = np.random.default_rng(1)
-    long = [block_length(correlation_time(rng.poisson(2.5, 360).astype(float), np.full(360, 500.0))) for _ in range(100)]
+    long = [
+        block_length(correlation_time(rng.poisson(2.5, 360).astype(float), np.full(360, 500.0)))
+        for _ in range(100)
+    ]
     assert sum(one > 1 for one in long) <= 3
 
 
@@ -70,34 +75,66 @@ def test_one_replica_s_spell_is_told_from_trouble_that_all_replicas_share():
 
 
 def test_fewest_requests_is_the_worked_example():
-    """1% to 2%, nine stable requests to one of the canary, 1%: 1,345 requests, by hand from the divergences."""
+    """1% to 2%, nine stable requests to one of the canary, 1%: 1,345 requests, by hand from the
+    divergences."""
     assert fewest_requests(0.01, 0.02, 9.0, 0.01) == pytest.approx(1345, abs=1)
 
 
 def test_fewest_requests_with_a_tolerance_is_at_the_nearest_tolerated_pair_of_rates():
     """The nearest pair by a search over all of them, in place of the root of its derivative."""
+
     def information(q, rate1, rate2, ratio, tolerated):
-        stable, canary = (rel_entr(p, r) + rel_entr(1 - p, 1 - r) for p, r in ((rate1, q), (rate2, tolerated * q)))
+        stable, canary = (
+            rel_entr(p, r) + rel_entr(1 - p, 1 - r) for p, r in ((rate1, q), (rate2, tolerated * q))
+        )
         return canary + ratio * stable
 
-    for rate1, rate2, ratio, tolerated in [(0.01, 0.02, 9.0, 1.1), (0.05, 0.1, 1.0, 1.3), (0.0, 0.01, 3.0, 1.1), (0.3, 0.9, 2.0, 2.0)]:
-        found = minimize_scalar(information, bounds=(1e-9, (1 - 1e-9) / tolerated), args=(rate1, rate2, ratio, tolerated), method="bounded",
-                                options={"xatol": 1e-10})
-        assert fewest_requests(rate1, rate2, ratio, 0.01, tolerated) == pytest.approx(log(100) / found.fun, rel=1e-5)
+    for rate1, rate2, ratio, tolerated in [
+        (0.01, 0.02, 9.0, 1.1),
+        (0.05, 0.1, 1.0, 1.3),
+        (0.0, 0.01, 3.0, 1.1),
+        (0.3, 0.9, 2.0, 2.0),
+    ]:
+        found = minimize_scalar(
+            information,
+            bounds=(1e-9, (1 - 1e-9) / tolerated),
+            args=(rate1, rate2, ratio, tolerated),
+            method="bounded",
+            options={"xatol": 1e-10},
+        )
+        assert fewest_requests(rate1, rate2, ratio, 0.01, tolerated) == pytest.approx(
+            log(100) / found.fun, rel=1e-5
+        )
 
 
 def test_fewest_requests_with_an_increase_is_at_the_nearest_pair_of_rates_that_either_tolerance_allows():
     def information(q, rate1, rate2, ratio, increase):
-        stable, canary = (rel_entr(p, r) + rel_entr(1 - p, 1 - r) for p, r in ((rate1, q), (rate2, q + increase)))
+        stable, canary = (
+            rel_entr(p, r) + rel_entr(1 - p, 1 - r) for p, r in ((rate1, q), (rate2, q + increase))
+        )
         return canary + ratio * stable
 
-    for rate1, rate2, ratio, increase in [(0.001, 0.01, 9.0, 0.001), (0.0, 0.01, 9.0, 0.001), (0.2, 0.5, 1.0, 0.1), (0.0, 1.0, 3.0, 0.3)]:
-        found = minimize_scalar(information, bounds=(1e-12, 1 - 1e-9 - increase), args=(rate1, rate2, ratio, increase), method="bounded",
-                                options={"xatol": 1e-12})
-        assert fewest_requests(rate1, rate2, ratio, 0.01, 1.0, increase) == pytest.approx(log(100) / found.fun, rel=1e-4)
+    for rate1, rate2, ratio, increase in [
+        (0.001, 0.01, 9.0, 0.001),
+        (0.0, 0.01, 9.0, 0.001),
+        (0.2, 0.5, 1.0, 0.1),
+        (0.0, 1.0, 3.0, 0.3),
+    ]:
+        found = minimize_scalar(
+            information,
+            bounds=(1e-12, 1 - 1e-9 - increase),
+            args=(rate1, rate2, ratio, increase),
+            method="bounded",
+            options={"xatol": 1e-12},
+        )
+        assert fewest_requests(rate1, rate2, ratio, 0.01, 1.0, increase) == pytest.approx(
+            log(100) / found.fun, rel=1e-4
+        )
     # Of 5% to 10% a tenth more is the looser one, of 0.1% to 1% a tenth of a point.
     assert fewest_requests(0.05, 0.1, 9.0, 0.01, 1.1, 0.001) == fewest_requests(0.05, 0.1, 9.0, 0.01, 1.1)
-    assert fewest_requests(0.001, 0.01, 9.0, 0.01, 1.1, 0.001) == fewest_requests(0.001, 0.01, 9.0, 0.01, 1.0, 0.001)
+    assert fewest_requests(0.001, 0.01, 9.0, 0.01, 1.1, 0.001) == fewest_requests(
+        0.001, 0.01, 9.0, 0.01, 1.0, 0.001
+    )
 
 
 def test_a_tolerance_costs_requests_and_a_version_that_always_fails_needs_few():
@@ -107,8 +144,14 @@ def test_a_tolerance_costs_requests_and_a_version_that_always_fails_needs_few():
 
 @pytest.mark.parametrize(
     ("given", "named"),
-    [((0.1, 0.1, 1.0, 0.01), "rate2"), ((0.1, 0.109, 1.0, 0.01, 1.1), "rate2"), ((1.0, 1.0, 1.0, 0.01), "rate1"),
-     ((0.1, 0.2, 1.0, 0.01, 0.9), "tolerated"), ((0.1, 0.2, 1.0, 0.01, 1.0, 0.1), "increase"), ((0.1, 0.2, 0.0, 0.01), "requests_ratio")],
+    [
+        ((0.1, 0.1, 1.0, 0.01), "rate2"),
+        ((0.1, 0.109, 1.0, 0.01, 1.1), "rate2"),
+        ((1.0, 1.0, 1.0, 0.01), "rate1"),
+        ((0.1, 0.2, 1.0, 0.01, 0.9), "tolerated"),
+        ((0.1, 0.2, 1.0, 0.01, 1.0, 0.1), "increase"),
+        ((0.1, 0.2, 0.0, 0.01), "requests_ratio"),
+    ],
 )
 def test_fewest_requests_refuses_what_has_no_answer(given, named):
     with pytest.raises(ValueError, match=named):
@@ -117,13 +160,16 @@ def test_fewest_requests_refuses_what_has_no_answer(given, named):
 
 def test_what_luck_explains_is_by_student_s_quantile():
     """t of 0.995 at 6 degrees of freedom is 3.7074 (any printed table)."""
-    assert ratio_by_luck(np.array(0.1), 3, 3, 3, 0.005) == pytest.approx(exp(3.7074 * 0.1 * sqrt(2 / 3)), rel=1e-4)
+    assert ratio_by_luck(np.array(0.1), 3, 3, 3, 0.005) == pytest.approx(
+        exp(3.7074 * 0.1 * sqrt(2 / 3)), rel=1e-4
+    )
     with pytest.raises(ValueError, match="must have a replica"):
         ratio_by_luck(np.array(0.1), 1, 0, 1, 0.01)
 
 
 def test_luck_s_chances_are_student_s_between_the_points_and_sum_to_one():
-    """At 6 degrees of freedom 2.5% lie beyond 2.4469 (any printed table); the points' borders are put there."""
+    """At 6 degrees of freedom 2.5% lie beyond 2.4469 (any printed table); the points' borders are put
+    there."""
     scale = 0.2 * sqrt(2 / 3)
     theta = np.array([0.0, 2 * (2.4469 * scale - 0.05), 9.0])
     found = luck(theta, np.array([-0.05]), np.array([0.2]), 3, 3, 3)
@@ -145,7 +191,8 @@ def test_a_chance_too_small_for_a_float_is_still_a_number_to_divide_by():
 
 
 def test_replicas_that_differ_are_told_from_counting_and_from_bursts():
-    """1,000 draws of 8 replicas: the mean of the squared estimate is near the truth, and near none where only counting or bursts differ."""
+    """1,000 draws of 8 replicas: the mean of the squared estimate is near the truth, and near none where only
+    counting or bursts differ."""
     rng = np.random.default_rng(5)
     requests = np.full(8, 20_000.0)
     found = {}
@@ -154,7 +201,9 @@ def test_replicas_that_differ_are_told_from_counting_and_from_bursts():
         for _ in range(300):
             rate = 0.01 * rng.lognormal(0, sd, 8) if sd else np.full(8, 0.01)
             events = burst * rng.poisson(requests * rate / burst)
-            estimates.append(between_replicas(events[:, None].astype(float), requests, np.array([float(burst)]))[0])
+            estimates.append(
+                between_replicas(events[:, None].astype(float), requests, np.array([float(burst)]))[0]
+            )
         found[name] = np.sqrt(np.mean(np.square(estimates)))
     assert found["differing"] == pytest.approx(0.3, rel=0.1)
     assert found["alike"] < 0.05

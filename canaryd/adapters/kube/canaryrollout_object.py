@@ -1,7 +1,8 @@
 """A rollout as a `CanaryRollout` object, and back: what is written is read back equal.
 
-`status` holds the whole rollout, camelCase, with what a person or a printer column wants to see under `shown`. `spec` holds which
-version of which service it is about, and what people wish; canaryd reads the wishes and never writes them.
+`status` holds the whole rollout, camelCase, with what a person or a printer column wants to see under
+`shown`. `spec` holds which version of which service it is about, and what people wish; canaryd reads the
+wishes and never writes them.
 """
 
 import json
@@ -23,12 +24,14 @@ API_VERSION = f"{GROUP}/{VERSION}"
 SERVICE_LABEL = "canaryd.dev/service"
 MANAGED_BY = {"app.kubernetes.io/managed-by": "canaryd"}
 
-KEPT_ANNOUNCEMENTS = 200  # a rollout has a dozen, one that is held and resumed all night some more; the domain bounds decisions
+# a rollout has a dozen, one that is held and resumed all night some more; the domain bounds decisions
+KEPT_ANNOUNCEMENTS = 200
 MOST_BYTES = 800_000  # etcd takes 1.5 MiB in one request, and the server adds managed fields
 
 # Odds grow without bound, and JSON has no infinity: it travels as text.
 _SHAPE = ConfigDict(alias_generator=to_camel, ser_json_inf_nan="strings")
-# A list of them, since a TypeAdapter takes a shape for plain dataclasses only where they are part of something.
+# A list of them, since a TypeAdapter takes a shape for plain dataclasses only where they are part of
+# something.
 _ROLLOUT = TypeAdapter(list[Rollout], config=_SHAPE)
 _WISHES = TypeAdapter(list[DesiredActions], config=_SHAPE)
 _WISH_FIELDS = tuple(to_camel(name) for name in DesiredActions.__dataclass_fields__)
@@ -38,14 +41,22 @@ def spec_of(record: Record) -> Json:
     """The `spec` of a new object: what it is about, and the wishes that are not the usual ones."""
     rollout = record.rollout
     wishes = _WISHES.dump_python([record.wishes], mode="json", by_alias=True, exclude_defaults=True)[0]
-    about = {"service": rollout.service, "version": rollout.canary, "stable": rollout.stable, "templateHash": rollout.template}
+    about = {
+        "service": rollout.service,
+        "version": rollout.canary,
+        "stable": rollout.stable,
+        "templateHash": rollout.template,
+    }
     return {**about, **wishes}
 
 
 def status_of(rollout: Rollout) -> Json:
-    """The `status`. What has no value is left out, since the API server holds null for wrong where a type is declared."""
+    """The `status`. What has no value is left out, since the API server holds null for wrong where a type is
+    declared."""
     status: Json
-    [status] = json.loads(_ROLLOUT.dump_json([rollout], by_alias=True, exclude_none=True, exclude={0: {"policy"}}))
+    [status] = json.loads(
+        _ROLLOUT.dump_json([rollout], by_alias=True, exclude_none=True, exclude={0: {"policy"}})
+    )
     if not rollout.others:
         del status["others"]
     status["policy"] = rollout.policy.dump()
@@ -54,7 +65,8 @@ def status_of(rollout: Rollout) -> Json:
 
 
 def record_of(obj: Json) -> Record:
-    """The record that an object holds. Raises ValueError (of which pydantic's are) when it cannot be understood."""
+    """The record that an object holds. Raises ValueError (of which pydantic's are) when it cannot be
+    understood."""
     metadata, spec, status = obj["metadata"], obj.get("spec") or {}, dict(obj.get("status") or {})
     status.pop("shown", None)
     policy = status.pop("policy", None)
@@ -73,7 +85,8 @@ def wishes_of(spec: Mapping[str, Any]) -> DesiredActions:
 
 
 def bounded(rollout: Rollout) -> Rollout:
-    """The rollout as it fits into an object: the last announcements, and the findings of the latest of these and of the decisions.
+    """The rollout as it fits into an object: the last announcements, and the findings of the latest of these
+    and of the decisions.
 
     The sentence and the numbers of each verdict stay; of the oldest its single findings go first.
     """
@@ -81,7 +94,11 @@ def bounded(rollout: Rollout) -> Rollout:
     whole = len(rollout.decisions)
     while whole and len(json.dumps(status_of(rollout))) > MOST_BYTES:
         whole //= 2
-        rollout = replace(rollout, decisions=_shortened(rollout.decisions, whole), announcements=_shortened(rollout.announcements, whole))
+        rollout = replace(
+            rollout,
+            decisions=_shortened(rollout.decisions, whole),
+            announcements=_shortened(rollout.announcements, whole),
+        )
     return rollout
 
 

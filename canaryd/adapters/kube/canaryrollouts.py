@@ -1,7 +1,7 @@
 """Rollouts as `CanaryRollout` objects: Kubernetes is canaryd's database.
 
-The daemon writes `status`, people and verbs write `spec`, each with the version it has read. An object with a spec and no status is
-a request: someone wants this rollout begun.
+The daemon writes `status`, people and verbs write `spec`, each with the version it has read. An object with a
+spec and no status is a request: someone wants this rollout begun.
 """
 
 from collections.abc import Callable, Sequence
@@ -37,24 +37,29 @@ Key = tuple[str, str]
 class KubeRollouts:
     """Implements the port `Rollouts` on the API server, and what the verbs need besides.
 
-    problem: told of each object that cannot be understood: its namespace/name and why, once for each version of it. Remembers what
-    it has read, so one instance belongs to one thread.
+    problem: told of each object that cannot be understood: its namespace/name and why, once for each version
+    of it. Remembers what it has read, so one instance belongs to one thread.
     """
 
-    def __init__(self, api: KubernetesApi, problem: Callable[[str, str], None] = lambda name, why: None) -> None:
+    def __init__(
+        self, api: KubernetesApi, problem: Callable[[str, str], None] = lambda name, why: None
+    ) -> None:
         self._api = api
         self._problem = problem
         self._services = KubeServices(api)
-        self._seen: dict[Key, tuple[str, Record | Request | None]] = {}  # key -> (resourceVersion, what it holds)
+        # key -> (resourceVersion, what it holds)
+        self._seen: dict[Key, tuple[str, Record | Request | None]] = {}
 
     def list(self) -> Sequence[Record]:
         """All rollouts on record, of every namespace, oldest first.
 
-        A record is tens of kilobytes, and most have ended: after the first time only the metadata are listed, and what has changed
-        is fetched. What is listed is as new as the server has it, at every call.
+        A record is tens of kilobytes, and most have ended: after the first time only the metadata are listed,
+        and what has changed is fetched. What is listed is as new as the server has it, at every call.
         """
         items: Sequence[Json] = self._items(_METADATA_ONLY if self._seen else _WHOLE)
-        changed: Sequence[Json] = [one for one in items if self._version(_key(one)) != one["metadata"]["resourceVersion"]]
+        changed: Sequence[Json] = [
+            one for one in items if self._version(_key(one)) != one["metadata"]["resourceVersion"]
+        ]
         if any("spec" not in one for one in changed):
             items, changed = self._fetched(items, changed)  # only their metadata came
         for one in changed:
@@ -69,20 +74,29 @@ class KubeRollouts:
         return [held for _, (_, held) in sorted(self._seen.items()) if isinstance(held, Request)]
 
     def create(self, record: Record) -> Record:
-        """Creates it, or fills the request of this name, or returns the record that is already there under it.
+        """Creates it, or fills the request of this name, or returns the record that is already there under
+        it.
 
-        Between the object and its status lies a moment in which a crash leaves a request, which the next start fills.
+        Between the object and its status lies a moment in which a crash leaves a request, which the next
+        start fills.
         """
         rollout = record.rollout
         labels = {**MANAGED_BY, SERVICE_LABEL: rollout.service}
         metadata = {"name": rollout.name, "namespace": rollout.namespace, "labels": labels}
         try:
-            obj = self._api.request("POST", _path(rollout.namespace), {**_head(), "metadata": metadata, "spec": spec_of(record)})
+            obj = self._api.request(
+                "POST", _path(rollout.namespace), {**_head(), "metadata": metadata, "spec": spec_of(record)}
+            )
         except Conflict:
             obj = self.get(rollout.namespace, rollout.name)
         if _is_begun(obj):
             return self._understood(obj)
-        adopted = Record(rollout, wishes_of(obj.get("spec") or {}), obj["metadata"]["resourceVersion"], obj["metadata"].get("uid", ""))
+        adopted = Record(
+            rollout,
+            wishes_of(obj.get("spec") or {}),
+            obj["metadata"]["resourceVersion"],
+            obj["metadata"].get("uid", ""),
+        )
         return self.save(adopted)
 
     def refuse(self, request: Request, reason: str) -> None:
@@ -93,14 +107,21 @@ class KubeRollouts:
         self._take(self._api.request("PATCH", f"{path}/status", {"status": status}, content_type=MERGE_PATCH))
 
     def save(self, record: Record) -> Record:
-        """Writes the status, bounded in size; the record as it is now stored. Raises Conflict when someone wrote in between."""
+        """Writes the status, bounded in size; the record as it is now stored. Raises Conflict when someone
+        wrote in between."""
         rollout = bounded(record.rollout)
-        metadata = {"name": rollout.name, "namespace": rollout.namespace, "resourceVersion": record.resource_version}
+        metadata = {
+            "name": rollout.name,
+            "namespace": rollout.namespace,
+            "resourceVersion": record.resource_version,
+        }
         if record.uid:
             metadata["uid"] = record.uid
         body = {**_head(), "metadata": metadata, "spec": spec_of(record), "status": status_of(rollout)}
         obj = self._api.request("PUT", f"{_path(rollout.namespace, rollout.name)}/status", body)
-        saved = Record(rollout, record.wishes, obj["metadata"]["resourceVersion"], obj["metadata"].get("uid", ""))
+        saved = Record(
+            rollout, record.wishes, obj["metadata"]["resourceVersion"], obj["metadata"].get("uid", "")
+        )
         self._seen[rollout.namespace, rollout.name] = (saved.resource_version, saved)
         return saved
 
@@ -127,7 +148,8 @@ class KubeRollouts:
         return self._api.request("GET", _path(namespace, name))
 
     def wish(self, namespace: str, name: str, resource_version: str = "", **wishes: bool | int) -> None:
-        """Sets fields of `spec`, named as in `DesiredActions` (`approved_stage=1`). resource_version: refuses (Conflict) if it has changed."""
+        """Sets fields of `spec`, named as in `DesiredActions` (`approved_stage=1`). resource_version: refuses
+        (Conflict) if it has changed."""
         unknown = sorted(set(wishes) - set(_WISHES))
         if unknown:
             raise ValueError(f"wishes are {', '.join(_WISHES)}, but {', '.join(unknown)} came")
@@ -137,9 +159,16 @@ class KubeRollouts:
         self._api.request("PATCH", _path(namespace, name), patch, content_type=MERGE_PATCH)
 
     def ask(self, request: Request, attempt: int = 1) -> None:
-        """Asks for a rollout: an object with a spec alone, which the daemon begins. Raises Conflict when there is one of this name."""
-        metadata = {"name": request.name, "namespace": request.namespace, "labels": {SERVICE_LABEL: request.service}}
-        spec: Json = {"service": request.service, "version": request.version} | ({"attempt": attempt} if attempt > 1 else {})
+        """Asks for a rollout: an object with a spec alone, which the daemon begins. Raises Conflict when
+        there is one of this name."""
+        metadata = {
+            "name": request.name,
+            "namespace": request.namespace,
+            "labels": {SERVICE_LABEL: request.service},
+        }
+        spec: Json = {"service": request.service, "version": request.version} | (
+            {"attempt": attempt} if attempt > 1 else {}
+        )
         self._api.request("POST", _path(request.namespace), {**_head(), "metadata": metadata, "spec": spec})
 
     # ------------------------------------------------------------ reading
@@ -148,10 +177,15 @@ class KubeRollouts:
         try:
             found = self._api.request("GET", path_to(API_VERSION, PLURAL), accept=accept)
         except Missing as error:
-            raise Missing(f"the API server has no CanaryRollouts: apply charts/canaryd/crds/canaryrollouts.yaml ({error})") from error
+            raise Missing(
+                "the API server has no CanaryRollouts: apply charts/canaryd/crds/canaryrollouts.yaml "
+                f"({error})"
+            ) from error
         return found.get("items") or []
 
-    def _fetched(self, items: Sequence[Json], changed: Sequence[Json]) -> tuple[Sequence[Json], Sequence[Json]]:
+    def _fetched(
+        self, items: Sequence[Json], changed: Sequence[Json]
+    ) -> tuple[Sequence[Json], Sequence[Json]]:
         """The items, and the changed ones whole."""
         if len(changed) > _FEW:
             whole = self._items(_WHOLE)
@@ -168,14 +202,23 @@ class KubeRollouts:
         self._seen[_key(obj)] = (obj["metadata"]["resourceVersion"], self._held(obj))
 
     def _held(self, obj: Json) -> Record | Request | None:
-        """What an object holds: a record, a request, or None for a refused request and for what cannot be understood."""
+        """What an object holds: a record, a request, or None for a refused request and for what cannot be
+        understood."""
         namespace, name = _key(obj)
         spec, status = obj.get("spec") or {}, obj.get("status") or {}
         if not status:
             if spec.get("service") and spec.get("version"):
                 begun = "templateHash" in spec  # what people ask for has none: see `ask`
-                return Request(namespace=namespace, service=spec["service"], version=spec["version"], name=name, begun=begun)
-            self._problem(f"{namespace}/{name}", "it asks for a rollout and names no service or version in its spec")
+                return Request(
+                    namespace=namespace,
+                    service=spec["service"],
+                    version=spec["version"],
+                    name=name,
+                    begun=begun,
+                )
+            self._problem(
+                f"{namespace}/{name}", "it asks for a rollout and names no service or version in its spec"
+            )
             return None
         if not _is_begun(obj):
             return None
@@ -193,7 +236,9 @@ class KubeRollouts:
             return record_of(obj)
         except (ValueError, KeyError, TypeError) as error:
             name = "/".join(_key(obj))
-            raise Rejected(f"there is a CanaryRollout {name} that cannot be understood: {error}; delete it to begin anew") from error
+            raise Rejected(
+                f"there is a CanaryRollout {name} that cannot be understood: {error}; delete it to begin anew"
+            ) from error
 
 
 def _head() -> Json:

@@ -1,7 +1,8 @@
-"""Taking back what canaryd left in a cluster: routes and subsets of a service, records, and every mark of its own.
+"""Taking back what canaryd left in a cluster: routes and subsets of a service, records, and every mark of its
+own.
 
-Writes as everywhere: json-patches whose precondition is what was read, so that an edit in between is a Conflict and is never
-overwritten. Every write can be tried on the server (`dry`), which then keeps nothing.
+Writes as everywhere: json-patches whose precondition is what was read, so that an edit in between is a
+Conflict and is never overwritten. Every write can be tried on the server (`dry`), which then keeps nothing.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,14 +24,23 @@ from canaryd.routing.httproute_weights import GATEWAY_API
 from canaryd.routing.route_lists import own_less
 
 MARK = f"{GROUP}/"  # what canaryd's labels and annotations begin with
-# Besides Istio's: objects that people or canaryd may have marked. ReplicaSets after Deployments, whose annotations they have copies of.
-_MARKED = (("Service", "v1", "services"), ("Deployment", "apps/v1", "deployments"), ("ReplicaSet", "apps/v1", "replicasets"))
-_KEPT = (("v1", "configmaps"), ("coordination.k8s.io/v1", "leases"))  # where canaryd keeps something, labelled as its own
+# Besides Istio's: objects that people or canaryd may have marked. ReplicaSets after Deployments, whose
+# annotations they have copies of.
+_MARKED = (
+    ("Service", "v1", "services"),
+    ("Deployment", "apps/v1", "deployments"),
+    ("ReplicaSet", "apps/v1", "replicasets"),
+)
+_KEPT = (
+    ("v1", "configmaps"),
+    ("coordination.k8s.io/v1", "leases"),
+)  # where canaryd keeps something, labelled as its own
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """One CanaryRollout. phase: "" while it is asked for and not begun; rollout: None where it cannot be understood."""
+    """One CanaryRollout. phase: "" while it is asked for and not begun; rollout: None where it cannot be
+    understood."""
 
     namespace: str
     name: str
@@ -54,7 +64,8 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One write. before, after: the object around it, after as the server would have it or has it; None where it is deleted."""
+    """One write. before, after: the object around it, after as the server would have it or has it; None where
+    it is deleted."""
 
     kind: str
     namespace: str
@@ -65,8 +76,8 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """A write that is due to one object: the operations of its json-patch, or None to delete it. http: a VirtualService's after it, or an
-    HTTPRoute's rules."""
+    """A write that is due to one object: the operations of its json-patch, or None to delete it. http: a
+    VirtualService's after it, or an HTTPRoute's rules."""
 
     kind: str
     path: str
@@ -90,13 +101,15 @@ class KubeCleanup:
         return self._gateway_api.read(policy) if policy.route.http_route else self._traffic.read(policy)
 
     def records(self, namespace: str | None = None) -> Sequence[Kept]:
-        """Every CanaryRollout, also such as cannot be understood; none where there is no such kind (any more)."""
+        """Every CanaryRollout, also such as cannot be understood; none where there is no such kind (any
+        more)."""
         return [_kept(one) for one in self._list(API_VERSION, PLURAL, namespace)]
 
     # ------------------------------------------------------------ what is due
 
     def routes(self, policy: Policy, view: RouteView, version: str) -> list[Patch]:
-        """The VirtualService, or HTTPRoute, with every steered route at one destination, the version's, and without canaryd's own routes.
+        """The VirtualService, or HTTPRoute, with every steered route at one destination, the version's, and
+        without canaryd's own routes.
 
         version: "" leaves the steered routes' weights as they are.
         """
@@ -116,37 +129,56 @@ class KubeCleanup:
                 replaced.append({"op": "replace", "path": path, "value": routed[place]["route"]})
         removed: list[Json] = []
         for place in reversed(range(len(http))):  # from the end, so that the places before stay what they are
-            if restored_routes.is_own(http[place], host_of(policy, self._domain), policy.service.namespace, self._domain):
+            if restored_routes.is_own(
+                http[place], host_of(policy, self._domain), policy.service.namespace, self._domain
+            ):
                 tests.append({"op": "test", "path": f"/spec/http/{place}/name", "value": http[place]["name"]})
                 removed.append({"op": "remove", "path": f"/spec/http/{place}"})
                 del routed[place]
         if not replaced and not removed:
             return []
-        return [self._patch("VirtualService", "virtualservices", dict(view.raw), [*tests, *replaced, *removed], routed)]
+        return [
+            self._patch(
+                "VirtualService", "virtualservices", dict(view.raw), [*tests, *replaced, *removed], routed
+            )
+        ]
 
     def uses(self, policy: Policy, changed: Sequence[Patch]) -> dict[str, str]:
-        """Subset of the service's host -> the route that names it, of all VirtualServices of the cluster, with these patches applied;
-        behind an HTTPRoute Services, of all HTTPRoutes."""
+        """Subset of the service's host -> the route that names it, of all VirtualServices of the cluster,
+        with these patches applied; behind an HTTPRoute Services, of all HTTPRoutes."""
         if policy.route.http_route:
             due = {_key(one.obj): one.http for one in changed if one.kind == "HTTPRoute"}
             services = matched_user_services.services_in(self._api, policy.service.namespace)
             of_all = [name for name, one in services.items() if version_services.serves_all(policy, one)]
-            return httproute_cleanup.uses(policy, self._list(self._gateway_version(), "httproutes", None), due, of_all)
+            return httproute_cleanup.uses(
+                policy, self._list(self._gateway_version(), "httproutes", None), due, of_all
+            )
         routed = [one for one in changed if one.kind == "VirtualService"]
         after = {_key(one.obj): {**one.obj, "spec": {**one.obj["spec"], "http": one.http}} for one in routed}
         found: dict[str, str] = {}
         for one in self._istio("virtualservices", None):
-            for subset, place in restored_routes.uses(after.get(_key(one), one), host_of(policy, self._domain), self._domain).items():
+            for subset, place in restored_routes.uses(
+                after.get(_key(one), one), host_of(policy, self._domain), self._domain
+            ).items():
                 found.setdefault(subset, place)
         return found
 
     def subsets(self, policy: Policy, used: Mapping[str, str]) -> tuple[list[Patch], list[str]]:
-        """The DestinationRule without the subsets that canaryd added and no route names, and what to say of those that stay; behind an
-        HTTPRoute the Services that it made."""
+        """The DestinationRule without the subsets that canaryd added and no route names, and what to say of
+        those that stay; behind an HTTPRoute the Services that it made."""
         if policy.route.http_route:
-            idle, kept = httproute_cleanup.removable(policy, matched_user_services.services_in(self._api, policy.service.namespace), used)
-            return [Patch("Service", path_to("v1", "services", policy.service.namespace, one["metadata"]["name"]), one, None)
-                    for one in idle], kept
+            idle, kept = httproute_cleanup.removable(
+                policy, matched_user_services.services_in(self._api, policy.service.namespace), used
+            )
+            return [
+                Patch(
+                    "Service",
+                    path_to("v1", "services", policy.service.namespace, one["metadata"]["name"]),
+                    one,
+                    None,
+                )
+                for one in idle
+            ], kept
         rule = self._traffic.rule(policy)
         added = added_subsets(rule)
         gone, said = restored_routes.removable(rule, added, used, policy.service.version_label)
@@ -154,8 +186,10 @@ class KubeCleanup:
         operations: list[Json] = []
         for place in reversed(range(len(there))):
             if there[place]["name"] in gone:
-                operations += [{"op": "test", "path": f"/spec/subsets/{place}", "value": there[place]},
-                               {"op": "remove", "path": f"/spec/subsets/{place}"}]
+                operations += [
+                    {"op": "test", "path": f"/spec/subsets/{place}", "value": there[place]},
+                    {"op": "remove", "path": f"/spec/subsets/{place}"},
+                ]
         if gone and len(gone) == len(there):  # as it was before canaryd added the first one
             operations = [{"op": "remove", "path": "/spec/subsets"}]
         still = [name for name in added if name not in gone and any(one["name"] == name for one in there)]
@@ -166,41 +200,86 @@ class KubeCleanup:
         return [self._patch("DestinationRule", "destinationrules", rule, [_at(rule), *operations])], said
 
     def split(self, policy: Policy | None = None, namespace: str | None = None) -> list[Patch]:
-        """What was made so that matched users could be split (`domain/policy/split_services.py`): a policy's, or every one."""
+        """What was made so that matched users could be split (`domain/policy/split_services.py`): a policy's,
+        or every one."""
         where = policy.service.namespace if policy is not None else namespace
-        listed = [(kind, version, plural, one) for kind, version, plural in self._marked() if kind in ("DestinationRule", "Service")
-                  for one in self._list(version, plural, where)]
-        return [Patch(kind, path_to(version, plural, one["metadata"]["namespace"], one["metadata"]["name"]), one, None)
-                for kind, version, plural, one in listed if (matched_user_services.is_own(policy, one) if policy is not None else matched_user_services.is_made(one))]
+        listed = [
+            (kind, version, plural, one)
+            for kind, version, plural in self._marked()
+            if kind in ("DestinationRule", "Service")
+            for one in self._list(version, plural, where)
+        ]
+        return [
+            Patch(
+                kind,
+                path_to(version, plural, one["metadata"]["namespace"], one["metadata"]["name"]),
+                one,
+                None,
+            )
+            for kind, version, plural, one in listed
+            if (
+                matched_user_services.is_own(policy, one)
+                if policy is not None
+                else matched_user_services.is_made(one)
+            )
+        ]
 
     def marks(self, namespace: str | None = None) -> list[Patch]:
         """The labels and annotations `canaryd.dev/...` of everything that is no object of canaryd's own."""
-        listed = [(kind, path_to(version, plural, one["metadata"]["namespace"], one["metadata"]["name"]), one)
-                  for kind, version, plural in self._marked() for one in self._list(version, plural, namespace)
-                  if not matched_user_services.is_made(one)]
-        return [Patch(kind, path, one, [_at(one), *taken]) for kind, path, one in listed if (taken := _unmarked(one))]
+        listed = [
+            (kind, path_to(version, plural, one["metadata"]["namespace"], one["metadata"]["name"]), one)
+            for kind, version, plural in self._marked()
+            for one in self._list(version, plural, namespace)
+            if not matched_user_services.is_made(one)
+        ]
+        return [
+            Patch(kind, path, one, [_at(one), *taken])
+            for kind, path, one in listed
+            if (taken := _unmarked(one))
+        ]
 
     def leftovers(self, namespace: str | None = None) -> list[Patch]:
-        """Every object that is canaryd's own: records, what it keeps of services, what it made for split users, the Events it wrote."""
+        """Every object that is canaryd's own: records, what it keeps of services, what it made for split
+        users, the Events it wrote."""
         label = {"labelSelector": ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())}
-        found = [("CanaryRollout", API_VERSION, PLURAL, one) for one in self._list(API_VERSION, PLURAL, namespace)]
+        found = [
+            ("CanaryRollout", API_VERSION, PLURAL, one) for one in self._list(API_VERSION, PLURAL, namespace)
+        ]
         for version, plural in _KEPT:
             kind = {"configmaps": "ConfigMap", "leases": "Lease"}[plural]
             found += [(kind, version, plural, one) for one in self._list(version, plural, namespace, label)]
         events = self._list("events.k8s.io/v1", "events", namespace)
         found += [("Event", "events.k8s.io/v1", "events", one) for one in events if _is_own_event(one)]
-        return [Patch(kind, path_to(version, plural, one["metadata"]["namespace"], one["metadata"]["name"]), one, None)
-                for kind, version, plural, one in found] + self.split(namespace=namespace)
+        return [
+            Patch(
+                kind,
+                path_to(version, plural, one["metadata"]["namespace"], one["metadata"]["name"]),
+                one,
+                None,
+            )
+            for kind, version, plural, one in found
+        ] + self.split(namespace=namespace)
 
     def record(self, kept: Kept) -> Patch:
         """The deletion of a record, as it was read."""
-        metadata = {"namespace": kept.namespace, "name": kept.name, "resourceVersion": kept.resource_version, "uid": kept.uid}
-        return Patch("CanaryRollout", path_to(API_VERSION, PLURAL, kept.namespace, kept.name), {"metadata": metadata}, None)
+        metadata = {
+            "namespace": kept.namespace,
+            "name": kept.name,
+            "resourceVersion": kept.resource_version,
+            "uid": kept.uid,
+        }
+        return Patch(
+            "CanaryRollout",
+            path_to(API_VERSION, PLURAL, kept.namespace, kept.name),
+            {"metadata": metadata},
+            None,
+        )
 
     # ------------------------------------------------------------ doing
 
     def write(self, patch: Patch, dry: bool = False) -> Change:
-        """Makes one change. What is to be deleted and is gone already is no error. Raises Conflict, Rejected."""
+        """Makes one change. What is to be deleted and is gone already is no error. Raises Conflict,
+        Rejected."""
         metadata = patch.obj["metadata"]
         after: Json | None = None
         if patch.operations is None:
@@ -224,9 +303,13 @@ class KubeCleanup:
     def _istio(self, plural: str, namespace: str | None) -> Sequence[Json]:
         return self._list(f"{ISTIO}/{self._api.preferred_version(ISTIO)}", plural, namespace)
 
-    def _list(self, version: str, plural: str, namespace: str | None, query: Mapping[str, str] | None = None) -> Sequence[Json]:
+    def _list(
+        self, version: str, plural: str, namespace: str | None, query: Mapping[str, str] | None = None
+    ) -> Sequence[Json]:
         try:
-            return self._api.request("GET", path_to(version, plural, namespace), query=query).get("items") or []
+            return (
+                self._api.request("GET", path_to(version, plural, namespace), query=query).get("items") or []
+            )
         except Missing:
             return []
 
@@ -234,12 +317,22 @@ class KubeCleanup:
         return f"{GATEWAY_API}/{self._api.preferred_version(GATEWAY_API)}"
 
     def _rules(self, obj: Json, operations: Sequence[Json], after: Sequence[Json]) -> Patch:
-        path = path_to(self._gateway_version(), "httproutes", obj["metadata"]["namespace"], obj["metadata"]["name"])
+        path = path_to(
+            self._gateway_version(), "httproutes", obj["metadata"]["namespace"], obj["metadata"]["name"]
+        )
         return Patch("HTTPRoute", path, obj, operations, after)
 
-    def _patch(self, kind: str, plural: str, obj: Json, operations: Sequence[Json], http: Sequence[Json] = ()) -> Patch:
+    def _patch(
+        self, kind: str, plural: str, obj: Json, operations: Sequence[Json], http: Sequence[Json] = ()
+    ) -> Patch:
         version = f"{ISTIO}/{self._api.preferred_version(ISTIO)}"
-        return Patch(kind, path_to(version, plural, obj["metadata"]["namespace"], obj["metadata"]["name"]), obj, operations, http)
+        return Patch(
+            kind,
+            path_to(version, plural, obj["metadata"]["namespace"], obj["metadata"]["name"]),
+            obj,
+            operations,
+            http,
+        )
 
 
 def _kept(obj: Json) -> Kept:
@@ -249,12 +342,19 @@ def _kept(obj: Json) -> Kept:
         try:
             rollout = record_of(obj).rollout
         except (ValueError, KeyError, TypeError):
-            rollout = None  # a record of another release, or one that someone edited: it is still there to be deleted
+            # a record of another release, or one that someone edited: it is still there to be deleted
+            rollout = None
     return Kept(
-        namespace=metadata["namespace"], name=metadata["name"], service=str(spec.get("service") or ""),
-        phase=str(status.get("phase") or ""), refused=bool(status.get("refused")), stable=str(status.get("stable") or ""),
-        rollout=rollout, resource_version=metadata["resourceVersion"], uid=metadata["uid"],
-    )  # fmt: skip
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        service=str(spec.get("service") or ""),
+        phase=str(status.get("phase") or ""),
+        refused=bool(status.get("refused")),
+        stable=str(status.get("stable") or ""),
+        rollout=rollout,
+        resource_version=metadata["resourceVersion"],
+        uid=metadata["uid"],
+    )
 
 
 def _unmarked(obj: Json) -> list[Json]:
@@ -266,13 +366,17 @@ def _unmarked(obj: Json) -> list[Json]:
         if own and len(own) == len(marks):
             operations.append({"op": "remove", "path": f"/metadata/{kind}"})
         else:
-            operations += [{"op": "remove", "path": f"/metadata/{kind}/{key.replace('/', '~1')}"} for key in own]
+            operations += [
+                {"op": "remove", "path": f"/metadata/{kind}/{key.replace('/', '~1')}"} for key in own
+            ]
     return operations
 
 
 def _is_own_event(event: Json) -> bool:
     about = event.get("regarding") or {}
-    return event.get("reportingController") == CONTROLLER or str(about.get("apiVersion") or "").startswith(MARK)
+    return event.get("reportingController") == CONTROLLER or str(about.get("apiVersion") or "").startswith(
+        MARK
+    )
 
 
 def _at(obj: Mapping[str, Any]) -> Json:
@@ -281,5 +385,3 @@ def _at(obj: Mapping[str, Any]) -> Json:
 
 def _key(obj: Json) -> tuple[str, str]:
     return obj["metadata"]["namespace"], obj["metadata"]["name"]
-
-

@@ -1,12 +1,13 @@
-"""The way to the API server: one client, a time limit on every call, no hidden retries, one translation of errors.
+"""The way to the API server: one client, a time limit on every call, no hidden retries, one translation of
+errors.
 
-Every Kubernetes adapter goes through `Api.request`: JSON in, JSON out, no generated models (they cost 26 MB and half a
-second, and drop what they do not know, which a route may not). Credentials, exec plugins and the refreshing of tokens are the
-official library's.
+Every Kubernetes adapter goes through `Api.request`: JSON in, JSON out, no generated models (they cost 26 MB
+and half a second, and drop what they do not know, which a route may not). Credentials, exec plugins and the
+refreshing of tokens are the official library's.
 
-There is no watch here, on purpose. canaryd lists what it needs at each beat: a list is right at once after any outage, needs no
-re-list on 410, no bookmark and no thread that can hang, and at these sizes (tens of objects each few seconds) costs a
-few milliseconds.
+There is no watch here, on purpose. canaryd lists what it needs at each beat: a list is right at once after
+any outage, needs no re-list on 410, no bookmark and no thread that can hang, and at these sizes (tens of
+objects each few seconds) costs a few milliseconds.
 """
 
 import json
@@ -44,9 +45,10 @@ logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 class KubernetesApi(ApiClient):
     """The API server that a kubeconfig, or the pod's own account, points to.
 
-    kubeconfig: a path, or several joined with ":"; without it the variable KUBECONFIG, then ~/.kube/config, then the pod's own
-    account. context: one of the kubeconfig, other than its current one. Raises Rejected when none of these can be read. Nothing is
-    asked of the server yet, so it may be down. Safe to share between threads.
+    kubeconfig: a path, or several joined with ":"; without it the variable KUBECONFIG, then ~/.kube/config,
+    then the pod's own account. context: one of the kubeconfig, other than its current one. Raises Rejected
+    when none of these can be read. Nothing is asked of the server yet, so it may be down. Safe to share
+    between threads.
     """
 
     def __init__(
@@ -64,7 +66,8 @@ class KubernetesApi(ApiClient):
         self.user_agent = "canaryd"
         self.server: str = settings.host
         self._timeout = (connect_seconds, read_seconds)
-        self.said_at: str | None = None  # when the last answer was given, by the server's clock, as HTTP writes it
+        # when the last answer was given, by the server's clock, as HTTP writes it
+        self.said_at: str | None = None
         self._preferred: dict[str, str] = {}
 
     def call_api(  # the one place below every call of the library too, so that none is without a limit
@@ -76,7 +79,9 @@ class KubernetesApi(ApiClient):
         post_params: Any = None,
         _request_timeout: Any = None,
     ) -> Any:
-        return super().call_api(method, url, header_params, body, post_params, _request_timeout or self._timeout)
+        return super().call_api(
+            method, url, header_params, body, post_params, _request_timeout or self._timeout
+        )
 
     def request(
         self,
@@ -90,11 +95,12 @@ class KubernetesApi(ApiClient):
     ) -> Json:
         """One call; its answer as JSON.
 
-        path: as in `/apis/apps/v1/namespaces/production/deployments`. body: an object, or the operations of a json-patch.
-        content_type: of the body, `application/json` if left out; a patch has to say which kind it is. accept: other forms of an
-        answer, in order of preference; a server may not know them. headers: further ones.
-        Raises Unavailable (no answer, 408, 429, 5xx), Conflict (409, or a json-patch whose `test` failed), Missing (404),
-        Rejected (any other refusal, with the server's own words).
+        path: as in `/apis/apps/v1/namespaces/production/deployments`. body: an object, or the operations of a
+        json-patch.
+        content_type: of the body, `application/json` if left out; a patch has to say which kind it is.
+        accept: other forms of an answer, in order of preference; a server may not know them. headers: further
+        ones. Raises Unavailable (no answer, 408, 429, 5xx), Conflict (409, or a json-patch whose `test`
+        failed), Missing (404), Rejected (any other refusal, with the server's own words).
         """
         what = f"{method} {path}"
         sent = {**(headers or {}), "Accept": accept}
@@ -102,7 +108,12 @@ class KubernetesApi(ApiClient):
             sent["Content-Type"] = content_type or "application/json"
         try:
             call = self.param_serialize(
-                method, path, header_params=sent, query_params=list((query or {}).items()), body=body, auth_settings=["BearerToken"]
+                method,
+                path,
+                header_params=sent,
+                query_params=list((query or {}).items()),
+                body=body,
+                auth_settings=["BearerToken"],
             )
             answer = self.call_api(*call)
             raw: bytes = answer.read() or b""
@@ -110,7 +121,9 @@ class KubernetesApi(ApiClient):
         except (HTTPError, OSError) as error:
             raise Unavailable(f"{what}: the API server at {self.server} did not answer: {error}") from error
         except ApiException as error:  # TLS trouble: the library wraps it so, with status 0
-            raise Unavailable(f"{what}: no safe connection to the API server at {self.server}: {error.reason}") from error
+            raise Unavailable(
+                f"{what}: no safe connection to the API server at {self.server}: {error.reason}"
+            ) from error
         except ConfigException as error:  # a token that could not be renewed
             raise Unavailable(f"{what}: the credentials could not be renewed: {error}") from error
         if not 200 <= answer.status < 300:
@@ -118,9 +131,12 @@ class KubernetesApi(ApiClient):
         return _parsed(what, raw)
 
     def delete_as_read(self, path: str, obj: Json, dry_run: bool = False) -> bool:
-        """Deletes an object if it is as it was read; whether it was there still. Raises as `request`: Conflict when it was edited."""
+        """Deletes an object if it is as it was read; whether it was there still. Raises as `request`:
+        Conflict when it was edited."""
         metadata = obj["metadata"]
-        body: Json = {"preconditions": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}}
+        body: Json = {
+            "preconditions": {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
+        }
         if dry_run:
             body["dryRun"] = ["All"]  # here, since the server looks at no query of a deletion that has a body
         try:
@@ -134,29 +150,36 @@ class KubernetesApi(ApiClient):
         return parsedate_to_datetime(self.said_at).timestamp() if self.said_at else None
 
     def age(self, obj: Json) -> float:
-        """For how many seconds at least an object has been there, by the server's own clock, whichever process made it. Both times are
-        whole seconds, so that the difference may be one too many."""
+        """For how many seconds at least an object has been there, by the server's own clock, whichever
+        process made it. Both times are whole seconds, so that the difference may be one too many."""
         made = datetime.fromisoformat(obj["metadata"]["creationTimestamp"]).timestamp()
         now = self.clock()
         return max(0.0, (time.time() if now is None else now) - made - 1)
 
     def version(self) -> str:
-        """The server's version, as `v1.36.3`: the cheapest question that proves it reachable. Raises as `request`."""
+        """The server's version, as `v1.36.3`: the cheapest question that proves it reachable. Raises as
+        `request`."""
         return str(self.request("GET", "/version").get("gitVersion", ""))
 
     def preferred_version(self, group: str) -> str:
-        """The version of an API group that the server itself prefers, asked once. Raises Missing when the group is not installed."""
+        """The version of an API group that the server itself prefers, asked once. Raises Missing when the
+        group is not installed."""
         if group not in self._preferred:
             try:
                 found = self.request("GET", f"/apis/{group}")
             except Missing as error:
-                raise Missing(f"the API server at {self.server} has no API group {group}: are its CRDs installed?") from error
+                raise Missing(
+                    f"the API server at {self.server} has no API group {group}: are its CRDs installed?"
+                ) from error
             self._preferred[group] = str(found["preferredVersion"]["version"])
         return self._preferred[group]
 
 
-def path_to(version: str, plural: str, namespace: str | None = None, name: str | None = None, part: str | None = None) -> str:
-    """The path of a resource: version as in `v1` or `apps/v1`; without namespace all of them; part: a subresource."""
+def path_to(
+    version: str, plural: str, namespace: str | None = None, name: str | None = None, part: str | None = None
+) -> str:
+    """The path of a resource: version as in `v1` or `apps/v1`; without namespace all of them; part: a
+    subresource."""
     path = f"/apis/{version}" if "/" in version else f"/api/{version}"
     if namespace is not None:
         path += f"/namespaces/{quote(namespace, safe='')}"
@@ -173,13 +196,22 @@ def _configure(settings: Configuration, kubeconfig: str | None, context: str | N
     if not path and (default.is_file() or context):
         path = str(default)
     if not path and "KUBERNETES_SERVICE_HOST" not in os.environ:
-        raise Rejected(f"no Kubernetes cluster to talk to: wanted --kubeconfig, KUBECONFIG, {default} or a pod's account; found none")
+        raise Rejected(
+            f"no Kubernetes cluster to talk to: wanted --kubeconfig, KUBECONFIG, {default} or a pod's "
+            "account; found none"
+        )
     try:
         if not path:
             config.load_incluster_config(client_configuration=settings)  # type: ignore[no-untyped-call]
-            return _SERVICE_ACCOUNT_NAMESPACE.read_text(encoding="utf-8").strip() if _SERVICE_ACCOUNT_NAMESPACE.is_file() else "default"
+            return (
+                _SERVICE_ACCOUNT_NAMESPACE.read_text(encoding="utf-8").strip()
+                if _SERVICE_ACCOUNT_NAMESPACE.is_file()
+                else "default"
+            )
         # Not persisted: a kubeconfig is the user's file, and in a pod it is read-only.
-        config.load_kube_config(config_file=path, context=context, client_configuration=settings, persist_config=False)  # type: ignore[no-untyped-call]
+        config.load_kube_config(
+            config_file=path, context=context, client_configuration=settings, persist_config=False
+        )  # type: ignore[no-untyped-call]
         contexts, current = config.list_kube_config_contexts(config_file=path)  # type: ignore[no-untyped-call]
     except (ConfigException, OSError, ValueError, TypeError) as error:
         raise Rejected(f"the kubeconfig {path or 'of this pod'} cannot be used: {error}") from error
@@ -210,7 +242,8 @@ def _refusal(what: str, status: int, reason: str, raw: bytes, content_type: str 
         return Unavailable(text)
     if status == 409:
         return Conflict(text)
-    # A failed `test` names no field; a patch that makes an object invalid names those it broke, and is no conflict.
+    # A failed `test` names no field; a patch that makes an object invalid names those it broke, and is no
+    # conflict.
     if status == 422 and content_type == JSON_PATCH and not causes:
         return Conflict(text)
     if status == 404:

@@ -1,7 +1,8 @@
-"""What an API server has that `canaryd check` looks at: objects of the namespaces that matter, API groups, and who may do what.
+"""What an API server has that `canaryd check` looks at: objects of the namespaces that matter, API groups,
+and who may do what.
 
-Reads only (an access review is a question, though it is POSTed). What cannot be read is noted with the server's words, and the rest is
-read all the same; only a server that does not answer at all is raised.
+Reads only (an access review is a question, though it is POSTed). What cannot be read is noted with the
+server's words, and the rest is read all the same; only a server that does not answer at all is raised.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -27,8 +28,12 @@ from canaryd.domain.ports import RouteView as View
 
 ROOT = "istio-system"
 REVIEWS = "authorization.k8s.io/v1"
-# Kind -> API version, plural; and of API groups, of which the preferred version is taken: whether all namespaces matter.
-CORE: Mapping[str, tuple[str, str]] = {"Service": ("v1", "services"), "Deployment": ("apps/v1", "deployments")}
+# Kind -> API version, plural; and of API groups, of which the preferred version is taken: whether all
+# namespaces matter.
+CORE: Mapping[str, tuple[str, str]] = {
+    "Service": ("v1", "services"),
+    "Deployment": ("apps/v1", "deployments"),
+}
 CUSTOM: Mapping[str, tuple[str, str, bool]] = {
     "VirtualService": ("networking.istio.io", "virtualservices", True),
     "DestinationRule": ("networking.istio.io", "destinationrules", True),
@@ -45,7 +50,8 @@ MOST_PODS = 200  # of one service or gateway: as many as show what they all are
 
 
 class KubeSurvey:
-    """Answers what a check asks. Every method but `groups` turns refusals into words; `groups` raises Unavailable and Rejected."""
+    """Answers what a check asks. Every method but `groups` turns refusals into words; `groups` raises
+    Unavailable and Rejected."""
 
     def __init__(self, api: KubernetesApi, domain: str) -> None:
         self._api, self._domain = api, domain
@@ -53,13 +59,18 @@ class KubeSurvey:
     def groups(self) -> dict[str, tuple[str, ...]]:
         """API group -> its served versions, the preferred one first."""
         found = self._api.request("GET", "/apis").get("groups") or []
-        return {str(one["name"]): tuple(str(each["version"]) for each in one.get("versions") or []) for one in found}
+        return {
+            str(one["name"]): tuple(str(each["version"]) for each in one.get("versions") or [])
+            for one in found
+        }
 
     def clock(self) -> float | None:
         """The server's, by its last answer, in Unix seconds."""
         return self._api.clock()
 
-    def kinds(self, groups: Mapping[str, Sequence[str]], namespaces: Sequence[str], everywhere: bool) -> dict[str, Listing]:
+    def kinds(
+        self, groups: Mapping[str, Sequence[str]], namespaces: Sequence[str], everywhere: bool
+    ) -> dict[str, Listing]:
         """Every kind that is looked at: of these namespaces, or of all of them."""
         found = {"Namespace": self._namespaces(namespaces, everywhere)}
         for kind, (version, plural) in CORE.items():
@@ -73,16 +84,23 @@ class KubeSurvey:
                 places = [*namespaces, ROOT] if kind == "Telemetry" else namespaces
                 found[kind] = self._custom(f"{group}/{groups[group][0]}", plural, places, wide or everywhere)
         found["MutatingWebhookConfiguration"] = self._get(WEBHOOKS, {"labelSelector": "app=sidecar-injector"})
-        found["CustomResourceDefinition"] = self._one(path_to("apiextensions.k8s.io/v1", "customresourcedefinitions", None,
-                                                              "canaryrollouts.canaryd.dev"))  # fmt: skip
+        found["CustomResourceDefinition"] = self._one(
+            path_to(
+                "apiextensions.k8s.io/v1", "customresourcedefinitions", None, "canaryrollouts.canaryd.dev"
+            )
+        )
         return {kind: _of_kind(kind, listing) for kind, listing in found.items()}
 
     def pods_of(self, gateways: Iterable[Any]) -> dict[Key, Listing]:
         """The pods of each Gateway's selector, in all namespaces."""
         found = {}
         for one in gateways:
-            selector = ",".join(f"{key}={value}" for key, value in (spec_of(one).get("selector") or {}).items())
-            found[namespace_of(one), name_of(one)] = self._get("/api/v1/pods", {"labelSelector": selector, "limit": str(MOST_PODS)})
+            selector = ",".join(
+                f"{key}={value}" for key, value in (spec_of(one).get("selector") or {}).items()
+            )
+            found[namespace_of(one), name_of(one)] = self._get(
+                "/api/v1/pods", {"labelSelector": selector, "limit": str(MOST_PODS)}
+            )
         return found
 
     def route(self, policy: Policy) -> View | str | None:
@@ -103,7 +121,8 @@ class KubeSurvey:
         return self._asked("", rights, self._of_self)
 
     def account(self, who: str, rights: Sequence[Right]) -> Rights:
-        """What another user may do: by a SubjectAccessReview, else by impersonation, where the caller may do either."""
+        """What another user may do: by a SubjectAccessReview, else by impersonation, where the caller may do
+        either."""
         by_review = self._asked(who, rights, lambda right: self._of_other(who, right))
         if not by_review.problem:
             return by_review
@@ -112,7 +131,8 @@ class KubeSurvey:
         return by_review if by_impersonation.problem else by_impersonation
 
     def _asked(self, who: str, rights: Sequence[Right], ask: Callable[[Right], Json]) -> Rights:
-        """Several at a time, for they are many, and a server may be far away; but the first alone, since a refusal is one for all."""
+        """Several at a time, for they are many, and a server may be far away; but the first alone, since a
+        refusal is one for all."""
         answers: list[Json] = []
         try:
             answers += [ask(right) for right in rights[:1]]
@@ -120,10 +140,20 @@ class KubeSurvey:
                 answers += pool.map(ask, rights[1:])
         except (Rejected, Unavailable) as error:
             return Rights(who, dict.fromkeys(rights, False), str(error))
-        return Rights(who, {right: bool((one.get("status") or {}).get("allowed")) for right, one in zip(rights, answers, strict=True)})
+        return Rights(
+            who,
+            {
+                right: bool((one.get("status") or {}).get("allowed"))
+                for right, one in zip(rights, answers, strict=True)
+            },
+        )
 
     def _of_self(self, right: Right, headers: Mapping[str, str] | None = None) -> Json:
-        body = {"apiVersion": REVIEWS, "kind": "SelfSubjectAccessReview", "spec": {"resourceAttributes": _attributes(right)}}
+        body = {
+            "apiVersion": REVIEWS,
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": _attributes(right)},
+        }
         return self._api.request("POST", path_to(REVIEWS, "selfsubjectaccessreviews"), body, headers=headers)
 
     def _of_other(self, who: str, right: Right) -> Json:
@@ -151,7 +181,8 @@ class KubeSurvey:
         return _joined(*(self._get(path_to(version, plural, name)) for name in dict.fromkeys(namespaces)))
 
     def _custom(self, version: str, plural: str, namespaces: Sequence[str], wide: bool) -> Listing:
-        """In all namespaces where that matters and is allowed; else of these, with a word on what is not seen."""
+        """In all namespaces where that matters and is allowed; else of these, with a word on what is not
+        seen."""
         if not wide:
             return self._list(version, plural, namespaces)
         whole = self._get(path_to(version, plural))
@@ -189,7 +220,11 @@ def groups_of(who: str) -> list[str]:
 def _attributes(right: Right) -> Json:
     resource, _, part = right.resource.partition("/")
     attributes = {"group": right.group, "resource": resource, "verb": right.verb}
-    return attributes | ({"subresource": part} if part else {}) | ({"namespace": right.namespace} if right.namespace else {})
+    return (
+        attributes
+        | ({"subresource": part} if part else {})
+        | ({"namespace": right.namespace} if right.namespace else {})
+    )
 
 
 def _joined(*listings: Listing) -> Listing:

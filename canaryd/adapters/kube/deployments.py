@@ -27,7 +27,8 @@ class KubeWorkloads:
 
     def select(self, namespace: str, selector: Mapping[str, str], version_label: str) -> Sequence[Workload]:
         """The same without a policy, for verbs that have none at hand. Raises Unavailable, Rejected."""
-        # No label selector for the server: it would ask for the Deployment's own labels, and only the template's are sure.
+        # No label selector for the server: it would ask for the Deployment's own labels, and only the
+        # template's are sure.
         found = self._api.request("GET", path_to("apps/v1", "deployments", namespace)).get("items") or []
         workloads = [workload(one, version_label) for one in found if _is_one(one, selector, version_label)]
         return sorted(workloads, key=lambda one: (one.created, one.name))
@@ -41,8 +42,8 @@ class KubeWorkloads:
 def workload(deployment: Json, version_label: str) -> Workload:
     """One Deployment, as the API server gives it, in the domain's words. See `Workload`.
 
-    Available is only what is available with the template as it now is: in the middle of a rolling update old pods may well
-    serve, and prove nothing about the new ones.
+    Available is only what is available with the template as it now is: in the middle of a rolling update old
+    pods may well serve, and prove nothing about the new ones.
     """
     metadata, spec, status = deployment["metadata"], deployment["spec"], deployment.get("status") or {}
     conditions = {one["type"]: one for one in status.get("conditions") or []}
@@ -70,8 +71,9 @@ def workload(deployment: Json, version_label: str) -> Workload:
 def _failure(conditions: Mapping[str, Json]) -> str:
     """Why it will not become available by itself, or "".
 
-    Only a missed progress deadline says so. A ReplicaFailure alone (a quota, an admission webhook that is down) may pass: the
-    controller goes on trying, and the deadline ends that too; then its message is the better explanation.
+    Only a missed progress deadline says so. A ReplicaFailure alone (a quota, an admission webhook that is
+    down) may pass: the controller goes on trying, and the deadline ends that too; then its message is the
+    better explanation.
     """
     progressing = conditions.get("Progressing", {})
     if progressing.get("status") != "False" or progressing.get("reason") != "ProgressDeadlineExceeded":

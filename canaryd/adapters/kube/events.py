@@ -1,4 +1,5 @@
-"""What happened, as Kubernetes Events: `kubectl describe` of the CanaryRollout and of the canary's Deployment shows them.
+"""What happened, as Kubernetes Events: `kubectl describe` of the CanaryRollout and of the canary's Deployment
+shows them.
 
 An Event's name follows from the announcement's id, so that telling it again changes nothing.
 """
@@ -48,7 +49,8 @@ class KubeEvents:
         self._instance = socket.gethostname()
 
     def tell(self, announcement: Announcement) -> None:
-        """One Event about the CanaryRollout and one about the Deployment of each canary; an object that is gone gets none.
+        """One Event about the CanaryRollout and one about the Deployment of each canary; an object that is
+        gone gets none.
 
         Telling the same announcement again is no error and writes nothing. Raises Unavailable, Rejected.
         """
@@ -72,22 +74,32 @@ class KubeEvents:
         except Missing:
             return None
 
-    def _write(self, announcement: Announcement, regarding: Json, related: Json | None, which: str = "") -> None:
+    def _write(
+        self, announcement: Announcement, regarding: Json, related: Json | None, which: str = ""
+    ) -> None:
         event = event_of(announcement, regarding, related, self._instance, which)
         try:
-            self._api.request("POST", path_to("events.k8s.io/v1", "events", event["metadata"]["namespace"]), event)
+            self._api.request(
+                "POST", path_to("events.k8s.io/v1", "events", event["metadata"]["namespace"]), event
+            )
         except Conflict:
             return  # it is there from an earlier try
 
 
-def event_of(announcement: Announcement, regarding: Json, related: Json | None, instance: str, which: str = "") -> Json:
-    """The Event of an announcement about one object. instance: which canaryd says so; which: of several objects of this kind."""
+def event_of(
+    announcement: Announcement, regarding: Json, related: Json | None, instance: str, which: str = ""
+) -> Json:
+    """The Event of an announcement about one object. instance: which canaryd says so; which: of several
+    objects of this kind."""
     kind = _KINDS[announcement.event]
     digest = hashlib.sha256(f"{announcement.id}/{regarding['kind']}{which}".encode()).hexdigest()[:16]
     event: dict[str, Any] = {
         "apiVersion": "events.k8s.io/v1",
         "kind": "Event",
-        "metadata": {"name": f"{announcement.rollout[:200].rstrip('-.')}.{digest}", "namespace": regarding["namespace"]},
+        "metadata": {
+            "name": f"{announcement.rollout[:200].rstrip('-.')}.{digest}",
+            "namespace": regarding["namespace"],
+        },
         "eventTime": datetime.fromtimestamp(announcement.at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
         "reportingController": CONTROLLER,
         "reportingInstance": instance[:128],
@@ -112,4 +124,10 @@ def _note(announcement: Announcement) -> str:
 
 def _reference(api_version: str, kind: str, obj: Json) -> Json:
     metadata = obj["metadata"]
-    return {"apiVersion": api_version, "kind": kind, "name": metadata["name"], "namespace": metadata["namespace"], "uid": metadata["uid"]}
+    return {
+        "apiVersion": api_version,
+        "kind": kind,
+        "name": metadata["name"],
+        "namespace": metadata["namespace"],
+        "uid": metadata["uid"],
+    }

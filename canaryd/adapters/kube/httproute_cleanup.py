@@ -1,4 +1,5 @@
-"""What is due to an HTTPRoute, and to the Services that canaryd made for it, when a service is reset. Nothing here asks the API server."""
+"""What is due to an HTTPRoute, and to the Services that canaryd made for it, when a service is reset. Nothing
+here asks the API server."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,9 +13,12 @@ from canaryd.routing.managed_routes import is_of, steered
 
 
 def changes(policy: Policy, view: RouteView, version: str) -> tuple[list[Json], list[Json]]:
-    """The patch that leaves the version's Service alone in each steered rule and none of canaryd's own rules, and the rules after it; both
-    empty where it is so. version: "" leaves the steered rules as they are."""
-    route, wanted = view.raw["route"], restored_routes.at_one(view, version) if version else steered(view.lists)
+    """The patch that leaves the version's Service alone in each steered rule and none of canaryd's own rules,
+    and the rules after it; both empty where it is so. version: "" leaves the steered rules as they are."""
+    route, wanted = (
+        view.raw["route"],
+        restored_routes.at_one(view, version) if version else steered(view.lists),
+    )
     after: list[Json] = [dict(one) for one in route["spec"]["rules"]]
     operations: list[Json] = []
     for key, place in view.places.items():
@@ -24,10 +28,14 @@ def changes(policy: Policy, view: RouteView, version: str) -> tuple[list[Json], 
             operations.append({"op": "test", "path": path, "value": after[place]["backendRefs"]})
             operations.append({"op": "replace", "path": path, "value": refs})
             after[place]["backendRefs"] = refs
-    operations += managed_route_patch.moves("/spec/rules", policy.service.name, route["spec"]["rules"], view.places, wanted)
+    operations += managed_route_patch.moves(
+        "/spec/rules", policy.service.name, route["spec"]["rules"], view.places, wanted
+    )
     if not operations:
         return [], []
-    return [*managed_route_patch.unedited(route), *operations], [one for one in after if not is_of(policy.service.name, str(one.get("name") or ""))]
+    return [*managed_route_patch.unedited(route), *operations], [
+        one for one in after if not is_of(policy.service.name, str(one.get("name") or ""))
+    ]
 
 
 Rules = Mapping[tuple[str, str], Sequence[Json]]
@@ -35,21 +43,32 @@ Rules = Mapping[tuple[str, str], Sequence[Json]]
 
 
 def uses(policy: Policy, routes: Sequence[Json], after: Rules, all_versions: Sequence[str]) -> dict[str, str]:
-    """Service of the policy's namespace -> the HTTPRoute that names it; "" -> one that leads to a Service of all versions. after: rules
-    that routes are to have."""
+    """Service of the policy's namespace -> the HTTPRoute that names it; "" -> one that leads to a Service of
+    all versions. after: rules that routes are to have."""
     found: dict[str, str] = {}
     for route in routes:
         spec, key = route.get("spec") or {}, (route["metadata"]["namespace"], route["metadata"]["name"])
-        for kind, refs in (("", httproute_weights.named({"rules": after.get(key, spec.get("rules"))})), ("parent", spec.get("parentRefs") or [])):
+        for kind, refs in (
+            ("", httproute_weights.named({"rules": after.get(key, spec.get("rules"))})),
+            ("parent", spec.get("parentRefs") or []),
+        ):
             for ref in refs:
                 if ref.get("namespace", key[0]) == policy.service.namespace:
                     name = str(ref.get("name"))
-                    found.setdefault("" if name in all_versions and not kind else name, f"HTTPRoute {key[0]}/{key[1]}")
+                    found.setdefault(
+                        "" if name in all_versions and not kind else name, f"HTTPRoute {key[0]}/{key[1]}"
+                    )
     return found
 
 
-def removable(policy: Policy, services: Mapping[str, Json], used: Mapping[str, str]) -> tuple[list[Json], list[str]]:
+def removable(
+    policy: Policy, services: Mapping[str, Json], used: Mapping[str, str]
+) -> tuple[list[Json], list[str]]:
     """The Services that canaryd made and no route names, and what to say of those that stay."""
-    made = {name: one for name, one in services.items() if services_of.made_for(policy, one) or matched_user_services.is_own(policy, one)}
+    made = {
+        name: one
+        for name, one in services.items()
+        if services_of.made_for(policy, one) or matched_user_services.is_own(policy, one)
+    }
     said = [f"Service {name} stays: {used[name]} leads to it" for name in made if name in used]
     return [one for name, one in made.items() if name not in used], said

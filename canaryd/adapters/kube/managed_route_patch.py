@@ -1,5 +1,5 @@
-"""Where canaryd's own routes stand in a VirtualService's `spec.http`, or own rules in an HTTPRoute's `spec.rules`; and the patch that puts
-them there, or takes them out. Nothing here asks the API server."""
+"""Where canaryd's own routes stand in a VirtualService's `spec.http`, or own rules in an HTTPRoute's
+`spec.rules`; and the patch that puts them there, or takes them out. Nothing here asks the API server."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,32 +9,46 @@ from canaryd.routing.managed_routes import KINDS, before, is_of, name_of
 
 
 def lists(service: str, there: Sequence[Json], places: Mapping[str, int]) -> dict[str, tuple[Json, ...]]:
-    """The added routes, by name, each alone in its list: those that stand where they should. Where no route is steered (they were taken
-    out), all of them: they go on sending requests, and have to be seen to be removed."""
+    """The added routes, by name, each alone in its list: those that stand where they should. Where no route
+    is steered (they were taken out), all of them: they go on sending requests, and have to be seen to be
+    removed."""
     if not places:
         return {str(one.get("name")): (one,) for one in there if is_of(service, str(one.get("name") or ""))}
-    return {one["name"]: (one,) for key, place in places.items() for one in _before(service, there, key, place)}
+    return {
+        one["name"]: (one,) for key, place in places.items() for one in _before(service, there, key, place)
+    }
 
 
 def displaced(service: str, there: Sequence[Json], places: Mapping[str, int]) -> tuple[str, ...]:
-    """The added routes, by name, that stand where they take nobody's requests, or other ones than they should: someone moved them, or put
-    a route in between. None where no route is steered: see `lists`."""
-    standing = {at for key, place in places.items() for at in range(place - len(_before(service, there, key, place)), place)}
+    """The added routes, by name, that stand where they take nobody's requests, or other ones than they
+    should: someone moved them, or put a route in between. None where no route is steered: see `lists`."""
+    standing = {
+        at
+        for key, place in places.items()
+        for at in range(place - len(_before(service, there, key, place)), place)
+    }
     names = {at: str(one.get("name") or "") for at, one in enumerate(there)}
     return tuple(name for at, name in names.items() if places and at not in standing and is_of(service, name))
 
 
 def unedited(route: Json) -> list[Json]:
-    """The tests of an HTTPRoute's patch. Not resourceVersion: controllers write the status whenever they like, which is no one's edit."""
-    return [{"op": "test", "path": f"/metadata/{key}", "value": route["metadata"][key]} for key in ("uid", "generation")]
+    """The tests of an HTTPRoute's patch. Not resourceVersion: controllers write the status whenever they
+    like, which is no one's edit."""
+    return [
+        {"op": "test", "path": f"/metadata/{key}", "value": route["metadata"][key]}
+        for key in ("uid", "generation")
+    ]
 
 
 def are_left(service: str, there: Sequence[Json]) -> bool:
     return any(is_of(service, str(one.get("name") or "")) for one in there)
 
 
-def moves(path: str, service: str, there: Sequence[Json], places: Mapping[str, int], wanted: RouteLists) -> list[Json]:
-    """The patch of the list at `path` that takes out, and puts in, the service's added routes: those that stay have no part in it.
+def moves(
+    path: str, service: str, there: Sequence[Json], places: Mapping[str, int], wanted: RouteLists
+) -> list[Json]:
+    """The patch of the list at `path` that takes out, and puts in, the service's added routes: those that
+    stay have no part in it.
 
     From the last place to the first, so that no step moves what a later one is about.
     """
@@ -47,7 +61,9 @@ def moves(path: str, service: str, there: Sequence[Json], places: Mapping[str, i
             if due == now:
                 staying |= set(range(place - len(now), place))
             else:
-                found += [{"op": "add", "path": f"{path}/{place}", "value": dict(one)} for one in reversed(due)]
+                found += [
+                    {"op": "add", "path": f"{path}/{place}", "value": dict(one)} for one in reversed(due)
+                ]
         elif is_of(service, name) and place not in staying:
             found.append({"op": "test", "path": f"{path}/{place}/name", "value": name})
             found.append({"op": "remove", "path": f"{path}/{place}"})
@@ -55,7 +71,8 @@ def moves(path: str, service: str, there: Sequence[Json], places: Mapping[str, i
 
 
 def _before(service: str, there: Sequence[Json], key: str, place: int) -> list[Json]:
-    """The added routes of a steered one that stand where they should: just before it, in their order, each once."""
+    """The added routes of a steered one that stand where they should: just before it, in their order, each
+    once."""
     names, found = [name_of(service, kind, key) for kind in KINDS], list[Json]()
     while place and names and (name := str(there[place - 1].get("name") or "")) in names:
         found.insert(0, there[place - 1])

@@ -1,6 +1,7 @@
 """A namespace's objects for a deploy: read whole, created by the server's own rules, never overwritten.
 
-What cannot be read by the way (no right to, not installed) is noted and left out. Of Secrets only the names of their keys leave this file.
+What cannot be read by the way (no right to, not installed) is noted and left out. Of Secrets only the names
+of their keys leave this file.
 """
 
 import re
@@ -31,8 +32,11 @@ _KINDS = {
     "RuntimeClass": ("node.k8s.io/v1", "runtimeclasses"),
 }
 _OF_THE_CLUSTER = ("PriorityClass", "RuntimeClass")
-_STEERING = {"VirtualService": (GROUP, "virtualservices"), "DestinationRule": (GROUP, "destinationrules"),
-             "HTTPRoute": (GATEWAY_API, "httproutes")}
+_STEERING = {
+    "VirtualService": (GROUP, "virtualservices"),
+    "DestinationRule": (GROUP, "destinationrules"),
+    "HTTPRoute": (GATEWAY_API, "httproutes"),
+}
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}$")
 _HASH = "pod-template-hash"
 
@@ -48,12 +52,21 @@ class KubeObjects:
         """See `Objects.read`."""
         self._check_namespace()
         unreadable: dict[str, str] = {}
-        listed = {kind: self._optional(kind, *_KINDS[kind], unreadable) for kind in ("HorizontalPodAutoscaler", "PodDisruptionBudget")}
-        listed |= {kind: self._steering(kind, group, plural, unreadable) for kind, (group, plural) in _STEERING.items()}
+        listed = {
+            kind: self._optional(kind, *_KINDS[kind], unreadable)
+            for kind in ("HorizontalPodAutoscaler", "PodDisruptionBudget")
+        }
+        listed |= {
+            kind: self._steering(kind, group, plural, unreadable)
+            for kind, (group, plural) in _STEERING.items()
+        }
         notes, paused = self._notes()
         return Place(
             namespace=self.namespace,
-            deployments=[Deployed(one, workload(one, VERSION_LABEL)) for one in self._list("Deployment", *_KINDS["Deployment"])],
+            deployments=[
+                Deployed(one, workload(one, VERSION_LABEL))
+                for one in self._list("Deployment", *_KINDS["Deployment"])
+            ],
             services=self._list("Service", *_KINDS["Service"]),
             autoscalers=listed["HorizontalPodAutoscaler"],
             budgets=listed["PodDisruptionBudget"],
@@ -75,7 +88,11 @@ class KubeObjects:
             found = self._api.request("GET", self._path(kind, name))
         except Forbidden:
             return None
-        return frozenset([*(found.get("data") or {}), *(found.get("binaryData") or {})]) if kind in ("ConfigMap", "Secret") else frozenset()
+        return (
+            frozenset([*(found.get("data") or {}), *(found.get("binaryData") or {})])
+            if kind in ("ConfigMap", "Secret")
+            else frozenset()
+        )
 
     def config_map(self, name: str) -> Manifest:
         return self._api.request("GET", self._path("ConfigMap", name))
@@ -88,11 +105,18 @@ class KubeObjects:
         found: dict[str, set[str]] = {}
         for pod in pods:
             # In a rolling update, or with a wider selector, there are pods of other templates.
-            specified = {one["name"]: one.get("image") for part in ("initContainers", "containers") for one in pod["spec"].get(part) or []}
+            specified = {
+                one["name"]: one.get("image")
+                for part in ("initContainers", "containers")
+                for one in pod["spec"].get(part) or []
+            }
             if any(specified.get(name) != image for name, image in deployment.images.items()):
                 continue
             status = pod.get("status") or {}
-            for one in [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]:
+            for one in [
+                *(status.get("initContainerStatuses") or []),
+                *(status.get("containerStatuses") or []),
+            ]:
                 if match := _DIGEST.search(str(one.get("imageID") or "")):
                     found.setdefault(one["name"], set()).add(match[0])
         return {name: frozenset(digests) for name, digests in found.items() if name in deployment.images}
@@ -100,11 +124,15 @@ class KubeObjects:
     def create(self, manifest: Manifest, dry_run: bool = False) -> Manifest:
         """See `Objects.create`."""
         version, plural = _KINDS[manifest["kind"]]
-        query = {"fieldManager": "canaryd-deploy", "fieldValidation": "Strict"} | ({"dryRun": "All"} if dry_run else {})
+        query = {"fieldManager": "canaryd-deploy", "fieldValidation": "Strict"} | (
+            {"dryRun": "All"} if dry_run else {}
+        )
         try:
             return self._api.request("POST", path_to(version, plural, self.namespace), manifest, query=query)
         except Forbidden as error:
-            raise Forbidden(f"this user may not create {plural} in {self.namespace}, which a deploy has to: {error}") from error
+            raise Forbidden(
+                f"this user may not create {plural} in {self.namespace}, which a deploy has to: {error}"
+            ) from error
 
     def _check_namespace(self) -> None:
         try:
@@ -112,7 +140,9 @@ class KubeObjects:
         except Forbidden:
             return  # a right on the whole cluster that few have; what is missing shows in what follows
         except Missing as error:
-            raise Missing(f"there is no namespace {self.namespace} at {self._api.server} ({error})") from error
+            raise Missing(
+                f"there is no namespace {self.namespace} at {self._api.server} ({error})"
+            ) from error
 
     def _path(self, kind: str, name: str) -> str:
         version, plural = _KINDS[kind]
@@ -140,22 +170,31 @@ class KubeObjects:
         return self._optional(kind, f"{group}/{version}", plural, unreadable)
 
     def _notes(self) -> tuple[Mapping[str, DeployRemark], frozenset[str]]:
-        """How canaryd finds each service it has seen here, and those that are paused; nothing where that may not be read."""
+        """How canaryd finds each service it has seen here, and those that are paused; nothing where that may
+        not be read."""
         try:
             notes = KubeServices(self._api).notes(self.namespace)
         except Rejected:
             return {}, frozenset()
-        return ({one.service: DeployRemark(one.selector, one.version_label) for one in notes if one.selector},
-                frozenset(one.service for one in notes if one.paused))
+        return (
+            {one.service: DeployRemark(one.selector, one.version_label) for one in notes if one.selector},
+            frozenset(one.service for one in notes if one.paused),
+        )
 
     def _rollouts(self, unreadable: dict[str, str]) -> Sequence[OnRecord]:
-        """Those of this namespace's services, oldest first; refused requests are none. A bracket's record may be in another namespace."""
+        """Those of this namespace's services, oldest first; refused requests are none. A bracket's record may
+        be in another namespace."""
         found = self._optional(KIND, API_VERSION, PLURAL, unreadable)
         with suppress(Forbidden, Missing):
             everywhere = self._api.request("GET", path_to(API_VERSION, PLURAL)).get("items") or []
             found += [one for one in everywhere if one["metadata"]["namespace"] != self.namespace]
         found.sort(key=lambda one: str(one["metadata"].get("creationTimestamp")))
-        return [part for one in found if not (one.get("status") or {}).get("refused") for part in _on_record(one, self.namespace)]
+        return [
+            part
+            for one in found
+            if not (one.get("status") or {}).get("refused")
+            for part in _on_record(one, self.namespace)
+        ]
 
 
 def _on_record(obj: Json, namespace: str) -> Iterator[OnRecord]:
@@ -163,7 +202,19 @@ def _on_record(obj: Json, namespace: str) -> Iterator[OnRecord]:
     name, spec, status = obj["metadata"]["name"], obj.get("spec") or {}, obj.get("status") or {}
     phase = next((one for one in Phase if one.value == status.get("phase")), None)
     if obj["metadata"]["namespace"] == namespace:
-        yield OnRecord(name, str(spec.get("service", "")), str(spec.get("version", "")), str(status.get("stableWorkload") or ""), phase)
+        yield OnRecord(
+            name,
+            str(spec.get("service", "")),
+            str(spec.get("version", "")),
+            str(status.get("stableWorkload") or ""),
+            phase,
+        )
     for one in status.get("others") or []:
         if one.get("namespace") == namespace:
-            yield OnRecord(name, str(one.get("service", "")), str(one.get("canary", "")), str(one.get("stableWorkload") or ""), phase)
+            yield OnRecord(
+                name,
+                str(one.get("service", "")),
+                str(one.get("canary", "")),
+                str(one.get("stableWorkload") or ""),
+                phase,
+            )

@@ -1,4 +1,5 @@
-"""The routes, or rules, that a policy steers: one way of finding them by name, and of naming them, for both kinds of object."""
+"""The routes, or rules, that a policy steers: one way of finding them by name, and of naming them, for both
+kinds of object."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,27 +10,38 @@ from canaryd.routing.managed_routes import is_added
 
 
 def places(about: str, noun: str, key: str, wanted: Sequence[str], there: Sequence[Json]) -> list[int]:
-    """Where each of the names in `wanted` (the policy's `key`) stands in `there`. Raises Rejected for one that is not there just once."""
+    """Where each of the names in `wanted` (the policy's `key`) stands in `there`. Raises Rejected for one
+    that is not there just once."""
     names = [str(one.get("name") or "") for one in there]
     for name in wanted:
         if names.count(name) != 1:
             known = ", ".join(one for one in names if one) or "none with a name"
             number = "no" if name not in names else "more than one"
-            raise Rejected(f"{about} has {number} {noun} {name!r}, which the policy's {key} names; it has: {known}")
+            raise Rejected(
+                f"{about} has {number} {noun} {name!r}, which the policy's {key} names; it has: {known}"
+            )
     return [names.index(name) for name in wanted]
 
 
-def keyed(about: str, noun: str, at: Sequence[int], there: Sequence[Json], check: Callable[[Json, str], None]) -> dict[str, int]:
-    """The places in `there`, each by its key: its name, or "#0", "#1", ... among them. check: raises for a route that cannot be steered,
-    given it and where it is, in words. Raises Rejected for a name that two have, and for one as canaryd's own have."""
+def keyed(
+    about: str, noun: str, at: Sequence[int], there: Sequence[Json], check: Callable[[Json, str], None]
+) -> dict[str, int]:
+    """The places in `there`, each by its key: its name, or "#0", "#1", ... among them. check: raises for a
+    route that cannot be steered, given it and where it is, in words. Raises Rejected for a name that two
+    have, and for one as canaryd's own have."""
     keys: dict[str, int] = {}
     for position, place in enumerate(sorted(at)):
         key = str(there[place].get("name") or f"#{position}")
         if key in keys:
-            raise Rejected(f"{about} has two {noun}s {key!r}; give each a name of its own, so that they can be told apart")
+            raise Rejected(
+                f"{about} has two {noun}s {key!r}; give each a name of its own, so that they can be told "
+                "apart"
+            )
         if is_added(key):
             plain = noun.rpartition(" ")[2]
-            raise Rejected(f"{about}: {noun} {key} must have another name: {plain}s that canaryd adds begin with {OWN}")
+            raise Rejected(
+                f"{about}: {noun} {key} must have another name: {plain}s that canaryd adds begin with {OWN}"
+            )
         check(there[place], f"{about}, {noun} {key}")
         keys[key] = place
     return keys

@@ -1,7 +1,8 @@
-"""What canaryd keeps about a service apart from its rollouts: a ConfigMap `canaryd-SERVICE` in the service's namespace.
+"""What canaryd keeps about a service apart from its rollouts: a ConfigMap `canaryd-SERVICE` in the service's
+namespace.
 
-Known templates outlive the records, which are trimmed; `paused` is a person's wish, for daemon and verbs alike; how the service's
-Deployments and routes are found is noted too, so that verbs need no policy files.
+Known templates outlive the records, which are trimmed; `paused` is a person's wish, for daemon and verbs
+alike; how the service's Deployments and routes are found is noted too, so that verbs need no policy files.
 """
 
 import json
@@ -18,11 +19,12 @@ from canaryd.domain.ports import Conflict, Gathering, KnownTemplates, Missing, R
 
 @dataclass(frozen=True, slots=True)
 class ServiceNote:
-    """One service as noted. selector, version_label: how its Deployments are found; problem: why no rollout can begin, or "".
+    """One service as noted. selector, version_label: how its Deployments are found; problem: why no rollout
+    can begin, or "".
     gathering: what waits for new versions of the other services of its bracket.
 
-    route: the policy's `route` and mode its `mode`; empty where an earlier release noted none. known: templates that are not new, empty
-    where they cannot be read.
+    route: the policy's `route` and mode its `mode`; empty where an earlier release noted none. known:
+    templates that are not new, empty where they cannot be read.
     """
 
     namespace: str
@@ -38,12 +40,21 @@ class ServiceNote:
     resource_version: str = ""
 
     def policy(self) -> Policy | None:
-        """As much of the policy as says where the service's Deployments and routes are; None where no route is noted."""
+        """As much of the policy as says where the service's Deployments and routes are; None where no route
+        is noted."""
         if not self.route:
             return None
-        route = {key: value for key, value in self.route.items() if key != "affinity"}  # which needs the ladder, and finds nothing
-        service = {"name": self.service, "namespace": self.namespace, "selector": self.selector, "versionLabel": self.version_label}
-        return Policy.load({"service": service, "route": route, "mode": self.mode or "steer", "stages": [{"weight": 100}]})
+        # which needs the ladder, and finds nothing
+        route = {key: value for key, value in self.route.items() if key != "affinity"}
+        service = {
+            "name": self.service,
+            "namespace": self.namespace,
+            "selector": self.selector,
+            "versionLabel": self.version_label,
+        }
+        return Policy.load(
+            {"service": service, "route": route, "mode": self.mode or "steer", "stages": [{"weight": 100}]}
+        )
 
 
 class KubeServices:
@@ -53,14 +64,17 @@ class KubeServices:
         self._api = api
 
     def known(self, policy: Policy) -> KnownTemplates:
-        """As noted; without resource_version when nothing is. Raises Rejected for a note that someone has made unreadable."""
+        """As noted; without resource_version when nothing is. Raises Rejected for a note that someone has
+        made unreadable."""
         namespace, service = policy.service.namespace, policy.service.name
         try:
             note = self._api.request("GET", _path(namespace, service))
         except Missing:
             return KnownTemplates(frozenset())
         noted = note.get("data") or {}
-        return replace(_known(note), outdated=any(noted.get(key) != value for key, value in _found(policy).items()))
+        return replace(
+            _known(note), outdated=any(noted.get(key) != value for key, value in _found(policy).items())
+        )
 
     def remember(self, policy: Policy, known: KnownTemplates) -> KnownTemplates:
         """Writes it. Raises Conflict when it is no longer what was read: read again."""
@@ -72,7 +86,11 @@ class KubeServices:
             "gathering": _gathered(known.gathering),
             **_found(policy),
         }
-        metadata: Json = {"name": _name(service), "namespace": namespace, "labels": {**MANAGED_BY, SERVICE_LABEL: service}}
+        metadata: Json = {
+            "name": _name(service),
+            "namespace": namespace,
+            "labels": {**MANAGED_BY, SERVICE_LABEL: service},
+        }
         if not known.resource_version:
             said = {key: text for key, text in data.items() if text is not None}
             body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": said}
@@ -80,28 +98,43 @@ class KubeServices:
         # A resourceVersion inside a merge patch is its precondition; keys and labels of others stay.
         patch = {"metadata": {**metadata, "resourceVersion": known.resource_version}, "data": data}
         try:
-            return _known(self._api.request("PATCH", _path(namespace, service), patch, content_type=MERGE_PATCH))
+            return _known(
+                self._api.request("PATCH", _path(namespace, service), patch, content_type=MERGE_PATCH)
+            )
         except Missing as error:
-            raise Conflict(f"the ConfigMap {namespace}/{_name(service)} was deleted in between ({error})") from error
+            raise Conflict(
+                f"the ConfigMap {namespace}/{_name(service)} was deleted in between ({error})"
+            ) from error
 
     def notes(self, namespace: str | None = None) -> Sequence[ServiceNote]:
         """Every service canaryd has seen, by namespace and name. Raises Rejected for an unreadable one."""
-        query = {"labelSelector": ",".join(f"{key}={value}" for key, value in MANAGED_BY.items()) + f",{SERVICE_LABEL}"}
-        found = self._api.request("GET", path_to("v1", "configmaps", namespace), query=query).get("items") or []
+        query = {
+            "labelSelector": ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())
+            + f",{SERVICE_LABEL}"
+        }
+        found = (
+            self._api.request("GET", path_to("v1", "configmaps", namespace), query=query).get("items") or []
+        )
         return sorted((_note(one) for one in found), key=lambda one: (one.namespace, one.service))
 
     def renew(self, note: ServiceNote, templates: frozenset[str], dry: bool = False) -> None:
-        """Keeps of the service only which templates are not new, and whether it is paused. dry: the server checks it and keeps nothing.
+        """Keeps of the service only which templates are not new, and whether it is paused. dry: the server
+        checks it and keeps nothing.
 
         Raises Conflict when the note is no longer what was read.
         """
         data = {"known": json.dumps(sorted(templates)), "problem": "", "gathering": None}
         patch = {"metadata": {"resourceVersion": note.resource_version}, "data": data}
         query = {"dryRun": "All"} if dry else None
-        self._api.request("PATCH", _path(note.namespace, note.service), patch, query, content_type=MERGE_PATCH)
+        self._api.request(
+            "PATCH", _path(note.namespace, note.service), patch, query, content_type=MERGE_PATCH
+        )
 
-    def pause(self, paused: bool, service: str | None = None, namespace: str | None = None) -> Sequence[ServiceNote]:
-        """Pauses (or not) one service, or all; what was reached. Raises Missing when there is none of that name."""
+    def pause(
+        self, paused: bool, service: str | None = None, namespace: str | None = None
+    ) -> Sequence[ServiceNote]:
+        """Pauses (or not) one service, or all; what was reached. Raises Missing when there is none of that
+        name."""
         seen = self.notes(namespace)
         chosen = [one for one in seen if service in (None, one.service)]
         if not chosen:
@@ -110,22 +143,31 @@ class KubeServices:
             raise Missing(f"canaryd has seen no service {service or ''} in {where}; it has seen: {there}")
         patch = {"data": {"paused": "true" if paused else "false"}}
         return [
-            _note(self._api.request("PATCH", _path(one.namespace, one.service), patch, content_type=MERGE_PATCH)) for one in chosen
-        ]  # fmt: skip
+            _note(
+                self._api.request("PATCH", _path(one.namespace, one.service), patch, content_type=MERGE_PATCH)
+            )
+            for one in chosen
+        ]
 
 
 def _found(policy: Policy) -> dict[str, str]:
     """How the service's Deployments and routes are found, as it is noted."""
     finding = {"selector": dict(policy.service.selector), "versionLabel": policy.service.version_label}
     route = policy.dump()["route"]
-    return {"service": json.dumps(finding, sort_keys=True), "route": json.dumps(route, sort_keys=True), "mode": policy.mode}
+    return {
+        "service": json.dumps(finding, sort_keys=True),
+        "route": json.dumps(route, sort_keys=True),
+        "mode": policy.mode,
+    }
 
 
 def _gathered(gathering: Gathering | None) -> str | None:
     """As it is noted; None: not at all, which in a patch takes it out."""
     if gathering is None:
         return None
-    return json.dumps({"versions": sorted(gathering.versions), "since": gathering.since, "says": gathering.says})
+    return json.dumps(
+        {"versions": sorted(gathering.versions), "since": gathering.since, "says": gathering.says}
+    )
 
 
 def _gathering(note: Json) -> Gathering | None:
@@ -140,8 +182,11 @@ def _known(note: Json) -> KnownTemplates:
     templates = _read(note, "known", list)
     data = note.get("data") or {}
     return KnownTemplates(
-        frozenset(str(one) for one in templates), data.get("paused") == "true", data.get("problem", ""),
-        note["metadata"]["resourceVersion"], _gathering(note)
+        frozenset(str(one) for one in templates),
+        data.get("paused") == "true",
+        data.get("problem", ""),
+        note["metadata"]["resourceVersion"],
+        _gathering(note),
     )
 
 
@@ -180,7 +225,10 @@ def _read(note: Json, key: str, kind: type[list[Any]] | type[dict[str, Any]]) ->
     if not isinstance(value, kind):
         place = f"ConfigMap {note['metadata']['namespace']}/{note['metadata']['name']}"
         wanted = "a JSON list" if kind is list else "a JSON object"
-        raise Rejected(f"{place}: data.{key} must be {wanted}, but is {text[:60]!r}; mend it, or delete it: canaryd then begins anew")
+        raise Rejected(
+            f"{place}: data.{key} must be {wanted}, but is {text[:60]!r}; mend it, or delete it: canaryd "
+            "then begins anew"
+        )
     return value
 
 

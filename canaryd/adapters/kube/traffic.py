@@ -1,4 +1,5 @@
-"""The routes of every service, whichever kind its policy steers: each call goes to the adapter of that kind."""
+"""The routes of every service, whichever kind its policy steers: each call goes to the adapter of that
+kind."""
 
 from collections.abc import Collection, Sequence
 
@@ -12,7 +13,8 @@ from canaryd.domain.rollout import RouteLists
 
 
 class Routers:
-    """Implements the port `Traffic` by the two adapters that do. domain: see `KubeTraffic`; settle: see both."""
+    """Implements the port `Traffic` by the two adapters that do. domain: see `KubeTraffic`; settle: see
+    both."""
 
     def __init__(self, api: KubernetesApi, domain: str = "cluster.local", settle: float = SETTLE) -> None:
         self._istio, self._gateway_api = KubeTraffic(api, domain, settle), GatewayTraffic(api, settle)

@@ -1,11 +1,13 @@
 """The routes of a service: Istio's VirtualService and the subsets of its DestinationRule.
 
-Reads both; writes nothing but the `route` lists of the steered http routes, whole routes of its own just before these, and a missing subset
-if the policy lets it. Every write carries what was read as its precondition, so no one's edit is overwritten unseen, and all else stays as
-it was. `tcp` and `tls` routes have no requests to count, and are not looked at.
+Reads both; writes nothing but the `route` lists of the steered http routes, whole routes of its own just
+before these, and a missing subset if the policy lets it. Every write carries what was read as its
+precondition, so no one's edit is overwritten unseen, and all else stays as it was. `tcp` and `tls` routes
+have no requests to count, and are not looked at.
 
-A subset is routed to only when it has been there for a while. istiod tells a proxy of a subset and of the route to it in one go, and the
-proxy takes the route before it has made the cluster: for that moment it answers 503 by itself, which no telemetry of a server counts.
+A subset is routed to only when it has been there for a while. istiod tells a proxy of a subset and of the
+route to it in one go, and the proxy takes the route before it has made the cluster: for that moment it
+answers 503 by itself, which no telemetry of a server counts.
 """
 
 import re
@@ -23,15 +25,21 @@ from canaryd.routing.managed_routes import is_of, steered
 from canaryd.routing.route_lists import full_host
 
 GROUP = "networking.istio.io"
-SUBSETS = "canaryd.dev/subsets"  # annotation of a DestinationRule: the subsets that canaryd added, by name, with commas between
-_NO_SPLIT = ("redirect", "directResponse", "delegate")  # a route that has one of these sends no requests to destinations
+# annotation of a DestinationRule: the subsets that canaryd added, by name, with commas between
+SUBSETS = "canaryd.dev/subsets"
+_NO_SPLIT = (
+    "redirect",
+    "directResponse",
+    "delegate",
+)  # a route that has one of these sends no requests to destinations
 
 
 class KubeTraffic:
-    """Implements the port `Traffic` on the API server, in whichever version of Istio's API the server prefers.
+    """Implements the port `Traffic` on the API server, in whichever version of Istio's API the server
+    prefers.
 
-    domain: the cluster's domain, of which short host names are part; settle: seconds until a new subset, or a Service that was made, is
-    routed to.
+    domain: the cluster's domain, of which short host names are part; settle: seconds until a new subset, or a
+    Service that was made, is routed to.
     """
 
     def __init__(self, api: KubernetesApi, domain: str = "cluster.local", settle: float = SETTLE) -> None:
@@ -39,41 +47,60 @@ class KubeTraffic:
         self._domain = domain
         self._fair = Fair(api, settle)
         self._settle = settle
-        self._since: dict[tuple[str, str], dict[str, float]] = {}  # DestinationRule -> subset -> when it was first seen, monotonic
+        # DestinationRule -> subset -> when it was first seen, monotonic
+        self._since: dict[tuple[str, str], dict[str, float]] = {}
 
     def read(self, policy: Policy) -> RouteView:
-        """The steered routes and the subsets. Besides the port's errors: Rejected for a route that cannot be steered, by its name."""
-        found = self._get(policy, "virtualservices", policy.route.virtual_service, "routes the service's requests")
+        """The steered routes and the subsets. Besides the port's errors: Rejected for a route that cannot be
+        steered, by its name."""
+        found = self._get(
+            policy, "virtualservices", policy.route.virtual_service, "routes the service's requests"
+        )
         rule = self.rule(policy)
         self._note(rule)
         return self._view(policy, found, _versions(policy, rule))
 
     def write(self, policy: Policy, view: RouteView, lists: RouteLists) -> RouteView:
-        """The view after the write, which is one patch. What is as wanted is left alone; if all is, nothing is sent.
+        """The view after the write, which is one patch. What is as wanted is left alone; if all is, nothing
+        is sent.
 
-        Of the service's added routes those that `lists` has stand just before their steered route after it, and no other is there.
+        Of the service's added routes those that `lists` has stand just before their steered route after it,
+        and no other is there.
         """
         unknown = sorted(set(steered(lists)) - set(view.lists))
         if unknown:
             raise Rejected(
-                f"{_named(policy)} has no steered route {', '.join(unknown)} any more (it has {', '.join(steered(view.lists)) or 'none'}); "
-                "put it back, or abort the rollout"
+                f"{_named(policy)} has no steered route {', '.join(unknown)} any more (it has "
+                f"{', '.join(steered(view.lists)) or 'none'}); put it back, or abort the rollout"
             )
         places = _places(policy, view.raw, self._domain)
-        changed = {key: place for key, place in places.items() if key in lists and _listed(lists[key]) != _listed(view.lists[key])}
-        moves = managed_route_patch.moves("/spec/http", policy.service.name, view.raw["spec"]["http"], places, lists)
+        changed = {
+            key: place
+            for key, place in places.items()
+            if key in lists and _listed(lists[key]) != _listed(view.lists[key])
+        }
+        moves = managed_route_patch.moves(
+            "/spec/http", policy.service.name, view.raw["spec"]["http"], places, lists
+        )
         if not changed and not moves:
             return view
-        patch: list[Json] = [{"op": "test", "path": "/metadata/resourceVersion", "value": view.resource_version}]
+        patch: list[Json] = [
+            {"op": "test", "path": "/metadata/resourceVersion", "value": view.resource_version}
+        ]
         for key, place in places.items():
-            patch.append({"op": "test", "path": f"/spec/http/{place}/route", "value": _listed(view.lists[key])})
+            patch.append(
+                {"op": "test", "path": f"/spec/http/{place}/route", "value": _listed(view.lists[key])}
+            )
         for key, place in changed.items():
             patch.append({"op": "replace", "path": f"/spec/http/{place}/route", "value": _listed(lists[key])})
         path = self._path(policy, "virtualservices", policy.route.virtual_service)
-        return self._view(policy, self._api.request("PATCH", path, patch + moves, content_type=JSON_PATCH), view.subsets)
+        return self._view(
+            policy, self._api.request("PATCH", path, patch + moves, content_type=JSON_PATCH), view.subsets
+        )
 
     def places(self, policy: Policy, view: RouteView) -> Mapping[str, int]:
-        """Where in `spec.http` each steered route stands, by its key; none where they were taken out and canaryd's own are left."""
+        """Where in `spec.http` each steered route stands, by its key; none where they were taken out and
+        canaryd's own are left."""
         return _places(policy, view.raw, self._domain)
 
     def add_subset(self, policy: Policy, version: str) -> str:
@@ -84,24 +111,36 @@ class KubeTraffic:
         name, rule = self._add_subset(policy, version)
         since = self._note(rule)[name]
         if policy.fair_services:
-            self._fair.prepare(policy, (policy.service.name,), services_in(self._api, policy.service.namespace), rule)
+            self._fair.prepare(
+                policy, (policy.service.name,), services_in(self._api, policy.service.namespace), rule
+            )
         if time.monotonic() - since < self._settle:
-            raise TooNew(f"the subset {name} of the DestinationRule {policy.route.destination_rule} is new, and is routed to after "
-                         f"{self._settle:g} s, when proxies know it")
+            raise TooNew(
+                f"the subset {name} of the DestinationRule {policy.route.destination_rule} is new, and is "
+                f"routed to after {self._settle:g} s, when proxies know it"
+            )
         return name
 
     def _note(self, rule: Json) -> Mapping[str, float]:
-        """When each subset was first seen. A new process begins anew: what it finds at its start is old before a version is available."""
+        """When each subset was first seen. A new process begins anew: what it finds at its start is old
+        before a version is available."""
         place, now = (rule["metadata"]["namespace"], rule["metadata"]["name"]), time.monotonic()
         known = self._since.get(place, {})
-        self._since[place] = {name: known.get(name, now) for name in (str(one.get("name")) for one in _subsets(rule))}
+        self._since[place] = {
+            name: known.get(name, now) for name in (str(one.get("name")) for one in _subsets(rule))
+        }
         return self._since[place]
 
     def uphold(self, policy: Policy, view: RouteView, version: str) -> Sequence[str]:
         """See the port."""
         if not policy.fair_services:
             return ()
-        return self._fair.ensure(policy, (policy.service.name,), services_in(self._api, policy.service.namespace), self.rule(policy))
+        return self._fair.ensure(
+            policy,
+            (policy.service.name,),
+            services_in(self._api, policy.service.namespace),
+            self.rule(policy),
+        )
 
     def _add_subset(self, policy: Policy, version: str) -> tuple[str, Json]:
         """Its name, and the DestinationRule with it."""
@@ -109,33 +148,48 @@ class KubeTraffic:
         subsets, whole = _subsets(rule), set(policy.service.selector) | {policy.service.version_label}
         for name, known in _versions(policy, rule).items():
             labels = next(one["labels"] for one in subsets if one["name"] == name)
-            if known == version and set(labels) <= whole:  # a further label selects some of its pods only, or none
+            # a further label selects some of its pods only, or none
+            if known == version and set(labels) <= whole:
                 return name, rule
         name = subset_name(version, {str(one.get("name")) for one in subsets})
         label = policy.service.version_label
         rule_name = policy.route.destination_rule
         if not policy.route.add_subset:
             raise Rejected(
-                f"DestinationRule {policy.service.namespace}/{rule_name} has no subset for all pods of version {version}, "
-                f"and route.addSubset is false; add to its spec.subsets:\n- name: {name}\n  labels:\n    {label}: {version}"
+                f"DestinationRule {policy.service.namespace}/{rule_name} has no subset for all pods of "
+                f"version {version}, and route.addSubset is false; add to its spec.subsets:\n- name: "
+                f"{name}\n  labels:\n    {label}: {version}"
             )
         subset = {"name": name, "labels": {label: version}}
-        patch: list[Json] = [{"op": "test", "path": "/metadata/resourceVersion", "value": rule["metadata"]["resourceVersion"]}]
+        patch: list[Json] = [
+            {"op": "test", "path": "/metadata/resourceVersion", "value": rule["metadata"]["resourceVersion"]}
+        ]
         at_end: Json = {"op": "add", "path": "/spec/subsets/-", "value": subset}
         patch.append(at_end if subsets else {"op": "add", "path": "/spec/subsets", "value": [subset]})
-        patch.append(annotating(rule, SUBSETS, ",".join([*(one for one in added_subsets(rule) if one != name), name])))
-        rule = self._api.request("PATCH", self._path(policy, "destinationrules", rule_name), patch, content_type=JSON_PATCH)
+        patch.append(
+            annotating(rule, SUBSETS, ",".join([*(one for one in added_subsets(rule) if one != name), name]))
+        )
+        rule = self._api.request(
+            "PATCH", self._path(policy, "destinationrules", rule_name), patch, content_type=JSON_PATCH
+        )
         return name, rule
 
     def tidy(self, policy: Policy, keep: Collection[str]) -> Sequence[str]:
-        """What was made for stages with `split`. Subsets stay where they are: an idle one leads nobody anywhere."""
+        """What was made for stages with `split`. Subsets stay where they are: an idle one leads nobody
+        anywhere."""
         if keep:
             return ()
-        return self._fair.remove(policy, services_in(self._api, policy.service.namespace), f"{GROUP}/{self._api.preferred_version(GROUP)}")
+        return self._fair.remove(
+            policy,
+            services_in(self._api, policy.service.namespace),
+            f"{GROUP}/{self._api.preferred_version(GROUP)}",
+        )
 
     def rule(self, policy: Policy) -> Json:
         """The DestinationRule; Rejected when it is another host's."""
-        rule = self._get(policy, "destinationrules", policy.route.destination_rule, "has a subset for each version")
+        rule = self._get(
+            policy, "destinationrules", policy.route.destination_rule, "has a subset for each version"
+        )
         _check_rule(policy, rule, self._domain)
         return rule
 
@@ -144,17 +198,22 @@ class KubeTraffic:
             return self._api.request("GET", self._path(policy, plural, name))
         except Missing as error:
             kind = {"virtualservices": "VirtualService", "destinationrules": "DestinationRule"}[plural]
-            raise Missing(f"there is no {kind} {policy.service.namespace}/{name}, which {purpose} ({error})") from error
+            raise Missing(
+                f"there is no {kind} {policy.service.namespace}/{name}, which {purpose} ({error})"
+            ) from error
 
     def _path(self, policy: Policy, plural: str, name: str) -> str:
-        return path_to(f"{GROUP}/{self._api.preferred_version(GROUP)}", plural, policy.service.namespace, name)
+        return path_to(
+            f"{GROUP}/{self._api.preferred_version(GROUP)}", plural, policy.service.namespace, name
+        )
 
     def _view(self, policy: Policy, found: Json, subsets: Mapping[str, str]) -> RouteView:
         return _view(policy, found, subsets, self._domain)
 
 
 def view_of(policy: Policy, virtual_service: Json, rule: Json, domain: str = "cluster.local") -> RouteView:
-    """The view of two objects that were read before, or are in files. Raises Rejected, in the same words as `KubeTraffic.read`."""
+    """The view of two objects that were read before, or are in files. Raises Rejected, in the same words as
+    `KubeTraffic.read`."""
     _check_rule(policy, rule, domain)
     return _view(policy, virtual_service, _versions(policy, rule), domain)
 
@@ -165,8 +224,14 @@ def _view(policy: Policy, found: Json, subsets: Mapping[str, str], domain: str) 
     lists |= managed_route_patch.lists(policy.service.name, http, places)
     whole = {key: http[place] for key, place in places.items()}
     version = found["metadata"].get("resourceVersion", "")  # of a file there is none
-    return RouteView(lists=lists, subsets=subsets, resource_version=version, raw=found, routes=whole,
-                     displaced=managed_route_patch.displaced(policy.service.name, http, places))  # fmt: skip
+    return RouteView(
+        lists=lists,
+        subsets=subsets,
+        resource_version=version,
+        raw=found,
+        routes=whole,
+        displaced=managed_route_patch.displaced(policy.service.name, http, places),
+    )
 
 
 def _check_rule(policy: Policy, rule: Json, domain: str) -> None:
@@ -174,8 +239,8 @@ def _check_rule(policy: Policy, rule: Json, domain: str) -> None:
     host, wanted = str((rule.get("spec") or {}).get("host") or ""), host_of(policy, domain)
     if full_host(host, policy.service.namespace, domain) != wanted:
         raise Rejected(
-            f"DestinationRule {policy.service.namespace}/{policy.route.destination_rule} must be for host {wanted}, "
-            f"but is for {host!r}; name the right one in the policy's route.destinationRule"
+            f"DestinationRule {policy.service.namespace}/{policy.route.destination_rule} must be for host "
+            f"{wanted}, but is for {host!r}; name the right one in the policy's route.destinationRule"
         )
 
 
@@ -186,7 +251,8 @@ def added_subsets(rule: Json) -> list[str]:
 
 
 def annotating(obj: Json, key: str, value: str) -> Json:
-    """The operation of a json-patch that sets an annotation; with the value "", that removes one that is there."""
+    """The operation of a json-patch that sets an annotation; with the value "", that removes one that is
+    there."""
     annotations = obj["metadata"].get("annotations")
     path = f"/metadata/annotations/{key.replace('~', '~0').replace('/', '~1')}"
     if not value:
@@ -197,7 +263,8 @@ def annotating(obj: Json, key: str, value: str) -> Json:
 
 
 def subset_name(version: str, taken: set[str]) -> str:
-    """A subset's name for a version label: a DNS label (Istio refuses others), the version itself where that is one."""
+    """A subset's name for a version label: a DNS label (Istio refuses others), the version itself where that
+    is one."""
     plain = re.sub(r"[^a-z0-9-]", "-", version.lower()).strip("-")[:60].strip("-") or "canary"
     name, number = plain, 2
     while name in taken:
@@ -210,26 +277,40 @@ def _places(policy: Policy, virtualservice: Mapping[str, Any], domain: str) -> d
     try:
         return _steered(policy, virtualservice, domain)
     except Rejected:
-        if managed_route_patch.are_left(policy.service.name, (virtualservice.get("spec") or {}).get("http") or []):
+        if managed_route_patch.are_left(
+            policy.service.name, (virtualservice.get("spec") or {}).get("http") or []
+        ):
             return {}
         raise
 
 
 def _steered(policy: Policy, virtualservice: Mapping[str, Any], domain: str) -> dict[str, int]:
-    """The steered http routes: key -> position in spec.http. Raises Rejected for none, and for one that cannot be steered."""
+    """The steered http routes: key -> position in spec.http. Raises Rejected for none, and for one that
+    cannot be steered."""
     http: Sequence[Json] = (virtualservice.get("spec") or {}).get("http") or []
     host, namespace = host_of(policy, domain), policy.service.namespace
     if policy.route.http:
         places = route_selection.places(_named(policy), "http route", "route.http", policy.route.http, http)
     else:
-        places = [at for at, one in enumerate(http) if not one.get("match") and _leads_to(one, host, namespace, domain)]
+        places = [
+            at
+            for at, one in enumerate(http)
+            if not one.get("match") and _leads_to(one, host, namespace, domain)
+        ]
         places = [at for at in places if not is_of(policy.service.name, str(http[at].get("name") or ""))]
     if not places:
         raise Rejected(
-            f"{_named(policy)} has no http route without a match to {host}; add one, or name the routes to steer in the policy's "
-            f"route.http (those to this host: {_candidates(http, host, namespace, domain)})"
+            f"{_named(policy)} has no http route without a match to {host}; add one, or name the routes to "
+            "steer in the policy's route.http (those to this host: "
+            f"{_candidates(http, host, namespace, domain)})"
         )
-    return route_selection.keyed(_named(policy), "http route", places, http, lambda route, where: _check(policy, route, where, host, domain))
+    return route_selection.keyed(
+        _named(policy),
+        "http route",
+        places,
+        http,
+        lambda route, where: _check(policy, route, where, host, domain),
+    )
 
 
 def _check(policy: Policy, route: Json, where: str, host: str, domain: str) -> None:
@@ -237,9 +318,13 @@ def _check(policy: Policy, route: Json, where: str, host: str, domain: str) -> N
     wanted = f"wanted destinations with host {host} and a subset"
     for kind in _NO_SPLIT:
         if route.get(kind):
-            raise Rejected(f"{where}: {wanted}, but it has `{kind}`; leave this route out of the policy's route.http")
+            raise Rejected(
+                f"{where}: {wanted}, but it has `{kind}`; leave this route out of the policy's route.http"
+            )
     if not route.get("route"):
-        raise Rejected(f"{where}: {wanted}, but it has no destination; leave this route out of the policy's route.http")
+        raise Rejected(
+            f"{where}: {wanted}, but it has no destination; leave this route out of the policy's route.http"
+        )
     for entry in route["route"]:
         destination = entry.get("destination") or {}
         named = str(destination.get("host") or "")
@@ -247,13 +332,19 @@ def _check(policy: Policy, route: Json, where: str, host: str, domain: str) -> N
             hint = ""
             if _could_mean(named, policy, domain):
                 hint = f" (Istio takes a name with a dot as it is: write {policy.service.name} or {host})"
-            raise Rejected(f"{where}: {wanted}, but one has host {named!r}{hint}; split the routes, and name those to steer in route.http")
+            raise Rejected(
+                f"{where}: {wanted}, but one has host {named!r}{hint}; split the routes, and name those to "
+                "steer in route.http"
+            )
         if not destination.get("subset"):
-            raise Rejected(f"{where}: {wanted}, but one has no subset; add the subset of the version that is stable now")
+            raise Rejected(
+                f"{where}: {wanted}, but one has no subset; add the subset of the version that is stable now"
+            )
 
 
 def _could_mean(named: str, policy: Policy, domain: str) -> bool:
-    """Whether a host looks like a shortened form of the service's, as DNS would have it and Istio does not."""
+    """Whether a host looks like a shortened form of the service's, as DNS would have it and Istio does
+    not."""
     full = host_of(policy, domain)
     return full.startswith(named.rstrip(".") + ".") or named.rstrip(".") == full
 
@@ -264,14 +355,19 @@ def _leads_to(route: Json, host: str, namespace: str, domain: str) -> bool:
 
 
 def _candidates(http: Sequence[Json], host: str, namespace: str, domain: str) -> str:
-    found = [one.get("name") or f"number {at}, without a name" for at, one in enumerate(http) if _leads_to(one, host, namespace, domain)]
+    found = [
+        one.get("name") or f"number {at}, without a name"
+        for at, one in enumerate(http)
+        if _leads_to(one, host, namespace, domain)
+    ]
     return ", ".join(found) or "none"
 
 
 def _versions(policy: Policy, rule: Json) -> dict[str, str]:
     """Subset name -> version, for the subsets that select this service's pods of one version.
 
-    A subset with further labels of its own selects fewer pods, so those with fewest labels come first: they are found first.
+    A subset with further labels of its own selects fewer pods, so those with fewest labels come first: they
+    are found first.
     """
     label, selector = policy.service.version_label, policy.service.selector
     found = []

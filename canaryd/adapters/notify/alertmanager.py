@@ -1,7 +1,8 @@
 """Announcements as alerts of an Alertmanager, which tells people, groups, silences and inhibits.
 
-An alert stands until its `endsAt`, a little after now; while it fires it is sent again (`refresh`), and so survives a restart of
-either side, and ends by itself when canaryd is gone. When to send what again is `delivery.py`'s.
+An alert stands until its `endsAt`, a little after now; while it fires it is sent again (`refresh`), and so
+survives a restart of either side, and ends by itself when canaryd is gone. When to send what again is
+`delivery.py`'s.
 """
 
 import json
@@ -15,7 +16,8 @@ from canaryd.domain.ports import Rejected, Unavailable
 from canaryd.domain.rollout import Announcement
 from canaryd.domain.verdict import Answer
 
-STANDS = 300.0  # s an alert stands after it was last sent: what Alertmanager's own `resolve_timeout` is by default
+# s an alert stands after it was last sent: what Alertmanager's own `resolve_timeout` is by default
+STANDS = 300.0
 NAMES = {"rolled_back": "CanaryRolledBack", "held": "CanaryHeld", "approval_needed": "CanaryApprovalNeeded"}
 # A person has to look at these; what else a hook may name is news. `labels` in the settings overrides it.
 WARNINGS = frozenset({"rolled_back", "held", "approval_needed"})
@@ -34,16 +36,21 @@ class Alertmanager:
         clock: Callable[[], float] = time.time,
         stands: float = STANDS,
     ) -> None:
-        """url: its root, as a browser has it (.../api/v2/alerts is added). labels: added to every alert. stands: s. Raises ValueError."""
+        """url: its root, as a browser has it (.../api/v2/alerts is added). labels: added to every alert.
+        stands: s. Raises ValueError."""
         self._poster = Poster(url.rstrip("/") + "/api/v2/alerts", access)
         self._labels = _checked(labels or {})
         self._clock = clock
         if stands < 10:
-            raise ValueError(f"an alert must stand for at least 10 s, so that it can be sent again in time, but should for {stands:g} s")
+            raise ValueError(
+                "an alert must stand for at least 10 s, so that it can be sent again in time, but should for "
+                f"{stands:g} s"
+            )
         self.stands = stands
 
     def send(self, announcement: Announcement) -> None:
-        """Fires it, once. Raises Unavailable; Rejected when Alertmanager finds fault with the alert itself."""
+        """Fires it, once. Raises Unavailable; Rejected when Alertmanager finds fault with the alert
+        itself."""
         self.refresh([announcement], self._clock())
 
     def refresh(self, firing: Sequence[Announcement], now: float) -> None:
@@ -68,12 +75,16 @@ class Alertmanager:
             },
             "annotations": {"summary": summary(announcement), "description": description(announcement)},
             "startsAt": moment(announcement.at),
-            "endsAt": moment(max(ends, announcement.at)),  # it refuses an end before the start, as a clock set back makes it
+            # it refuses an end before the start, as a clock set back makes it
+            "endsAt": moment(max(ends, announcement.at)),
         }
 
     def _post(self, alerts: list[dict[str, Any]]) -> None:
         reply = self._poster.post(json.dumps(alerts).encode(), {"Content-Type": "application/json"})
-        if reply.status in (400, 422):  # about the alerts themselves; anything else people can mend while it is tried again
+        if reply.status in (
+            400,
+            422,
+        ):  # about the alerts themselves; anything else people can mend while it is tried again
             raise Rejected(f"{self._poster.shown} refused the alert: {reply}")
         if not reply.ok:
             raise Unavailable(f"{self._poster.shown} answered {reply}")
@@ -85,7 +96,8 @@ def name_of(event: str) -> str:
 
 
 def summary(announcement: Announcement) -> str:
-    """One line: `front-end v3 rolled back in production`; where it stood is in the description, with the reason."""
+    """One line: `front-end v3 rolled back in production`; where it stood is in the description, with the
+    reason."""
     return f"{announcement.canaries} {announcement.event.replace('_', ' ')} in {announcement.namespace}"
 
 
@@ -98,8 +110,13 @@ def description(announcement: Announcement) -> str:
         lines.append(f"{odds}; {verdict.canary_requests} canary requests")
         grave = (Answer.FAIL, Answer.ALARM)
         for finding in sorted(verdict.findings, key=lambda one: one.answer not in grave):
-            counts = f"{finding.canary_events} of {finding.canary_requests} against {finding.stable_events} of {finding.stable_requests}"
-            lines.append(f"{finding.named}: " + (finding.says or f"{finding.what}: {finding.answer.value}, {counts}"))
+            counts = (
+                f"{finding.canary_events} of {finding.canary_requests} against {finding.stable_events} of "
+                f"{finding.stable_requests}"
+            )
+            lines.append(
+                f"{finding.named}: " + (finding.says or f"{finding.what}: {finding.answer.value}, {counts}")
+            )
     text = "\n".join(line for line in lines if line)
     return text if len(text) <= DESCRIPTION else text[: DESCRIPTION - 2] + " …"
 
@@ -107,7 +124,10 @@ def description(announcement: Announcement) -> str:
 def _checked(labels: Mapping[str, str]) -> dict[str, str]:
     for name in labels:
         if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", name):
-            raise ValueError(f"labels: {name!r} is no name of a label; letters, digits and _ are wanted, with no digit first")
+            raise ValueError(
+                f"labels: {name!r} is no name of a label; letters, digits and _ are wanted, with no digit "
+                "first"
+            )
         if name in IDENTITY:
             raise ValueError(f"labels: {name} is set by canaryd for each alert and cannot be replaced")
     return dict(labels)

@@ -1,6 +1,7 @@
 """CloudEvents 1.0 over HTTP, signed as Standard Webhooks has it: what webhooks and gates have in common.
 
-How one is posted is here, and how a verdict stands in it; what an event says, and what a reply means, is theirs to say.
+How one is posted is here, and how a verdict stands in it; what an event says, and what a reply means, is
+theirs to say.
 """
 
 import base64
@@ -35,9 +36,10 @@ class SignedPoster:
         clock: Callable[[], float] = time.time,
         hears_success: bool = False,
     ) -> None:
-        """secret: gives `whsec_` and base64 as it is now (None: unsigned), asked on every try, so that a rotated one is picked up; it may
-        raise Refused. clock: Unix seconds, for the signature's time. hears_success: whether the body of a 2xx is read as well.
-        Raises ValueError, for a secret in another form too."""
+        """secret: gives `whsec_` and base64 as it is now (None: unsigned), asked on every try, so that a
+        rotated one is picked up; it may raise Refused. clock: Unix seconds, for the signature's time.
+        hears_success: whether the body of a 2xx is read as well. Raises ValueError, for a secret in another
+        form too."""
         self._poster = Poster(url, access, hears_success)
         self._secret = secret
         self._clock = clock
@@ -49,7 +51,8 @@ class SignedPoster:
         return self._poster.shown
 
     def post(self, event: CloudEvent) -> HttpReply:
-        """Sends it once. Raises Unavailable (no reply, or a secret that cannot be read now), Rejected (it cannot be sent at all)."""
+        """Sends it once. Raises Unavailable (no reply, or a secret that cannot be read now), Rejected (it
+        cannot be sent at all)."""
         headers, body = to_structured(event)
         try:
             signer = _signer(self._secret())
@@ -67,7 +70,8 @@ class SignedPoster:
 
 
 def identity(name: str) -> str:
-    """An id without dots: these part id, time and body where they are signed, and Standard Webhooks lets no id have one.
+    """An id without dots: these part id, time and body where they are signed, and Standard Webhooks lets no
+    id have one.
 
     Two ids stay two, since Kubernetes' names have no _ that a dot could be taken for.
     """
@@ -146,7 +150,8 @@ def _odds(value: float) -> float | None:
 def _signer(secret: str | None) -> standardwebhooks.Webhook | None:
     if secret is None:
         return None
-    # The library decodes anything, dropping what is no base64: a passphrase would become a key that no receiver has.
+    # The library decodes anything, dropping what is no base64: a passphrase would become a key that no
+    # receiver has.
     prefix, _, encoded = secret.partition("_")
     try:
         key = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
@@ -154,6 +159,8 @@ def _signer(secret: str | None) -> standardwebhooks.Webhook | None:
         key = b""
     least, most = KEY_BYTES
     if prefix != "whsec" or not least <= len(key) <= most:
-        wanted = f"whsec_ followed by the base64 of {least} to {most} random bytes (`openssl rand -base64 32`)"
+        wanted = (
+            f"whsec_ followed by the base64 of {least} to {most} random bytes (`openssl rand -base64 32`)"
+        )
         raise ValueError(f"secret must be {wanted}, and is something else")
     return standardwebhooks.Webhook(key)

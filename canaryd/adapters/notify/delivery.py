@@ -1,8 +1,9 @@
-"""Delivers announcements in the background: a thread for each notifier, so that a dead receiver delays nothing and nobody.
+"""Delivers announcements in the background: a thread for each notifier, so that a dead receiver delays
+nothing and nobody.
 
-At least once: a try that failed is repeated, with the same id, until it is delivered, refused for good, or too old. Whoever is
-told apart from that must expect no order: a retry waits aside while later announcements pass it. Nothing is stored here; a
-restarted daemon is handed again what its records do not show as ended.
+At least once: a try that failed is repeated, with the same id, until it is delivered, refused for good, or
+too old. Whoever is told apart from that must expect no order: a retry waits aside while later announcements
+pass it. Nothing is stored here; a restarted daemon is handed again what its records do not show as ended.
 """
 
 import heapq
@@ -31,7 +32,8 @@ class Notifier(Protocol):
 
 @runtime_checkable
 class StandingNotifier(Protocol):
-    """A notifier whose announcements stand until resolved, and lapse after `stands` seconds unless refreshed."""
+    """A notifier whose announcements stand until resolved, and lapse after `stands` seconds unless
+    refreshed."""
 
     @property
     def stands(self) -> float: ...
@@ -45,7 +47,8 @@ class StandingNotifier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DeliveryFailure:
-    """A try that failed. next_try: seconds until the next one; None: given up. announcement: its id; empty: firing ones sent again."""
+    """A try that failed. next_try: seconds until the next one; None: given up. announcement: its id; empty:
+    firing ones sent again."""
 
     notifier: str
     announcement: str
@@ -55,14 +58,16 @@ class DeliveryFailure:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long to go on. first, longest: seconds before the first retry, and at most; give_up_after: since the announcement's time."""
+    """How long to go on. first, longest: seconds before the first retry, and at most; give_up_after: since
+    the announcement's time."""
 
     first: float = FIRST
     longest: float = LONGEST
     give_up_after: float = GIVE_UP_AFTER
 
     def wait(self, failures: int) -> float:
-        """Seconds before the next try: doubling, and up to half of it at random, so that many daemons do not knock in step."""
+        """Seconds before the next try: doubling, and up to half of it at random, so that many daemons do not
+        knock in step."""
         full = min(self.longest, self.first * 2.0 ** min(failures - 1, 30))
         return full * random.uniform(0.5, 1.0)
 
@@ -70,7 +75,8 @@ class Patience:
 class Delivery:
     """The `Postman`. Nothing here blocks or raises but `close`, which blocks for as long as it is told.
 
-    patience: for notifiers that need another than the default one. on_failure is called from the notifiers' threads.
+    patience: for notifiers that need another than the default one. on_failure is called from the notifiers'
+    threads.
     """
 
     def __init__(
@@ -82,12 +88,16 @@ class Delivery:
     ) -> None:
         chosen = patience or {}
         self._on_failure = on_failure
-        self._lanes = {name: _Lane(name, one, clock, on_failure, chosen.get(name, Patience())) for name, one in notifiers.items()}
+        self._lanes = {
+            name: _Lane(name, one, clock, on_failure, chosen.get(name, Patience()))
+            for name, one in notifiers.items()
+        }
         self._unknown: list[tuple[str, str, bool]] = []
         self._told: set[tuple[str, str]] = set()
 
     def offer(self, announcement: Announcement, notifiers: Sequence[str]) -> None:
-        """See the port. What has ended already is not sent again; `collect` repeats its outcome, which was not noted then."""
+        """See the port. What has ended already is not sent again; `collect` repeats its outcome, which was
+        not noted then."""
         for name in notifiers:
             if name in self._lanes:
                 self._lanes[name].offer(announcement)
@@ -96,7 +106,14 @@ class Delivery:
             if (announcement.id, name) not in self._told:
                 self._told.add((announcement.id, name))
                 known = ", ".join(sorted(self._lanes)) or "none at all"
-                self._on_failure(DeliveryFailure(name, announcement.id, f"no notifier is named {name}; the settings define {known}", None))
+                self._on_failure(
+                    DeliveryFailure(
+                        name,
+                        announcement.id,
+                        f"no notifier is named {name}; the settings define {known}",
+                        None,
+                    )
+                )
 
     def collect(self) -> Sequence[tuple[str, str, bool]]:
         """What ended since the last call: (announcement id, notifier, delivered or given up)."""
@@ -104,7 +121,8 @@ class Delivery:
         return unknown + [outcome for lane in self._lanes.values() for outcome in lane.collect()]
 
     def keep_firing(self, notifier: str, announcements: Sequence[Announcement]) -> None:
-        """Says which announcements stand now, all of them, on every beat: they are refreshed in time; those missing are resolved once.
+        """Says which announcements stand now, all of them, on every beat: they are refreshed in time; those
+        missing are resolved once.
 
         Nothing happens for a notifier that is unknown or whose announcements do not stand.
         """
@@ -113,7 +131,8 @@ class Delivery:
             lane.keep_firing(announcements)
 
     def close(self, timeout: float = 2.0) -> bool:
-        """Starts no further try and waits up to `timeout` s, for all, for those under way; whether all have ended."""
+        """Starts no further try and waits up to `timeout` s, for all, for those under way; whether all have
+        ended."""
         for lane in self._lanes.values():
             lane.stop()
         until = time.monotonic() + timeout
@@ -123,10 +142,24 @@ class Delivery:
 
 
 class _Lane:
-    """One notifier's queue and thread. Everything that is tried is tried by this thread, so firing and resolving keep their order."""
+    """One notifier's queue and thread. Everything that is tried is tried by this thread, so firing and
+    resolving keep their order."""
 
-    def __init__(self, name: str, notifier: Notifier, clock: Clock, on_failure: Callable[[DeliveryFailure], None], patience: Patience) -> None:
-        self.name, self.notifier, self.clock, self.on_failure, self.patience = name, notifier, clock, on_failure, patience
+    def __init__(
+        self,
+        name: str,
+        notifier: Notifier,
+        clock: Clock,
+        on_failure: Callable[[DeliveryFailure], None],
+        patience: Patience,
+    ) -> None:
+        self.name, self.notifier, self.clock, self.on_failure, self.patience = (
+            name,
+            notifier,
+            clock,
+            on_failure,
+            patience,
+        )
         self.changed = threading.Condition()
         self.stopped = False
         self.pending: dict[str, Announcement] = {}  # offered and not ended
@@ -186,7 +219,8 @@ class _Lane:
             try:
                 task()
             except Exception:
-                # Of `on_failure` itself, since `_tried` lets nothing through: its fault must not end this notifier's deliveries.
+                # Of `on_failure` itself, since `_tried` lets nothing through: its fault must not end this
+                # notifier's deliveries.
                 logging.getLogger(__name__).exception("delivery.report_failed")
 
     def _next(self) -> Callable[[], None] | None:
@@ -211,7 +245,8 @@ class _Lane:
     def _send(self, announcement: Announcement) -> None:
         reason, final = _tried(lambda: self.notifier.send(announcement))
         with self.changed:
-            if announcement.id not in self.pending:  # it was over while this try was under way, and is resolved next
+            # it was over while this try was under way, and is resolved next
+            if announcement.id not in self.pending:
                 return
             if not reason:
                 self._end(announcement.id, delivered=True)
@@ -246,7 +281,9 @@ class _Lane:
                 standing.failed = 0
             else:
                 standing.failed += 1
-                standing.not_before = now + min(self.patience.wait(standing.failed), standing.notifier.stands / 4)
+                standing.not_before = now + min(
+                    self.patience.wait(standing.failed), standing.notifier.stands / 4
+                )
             given_up = False
             if over is not None:
                 given_up = bool(reason) and (final or now > standing.lapses.get(identity, 0.0))
@@ -260,7 +297,8 @@ class _Lane:
 
 
 class _Standing:
-    """Which announcements stand at a notifier, and when each was last sent (monotonic seconds). Guarded by its lane's lock."""
+    """Which announcements stand at a notifier, and when each was last sent (monotonic seconds). Guarded by
+    its lane's lock."""
 
     def __init__(self, notifier: StandingNotifier) -> None:
         self.notifier = notifier
@@ -282,12 +320,15 @@ class _Standing:
             self.last.pop(identity, None)
         self.supersede(announcements)
         self.firing = wanted
-        self.last = {one: at for one, at in self.last.items() if one in wanted or at > now - self.notifier.stands}
+        self.last = {
+            one: at for one, at in self.last.items() if one in wanted or at > now - self.notifier.stands
+        }
         return gone
 
     def supersede(self, announcements: Sequence[Announcement]) -> None:
         """Leaves out what was still to be resolved and fires again, be it by a later announcement."""
-        # A rollout that is held a second time is the same alert to its receiver: the first one's late resolve would end it.
+        # A rollout that is held a second time is the same alert to its receiver: the first one's late resolve
+        # would end it.
         again = {_alert(one) for one in announcements}
         for identity in [identity for identity, one in self.over.items() if _alert(one) in again]:
             self.forget(identity)
@@ -300,7 +341,8 @@ class _Standing:
         self.last.update({identity: now for identity in identities if identity not in self.over})
 
     def choose(self, now: float) -> tuple[Announcement | None, list[Announcement]]:
-        """What to do: the one to resolve, or else those to refresh; by turns, so that one that fails does not starve the other."""
+        """What to do: the one to resolve, or else those to refresh; by turns, so that one that fails does not
+        starve the other."""
         due = [one for identity, one in self.firing.items() if self._again_at(identity) <= now]
         over = next(iter(self.over.values()), None)
         if due and self.resolved_last:
@@ -334,6 +376,7 @@ def _tried(call: Callable[[], None]) -> tuple[str, bool]:
     except Rejected as error:
         return str(error) or "rejected", True
     except Exception as error:
-        # A fault of the notifier's own must end neither its thread nor the announcement; it is told, and tried again.
+        # A fault of the notifier's own must end neither its thread nor the announcement; it is told, and
+        # tried again.
         return f"{type(error).__name__}: {error}", False
     return "", False

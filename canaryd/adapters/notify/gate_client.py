@@ -1,8 +1,10 @@
-"""Gates, asked over HTTP in the background: a thread for each question, so that one that hangs delays nothing and nobody.
+"""Gates, asked over HTTP in the background: a thread for each question, so that one that hangs delays nothing
+and nobody.
 
-A gate is sent a signed CloudEvent and answers by its status: 2xx opens, but for 202 (accepted, and not done yet); everything else keeps
-closed, a redirect, no answer and a failure of TLS included, and it is asked again, with the same id. Nothing is stored here: a restarted
-daemon asks again what its records do not show as answered.
+A gate is sent a signed CloudEvent and answers by its status: 2xx opens, but for 202 (accepted, and not done
+yet); everything else keeps closed, a redirect, no answer and a failure of TLS included, and it is asked
+again, with the same id. Nothing is stored here: a restarted daemon asks again what its records do not show as
+answered.
 """
 
 import threading
@@ -33,8 +35,8 @@ class Known:
 
 @dataclass(slots=True)
 class _Asked:
-    """One question. Monotonic seconds: wanted, when someone last asked for its reply; began, of the try under way (None: none is); again,
-    when it is asked again (None: at once, or never if it is open)."""
+    """One question. Monotonic seconds: wanted, when someone last asked for its reply; began, of the try under
+    way (None: none is); again, when it is asked again (None: at once, or never if it is open)."""
 
     wanted: float
     began: float | None = None
@@ -46,10 +48,13 @@ class HttpGates:
     """The `Gates`."""
 
     def __init__(
-        self, known: Mapping[str, Known], clock: Clock, on_reply: Callable[[GateQuestion, GateReply], None] = lambda question, reply: None
+        self,
+        known: Mapping[str, Known],
+        clock: Clock,
+        on_reply: Callable[[GateQuestion, GateReply], None] = lambda question, reply: None,
     ) -> None:
-        """known: the gates that policies may name. on_reply is called from the questions' threads. Raises ValueError for a gate that
-        cannot be one."""
+        """known: the gates that policies may name. on_reply is called from the questions' threads. Raises
+        ValueError for a gate that cannot be one."""
         for name, gate in known.items():
             try:
                 SignedPoster(gate.url, gate.secret, gate.access)
@@ -68,10 +73,14 @@ class HttpGates:
             asked.wanted = now
             if asked.began is not None:
                 return self._trickling(asked, question, now)
-            if (asked.reply is not None and asked.reply.opens) or (asked.again is not None and now < asked.again):
+            if (asked.reply is not None and asked.reply.opens) or (
+                asked.again is not None and now < asked.again
+            ):
                 return asked.reply
             asked.began = now
-        threading.Thread(target=self._try, args=(question, asked), name=f"gate-{question.rollout}", daemon=True).start()
+        threading.Thread(
+            target=self._try, args=(question, asked), name=f"gate-{question.rollout}", daemon=True
+        ).start()
         return asked.reply
 
     def _trickling(self, asked: _Asked, question: GateQuestion, now: float) -> GateReply | None:
@@ -93,12 +102,22 @@ class HttpGates:
     def _answer(self, question: GateQuestion) -> tuple[bool, str]:
         gate = self._known.get(question.gate.target)
         if gate is None and not question.gate.is_url:
-            return False, f"no gate has this name; the settings define {', '.join(sorted(self._known)) or 'none at all'}"
+            return (
+                False,
+                "no gate has this name; the settings define "
+                f"{', '.join(sorted(self._known)) or 'none at all'}",
+            )
         url = gate.url if gate is not None else question.gate.target
         access = replace(gate.access if gate is not None else ReceiverAccess(), timeout=question.gate.timeout)
         shown = ""
         try:
-            signed = SignedPoster(url, gate.secret if gate is not None else lambda: None, access, self._clock.now, hears_success=True)
+            signed = SignedPoster(
+                url,
+                gate.secret if gate is not None else lambda: None,
+                access,
+                self._clock.now,
+                hears_success=True,
+            )
             shown = signed.shown
             reply = signed.post(_event(question))
         except (Unavailable, Rejected, ValueError) as error:

@@ -1,7 +1,8 @@
-"""One way to POST a small JSON body to a receiver: time limits, no redirects, a bounded read of the reply, one translation of errors.
+"""One way to POST a small JSON body to a receiver: time limits, no redirects, a bounded read of the reply,
+one translation of errors.
 
-Shared by the notifiers that speak HTTP. What a reply means is theirs to say; how it is got is here. No message names more of
-the URL than scheme and host, since receivers like to keep their secret in its path.
+Shared by the notifiers that speak HTTP. What a reply means is theirs to say; how it is got is here. No
+message names more of the URL than scheme and host, since receivers like to keep their secret in its path.
 """
 
 import threading
@@ -17,7 +18,8 @@ import urllib3
 from canaryd.domain.policy.validation import InvalidPolicy
 from canaryd.domain.ports import Rejected, Unavailable
 
-NOISE = 0.1  # share of characters that are none in UTF-8: a cut or wrong one now and then is no reason to show nothing
+# share of characters that are none in UTF-8: a cut or wrong one now and then is no reason to show nothing
+NOISE = 0.1
 EXCERPT = 300  # characters of a reply that are shown: enough for a sentence, too few for a page
 
 
@@ -34,12 +36,14 @@ def _nothing() -> None:
 class ReceiverAccess:
     """How a receiver is reached.
 
-    basic, bearer: give (user, password) and a token as they are now; asked on every try, so that what is rotated is picked up; they
-    may raise Refused. verify: path of a CA bundle, or whether the receiver's certificate is checked at all. certificate: paths of
-    (certificate, key) for mutual TLS. timeout: seconds, for the connection and then for the reply.
+    basic, bearer: give (user, password) and a token as they are now; asked on every try, so that what is
+    rotated is picked up; they may raise Refused. verify: path of a CA bundle, or whether the receiver's
+    certificate is checked at all. certificate: paths of (certificate, key) for mutual TLS. timeout: seconds,
+    for the connection and then for the reply.
     """
 
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # they carry tokens, so no log shows them
+    # they carry tokens, so no log shows them
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     basic: Callable[[], tuple[str, str] | None] = field(default=_nothing, repr=False)
     bearer: Callable[[], str | None] = field(default=_nothing, repr=False)
     verify: bool | str = True
@@ -49,7 +53,8 @@ class ReceiverAccess:
 
 @dataclass(frozen=True, slots=True)
 class HttpReply:
-    """status: the HTTP status; says: the beginning of the body, on one line; of a success only where it is asked for."""
+    """status: the HTTP status; says: the beginning of the body, on one line; of a success only where it is
+    asked for."""
 
     status: int
     says: str = ""
@@ -66,8 +71,8 @@ class Poster:
     """POSTs to one URL. Usable from any thread; each has a session (and so a kept connection) of its own."""
 
     def __init__(self, url: str, access: ReceiverAccess | None = None, hears_success: bool = False) -> None:
-        """hears_success: whether the body of a 2xx is read as well. Raises ValueError for a URL that is none, or time limits that are
-        none."""
+        """hears_success: whether the body of a 2xx is read as well. Raises ValueError for a URL that is none,
+        or time limits that are none."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             came = f"its scheme is {parts.scheme!r} and its host {parts.hostname!r}"
@@ -80,7 +85,8 @@ class Poster:
         self._local = threading.local()
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> HttpReply:
-        """Sends it once. Raises Unavailable (no reply, or not in time), Rejected (the URL or a header cannot be sent at all)."""
+        """Sends it once. Raises Unavailable (no reply, or not in time), Rejected (the URL or a header cannot
+        be sent at all)."""
         try:
             with self._session().post(
                 self.url,
@@ -88,7 +94,8 @@ class Poster:
                 headers={**self.access.headers, **headers},
                 auth=self._authorize,
                 timeout=self.access.timeout,
-                allow_redirects=False,  # a redirected POST turns into a GET, or carries the signature to another host
+                # a redirected POST turns into a GET, or carries the signature to another host
+                allow_redirects=False,
                 stream=True,
             ) as response:
                 if 200 <= response.status_code < 300 and not self._hears_success:
@@ -127,7 +134,8 @@ class Poster:
 
 
 def _excerpt(response: requests.Response) -> str:
-    """The beginning of the body, if it is text: what is there after one read, so that neither a large nor a slow one is waited for."""
+    """The beginning of the body, if it is text: what is there after one read, so that neither a large nor a
+    slow one is waited for."""
     try:
         raw = response.raw.read1(4 * EXCERPT)
     except (urllib3.exceptions.HTTPError, OSError) as error:

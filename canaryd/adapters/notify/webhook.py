@@ -1,7 +1,8 @@
 """Announcements as CloudEvents 1.0 over HTTP, signed as Standard Webhooks has it.
 
-One try is made here, and what its reply means is said here; when to try again is `delivery.py`'s. The id of the event and of the
-webhook is the announcement's own (with _ for each dot), so a receiver that has seen it knows what it may ignore.
+One try is made here, and what its reply means is said here; when to try again is `delivery.py`'s. The id of
+the event and of the webhook is the announcement's own (with _ for each dot), so a receiver that has seen it
+knows what it may ignore.
 """
 
 import time
@@ -33,11 +34,14 @@ class Webhook:
     def send(self, announcement: Announcement) -> None:
         """Tries once.
 
-        Raises Unavailable for every refusal but one: a receiver that answers 401 or 404 is mended by people while it is tried
-        again, and Standard Webhooks too counts all but 2xx as a failure to repeat. 410 Gone says "never again": Rejected.
+        Raises Unavailable for every refusal but one: a receiver that answers 401 or 404 is mended by people
+        while it is tried again, and Standard Webhooks too counts all but 2xx as a failure to repeat. 410 Gone
+        says "never again": Rejected.
         """
         about = announcement.namespace, announcement.service, announcement.rollout
-        reply = self._signed.post(event(TYPE + announcement.event, announcement.id, about, announcement.at, payload(announcement)))
+        reply = self._signed.post(
+            event(TYPE + announcement.event, announcement.id, about, announcement.at, payload(announcement))
+        )
         if reply.status == 410:
             raise Rejected(f"{self._signed.shown} is gone for good ({reply})")
         if not reply.ok:
@@ -45,7 +49,8 @@ class Webhook:
 
 
 def payload(announcement: Announcement) -> dict[str, Any]:
-    """Everything that is known of the moment, in numbers, as plain JSON values; what cannot be estimated is null."""
+    """Everything that is known of the moment, in numbers, as plain JSON values; what cannot be estimated is
+    null."""
     return {
         "event": announcement.event,
         "namespace": announcement.namespace,

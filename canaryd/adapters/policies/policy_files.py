@@ -1,9 +1,10 @@
-"""Policies as files: `policies/*.yaml` into `Policy` objects, and every problem with its file and line, all at once.
+"""Policies as files: `policies/*.yaml` into `Policy` objects, and every problem with its file and line, all
+at once.
 
-Two ways in: `load`, once, for `canaryd validate`; and `PolicyFiles`, again and again, for the daemon, which keeps the last
-good version of a file that turned bad. Neither raises for a bad file. The reading of one YAML document with its line
-numbers (`read_document`) is here as well, since canaryd's own settings are read with it too. PromQL is checked here (see
-`promql.py`) and not in the domain, which knows no PromQL parser.
+Two ways in: `load`, once, for `canaryd validate`; and `PolicyFiles`, again and again, for the daemon, which
+keeps the last good version of a file that turned bad. Neither raises for a bad file. The reading of one YAML
+document with its line numbers (`read_document`) is here as well, since canaryd's own settings are read with
+it too. PromQL is checked here (see `promql.py`) and not in the domain, which knows no PromQL parser.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -28,7 +29,8 @@ _MOST = 10_000  # values in a document; aliases of aliases could otherwise grow 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One YAML document as plain data (maps, lists, scalars), and the line, from 1, on which each key begins."""
+    """One YAML document as plain data (maps, lists, scalars), and the line, from 1, on which each key
+    begins."""
 
     file: str
     data: Any
@@ -43,7 +45,8 @@ class Document:
 
 
 def read_document(path: Path) -> Document:
-    """Reads a file with exactly one YAML document, a map. Raises Refused: unreadable, syntax, doubled keys, empty, several documents."""
+    """Reads a file with exactly one YAML document, a map. Raises Refused: unreadable, syntax, doubled keys,
+    empty, several documents."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -60,19 +63,25 @@ def parse_document(content: bytes, file: str) -> Document:
             raise InvalidPolicy([Problem((), "must be a map of keys and values, but is empty", file, 1)])
         if len(nodes) > 1:
             line = _line(nodes[1]) if nodes[1] is not None else 1
-            raise InvalidPolicy([Problem((), f"must be one document, but {len(nodes)} are there, parted by ---", file, line)])
+            raise InvalidPolicy(
+                [Problem((), f"must be one document, but {len(nodes)} are there, parted by ---", file, line)]
+            )
         plain = _Plain(yaml, file)
         data = plain.of(nodes[0], ())
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise InvalidPolicy([Problem((), f"must be UTF-8 text, but has the byte 0x{content[error.start]:02x}", file, line)]) from error
+        raise InvalidPolicy(
+            [Problem((), f"must be UTF-8 text, but has the byte 0x{content[error.start]:02x}", file, line)]
+        ) from error
     except YAMLError as error:
         raise InvalidPolicy([_syntax(error, file)]) from error
     except RecursionError as error:
         raise InvalidPolicy([Problem((), "must not be nested so deeply", file, 1)]) from error
     problems = plain.problems
     if not problems and not isinstance(data, dict):
-        problems.append(Problem((), f"must be a map of keys and values, but is {shown(data)}", file, _line(nodes[0])))
+        problems.append(
+            Problem((), f"must be a map of keys and values, but is {shown(data)}", file, _line(nodes[0]))
+        )
     if problems:
         raise InvalidPolicy(problems)
     return Document(file, data, plain.lines)
@@ -83,7 +92,8 @@ def _unreadable(path: Path, error: OSError) -> Problem:
 
 
 class _Plain:
-    """YAML's nodes as plain data; gathers the lines of keys, and what a policy or a settings file must not have."""
+    """YAML's nodes as plain data; gathers the lines of keys, and what a policy or a settings file must not
+    have."""
 
     def __init__(self, yaml: YAML, file: str) -> None:
         self.yaml, self.file = yaml, file
@@ -95,7 +105,14 @@ class _Plain:
         self.lines.setdefault(key, _line(node))
         if len(self.lines) > _MOST:
             raise InvalidPolicy(
-                [Problem((), f"must have at most {_MOST} values, aliases counted as often as they are used", self.file, _line(node))]
+                [
+                    Problem(
+                        (),
+                        f"must have at most {_MOST} values, aliases counted as often as they are used",
+                        self.file,
+                        _line(node),
+                    )
+                ]
             )
         if any(node is one for one in self._around):
             return self._refuse(node, key, "must not hold itself (an alias of what is around it)")
@@ -116,11 +133,17 @@ class _Plain:
             name = name_node.value if isinstance(name_node, ScalarNode) else None
             if name is None or str(name_node.tag) != "tag:yaml.org,2002:str":
                 merge = str(name_node.tag) == "tag:yaml.org,2002:merge"
-                message = "must have its keys written out, but merges others (<<)" if merge else "must have text as keys"
+                message = (
+                    "must have its keys written out, but merges others (<<)"
+                    if merge
+                    else "must have text as keys"
+                )
                 came = "" if merge else f" (in quotes where YAML sees a number), but has {name or 'a map'}"
                 self._refuse(name_node, key, message + came)
             elif name in result:
-                self._refuse(name_node, (*key, name), f"must not be there twice, but is on line {first[name]} too")
+                self._refuse(
+                    name_node, (*key, name), f"must not be there twice, but is on line {first[name]} too"
+                )
             else:
                 first[name] = _line(name_node)
                 self.lines[*key, name] = first[name]
@@ -131,7 +154,9 @@ class _Plain:
         try:
             value = self.yaml.constructor.construct_object(node)
         except (YAMLError, ValueError):
-            return self._refuse(node, key, f"must be a plain value, but is {shown(node.value)} with the tag {node.tag}")
+            return self._refuse(
+                node, key, f"must be a plain value, but is {shown(node.value)} with the tag {node.tag}"
+            )
         # YAML's dates are text to us: {version: 2026-01-31} is a label.
         return value if value is None or isinstance(value, str | int | float) else node.value
 
@@ -162,10 +187,16 @@ class Loaded:
     files: tuple[str, ...] = ()
 
 
-def load(path: Path | Sequence[Path], notifiers: Collection[str] | None = None, gates: Collection[str] | None = None) -> Loaded:
-    """Every policy of a directory's *.yaml and *.yml files, or of one file, or of several of these, with all problems of all files.
+def load(
+    path: Path | Sequence[Path],
+    notifiers: Collection[str] | None = None,
+    gates: Collection[str] | None = None,
+) -> Loaded:
+    """Every policy of a directory's *.yaml and *.yml files, or of one file, or of several of these, with all
+    problems of all files.
 
-    notifiers, gates: the names that hooks may use; None: any. A file that is named twice, or beside its directory, is read once.
+    notifiers, gates: the names that hooks may use; None: any. A file that is named twice, or beside its
+    directory, is read once.
     """
     files = PolicyFiles(Path(), notifiers, gates)
     named: dict[Path, Path] = {}  # what a path stands for -> its first name
@@ -186,8 +217,8 @@ def load(path: Path | Sequence[Path], notifiers: Collection[str] | None = None, 
 class Changes:
     """What a refresh has found that the one before had not.
 
-    refused: problems of files that turned bad, or are bad in another way than before. kept: files among those whose last good version
-    stays in force. mended: files that were bad.
+    refused: problems of files that turned bad, or are bad in another way than before. kept: files among those
+    whose last good version stays in force. mended: files that were bad.
     """
 
     added: tuple[Policy, ...] = ()
@@ -203,7 +234,8 @@ class Changes:
 
 @dataclass(slots=True)
 class _File:
-    """One file as last read. policy: what it says, if it can be used by itself; good: the last version in force."""
+    """One file as last read. policy: what it says, if it can be used by itself; good: the last version in
+    force."""
 
     digest: bytes = b""
     policy: Policy | None = None
@@ -215,13 +247,17 @@ class _File:
 
 
 class PolicyFiles:
-    """The policies in force, from a directory's *.yaml and *.yml files (or one file), read anew by each `refresh`.
+    """The policies in force, from a directory's *.yaml and *.yml files (or one file), read anew by each
+    `refresh`.
 
-    Contents are compared, not times of modification, so a ConfigMap's swap of symbolic links is seen like any edit.
-    A directory that cannot be listed changes nothing. Of two files about one service the one in force stays, else the first by name.
+    Contents are compared, not times of modification, so a ConfigMap's swap of symbolic links is seen like any
+    edit. A directory that cannot be listed changes nothing. Of two files about one service the one in force
+    stays, else the first by name.
     """
 
-    def __init__(self, path: Path, notifiers: Collection[str] | None = None, gates: Collection[str] | None = None) -> None:
+    def __init__(
+        self, path: Path, notifiers: Collection[str] | None = None, gates: Collection[str] | None = None
+    ) -> None:
         self._path, self._names = path, {"notify": notifiers, "gate": gates}
         self._files: dict[str, _File] = {}
         self._unlisted: tuple[Problem, ...] = ()
@@ -239,7 +275,9 @@ class PolicyFiles:
     @property
     def problems(self) -> tuple[Problem, ...]:
         """All that is wrong with the files as they now are."""
-        return self._unlisted + tuple(problem for _, one in sorted(self._files.items()) for problem in one.problems)
+        return self._unlisted + tuple(
+            problem for _, one in sorted(self._files.items()) for problem in one.problems
+        )
 
     def refresh(self) -> Changes:
         """Reads what is there now, and tells what is new since the last time. Never raises for a bad file."""
@@ -248,7 +286,10 @@ class PolicyFiles:
         except OSError as error:
             problem = (_unreadable(self._path, error),)
             news, self._unlisted = (problem if problem != self._unlisted else ()), problem
-            return Changes(refused=news, kept=tuple(sorted(name for name, one in self._files.items() if one.good)) if news else ())
+            return Changes(
+                refused=news,
+                kept=tuple(sorted(name for name, one in self._files.items() if one.good)) if news else (),
+            )
         self._unlisted = ()
         return self.take(paths)
 
@@ -259,14 +300,20 @@ class PolicyFiles:
         self._files = {str(path): self._read(path) for path in paths}
         self._settle()
         after = {policy.key: policy for policy in self.policies}
-        refused = {name: one for name, one in self._files.items() if one.problems and one.problems != complaints.get(name)}
+        refused = {
+            name: one
+            for name, one in self._files.items()
+            if one.problems and one.problems != complaints.get(name)
+        }
         return Changes(
             added=tuple(policy for key, policy in after.items() if key not in before),
             changed=tuple(policy for key, policy in after.items() if key in before and policy != before[key]),
             removed=tuple(policy for key, policy in before.items() if key not in after),
             refused=tuple(problem for one in refused.values() for problem in one.problems),
             kept=tuple(name for name, one in refused.items() if one.good),
-            mended=tuple(name for name, one in self._files.items() if complaints.get(name) and not one.problems),
+            mended=tuple(
+                name for name, one in self._files.items() if complaints.get(name) and not one.problems
+            ),
         )
 
     def _read(self, path: Path) -> _File:
@@ -300,7 +347,9 @@ class PolicyFiles:
             if one.good and any(key in taken for key in one.good.keys):
                 one.good = None  # a service of it has gone over to another file meanwhile
             elif one.good:
-                taken.update((key, (name, line)) for key, line in zip(one.good.keys, one.good_lines, strict=True))
+                taken.update(
+                    (key, (name, line)) for key, line in zip(one.good.keys, one.good_lines, strict=True)
+                )
 
 
 def _stays(one: _File) -> bool:
@@ -312,7 +361,11 @@ def _list(path: Path) -> list[Path]:
     """The policy files of a directory by name; hidden ones are a ConfigMap's own. Raises OSError."""
     if path.is_file():
         return [path]
-    return sorted(one for one in path.iterdir() if one.suffix in (".yaml", ".yml") and not one.name.startswith(".") and not one.is_dir())
+    return sorted(
+        one
+        for one in path.iterdir()
+        if one.suffix in (".yaml", ".yml") and not one.name.startswith(".") and not one.is_dir()
+    )
 
 
 def _name_of(place: int) -> Key:
@@ -333,14 +386,21 @@ def _policy(
         policy = Policy.load(document.data)
     except InvalidPolicy as refused:
         found += refused.problems
-    problems = tuple(sorted((document.placed(problem) for problem in found), key=lambda one: (one.line, key_text(one.key))))
+    problems = tuple(
+        sorted((document.placed(problem) for problem in found), key=lambda one: (one.line, key_text(one.key)))
+    )
     if problems or policy is None:
         return None, (), problems
-    return policy, tuple(document.lines.get(_name_of(place), 1) for place in range(len(policy.keys))), problems
+    return (
+        policy,
+        tuple(document.lines.get(_name_of(place), 1) for place in range(len(policy.keys))),
+        problems,
+    )
 
 
 def _beyond_the_model(data: Any, names: Mapping[str, Collection[str] | None]) -> Iterator[Problem]:
-    """What a policy's text must keep to and the domain cannot know: PromQL, and the names of notifiers and gates."""
+    """What a policy's text must keep to and the domain cannot know: PromQL, and the names of notifiers and
+    gates."""
     yield from _promql(data, ())
     for position, member in enumerate(_items(_at(data, "bracket", "members"))):
         yield from _promql(member, ("bracket", "members", position))
@@ -349,7 +409,10 @@ def _beyond_the_model(data: Any, names: Mapping[str, Collection[str] | None]) ->
             name, there = _at(hook, key), names[key]
             if there is not None and isinstance(name, str) and is_label_name(name) and name not in there:
                 known = ", ".join(sorted(there)) or "none is defined"
-                yield Problem(("hooks", position, key), f"must be {what} of the settings ({known}), but is {shown(name)}")
+                yield Problem(
+                    ("hooks", position, key),
+                    f"must be {what} of the settings ({known}), but is {shown(name)}",
+                )
 
 
 def _promql(data: Any, around: Key) -> Iterator[Problem]:
@@ -375,7 +438,8 @@ def _items(data: Any) -> list[Any]:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of a policy file, for editors: `# yaml-language-server: $schema=...`."""
+    """The JSON Schema (draft 2020-12) of a policy file, for editors: `# yaml-language-server:
+    $schema=...`."""
     schema = _for_people(Policy.model_json_schema(by_alias=True, mode="validation"))
     metrics = schema["$defs"]["Metric"]["properties"]
     for name in sorted(Metric.may_be_empty):  # `- errors:` alone is errors with all defaults
@@ -384,22 +448,31 @@ def json_schema() -> dict[str, Any]:
 
 
 def _for_people(schema: Any) -> Any:
-    """Pydantic's schema as people would write it: defaults with units, no null (an empty key is refused), no titles made of names."""
+    """Pydantic's schema as people would write it: defaults with units, no null (an empty key is refused), no
+    titles made of names."""
     if isinstance(schema, list):
         return [_for_people(one) for one in schema if one != {"type": "null"}]
     if not isinstance(schema, dict):
         return schema
     default = schema.get("default")
     if isinstance(default, int | float) and not isinstance(default, bool) and "examples" in schema:
-        schema = {**schema, "default": format_duration(default) if schema.get("pattern") == DURATION_PATTERN else format_share(default)}
+        schema = {
+            **schema,
+            "default": format_duration(default)
+            if schema.get("pattern") == DURATION_PATTERN
+            else format_share(default),
+        }
     elif isinstance(default, dict | list):
         schema = {**schema, "default": without_nones(default)}
     kept = {
         key: value
         for key, value in schema.items()
-        if not (key in ("title", "le") and not isinstance(value, dict)) and not (key == "default" and value is None)
+        if not (key in ("title", "le") and not isinstance(value, dict))
+        and not (key == "default" and value is None)
     }
     if len(kept.get("anyOf", ())) == 2 and {"type": "null"} in kept["anyOf"]:
         only = next(one for one in kept.pop("anyOf") if one != {"type": "null"})
         kept = {**only, **kept}
-    return {key: value if key == "default" else _for_people(value) for key, value in kept.items() if key != "le"}
+    return {
+        key: value if key == "default" else _for_people(value) for key, value in kept.items() if key != "le"
+    }

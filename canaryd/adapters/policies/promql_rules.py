@@ -1,11 +1,13 @@
 """What a policy's PromQL must keep to, read from its syntax tree before any Prometheus is asked.
 
-- **It answers one number.** A selector alone, or a function of one, answers a series for each pod: fine today, with one replica, and
-  refused by the daemon at night, with two. Only what certainly may answer several is refused; the rest shows when it is asked.
-- **It is about this rollout.** A selector that names neither the pods nor the namespace takes in the whole cluster, staging and all, and
-  rolls back one service for the sins of another.
-- **It says the same when it is asked again.** A look is read live, and again after a restart and in a backtest, by range queries of other
-  ends: `@ end()` would answer something else then, and a negative offset what was not known yet.
+- **It answers one number.** A selector alone, or a function of one, answers a series for each pod: fine
+  today, with one replica, and refused by the daemon at night, with two. Only what certainly may answer
+  several is refused; the rest shows when it is asked.
+- **It is about this rollout.** A selector that names neither the pods nor the namespace takes in the whole
+  cluster, staging and all, and rolls back one service for the sins of another.
+- **It says the same when it is asked again.** A look is read live, and again after a restart and in a
+  backtest, by range queries of other ends: `@ end()` would answer something else then, and a negative offset
+  what was not known yet.
 
 `refusal` says the first thing that is wrong. The variables stand for what they will be: see STAND_INS.
 """
@@ -17,8 +19,15 @@ import promql_parser as ast
 from canaryd.domain.policy.metrics import QUERY_VARIABLES
 
 CANARY, STABLE, NAMESPACE = "canaryd-canary-pods", "canaryd-stable-pods", "canaryd-namespace"
-STAND_INS = dict(zip(QUERY_VARIABLES, (CANARY, STABLE, NAMESPACE, "15s"), strict=True))  # while a query is parsed
-SEVERAL = ("topk", "bottomk", "limitk", "limit_ratio", "count_values")  # aggregations that keep several series, also without `by`
+# while a query is parsed
+STAND_INS = dict(zip(QUERY_VARIABLES, (CANARY, STABLE, NAMESPACE, "15s"), strict=True))
+SEVERAL = (
+    "topk",
+    "bottomk",
+    "limitk",
+    "limit_ratio",
+    "count_values",
+)  # aggregations that keep several series, also without `by`
 SET_OPERATORS = ("and", "or", "unless")
 ABSENT = ("absent", "absent_over_time")  # one series, whatever they are asked of
 WANTED_SCOPE = 'pod=~"$canary_pods", pod=~"$stable_pods" or namespace="$namespace"'
@@ -42,7 +51,10 @@ def _no_number(tree: ast.Expr) -> str:
     if isinstance(tree, ast.StringLiteral):
         return "must answer one number, but is text"
     if _many(tree):
-        return f"must answer one number, but may answer one for each series: aggregate it, as in max(...): {_shown(tree)}"
+        return (
+            "must answer one number, but may answer one for each series: aggregate it, as in max(...): "
+            f"{_shown(tree)}"
+        )
     return ""
 
 
@@ -53,7 +65,9 @@ def _many(tree: ast.Expr) -> bool:
     if isinstance(tree, ast.VectorSelector | ast.MatrixSelector):
         return True
     if isinstance(tree, ast.AggregateExpr):
-        parted = tree.modifier is not None and (tree.modifier.type == ast.AggModifierType.Without or bool(tree.modifier.labels))
+        parted = tree.modifier is not None and (
+            tree.modifier.type == ast.AggModifierType.Without or bool(tree.modifier.labels)
+        )
         return parted or (str(tree.op) in SEVERAL and not _is_one(tree.param))
     if isinstance(tree, ast.Call):
         return _call_is_many(tree)
@@ -78,8 +92,14 @@ def _many_but_for_le(tree: ast.Expr) -> bool:
     """Of buckets, whose label `le` a quantile takes away."""
     while isinstance(tree, ast.ParenExpr):
         tree = tree.expr
-    if isinstance(tree, ast.AggregateExpr) and tree.modifier is not None and tree.modifier.type == ast.AggModifierType.By:
-        return str(tree.op) in SEVERAL or set(tree.modifier.labels) > {"le"} or "le" not in tree.modifier.labels
+    if (
+        isinstance(tree, ast.AggregateExpr)
+        and tree.modifier is not None
+        and tree.modifier.type == ast.AggModifierType.By
+    ):
+        return (
+            str(tree.op) in SEVERAL or set(tree.modifier.labels) > {"le"} or "le" not in tree.modifier.labels
+        )
     return _many(tree)
 
 
@@ -98,7 +118,9 @@ def _is_scalar(tree: ast.Expr) -> bool:
         return _is_scalar(tree.expr)
     if isinstance(tree, ast.BinaryExpr):
         return _is_scalar(tree.lhs) and _is_scalar(tree.rhs)
-    return isinstance(tree, ast.NumberLiteral) or (isinstance(tree, ast.Call) and tree.func.return_type == ast.ValueType.Scalar)
+    return isinstance(tree, ast.NumberLiteral) or (
+        isinstance(tree, ast.Call) and tree.func.return_type == ast.ValueType.Scalar
+    )
 
 
 def _unsteady(tree: ast.Expr) -> str:
@@ -117,10 +139,18 @@ def _unscoped(tree: ast.Expr, compared: bool) -> str:
         return "must be about this rollout, but selects no series"
     for selector in selectors:
         if not all(any(_limits(one) for one in alternative) for alternative in _alternatives(selector)):
-            return f"must be about this rollout in every selector ({WANTED_SCOPE}), but takes in the whole cluster: {_shown(selector)}"
-    matchers = [one for selector in selectors for alternative in _alternatives(selector) for one in alternative]
+            return (
+                f"must be about this rollout in every selector ({WANTED_SCOPE}), but takes in the whole "
+                f"cluster: {_shown(selector)}"
+            )
+    matchers = [
+        one for selector in selectors for alternative in _alternatives(selector) for one in alternative
+    ]
     if compared and not any(_is_positive(one) and CANARY in one.value for one in matchers):
-        return 'must select the canary\'s pods (pod=~"$canary_pods"), in whose place stable\'s are put to compare, but does not'
+        return (
+            "must select the canary's pods (pod=~\"$canary_pods\"), in whose place stable's are put to "
+            "compare, but does not"
+        )
     return ""
 
 
@@ -131,7 +161,8 @@ def _alternatives(selector: ast.VectorSelector) -> list[list[ast.Matcher]]:
 
 
 def _limits(matcher: ast.Matcher) -> bool:
-    """Whether it leaves only what belongs to the rollout's pods or to its namespace, or to one that is named."""
+    """Whether it leaves only what belongs to the rollout's pods or to its namespace, or to one that is
+    named."""
     if not _is_positive(matcher):
         return False
     if any(one in matcher.value for one in (CANARY, STABLE, NAMESPACE)):

@@ -36,8 +36,9 @@ Series = tuple[Labels, Sequence[tuple[float, str]]]  # labels, and (Unix seconds
 class PrometheusAccess:
     """Where Prometheus is, and how to get in.
 
-    scrape_interval: of Istio's metrics, s, not longer than the real one. timeout: s, for each request. bearer_token_file is read for
-    each request, so a rotated token is taken up. headers go with each request (X-Scope-OrgID for tenants).
+    scrape_interval: of Istio's metrics, s, not longer than the real one. timeout: s, for each request.
+    bearer_token_file is read for each request, so a rotated token is taken up. headers go with each request
+    (X-Scope-OrgID for tenants).
     """
 
     url: str
@@ -54,29 +55,41 @@ class PrometheusAccess:
 
     def __post_init__(self) -> None:
         if self.username and self.bearer_token_file:
-            raise ValueError("Prometheus: either username and password or bearer_token_file is wanted, but both are set")
+            raise ValueError(
+                "Prometheus: either username and password or bearer_token_file is wanted, but both are set"
+            )
         if self.key_file and not self.cert_file:
-            raise ValueError(f"Prometheus: key_file is {self.key_file}, but cert_file, which it belongs to, is not set")
+            raise ValueError(
+                f"Prometheus: key_file is {self.key_file}, but cert_file, which it belongs to, is not set"
+            )
         if not (self.scrape_interval > 0 and self.timeout > 0):
             given = f"{self.scrape_interval:g} and {self.timeout:g}"
             raise ValueError(f"Prometheus: scrape_interval and timeout must be above 0 s, but are {given}")
 
 
 class PrometheusApi(PrometheusConnect):  # type: ignore[misc]  # the library has no types
-    """Prometheus' HTTP API with time limits, whole answers only, and no hidden retries. Raises Unavailable and Rejected, nothing else."""
+    """Prometheus' HTTP API with time limits, whole answers only, and no hidden retries. Raises Unavailable
+    and Rejected, nothing else."""
 
     def __init__(self, access: PrometheusAccess) -> None:
         session = requests.Session()
-        session.trust_env = False  # no proxies, .netrc or CA bundles from the environment: what is not in the settings does not apply
+        # no proxies, .netrc or CA bundles from the environment: what is not in the settings does not apply
+        session.trust_env = False
         session.verify = False if access.insecure_skip_verify else access.ca_file or True
-        session.cert = (access.cert_file, access.key_file) if access.cert_file and access.key_file else access.cert_file
+        session.cert = (
+            (access.cert_file, access.key_file) if access.cert_file and access.key_file else access.cert_file
+        )
         session.auth = (access.username, access.password or "") if access.username else None
         session.headers.update({"User-Agent": "canaryd", **access.headers})
         if access.insecure_skip_verify:
-            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # asked for; one warning a query would drown the log
+            # asked for; one warning a query would drown the log
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         super().__init__(access.url.rstrip("/"), retry=Retry(total=0), session=session, method="POST")
-        session.mount(self.url, HTTPAdapter(pool_connections=1, pool_maxsize=POOL, max_retries=Retry(total=0)))
-        self.said_at: str | None = None  # when the last answer was given, by the server's clock, as HTTP writes it
+        session.mount(
+            self.url, HTTPAdapter(pool_connections=1, pool_maxsize=POOL, max_retries=Retry(total=0))
+        )
+        # when the last answer was given, by the server's clock, as HTTP writes it
+        self.said_at: str | None = None
         self._token_file = access.bearer_token_file
         self._limits = (min(CONNECT_SECONDS, access.timeout), access.timeout)
         parts = urlsplit(self.url)
@@ -84,37 +97,75 @@ class PrometheusApi(PrometheusConnect):  # type: ignore[misc]  # the library has
 
     def range(self, query: str, times: range) -> list[Series]:
         """The series of a query at these times (whole Unix seconds, evenly spaced)."""
-        form = {"query": query, "start": str(times[0]), "end": str(times[-1]), "step": str(times.step), "timeout": f"{self._limits[1]:g}"}
+        form = {
+            "query": query,
+            "start": str(times[0]),
+            "end": str(times[-1]),
+            "step": str(times.step),
+            "timeout": f"{self._limits[1]:g}",
+        }
         data = self.ask("POST", "/api/v1/query_range", form)
         try:
-            return [(series["metric"], [(float(at), str(value)) for at, value in series["values"]]) for series in data["result"]]
+            return [
+                (series["metric"], [(float(at), str(value)) for at, value in series["values"]])
+                for series in data["result"]
+            ]
         except (KeyError, TypeError, ValueError) as error:
-            raise Unavailable(f"Prometheus at {self.shown}: the answer is no matrix of series: {error!r}") from error
+            raise Unavailable(
+                f"Prometheus at {self.shown}: the answer is no matrix of series: {error!r}"
+            ) from error
 
     def instant(self, query: str, at: float) -> list[Series]:
-        """The series of a query at one time (Unix seconds): one value of each, or its samples where the query asks for a window."""
-        data = self.ask("POST", "/api/v1/query", {"query": query, "time": f"{at:.3f}", "timeout": f"{self._limits[1]:g}"})
+        """The series of a query at one time (Unix seconds): one value of each, or its samples where the query
+        asks for a window."""
+        data = self.ask(
+            "POST", "/api/v1/query", {"query": query, "time": f"{at:.3f}", "timeout": f"{self._limits[1]:g}"}
+        )
         try:
-            return [(one["metric"], [(float(moment), str(value)) for moment, value in one.get("values") or [one["value"]]])
-                    for one in data["result"]]  # fmt: skip
+            return [
+                (
+                    one["metric"],
+                    [(float(moment), str(value)) for moment, value in one.get("values") or [one["value"]]],
+                )
+                for one in data["result"]
+            ]
         except (KeyError, TypeError, ValueError) as error:
-            raise Unavailable(f"Prometheus at {self.shown}: the answer is no list of series: {error!r}") from error
+            raise Unavailable(
+                f"Prometheus at {self.shown}: the answer is no list of series: {error!r}"
+            ) from error
 
     def ask(self, method: str, path: str, form: Mapping[str, str] | None = None) -> Any:
         """The `data` of one answer. The query goes in the body, so that it may be long."""
         try:
             response = self._session.request(
-                method, f"{self.url}{path}", data=form, headers=self._authorization(), timeout=self._limits, allow_redirects=False
+                method,
+                f"{self.url}{path}",
+                data=form,
+                headers=self._authorization(),
+                timeout=self._limits,
+                allow_redirects=False,
             )
         except requests.Timeout as error:
-            raise Unavailable(f"Prometheus at {self.shown} did not answer within {self._limits[1]:g} s") from error
+            raise Unavailable(
+                f"Prometheus at {self.shown} did not answer within {self._limits[1]:g} s"
+            ) from error
         except requests.exceptions.SSLError as error:
             if "CERTIFICATE_VERIFY_FAILED" in str(error) or "doesn't match" in str(error):
-                raise Rejected(f"Prometheus at {self.shown}: certificate not trusted (is ca_file its CA?): {_cause(error)}") from error
+                raise Rejected(
+                    f"Prometheus at {self.shown}: certificate not trusted (is ca_file its CA?): "
+                    f"{_cause(error)}"
+                ) from error
             raise Unavailable(f"Prometheus at {self.shown}: no TLS connection: {_cause(error)}") from error
-        except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError) as error:
+        except (
+            requests.ConnectionError,
+            requests.exceptions.ChunkedEncodingError,
+            requests.exceptions.ContentDecodingError,
+        ) as error:
             raise Unavailable(f"Prometheus at {self.shown} cannot be reached: {_cause(error)}") from error
-        except (requests.RequestException, OSError) as error:  # an address that is none; a certificate file that is not there
+        except (
+            requests.RequestException,
+            OSError,
+        ) as error:  # an address that is none; a certificate file that is not there
             raise Rejected(f"Prometheus at {self.shown} cannot be asked: {error}") from error
         self.said_at = response.headers.get("Date")
         return self._data(response)
@@ -125,7 +176,9 @@ class PrometheusApi(PrometheusConnect):  # type: ignore[misc]  # the library has
         try:
             return {"Authorization": f"Bearer {Path(self._token_file).read_text(encoding='utf-8').strip()}"}
         except (OSError, UnicodeDecodeError) as error:  # perhaps just being rotated
-            raise Unavailable(f"Prometheus' bearer_token_file {self._token_file} cannot be read: {error}") from error
+            raise Unavailable(
+                f"Prometheus' bearer_token_file {self._token_file} cannot be read: {error}"
+            ) from error
 
     def _data(self, response: requests.Response) -> Any:
         status = response.status_code
@@ -138,17 +191,30 @@ class PrometheusApi(PrometheusConnect):  # type: ignore[misc]  # the library has
         if status >= 500 or status in _AGAIN:
             raise Unavailable(f"Prometheus at {self.shown} answered HTTP {status}: {said or response.reason}")
         if 300 <= status < 400:
-            raise Rejected(f"Prometheus at {self.shown} redirects to {response.headers.get('Location')}: is that a login, or its address?")
+            raise Rejected(
+                f"Prometheus at {self.shown} redirects to {response.headers.get('Location')}: is that a "
+                "login, or its address?"
+            )
         if status in _HINTS:
-            raise Rejected(f"Prometheus at {self.shown} answered HTTP {status} ({_HINTS[status]}): {said or response.reason}")
+            raise Rejected(
+                f"Prometheus at {self.shown} answered HTTP {status} ({_HINTS[status]}): "
+                f"{said or response.reason}"
+            )
         if status != 200:
-            raise Rejected(f"Prometheus at {self.shown} refused the query (HTTP {status}): {said or response.reason}")
+            raise Rejected(
+                f"Prometheus at {self.shown} refused the query (HTTP {status}): {said or response.reason}"
+            )
         if not whole or answer.get("status") != "success" or answer.get("data") is None:
-            raise Unavailable(f"Prometheus at {self.shown}: the answer is no JSON of its API: {said or response.text[:200]!r}")
+            raise Unavailable(
+                f"Prometheus at {self.shown}: the answer is no JSON of its API: "
+                f"{said or response.text[:200]!r}"
+            )
         partial = [str(one) for one in answer.get("warnings") or ()]
         partial += [str(one) for one in answer.get("infos") or () if "partial" in str(one).lower()]
         if partial or answer.get("isPartial"):
-            raise Unavailable(f"Prometheus at {self.shown} answered in part: {'; '.join(partial) or 'isPartial'}")
+            raise Unavailable(
+                f"Prometheus at {self.shown} answered in part: {'; '.join(partial) or 'isPartial'}"
+            )
         return answer["data"]
 
 

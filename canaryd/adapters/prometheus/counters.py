@@ -1,27 +1,32 @@
 """The ledger: folds cumulative counters, as they were scraped, into integer counts for each replica and look.
 
-Pure: no clock, no I/O; the same points give the same looks, whatever stretches they are handed over in. A point is what was last
-scraped of each replica at one time. The rules, and what each is there for:
+Pure: no clock, no I/O; the same points give the same looks, whatever stretches they are handed over in. A
+point is what was last scraped of each replica at one time. The rules, and what each is there for:
 
-- **Growth** of a series is the difference between two points at which its replica is there, so it adds up to what was served whatever
-  the grid: no rate, no extrapolation. A replica absent from a point is carried: when it comes back (a gap), it is compared with what was
-  last known of it; when it does not (it vanished), all it served up to its last scrape has been counted.
+- **Growth** of a series is the difference between two points at which its replica is there, so it adds up to
+  what was served whatever the grid: no rate, no extrapolation. A replica absent from a point is carried: when
+  it comes back (a gap), it is compared with what was last known of it; when it does not (it vanished), all it
+  served up to its last scrape has been counted.
 - **A series born at a known replica** (the first error of a pod) counts from zero.
-- **A replica born** after others were already seen counts from zero: its first scrape holds requests that nobody else reports. What is
-  there when anything is first seen is the baseline and is not counted; replicas are scraped at different moments, so the baseline stays
-  open for `settle` seconds.
-- **A restart**: when any series of a replica drops, its process began anew and *all* of its series began at zero, those too which
-  passed their old value (2 errors before, 2 after). A drop of a series that the replica's last point did not hold says nothing about
-  the others: whatever reset it lies before that point. What no counter can tell is a process that has outgrown its predecessor in each
-  series within one scrape.
-- **A histogram counts when it is whole**: all bounds known of the replica, +Inf, none above the next. A scrape is atomic, yet a store may
-  hold part of it; such a histogram is a gap, made good at the next whole one, and never a negative count of slow requests. If two whole
-  ones differ in a way no process can grow (more under 5 ms than under 10 ms), that growth is unknown: it is not counted, and the second
-  one becomes the baseline. It is not taken for a restart, which would count a lifetime of requests again on the word of mixed samples.
-- **Sums of durations** are floats, whose last digits wobble: a sum never tells a restart, and never counts below zero.
+- **A replica born** after others were already seen counts from zero: its first scrape holds requests that
+  nobody else reports. What is there when anything is first seen is the baseline and is not counted; replicas
+  are scraped at different moments, so the baseline stays open for `settle` seconds.
+- **A restart**: when any series of a replica drops, its process began anew and *all* of its series began at
+  zero, those too which passed their old value (2 errors before, 2 after). A drop of a series that the
+  replica's last point did not hold says nothing about the others: whatever reset it lies before that point.
+  What no counter can tell is a process that has outgrown its predecessor in each series within one scrape.
+- **A histogram counts when it is whole**: all bounds known of the replica, +Inf, none above the next. A
+  scrape is atomic, yet a store may hold part of it; such a histogram is a gap, made good at the next whole
+  one, and never a negative count of slow requests. If two whole ones differ in a way no process can grow
+  (more under 5 ms than under 10 ms), that growth is unknown: it is not counted, and the second one becomes
+  the baseline. It is not taken for a restart, which would count a lifetime of requests again on the word of
+  mixed samples.
+- **Sums of durations** are floats, whose last digits wobble: a sum never tells a restart, and never counts
+  below zero.
 
-Bounds of a look are those which every replica with a histogram has had so far: versions with other buckets can only be compared where
-both have counted. They can become fewer when such a replica appears, and never more.
+Bounds of a look are those which every replica with a histogram has had so far: versions with other buckets
+can only be compared where both have counted. They can become fewer when such a replica appears, and never
+more.
 """
 
 import math
@@ -36,17 +41,20 @@ from canaryd.domain.policy.metrics import GRPC_STATUSES
 Replica = tuple[str, str]  # workload, pod
 Code = tuple[str, str]  # response_code, grpc_response_status, as Istio labels them
 
-# A status' number is its place in the list, OK being 0: https://grpc.github.io/grpc/core/md_doc_statuscodes.html
+# A status' number is its place in the list, OK being 0:
+# https://grpc.github.io/grpc/core/md_doc_statuscodes.html
 GRPC_NUMBERS = {name: str(number) for number, name in enumerate(GRPC_STATUSES, 1)}
 
-ALL = "(all)"  # after a workload's name: its one replica, where servers cannot be told apart (reporter: source, waypoint)
+# after a workload's name: its one replica, where servers cannot be told apart (reporter: source, waypoint)
+ALL = "(all)"
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One replica's counters at one point, cumulative as its process reports them.
 
-    requests: by response code and gRPC status. within: by bound in ms, infinity included, requests that took at most that long.
+    requests: by response code and gRPC status. within: by bound in ms, infinity included, requests that took
+    at most that long.
     duration_ms: the sum of all durations, None where it was not scraped.
     """
 
@@ -60,7 +68,8 @@ Point = Mapping[Replica, Sample]
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """What one replica served between two points: by code, by bound (infinity included; empty: no histogram), and ms in all."""
+    """What one replica served between two points: by code, by bound (infinity included; empty: no histogram),
+    and ms in all."""
 
     requests: Mapping[Code, int] = field(default_factory=dict)
     within: Mapping[float, int] = field(default_factory=dict)
@@ -69,9 +78,10 @@ class Growth:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What is known of a replica. requests: the last value of each series since its process began; held: those of its last point.
-    within: its last whole histogram; timed: whether its last point had one; blurred: there was none whole yet, but some of one in the
-    baseline, so that the first whole one still belongs to the baseline."""
+    """What is known of a replica. requests: the last value of each series since its process began; held:
+    those of its last point.
+    within: its last whole histogram; timed: whether its last point had one; blurred: there was none whole
+    yet, but some of one in the baseline, so that the first whole one still belongs to the baseline."""
 
     first_seen: float
     requests: Mapping[Code, int] = field(default_factory=dict)
@@ -83,29 +93,35 @@ class _Known:
 
 
 def failing_statuses(names: Iterable[str]) -> frozenset[str]:
-    """The `grpc_response_status` labels that count as failures, for gRPC status names as policies write them. ValueError: unknown name."""
+    """The `grpc_response_status` labels that count as failures, for gRPC status names as policies write them.
+    ValueError: unknown name."""
     wanted = [name.upper() for name in names]
     if unknown := [name for name in wanted if name not in GRPC_NUMBERS]:
-        raise ValueError(f"gRPC status {', '.join(unknown)} is not known; it is one of {', '.join(GRPC_NUMBERS)}")
+        raise ValueError(
+            f"gRPC status {', '.join(unknown)} is not known; it is one of {', '.join(GRPC_NUMBERS)}"
+        )
     return frozenset(wanted) | {GRPC_NUMBERS[name] for name in wanted}
 
 
 def failing_codes(codes: Iterable[str]) -> re.Pattern[str]:
-    """What matches the `response_code` labels that count as failures, for codes and classes (`5xx`) as policies write them."""
+    """What matches the `response_code` labels that count as failures, for codes and classes (`5xx`) as
+    policies write them."""
     return re.compile("|".join(re.escape(code).replace("x", r"\d") for code in codes))
 
 
 def failed(code: Code, statuses: frozenset[str], responses: re.Pattern[str]) -> bool:
     """Whether requests under this code failed: by one of these gRPC statuses, or by their HTTP code.
 
-    Code "0" is a client that went away before the answer: nothing was answered wrongly, so by default it is no failure of the version.
+    Code "0" is a client that went away before the answer: nothing was answered wrongly, so by default it is
+    no failure of the version.
     """
     response, grpc = code
     return responses.fullmatch(response) is not None or grpc in statuses
 
 
 class Ledger:
-    """Follows replicas from point to point. settle: seconds for which the baseline stays open (see the module)."""
+    """Follows replicas from point to point. settle: seconds for which the baseline stays open (see the
+    module)."""
 
     def __init__(self, settle: float) -> None:
         self.settle = settle
@@ -115,7 +131,8 @@ class Ledger:
         self._known: dict[Replica, _Known] = {}
 
     def copy(self) -> "Ledger":
-        """One that can be taken further by itself; costs one dictionary, what is known of replicas is shared and never changed."""
+        """One that can be taken further by itself; costs one dictionary, what is known of replicas is shared
+        and never changed."""
         twin = Ledger(self.settle)
         twin.at, twin.began, twin._bounds, twin._known = self.at, self.began, self._bounds, dict(self._known)
         return twin
@@ -130,7 +147,8 @@ class Ledger:
         return self._known[replica].first_seen
 
     def fold(self, at: float, point: Point) -> dict[Replica, Growth]:
-        """Growth since the last point, for each replica at this one. Raises ValueError when time does not rise."""
+        """Growth since the last point, for each replica at this one. Raises ValueError when time does not
+        rise."""
         if at <= self.at:
             raise ValueError(f"a point at {at} cannot follow one at {self.at}: points rise in time")
         self.at = at
@@ -148,7 +166,9 @@ class Ledger:
             baseline = self.began is None or at <= self.began + self.settle
         if _restarted(known, sample):
             known = _Known(first_seen=known.first_seen)
-        requests = {code: _risen(value, known.requests.get(code, 0)) for code, value in sample.requests.items()}
+        requests = {
+            code: _risen(value, known.requests.get(code, 0)) for code, value in sample.requests.items()
+        }
         within, duration, last = self._histogram(known, sample)
         after = _Known(
             first_seen=known.first_seen,
@@ -157,12 +177,17 @@ class Ledger:
             within=last,
             timed=last is sample.within,
             blurred=not last and (known.blurred or (baseline and bool(sample.within))),
-            duration_ms=sample.duration_ms if last is sample.within and sample.duration_ms is not None else known.duration_ms,
+            duration_ms=sample.duration_ms
+            if last is sample.within and sample.duration_ms is not None
+            else known.duration_ms,
         )
         return after, Growth() if baseline else Growth(requests, within, duration)
 
-    def _histogram(self, known: _Known, sample: Sample) -> tuple[Mapping[float, int], float, Mapping[float, int]]:
-        """Growth by bound, growth of the sum, and the histogram to go on from: the sample's if that is whole, else the known one."""
+    def _histogram(
+        self, known: _Known, sample: Sample
+    ) -> tuple[Mapping[float, int], float, Mapping[float, int]]:
+        """Growth by bound, growth of the sum, and the histogram to go on from: the sample's if that is whole,
+        else the known one."""
         now, last = sample.within, known.within
         if not _whole(now, last):
             return {}, 0.0, last
@@ -189,12 +214,17 @@ class Ledger:
 
 
 def _restarted(known: _Known, sample: Sample) -> bool:
-    dropped = any(value < known.requests[code] for code, value in sample.requests.items() if code in known.held)
-    return dropped or (known.timed and any(value < known.within.get(bound, 0) for bound, value in sample.within.items()))
+    dropped = any(
+        value < known.requests[code] for code, value in sample.requests.items() if code in known.held
+    )
+    return dropped or (
+        known.timed and any(value < known.within.get(bound, 0) for bound, value in sample.within.items())
+    )
 
 
 def _risen(value: int, before: int) -> int:
-    # Below what was known, and yet no restart: the series was reset while it was away, and counts from zero by itself.
+    # Below what was known, and yet no restart: the series was reset while it was away, and counts from zero
+    # by itself.
     return value - before if value >= before else value
 
 
@@ -213,12 +243,16 @@ def _rising(histogram: Mapping[float, int]) -> bool:
 class Reading:
     """Takes a ledger further over one stretch of time, and keeps the books of its looks.
 
-    The looks are (start, start + step], ... as far as they fit before `end`. Points up to `start` only take the ledger there.
+    The looks are (start, start + step], ... as far as they fit before `end`. Points up to `start` only take
+    the ledger there.
     """
 
     def __init__(self, target: Target, ledger: Ledger, start: int, end: int, step: int) -> None:
         if step < 1 or end < start:
-            raise ValueError(f"looks need a step of at least 1 s and an end not before their start; step {step}, from {start} to {end}")
+            raise ValueError(
+                f"looks need a step of at least 1 s and an end not before their start; step {step}, from "
+                f"{start} to {end}"
+            )
         self.target, self.ledger = target, ledger
         self._start, self._step, self._wanted = start, step, (end - start) // step
         self._workloads = {target.stable, target.canary} - {""}
@@ -227,10 +261,14 @@ class Reading:
         self._open: dict[Replica, list[Growth]] = {}
 
     def fold(self, at: float, point: Point) -> None:
-        """The next point; replicas of other workloads are left out. Raises ValueError when time does not rise or runs past the end."""
+        """The next point; replicas of other workloads are left out. Raises ValueError when time does not rise
+        or runs past the end."""
         index = math.ceil((at - self._start) / self._step) - 1
         if index >= self._wanted:
-            raise ValueError(f"a point at {at} lies past the last look, which ends at {self._start + self._wanted * self._step}")
+            raise ValueError(
+                f"a point at {at} lies past the last look, which ends at "
+                f"{self._start + self._wanted * self._step}"
+            )
         while len(self._looks) < index:
             self._close()
         mine = {replica: sample for replica, sample in point.items() if replica[0] in self._workloads}
@@ -258,13 +296,21 @@ class Reading:
             first = self.ledger.first_seen((workload, pod))
             seen[name] = min(first, seen.get(name, first))
         canary = sides[self.target.canary] if self.target.canary else {}
-        self._looks.append(Look(start, start + self._step, bounds, sides[self.target.stable], canary, bool(self._open), seen))
+        self._looks.append(
+            Look(start, start + self._step, bounds, sides[self.target.stable], canary, bool(self._open), seen)
+        )
         self._open = {}
 
     def _counts(self, growths: list[Growth], bounds: tuple[float, ...]) -> Counts:
         requests = sum(sum(growth.requests.values()) for growth in growths)
-        failures = sum(count for growth in growths for code, count in growth.requests.items() if failed(code, *self._failing))
+        failures = sum(
+            count
+            for growth in growths
+            for code, count in growth.requests.items()
+            if failed(code, *self._failing)
+        )
         histograms = [growth.within for growth in growths if growth.within]
-        within = tuple(sum(histogram[bound] for histogram in histograms) for bound in bounds)  # each has them: see _restrict
+        # each has them: see _restrict
+        within = tuple(sum(histogram[bound] for histogram in histograms) for bound in bounds)
         timed = sum(histogram[math.inf] for histogram in histograms)
         return Counts(requests, failures, timed, within, math.fsum(growth.duration_ms for growth in growths))

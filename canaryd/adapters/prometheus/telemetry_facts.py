@@ -1,4 +1,5 @@
-"""What Prometheus has of services, for `canaryd check`: in whose counts, with which labels, how often, and with which buckets.
+"""What Prometheus has of services, for `canaryd check`: in whose counts, with which labels, how often, and
+with which buckets.
 
 No counting here: that is `telemetry.py`'s.
 """
@@ -34,16 +35,25 @@ class PrometheusSurvey:
         self._telemetry.close()
 
     def look(self, policies: Sequence[tuple[Policy, Sequence[str]]], now: float) -> TelemetryFacts:
-        """All of it: Prometheus itself, and of each policy what it has. policies: each with its Deployments; now: Unix seconds."""
+        """All of it: Prometheus itself, and of each policy what it has. policies: each with its Deployments;
+        now: Unix seconds."""
         interval, window, began = self._access.scrape_interval, self._window, time.monotonic()
         try:
             version = self._telemetry.check()
-            self._api.instant("vector(1)", now) if version == "unknown" else self._api.ask("GET", "/api/v1/status/buildinfo")
+            self._api.instant("vector(1)", now) if version == "unknown" else self._api.ask(
+                "GET", "/api/v1/status/buildinfo"
+            )
         except (Unavailable, Rejected) as error:
-            return TelemetryFacts(self._api.shown, scrape_interval=interval, window=window, problem=str(error),
-                             refused=isinstance(error, Rejected))  # fmt: skip
+            return TelemetryFacts(
+                self._api.shown,
+                scrape_interval=interval,
+                window=window,
+                problem=str(error),
+                refused=isinstance(error, Rejected),
+            )
         clock = parsedate_to_datetime(self._api.said_at).timestamp() if self._api.said_at else None
-        # The moment of the exchange that is nearest to what the server says: an answer takes its time, and HTTP dates are whole seconds.
+        # The moment of the exchange that is nearest to what the server says: an answer takes its time, and
+        # HTTP dates are whole seconds.
         asked = now if clock is None else min(max(clock, now - 1), now + time.monotonic() - began)
         if clock is not None and abs(clock - asked) > DATE:  # it stamps samples by its own clock
             now = clock
@@ -58,41 +68,69 @@ class PrometheusSurvey:
     def _of(self, policy: Policy, workloads: Sequence[str], now: float) -> Counted:
         window = f"{self._window:.0f}s"
         which = f'destination_workload_namespace="{policy.service.namespace}"'
-        which += f', destination_workload=~"{"|".join(map(workload_pattern, workloads))}"' if workloads else \
-            f', destination_service_name="{policy.service.name}"'
-        found = self._api.instant(f"sum by (reporter, destination_workload) (last_over_time({REQUESTS}{{{which}}}[{window}]))", now)
-        reporters = {(labels.get("reporter", ""), labels.get("destination_workload", "")): float(points[-1][1]) for labels, points in found}
+        which += (
+            f', destination_workload=~"{"|".join(map(workload_pattern, workloads))}"'
+            if workloads
+            else f', destination_service_name="{policy.service.name}"'
+        )
+        found = self._api.instant(
+            f"sum by (reporter, destination_workload) (last_over_time({REQUESTS}{{{which}}}[{window}]))", now
+        )
+        reporters = {
+            (labels.get("reporter", ""), labels.get("destination_workload", "")): float(points[-1][1])
+            for labels, points in found
+        }
         if not reporters:
-            return Counted(elsewhere=self._elsewhere(window, now), queries=self._queries(policy, workloads, now))
+            return Counted(
+                elsewhere=self._elsewhere(window, now), queries=self._queries(policy, workloads, now)
+            )
         own = f'{which}, reporter="{policy.analysis.reporter}"'
-        buckets = self._api.instant(f"count by (le) (last_over_time({DURATION}_bucket{{{own}}}[{window}]))", now)
+        buckets = self._api.instant(
+            f"count by (le) (last_over_time({DURATION}_bucket{{{own}}}[{window}]))", now
+        )
         sums = self._api.instant(f"count(last_over_time({DURATION}_sum{{{own}}}[{window}]))", now)
-        return Counted(reporters, self._series(own, now), frozenset(labels.get("le", "") for labels, _ in buckets), bool(sums),
-                       queries=self._queries(policy, workloads, now))  # fmt: skip
+        return Counted(
+            reporters,
+            self._series(own, now),
+            frozenset(labels.get("le", "") for labels, _ in buckets),
+            bool(sums),
+            queries=self._queries(policy, workloads, now),
+        )
 
     def _series(self, which: str, now: float) -> list[Scraped]:
         """The raw series, with so many of their scrapes as fit an answer."""
         number = self._api.instant(f"count(last_over_time({REQUESTS}{{{which}}}[{self._window:.0f}s]))", now)
         series = max(1.0, float(number[0][1][-1][1]) if number else 1.0)
         scrapes = max(3.0, min(self._window / self._access.scrape_interval, MOST_SAMPLES / series))
-        seconds = max(3 * self._access.scrape_interval, min(self._window, scrapes * self._access.scrape_interval))
+        seconds = max(
+            3 * self._access.scrape_interval, min(self._window, scrapes * self._access.scrape_interval)
+        )
         raw = self._api.instant(f"{REQUESTS}{{{which}}}[{seconds:.0f}s]", now)
         return [Scraped(dict(labels), tuple(at for at, _ in points)) for labels, points in raw]
 
     def _elsewhere(self, window: str, now: float) -> list[str]:
-        found = self._api.instant(f"count by (destination_workload_namespace, destination_workload) "
-                                  f"(last_over_time({REQUESTS}[{window}]))", now)
-        named = {f"{labels.get('destination_workload_namespace', '')}/{labels.get('destination_workload', '')}" for labels, _ in found}
+        found = self._api.instant(
+            f"count by (destination_workload_namespace, destination_workload) "
+            f"(last_over_time({REQUESTS}[{window}]))",
+            now,
+        )
+        named = {
+            f"{labels.get('destination_workload_namespace', '')}/{labels.get('destination_workload', '')}"
+            for labels, _ in found
+        }
         return sorted(named)
 
     def _queries(self, policy: Policy, workloads: Sequence[str], now: float) -> dict[str, str]:
-        """Name of each query of the policy -> "" where it has a value now. Before there is a canary, stable is asked in its place."""
+        """Name of each query of the policy -> "" where it has a value now. Before there is a canary, stable
+        is asked in its place."""
         said: dict[str, str] = {}
         if not workloads:
             return said
         step = policy.analysis.interval
         end = int(now)
-        target = Target(policy.service.namespace, workloads[0], workloads[-1], end - 2 * step, policy.analysis.reporter)
+        target = Target(
+            policy.service.namespace, workloads[0], workloads[-1], end - 2 * step, policy.analysis.reporter
+        )
         for query in policy.analysis.queries:
             for promql in query.asked.values():
                 try:

@@ -1,15 +1,22 @@
-"""A policy on a past: what would have been decided when. The same judge, the same lifecycle and the same words as live; pure.
+"""A policy on a past: what would have been decided when. The same judge, the same lifecycle and the same
+words as live; pure.
 
-Of a rollout on record, by its own policy, the stretches at one weight are those of the record, and each verdict is the one that was
-given live (`as_recorded`, `retold`). By any other policy, or where there was no rollout, one is imagined (`imagined`, `step`):
+Of a rollout on record, by its own policy, the stretches at one weight are those of the record, and each
+verdict is the one that was given live (`as_recorded`, `retold`). By any other policy, or where there was no
+rollout, one is imagined (`imagined`, `step`):
 
-- **Weights in the past were what they were.** An imagined stage at 25% is judged on the traffic there really was, be it 10% or 50%:
-  shares of failures are compared, so the verdict holds; how fast evidence comes is that of the real traffic. Whether traffic follows
-  the weight is therefore not asked, and faults that more load would have brought do not show.
-- **Who was matched, or copied, is not known.** Such a stage is judged on the traffic there was, as if that were it.
-- **A look without traffic of the canary is no data**, since nothing is known of how much was due; so is one without stable's, below 100.
-- **A stage begins where the one before ended.** Live, a few seconds pass while the route changes, and a look is read one scrape late.
-- **Nobody is asked.** Approvals are given at once, and nothing is known of crash loops, drift, pauses or newer versions.
+- **Weights in the past were what they were.** An imagined stage at 25% is judged on the traffic there really
+  was, be it 10% or 50%: shares of failures are compared, so the verdict holds; how fast evidence comes is
+  that of the real traffic. Whether traffic follows the weight is therefore not asked, and faults that more
+  load would have brought do not show.
+- **Who was matched, or copied, is not known.** Such a stage is judged on the traffic there was, as if that
+  were it.
+- **A look without traffic of the canary is no data**, since nothing is known of how much was due; so is one
+  without stable's, below 100.
+- **A stage begins where the one before ended.** Live, a few seconds pass while the route changes, and a look
+  is read one scrape late.
+- **Nobody is asked.** Approvals are given at once, and nothing is known of crash loops, drift, pauses or
+  newer versions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,8 +40,10 @@ APPROVED = "the policy asks a person here; nobody can be asked about the past, s
 class Course:
     """A policy's way through a past.
 
-    rollout: as it ended, or as it was when the past ended, with each decision. verdicts: of each look that was compared, in order.
-    recorded: whether it went by the record of the rollout; differences: where the verdicts had again are not those on record.
+    rollout: as it ended, or as it was when the past ended, with each decision. verdicts: of each look that
+    was compared, in order.
+    recorded: whether it went by the record of the rollout; differences: where the verdicts had again are not
+    those on record.
     """
 
     policy: Policy
@@ -45,25 +54,42 @@ class Course:
 
 
 def is_own(past: Past, policy: Policy) -> bool:
-    """Whether this is the policy that the past's rollout was judged by: who is told of it, and what is scaled, are not asked."""
+    """Whether this is the policy that the past's rollout was judged by: who is told of it, and what is
+    scaled, are not asked."""
     if past.rollout is None:
         return False
     own = past.rollout.policy
-    return (policy.key, policy.stages, policy.analysis, policy.schedule) == (own.key, own.stages, own.analysis, own.schedule)
+    return (policy.key, policy.stages, policy.analysis, policy.schedule) == (
+        own.key,
+        own.stages,
+        own.analysis,
+        own.schedule,
+    )
 
 
 def unfit(past: Past, policy: Policy) -> tuple[str, ...]:
     """Why a policy cannot be tried on a past: each with what was wanted and what came. Empty: it can."""
     if policy.key != (past.namespace, past.service):
-        return (f"is the policy of {'/'.join(policy.key)}, and the looks are of {past.namespace}/{past.service}",)
+        return (
+            f"is the policy of {'/'.join(policy.key)}, and the looks are of {past.namespace}/{past.service}",
+        )
     analysis, why = policy.analysis, []
     if analysis.interval % past.interval:
         wanted = f"looks of {analysis.interval} s (analysis.interval)"
-        why.append(f"wants {wanted}, which looks of {past.interval} s do not make up: a multiple of {past.interval} s was wanted")
+        why.append(
+            f"wants {wanted}, which looks of {past.interval} s do not make up: a multiple of {past.interval} "
+            "s was wanted"
+        )
     if analysis.reporter != past.reporter:
-        why.append(f"wants counts of the {analysis.reporter} (analysis.reporter), and the looks are the {past.reporter}'s")
+        why.append(
+            f"wants counts of the {analysis.reporter} (analysis.reporter), and the looks are the "
+            f"{past.reporter}'s"
+        )
     if analysis.errors is not None and set(analysis.errors.grpc_failures) != set(past.grpc_failures):
-        wanted, counted = (", ".join(names) or "no gRPC status" for names in (analysis.errors.grpc_failures, past.grpc_failures))
+        wanted, counted = (
+            ", ".join(names) or "no gRPC status"
+            for names in (analysis.errors.grpc_failures, past.grpc_failures)
+        )
         why.append(f"counts {wanted} as failures (errors.grpcFailures), and in the looks it is {counted}")
     if analysis.errors is not None and set(analysis.errors.http_failures) != set(past.http_failures):
         wanted, counted = (", ".join(codes) for codes in (analysis.errors.http_failures, past.http_failures))
@@ -73,7 +99,10 @@ def unfit(past: Past, policy: Policy) -> tuple[str, ...]:
         if unknown:
             why.append(f"asks the query {query.name} ({unknown[0]}), whose values were not recorded")
         elif "$window" in query.promql and analysis.interval != past.interval:
-            why.append(f"asks the query {query.name} over a $window of {analysis.interval} s, and its values are of {past.interval} s")
+            why.append(
+                f"asks the query {query.name} over a $window of {analysis.interval} s, and its values are of "
+                f"{past.interval} s"
+            )
     return tuple(why)
 
 
@@ -81,17 +110,29 @@ def unfit(past: Past, policy: Policy) -> tuple[str, ...]:
 
 
 def imagined(past: Past, policy: Policy) -> Rollout:
-    """A rollout of this policy that begins where the past does, its first stage's looks begun. Its gates are taken as open."""
+    """A rollout of this policy that begins where the past does, its first stage's looks begun. Its gates are
+    taken as open."""
     waiting = Rollout(
-        name=f"{past.service}-{past.canary}", namespace=past.namespace, service=past.service, stable=past.stable, canary=past.canary,
-        stable_workload=past.stable_workload, canary_workload=past.canary_workload, template="", stable_template="",
-        policy=policy.without_hooks(), began=float(past.start), phase_since=float(past.start))
+        name=f"{past.service}-{past.canary}",
+        namespace=past.namespace,
+        service=past.service,
+        stable=past.stable,
+        canary=past.canary,
+        stable_workload=past.stable_workload,
+        canary_workload=past.canary_workload,
+        template="",
+        stable_template="",
+        policy=policy.without_hooks(),
+        began=float(past.start),
+        phase_since=float(past.start),
+    )
     begun = lifecycle.advance(waiting, Signal.AVAILABLE, float(past.start), Detail("imagined to begin here"))
     return _routed(begun, past.start)
 
 
 def step(rollout: Rollout, verdict: Verdict, counted: Mapping[str, Counts], sampled: bool) -> Rollout:
-    """The imagined rollout after one look: what the reconciler does with it, but for the cluster and the people."""
+    """The imagined rollout after one look: what the reconciler does with it, but for the cluster and the
+    people."""
     at = float(verdict.at)
     has_data = sampled and verdict.answer is not Answer.NO_DATA
     rollout = lifecycle.heard(rollout, verdict, counted, verdict.at, has_data)
@@ -109,7 +150,9 @@ def step(rollout: Rollout, verdict: Verdict, counted: Mapping[str, Counts], samp
 
 
 def _take(rollout: Rollout, signal: Signal, at: float, detail: Detail) -> Rollout:
-    return lifecycle.advance(rollout, signal, at, detail) if (rollout.phase, signal) in TRANSITIONS else rollout
+    return (
+        lifecycle.advance(rollout, signal, at, detail) if (rollout.phase, signal) in TRANSITIONS else rollout
+    )
 
 
 def _routed(rollout: Rollout, at: int) -> Rollout:
@@ -126,14 +169,16 @@ def _routed(rollout: Rollout, at: int) -> Rollout:
 
 
 def as_recorded(past: Past) -> Rollout:
-    """The past's rollout, for its looks to be judged again over the very stretches it had. ValueError where there is none."""
+    """The past's rollout, for its looks to be judged again over the very stretches it had. ValueError where
+    there is none."""
     if past.rollout is None:
         raise ValueError("the past has no rollout on record")
     return replace(past.rollout, counted={}, counted_to=None)
 
 
 def retold(past: Past, verdicts: Sequence[Verdict], counted: Mapping[str, Counts]) -> Course:
-    """The rollout on record, with each decision's verdict as it is had again from the counts, and where that differs."""
+    """The rollout on record, with each decision's verdict as it is had again from the counts, and where that
+    differs."""
     rollout = as_recorded(past)
     by_look = {verdict.at: verdict for verdict in verdicts}
     differences: list[str] = []
@@ -144,12 +189,19 @@ def retold(past: Past, verdicts: Sequence[Verdict], counted: Mapping[str, Counts
         decisions.append(replace(decision, verdict=verdict))
     differences += _unheeded(rollout, verdicts)
     last = verdicts[-1] if verdicts else None
-    again = replace(rollout, decisions=tuple(decisions), verdict=last, counted=counted, counted_to=last.at if last else None)
+    again = replace(
+        rollout,
+        decisions=tuple(decisions),
+        verdict=last,
+        counted=counted,
+        counted_to=last.at if last else None,
+    )
     return Course(rollout.policy, again, tuple(verdicts), True, tuple(differences))
 
 
 def _unheeded(rollout: Rollout, verdicts: Sequence[Verdict]) -> list[str]:
-    """Harm or an alarm that the looks show and no decision was made on: live, stable had no replica to give the traffic back to."""
+    """Harm or an alarm that the looks show and no decision was made on: live, stable had no replica to give
+    the traffic back to."""
     judged = {decision.verdict.at for decision in rollout.decisions if decision.verdict is not None}
     loud = next((one for one in verdicts if one.answer in (Answer.FAIL, Answer.ALARM)), None)
     if loud is None or loud.at in judged:

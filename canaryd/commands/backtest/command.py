@@ -1,4 +1,5 @@
-"""`canaryd backtest`: policies tried on a past, from a recording or from Prometheus. Decides nothing: it reads, asks, and shows."""
+"""`canaryd backtest`: policies tried on a past, from a recording or from Prometheus. Decides nothing: it
+reads, asks, and shows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -34,7 +35,8 @@ LOOKS = ("UTC", "ANSWER", "STAGE", "WEIGHT", "ODDS", "WHY")
 
 
 class SeveralPolicies(click.Command):
-    """Takes `--policies a.yaml b.yaml` as well as `--policies a.yaml --policies b.yaml`: a shell's `*.yaml` is several words."""
+    """Takes `--policies a.yaml b.yaml` as well as `--policies a.yaml --policies b.yaml`: a shell's `*.yaml`
+    is several words."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         told: list[str] = []
@@ -51,17 +53,27 @@ class SeveralPolicies(click.Command):
 
 @click.command(epilog=EXAMPLE, cls=SeveralPolicies)
 @click.argument("path", metavar="[FILE]", required=False, type=click.Path(path_type=Path))
-@click.option("--policies", "paths", multiple=True, metavar="FILE...", type=click.Path(path_type=Path),
-              help="One, or several to be compared. Default: the one that the recording, or the rollout, has.")
+@click.option(
+    "--policies",
+    "paths",
+    multiple=True,
+    metavar="FILE...",
+    type=click.Path(path_type=Path),
+    help="One, or several to be compared. Default: the one that the recording, or the rollout, has.",
+)
 @click.option("--looks", "every_look", is_flag=True, help="Each look too, and not the decisions alone.")
-@click.option("-o", "--output", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option(
+    "-o", "--output", "form", type=click.Choice(["table", "json"]), default="table", show_default=True
+)
 @past_options
 def backtest(path: Path | None, paths: Sequence[Path], every_look: bool, form: str, asked: PastQuery) -> None:
-    """Show what policies would have decided on what was counted, stage by stage: when, at which odds, and why.
+    """Show what policies would have decided on what was counted, stage by stage: when, at which odds, and
+    why.
 
-    The past is FILE, of `canaryd record`, or is read from Prometheus. It is judged by the same code as live. A rollout's own policy
-    goes by the stages it had, and each verdict is the one given live; any other policy's rollout is imagined to begin where the past
-    does, and its stages are judged on the split of traffic that there really was. --from and --to choose a part of FILE.
+    The past is FILE, of `canaryd record`, or is read from Prometheus. It is judged by the same code as live.
+    A rollout's own policy goes by the stages it had, and each verdict is the one given live; any other
+    policy's rollout is imagined to begin where the past does, and its stages are judged on the split of
+    traffic that there really was. --from and --to choose a part of FILE.
     """
     if path is not None:
         if given := asked.of_prometheus:
@@ -75,19 +87,24 @@ def backtest(path: Path | None, paths: Sequence[Path], every_look: bool, form: s
 
 
 def named(paths: Sequence[Path], past: Past | None, default: str) -> dict[str, Policy]:
-    """The policies by the names they are shown under, as short as tells them apart; of a directory, those of the past's service."""
+    """The policies by the names they are shown under, as short as tells them apart; of a directory, those of
+    the past's service."""
     policies: dict[str, Policy] = {}
     given = list(dict.fromkeys(paths))
     short = len({path.name for path in given}) == len(given)
     for path in given:
-        found = [part for one in policies_of(path) for part in one.parts]  # of a bracket each service's own, with its share of the risk
+        # of a bracket each service's own, with its share of the risk
+        found = [part for one in policies_of(path) for part in one.parts]
         for one in found:
             if (path.is_dir() or len(found) > 1) and past is not None and one.key != past.policy.key:
                 continue
             name = path.name if short else str(path)
             policies[f"{name}/{one.service.name}" if path.is_dir() or len(found) > 1 else name] = one
     if not policies and paths and past is not None:
-        raise Failure(f"{', '.join(map(str, paths))}: a policy of {'/'.join(past.policy.key)} was wanted, but there is none")
+        raise Failure(
+            f"{', '.join(map(str, paths))}: a policy of {'/'.join(past.policy.key)} was wanted, but there is "
+            "none"
+        )
     return policies or ({default: past.policy} if past is not None else {})
 
 
@@ -96,14 +113,26 @@ def part_of(recording: Recording, asked: PastQuery) -> Recording:
     past = recording.past
     if asked.start is None and asked.end is None:
         return recording
-    start, end = (past.start if asked.start is None else asked.start), (past.end if asked.end is None else asked.end)
+    start, end = (
+        (past.start if asked.start is None else asked.start),
+        (past.end if asked.end is None else asked.end),
+    )
     if start >= end:
-        raise Failure(f"--from must be before --to, but is {time_text(start, day=True)}, and --to {time_text(end, day=True)}")
+        raise Failure(
+            f"--from must be before --to, but is {time_text(start, day=True)}, and --to "
+            f"{time_text(end, day=True)}"
+        )
     if start < past.start or end > past.end:
-        raise Failure(f"--from and --to must lie within the recording, {time_text(past.start, day=True)} to "
-                      f"{time_text(past.end, day=True)}, but are {time_text(start, day=True)} and {time_text(end, day=True)}")
-    first = past.start - (past.start - ceil(start)) // past.interval * past.interval  # on the recording's grid, not before --from
-    recording.past = replace(past, start=first, end=first + int(end - first) // past.interval * past.interval, rollout=None)
+        raise Failure(
+            f"--from and --to must lie within the recording, {time_text(past.start, day=True)} to "
+            f"{time_text(past.end, day=True)}, but are {time_text(start, day=True)} and "
+            f"{time_text(end, day=True)}"
+        )
+    # on the recording's grid, not before --from
+    first = past.start - (past.start - ceil(start)) // past.interval * past.interval
+    recording.past = replace(
+        past, start=first, end=first + int(end - first) // past.interval * past.interval, rollout=None
+    )
     return recording
 
 
@@ -121,25 +150,34 @@ def show_from_prometheus(paths: Sequence[Path], every_look: bool, form: str, ask
     if not policies and rollout is not None:
         policies = {OF_RECORD: rollout.policy}
     if not policies:
-        raise click.UsageError("wanted is a FILE of `canaryd record`, or --policies, or --rollout, whose policy is on record")
+        raise click.UsageError(
+            "wanted is a FILE of `canaryd record`, or --policies, or --rollout, whose policy is on record"
+        )
     services = sorted({"/".join(one.key) for one in policies.values()})
     if len(services) > 1:
         raise Failure(f"policies of one service were wanted, but they are of {', '.join(services)}")
     prometheus = source(asked)
     first = past_asked(asked, next(iter(policies.values())), rollout, prometheus.readable)
-    if rollout is not None and (other := [name for name, one in policies.items() if one.key != rollout.policy.key]):
-        raise Failure(f"{other[0]}: is the policy of {services[0]}, and {rollout.name} is of {'/'.join(rollout.policy.key)}")
+    if rollout is not None and (
+        other := [name for name, one in policies.items() if one.key != rollout.policy.key]
+    ):
+        raise Failure(
+            f"{other[0]}: is the policy of {services[0]}, and {rollout.name} is of "
+            f"{'/'.join(rollout.policy.key)}"
+        )
     courses: dict[str, Course] = {}
     for past, names in reads(first, policies):
         recording = Recording(past)
         prometheus.read(past, recording.write)
         courses |= on(recording, {name: policies[name] for name in names})
-    show({name: courses[name] for name in policies}, first, f"Prometheus at {prometheus.url}", every_look, form)
+    show(
+        {name: courses[name] for name in policies}, first, f"Prometheus at {prometheus.url}", every_look, form
+    )
 
 
 def reads(first: Past, policies: Mapping[str, Policy]) -> list[tuple[Past, list[str]]]:
-    """What has to be read for these policies, each past with the policies that fit it: those of other looks, reporters or queries are
-    other pasts of the same time."""
+    """What has to be read for these policies, each past with the policies that fit it: those of other looks,
+    reporters or queries are other pasts of the same time."""
     wanted: list[tuple[Past, list[str]]] = [(first, [])]
     for name, policy in policies.items():
         fitting = next((names for past, names in wanted if not unfit(past, policy)), None)
@@ -153,9 +191,19 @@ def reads(first: Past, policies: Mapping[str, Policy]) -> list[tuple[Past, list[
 
 def show(courses: Mapping[str, Course], past: Past, origin: str, every_look: bool, form: str) -> None:
     if form == "json":
-        about = {"namespace": past.namespace, "service": past.service, "stable": past.stable, "canary": past.canary, "from": past.start,
-                 "to": past.end, "source": origin, "note": telling.IMAGINED}
-        output.as_json({**about, "backtests": [telling.data(name, one, every_look) for name, one in courses.items()]})
+        about = {
+            "namespace": past.namespace,
+            "service": past.service,
+            "stable": past.stable,
+            "canary": past.canary,
+            "from": past.start,
+            "to": past.end,
+            "source": origin,
+            "note": telling.IMAGINED,
+        }
+        output.as_json(
+            {**about, "backtests": [telling.data(name, one, every_look) for name, one in courses.items()]}
+        )
         return
     click.echo(f"{telling.title(past, origin)}\n")
     output.explanation(telling.sections(courses, past))

@@ -1,4 +1,5 @@
-"""Going through a past: reading one out of telemetry, and letting a policy meet it. Both by the walk of a live rollout (`case.py`).
+"""Going through a past: reading one out of telemetry, and letting a policy meet it. Both by the walk of a
+live rollout (`case.py`).
 
 What `read_out` hands over is all that `backtest` asks for, and neither writes or decides anything.
 """
@@ -26,38 +27,64 @@ Take = Callable[[Look, Mapping[str, float | None]], None]
 # ---------------------------------------------------------------- which past
 
 
-def past_between(policy: Policy, versions: tuple[str, str], workloads: tuple[str, str], start: float, end: float) -> Past:
+def past_between(
+    policy: Policy, versions: tuple[str, str], workloads: tuple[str, str], start: float, end: float
+) -> Past:
     """The past between two moments. Raises Rejected when there is no whole look between them."""
     interval, first = policy.analysis.interval, ceil(start)
     looks = floor(end - first) // interval
     if looks < 1:
-        raise Rejected(f"the time must hold at least one look of {interval} s, but is {max(0.0, end - start):.0f} s long")
+        raise Rejected(
+            f"the time must hold at least one look of {interval} s, but is {max(0.0, end - start):.0f} s long"
+        )
     errors = policy.analysis.errors
     return Past(
-        namespace=policy.service.namespace, service=policy.service.name, stable=versions[0], canary=versions[1],
-        stable_workload=workloads[0], canary_workload=workloads[1], interval=interval, since=first - HISTORY_LOOKS * interval,
-        start=first, end=first + looks * interval, policy=policy, reporter=policy.analysis.reporter,
-        grpc_failures=errors.grpc_failures if errors else (), http_failures=errors.http_failures if errors else HTTP_FAILURES,
-        queries=policy.analysis.asked)
+        namespace=policy.service.namespace,
+        service=policy.service.name,
+        stable=versions[0],
+        canary=versions[1],
+        stable_workload=workloads[0],
+        canary_workload=workloads[1],
+        interval=interval,
+        since=first - HISTORY_LOOKS * interval,
+        start=first,
+        end=first + looks * interval,
+        policy=policy,
+        reporter=policy.analysis.reporter,
+        grpc_failures=errors.grpc_failures if errors else (),
+        http_failures=errors.http_failures if errors else HTTP_FAILURES,
+        queries=policy.analysis.asked,
+    )
 
 
 def past_of(rollout: Rollout, readable: float) -> Past:
-    """The past of a rollout, up to its end or to what can be read by now. Raises Rejected when no stage's looks had begun, and for one of
-    several services, whose verdicts are not one past's."""
+    """The past of a rollout, up to its end or to what can be read by now. Raises Rejected when no stage's
+    looks had begun, and for one of several services, whose verdicts are not one past's."""
     if rollout.others:
-        raise Rejected(f"{rollout.name} is of {together(rollout.services)}, and a past is of one service: say which with --policies (of "
-                       "that service alone), --stable, --canary and --from")
+        raise Rejected(
+            f"{rollout.name} is of {together(rollout.services)}, and a past is of one service: say which "
+            "with --policies (of that service alone), --stable, --canary and --from"
+        )
     if not rollout.spans or rollout.spans[0].start + rollout.policy.analysis.interval > readable:
-        raise Rejected(f"{rollout.name} has no looks yet: none of its stages has begun ({rollout.phase.value}: {rollout.reason})")
+        raise Rejected(
+            f"{rollout.name} has no looks yet: none of its stages has begun ({rollout.phase.value}: "
+            f"{rollout.reason})"
+        )
     interval, began, first = rollout.policy.analysis.interval, floor(rollout.began), rollout.spans[0].start
     # One look more than the rollout took, so that the last one of the grid is whole; none that is not.
     end = readable if rollout.ended is None else min(rollout.ended + interval, readable)
     names = (rollout.stable, rollout.canary), (rollout.stable_workload, rollout.canary_workload)
     grid = past_between(rollout.policy, *names, began, end)
     # People were told with the findings of each; what is kept says when, what and at which odds.
-    decisions = tuple(replace(one, verdict=replace(one.verdict, findings=()) if one.verdict else None) for one in rollout.decisions)
-    bare = replace(rollout, announcements=(), decisions=decisions, verdict=None, counted={}, origin={}, confirmed=None)
-    start = began + ceil((first - began) / interval) * interval  # before it the canary had no traffic to be judged by
+    decisions = tuple(
+        replace(one, verdict=replace(one.verdict, findings=()) if one.verdict else None)
+        for one in rollout.decisions
+    )
+    bare = replace(
+        rollout, announcements=(), decisions=decisions, verdict=None, counted={}, origin={}, confirmed=None
+    )
+    # before it the canary had no traffic to be judged by
+    start = began + ceil((first - began) / interval) * interval
     return replace(grid, start=start, rollout=bare)
 
 
@@ -66,7 +93,8 @@ def past_of(rollout: Rollout, readable: float) -> Past:
 
 @dataclass
 class Tape:
-    """Telemetry whose every answer is taken down. A query that has no value says why once; an outage ends the reading."""
+    """Telemetry whose every answer is taken down. A query that has no value says why once; an outage ends the
+    reading."""
 
     telemetry: Telemetry
     take: Take
@@ -76,7 +104,9 @@ class Tape:
     _untaken: list[Look] = field(default_factory=list)
     _values: dict[str, Sequence[float | None]] = field(default_factory=dict)
 
-    def read(self, targets: Sequence[Target], start: int, end: int, step: int) -> Mapping[Target, Sequence[Look]]:
+    def read(
+        self, targets: Sequence[Target], start: int, end: int, step: int
+    ) -> Mapping[Target, Sequence[Look]]:
         self.hand_over()
         answers = self.telemetry.read(targets, start, end, step)
         (self._untaken,) = ([*looks] for looks in answers.values())
@@ -89,7 +119,8 @@ class Tape:
             self.problems.setdefault(promql, str(error))
             values = [None] * ((end - start) // step)
         except Unavailable as error:
-            self.failure = error  # a case goes on without a query's values; a recording that lacks them would be another past
+            # a case goes on without a query's values; a recording that lacks them would be another past
+            self.failure = error
             values = [None] * ((end - start) // step)
         self._values[promql] = values
         return values
@@ -103,7 +134,8 @@ class Tape:
         return Presence()
 
     def hand_over(self) -> None:
-        """What was read last, now that its queries have been asked too. Raises Unavailable when one was not answered."""
+        """What was read last, now that its queries have been asked too. Raises Unavailable when one was not
+        answered."""
         if self.failure is not None:
             raise self.failure
         for number, look in enumerate(self._untaken):
@@ -113,13 +145,17 @@ class Tape:
         self._untaken, self._values = [], {}
 
 
-def read_out(past: Past, telemetry: Telemetry, take: Take, read: Callable[[int], None] = lambda looks: None) -> Mapping[str, str]:
-    """Reads a past, look by look, first its grid and then the rollout's own; why a query has no value, by PromQL.
+def read_out(
+    past: Past, telemetry: Telemetry, take: Take, read: Callable[[int], None] = lambda looks: None
+) -> Mapping[str, str]:
+    """Reads a past, look by look, first its grid and then the rollout's own; why a query has no value, by
+    PromQL.
 
-    Each window is taken down once. Where a rollout split matched users its own looks come first: those of such a stage hold their requests
-    alone, and its verdicts are to be had again from them. read: told how many looks were read since it was told last. Raises Unavailable,
-    Rejected.
+    Each window is taken down once. Where a rollout split matched users its own looks come first: those of
+    such a stage hold their requests alone, and its verdicts are to be had again from them. read: told how
+    many looks were read since it was told last. Raises Unavailable, Rejected.
     """
+
     def counting(look: Look, values: Mapping[str, float | None]) -> None:
         take(look, values)
         read(1)
@@ -154,7 +190,8 @@ def looks_to_read(past: Past) -> int:
 
 
 def _batches(past: Past) -> Iterator[tuple[int, int]]:
-    """Stretches to be read at once; none across the start, before which only stable's values are asked for."""
+    """Stretches to be read at once; none across the start, before which only stable's values are asked
+    for."""
     at, batch = past.since, BATCH_LOOKS * past.interval
     while at < past.end:
         until = min(at + batch, past.start if at < past.start else past.end)
@@ -163,8 +200,16 @@ def _batches(past: Past) -> Iterator[tuple[int, int]]:
 
 
 def _target(past: Past) -> Target:
-    return Target(namespace=past.namespace, stable=past.stable_workload, canary=past.canary_workload, since=past.since,
-                  reporter=past.reporter, service=past.service, grpc_failures=past.grpc_failures, http_failures=past.http_failures)
+    return Target(
+        namespace=past.namespace,
+        stable=past.stable_workload,
+        canary=past.canary_workload,
+        since=past.since,
+        reporter=past.reporter,
+        service=past.service,
+        grpc_failures=past.grpc_failures,
+        http_failures=past.http_failures,
+    )
 
 
 class Deaf:
@@ -182,7 +227,8 @@ class Deaf:
 
 
 def backtest(past: Past, policy: Policy, telemetry: Telemetry) -> Course:
-    """A policy's way through a past: by the record if it is the rollout's own, else imagined. Raises Rejected where they do not fit."""
+    """A policy's way through a past: by the record if it is the rollout's own, else imagined. Raises Rejected
+    where they do not fit."""
     if why := fold.unfit(past, policy):
         raise Rejected("; ".join(why))
     return _on_record(past, telemetry) if fold.is_own(past, policy) else _imagined(past, policy, telemetry)
@@ -197,7 +243,10 @@ def _on_record(past: Past, telemetry: Telemetry) -> Course:
 
 def _imagined(past: Past, policy: Policy, telemetry: Telemetry) -> Course:
     if past.end - past.start < policy.analysis.interval:
-        raise Rejected(f"the past holds no whole look of {policy.analysis.interval} s: it is {past.end - past.start} s long")
+        raise Rejected(
+            f"the past holds no whole look of {policy.analysis.interval} s: it is {past.end - past.start} s "
+            "long"
+        )
     rollout = fold.imagined(past, policy)
     case = EvidenceStream(rollout, telemetry, 0.0, partial(judge_of, by_weight=False), imagined=True)
     verdicts: list[Verdict] = []

@@ -1,4 +1,5 @@
-"""A policy's way through a past in words, as a table beside others, and as plain data. Pure: nothing here judges, colours or asks."""
+"""A policy's way through a past in words, as a table beside others, and as plain data. Pure: nothing here
+judges, colours or asks."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,15 +18,26 @@ Courses = Mapping[str, Course]
 """By the name of the policy, as people know it."""
 
 IMAGINED = (
-    "Imagined: weights in the past were what they were, so each stage is judged on the split there really was; what more load would have "
-    "brought does not show, and nobody was asked. A stage begins where the one before ended, and each look is read at its end.")
-SAME = "By the record's own stages: each decision's verdict, had again from the counts, is the one that was acted on."
+    "Imagined: weights in the past were what they were, so each stage is judged on the split there really "
+    "was; what more load would have brought does not show, and nobody was asked. A stage begins where the "
+    "one before ended, and each look is read at its end."
+)
+SAME = (
+    "By the record's own stages: each decision's verdict, had again from the counts, is the one that was "
+    "acted on."
+)
 
 
 def title(past: Past, source: str) -> str:
     """Which past, in one line."""
-    looks, span = (past.end - past.start) // past.interval, f"{time_text(past.start, day=True)} to {time_text(past.end, day=True)}"
-    return f"{past.namespace}/{past.service}, {past.stable} → {past.canary}, {span}: {looks} looks of {past.interval} s from {source}"
+    looks, span = (
+        (past.end - past.start) // past.interval,
+        f"{time_text(past.start, day=True)} to {time_text(past.end, day=True)}",
+    )
+    return (
+        f"{past.namespace}/{past.service}, {past.stable} → {past.canary}, {span}: {looks} looks of "
+        f"{past.interval} s from {source}"
+    )
 
 
 def outcome(course: Course) -> str:
@@ -36,7 +48,8 @@ def outcome(course: Course) -> str:
 
 
 def sections(courses: Courses, past: Past) -> tuple[Section, ...]:
-    """Each policy's decisions with their reasons; before them, where there are several, all of them stage by stage."""
+    """Each policy's decisions with their reasons; before them, where there are several, all of them stage by
+    stage."""
     beside = (Section("Side by side", tuple(aligned(table(courses, past)))),) if len(courses) > 1 else ()
     return (*beside, *(_section(name, course, past) for name, course in courses.items()))
 
@@ -45,7 +58,10 @@ def _section(name: str, course: Course, past: Past) -> Section:
     lines = [*timeline(course.rollout)]
     last = course.verdicts[-1] if course.verdicts else None
     if last is not None and not course.rollout.phase.ended:
-        lines += ["", f"The last look, until {time_text(last.at)}: {last.answer.value}, odds {odds_text(last.odds)}"]
+        lines += [
+            "",
+            f"The last look, until {time_text(last.at)}: {last.answer.value}, odds {odds_text(last.odds)}",
+        ]
         lines += wrapped(last.reason, "          ")
     lines += ["", *_remarks(course)]
     return Section(f"{name}: {outcome(course)}, after {lasting(_took(course, past))}", tuple(lines))
@@ -66,7 +82,8 @@ def _took(course: Course, past: Past) -> float:
 
 
 def table(courses: Courses, past: Past) -> list[tuple[str, ...]]:
-    """A row for each stage, a column for each policy: at which weight, for how long, and what it ended with."""
+    """A row for each stage, a column for each policy: at which weight, for how long, and what it ended
+    with."""
     stages = max(len(course.policy.stages) for course in courses.values())
     rows = [("", *courses)]
     for stage in range(stages):
@@ -81,37 +98,77 @@ def _cell(course: Course, stage: int, past: Past) -> str:
         return "-"
     seconds = sum((past.until if span.end is None else span.end) - span.start for span in spans)
     left = _left_by(course, spans[-1])
-    return f"{course.policy.stages[stage].short} for {lasting(seconds)}" + (f", {left.signal}" if left is not None else "")
+    return f"{course.policy.stages[stage].short} for {lasting(seconds)}" + (
+        f", {left.signal}" if left is not None else ""
+    )
 
 
 def _left_by(course: Course, span: Span) -> Decision | None:
     """The decision that ended a stretch."""
     if span.end is None:
         return None
-    after = [one for one in course.rollout.decisions if one.at >= span.end and one.signal != Signal.ROUTED.value]
-    return next((one for one in after if one.verdict is not None and one.verdict.at == span.end), after[0] if after else None)
+    after = [
+        one for one in course.rollout.decisions if one.at >= span.end and one.signal != Signal.ROUTED.value
+    ]
+    return next(
+        (one for one in after if one.verdict is not None and one.verdict.at == span.end),
+        after[0] if after else None,
+    )
 
 
 def looks(course: Course) -> list[tuple[str, ...]]:
     """A row for each look that was compared."""
     rollout = course.rollout
-    return [(time_text(one.at), one.answer.value, stage_text(rollout, one.stage), rollout.share_in(one), odds_text(one.odds), one.reason)
-            for one in course.verdicts]
+    return [
+        (
+            time_text(one.at),
+            one.answer.value,
+            stage_text(rollout, one.stage),
+            rollout.share_in(one),
+            odds_text(one.odds),
+            one.reason,
+        )
+        for one in course.verdicts
+    ]
 
 
 def data(name: str, course: Course, every_look: bool) -> dict[str, Any]:
     """JSON-able: camelCase keys, times in Unix seconds, stage 1 the first. Keys are only ever added."""
     rollout = course.rollout
-    decisions = [{**_of(one.verdict), "at": one.at, "after": one.at - rollout.began, "signal": one.signal, "phase": one.phase.value,
-                  "stage": one.stage + 1, "weight": one.weight, "reason": one.reason} for one in rollout.decisions]
+    decisions = [
+        {
+            **_of(one.verdict),
+            "at": one.at,
+            "after": one.at - rollout.began,
+            "signal": one.signal,
+            "phase": one.phase.value,
+            "stage": one.stage + 1,
+            "weight": one.weight,
+            "reason": one.reason,
+        }
+        for one in rollout.decisions
+    ]
     found = {
-        "policy": name, "mode": "recorded" if course.recorded else "imagined", "outcome": outcome(course), "began": rollout.began,
-        "ended": rollout.ended, "phase": rollout.phase.value, "held": rollout.held.value if rollout.held else None,
-        "stage": rollout.stage + 1, "stages": len(course.policy.stages), "weight": rollout.weight, "reason": rollout.reason,
-        "compared": len(course.verdicts), "differences": list(course.differences), "decisions": decisions,
+        "policy": name,
+        "mode": "recorded" if course.recorded else "imagined",
+        "outcome": outcome(course),
+        "began": rollout.began,
+        "ended": rollout.ended,
+        "phase": rollout.phase.value,
+        "held": rollout.held.value if rollout.held else None,
+        "stage": rollout.stage + 1,
+        "stages": len(course.policy.stages),
+        "weight": rollout.weight,
+        "reason": rollout.reason,
+        "compared": len(course.verdicts),
+        "differences": list(course.differences),
+        "decisions": decisions,
         "last": plain(course.verdicts[-1]) if course.verdicts else None,
     }
-    shown = [{**_of(one), "at": one.at, "stage": one.stage + 1, "weight": one.weight, "reason": one.reason} for one in course.verdicts]
+    shown = [
+        {**_of(one), "at": one.at, "stage": one.stage + 1, "weight": one.weight, "reason": one.reason}
+        for one in course.verdicts
+    ]
     return {**found, "looks": shown} if every_look else found
 
 

@@ -1,4 +1,5 @@
-"""`canaryd check`: will canaryd work here? Facts in, findings out; `command` gathers the facts and prints the findings.
+"""`canaryd check`: will canaryd work here? Facts in, findings out; `command` gathers the facts and prints the
+findings.
 
     finding                what one finding is, and its YAML
     control_plane          istiod, its API versions, clocks
@@ -14,5 +15,6 @@
     policy_suggestions     without policies: which services could have one
     all_checks             all of them, in order
 
-All but `command` are pure: no I/O, no clock. A fact that could not be had becomes a finding `unknown`, never an error.
+All but `command` are pure: no I/O, no clock. A fact that could not be had becomes a finding `unknown`, never
+an error.
 """

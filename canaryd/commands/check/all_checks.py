@@ -51,15 +51,25 @@ def of_service(facts: Facts, policy: Policy) -> Iterator[Finding]:
 def _of_files(facts: Facts) -> Iterator[Finding]:
     for flaw in facts.flaws:
         wanted = "each key below the one that it belongs to" if flaw.mended else "YAML that can be read"
-        yield replace(problem("files.indent", flaw.about, flaw.found, wanted, flaw.mended), file=flaw.file, line=flaw.line)
+        yield replace(
+            problem("files.indent", flaw.about, flaw.found, wanted, flaw.mended),
+            file=flaw.file,
+            line=flaw.line,
+        )
 
 
 def _placed(facts: Facts, finding: Finding) -> Finding:
     """With the file that the object it is about is from, where there is one."""
     kind, _, name = finding.about.partition(" ")
     namespace, _, plain = name.rpartition("/")
-    place = next((place for (of, where, called), place in facts.places.items()
-                  if (of, called) == (kind, plain) and namespace in ("", where)), None)  # fmt: skip
+    place = next(
+        (
+            place
+            for (of, where, called), place in facts.places.items()
+            if (of, called) == (kind, plain) and namespace in ("", where)
+        ),
+        None,
+    )
     return replace(finding, file=place[0], line=place[1]) if place and not finding.file else finding
 
 

@@ -1,4 +1,5 @@
-"""`check`: will canaryd work here? Gathers what there is, and prints what `the checks beside it say of it. Changes nothing."""
+"""`check`: will canaryd work here? Gathers what there is, and prints what `the checks beside it say of it.
+Changes nothing."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -55,29 +56,73 @@ Examples:
 
 @click.command(epilog=EXAMPLE)
 @click.argument("services", nargs=-1, metavar="[SERVICE...]")
-@click.option("-f", "--file", "files", multiple=True, type=click.Path(path_type=Path), metavar="FILE...",
-              help="Manifests, or directories of them: checked as they are, without a cluster.")
-@click.option("--policies", type=click.Path(path_type=Path), help="A policy's file, or a directory. Default: the settings' `policies`.")
-@click.option("--config", type=click.Path(path_type=Path), help="The daemon's settings. Default: config/canaryd.yaml, if it is there.")
-@click.option("--prometheus", metavar="URL", envvar="CANARYD_PROMETHEUS", show_envvar=True, help="Instead of the settings' prometheus.url.")
-@click.option("--as", "account", metavar="ACCOUNT", help="canaryd's own account, as NAMESPACE/NAME. Default: that of its Deployment.")
-@click.option("--deploy-from", metavar="NAMESPACE", help="Where `canaryd deploy` takes versions from, for your rights there. Default: "
-              f"{USUAL_SOURCE}, if it is there.")
+@click.option(
+    "-f",
+    "--file",
+    "files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE...",
+    help="Manifests, or directories of them: checked as they are, without a cluster.",
+)
+@click.option(
+    "--policies",
+    type=click.Path(path_type=Path),
+    help="A policy's file, or a directory. Default: the settings' `policies`.",
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="The daemon's settings. Default: config/canaryd.yaml, if it is there.",
+)
+@click.option(
+    "--prometheus",
+    metavar="URL",
+    envvar="CANARYD_PROMETHEUS",
+    show_envvar=True,
+    help="Instead of the settings' prometheus.url.",
+)
+@click.option(
+    "--as",
+    "account",
+    metavar="ACCOUNT",
+    help="canaryd's own account, as NAMESPACE/NAME. Default: that of its Deployment.",
+)
+@click.option(
+    "--deploy-from",
+    metavar="NAMESPACE",
+    help="Where `canaryd deploy` takes versions from, for your rights there. Default: "
+    f"{USUAL_SOURCE}, if it is there.",
+)
 @click.option("--strict", is_flag=True, help="Warnings fail it too.")
 @click.option("-q", "--quiet", is_flag=True, help="Only what is not ok.")
-@click.option("-o", "--output", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option(
+    "-o", "--output", "form", type=click.Choice(["table", "json"]), default="table", show_default=True
+)
 @connection_options
 def check(
-    services: tuple[str, ...], files: tuple[Path, ...], policies: Path | None, config: Path | None, prometheus: str | None,
-    account: str | None, deploy_from: str | None, strict: bool, quiet: bool, form: str, namespace: str | None, kubeconfig: str | None,
+    services: tuple[str, ...],
+    files: tuple[Path, ...],
+    policies: Path | None,
+    config: Path | None,
+    prometheus: str | None,
+    account: str | None,
+    deploy_from: str | None,
+    strict: bool,
+    quiet: bool,
+    form: str,
+    namespace: str | None,
+    kubeconfig: str | None,
     context: str | None,
 ) -> None:
     """Check whether canaryd will work here, before the first release or, in CI, before each.
 
-    Istio and its version, sidecars, VirtualService, DestinationRule and Gateway, Deployments, Prometheus' counts, rights, and tools that
-    would fight over the weights. Each finding says what was wanted, what was found, and the command or YAML that mends it.
+    Istio and its version, sidecars, VirtualService, DestinationRule and Gateway, Deployments, Prometheus'
+    counts, rights, and tools that would fight over the weights. Each finding says what was wanted, what was
+    found, and the command or YAML that mends it.
 
-    Exit codes: 0 nothing worse than warnings; 1 problems (with --strict warnings too); 2 wrong usage; 3 the API server did not answer.
+    Exit codes: 0 nothing worse than warnings; 1 problems (with --strict warnings too); 2 wrong usage; 3 the
+    API server did not answer.
     """
     if files:
         facts = of_files(services, files, policies, namespace)
@@ -106,12 +151,18 @@ def settings_of(config: Path | None, prometheus: str | None) -> Settings | None:
     return load_settings(path, prometheus) if path or prometheus else None
 
 
-def chosen_policies(path: Path | None, settings: Settings | None, services: Sequence[str], namespace: str | None) -> list[Policy]:
-    """The policies meant; none where there is no directory of them. Raises Refused with all mistakes, Failure for an unknown service."""
+def chosen_policies(
+    path: Path | None, settings: Settings | None, services: Sequence[str], namespace: str | None
+) -> list[Policy]:
+    """The policies meant; none where there is no directory of them. Raises Refused with all mistakes, Failure
+    for an unknown service."""
     usual = Path(settings.policies) if settings else Path("policies")
     if path is None and not usual.is_dir():
         if services:
-            raise Failure(f"{', '.join(services)}: a policy was wanted, but there is no directory {usual}; say where with --policies")
+            raise Failure(
+                f"{', '.join(services)}: a policy was wanted, but there is no directory {usual}; say where "
+                "with --policies"
+            )
         return []
     loaded = load(path or usual)
     if loaded.problems:
@@ -119,16 +170,27 @@ def chosen_policies(path: Path | None, settings: Settings | None, services: Sequ
     found = [one for one in loaded.policies if namespace is None or namespace in dict(one.keys)]
     known = [name for one in found for _, name in one.keys]
     if unknown := [name for name in services if name not in known]:
-        raise Failure(f"no policy is of the service {', '.join(unknown)} (there are policies of: {', '.join(known) or 'none'})")
+        raise Failure(
+            f"no policy is of the service {', '.join(unknown)} (there are policies of: "
+            f"{', '.join(known) or 'none'})"
+        )
     # Of a bracket each service alone, and with one of them all: they are rolled out together.
-    return [one.among({key}) for one in found if not services or {name for _, name in one.keys} & {*services} for key in one.keys]
+    return [
+        one.among({key})
+        for one in found
+        if not services or {name for _, name in one.keys} & {*services}
+        for key in one.keys
+    ]
 
 
 # ---------------------------------------------------------------- files
 
 
-def of_files(services: Sequence[str], files: Sequence[Path], policies: Path | None, namespace: str | None) -> Facts:
-    """What files say. A shell gives `-f *.yaml` as one file of the option and more arguments, so these may be files too."""
+def of_files(
+    services: Sequence[str], files: Sequence[Path], policies: Path | None, namespace: str | None
+) -> Facts:
+    """What files say. A shell gives `-f *.yaml` as one file of the option and more arguments, so these may be
+    files too."""
     more = [Path(one) for one in services if Path(one).is_file() and Path(one).suffix in (".yaml", ".yml")]
     names = [one for one in services if Path(one) not in more]
     chosen = chosen_policies(policies, None, names, namespace) if policies else []
@@ -157,9 +219,16 @@ def offline_view(facts: Facts, policy: Policy) -> RouteView | str | None:
 # ---------------------------------------------------------------- a cluster
 
 
-def of_cluster(policies: Sequence[Policy], settings: Settings | None, account: str | None, deploy_from: str | None,
-               kubeconfig: str | None, context: str | None) -> Facts:
-    """All that is asked of an API server and of Prometheus. Raises Unavailable where the former does not answer."""
+def of_cluster(
+    policies: Sequence[Policy],
+    settings: Settings | None,
+    account: str | None,
+    deploy_from: str | None,
+    kubeconfig: str | None,
+    context: str | None,
+) -> Facts:
+    """All that is asked of an API server and of Prometheus. Raises Unavailable where the former does not
+    answer."""
     known = settings.kubernetes if settings else None
     path = kubeconfig or (str(known.kubeconfig) if known and known.kubeconfig else None)
     domain = known.cluster_domain if known else "cluster.local"
@@ -167,38 +236,68 @@ def of_cluster(policies: Sequence[Policy], settings: Settings | None, account: s
     survey = KubeSurvey(api, domain)
     before = time.time()
     version, server_clock, after = api.version(), survey.clock(), time.time()
-    # The moment of the exchange that is nearest to what the server says: an answer takes its time, and HTTP dates are whole seconds.
+    # The moment of the exchange that is nearest to what the server says: an answer takes its time, and HTTP
+    # dates are whole seconds.
     here = after if server_clock is None else min(max(server_clock, before - 1), after)
     groups = survey.groups()
     places = list(dict.fromkeys(policy.service.namespace for policy in policies))
     routes = {policy.key: view for policy in policies if (view := survey.route(policy)) is not None}
-    of_istio = {policy.key: routes[policy.key] for policy in policies if policy.route.virtual_service and policy.key in routes}
+    of_istio = {
+        policy.key: routes[policy.key]
+        for policy in policies
+        if policy.route.virtual_service and policy.key in routes
+    }
     kinds = with_routes(survey.kinds(groups, places, everywhere=not policies), of_istio)
-    facts = Facts(tuple(policies), kinds, groups, routes, domain=domain, server=api.server, server_version=version, here=here,
-                  server_clock=server_clock)  # fmt: skip
+    facts = Facts(
+        tuple(policies),
+        kinds,
+        groups,
+        routes,
+        domain=domain,
+        server=api.server,
+        server_version=version,
+        here=here,
+        server_clock=server_clock,
+    )
     named = {key for policy in policies for key in gateways.names(facts, policy)}
-    proxies = survey.pods_of(one for one in facts.of("Gateway").items if (namespace_of(one), name_of(one)) in named)
-    return replace(facts, pods_of_gateways=proxies, rights=rights_of(survey, facts, account, deploy_from, api.namespace),
-                   telemetry=telemetry_of(facts, settings))  # fmt: skip
+    proxies = survey.pods_of(
+        one for one in facts.of("Gateway").items if (namespace_of(one), name_of(one)) in named
+    )
+    return replace(
+        facts,
+        pods_of_gateways=proxies,
+        rights=rights_of(survey, facts, account, deploy_from, api.namespace),
+        telemetry=telemetry_of(facts, settings),
+    )
 
 
 def with_routes(kinds: dict[str, Listing], routes: Mapping[Key, RouteView | str]) -> dict[str, Listing]:
-    """With the VirtualServices that may be read one by one where they may not be listed, as with the daemon's own rights."""
+    """With the VirtualServices that may be read one by one where they may not be listed, as with the daemon's
+    own rights."""
     listing = kinds.get("VirtualService", Listing())
     there = {(namespace_of(one), name_of(one)) for one in listing.items}
-    found = [{**view.raw, "kind": "VirtualService"} for view in routes.values() if isinstance(view, RouteView)]
+    found = [
+        {**view.raw, "kind": "VirtualService"} for view in routes.values() if isinstance(view, RouteView)
+    ]
     more = [one for one in found if (namespace_of(one), name_of(one)) not in there]
     return {**kinds, "VirtualService": replace(listing, items=(*listing.items, *more))} if more else kinds
 
 
-def rights_of(survey: KubeSurvey, facts: Facts, account: str | None, deploy_from: str | None, namespace: str) -> list[Rights]:
+def rights_of(
+    survey: KubeSurvey, facts: Facts, account: str | None, deploy_from: str | None, namespace: str
+) -> list[Rights]:
     source = deploy_from or (USUAL_SOURCE if survey.has_namespace(USUAL_SOURCE) else "")
     found = [survey.caller(of_people(facts.policies, source))]
     who = full_account(account, namespace) if account else deployed_account(facts)
     if not who:
         return found
-    by_gateway_api, split = (any(each) for each in ([one.route.http_route for one in facts.policies],
-                                                    [one.fair_services for one in facts.policies]))
+    by_gateway_api, split = (
+        any(each)
+        for each in (
+            [one.route.http_route for one in facts.policies],
+            [one.fair_services for one in facts.policies],
+        )
+    )
     places = [one.service.namespace for one in facts.policies]
     return [*found, survey.account(who, of_daemon(places, by_gateway_api, split))]
 
@@ -224,7 +323,9 @@ def telemetry_of(facts: Facts, settings: Settings | None) -> TelemetryFacts | No
         return None
     survey = PrometheusSurvey(telemetry_access(settings))
     try:
-        with_workloads = [(policy, [name_of(one) for one in of_service(facts, policy)]) for policy in facts.policies]
+        with_workloads = [
+            (policy, [name_of(one) for one in of_service(facts, policy)]) for policy in facts.policies
+        ]
         return survey.look(with_workloads, time.time())
     finally:
         survey.close()

@@ -26,7 +26,12 @@ BY_HAND = ("kubectl", "Mozilla", "curl", "istioctl")
 def check(facts: Facts, policy: Policy) -> Iterator[Finding]:
     route = virtual_service(facts, policy)
     if route is not None:
-        found = [*_argo(facts, policy, route), *_flux(policy, route), *_helm(policy, route), *_managers(policy, route)]
+        found = [
+            *_argo(facts, policy, route),
+            *_flux(policy, route),
+            *_helm(policy, route),
+            *_managers(policy, route),
+        ]
         yield from found or [ok("rivals.gitops", _about(route), "no sign of a tool that writes it back")]
     yield from _flagger(facts, policy)
     yield from _rollouts(facts, policy)
@@ -44,38 +49,72 @@ def _argo(facts: Facts, policy: Policy, route: Object) -> Iterator[Finding]:
     name = identity.partition(":")[0] or (label if label in applications or listing.problem else "")
     if not name:
         return
-    application = applications.get(name.rpartition("_")[2])  # an application of another namespace is tracked as namespace_name
+    # an application of another namespace is tracked as namespace_name
+    application = applications.get(name.rpartition("_")[2])
     spec = spec_of(application) if application else {}
     if _ignores(spec, policy):
-        yield ok("rivals.gitops", _about(route), f"Argo CD's application {name} tracks it, and ignores its weights")
+        yield ok(
+            "rivals.gitops", _about(route), f"Argo CD's application {name} tracks it, and ignores its weights"
+        )
         return
-    ignore = as_yaml({"ignoreDifferences": [
-        {"group": "networking.istio.io", "kind": "VirtualService", "name": name_of(route),
-         "jqPathExpressions": [".spec.http[].route"]},
-        {"group": "networking.istio.io", "kind": "DestinationRule", "name": policy.route.destination_rule,
-         "jqPathExpressions": [".spec.subsets"]}],
-        "syncPolicy": {"syncOptions": ["RespectIgnoreDifferences=true"]}}, f"in spec of the Argo CD Application {name}")  # fmt: skip
+    ignore = as_yaml(
+        {
+            "ignoreDifferences": [
+                {
+                    "group": "networking.istio.io",
+                    "kind": "VirtualService",
+                    "name": name_of(route),
+                    "jqPathExpressions": [".spec.http[].route"],
+                },
+                {
+                    "group": "networking.istio.io",
+                    "kind": "DestinationRule",
+                    "name": policy.route.destination_rule,
+                    "jqPathExpressions": [".spec.subsets"],
+                },
+            ],
+            "syncPolicy": {"syncOptions": ["RespectIgnoreDifferences=true"]},
+        },
+        f"in spec of the Argo CD Application {name}",
+    )
     automated = (spec.get("syncPolicy") or {}).get("automated")
     heals = isinstance(automated, dict) and automated.get("selfHeal")
     if heals:
-        yield problem("rivals.gitops", _about(route), f"Argo CD's application {name} heals itself: it would set canaryd's weights back",
-                      "weights that Argo CD leaves alone, also when it syncs", ignore)  # fmt: skip
+        yield problem(
+            "rivals.gitops",
+            _about(route),
+            f"Argo CD's application {name} heals itself: it would set canaryd's weights back",
+            "weights that Argo CD leaves alone, also when it syncs",
+            ignore,
+        )
     else:
         how = "which is not to be seen from here"
         if application:
-            how = "which syncs by itself on each commit" if isinstance(automated, dict) else "which syncs when someone says so"
-        yield warning("rivals.gitops", _about(route),
-                      f"Argo CD's application {name}, {how}, tracks it: a sync in mid-rollout sets the weights back",
-                      "weights that Argo CD leaves alone", ignore)  # fmt: skip
+            how = (
+                "which syncs by itself on each commit"
+                if isinstance(automated, dict)
+                else "which syncs when someone says so"
+            )
+        yield warning(
+            "rivals.gitops",
+            _about(route),
+            f"Argo CD's application {name}, {how}, tracks it: a sync in mid-rollout sets the weights back",
+            "weights that Argo CD leaves alone",
+            ignore,
+        )
 
 
 def _ignores(spec: Object, policy: Policy) -> bool:
-    """Whether an Application leaves the http routes of the VirtualService alone, in comparing and in syncing."""
+    """Whether an Application leaves the http routes of the VirtualService alone, in comparing and in
+    syncing."""
     options = (spec.get("syncPolicy") or {}).get("syncOptions") or []
     for one in spec.get("ignoreDifferences") or []:
         paths = [*(one.get("jqPathExpressions") or []), *(one.get("jsonPointers") or [])]
-        if (one.get("kind") in ("VirtualService", "*") and one.get("name") in (None, policy.route.virtual_service)
-                and any(str(path).startswith((".spec.http", "/spec/http")) for path in paths)):  # fmt: skip
+        if (
+            one.get("kind") in ("VirtualService", "*")
+            and one.get("name") in (None, policy.route.virtual_service)
+            and any(str(path).startswith((".spec.http", "/spec/http")) for path in paths)
+        ):
             return "RespectIgnoreDifferences=true" in options
     return False
 
@@ -88,42 +127,85 @@ def _flux(policy: Policy, route: Object) -> Iterator[Finding]:
         kind = "Kustomization" if key.startswith("kustomize") else "HelmRelease"
         annotations = {**annotations_of(route)}
         if kind == "Kustomization":
-            if annotations.get("kustomize.toolkit.fluxcd.io/reconcile") == "disabled" or \
-                    annotations.get("kustomize.toolkit.fluxcd.io/ssa") in ("IfNotPresent", "Ignore"):
-                yield ok("rivals.gitops", _about(route), f"Flux' Kustomization {name} made it, and leaves it alone")
+            if annotations.get("kustomize.toolkit.fluxcd.io/reconcile") == "disabled" or annotations.get(
+                "kustomize.toolkit.fluxcd.io/ssa"
+            ) in ("IfNotPresent", "Ignore"):
+                yield ok(
+                    "rivals.gitops", _about(route), f"Flux' Kustomization {name} made it, and leaves it alone"
+                )
             else:
-                yield problem("rivals.gitops", _about(route),
-                              f"Flux' Kustomization {name} applies it anew at each reconciliation, weights included",
-                              "an object that Flux makes once and then leaves alone",
-                              as_yaml({"metadata": {"annotations": {"kustomize.toolkit.fluxcd.io/ssa": "IfNotPresent"}}},
-                                      f"in the manifest of {_about(route)} in Git"))  # fmt: skip
+                yield problem(
+                    "rivals.gitops",
+                    _about(route),
+                    f"Flux' Kustomization {name} applies it anew at each reconciliation, weights included",
+                    "an object that Flux makes once and then leaves alone",
+                    as_yaml(
+                        {"metadata": {"annotations": {"kustomize.toolkit.fluxcd.io/ssa": "IfNotPresent"}}},
+                        f"in the manifest of {_about(route)} in Git",
+                    ),
+                )
         else:
-            yield warning("rivals.gitops", _about(route),
-                          f"Flux' HelmRelease {name} made it: an upgrade, or drift detection where it is enabled, "
-                          "sets the weights back", "weights that Flux leaves alone",
-                          as_yaml({"driftDetection": {"ignore": [
-                              {"paths": ["/spec/http"], "target": {"kind": "VirtualService", "name": name_of(route)}}]}},
-                              f"in spec of the HelmRelease {name}, where it has driftDetection; no upgrade in mid-rollout"))  # fmt: skip
+            yield warning(
+                "rivals.gitops",
+                _about(route),
+                f"Flux' HelmRelease {name} made it: an upgrade, or drift detection where it is enabled, "
+                "sets the weights back",
+                "weights that Flux leaves alone",
+                as_yaml(
+                    {
+                        "driftDetection": {
+                            "ignore": [
+                                {
+                                    "paths": ["/spec/http"],
+                                    "target": {"kind": "VirtualService", "name": name_of(route)},
+                                }
+                            ]
+                        }
+                    },
+                    f"in spec of the HelmRelease {name}, where it has driftDetection; no upgrade in "
+                    "mid-rollout",
+                ),
+            )
 
 
 def _helm(policy: Policy, route: Object) -> Iterator[Finding]:
     release = annotations_of(route).get(HELM)
     if release and not any(labels_of(route).get(key) for key in FLUX):
-        yield warning("rivals.gitops", _about(route), f"it is of the Helm release {release}: an upgrade of it may set the weights back",
-                      "no upgrade of it in mid-rollout, or the VirtualService outside the release",
-                      as_yaml({"metadata": {"annotations": {"helm.sh/resource-policy": "keep"}}},
-                              "on the VirtualService, before it is taken out of the release"))  # fmt: skip
+        yield warning(
+            "rivals.gitops",
+            _about(route),
+            f"it is of the Helm release {release}: an upgrade of it may set the weights back",
+            "no upgrade of it in mid-rollout, or the VirtualService outside the release",
+            as_yaml(
+                {"metadata": {"annotations": {"helm.sh/resource-policy": "keep"}}},
+                "on the VirtualService, before it is taken out of the release",
+            ),
+        )
 
 
 def _managers(policy: Policy, route: Object) -> Iterator[Finding]:
     """Who wrote the http routes, by the API server's own book."""
-    managers = sorted({str(one.get("manager")) for one in (route.get("metadata") or {}).get("managedFields") or []
-                       if "f:http" in ((one.get("fieldsV1") or {}).get("f:spec") or {})})  # fmt: skip
+    managers = sorted(
+        {
+            str(one.get("manager"))
+            for one in (route.get("metadata") or {}).get("managedFields") or []
+            if "f:http" in ((one.get("fieldsV1") or {}).get("f:spec") or {})
+        }
+    )
     others = [one for one in managers if one != OWN and not one.startswith(BY_HAND)]
-    if others and not any(annotations_of(route).get(key) for key in (ARGO_ID, HELM)) and not any(labels_of(route).get(key) for key in FLUX):
-        yield warning("rivals.managers", _about(route), f"its routes were written by {some(others)}: a controller that writes them again?",
-                      "canaryd alone on spec.http",
-                      f"kubectl -n {namespace_of(route)} get virtualservice {name_of(route)} -o yaml --show-managed-fields")  # fmt: skip
+    if (
+        others
+        and not any(annotations_of(route).get(key) for key in (ARGO_ID, HELM))
+        and not any(labels_of(route).get(key) for key in FLUX)
+    ):
+        yield warning(
+            "rivals.managers",
+            _about(route),
+            f"its routes were written by {some(others)}: a controller that writes them again?",
+            "canaryd alone on spec.http",
+            f"kubectl -n {namespace_of(route)} get virtualservice {name_of(route)} -o yaml "
+            "--show-managed-fields",
+        )
 
 
 def _flagger(facts: Facts, policy: Policy) -> Iterator[Finding]:
@@ -132,9 +214,14 @@ def _flagger(facts: Facts, policy: Policy) -> Iterator[Finding]:
         target = str((spec_of(one).get("targetRef") or {}).get("name") or "")
         service = str((spec_of(one).get("service") or {}).get("name") or target)
         if service in names or target in names:
-            yield problem("rivals.flagger", f"Canary {namespace_of(one)}/{name_of(one)}", f"Flagger steers {service} too", "one of the two",
-                          f"kubectl -n {namespace_of(one)} delete canary {name_of(one)}   # it restores nothing, but "
-                          "with revertOnDeletion")  # fmt: skip
+            yield problem(
+                "rivals.flagger",
+                f"Canary {namespace_of(one)}/{name_of(one)}",
+                f"Flagger steers {service} too",
+                "one of the two",
+                f"kubectl -n {namespace_of(one)} delete canary {name_of(one)}   # it restores nothing, but "
+                "with revertOnDeletion",
+            )
     if facts.of("Canary").problem:
         yield unknown("rivals.flagger", "Flagger", facts.of("Canary").problem)
 
@@ -144,11 +231,16 @@ def _rollouts(facts: Facts, policy: Policy) -> Iterator[Finding]:
         routing = ((spec_of(one).get("strategy") or {}).get("canary") or {}).get("trafficRouting") or {}
         istio = routing.get("istio") or {}
         named = [istio.get("virtualService") or {}, *(istio.get("virtualServices") or [])]
-        if policy.route.virtual_service in {str(each.get("name") or "") for each in named} or host_of(facts, policy) == \
-                (istio.get("destinationRule") or {}).get("name"):
-            yield problem("rivals.argoRollouts", f"Rollout {namespace_of(one)}/{name_of(one)}",
-                          f"Argo Rollouts steers VirtualService {policy.route.virtual_service} too", "one of the two",
-                          f"kubectl -n {namespace_of(one)} edit rollout {name_of(one)}   # take strategy.canary.trafficRouting "
-                          f"out")  # fmt: skip
+        if policy.route.virtual_service in {str(each.get("name") or "") for each in named} or host_of(
+            facts, policy
+        ) == (istio.get("destinationRule") or {}).get("name"):
+            yield problem(
+                "rivals.argoRollouts",
+                f"Rollout {namespace_of(one)}/{name_of(one)}",
+                f"Argo Rollouts steers VirtualService {policy.route.virtual_service} too",
+                "one of the two",
+                f"kubectl -n {namespace_of(one)} edit rollout {name_of(one)}   # take "
+                "strategy.canary.trafficRouting out",
+            )
     if facts.of("Rollout").problem:
         yield unknown("rivals.argoRollouts", "Argo Rollouts", facts.of("Rollout").problem)

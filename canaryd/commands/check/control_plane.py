@@ -42,18 +42,29 @@ def revision(deployment: Object) -> str:
 def version_of(deployment: Object) -> str:
     """The tag of its image, such as `1.27.1`; "" where there is none."""
     containers = spec_of(template_of(deployment)).get("containers") or []
-    chosen = next((one for one in containers if one.get("name") == "discovery"), containers[0] if containers else {})
+    chosen = next(
+        (one for one in containers if one.get("name") == "discovery"), containers[0] if containers else {}
+    )
     return str(chosen.get("image") or "").rsplit("/", 1)[-1].partition("@")[0].partition(":")[2]
 
 
 def _control_plane(facts: Facts) -> Iterator[Finding]:
     if facts.of(CONTROL_PLANE).problem:
-        yield unknown("istio.istiod", "istiod", f"its Deployment cannot be looked for: {facts.of(CONTROL_PLANE).problem}")
+        yield unknown(
+            "istio.istiod",
+            "istiod",
+            f"its Deployment cannot be looked for: {facts.of(CONTROL_PLANE).problem}",
+        )
         return
     found = control_planes(facts)
     if not found and NETWORKING in facts.groups:
-        yield warning("istio.istiod", "istiod", "no Deployment with the label app=istiod in this cluster",
-                      "istiod here, or outside as an external control plane", "kubectl get deployments -A -l app=istiod")  # fmt: skip
+        yield warning(
+            "istio.istiod",
+            "istiod",
+            "no Deployment with the label app=istiod in this cluster",
+            "istiod here, or outside as an external control plane",
+            "kubectl get deployments -A -l app=istiod",
+        )
     for one in found:
         yield from _one(one)
 
@@ -64,18 +75,33 @@ def _one(istiod: Object) -> Iterator[Finding]:
     said = f"version {version or 'not told by its image'}, revision {revision(istiod)}{by}"
     number = _number(version)
     if not (istiod.get("status") or {}).get("availableReplicas"):
-        yield problem("istio.istiod", where, f"{said}; no replica of it is available", "at least one, or no route changes",
-                      f"kubectl -n {namespace_of(istiod)} describe deployment {name_of(istiod)}")  # fmt: skip
+        yield problem(
+            "istio.istiod",
+            where,
+            f"{said}; no replica of it is available",
+            "at least one, or no route changes",
+            f"kubectl -n {namespace_of(istiod)} describe deployment {name_of(istiod)}",
+        )
         return
     tested = f"{TESTED[0]}.{TESTED[1]}"
     if number is None:
         yield unknown("istio.istiod", where, said, f"a version; canaryd is tested with Istio {tested}")
     elif number < TELEMETRY_V2:
-        yield problem("istio.istiod", where, said, f"Istio 1.5 or newer (before, Mixer counts); canaryd is tested with {tested}",
-                      "https://istio.io/latest/docs/setup/upgrade/")  # fmt: skip
+        yield problem(
+            "istio.istiod",
+            where,
+            said,
+            f"Istio 1.5 or newer (before, Mixer counts); canaryd is tested with {tested}",
+            "https://istio.io/latest/docs/setup/upgrade/",
+        )
     elif number < MAINTAINED:
-        yield warning("istio.istiod", where, said, f"Istio 1.22 or newer; canaryd is tested with {tested}, older ones may well do",
-                      "https://istio.io/latest/docs/setup/upgrade/")  # fmt: skip
+        yield warning(
+            "istio.istiod",
+            where,
+            said,
+            f"Istio 1.22 or newer; canaryd is tested with {tested}, older ones may well do",
+            "https://istio.io/latest/docs/setup/upgrade/",
+        )
     else:
         yield ok("istio.istiod", where, f"{said}; canaryd is tested with {tested}")
 
@@ -96,13 +122,23 @@ def _number(version: str) -> Version | None:
 def _api(facts: Facts) -> Iterator[Finding]:
     versions = facts.groups.get(NETWORKING)
     if versions is None:
-        yield problem("istio.crds", "Istio's API", f"the API server has no {NETWORKING}", "its CRDs: canaryd steers a VirtualService",
-                      "istioctl install   # or: helm install istio-base istio/base -n istio-system --create-namespace")  # fmt: skip
+        yield problem(
+            "istio.crds",
+            "Istio's API",
+            f"the API server has no {NETWORKING}",
+            "its CRDs: canaryd steers a VirtualService",
+            "istioctl install   # or: helm install istio-base istio/base -n istio-system --create-namespace",
+        )
     else:
         yield ok("istio.crds", "Istio's API", f"{NETWORKING} {', '.join(versions)}")
     gateway = facts.groups.get(GATEWAY_API)
-    yield ok("istio.gatewayApi", "Gateway API", f"{GATEWAY_API} {', '.join(gateway)}" if gateway else
-             "not installed; only routes of the Gateway API would need it")  # fmt: skip
+    yield ok(
+        "istio.gatewayApi",
+        "Gateway API",
+        f"{GATEWAY_API} {', '.join(gateway)}"
+        if gateway
+        else "not installed; only routes of the Gateway API would need it",
+    )
 
 
 def _clock(facts: Facts) -> Iterator[Finding]:
@@ -117,7 +153,12 @@ def skew(check: str, about: str, clock: float | None, here: float) -> Iterator[F
     off = clock - here
     text = f"{abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} this machine's"
     if abs(off) > MOST_SKEW:
-        yield warning(check, about, text, f"at most {MOST_SKEW:.0f} s: looks are cut by these clocks",
-                      "timedatectl status   # here, and on the nodes")  # fmt: skip
+        yield warning(
+            check,
+            about,
+            text,
+            f"at most {MOST_SKEW:.0f} s: looks are cut by these clocks",
+            "timedatectl status   # here, and on the nodes",
+        )
     else:
         yield ok(check, about, "agrees with this machine's")

@@ -1,5 +1,5 @@
-"""What RBAC must let canaryd's own account do; whether it does, and whether people may what they need (people.py); and the CRD that all of
-it is about."""
+"""What RBAC must let canaryd's own account do; whether it does, and whether people may what they need
+(people.py); and the CRD that all of it is about."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -33,14 +33,19 @@ DAEMON: Sequence[tuple[str, tuple[str, ...], tuple[str, ...]]] = (
 
 
 def of_daemon(namespaces: Iterable[str], http_routes: bool = False, split: bool = False) -> list[Right]:
-    """All that the daemon's account needs, in each namespace with a policy; records are listed in all namespaces. http_routes: whether a
-    policy steers one; split: whether one splits matched requests."""
+    """All that the daemon's account needs, in each namespace with a policy; records are listed in all
+    namespaces. http_routes: whether a policy steers one; split: whether one splits matched requests."""
     places = sorted(set(namespaces)) or [""]
     everywhere = [Right(CANARYD, "canaryrollouts", "list")]
     needed = [one for one in DAEMON if one not in (*BY_GATEWAY_API, *BY_SPLIT)]
     needed += [*(BY_GATEWAY_API if http_routes else ()), *(BY_SPLIT if split else ())]
-    each = [Right(group, resource, verb, place) for place in places for group, resources, verbs in needed
-            for resource in resources for verb in verbs]  # fmt: skip
+    each = [
+        Right(group, resource, verb, place)
+        for place in places
+        for group, resources, verbs in needed
+        for resource in resources
+        for verb in verbs
+    ]
     return everywhere + list(dict.fromkeys(each))
 
 
@@ -49,23 +54,44 @@ def check(facts: Facts) -> Iterator[Finding]:
     for rights in facts.rights:
         yield from _account(rights) if rights.who else _caller(rights)
     if not any(rights.who for rights in facts.rights):
-        yield unknown("rights.account", "canaryd's account", "no Deployment of canaryd is here to tell whose rights it has",
-                      "--as NAMESPACE/NAME of the ServiceAccount that it will have")  # fmt: skip
+        yield unknown(
+            "rights.account",
+            "canaryd's account",
+            "no Deployment of canaryd is here to tell whose rights it has",
+            "--as NAMESPACE/NAME of the ServiceAccount that it will have",
+        )
 
 
 def _definition(facts: Facts) -> Iterator[Finding]:
     about, versions = "CRD canaryrollouts.canaryd.dev", facts.groups.get(CANARYD)
     apply = "kubectl apply --server-side -f charts/canaryd/crds/"
     if versions is None:
-        yield problem("rights.crd", about, "it is not installed: canaryd's records have nowhere to be", f"{VERSION} of it", apply)
+        yield problem(
+            "rights.crd",
+            about,
+            "it is not installed: canaryd's records have nowhere to be",
+            f"{VERSION} of it",
+            apply,
+        )
     elif VERSION not in versions:
-        yield problem("rights.crd", about, f"it has {some(list(versions))}", f"{VERSION}, as this canaryd writes it", apply)
+        yield problem(
+            "rights.crd",
+            about,
+            f"it has {some(list(versions))}",
+            f"{VERSION}, as this canaryd writes it",
+            apply,
+        )
     else:
         listing = facts.of("CustomResourceDefinition")
         missing = [name for crd in listing.items for name in _unknown_fields(crd)]
         if missing:
-            yield problem("rights.crd", about, f"it is of another canaryd: {some(missing)} would be dropped", "the CRD of this canaryd",
-                          apply)
+            yield problem(
+                "rights.crd",
+                about,
+                f"it is of another canaryd: {some(missing)} would be dropped",
+                "the CRD of this canaryd",
+                apply,
+            )
         else:
             yield ok("rights.crd", about, f"installed, {VERSION}")
 
@@ -77,22 +103,31 @@ def _unknown_fields(crd: Object) -> list[str]:
             properties = ((version.get("schema") or {}).get("openAPIV3Schema") or {}).get("properties") or {}
             wishes = (properties.get("spec") or {}).get("properties") or {}
             lacking = [f"spec.{name}" for name in WISHES if name not in wishes]
-            return lacking + ([] if "status" in (version.get("subresources") or {}) else ["the status subresource"])
+            return lacking + (
+                [] if "status" in (version.get("subresources") or {}) else ["the status subresource"]
+            )
     return []
 
 
 def _caller(rights: Rights) -> Iterator[Finding]:
     about = "your rights"
     if rights.problem:
-        yield unknown("rights.caller", about, f"they cannot be asked: {rights.problem}", "", "kubectl auth can-i --list")
+        yield unknown(
+            "rights.caller", about, f"they cannot be asked: {rights.problem}", "", "kubectl auth can-i --list"
+        )
         return
     lacking: dict[str, list[Right]] = {}
     for right, may in rights.may.items():
         if not may:
             lacking.setdefault(right.why, []).append(right)
     for purpose, each in lacking.items():
-        yield warning("rights.caller", about, f"you may not {some([_said(right) for right in each], 4)}", f"for: {purpose}",
-                      "\n".join(_can_i(right) for right in each))  # fmt: skip
+        yield warning(
+            "rights.caller",
+            about,
+            f"you may not {some([_said(right) for right in each], 4)}",
+            f"for: {purpose}",
+            "\n".join(_can_i(right) for right in each),
+        )
     if not lacking:
         yield ok("rights.caller", about, "all that the commands need")
 
@@ -100,16 +135,25 @@ def _caller(rights: Rights) -> Iterator[Finding]:
 def _account(rights: Rights) -> Iterator[Finding]:
     about = f"account {rights.who}"
     if rights.problem:
-        yield unknown("rights.account", about, f"what it may do cannot be asked: {rights.problem}", "an answer to this, for each right",
-                      _can_i(Right(ISTIO, "virtualservices", "patch", _place(rights)), rights.who))  # fmt: skip
+        yield unknown(
+            "rights.account",
+            about,
+            f"what it may do cannot be asked: {rights.problem}",
+            "an answer to this, for each right",
+            _can_i(Right(ISTIO, "virtualservices", "patch", _place(rights)), rights.who),
+        )
         return
     lacking = [right for right, may in rights.may.items() if not may]
     if not lacking:
         yield ok("rights.account", about, f"has all {len(rights.may)} rights that the chart grants")
         return
-    yield problem("rights.account", about, f"it may not {some([_said(right) for right in lacking], 4)}",
-                  "what the chart's ClusterRole grants",
-                  f"# {_can_i(lacking[0], rights.who)}\n{_role(rights.who, lacking)}")  # fmt: skip
+    yield problem(
+        "rights.account",
+        about,
+        f"it may not {some([_said(right) for right in lacking], 4)}",
+        "what the chart's ClusterRole grants",
+        f"# {_can_i(lacking[0], rights.who)}\n{_role(rights.who, lacking)}",
+    )
 
 
 def _place(rights: Rights) -> str:
@@ -117,7 +161,9 @@ def _place(rights: Rights) -> str:
 
 
 def _said(right: Right) -> str:
-    return f"{right.verb} {_qualified(right)}" + (f" in {right.namespace}" if right.namespace else " in all namespaces")
+    return f"{right.verb} {_qualified(right)}" + (
+        f" in {right.namespace}" if right.namespace else " in all namespaces"
+    )
 
 
 def _qualified(right: Right) -> str:
@@ -128,8 +174,12 @@ def _qualified(right: Right) -> str:
 def _can_i(right: Right, who: str = "") -> str:
     where = f"-n {right.namespace}" if right.namespace else "-A"
     resource, _, part = right.resource.partition("/")
-    return (f"kubectl auth can-i {right.verb} {resource}{'.' + right.group if right.group else ''}"
-            + (f" --subresource {part}" if part else "") + f" {where}" + (f" --as {who}" if who else ""))  # fmt: skip
+    return (
+        f"kubectl auth can-i {right.verb} {resource}{'.' + right.group if right.group else ''}"
+        + (f" --subresource {part}" if part else "")
+        + f" {where}"
+        + (f" --as {who}" if who else "")
+    )
 
 
 def _role(who: str, lacking: Sequence[Right]) -> str:
@@ -138,11 +188,27 @@ def _role(who: str, lacking: Sequence[Right]) -> str:
     for right in lacking:
         found = verbs.setdefault((right.group, right.resource), [])
         found += [right.verb] if right.verb not in found else []
-    rules = [{"apiGroups": [group], "resources": [resource], "verbs": each} for (group, resource), each in verbs.items()]
-    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "canaryd-lacking"}, "rules": rules}
-    binding = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "canaryd-lacking"},
-               "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "canaryd-lacking"},
-               "subjects": [_subject(who)]}  # fmt: skip
+    rules = [
+        {"apiGroups": [group], "resources": [resource], "verbs": each}
+        for (group, resource), each in verbs.items()
+    ]
+    role = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": "canaryd-lacking"},
+        "rules": rules,
+    }
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": "canaryd-lacking"},
+        "roleRef": {
+            "apiGroup": "rbac.authorization.k8s.io",
+            "kind": "ClusterRole",
+            "name": "canaryd-lacking",
+        },
+        "subjects": [_subject(who)],
+    }
     return f"{as_yaml(role)}\n---\n{as_yaml(binding)}"
 
 

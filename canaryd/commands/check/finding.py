@@ -9,7 +9,8 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.scalarstring import DoubleQuotedScalarString
 
-# Text that YAML 1.1 has as a boolean, an octal or a sexagesimal number, and YAML 1.2, which is written here, does not.
+# Text that YAML 1.1 has as a boolean, an octal or a sexagesimal number, and YAML 1.2, which is written here,
+# does not.
 _AMBIGUOUS = re.compile(r"(?i:y|n|yes|no|on|off)|[-+]?0[0-7_]+|[-+]?\d[\d_]*(:[0-5]?\d)+(\.\d*)?")
 
 
@@ -26,7 +27,8 @@ class Level(StrEnum):
 class Finding:
     """check: a name that stays, for CI, such as `routes.subsets`; its first part is the group it is shown in.
 
-    service: namespace/name, "" for what is about the whole cluster. mend: commands, or YAML with a comment that says where it goes.
+    service: namespace/name, "" for what is about the whole cluster. mend: commands, or YAML with a comment
+    that says where it goes.
     """
 
     check: str

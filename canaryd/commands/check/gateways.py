@@ -1,4 +1,5 @@
-"""The Gateways that a VirtualService names: are they there, do they take its hosts, and does a proxy serve them."""
+"""The Gateways that a VirtualService names: are they there, do they take its hosts, and does a proxy serve
+them."""
 
 from collections.abc import Iterator
 
@@ -23,7 +24,11 @@ def check(facts: Facts, policy: Policy) -> Iterator[Finding]:
 def names(facts: Facts, policy: Policy) -> set[tuple[str, str]]:
     """(namespace, name) of the Gateways of a service's VirtualService."""
     route = virtual_service(facts, policy)
-    found = [gateway_key(str(one), namespace_of(route)) for one in spec_of(route).get("gateways") or []] if route else []
+    found = (
+        [gateway_key(str(one), namespace_of(route)) for one in spec_of(route).get("gateways") or []]
+        if route
+        else []
+    )
     return {(one.partition("/")[0], one.partition("/")[2]) for one in found if one != MESH}
 
 
@@ -36,21 +41,41 @@ def _one(facts: Facts, route: Object, name: str, key: tuple[str, str]) -> Iterat
             yield unknown("gateways.there", about, listing.problem or "it is not among the files")
             return
         there = sorted(f"{namespace_of(one)}/{name_of(one)}" for one in listing.items)
-        yield problem("gateways.there", about, f"{name_of(route)} names it, and it is not there (there: {some(there)}): its requests are "
-                      "answered with 404", "a Gateway that is there, as NAMESPACE/NAME where it is in another namespace",
-                      as_yaml({"gateways": [there[0]]}, f"in spec of {named(route)}") if there else "")  # fmt: skip
+        yield problem(
+            "gateways.there",
+            about,
+            f"{name_of(route)} names it, and it is not there (there: {some(there)}): its requests are "
+            "answered with 404",
+            "a Gateway that is there, as NAMESPACE/NAME where it is in another namespace",
+            as_yaml({"gateways": [there[0]]}, f"in spec of {named(route)}") if there else "",
+        )
         return
     taken = [server for server in spec_of(gateway).get("servers") or [] if _takes(server, route, key[0])]
     if not taken:
-        offered = sorted({str(host) for server in spec_of(gateway).get("servers") or [] for host in server.get("hosts") or []})
+        offered = sorted(
+            {
+                str(host)
+                for server in spec_of(gateway).get("servers") or []
+                for host in server.get("hosts") or []
+            }
+        )
         wanted = [str(host) for host in spec_of(route).get("hosts") or []]
-        yield problem("gateways.hosts", about, f"it takes {some(offered)}, and {name_of(route)} is for {some(wanted)}", "hosts of both",
-                      as_yaml({"hosts": wanted}, f"in spec.servers of Gateway {key[1]}"))  # fmt: skip
+        yield problem(
+            "gateways.hosts",
+            about,
+            f"it takes {some(offered)}, and {name_of(route)} is for {some(wanted)}",
+            "hosts of both",
+            as_yaml({"hosts": wanted}, f"in spec.servers of Gateway {key[1]}"),
+        )
         return
     protocols = {str((server.get("port") or {}).get("protocol") or "").upper() for server in taken}
     if not protocols & {"HTTP", "HTTP2", "HTTPS", "GRPC", "GRPC-WEB"}:
-        yield problem("gateways.hosts", about, f"its protocol is {some(sorted(protocols))}: http routes are not used",
-                      "HTTP, HTTP2, HTTPS or GRPC")
+        yield problem(
+            "gateways.hosts",
+            about,
+            f"its protocol is {some(sorted(protocols))}: http routes are not used",
+            "HTTP, HTTP2, HTTPS or GRPC",
+        )
         return
     yield from _proxy(facts.pods_of_gateways.get(key), gateway, about)
 
@@ -59,7 +84,9 @@ def _takes(server: Object, route: Object, namespace: str) -> bool:
     """Whether a server and a VirtualService have a host in common; `ns/host` limits whose."""
     for offered in server.get("hosts") or []:
         where, _, host = str(offered).rpartition("/")
-        allowed = where in ("", "*", namespace_of(route)) or (where == "." and namespace == namespace_of(route))
+        allowed = where in ("", "*", namespace_of(route)) or (
+            where == "." and namespace == namespace_of(route)
+        )
         if allowed and any(_meet(host, str(one)) for one in spec_of(route).get("hosts") or []):
             return True
     return False
@@ -80,9 +107,20 @@ def _proxy(pods: Listing | None, gateway: Object, about: str) -> Iterator[Findin
     if pods is None:
         return
     if pods.problem:
-        yield unknown("gateways.proxy", about, f"the pods of its selector {shown} cannot be listed: {pods.problem}")
+        yield unknown(
+            "gateways.proxy", about, f"the pods of its selector {shown} cannot be listed: {pods.problem}"
+        )
     elif not pods.items:
-        yield warning("gateways.proxy", about, f"no pod in this cluster has the labels of its selector ({shown}): nothing serves it",
-                      "the labels of an ingress gateway's pods", f"kubectl get pods -A -l {shown}")  # fmt: skip
+        yield warning(
+            "gateways.proxy",
+            about,
+            f"no pod in this cluster has the labels of its selector ({shown}): nothing serves it",
+            "the labels of an ingress gateway's pods",
+            f"kubectl get pods -A -l {shown}",
+        )
     else:
-        yield ok("gateways.proxy", about, f"takes the hosts, and {many(len(pods.items), 'pod')} of {shown} serve it")
+        yield ok(
+            "gateways.proxy",
+            about,
+            f"takes the hosts, and {many(len(pods.items), 'pod')} of {shown} serve it",
+        )

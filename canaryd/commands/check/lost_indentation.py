@@ -1,8 +1,10 @@
-"""Files whose indentation was lost, as when they are copied from a web page, and the document as it was meant.
+"""Files whose indentation was lost, as when they are copied from a web page, and the document as it was
+meant.
 
-The lines are put together again by what Istio's and Kubernetes' keys may hold (`SHAPES`), not by their indentation: `name` belongs to
-`metadata`, `hosts` to `spec`, `regex` to the header before it. Only for plain YAML, a key or an item on each line; anything else is
-left as it is (None). Nothing is decided by this: it is shown to the reader, and looked at instead of a document that cannot be read.
+The lines are put together again by what Istio's and Kubernetes' keys may hold (`SHAPES`), not by their
+indentation: `name` belongs to `metadata`, `hosts` to `spec`, `regex` to the header before it. Only for plain
+YAML, a key or an item on each line; anything else is left as it is (None). Nothing is decided by this: it is
+shown to the reader, and looked at instead of a document that cannot be read.
 """
 
 import re
@@ -10,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Shape = Any
-"""A dict: these keys, each with its shape. A list with one: items of this shape. ANY: any key (of shape `ANY[key]`). VALUE: a scalar."""
+"""A dict: these keys, each with its shape. A list with one: items of this shape. ANY: any key (of shape
+`ANY[key]`). VALUE: a scalar."""
 
 VALUE: Shape = ""
 ITEMS: Shape = [VALUE]
@@ -28,28 +31,53 @@ DESTINATION: Shape = {"host": VALUE, "subset": VALUE, "port": {"number": VALUE}}
 CHANGES: Shape = {"set": AnyKey(), "add": AnyKey(), "remove": ITEMS}
 HEADERS: Shape = {"request": CHANGES, "response": CHANGES}
 MATCH: Shape = {
-    "name": VALUE, "uri": STRING_MATCH, "scheme": STRING_MATCH, "method": STRING_MATCH, "authority": STRING_MATCH,
-    "headers": AnyKey(STRING_MATCH), "queryParams": AnyKey(STRING_MATCH), "withoutHeaders": AnyKey(STRING_MATCH), "port": VALUE,
-    "sourceLabels": AnyKey(), "gateways": ITEMS, "ignoreUriCase": VALUE, "sourceNamespace": VALUE,
-}  # fmt: skip
+    "name": VALUE,
+    "uri": STRING_MATCH,
+    "scheme": STRING_MATCH,
+    "method": STRING_MATCH,
+    "authority": STRING_MATCH,
+    "headers": AnyKey(STRING_MATCH),
+    "queryParams": AnyKey(STRING_MATCH),
+    "withoutHeaders": AnyKey(STRING_MATCH),
+    "port": VALUE,
+    "sourceLabels": AnyKey(),
+    "gateways": ITEMS,
+    "ignoreUriCase": VALUE,
+    "sourceNamespace": VALUE,
+}
 HTTP: Shape = {
-    "name": VALUE, "match": [MATCH], "route": [{"destination": DESTINATION, "weight": VALUE, "headers": HEADERS}],
-    "mirror": DESTINATION, "mirrorPercentage": {"value": VALUE}, "timeout": VALUE, "headers": HEADERS,
-    "retries": {"attempts": VALUE, "perTryTimeout": VALUE, "retryOn": VALUE}, "rewrite": {"uri": VALUE, "authority": VALUE},
-}  # fmt: skip
+    "name": VALUE,
+    "match": [MATCH],
+    "route": [{"destination": DESTINATION, "weight": VALUE, "headers": HEADERS}],
+    "mirror": DESTINATION,
+    "mirrorPercentage": {"value": VALUE},
+    "timeout": VALUE,
+    "headers": HEADERS,
+    "retries": {"attempts": VALUE, "perTryTimeout": VALUE, "retryOn": VALUE},
+    "rewrite": {"uri": VALUE, "authority": VALUE},
+}
 METADATA: Shape = {"name": VALUE, "namespace": VALUE, "labels": AnyKey(), "annotations": AnyKey()}
 SHAPES: dict[str, Shape] = {
     "VirtualService": {"hosts": ITEMS, "gateways": ITEMS, "exportTo": ITEMS, "http": [HTTP]},
     "DestinationRule": {"host": VALUE, "exportTo": ITEMS, "subsets": [{"name": VALUE, "labels": AnyKey()}]},
-    "Gateway": {"selector": AnyKey(), "servers": [{"port": {"number": VALUE, "name": VALUE, "protocol": VALUE}, "hosts": ITEMS,
-                                                   "tls": {"mode": VALUE, "credentialName": VALUE, "httpsRedirect": VALUE}}]},
-}  # fmt: skip
+    "Gateway": {
+        "selector": AnyKey(),
+        "servers": [
+            {
+                "port": {"number": VALUE, "name": VALUE, "protocol": VALUE},
+                "hosts": ITEMS,
+                "tls": {"mode": VALUE, "credentialName": VALUE, "httpsRedirect": VALUE},
+            }
+        ],
+    },
+}
 _LINE = re.compile(r"(?P<key>[A-Za-z0-9_./\"'-]+):(?:\s+(?P<value>.*))?")
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a document. number: from 1, in the file; indent: columns before its first word; items: dashes that stand before it."""
+    """One line of a document. number: from 1, in the file; indent: columns before its first word; items:
+    dashes that stand before it."""
 
     number: int
     indent: int
@@ -70,7 +98,8 @@ class _Open:
 
 @dataclass(frozen=True)
 class Restored:
-    """data: the document as it was meant, values as written. misplaced: (line, the line it belongs below), first to last."""
+    """data: the document as it was meant, values as written. misplaced: (line, the line it belongs below),
+    first to last."""
 
     kind: str
     data: dict[str, Any]
@@ -78,7 +107,8 @@ class Restored:
 
 
 def lines_of(text: str, first: int = 1) -> list[Line] | None:
-    """The lines of a document without comments and blanks; None for what is no plain YAML. first: the number of its first line."""
+    """The lines of a document without comments and blanks; None for what is no plain YAML. first: the number
+    of its first line."""
     found = []
     for number, raw in enumerate(text.splitlines(), start=first):
         stripped = raw.strip()
@@ -106,7 +136,8 @@ def _uncommented(value: str) -> str:
 
 
 def restored(text: str, first: int = 1) -> Restored | None:
-    """A document put together by what its keys mean; None where that cannot be told. first: as in `lines_of`."""
+    """A document put together by what its keys mean; None where that cannot be told. first: as in
+    `lines_of`."""
     lines = lines_of(text, first)
     kind = next((line.value for line in lines or () if line.key == "kind"), "")
     if not lines or kind not in SHAPES:
@@ -126,13 +157,15 @@ def restored(text: str, first: int = 1) -> Restored | None:
 
 
 def _is_below(line: Line, above: Line) -> bool:
-    """Whether the indentation says that a line belongs to another. An item may stand at the column of the key that holds the list."""
+    """Whether the indentation says that a line belongs to another. An item may stand at the column of the key
+    that holds the list."""
     start = above.indent + 2 * above.items
     return line.indent > start or (line.indent == start and line.items > 0)
 
 
 def _place(stack: list[_Open], line: Line) -> int | None:
-    """The innermost of what is open that may hold this line. A map of free words comes last: a known key is no header's name."""
+    """The innermost of what is open that may hold this line. A map of free words comes last: a known key is
+    no header's name."""
     free = None
     for depth in range(len(stack) - 1, -1, -1):
         shape = stack[depth].shape
@@ -149,7 +182,8 @@ def _place(stack: list[_Open], line: Line) -> int | None:
 
 
 def _is_word(free: _Open, known: _Open, line: Line) -> bool:
-    """Whether a key that `known` has a place for is a word of `free` all the same, since the indentation says so: a header called `uri`."""
+    """Whether a key that `known` has a place for is a word of `free` all the same, since the indentation says
+    so: a header called `uri`."""
     below = free.line is not None and line.indent > free.line.indent + 2 * free.line.items
     return below and not any(one.indent + 2 * one.items >= line.indent for one in known.keys)
 

@@ -1,7 +1,8 @@
-"""Conditions of http routes that lost their indentation: `cookie:` and `regex:` on one level, where `regex` belonged below `cookie`.
+"""Conditions of http routes that lost their indentation: `cookie:` and `regex:` on one level, where `regex`
+belonged below `cookie`.
 
-Then `cookie` is empty (Istio: any request that has the header at all) and `regex` is taken for a header's name. Works on an object
-as a file has it, and on what an API server made of it.
+Then `cookie` is empty (Istio: any request that has the header at all) and `regex` is taken for a header's
+name. Works on an object as a file has it, and on what an API server made of it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -33,9 +34,13 @@ def of(route: Object) -> Iterator[Finding]:
             where = f"spec.http[{place}].match[{number}]"
             mended = repaired(match)
             if mended != match:
-                yield problem("matches.indent", named(route), f"{where}: {_said(match)}",
-                              "the condition below the name that it is about",
-                              as_yaml({"match": [mended]}, f"{where}, as it was meant"))  # fmt: skip
+                yield problem(
+                    "matches.indent",
+                    named(route),
+                    f"{where}: {_said(match)}",
+                    "the condition below the name that it is about",
+                    as_yaml({"match": [mended]}, f"{where}, as it was meant"),
+                )
             else:
                 yield from _empty(route, where, match)
 
@@ -45,7 +50,8 @@ def is_misplaced(match: Mapping[str, Any]) -> bool:
 
 
 def repaired(match: Mapping[str, Any]) -> dict[str, Any]:
-    """A match with each condition that stands beside the name it belongs to put below it; as it is where there is none."""
+    """A match with each condition that stands beside the name it belongs to put below it; as it is where
+    there is none."""
     mended = deepcopy(dict(match))
     beside = {kind: mended[kind] for kind in KINDS if isinstance(mended.get(kind), str)}
     empty = [key for key in mended if mended[key] in (None, {})]
@@ -67,7 +73,8 @@ def repaired(match: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _below(conditions: Mapping[str, Any]) -> dict[str, Any]:
-    """`{cookie: null, regex: X}` as `{cookie: {regex: X}}`; each condition goes to the empty name before it."""
+    """`{cookie: null, regex: X}` as `{cookie: {regex: X}}`; each condition goes to the empty name before
+    it."""
     found: dict[str, Any] = {}
     last = ""
     for name, value in conditions.items():
@@ -87,8 +94,10 @@ def _said(match: Mapping[str, Any]) -> str:
             names = [name for name, value in inside.items() if value in (None, {})]
             if kinds and names:
                 what = "parameter" if group == "queryParams" else "header"
-                return (f"{group} has `{names[0]}` without a value and `{kinds[0]}` beside it: Istio reads any request with {names[0]}, "
-                        f"and a {what} called {kinds[0]}")  # fmt: skip
+                return (
+                    f"{group} has `{names[0]}` without a value and `{kinds[0]}` beside it: Istio reads any "
+                    f"request with {names[0]}, and a {what} called {kinds[0]}"
+                )
     kinds = [name for name in match if name in KINDS]
     return f"`{kinds[0] if kinds else 'a condition'}` stands in the match itself, beside what it is about"
 
@@ -97,11 +106,14 @@ def _empty(route: Object, where: str, match: Mapping[str, Any]) -> Iterator[Find
     """What may be left after an API server dropped what it does not know."""
     for group in BY_NAME:
         inside = match.get(group)
-        for name, value in (inside.items() if isinstance(inside, dict) else ()):
+        for name, value in inside.items() if isinstance(inside, dict) else ():
             if value in (None, {}):
                 kind = "parameter" if group == "queryParams" else "header"
-                yield warning("matches.empty", named(route),
-                              f"{where}: {group}.{name} has no condition: Istio takes every request that has "
-                              f"the {kind} at all (what is left when a condition on the wrong level is dropped)",
-                              "exact, prefix or regex below it, or `regex: \".+\"` where any value is meant",
-                              as_yaml({group: {name: {"regex": ".*logged_in.*" if name == "cookie" else ".+"}}}, where))  # fmt: skip
+                yield warning(
+                    "matches.empty",
+                    named(route),
+                    f"{where}: {group}.{name} has no condition: Istio takes every request that has "
+                    f"the {kind} at all (what is left when a condition on the wrong level is dropped)",
+                    'exact, prefix or regex below it, or `regex: ".+"` where any value is meant',
+                    as_yaml({group: {name: {"regex": ".*logged_in.*" if name == "cookie" else ".+"}}}, where),
+                )

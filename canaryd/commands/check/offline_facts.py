@@ -1,4 +1,5 @@
-"""Manifests as objects: each document as it is, or as it was meant where its indentation was lost, and a word on that."""
+"""Manifests as objects: each document as it is, or as it was meant where its indentation was lost, and a word
+on that."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,14 +14,31 @@ from canaryd.domain.policy.policy import Policy
 from canaryd.domain.policy.validation import InvalidPolicy
 from canaryd.routing.route_lists import full_host
 
-TOP = ("apiVersion", "kind", "metadata", "spec", "status", "data", "stringData", "type", "items", "immutable", "rules", "subjects",
-       "roleRef")
+TOP = (
+    "apiVersion",
+    "kind",
+    "metadata",
+    "spec",
+    "status",
+    "data",
+    "stringData",
+    "type",
+    "items",
+    "immutable",
+    "rules",
+    "subjects",
+    "roleRef",
+)
 
 
-def facts_of(manifests: Sequence[Manifest], policies: Sequence[Policy], namespace: str | None, domain: str) -> Facts:
-    """What files alone say. policies: none, and they are those of the services that the VirtualServices route to.
+def facts_of(
+    manifests: Sequence[Manifest], policies: Sequence[Policy], namespace: str | None, domain: str
+) -> Facts:
+    """What files alone say. policies: none, and they are those of the services that the VirtualServices route
+    to.
 
-    namespace: of objects that do not say theirs; None: the only policy's, or that of the host which a VirtualService names.
+    namespace: of objects that do not say theirs; None: the only policy's, or that of the host which a
+    VirtualService names.
     """
     objects, flaws, lines = [], [], []
     for manifest in manifests:
@@ -30,18 +48,34 @@ def facts_of(manifests: Sequence[Manifest], policies: Sequence[Policy], namespac
             objects.append(one)
             lines.append((manifest.file, manifest.line))
     place = namespace or _usual(objects, policies, domain)
-    placed = [{**one, "metadata": {**(one.get("metadata") or {}), "namespace": namespace_of(one) or place}} for one in objects]
+    placed = [
+        {**one, "metadata": {**(one.get("metadata") or {}), "namespace": namespace_of(one) or place}}
+        for one in objects
+    ]
     kinds: dict[str, list[Object]] = {}
     for one in placed:
         kinds.setdefault(str(one.get("kind")), []).append(one)
-    places = {(str(one.get("kind")), namespace_of(one), name_of(one)): line for one, line in zip(placed, lines, strict=True)}
-    facts = Facts(tuple(policies), {kind: Listing(tuple(found)) for kind, found in kinds.items()}, flaws=tuple(flaws), places=places,
-                  domain=domain)  # fmt: skip
-    return facts if policies else Facts(tuple(_policies(facts)), facts.kinds, flaws=facts.flaws, places=places, domain=domain)
+    places = {
+        (str(one.get("kind")), namespace_of(one), name_of(one)): line
+        for one, line in zip(placed, lines, strict=True)
+    }
+    facts = Facts(
+        tuple(policies),
+        {kind: Listing(tuple(found)) for kind, found in kinds.items()},
+        flaws=tuple(flaws),
+        places=places,
+        domain=domain,
+    )
+    return (
+        facts
+        if policies
+        else Facts(tuple(_policies(facts)), facts.kinds, flaws=facts.flaws, places=places, domain=domain)
+    )
 
 
 def understood(manifest: Manifest) -> tuple[Any, Flaw | None]:
-    """The object of a document, and what was wrong with its indentation; the object is None where it cannot be told."""
+    """The object of a document, and what was wrong with its indentation; the object is None where it cannot
+    be told."""
     data = manifest.data
     if isinstance(data, dict) and not _looks_lost(data):
         return data, None
@@ -61,9 +95,19 @@ def _looks_lost(data: dict[str, Any]) -> bool:
         return False
     unknown = [key for key in data if key not in TOP]
     spec = data.get("spec")
-    matches = [match for http in (spec.get("http") or [] if isinstance(spec, dict) else []) if isinstance(http, dict)
-               for match in http.get("match") or [] if isinstance(match, dict)]  # fmt: skip
-    return bool(unknown) or "spec" not in data or not isinstance(spec, dict) or any(is_misplaced(match) for match in matches)
+    matches = [
+        match
+        for http in (spec.get("http") or [] if isinstance(spec, dict) else [])
+        if isinstance(http, dict)
+        for match in http.get("match") or []
+        if isinstance(match, dict)
+    ]
+    return (
+        bool(unknown)
+        or "spec" not in data
+        or not isinstance(spec, dict)
+        or any(is_misplaced(match) for match in matches)
+    )
 
 
 def _lost(manifest: Manifest, meant: Restored) -> Flaw:
@@ -72,10 +116,20 @@ def _lost(manifest: Manifest, meant: Restored) -> Flaw:
     for line, above in meant.misplaced:
         if line.key:
             groups.setdefault(above.number, (above, []))[1].append(f"`{line.key}`")
-    said = [f"{some(list(dict.fromkeys(keys)), 4)} {'does' if len(keys) == 1 else 'do'} not stand below `{above.key}` (line {above.number})"
-            for above, keys in groups.values() if above.key != "-"] or ["keys do not stand below what they belong to"]  # fmt: skip
-    lead = "its indentation is lost" if not manifest.error else f"its indentation is lost, and it is not YAML ({manifest.error})"
-    return Flaw(manifest.file, meant.misplaced[0][0].number, about, f"{lead}: {'; '.join(said)}", as_yaml(meant.data))
+    said = [
+        f"{some(list(dict.fromkeys(keys)), 4)} {'does' if len(keys) == 1 else 'do'} not stand below "
+        f"`{above.key}` (line {above.number})"
+        for above, keys in groups.values()
+        if above.key != "-"
+    ] or ["keys do not stand below what they belong to"]
+    lead = (
+        "its indentation is lost"
+        if not manifest.error
+        else f"its indentation is lost, and it is not YAML ({manifest.error})"
+    )
+    return Flaw(
+        manifest.file, meant.misplaced[0][0].number, about, f"{lead}: {'; '.join(said)}", as_yaml(meant.data)
+    )
 
 
 def _each(obj: Any) -> Iterator[Object]:
@@ -119,7 +173,15 @@ def _policies(facts: Facts) -> Iterator[Policy]:
             service = facts.find("Service", namespace, name)
             selector = dict(spec_of(service).get("selector") or {}) if service else {}
             try:
-                yield Policy.load(shortest(namespace, name, selector or {"app": name}, name_of(route), _rule(facts, name, namespace)))
+                yield Policy.load(
+                    shortest(
+                        namespace,
+                        name,
+                        selector or {"app": name},
+                        name_of(route),
+                        _rule(facts, name, namespace),
+                    )
+                )
             except InvalidPolicy:
                 continue  # names that Kubernetes would not take: other checks say so
 

@@ -16,29 +16,53 @@ def check(facts: Facts) -> Iterator[Finding]:
     found = [finding for service in facts.of("Service").items if (finding := _candidate(facts, service))]
     yield from found
     if not found:
-        yield ok("candidates.service", "services", "none has HTTP or gRPC ports, a VirtualService, and Deployments with a version label")
+        yield ok(
+            "candidates.service",
+            "services",
+            "none has HTTP or gRPC ports, a VirtualService, and Deployments with a version label",
+        )
 
 
 def _candidate(facts: Facts, service: Object) -> Finding | None:
     selector = dict(spec_of(service).get("selector") or {})
     namespace, name = namespace_of(service), name_of(service)
     templates = [dict(labels_of(template_of(one))) for one in facts.within("Deployment", namespace)]
-    versions = sorted({labels[LABEL] for labels in templates if selector and selector.items() <= labels.items() and labels.get(LABEL)})
+    versions = sorted(
+        {
+            labels[LABEL]
+            for labels in templates
+            if selector and selector.items() <= labels.items() and labels.get(LABEL)
+        }
+    )
     if not versions or not any(protocol(port) in COUNTED for port in spec_of(service).get("ports") or []):
         return None
     host = full_host(name, namespace, facts.domain)
     routes = [name_of(one) for one in facts.within("VirtualService", namespace) if leads_to(facts, one, host)]
     if not routes:
         return None
-    rules = [name_of(one) for one in facts.within("DestinationRule", namespace)
-             if full_host(str(spec_of(one).get("host") or ""), namespace, facts.domain) == host]  # fmt: skip
-    return ok("candidates.service", f"{namespace}/{name}",
-              f"could have a policy: versions {some(versions)}, by VirtualService {routes[0]}\n"
-              + as_yaml(shortest(namespace, name, selector, routes[0], rules[0] if rules else name)))  # fmt: skip
+    rules = [
+        name_of(one)
+        for one in facts.within("DestinationRule", namespace)
+        if full_host(str(spec_of(one).get("host") or ""), namespace, facts.domain) == host
+    ]
+    return ok(
+        "candidates.service",
+        f"{namespace}/{name}",
+        f"could have a policy: versions {some(versions)}, by VirtualService {routes[0]}\n"
+        + as_yaml(shortest(namespace, name, selector, routes[0], rules[0] if rules else name)),
+    )
 
 
-def shortest(namespace: str, name: str, selector: dict[str, str], virtual_service: str, destination_rule: str) -> dict[str, Any]:
+def shortest(
+    namespace: str, name: str, selector: dict[str, str], virtual_service: str, destination_rule: str
+) -> dict[str, Any]:
     """The shortest policy of a service, as its file has it."""
-    route = {"virtualService": virtual_service, **({"destinationRule": destination_rule} if destination_rule != name else {})}
-    return {"service": {"name": name, "namespace": namespace, "selector": selector}, "route": route,
-            "stages": [{"weight": weight} for weight in (10, 25, 50, 100)]}  # fmt: skip
+    route = {
+        "virtualService": virtual_service,
+        **({"destinationRule": destination_rule} if destination_rule != name else {}),
+    }
+    return {
+        "service": {"name": name, "namespace": namespace, "selector": selector},
+        "route": route,
+        "stages": [{"weight": weight} for weight in (10, 25, 50, 100)],
+    }

@@ -1,4 +1,5 @@
-"""VirtualService and DestinationRule of one service: can canaryd steer them, do they agree, and does anyone else route its requests.
+"""VirtualService and DestinationRule of one service: can canaryd steer them, do they agree, and does anyone
+else route its requests.
 
 What canaryd refuses is said in the words of the daemon: the facts hold them.
 """
@@ -42,8 +43,11 @@ def host_of(facts: Facts, policy: Policy) -> str:
 def rules_for(facts: Facts, policy: Policy) -> list[Object]:
     """The DestinationRules of the service's host, whatever their namespace."""
     host = host_of(facts, policy)
-    return [one for one in facts.of("DestinationRule").items
-            if full_host(str(spec_of(one).get("host") or ""), namespace_of(one), facts.domain) == host]  # fmt: skip
+    return [
+        one
+        for one in facts.of("DestinationRule").items
+        if full_host(str(spec_of(one).get("host") or ""), namespace_of(one), facts.domain) == host
+    ]
 
 
 def destinations(route: Json) -> list[Json]:
@@ -55,8 +59,11 @@ def destinations(route: Json) -> list[Json]:
 
 def leads_to(facts: Facts, obj: Object, host: str) -> bool:
     """Whether any http route of a VirtualService sends something to a host."""
-    return any(full_host(str(one.get("host") or ""), namespace_of(obj), facts.domain) == host
-               for route in spec_of(obj).get("http") or [] for one in destinations(route))  # fmt: skip
+    return any(
+        full_host(str(one.get("host") or ""), namespace_of(obj), facts.domain) == host
+        for route in spec_of(obj).get("http") or []
+        for one in destinations(route)
+    )
 
 
 def named(obj: Object) -> str:
@@ -80,7 +87,11 @@ def _steerable(facts: Facts, policy: Policy) -> Iterator[Finding]:
     view = facts.routes.get(policy.key)
     wanted = "a route that canaryd can steer; it refuses this one in these words"
     if view is None:
-        yield unknown("routes.steerable", about, f"it cannot be read: {facts.of('VirtualService').problem or 'not looked at'}")
+        yield unknown(
+            "routes.steerable",
+            about,
+            f"it cannot be read: {facts.of('VirtualService').problem or 'not looked at'}",
+        )
     elif isinstance(view, str):
         yield problem("routes.steerable", about, view, wanted, _skeleton(facts, policy))
     elif name := under_way(facts, policy):
@@ -90,8 +101,17 @@ def _steerable(facts: Facts, policy: Policy) -> Iterator[Finding]:
     if isinstance(view, RouteView) and (why := unsteered(view)):
         spec, full = spec_of(view.raw), host_of(facts, policy)
         hosts = list(dict.fromkeys(full if host == "*" else host for host in spec.get("hosts") or []))
-        mend = as_yaml({"hosts": hosts, "gateways": [*(spec.get("gateways") or []), MESH]}, "in its spec; with all names that clients use")
-        yield warning("routes.mesh", "calls inside the mesh", why, "callers inside the mesh steered too, where there are any", mend)
+        mend = as_yaml(
+            {"hosts": hosts, "gateways": [*(spec.get("gateways") or []), MESH]},
+            "in its spec; with all names that clients use",
+        )
+        yield warning(
+            "routes.mesh",
+            "calls inside the mesh",
+            why,
+            "callers inside the mesh steered too, where there are any",
+            mend,
+        )
 
 
 def _stable(policy: Policy, about: str, view: RouteView, wanted: str) -> Iterator[Finding]:
@@ -110,7 +130,9 @@ def _stages(policy: Policy, about: str, view: RouteView) -> Iterator[Finding]:
     try:
         makes_all_stages(policy, view, "of the next version")
     except Refusal as refusal:
-        yield problem("routes.stages", about, str(refusal), "routes of which every stage of the policy can be made")
+        yield problem(
+            "routes.stages", about, str(refusal), "routes of which every stage of the policy can be made"
+        )
 
 
 def _skeleton(facts: Facts, policy: Policy) -> str:
@@ -119,33 +141,60 @@ def _skeleton(facts: Facts, policy: Policy) -> str:
     version = next(iter(sorted(_versions(facts, policy))), "v1")
     made = []
     if virtual_service(facts, policy) is None and not facts.of("VirtualService").problem:
-        made.append(as_yaml({
-            "apiVersion": "networking.istio.io/v1", "kind": "VirtualService",
-            "metadata": {"name": policy.route.virtual_service, "namespace": namespace},
-            "spec": {"hosts": [host], "http": [{"route": [{"destination": {"host": host, "subset": version}}]}]}}))  # fmt: skip
+        made.append(
+            as_yaml(
+                {
+                    "apiVersion": "networking.istio.io/v1",
+                    "kind": "VirtualService",
+                    "metadata": {"name": policy.route.virtual_service, "namespace": namespace},
+                    "spec": {
+                        "hosts": [host],
+                        "http": [{"route": [{"destination": {"host": host, "subset": version}}]}],
+                    },
+                }
+            )
+        )
     rule = facts.find("DestinationRule", namespace, policy.route.destination_rule)
     if rule is None and not facts.of("DestinationRule").problem:
         label = policy.service.version_label
-        made.append(as_yaml({
-            "apiVersion": "networking.istio.io/v1", "kind": "DestinationRule",
-            "metadata": {"name": policy.route.destination_rule, "namespace": namespace},
-            "spec": {"host": host, "subsets": [{"name": version, "labels": {label: version}}]}}))  # fmt: skip
+        made.append(
+            as_yaml(
+                {
+                    "apiVersion": "networking.istio.io/v1",
+                    "kind": "DestinationRule",
+                    "metadata": {"name": policy.route.destination_rule, "namespace": namespace},
+                    "spec": {"host": host, "subsets": [{"name": version, "labels": {label: version}}]},
+                }
+            )
+        )
     return "\n---\n".join(made)
 
 
 def of_http_route(facts: Facts, policy: Policy) -> Iterator[Finding]:
-    """What the daemon would say of an HTTPRoute; its parents, and who else may write it, are not looked at."""
-    about, view = f"HTTPRoute {policy.service.namespace}/{policy.route.http_route}", facts.routes.get(policy.key)
+    """What the daemon would say of an HTTPRoute; its parents, and who else may write it, are not looked
+    at."""
+    about, view = (
+        f"HTTPRoute {policy.service.namespace}/{policy.route.http_route}",
+        facts.routes.get(policy.key),
+    )
     wanted = "a route that canaryd can steer; it refuses this one in these words"
     if view is None:
-        yield unknown("routes.steerable", about, "it cannot be read" if not facts.offline else "files of HTTPRoutes are not looked at")
+        yield unknown(
+            "routes.steerable",
+            about,
+            "it cannot be read" if not facts.offline else "files of HTTPRoutes are not looked at",
+        )
         return
     if isinstance(view, str):
         yield problem("routes.steerable", about, view, wanted)
         return
     try:
         name = under_way(facts, policy)
-        yield ok("routes.steerable", about, f"the rollout {name} is under way" if name else f"all traffic on {stable_version(view)}")
+        yield ok(
+            "routes.steerable",
+            about,
+            f"the rollout {name} is under way" if name else f"all traffic on {stable_version(view)}",
+        )
     except Refusal as refusal:
         yield problem("routes.steerable", about, str(refusal), wanted)
     if view.trouble:
@@ -163,14 +212,27 @@ def _hosts(facts: Facts, policy: Policy, route: Object) -> Iterator[Finding]:
     written = [("spec.host", one) for one in _rule_hosts(facts, policy)]
     for place, http in enumerate(spec_of(route).get("http") or []):
         written += [(f"spec.http[{place}]", str(one.get("host") or "")) for one in destinations(http)]
-    wrong = [(where, host) for where, host in dict.fromkeys(written) if looks_like(host, full) and host not in (full, policy.service.name)]
+    wrong = [
+        (where, host)
+        for where, host in dict.fromkeys(written)
+        if looks_like(host, full) and host not in (full, policy.service.name)
+    ]
     if not leads_to(facts, route, full):
         wrong += [(where, host) for where, host in dict.fromkeys(written) if _is_elsewhere(host, policy)]
     for where, host in wrong:
         about = f"DestinationRule {policy.route.destination_rule}" if where == "spec.host" else named(route)
-        what = "the Service of another namespace" if _is_elsewhere(host, policy) else "which Istio takes as it is: it is no Service"
-        yield problem("routes.host", about, f"{where} has the host {host!r}, {what}",
-                      f"{policy.service.name} or {full}", as_yaml({"host": full}, where))  # fmt: skip
+        what = (
+            "the Service of another namespace"
+            if _is_elsewhere(host, policy)
+            else "which Istio takes as it is: it is no Service"
+        )
+        yield problem(
+            "routes.host",
+            about,
+            f"{where} has the host {host!r}, {what}",
+            f"{policy.service.name} or {full}",
+            as_yaml({"host": full}, where),
+        )
     if not wrong:
         yield ok("routes.host", named(route), f"its hosts of {policy.service.name} are the Service's")
 
@@ -183,7 +245,9 @@ def looks_like(host: str, full: str) -> bool:
 
 def _is_elsewhere(host: str, policy: Policy) -> bool:
     name, namespace, *rest = [*host.split("."), "", ""]
-    return name == policy.service.name and namespace not in ("", policy.service.namespace) and rest[0] == "svc"
+    return (
+        name == policy.service.name and namespace not in ("", policy.service.namespace) and rest[0] == "svc"
+    )
 
 
 def _rule_hosts(facts: Facts, policy: Policy) -> list[str]:
@@ -197,10 +261,14 @@ def _order(policy: Policy, route: Object) -> Iterator[Finding]:
     for place, one in enumerate(http[:-1]):
         if takes_all(one):
             hidden = [_called(later, place + 1 + at) for at, later in enumerate(http[place + 1 :])]
-            yield problem("routes.order", named(route), f"http route {_called(one, place)} takes every request, so {some(hidden)} "
-                          "is never reached", "the route without a match at the end",
-                          f"kubectl -n {namespace_of(route)} edit virtualservice {name_of(route)}   # move it to the end of "
-                          f"spec.http")  # fmt: skip
+            yield problem(
+                "routes.order",
+                named(route),
+                f"http route {_called(one, place)} takes every request, so {some(hidden)} is never reached",
+                "the route without a match at the end",
+                f"kubectl -n {namespace_of(route)} edit virtualservice {name_of(route)}   # move it to the "
+                "end of spec.http",
+            )
             return
     if len(http) > 1:
         yield ok("routes.order", named(route), f"each of its {len(http)} http routes can be reached")
@@ -213,7 +281,9 @@ def takes_all(route: Json) -> bool:
 
 
 def _any(match: Json) -> bool:
-    conditions = {key: value for key, value in match.items() if key not in ("name", "ignoreUriCase", "statPrefix")}
+    conditions = {
+        key: value for key, value in match.items() if key not in ("name", "ignoreUriCase", "statPrefix")
+    }
     return not conditions or (conditions.keys() == {"uri"} and (conditions["uri"] or {}).get("prefix") == "/")
 
 
@@ -226,19 +296,31 @@ def _weights(policy: Policy, route: Object) -> Iterator[Finding]:
         entries = one.get("route") or []
         total = sum(int(entry.get("weight") or 0) for entry in entries)
         if len(entries) > 1 and total != 100:
-            yield warning("routes.weights", named(route),
-                          f"the weights of http route {_called(one, place)} sum to {total}: to Istio they are "
-                          "proportions, not per cent", "a sum of 100",
-                          f"kubectl -n {namespace_of(route)} edit virtualservice {name_of(route)}")  # fmt: skip
+            yield warning(
+                "routes.weights",
+                named(route),
+                f"the weights of http route {_called(one, place)} sum to {total}: to Istio they are "
+                "proportions, not per cent",
+                "a sum of 100",
+                f"kubectl -n {namespace_of(route)} edit virtualservice {name_of(route)}",
+            )
 
 
 def _left_over(facts: Facts, policy: Policy, route: Object) -> Iterator[Finding]:
     """Routes that a rollout made, when there is none."""
-    names = [str(one.get("name")) for one in spec_of(route).get("http") or [] if str(one.get("name") or "").startswith(OWN_ROUTE)]
+    names = [
+        str(one.get("name"))
+        for one in spec_of(route).get("http") or []
+        if str(one.get("name") or "").startswith(OWN_ROUTE)
+    ]
     if names and not under_way(facts, policy):
-        yield warning("routes.leftover", named(route), f"http route {some(names)} looks like a rollout's, and none is under way",
-                      "no route of a rollout that has ended",
-                      f"kubectl -n {namespace_of(route)} edit virtualservice {name_of(route)}   # take it out")  # fmt: skip
+        yield warning(
+            "routes.leftover",
+            named(route),
+            f"http route {some(names)} looks like a rollout's, and none is under way",
+            "no route of a rollout that has ended",
+            f"kubectl -n {namespace_of(route)} edit virtualservice {name_of(route)}   # take it out",
+        )
 
 
 # ---------------------------------------------------------------- subsets
@@ -247,28 +329,54 @@ def _left_over(facts: Facts, policy: Policy, route: Object) -> Iterator[Finding]
 def _subsets(facts: Facts, policy: Policy, route: Object) -> Iterator[Finding]:
     host, listing = host_of(facts, policy), facts.of("DestinationRule")
     if not rules_for(facts, policy) and (listing.problem or facts.offline):
-        yield unknown("routes.subsets", f"subsets of {policy.service.name}",
-                      listing.problem or f"no DestinationRule of {host} is among the files")  # fmt: skip
+        yield unknown(
+            "routes.subsets",
+            f"subsets of {policy.service.name}",
+            listing.problem or f"no DestinationRule of {host} is among the files",
+        )
         return
-    defined = {str(one.get("name")): one for rule in rules_for(facts, policy) for one in spec_of(rule).get("subsets") or []}
-    used = {str(one.get("subset") or "") for http in spec_of(route).get("http") or [] for one in destinations(http)
-            if full_host(str(one.get("host") or ""), namespace_of(route), facts.domain) == host}  # fmt: skip
+    defined = {
+        str(one.get("name")): one
+        for rule in rules_for(facts, policy)
+        for one in spec_of(rule).get("subsets") or []
+    }
+    used = {
+        str(one.get("subset") or "")
+        for http in spec_of(route).get("http") or []
+        for one in destinations(http)
+        if full_host(str(one.get("host") or ""), namespace_of(route), facts.domain) == host
+    }
     about = f"DestinationRule {policy.service.namespace}/{policy.route.destination_rule}"
     missing = sorted(used - defined.keys() - {""})
     for name in missing:
         subset = {"name": name, "labels": {policy.service.version_label: name}}
-        yield problem("routes.subsets", about, f"{name_of(route)} sends to subset {name!r}, which no DestinationRule has: these requests "
-                      f"fail with 503 (subsets there: {some(sorted(defined))})", f"a subset {name!r}",
-                      as_yaml([subset], f"to spec.subsets of {policy.route.destination_rule}"))  # fmt: skip
+        yield problem(
+            "routes.subsets",
+            about,
+            f"{name_of(route)} sends to subset {name!r}, which no DestinationRule has: these requests "
+            f"fail with 503 (subsets there: {some(sorted(defined))})",
+            f"a subset {name!r}",
+            as_yaml([subset], f"to spec.subsets of {policy.route.destination_rule}"),
+        )
     yield from _selecting(facts, policy, defined, used, about)
     if not missing and used & defined.keys():
-        yield ok("routes.subsets", about, f"has the subsets that {name_of(route)} names: {some(sorted(used & defined.keys()))}")
+        yield ok(
+            "routes.subsets",
+            about,
+            f"has the subsets that {name_of(route)} names: {some(sorted(used & defined.keys()))}",
+        )
 
 
-def _selecting(facts: Facts, policy: Policy, defined: Mapping[str, Json], used: set[str], about: str) -> Iterator[Finding]:
-    """Subsets that select no Deployment's pods: wrong where traffic is sent there, and left over where not."""
-    deployments = [one for one in facts.within("Deployment", policy.service.namespace)
-                   if policy.service.selector.items() <= dict(labels_of(template_of(one))).items()]  # fmt: skip
+def _selecting(
+    facts: Facts, policy: Policy, defined: Mapping[str, Json], used: set[str], about: str
+) -> Iterator[Finding]:
+    """Subsets that select no Deployment's pods: wrong where traffic is sent there, and left over where
+    not."""
+    deployments = [
+        one
+        for one in facts.within("Deployment", policy.service.namespace)
+        if policy.service.selector.items() <= dict(labels_of(template_of(one))).items()
+    ]
     if not deployments:
         return
     for name, subset in defined.items():
@@ -279,18 +387,39 @@ def _selecting(facts: Facts, policy: Policy, defined: Mapping[str, Json], used: 
         found = f"subset {name} selects {shown}, and no Deployment of {policy.service.name} has such pods"
         versions = some(sorted(_versions(facts, policy)))
         if name in used:
-            yield problem("routes.subsetLabels", about, f"{found}, but requests are sent there", f"labels of a version (there: {versions})",
-                          as_yaml([{"name": name, "labels": {policy.service.version_label: min(_versions(facts, policy), default=name)}}],
-                                  f"in spec.subsets of {policy.route.destination_rule}"))  # fmt: skip
+            yield problem(
+                "routes.subsetLabels",
+                about,
+                f"{found}, but requests are sent there",
+                f"labels of a version (there: {versions})",
+                as_yaml(
+                    [
+                        {
+                            "name": name,
+                            "labels": {
+                                policy.service.version_label: min(_versions(facts, policy), default=name)
+                            },
+                        }
+                    ],
+                    f"in spec.subsets of {policy.route.destination_rule}",
+                ),
+            )
         else:
-            yield warning("routes.leftover", about, f"{found}: left over?", "subsets of versions that are there",
-                          f"kubectl -n {policy.service.namespace} edit destinationrule {policy.route.destination_rule}   # take {name} "
-                          f"out")  # fmt: skip
+            yield warning(
+                "routes.leftover",
+                about,
+                f"{found}: left over?",
+                "subsets of versions that are there",
+                f"kubectl -n {policy.service.namespace} edit destinationrule "
+                f"{policy.route.destination_rule}   # take {name} out",
+            )
 
 
 def _versions(facts: Facts, policy: Policy) -> set[str]:
     label, selector = policy.service.version_label, policy.service.selector.items()
-    found = [dict(labels_of(template_of(one))) for one in facts.within("Deployment", policy.service.namespace)]
+    found = [
+        dict(labels_of(template_of(one))) for one in facts.within("Deployment", policy.service.namespace)
+    ]
     return {labels[label] for labels in found if selector <= labels.items() and labels.get(label)}
 
 
@@ -299,7 +428,11 @@ def _versions(facts: Facts, policy: Policy) -> set[str]:
 
 def _other_routes(facts: Facts, policy: Policy) -> Iterator[Finding]:
     if facts.of("VirtualService").problem:
-        yield unknown("routes.others", "other VirtualServices", f"not all can be listed: {facts.of('VirtualService').problem}")
+        yield unknown(
+            "routes.others",
+            "other VirtualServices",
+            f"not all can be listed: {facts.of('VirtualService').problem}",
+        )
         return
     host, own = host_of(facts, policy), virtual_service(facts, policy)
     for other in facts.of("VirtualService").items:
@@ -309,21 +442,37 @@ def _other_routes(facts: Facts, policy: Policy) -> Iterator[Finding]:
         if shared:
             gateway, at = shared[0]
             where = f"the host {at} {'in the mesh' if gateway == MESH else f'at gateway {gateway}'}"
-            does = "there Istio applies the older one alone" if gateway == MESH else "Istio merges both, in no order that it promises"
-            yield warning("routes.others", named(other), f"it is for {where} as well as {name_of(own)}: {does}",
-                          "one VirtualService for a host",
-                          f"kubectl -n {namespace_of(other)} get virtualservice {name_of(other)} -o yaml")  # fmt: skip
+            does = (
+                "there Istio applies the older one alone"
+                if gateway == MESH
+                else "Istio merges both, in no order that it promises"
+            )
+            yield warning(
+                "routes.others",
+                named(other),
+                f"it is for {where} as well as {name_of(own)}: {does}",
+                "one VirtualService for a host",
+                f"kubectl -n {namespace_of(other)} get virtualservice {name_of(other)} -o yaml",
+            )
         elif leads_to(facts, other, host):
-            yield warning("routes.others", named(other), f"it sends requests to {policy.service.name} too, which canaryd does not steer",
-                          f"all of them through {name_of(own)}",
-                          f"kubectl -n {namespace_of(other)} get virtualservice {name_of(other)} -o yaml")  # fmt: skip
+            yield warning(
+                "routes.others",
+                named(other),
+                f"it sends requests to {policy.service.name} too, which canaryd does not steer",
+                f"all of them through {name_of(own)}",
+                f"kubectl -n {namespace_of(other)} get virtualservice {name_of(other)} -o yaml",
+            )
 
 
 def _places(facts: Facts, route: Object) -> set[tuple[str, str]]:
     """(gateway, host) of a VirtualService, both in full."""
     spec, namespace = spec_of(route), namespace_of(route)
     gateways = [gateway_key(str(one), namespace) for one in spec.get("gateways") or [MESH]]
-    return {(gateway, full_host(str(host), namespace, facts.domain)) for gateway in gateways for host in spec.get("hosts") or []}
+    return {
+        (gateway, full_host(str(host), namespace, facts.domain))
+        for gateway in gateways
+        for host in spec.get("hosts") or []
+    }
 
 
 def gateway_key(name: str, namespace: str) -> str:
@@ -334,10 +483,18 @@ def gateway_key(name: str, namespace: str) -> str:
 def _other_rules(facts: Facts, policy: Policy) -> Iterator[Finding]:
     own = (policy.service.namespace, policy.route.destination_rule)
     if facts.of("DestinationRule").problem:
-        yield unknown("routes.otherRules", "other DestinationRules", f"not all can be listed: {facts.of('DestinationRule').problem}")
+        yield unknown(
+            "routes.otherRules",
+            "other DestinationRules",
+            f"not all can be listed: {facts.of('DestinationRule').problem}",
+        )
     for other in rules_for(facts, policy):
         if (namespace_of(other), name_of(other)) != own:
-            yield warning("routes.otherRules", named({**other, "kind": "DestinationRule"}),
-                          f"it is for the host of {policy.service.name} too: "
-                          "which of them applies depends on namespaces and age", f"the subsets of all versions in {own[1]} alone",
-                          f"kubectl -n {namespace_of(other)} get destinationrule {name_of(other)} -o yaml")  # fmt: skip
+            yield warning(
+                "routes.otherRules",
+                named({**other, "kind": "DestinationRule"}),
+                f"it is for the host of {policy.service.name} too: "
+                "which of them applies depends on namespaces and age",
+                f"the subsets of all versions in {own[1]} alone",
+                f"kubectl -n {namespace_of(other)} get destinationrule {name_of(other)} -o yaml",
+            )

@@ -1,4 +1,5 @@
-"""What `check` prints: findings in groups, each a short line, with what mends it below; and the same as data."""
+"""What `check` prints: findings in groups, each a short line, with what mends it below; and the same as
+data."""
 
 from collections.abc import Iterator, Sequence
 from textwrap import wrap
@@ -12,10 +13,18 @@ from canaryd.domain import formatting
 from canaryd.domain.check_facts import Facts
 
 TITLES = {
-    "files": "Files", "istio": "Istio", "telemetry": "Telemetry", "rights": "Rights", "candidates": "Services that could have a policy",
-    "injection": "Mesh", "routes": "Routes", "gateways": "Routes", "matches": "Routes", "workloads": "Workloads",
+    "files": "Files",
+    "istio": "Istio",
+    "telemetry": "Telemetry",
+    "rights": "Rights",
+    "candidates": "Services that could have a policy",
+    "injection": "Mesh",
+    "routes": "Routes",
+    "gateways": "Routes",
+    "matches": "Routes",
+    "workloads": "Workloads",
     "rivals": "Others who write the route",
-}  # fmt: skip
+}
 COLOURS = {Level.OK: "green", Level.UNKNOWN: "cyan", Level.WARNING: "yellow", Level.PROBLEM: "red"}
 MARGIN = 9  # columns of the widest level, and two spaces
 
@@ -33,8 +42,14 @@ def show(facts: Facts, found: Sequence[Finding], quiet: bool) -> None:
 
 
 def heading(facts: Facts) -> str:
-    services = ", ".join("/".join(policy.key) for policy in facts.policies) or ("no service" if facts.offline else "no policy given")
-    return f"{services}, from files" if facts.offline else f"{services} on {facts.server} ({facts.server_version})"
+    services = ", ".join("/".join(policy.key) for policy in facts.policies) or (
+        "no service" if facts.offline else "no policy given"
+    )
+    return (
+        f"{services}, from files"
+        if facts.offline
+        else f"{services} on {facts.server} ({facts.server_version})"
+    )
 
 
 def groups(found: Sequence[Finding]) -> Iterator[tuple[str, list[Finding]]]:
@@ -47,7 +62,8 @@ def groups(found: Sequence[Finding]) -> Iterator[tuple[str, list[Finding]]]:
 
 
 def lines(one: Finding) -> Iterator[str]:
-    """A finding: its level, what it is about and what was found; then what was wanted, and what mends it, set in."""
+    """A finding: its level, what it is about and what was found; then what was wanted, and what mends it, set
+    in."""
     place = f" ({one.file}:{one.line})" if one.file else ""
     said, _, below = one.found.partition("\n")
     first, *rest = _wrapped(f"{one.about}: {said}{place}", MARGIN + 2)
@@ -62,14 +78,23 @@ def lines(one: Finding) -> Iterator[str]:
 
 def _wrapped(text: str, margin: int) -> list[str]:
     columns = output.terminal_columns() if output.is_terminal() else formatting.WIDTH
-    return wrap(text, max(output.LEAST_PROSE, columns - margin), subsequent_indent="  ", break_on_hyphens=False,
-                break_long_words=False) or [""]
+    return wrap(
+        text,
+        max(output.LEAST_PROSE, columns - margin),
+        subsequent_indent="  ",
+        break_on_hyphens=False,
+        break_long_words=False,
+    ) or [""]
 
 
 def summary(found: Sequence[Finding]) -> str:
     counts = {level: sum(one.level is level for one in found) for level in Level}
-    parts = [many(counts[Level.PROBLEM], "problem"), many(counts[Level.WARNING], "warning"), f"{counts[Level.UNKNOWN]} not known",
-             f"{counts[Level.OK]} ok"]  # fmt: skip
+    parts = [
+        many(counts[Level.PROBLEM], "problem"),
+        many(counts[Level.WARNING], "warning"),
+        f"{counts[Level.UNKNOWN]} not known",
+        f"{counts[Level.OK]} ok",
+    ]
     return ", ".join(parts)
 
 
@@ -81,7 +106,17 @@ def as_data(facts: Facts, found: Sequence[Finding], code: int) -> dict[str, Any]
         "exitCode": code,
         "counts": {level.value: sum(one.level is level for one in found) for level in Level},
         "findings": [
-            {"check": one.check, "level": one.level.value, "service": one.service or None, "about": one.about, "found": one.found,
-             "wanted": one.wanted or None, "mend": one.mend or None, "file": one.file or None, "line": one.line or None} for one in found
+            {
+                "check": one.check,
+                "level": one.level.value,
+                "service": one.service or None,
+                "about": one.about,
+                "found": one.found,
+                "wanted": one.wanted or None,
+                "mend": one.mend or None,
+                "file": one.file or None,
+                "line": one.line or None,
+            }
+            for one in found
         ],
-    }  # fmt: skip
+    }

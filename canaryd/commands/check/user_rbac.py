@@ -1,5 +1,5 @@
-"""What people's own rights must let them do, command by command: `canaryd` on a terminal acts with the caller's kubeconfig, never with the
-daemon's account."""
+"""What people's own rights must let them do, command by command: `canaryd` on a terminal acts with the
+caller's kubeconfig, never with the daemon's account."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -37,7 +37,7 @@ EVERYONE: Needs = (
     ("", "serviceaccounts", "get", False, _REFERENCES),
     ("", "persistentvolumeclaims", "get", False, _REFERENCES),
     ("", "configmaps", "create", False, "deploy --copy-config"),
-)  # fmt: skip
+)
 BY_ISTIO: Needs = (
     (ISTIO, "virtualservices", "get", False, "check, reset"),
     (ISTIO, "destinationrules", "get", False, "check, reset"),
@@ -68,15 +68,19 @@ SOURCE: Needs = (
 
 
 def of_people(policies: Sequence[Policy], source: str = "") -> list[Right]:
-    """All that people need for every command: in each namespace with a policy, by the kinds of route that are steered there. source: where
-    `canaryd deploy` takes versions from; "" where there is no such namespace."""
+    """All that people need for every command: in each namespace with a policy, by the kinds of route that are
+    steered there. source: where `canaryd deploy` takes versions from; "" where there is no such namespace."""
     found: dict[Right, list[str]] = {}
     for place in sorted({one.service.namespace for one in policies}) or [""]:
         here = [one for one in policies if one.service.namespace == place]
         _add(found, EVERYONE, place)
         _add(found, BY_ISTIO if not here or any(one.route.virtual_service for one in here) else (), place)
         _add(found, BY_GATEWAY_API if any(one.route.http_route for one in here) else (), place)
-        _add(found, BY_SPLIT if any(one.fair_services and one.route.virtual_service for one in here) else (), place)
+        _add(
+            found,
+            BY_SPLIT if any(one.fair_services and one.route.virtual_service for one in here) else (),
+            place,
+        )
     _add(found, SOURCE if source else (), source)
     return [replace(right, why=", ".join(dict.fromkeys(why))) for right, why in found.items()]
 

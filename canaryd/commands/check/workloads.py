@@ -1,4 +1,5 @@
-"""The Service and its Deployments: are there requests to count, are versions told apart, and are there replicas to compare."""
+"""The Service and its Deployments: are there requests to count, are versions told apart, and are there
+replicas to compare."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -10,7 +11,11 @@ from canaryd.domain.policy.policy import Policy
 COUNTED = ("http", "http2", "grpc", "grpc-web", "kubernetes.io/h2c", "kubernetes.io/ws", "kubernetes.io/wss")
 UNCOUNTED = ("tcp", "tls", "https", "mongo", "mysql", "redis", "udp")
 IGNORE = "canaryd.dev/ignore"
-NAMES_OF_APP = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")  # as Istio looks for the canonical service
+NAMES_OF_APP = (
+    "service.istio.io/canonical-name",
+    "app.kubernetes.io/name",
+    "app",
+)  # as Istio looks for the canonical service
 
 
 def check(facts: Facts, policy: Policy) -> Iterator[Finding]:
@@ -19,7 +24,8 @@ def check(facts: Facts, policy: Policy) -> Iterator[Finding]:
 
 
 def protocol(port: Mapping[str, Any]) -> str:
-    """What Istio takes a Service's port for: appProtocol, else the name up to its first dash; "" where it has to guess."""
+    """What Istio takes a Service's port for: appProtocol, else the name up to its first dash; "" where it has
+    to guess."""
     said = str(port.get("appProtocol") or "").lower()
     if said:
         return said
@@ -33,7 +39,11 @@ def protocol(port: Mapping[str, Any]) -> str:
 def of_service(facts: Facts, policy: Policy) -> list[Object]:
     """The Deployments with the policy's selector on their template, with a version label or not."""
     selector = policy.service.selector.items()
-    return [one for one in facts.within("Deployment", policy.service.namespace) if selector <= dict(labels_of(template_of(one))).items()]
+    return [
+        one
+        for one in facts.within("Deployment", policy.service.namespace)
+        if selector <= dict(labels_of(template_of(one))).items()
+    ]
 
 
 # ---------------------------------------------------------------- the Service
@@ -48,10 +58,23 @@ def _service(facts: Facts, policy: Policy) -> Iterator[Finding]:
             yield unknown("workloads.service", about, listing.problem or "it is not among the files")
             return
         there = sorted(name_of(one) for one in facts.within("Service", namespace))
-        yield problem("workloads.service", about, f"it is not there (in {namespace}: {some(there)})", "the Service that the policy names",
-                      as_yaml({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": namespace},
-                               "spec": {"selector": dict(policy.service.selector),
-                                        "ports": [{"name": "http", "port": 80, "targetPort": 8080}]}}))  # fmt: skip
+        yield problem(
+            "workloads.service",
+            about,
+            f"it is not there (in {namespace}: {some(there)})",
+            "the Service that the policy names",
+            as_yaml(
+                {
+                    "apiVersion": "v1",
+                    "kind": "Service",
+                    "metadata": {"name": name, "namespace": namespace},
+                    "spec": {
+                        "selector": dict(policy.service.selector),
+                        "ports": [{"name": "http", "port": 80, "targetPort": 8080}],
+                    },
+                }
+            ),
+        )
         return
     yield from _ports(service, about)
     yield from _selector(facts, policy, service, about)
@@ -64,34 +87,66 @@ def _ports(service: Object, about: str) -> Iterator[Finding]:
     guessed = [port for port, kind in kinds.items() if kind not in (*COUNTED, *UNCOUNTED)]
     others = [f"{port} ({kind})" for port, kind in kinds.items() if kind in UNCOUNTED]
     first = ports[0] if ports else {"port": 80}
-    named = as_yaml({"ports": [{"name": "http", **{key: value for key, value in first.items() if key not in ("name", "nodePort")},
-                                "appProtocol": "http"}]}, f"in spec of Service {name_of(service)}, if it does speak HTTP")  # fmt: skip
+    named = as_yaml(
+        {
+            "ports": [
+                {
+                    "name": "http",
+                    **{key: value for key, value in first.items() if key not in ("name", "nodePort")},
+                    "appProtocol": "http",
+                }
+            ]
+        },
+        f"in spec of Service {name_of(service)}, if it does speak HTTP",
+    )
     if counted:
         yield ok("workloads.protocol", about, f"speaks HTTP or gRPC on {some(counted)}")
     elif guessed:
-        yield warning("workloads.protocol", about, f"port {some(guessed)} says no protocol, so Istio guesses at the first bytes",
-                      "a name such as http, http-web or grpc, or appProtocol", named)  # fmt: skip
+        yield warning(
+            "workloads.protocol",
+            about,
+            f"port {some(guessed)} says no protocol, so Istio guesses at the first bytes",
+            "a name such as http, http-web or grpc, or appProtocol",
+            named,
+        )
     else:
-        yield problem("workloads.protocol", about,
-                      f"{some(others)}: Istio counts connections there, not requests, so canaryd has nothing to "
-                      "compare and cannot judge this service", "a port that Istio knows to be HTTP or gRPC", named)  # fmt: skip
+        yield problem(
+            "workloads.protocol",
+            about,
+            f"{some(others)}: Istio counts connections there, not requests, so canaryd has nothing to "
+            "compare and cannot judge this service",
+            "a port that Istio knows to be HTTP or gRPC",
+            named,
+        )
 
 
 def _selector(facts: Facts, policy: Policy, service: Object, about: str) -> Iterator[Finding]:
     selector = dict(spec_of(service).get("selector") or {})
     label = policy.service.version_label
     if label in selector:
-        yield problem("workloads.selector", about, f"its selector has {label}={selector[label]}: pods of another version get no request",
-                      f"a selector without {label}; versions are told apart by subsets",
-                      f"kubectl -n {policy.service.namespace} patch service {name_of(service)} --type json "
-                      f"-p '[{{\"op\": \"remove\", \"path\": \"/spec/selector/{label}\"}}]'")  # fmt: skip
+        yield problem(
+            "workloads.selector",
+            about,
+            f"its selector has {label}={selector[label]}: pods of another version get no request",
+            f"a selector without {label}; versions are told apart by subsets",
+            f"kubectl -n {policy.service.namespace} patch service {name_of(service)} --type json "
+            f'-p \'[{{"op": "remove", "path": "/spec/selector/{label}"}}]\'',
+        )
         return
-    outside = [name_of(one) for one in of_service(facts, policy) if not selector.items() <= dict(labels_of(template_of(one))).items()]
+    outside = [
+        name_of(one)
+        for one in of_service(facts, policy)
+        if not selector.items() <= dict(labels_of(template_of(one))).items()
+    ]
     if outside:
         shown = ", ".join(f"{key}={value}" for key, value in selector.items())
-        yield problem("workloads.selector", about, f"its selector ({shown}) leaves out the pods of {some(outside)}",
-                      "a selector that takes the pods of all versions",
-                      as_yaml({"selector": dict(policy.service.selector)}, f"in spec of Service {name_of(service)}"))  # fmt: skip
+        yield problem(
+            "workloads.selector",
+            about,
+            f"its selector ({shown}) leaves out the pods of {some(outside)}",
+            "a selector that takes the pods of all versions",
+            as_yaml({"selector": dict(policy.service.selector)}, f"in spec of Service {name_of(service)}"),
+        )
 
 
 # ---------------------------------------------------------------- the Deployments
@@ -110,9 +165,13 @@ def _deployments(facts: Facts, policy: Policy) -> Iterator[Finding]:
             yield unknown("workloads.versions", about, "none is among the files")
             return
         there = sorted(name_of(one) for one in facts.within("Deployment", namespace))
-        yield problem("workloads.versions", about,
-                      f"no pod template in {namespace} has the policy's selector {shown} (there: {some(there)})",
-                      "a Deployment for each version", f"kubectl -n {namespace} get deployments -o wide")  # fmt: skip
+        yield problem(
+            "workloads.versions",
+            about,
+            f"no pod template in {namespace} has the policy's selector {shown} (there: {some(there)})",
+            "a Deployment for each version",
+            f"kubectl -n {namespace} get deployments -o wide",
+        )
         return
     yield from _versions(policy, found, label)
     for one in found:
@@ -125,14 +184,27 @@ def _versions(policy: Policy, found: list[Object], label: str) -> Iterator[Findi
     for one in found:
         of.setdefault(labels_of(template_of(one)).get(label, ""), []).append(name_of(one))
     for name in of.pop("", []):
-        yield problem("workloads.versions", f"Deployment {name}", f"its pod template has no label {label}: canaryd does not see it, and no "
-                      "subset can select it", f"{label}: a word for this version, such as v2",
-                      as_yaml({"template": {"metadata": {"labels": {label: _guess(name)}}}}, f"in spec of Deployment {name}"))  # fmt: skip
+        yield problem(
+            "workloads.versions",
+            f"Deployment {name}",
+            f"its pod template has no label {label}: canaryd does not see it, and no subset can select it",
+            f"{label}: a word for this version, such as v2",
+            as_yaml(
+                {"template": {"metadata": {"labels": {label: _guess(name)}}}}, f"in spec of Deployment {name}"
+            ),
+        )
     doubled = {version: names for version, names in of.items() if len(names) > 1}
     for version, names in doubled.items():
-        yield problem("workloads.versions", about, f"{' and '.join(names)} both have {label}={version}", "one Deployment for each version",
-                      as_yaml({"template": {"metadata": {"labels": {label: _guess(names[-1])}}}},
-                              f"in spec of Deployment {names[-1]}"))  # fmt: skip
+        yield problem(
+            "workloads.versions",
+            about,
+            f"{' and '.join(names)} both have {label}={version}",
+            "one Deployment for each version",
+            as_yaml(
+                {"template": {"metadata": {"labels": {label: _guess(names[-1])}}}},
+                f"in spec of Deployment {names[-1]}",
+            ),
+        )
     if of and not doubled:
         each = [f"{version} ({names[0]})" for version, names in sorted(of.items())]
         yield ok("workloads.versions", about, some(each))
@@ -151,29 +223,62 @@ def _deployment(facts: Facts, policy: Policy, one: Object) -> Iterator[Finding]:
         return
     replicas = spec_of(one).get("replicas", 1)
     if replicas == 1:
-        yield warning("workloads.replicas", about,
-                      "1 replica: a slow node cannot be told from a slow version, so more difference may be luck",
-                      "2 or more", f"kubectl -n {namespace} scale deployment {name} --replicas=2")  # fmt: skip
-    containers = [one for one in spec_of(template).get("containers") or [] if one.get("name") != "istio-proxy"]
+        yield warning(
+            "workloads.replicas",
+            about,
+            "1 replica: a slow node cannot be told from a slow version, so more difference may be luck",
+            "2 or more",
+            f"kubectl -n {namespace} scale deployment {name} --replicas=2",
+        )
+    containers = [
+        one for one in spec_of(template).get("containers") or [] if one.get("name") != "istio-proxy"
+    ]
     unprobed = [str(one.get("name")) for one in containers if not one.get("readinessProbe")]
     if unprobed:
-        yield warning("workloads.probes", about, f"container {some(unprobed)} has no readinessProbe: it is available as soon as it runs",
-                      "a probe, so that no request goes to a pod that cannot answer",
-                      as_yaml({"readinessProbe": {"httpGet": {"path": "/", "port": _port(containers[0])}, "periodSeconds": 5}},
-                              f"in container {unprobed[0]} of Deployment {name}"))  # fmt: skip
-    unmeasured = [str(one.get("name")) for one in containers if not (one.get("resources") or {}).get("requests")]
+        yield warning(
+            "workloads.probes",
+            about,
+            f"container {some(unprobed)} has no readinessProbe: it is available as soon as it runs",
+            "a probe, so that no request goes to a pod that cannot answer",
+            as_yaml(
+                {
+                    "readinessProbe": {
+                        "httpGet": {"path": "/", "port": _port(containers[0])},
+                        "periodSeconds": 5,
+                    }
+                },
+                f"in container {unprobed[0]} of Deployment {name}",
+            ),
+        )
+    unmeasured = [
+        str(one.get("name")) for one in containers if not (one.get("resources") or {}).get("requests")
+    ]
     if unmeasured:
-        yield warning("workloads.resources", about,
-                      f"container {some(unmeasured)} requests no resources: versions may differ by their neighbours",
-                      "requests of cpu and memory, the same for each version",
-                      as_yaml({"resources": {"requests": {"cpu": "100m", "memory": "128Mi"}}},
-                              f"in container {unmeasured[0]} of Deployment {name}; as much as it needs"))  # fmt: skip
+        yield warning(
+            "workloads.resources",
+            about,
+            f"container {some(unmeasured)} requests no resources: versions may differ by their neighbours",
+            "requests of cpu and memory, the same for each version",
+            as_yaml(
+                {"resources": {"requests": {"cpu": "100m", "memory": "128Mi"}}},
+                f"in container {unmeasured[0]} of Deployment {name}; as much as it needs",
+            ),
+        )
     if not any(labels_of(template).get(label) for label in NAMES_OF_APP):
-        yield warning("workloads.app", about, "its pod template has none of the labels app, app.kubernetes.io/name, "
-                      "service.istio.io/canonical-name", "one of them: Istio names the service in its telemetry by it",
-                      as_yaml({"template": {"metadata": {"labels": {"app": policy.service.name}}}},
-                              f"in spec of Deployment {name}"))  # fmt: skip
+        yield warning(
+            "workloads.app",
+            about,
+            "its pod template has none of the labels app, app.kubernetes.io/name, "
+            "service.istio.io/canonical-name",
+            "one of them: Istio names the service in its telemetry by it",
+            as_yaml(
+                {"template": {"metadata": {"labels": {"app": policy.service.name}}}},
+                f"in spec of Deployment {name}",
+            ),
+        )
 
 
 def _port(container: Mapping[str, Any]) -> int:
-    return int(next((one["containerPort"] for one in container.get("ports") or [] if "containerPort" in one), 8080))
+    return int(
+        next((one["containerPort"] for one in container.get("ports") or [] if "containerPort" in one), 8080)
+    )

@@ -1,4 +1,5 @@
-"""`canaryd demo`: the real daemon, as a process of its own, on the simulated world; and what it does, shown as it happens.
+"""`canaryd demo`: the real daemon, as a process of its own, on the simulated world; and what it does, shown
+as it happens.
 
 Nothing is staged but the world: this module applies Deployments as a person would, and otherwise only reads.
 """
@@ -32,31 +33,48 @@ try:
     from canaryd_sandbox.scenarios import DEFAULT, SCENARIOS, Release, Scenario
     from canaryd_sandbox.world import NAMESPACE, SERVICE, World
 except ImportError as error:
-    raise Failure(f"the demo needs the packages of the sandbox ({error}): pip install 'canaryd[sandbox]'") from error
+    raise Failure(
+        f"the demo needs the packages of the sandbox ({error}): pip install 'canaryd[sandbox]'"
+    ) from error
 
 POLICY = Path(canaryd_sandbox.__file__).parent / "demo-policy.yaml"
 FRAME = 0.5  # seconds between two frames
 READY_WITHIN = 30.0  # seconds for the daemon to start and to see the service for the first time
 ENDED_WITHIN = 180.0  # seconds for a release; the longest takes about a minute
-TOLD_WITHIN = 5.0  # seconds after the end for the last announcement: the beat after it notes what was delivered
+# seconds after the end for the last announcement: the beat after it notes what was delivered
+TOLD_WITHIN = 5.0
 ENDINGS = {"succeeded": Phase.SUCCEEDED, "rolled back": Phase.ROLLED_BACK, "held": Phase.HELD}
 
 
-@click.command(epilog="\b\nExamples:\n  canaryd demo\n  canaryd demo --scenario tail\n  canaryd demo --plain > demo.txt")
-@click.option("--scenario", "name", type=click.Choice(list(SCENARIOS)), default=DEFAULT, show_default=True, help="What is played.")
+@click.command(
+    epilog="\b\nExamples:\n  canaryd demo\n  canaryd demo --scenario tail\n  canaryd demo --plain > demo.txt"
+)
+@click.option(
+    "--scenario",
+    "name",
+    type=click.Choice(list(SCENARIOS)),
+    default=DEFAULT,
+    show_default=True,
+    help="What is played.",
+)
 @click.option("--list", "listing", is_flag=True, help="List the scenarios and what happens in them.")
 @click.option("--plain", is_flag=True, help="Lines instead of a live picture; as when piped.")
 def demo(name: str, listing: bool, plain: bool) -> None:
-    """Watch canaryd work, without a cluster: a simulated service gets a new version, and canaryd does the rest.
+    """Watch canaryd work, without a cluster: a simulated service gets a new version, and canaryd does the
+    rest.
 
-    The daemon is the real one, in a process of its own; Kubernetes API, mesh, traffic and Prometheus are simulated, and everything
-    listens on 127.0.0.1 only. Exit code 0 only if each release ended as its scenario says.
+    The daemon is the real one, in a process of its own; Kubernetes API, mesh, traffic and Prometheus are
+    simulated, and everything listens on 127.0.0.1 only. Exit code 0 only if each release ended as its
+    scenario says.
     """
     if listing:
         output.table(("SCENARIO", "WHAT HAPPENS"), [(one.name, one.says) for one in SCENARIOS.values()])
         return
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that the daemon is ended too
-    os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1"  # everything is on this machine, whatever proxy its network has
+    # so that the daemon is ended too
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    os.environ["NO_PROXY"] = os.environ["no_proxy"] = (
+        "127.0.0.1"  # everything is on this machine, whatever proxy its network has
+    )
     view = Plain() if plain or not output.is_terminal() else Terminal()
     folder = Path(tempfile.mkdtemp(prefix="canaryd-demo-"))
     scenario = SCENARIOS[name]
@@ -82,7 +100,9 @@ class RunningDaemon:
         """Raises Failure when the daemon has ended, with its last words."""
         if self.process.poll() is not None:
             last = "\n".join(self.log.read_text(errors="replace").splitlines()[-5:])
-            raise Failure(f"the daemon ended with exit code {self.process.returncode}; the end of {self.log}:\n{last}")
+            raise Failure(
+                f"the daemon ended with exit code {self.process.returncode}; the end of {self.log}:\n{last}"
+            )
 
 
 @contextmanager
@@ -101,7 +121,12 @@ def daemon(folder: Path, world: World, receiver: Receiver) -> Iterator[RunningDa
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1"}
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [sys.executable, "-m", "canaryd", "run", *arguments], stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment)
+            [sys.executable, "-m", "canaryd", "run", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            env=environment,
+        )
     try:
         yield RunningDaemon(world, receiver, connect(str(world.kubeconfig), None, None), process, log)
     finally:
@@ -114,7 +139,8 @@ def daemon(folder: Path, world: World, receiver: Receiver) -> Iterator[RunningDa
 
 
 def play(scenario: Scenario, stage: RunningDaemon, view: View) -> None:
-    """Every release of a scenario, one after the other. Raises Failure when one ends otherwise than it must."""
+    """Every release of a scenario, one after the other. Raises Failure when one ends otherwise than it
+    must."""
     _until(lambda: bool(stage.cluster.notes()), stage, READY_WITHIN, "canaryd has not seen the service")
     for number, release in enumerate(scenario.releases):
         if number:
@@ -130,12 +156,16 @@ def play(scenario: Scenario, stage: RunningDaemon, view: View) -> None:
         view.say(_route(stage.world))
         if record.rollout.phase is not ENDINGS[release.ending]:
             came = describe(record.rollout)
-            raise Failure(f"{release.version}: {came}, but the scenario expects: {release.ending}; the daemon's log is {stage.log}")
+            raise Failure(
+                f"{release.version}: {came}, but the scenario expects: {release.ending}; the daemon's log is "
+                f"{stage.log}"
+            )
         view.say(f"as expected: {release.version} {release.ending}\n")
 
 
 def _watch(release: Release, stage: RunningDaemon, view: View) -> Record:
-    """Shows the release's rollout until it has ended, or is held where the scenario ends so; its last record."""
+    """Shows the release's rollout until it has ended, or is held where the scenario ends so; its last
+    record."""
     speedometer = Speedometer(stage.world.tally)
     began = time.monotonic()
     over: float | None = None  # when it had ended
@@ -143,24 +173,43 @@ def _watch(release: Release, stage: RunningDaemon, view: View) -> Record:
     with view:
         while True:
             stage.check()
-            record = next((one for one in reversed(stage.cluster.records()) if one.rollout.canary == release.version), None)
-            events = tuple(str(one.json.get("type", "")).rpartition(".")[2] for one in stage.receiver.deliveries[heard:])
+            record = next(
+                (one for one in reversed(stage.cluster.records()) if one.rollout.canary == release.version),
+                None,
+            )
+            events = tuple(
+                str(one.json.get("type", "")).rpartition(".")[2] for one in stage.receiver.deliveries[heard:]
+            )
             waited = time.monotonic() - began
-            view.show(Frame(release.version, record.rollout if record else None, speedometer.read(time.monotonic()), events, waited))
+            view.show(
+                Frame(
+                    release.version,
+                    record.rollout if record else None,
+                    speedometer.read(time.monotonic()),
+                    events,
+                    waited,
+                )
+            )
             if record is not None and _is_over(record, release):
                 over = over if over is not None else waited
                 if _is_told(record) or waited - over > TOLD_WITHIN:
                     return record
             if waited > ENDED_WITHIN:
-                raise Failure(f"{release.version} has not ended within {ENDED_WITHIN:.0f} s; the daemon's log is {stage.log}")
+                raise Failure(
+                    f"{release.version} has not ended within {ENDED_WITHIN:.0f} s; the daemon's log is "
+                    f"{stage.log}"
+                )
             time.sleep(FRAME)
 
 
 def _is_told(record: Record) -> bool:
     """Whether the record says of each announcement that its receivers confirmed it."""
     rollout = record.rollout
-    return all(notifier in (*news.delivered, *news.given_up)
-               for news in rollout.announcements for notifier in rollout.policy.told(news.event))
+    return all(
+        notifier in (*news.delivered, *news.given_up)
+        for news in rollout.announcements
+        for notifier in rollout.policy.told(news.event)
+    )
 
 
 def _is_over(record: Record, release: Release) -> bool:

@@ -1,4 +1,5 @@
-"""What `canaryd demo` shows: a picture that changes on a terminal, lines when piped. Knows nothing of how the demo is run."""
+"""What `canaryd demo` shows: a picture that changes on a terminal, lines when piped. Knows nothing of how the
+demo is run."""
 
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -30,7 +31,8 @@ class Tallied(Protocol):
 
 @dataclass(frozen=True)
 class Speed:
-    """One version over the last seconds. rate: requests/s; errors: share; p95: the least histogram bound in ms that 95% kept to."""
+    """One version over the last seconds. rate: requests/s; errors: share; p95: the least histogram bound in
+    ms that 95% kept to."""
 
     rate: float
     errors: float | None
@@ -56,7 +58,10 @@ class Speedometer:
         while self._past[0][0] < now - WINDOW:
             self._past.popleft()
         then, before = self._past[0]
-        return {version: _speed(now - then, mine, before.get(version, {})) for version, mine in sorted(totals.items())}
+        return {
+            version: _speed(now - then, mine, before.get(version, {}))
+            for version, mine in sorted(totals.items())
+        }
 
 
 def _speed(seconds: float, present: dict[float, int], before: dict[float, int]) -> Speed:
@@ -64,13 +69,16 @@ def _speed(seconds: float, present: dict[float, int], before: dict[float, int]) 
     requests = more[-2.0]
     if seconds <= 0 or not requests:
         return Speed(0.0, None, None)
-    p95 = next((bound for bound in sorted(key for key in more if key > 0) if more[bound] <= 0.05 * requests), None)
+    p95 = next(
+        (bound for bound in sorted(key for key in more if key > 0) if more[bound] <= 0.05 * requests), None
+    )
     return Speed(requests / seconds, more[-1.0] / requests, p95)
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One moment. waited: seconds since the version was applied; events: what the webhook receiver has heard of this release."""
+    """One moment. waited: seconds since the version was applied; events: what the webhook receiver has heard
+    of this release."""
 
     version: str
     rollout: Rollout | None
@@ -82,7 +90,9 @@ class Frame:
 class View(Protocol):
     def __enter__(self) -> Self: ...
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
     def say(self, line: str) -> None:
         """A line that stays."""
@@ -101,7 +111,9 @@ class Plain:
         self.__init__()  # type: ignore[misc]  # each release is told from its beginning
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         return None
 
     def say(self, line: str) -> None:
@@ -109,7 +121,11 @@ class Plain:
 
     def show(self, frame: Frame) -> None:
         rollout = frame.rollout
-        told = [(decision, rollout.share_in(decision)) for decision in rollout.decisions[self._decisions :]] if rollout else []
+        told = (
+            [(decision, rollout.share_in(decision)) for decision in rollout.decisions[self._decisions :]]
+            if rollout
+            else []
+        )
         for decision, share in told:
             why = f": {decision.reason}" if decision.reason != self._reason else ""
             self._reason = decision.reason
@@ -120,7 +136,10 @@ class Plain:
         if frame.waited - self._told >= EVERY:
             self._told = frame.waited
             odds = f"; odds {odds_text(rollout.verdict.odds)}" if rollout and rollout.verdict else ""
-            self.say(f"{_clock(frame)}  {describe(rollout) if rollout else 'not noticed yet'}{_speeds(frame)}{odds}")
+            self.say(
+                f"{_clock(frame)}  "
+                f"{describe(rollout) if rollout else 'not noticed yet'}{_speeds(frame)}{odds}"
+            )
 
 
 class Terminal:
@@ -139,7 +158,9 @@ class Terminal:
         self._live.__enter__()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._live.__exit__(kind, error, trace)
 
     def say(self, line: str) -> None:
@@ -157,12 +178,24 @@ def picture(frame: Frame) -> Any:
 
     rollout = frame.rollout
     if rollout is None:
-        return Panel(Text(f"{frame.version} is applied; canaryd has not noticed it yet"), title=_clock(frame), title_align="left")
+        return Panel(
+            Text(f"{frame.version} is applied; canaryd has not noticed it yet"),
+            title=_clock(frame),
+            title_align="left",
+        )
     style = STYLES[rollout.phase.value]
     lines = [
         Text.assemble(("phase    ", "dim"), (describe(rollout), style)),
-        _ladder(rollout), Text(), *_speed_lines(frame, rollout), Text(), *_odds_lines(rollout), Text(),
-        Text.assemble(("why      ", "dim"), rollout.verdict.reason if rollout.verdict and not rollout.phase.ended else rollout.reason),
+        _ladder(rollout),
+        Text(),
+        *_speed_lines(frame, rollout),
+        Text(),
+        *_odds_lines(rollout),
+        Text(),
+        Text.assemble(
+            ("why      ", "dim"),
+            rollout.verdict.reason if rollout.verdict and not rollout.phase.ended else rollout.reason,
+        ),
         Text.assemble(("webhook  ", "dim"), " → ".join(frame.events) or "nothing yet"),
     ]
     title = f"{rollout.service} {rollout.stable} → {rollout.canary}, {_clock(frame)}"
@@ -195,7 +228,9 @@ def _speed_lines(frame: Frame, rollout: Rollout) -> list[Any]:
         speed = frame.speeds.get(version, Speed(0.0, None, None))
         errors = "-" if speed.errors is None else percent_text(speed.errors)
         p95 = "-" if speed.p95 is None else f"{speed.p95:g} ms"
-        lines.append(Text.assemble((f"{role:9}", "dim"), f"{version:10}{short(speed.rate):>12}{errors:>10}{p95:>14}"))
+        lines.append(
+            Text.assemble((f"{role:9}", "dim"), f"{version:10}{short(speed.rate):>12}{errors:>10}{p95:>14}")
+        )
     return lines
 
 
@@ -215,7 +250,10 @@ def _odds_lines(rollout: Rollout) -> list[Any]:
     text.append("●", colour)
     text.append("─" * (CELLS - 1 - cell), "dim")
     text.append("┤", "red")
-    text.append(f" {odds_text(verdict.odds)} against {rollout.canary}; rolled back at {odds_text(verdict.bar)}", colour)
+    text.append(
+        f" {odds_text(verdict.odds)} against {rollout.canary}; rolled back at {odds_text(verdict.bar)}",
+        colour,
+    )
     return [text]
 
 

@@ -1,4 +1,5 @@
-"""`deploy`: a version that runs in one namespace, beside the present one in another. Creates, and changes nothing that is there."""
+"""`deploy`: a version that runs in one namespace, beside the present one in another. Creates, and changes
+nothing that is there."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -27,7 +28,7 @@ EVERY = 1.0  # seconds between two readings of `--wait`
 EXAMPLE = """
 \b
 Examples:
-  canaryd deploy front-end                  # what runs in staging, as production's next version; shows a diff and asks
+  canaryd deploy front-end    # what runs in staging, as production's next version; shows a diff and asks
   canaryd deploy front-end v2 --yes --wait
   canaryd deploy front-end --dry-run -o yaml > front-end-v2.yaml
   canaryd deploy --all --policies policies/
@@ -69,40 +70,106 @@ def _seconds(ctx: click.Context, parameter: click.Parameter, text: str) -> float
 @click.argument("service", required=False)
 @click.argument("version", required=False)
 @click.option("--all", "every", is_flag=True, help="Every Service that has Deployments.")
-@click.option("--from", "source", default=USUAL_SOURCE, show_default=True, metavar="NAMESPACE", help="Where the versions run.")
-@click.option("--to", "target", default=USUAL_TARGET, show_default=True, metavar="NAMESPACE", help="Where they go.")
-@click.option("--from-context", metavar="CONTEXT", help="The kubeconfig's context for --from, where that is another cluster.")
-@click.option("--deployment", default="", metavar="NAME", help="Which Deployment of --from, where several run.")
-@click.option("--policies", "--policy", "policies", type=click.Path(path_type=Path), metavar="PATH",
-              help="A file or directory that says which labels a service's Deployments have. Default: what canaryd noted, or the Service.")
-@click.option("--replicas", type=click.IntRange(min=1), help="Default: as many as stable has, for it carries all traffic at the end.")
+@click.option(
+    "--from",
+    "source",
+    default=USUAL_SOURCE,
+    show_default=True,
+    metavar="NAMESPACE",
+    help="Where the versions run.",
+)
+@click.option(
+    "--to", "target", default=USUAL_TARGET, show_default=True, metavar="NAMESPACE", help="Where they go."
+)
+@click.option(
+    "--from-context",
+    metavar="CONTEXT",
+    help="The kubeconfig's context for --from, where that is another cluster.",
+)
+@click.option(
+    "--deployment", default="", metavar="NAME", help="Which Deployment of --from, where several run."
+)
+@click.option(
+    "--policies",
+    "--policy",
+    "policies",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="A file or directory that says which labels a service's Deployments have. Default: what canaryd "
+    "noted, or the Service.",
+)
+@click.option(
+    "--replicas",
+    type=click.IntRange(min=1),
+    help="Default: as many as stable has, for it carries all traffic at the end.",
+)
 @click.option("--pin-digest", is_flag=True, help="Pin each image to the digest that runs.")
-@click.option("--copy-config", is_flag=True, help="Copy ConfigMaps that are missing. Secrets are never copied.")
-@click.option("--same-image", is_flag=True, help="Though these images run there already: for a change of configuration.")
-@click.option("--supersede", is_flag=True, help="Though a rollout is under way: it gives way to the newer version.")
+@click.option(
+    "--copy-config", is_flag=True, help="Copy ConfigMaps that are missing. Secrets are never copied."
+)
+@click.option(
+    "--same-image", is_flag=True, help="Though these images run there already: for a change of configuration."
+)
+@click.option(
+    "--supersede", is_flag=True, help="Though a rollout is under way: it gives way to the newer version."
+)
 @click.option("--expose", is_flag=True, help="Though no route keeps requests from the new pods.")
 @click.option("--force", is_flag=True, help="Though it is not available where it runs.")
 @click.option("--dry-run", is_flag=True, help="Only show, checked by the server.")
-@click.option("--diff/--no-diff", default=None, help="What is created, against stable's. Default: of one service yes, with --all no.")
-@click.option("-o", "--output", "form", type=click.Choice(["text", "yaml", "json"]), default="text", show_default=True,
-              help="yaml and json: the objects, for kubectl or a repository.")
+@click.option(
+    "--diff/--no-diff",
+    default=None,
+    help="What is created, against stable's. Default: of one service yes, with --all no.",
+)
+@click.option(
+    "-o",
+    "--output",
+    "form",
+    type=click.Choice(["text", "yaml", "json"]),
+    default="text",
+    show_default=True,
+    help="yaml and json: the objects, for kubectl or a repository.",
+)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 @click.option("--wait", is_flag=True, help="Until each new Deployment is available.")
-@click.option("--timeout", default="10m", show_default=True, metavar="DURATION", callback=_seconds, help="Of --wait.")
+@click.option(
+    "--timeout", default="10m", show_default=True, metavar="DURATION", callback=_seconds, help="Of --wait."
+)
 @server_options
 def deploy(
-    service: str | None, version: str | None, every: bool, source: str, target: str, from_context: str | None, deployment: str,
-    policies: Path | None, replicas: int | None, pin_digest: bool, copy_config: bool, same_image: bool, supersede: bool, expose: bool,
-    force: bool, dry_run: bool, diff: bool | None, form: str, yes: bool, wait: bool, timeout: float, kubeconfig: str | None,
+    service: str | None,
+    version: str | None,
+    every: bool,
+    source: str,
+    target: str,
+    from_context: str | None,
+    deployment: str,
+    policies: Path | None,
+    replicas: int | None,
+    pin_digest: bool,
+    copy_config: bool,
+    same_image: bool,
+    supersede: bool,
+    expose: bool,
+    force: bool,
+    dry_run: bool,
+    diff: bool | None,
+    form: str,
+    yes: bool,
+    wait: bool,
+    timeout: float,
+    kubeconfig: str | None,
     context: str | None,
 ) -> None:
-    """Deploy the version of SERVICE that runs in staging to production, as a Deployment of its own beside the present one.
+    """Deploy the version of SERVICE that runs in staging to production, as a Deployment of its own beside the
+    present one.
 
-    Its template is the one that runs there, with production's names, labels and size; the autoscaler and the disruption budget of the
-    stable version are copied for it. Routes are not touched: canaryd notices the new version and begins its rollout. VERSION is v2
-    after v1 and so on, if it is not said.
+    Its template is the one that runs there, with production's names, labels and size; the autoscaler and the
+    disruption budget of the stable version are copied for it. Routes are not touched: canaryd notices the new
+    version and begins its rollout. VERSION is v2 after v1 and so on, if it is not said.
 
-    All is shown first, as the server would take it. Exit code 4: only shown, since neither a person nor --yes said that it be done.
+    All is shown first, as the server would take it. Exit code 4: only shown, since neither a person nor --yes
+    said that it be done.
     """
     if every == (service is not None):
         raise click.UsageError("wanted is either a SERVICE or --all")
@@ -111,16 +178,33 @@ def deploy(
     if source == target and from_context is None:
         raise click.UsageError(f"--from and --to must be two namespaces, but both are {source}")
     api = KubernetesApi(kubeconfig, context)
-    deployer = Deployer(KubeObjects(api if from_context is None else KubernetesApi(kubeconfig, from_context), source), KubeObjects(api, target),
-                        pin=pin_digest, copy_config=copy_config)
+    deployer = Deployer(
+        KubeObjects(api if from_context is None else KubernetesApi(kubeconfig, from_context), source),
+        KubeObjects(api, target),
+        pin=pin_digest,
+        copy_config=copy_config,
+    )
     known = _findings(policies, target)
     places = deployer.see()
     names, left_out = services(places[0]) if every else ([service or ""], [])
     plans = [
-        _plan(deployer, places, Wish(name, version or "", deployment, known.get(name), replicas, force=force, supersede=supersede,
-                                      expose=expose, same_image=same_image))
+        _plan(
+            deployer,
+            places,
+            Wish(
+                name,
+                version or "",
+                deployment,
+                known.get(name),
+                replicas,
+                force=force,
+                supersede=supersede,
+                expose=expose,
+                same_image=same_image,
+            ),
+        )
         for name in names
-    ]  # fmt: skip
+    ]
     how = How(form, (not every) if diff is None else diff, dry_run, yes, timeout if wait else None)
     if every:
         _show_all(plans, left_out, places, how)
@@ -130,15 +214,21 @@ def deploy(
 
 
 def _findings(policies: Path | None, target: str) -> Mapping[str, DeployRemark]:
-    found = [part.service for one in policies_of(policies) for part in one.parts] if policies is not None else []
-    return {one.name: DeployRemark(one.selector, one.version_label) for one in found if one.namespace == target}
+    found = (
+        [part.service for one in policies_of(policies) for part in one.parts] if policies is not None else []
+    )
+    return {
+        one.name: DeployRemark(one.selector, one.version_label) for one in found if one.namespace == target
+    }
 
 
 def _plan(deployer: Deployer, places: tuple[Place, Place], wish: Wish) -> PlannedDeploy:
     try:
         return PlannedDeploy(wish.service, deployer.prepare(wish, places))
     except CannotDeploy as error:
-        return PlannedDeploy(wish.service, None, Failure("\n".join(f"{wish.service}: {problem}" for problem in error.problems)))
+        return PlannedDeploy(
+            wish.service, None, Failure("\n".join(f"{wish.service}: {problem}" for problem in error.problems))
+        )
     except Rejected as error:
         return PlannedDeploy(wish.service, None, Failure(f"{wish.service}: {error}"))
 
@@ -159,11 +249,16 @@ def _show_one(plan: PlannedDeploy, places: tuple[Place, Place], how: How) -> Non
         _diff(plan.prepared)
 
 
-def _show_all(plans: Sequence[PlannedDeploy], left_out: Sequence[str], places: tuple[Place, Place], how: How) -> None:
+def _show_all(
+    plans: Sequence[PlannedDeploy], left_out: Sequence[str], places: tuple[Place, Place], how: How
+) -> None:
     if how.form != "text":
         _objects(plans, how.form)
     elif plans:
-        rows = [deploy_text.row(one.service, one.prepared, one.refused.message if one.refused else "", places) for one in plans]
+        rows = [
+            deploy_text.row(one.service, one.prepared, one.refused.message if one.refused else "", places)
+            for one in plans
+        ]
         output.table(deploy_text.head(places), rows)
     else:
         click.echo(f"no Service of {places[0].namespace} has a Deployment")
@@ -217,11 +312,15 @@ def _finish(deployer: Deployer, plans: Sequence[PlannedDeploy], target: Place, h
 def _confirmed(wanted: Sequence[PlannedDeploy], target: Place) -> bool:
     if not output.is_asking():
         return False
-    what = ", ".join(f"{one.service} {one.prepared.draft.version}" for one in wanted if one.prepared is not None)
+    what = ", ".join(
+        f"{one.service} {one.prepared.draft.version}" for one in wanted if one.prepared is not None
+    )
     return click.confirm(f"Deploy {what} to {target.namespace}?", err=True)
 
 
-def _create_all(deployer: Deployer, wanted: Sequence[PlannedDeploy], target: Place, how: How) -> list[Failure]:
+def _create_all(
+    deployer: Deployer, wanted: Sequence[PlannedDeploy], target: Place, how: How
+) -> list[Failure]:
     """Each, whatever became of the others; what failed."""
     failures, created = [], []
     for one in wanted:
@@ -266,7 +365,12 @@ def _wait(deployer: Deployer, prepared: Prepared, how: How) -> None:
                 raise Failure(f"{name} does not become available: {state.failed}")
             if (state.ready, state.desired) != said:
                 said = state.ready, state.desired
-                click.echo(f"{name}: {state.ready} of {state.desired} replicas are ready", err=how.form != "text")
+                click.echo(
+                    f"{name}: {state.ready} of {state.desired} replicas are ready", err=how.form != "text"
+                )
         if time.monotonic() >= until:
-            raise Failure(f"{name} is not available yet; nothing was taken back: kubectl describe deployment {name} says why")
+            raise Failure(
+                f"{name} is not available yet; nothing was taken back: kubectl describe deployment {name} "
+                "says why"
+            )
         time.sleep(EVERY)

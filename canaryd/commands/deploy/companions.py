@@ -1,4 +1,5 @@
-"""What goes with a new Deployment: stable's autoscaler and disruption budget for its version, and the Service of a first version."""
+"""What goes with a new Deployment: stable's autoscaler and disruption budget for its version, and the Service
+of a first version."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -8,44 +9,81 @@ from canaryd.commands.deploy.new_deployment import renamed
 from canaryd.domain.namespace_objects import CannotDeploy, Deployed, Made, Manifest, Place, bare, name_of
 
 _KEDA = "ScaledObject"
-# Given by the cluster to the Service that has them; and what opens a door to the outside, which a person decides for each namespace.
+# Given by the cluster to the Service that has them; and what opens a door to the outside, which a person
+# decides for each namespace.
 _OF_ONE_SERVICE = (
-    "clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "healthCheckNodePort", "loadBalancerIP", "loadBalancerSourceRanges",
-    "loadBalancerClass", "allocateLoadBalancerNodePorts", "externalIPs", "externalTrafficPolicy", "type",
+    "clusterIP",
+    "clusterIPs",
+    "ipFamilies",
+    "ipFamilyPolicy",
+    "healthCheckNodePort",
+    "loadBalancerIP",
+    "loadBalancerSourceRanges",
+    "loadBalancerClass",
+    "allocateLoadBalancerNodePorts",
+    "externalIPs",
+    "externalTrafficPolicy",
+    "type",
 )
 
 
-def autoscaler(place: Place, stable: Deployed, name: str, label: str, version: str) -> tuple[Made | None, list[str]]:
-    """A copy of stable's HorizontalPodAutoscaler that scales the Deployment `name`; None when there is nothing to copy, or it is there.
+def autoscaler(
+    place: Place, stable: Deployed, name: str, label: str, version: str
+) -> tuple[Made | None, list[str]]:
+    """A copy of stable's HorizontalPodAutoscaler that scales the Deployment `name`; None when there is
+    nothing to copy, or it is there.
 
     Raises CannotDeploy when its name is taken by another's.
     """
     if (why := place.unreadable.get("HorizontalPodAutoscaler")) is not None:
-        return None, [f"whether {stable.name} has an autoscaler cannot be told ({why}): if it has one, the new version needs its own"]
+        return None, [
+            f"whether {stable.name} has an autoscaler cannot be told ({why}): if it has one, the new version "
+            "needs its own"
+        ]
     found = next((one for one in place.autoscalers if _scaled(one) == stable.name), None)
     if found is None or any(_scaled(one) == name for one in place.autoscalers):
         return None, []
-    keda = next((str(one.get("name")) for one in found["metadata"].get("ownerReferences") or [] if one.get("kind") == _KEDA), None)
+    keda = next(
+        (
+            str(one.get("name"))
+            for one in found["metadata"].get("ownerReferences") or []
+            if one.get("kind") == _KEDA
+        ),
+        None,
+    )
     if keda is not None:
-        return None, [f"{stable.name} is scaled by KEDA ({_KEDA} {keda}), which is not copied: make one for {name}"]
+        return None, [
+            f"{stable.name} is scaled by KEDA ({_KEDA} {keda}), which is not copied: make one for {name}"
+        ]
     made = _copy(found, stable.name, name)
     _free(made, place.autoscalers, f"scales {name}")
     made["spec"]["scaleTargetRef"] = {**made["spec"]["scaleTargetRef"], "name": name}
     before = stable.labels.get(label, "")
     renamed(made["spec"].get("metrics"), label, before, version)
-    notes = [f"a metric of {made['kind']} {name_of(found)} is of {stable.name} by name: look whether it fits {name}"
-             ] if stable.name in str(made["spec"].get("metrics")) else []
+    notes = (
+        [
+            f"a metric of {made['kind']} {name_of(found)} is of {stable.name} by name: look whether it fits "
+            f"{name}"
+        ]
+        if stable.name in str(made["spec"].get("metrics"))
+        else []
+    )
     return Made(made, found), notes
 
 
-def budget(place: Place, stable: Deployed, name: str, label: str, version: str) -> tuple[Made | None, list[str]]:
-    """A copy of the PodDisruptionBudget that selects stable's version alone, for the new one; None where there is none, or one selects
-    both. Raises CannotDeploy when its name is taken by another's."""
+def budget(
+    place: Place, stable: Deployed, name: str, label: str, version: str
+) -> tuple[Made | None, list[str]]:
+    """A copy of the PodDisruptionBudget that selects stable's version alone, for the new one; None where
+    there is none, or one selects both. Raises CannotDeploy when its name is taken by another's."""
     if (why := place.unreadable.get("PodDisruptionBudget")) is not None:
         return None, [f"whether a PodDisruptionBudget is for {stable.name} alone cannot be told ({why})"]
     before = stable.labels.get(label)
-    own = [one for one in place.budgets
-           if before and _selected(one).get(label) == before and _selected(one).items() <= stable.labels.items()]
+    own = [
+        one
+        for one in place.budgets
+        if before and _selected(one).get(label) == before and _selected(one).items() <= stable.labels.items()
+    ]
     if not own or any(_selected(one) == {**_selected(own[0]), label: version} for one in place.budgets):
         return None, []
     made = _copy(own[0], stable.name, name)
@@ -54,18 +92,27 @@ def budget(place: Place, stable: Deployed, name: str, label: str, version: str) 
     return Made(made, own[0]), []
 
 
-def service(source: Place, target: Place, name: str, selector: Mapping[str, str], label: str) -> tuple[Made | None, list[str]]:
-    """The Service of a first version, as it is where it comes from, inside the cluster only; None where there is one, or none to copy."""
+def service(
+    source: Place, target: Place, name: str, selector: Mapping[str, str], label: str
+) -> tuple[Made | None, list[str]]:
+    """The Service of a first version, as it is where it comes from, inside the cluster only; None where there
+    is one, or none to copy."""
     if target.service(name) is not None:
         return None, []
     found = source.service(name)
     if found is None:
-        return None, [f"there is no Service {name} in {source.namespace} to copy: without one in {target.namespace} nothing reaches it"]
+        return None, [
+            f"there is no Service {name} in {source.namespace} to copy: without one in {target.namespace} "
+            "nothing reaches it"
+        ]
     made = deepcopy(bare(found))
     spec = made["spec"]
     notes = []
     if (kind := spec.get("type", "ClusterIP")) != "ClusterIP":
-        notes.append(f"Service {name} is a {kind} in {source.namespace}, and is made a ClusterIP: what comes from outside has a gateway")
+        notes.append(
+            f"Service {name} is a {kind} in {source.namespace}, and is made a ClusterIP: what comes from "
+            "outside has a gateway"
+        )
     headless = spec.get("clusterIP") == "None"
     for key in _OF_ONE_SERVICE:
         spec.pop(key, None)
@@ -73,7 +120,9 @@ def service(source: Place, target: Place, name: str, selector: Mapping[str, str]
         spec["clusterIP"] = "None"
     for port in spec.get("ports") or []:
         port.pop("nodePort", None)
-    spec["selector"] = {key: value for key, value in {**(spec.get("selector") or {}), **selector}.items() if key != label}
+    spec["selector"] = {
+        key: value for key, value in {**(spec.get("selector") or {}), **selector}.items() if key != label
+    }
     made["metadata"].pop("annotations", None)  # of load balancers and DNS, as a rule: doors to the outside
     made["metadata"]["namespace"] = target.namespace
     return Made(made), notes
@@ -89,7 +138,10 @@ def _copy(found: Manifest, before: str, after: str) -> dict[str, Any]:
 
 def _free(made: Manifest, there: Any, purpose: str) -> None:
     if any(name_of(one) == name_of(made) for one in there):
-        raise CannotDeploy(f"{made['kind']} {name_of(made)} is there already, and is not the one that {purpose}; rename or delete it")
+        raise CannotDeploy(
+            f"{made['kind']} {name_of(made)} is there already, and is not the one that {purpose}; rename or "
+            "delete it"
+        )
 
 
 def _scaled(obj: Manifest) -> str:

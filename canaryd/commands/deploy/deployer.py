@@ -1,7 +1,9 @@
-"""Deploys a version of one namespace beside the present one in another: read, draft, check, and, when someone has said yes, create.
+"""Deploys a version of one namespace beside the present one in another: read, draft, check, and, when someone
+has said yes, create.
 
-The draft is the domain's (domain/deploy). Here it is checked against what is really there, and created in an order in which every half
-is harmless and a second try goes on: what pods need first, then the Deployment, then what scales and guards it.
+The draft is the domain's (domain/deploy). Here it is checked against what is really there, and created in an
+order in which every half is harmless and a second try goes on: what pods need first, then the Deployment,
+then what scales and guards it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +26,8 @@ from canaryd.domain.ports import Conflict, Missing, Rejected, Unavailable, Workl
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A draft that was checked. answers: each object as the server would have it; unchecked: references that this user may not read."""
+    """A draft that was checked. answers: each object as the server would have it; unchecked: references that
+    this user may not read."""
 
     draft: Draft
     answers: tuple[Manifest, ...]
@@ -33,8 +36,8 @@ class Prepared:
 
 @dataclass
 class Deployer:
-    """source, target: where versions run, and where they go. pin: images are pinned to what the pods really run; copy_config: ConfigMaps
-    that are missing are taken along."""
+    """source, target: where versions run, and where they go. pin: images are pinned to what the pods really
+    run; copy_config: ConfigMaps that are missing are taken along."""
 
     source: Objects
     target: Objects
@@ -46,7 +49,8 @@ class Deployer:
         return self.source.read(), self.target.read()
 
     def prepare(self, wish: Wish, places: tuple[Place, Place]) -> Prepared:
-        """What would be created, checked by the server. Raises CannotDeploy with all that is missing, Unavailable, Rejected."""
+        """What would be created, checked by the server. Raises CannotDeploy with all that is missing,
+        Unavailable, Rejected."""
         made = draft(wish, *places, self._digests(source_of(wish, *places)) if self.pin else {})
         if made.nothing:
             return Prepared(made, (), ())
@@ -59,7 +63,8 @@ class Deployer:
         return Prepared(made, answers, tuple(unchecked))
 
     def create(self, prepared: Prepared) -> Sequence[str]:
-        """Creates all; what was created, by kind and name. Raises Rejected, Unavailable, with what was created before."""
+        """Creates all; what was created, by kind and name. Raises Rejected, Unavailable, with what was
+        created before."""
         done: list[str] = []
         for one in prepared.draft.made:
             try:
@@ -67,7 +72,11 @@ class Deployer:
             except (Rejected, Unavailable) as error:
                 if isinstance(error, Conflict) and one.manifest["kind"] == CONFIG_MAP:
                     continue  # copied for another service meanwhile; what is there is never overwritten
-                so_far = f"; created before that: {', '.join(done)}; run it again to go on from there" if done else ""
+                so_far = (
+                    f"; created before that: {', '.join(done)}; run it again to go on from there"
+                    if done
+                    else ""
+                )
                 raise type(error)(f"{error}{so_far}") from error
             done.append(title_of(one.manifest))
         return done
@@ -80,16 +89,26 @@ class Deployer:
         """Container -> the one digest that its pods run. Raises CannotDeploy for several, and for none."""
         found = self.source.digests(chosen)
         pinned = {name: next(iter(found[name])) for name in chosen.images if len(found.get(name, ())) == 1}
-        several = [f"container {name} runs {' and '.join(sorted(found[name]))}" for name in chosen.images if len(found.get(name, ())) > 1]
+        several = [
+            f"container {name} runs {' and '.join(sorted(found[name]))}"
+            for name in chosen.images
+            if len(found.get(name, ())) > 1
+        ]
         if several:
-            raise CannotDeploy(f"the pods of {chosen.name} do not all run the same image: {'; '.join(several)}; restart them, so "
-                               "that one is meant")
+            raise CannotDeploy(
+                f"the pods of {chosen.name} do not all run the same image: {'; '.join(several)}; restart "
+                "them, so that one is meant"
+            )
         if untold := [name for name in chosen.images if name not in pinned]:
-            raise CannotDeploy(f"no pod of {chosen.name} says by which digest it runs the image of {', '.join(untold)}: leave out "
-                               "--pin-digest, or wait until its pods run")
+            raise CannotDeploy(
+                f"no pod of {chosen.name} says by which digest it runs the image of {', '.join(untold)}: "
+                "leave out --pin-digest, or wait until its pods run"
+            )
         return pinned
 
-    def _look_for(self, needs: Sequence[Reference]) -> tuple[list[str], list[Reference], list[dict[str, object]]]:
+    def _look_for(
+        self, needs: Sequence[Reference]
+    ) -> tuple[list[str], list[Reference], list[dict[str, object]]]:
         """What pods need: sentences on what is missing, what cannot be told, and ConfigMaps to copy."""
         missing: list[str] = []
         unchecked: list[Reference] = []
@@ -108,12 +127,17 @@ class Deployer:
             if keys is None:
                 unchecked.append(one)
             elif one.kind in WITH_KEYS and not one.optional and (lost := sorted(one.keys - keys)):
-                missing.append(f"{one.kind} {one.name} in {self.target.namespace} lacks {', '.join(lost)} ({', '.join(one.used)}): add it "
-                               "there")
+                missing.append(
+                    f"{one.kind} {one.name} in {self.target.namespace} lacks {', '.join(lost)} "
+                    f"({', '.join(one.used)}): add it there"
+                )
         return missing, unchecked, copied
 
     def _lacking(self, one: Reference) -> str:
-        text = f"there is no {one.kind} {one.name} in {self.target.namespace}, which pods need ({', '.join(one.used)})"
+        text = (
+            f"there is no {one.kind} {one.name} in {self.target.namespace}, which pods need "
+            f"({', '.join(one.used)})"
+        )
         if one.kind == CONFIG_MAP:
             return f"{text}: make one there, or copy that of {self.source.namespace} with --copy-config"
         if one.kind == SECRET:
@@ -124,8 +148,13 @@ class Deployer:
         try:
             copied = bare(self.source.config_map(one.name))
         except Missing as error:
-            raise CannotDeploy(f"there is no ConfigMap {one.name} in {self.source.namespace} either ({', '.join(one.used)})") from error
+            raise CannotDeploy(
+                f"there is no ConfigMap {one.name} in {self.source.namespace} either ({', '.join(one.used)})"
+            ) from error
         if lost := sorted(one.keys - {*(copied.get("data") or {}), *(copied.get("binaryData") or {})}):
-            raise CannotDeploy(f"ConfigMap {one.name} of {self.source.namespace} lacks {', '.join(lost)} too ({', '.join(one.used)})")
+            raise CannotDeploy(
+                f"ConfigMap {one.name} of {self.source.namespace} lacks {', '.join(lost)} too "
+                f"({', '.join(one.used)})"
+            )
         copied["metadata"]["namespace"] = self.target.namespace
         return copied

@@ -1,4 +1,5 @@
-"""What a deploy would create, or why there is nothing to do, or why it cannot be done: from two namespaces as read and one wish."""
+"""What a deploy would create, or why there is nothing to do, or why it cannot be done: from two namespaces as
+read and one wish."""
 
 import re
 from collections.abc import Mapping
@@ -36,11 +37,11 @@ _LONG_NAME = 47  # longer ones are cut in the names of their pods
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What someone asks to be deployed. version: "" for the next free one; deployment: which one, "" where only one is meant;
-    finding: the policy's; replicas: None for as many as stable has.
+    """What someone asks to be deployed. version: "" for the next free one; deployment: which one, "" where
+    only one is meant; finding: the policy's; replicas: None for as many as stable has.
 
-    force: though it does not serve where it runs. supersede: though a rollout is under way. expose: though no route keeps requests from
-    it. same_image: though these images run there already.
+    force: though it does not serve where it runs. supersede: though a rollout is under way. expose: though no
+    route keeps requests from it. same_image: though these images run there already.
     """
 
     service: str
@@ -56,10 +57,11 @@ class Wish:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """One service's deploy. made: in the order of creation; nothing: why there is none to create, or ""; needs: what the pods name.
+    """One service's deploy. made: in the order of creation; nothing: why there is none to create, or "";
+    needs: what the pods name.
 
-    source: the Deployment that it is of; name: the new one; stable: None where it is the first version. warnings: what may go wrong;
-    notes: what was done that is not plain.
+    source: the Deployment that it is of; name: the new one; stable: None where it is the first version.
+    warnings: what may go wrong; notes: what was done that is not plain.
     """
 
     service: str
@@ -76,7 +78,8 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """One wish with all that it is decided by. found: the service's Deployments in target; digests: container -> `sha256:...`."""
+    """One wish with all that it is decided by. found: the service's Deployments in target; digests: container
+    -> `sha256:...`."""
 
     wish: Wish
     source: Place
@@ -95,7 +98,9 @@ class _Case:
 
     @property
     def under_way(self) -> OnRecord | None:
-        return next((one for one in self.target.rollouts if one.service == self.wish.service and not one.ended), None)
+        return next(
+            (one for one in self.target.rollouts if one.service == self.wish.service and not one.ended), None
+        )
 
     def stable(self) -> Deployed | None:
         return version_selection.stable(self.wish.service, self.target, self.found, self.under_way)
@@ -103,20 +108,31 @@ class _Case:
 
 def source_of(wish: Wish, source: Place, target: Place) -> Deployed:
     """The Deployment whose version is meant. Raises CannotDeploy."""
-    return version_selection.running(wish.service, source, _found_by(wish, source, target), wish.deployment, wish.force)
+    return version_selection.running(
+        wish.service, source, _found_by(wish, source, target), wish.deployment, wish.force
+    )
 
 
 def draft(wish: Wish, source: Place, target: Place, digests: Mapping[str, str]) -> Draft:
     """What would be created. digests: container -> `sha256:...` to pin images to. Raises CannotDeploy."""
-    case = _Case(wish, source, target, _found_by(wish, source, target), source_of(wish, source, target), digests)
+    case = _Case(
+        wish, source, target, _found_by(wish, source, target), source_of(wish, source, target), digests
+    )
     same = None if wish.same_image else _same(case)
     return _new(case) if same is None else _there_already(case, same)
 
 
 def with_copied(one: Draft, config_maps: list[dict[str, Any]], word: str) -> Draft:
-    """The draft with ConfigMaps created before all else, and a word on where they mention the namespace they come from."""
-    told = [f"mentions {word}: ConfigMap {name_of(obj)}, {line}" for obj in config_maps for line in mentions(obj.get("data") or {}, word)]
-    return replace(one, made=(*(Made(obj) for obj in config_maps), *one.made), warnings=(*one.warnings, *told))
+    """The draft with ConfigMaps created before all else, and a word on where they mention the namespace they
+    come from."""
+    told = [
+        f"mentions {word}: ConfigMap {name_of(obj)}, {line}"
+        for obj in config_maps
+        for line in mentions(obj.get("data") or {}, word)
+    ]
+    return replace(
+        one, made=(*(Made(obj) for obj in config_maps), *one.made), warnings=(*one.warnings, *told)
+    )
 
 
 def _found_by(wish: Wish, source: Place, target: Place) -> DeployRemark:
@@ -131,8 +147,10 @@ def _new(case: _Case) -> Draft:
     _check_peace(case, version)
     needed = _needed(case, version)
     if stable is not None and not wish.expose and (why := exposed(target, wish.service, needed)):
-        raise CannotDeploy(f"{why}: a canary has to begin without any. Give {wish.service} a VirtualService and a DestinationRule with a "
-                           f"subset for each version, or deploy it all the same with --expose")
+        raise CannotDeploy(
+            f"{why}: a canary has to begin without any. Give {wish.service} a VirtualService and a "
+            "DestinationRule with a subset for each version, or deploy it all the same with --expose"
+        )
     made, notes = _deployment(case, name, needed, stable)
     objects = [Made(made, stable.manifest if stable else None)]
     if stable is not None:
@@ -141,9 +159,22 @@ def _new(case: _Case) -> Draft:
     else:
         service, worries = companions.service(case.source, target, wish.service, needed, case.label)
         objects = [service, *objects] if service else objects
-        notes.append(f"{target.namespace} has no version of {wish.service} yet: there is nothing to compare with, and nothing to roll out")
-    return Draft(wish.service, version, case.chosen, name, stable, tuple(objects), tuple(references(made["spec"]["template"])), "",
-                 tuple(notes), (*_warnings(case, made, stable), *worries))
+        notes.append(
+            f"{target.namespace} has no version of {wish.service} yet: there is nothing to compare with, and "
+            "nothing to roll out"
+        )
+    return Draft(
+        wish.service,
+        version,
+        case.chosen,
+        name,
+        stable,
+        tuple(objects),
+        tuple(references(made["spec"]["template"])),
+        "",
+        tuple(notes),
+        (*_warnings(case, made, stable), *worries),
+    )
 
 
 def _there_already(case: _Case, same: Deployed) -> Draft:
@@ -151,23 +182,44 @@ def _there_already(case: _Case, same: Deployed) -> Draft:
     wish, target, version = case.wish, case.target, same.labels.get(case.label, "")
     where = f"{same.name} in {target.namespace}"
     if same.state.desired == 0:
-        raise CannotDeploy(f"{where} has these images already, scaled to 0: scale it up, or make a further version of them with "
-                           "--same-image")
+        raise CannotDeploy(
+            f"{where} has these images already, scaled to 0: scale it up, or make a further version of them "
+            "with --same-image"
+        )
     stable = _stable_of_own(case, same)
-    made, worries = _beside(stable, target, same.name, case.label, version) if stable is not None else ([], [])
+    made, worries = (
+        _beside(stable, target, same.name, case.label, version) if stable is not None else ([], [])
+    )
     notes = [f"{same.name} was made by an earlier deploy, which did not end"] if made else []
-    notes += [f"its rollout was rolled back: canaryd retry {one.name} tries it once more" for one in target.rollouts
-              if (one.service, one.canary, one.phase) == (wish.service, version, Phase.ROLLED_BACK)][-1:]
+    notes += [
+        f"its rollout was rolled back: canaryd retry {one.name} tries it once more"
+        for one in target.rollouts
+        if (one.service, one.canary, one.phase) == (wish.service, version, Phase.ROLLED_BACK)
+    ][-1:]
     again, _ = _deployment(case, same.name, same.labels, same)
     if template_hash(again["spec"]["template"]) != template_hash(same.template):
-        notes.append(f"beyond the images its pods differ from {case.chosen.name} of {case.chosen.namespace}; --same-image makes a version "
-                     "of that")
+        notes.append(
+            f"beyond the images its pods differ from {case.chosen.name} of {case.chosen.namespace}; "
+            "--same-image makes a version of that"
+        )
     told = "" if made else f"{where} runs {_said(case.chosen)} already"
-    return Draft(wish.service, version, case.chosen, same.name, stable, tuple(made), (), told, tuple(notes), tuple(worries))
+    return Draft(
+        wish.service,
+        version,
+        case.chosen,
+        same.name,
+        stable,
+        tuple(made),
+        (),
+        told,
+        tuple(notes),
+        tuple(worries),
+    )
 
 
 def _stable_of_own(case: _Case, same: Deployed) -> Deployed | None:
-    """Whom a Deployment that an earlier deploy made stands beside; None where another made it, or it is stable itself by now."""
+    """Whom a Deployment that an earlier deploy made stands beside; None where another made it, or it is
+    stable itself by now."""
     if DEPLOYED_FROM not in (same.manifest["metadata"].get("annotations") or {}):
         return None
     with suppress(CannotDeploy):
@@ -176,12 +228,22 @@ def _stable_of_own(case: _Case, same: Deployed) -> Deployed | None:
     return None
 
 
-def _deployment(case: _Case, name: str, needed: Mapping[str, str], stable: Deployed | None) -> tuple[dict[str, Any], list[str]]:
+def _deployment(
+    case: _Case, name: str, needed: Mapping[str, str], stable: Deployed | None
+) -> tuple[dict[str, Any], list[str]]:
     # As many as stable has, since it has to carry all the traffic at the end.
     size = stable.state.desired if stable is not None else case.chosen.state.desired
     replicas = case.wish.replicas if case.wish.replicas is not None else max(1, size)
-    return new_deployment(case.chosen, namespace=case.target.namespace, name=name, needed=needed, label=case.label, stable=stable,
-                          replicas=replicas, digests=case.digests)
+    return new_deployment(
+        case.chosen,
+        namespace=case.target.namespace,
+        name=name,
+        needed=needed,
+        label=case.label,
+        stable=stable,
+        replicas=replicas,
+        digests=case.digests,
+    )
 
 
 def _needed(case: _Case, version: str) -> Mapping[str, str]:
@@ -190,7 +252,9 @@ def _needed(case: _Case, version: str) -> Mapping[str, str]:
     return needed_labels(case.found_by.selector, case.label, version, selector, case.wish.service)
 
 
-def _beside(stable: Deployed, target: Place, name: str, label: str, version: str) -> tuple[list[Made], list[str]]:
+def _beside(
+    stable: Deployed, target: Place, name: str, label: str, version: str
+) -> tuple[list[Made], list[str]]:
     """Stable's companions, copied: after the Deployment, without which they do nothing."""
     objects: list[Made] = []
     worries: list[str] = []
@@ -204,17 +268,24 @@ def _beside(stable: Deployed, target: Place, name: str, label: str, version: str
 def _warnings(case: _Case, made: Mapping[str, Any], stable: Deployed | None) -> list[str]:
     told = beside_stable(made, stable) if stable is not None else []
     if stable is not None and (why := case.target.unreadable.get("CanaryRollout")) is not None:
-        told.append(f"whether a rollout is under way cannot be told ({why}): if one is, it gives way to this version")
+        told.append(
+            f"whether a rollout is under way cannot be told ({why}): if one is, it gives way to this version"
+        )
     if why := without_sidecar(made):
         told.append(why)
     if (word := case.source.namespace) != case.target.namespace:
         told += [f"mentions {word}: {line}" for line in mentions(made["spec"]["template"]["spec"], word)]
     floating = [] if case.digests else [image for image in case.chosen.images.values() if _floats(image)]
     if floating:
-        told.append(f"the image {', '.join(floating)} says by its tag nothing about what is in it, and may be another one tomorrow; "
-                    "--pin-digest pins what runs")
+        told.append(
+            f"the image {', '.join(floating)} says by its tag nothing about what is in it, and may be "
+            "another one tomorrow; --pin-digest pins what runs"
+        )
     if len(name := name_of(made)) > _LONG_NAME:
-        told.append(f"{name} is a long name: those of its pods are cut, and $canary_pods of a policy's queries does not match them")
+        told.append(
+            f"{name} is a long name: those of its pods are cut, and $canary_pods of a policy's queries does "
+            "not match them"
+        )
     return told
 
 
@@ -232,26 +303,38 @@ def _same(case: _Case) -> Deployed | None:
 def _check_name(case: _Case, version: str, name: str) -> None:
     where = case.target.namespace
     if not re.fullmatch(_VERSION, version):
-        raise CannotDeploy(f"a version must be lower-case letters, digits, - and . (at most 63: it is a label and part of a name), but is "
-                           f"{version!r}")
+        raise CannotDeploy(
+            "a version must be lower-case letters, digits, - and . (at most 63: it is a label and part of a "
+            f"name), but is {version!r}"
+        )
     if len(name) > 253:
         raise CannotDeploy(f"the name {name} has {len(name)} characters, and may have 253")
     if (taken := case.target.deployment(name)) is not None:
-        raise CannotDeploy(f"Deployment {name} is there already in {where}, and runs {_said(taken)}; give the new one another version: "
-                           f"canaryd deploy {case.wish.service} VERSION")
-    if (other := next((one for one in case.found if one.labels.get(case.label) == version), None)) is not None:
-        raise CannotDeploy(f"{other.name} in {where} has {case.label}={version} already: a version is one Deployment")
+        raise CannotDeploy(
+            f"Deployment {name} is there already in {where}, and runs {_said(taken)}; give the new one "
+            f"another version: canaryd deploy {case.wish.service} VERSION"
+        )
+    if (
+        other := next((one for one in case.found if one.labels.get(case.label) == version), None)
+    ) is not None:
+        raise CannotDeploy(
+            f"{other.name} in {where} has {case.label}={version} already: a version is one Deployment"
+        )
     unnamed = [one.name for one in case.found if not one.labels.get(case.label) and one.state.desired > 0]
     if unnamed:
-        raise CannotDeploy(f"the pods of {', '.join(unnamed)} in {where} have no label {case.label}, so no route can tell them from a new "
-                           f"version; give them one, such as {case.label}=v1, and a subset, first")
+        raise CannotDeploy(
+            f"the pods of {', '.join(unnamed)} in {where} have no label {case.label}, so no route can tell "
+            f"them from a new version; give them one, such as {case.label}=v1, and a subset, first"
+        )
 
 
 def _check_peace(case: _Case, version: str) -> None:
     if case.under_way is not None and not case.wish.supersede:
-        raise CannotDeploy(f"{case.under_way.name} ({case.under_way.canary}) is under way, and gives way to a newer version: its traffic "
-                           f"goes back first. Wait until it has ended (canaryd status {case.wish.service}), or deploy {version} over it "
-                           "with --supersede")
+        raise CannotDeploy(
+            f"{case.under_way.name} ({case.under_way.canary}) is under way, and gives way to a newer "
+            "version: its traffic goes back first. Wait until it has ended (canaryd status "
+            f"{case.wish.service}), or deploy {version} over it with --supersede"
+        )
 
 
 def _said(one: Deployed) -> str:

@@ -13,23 +13,35 @@ _SYSTEM_CLASSES = ("system-cluster-critical", "system-node-critical")  # in ever
 
 # Volume source -> the path in it to a Secret's name.
 _SECRETS_OF_VOLUMES = {
-    "csi": ("nodePublishSecretRef", "name"), "azureFile": ("secretName",), "cephfs": ("secretRef", "name"), "rbd": ("secretRef", "name"),
-    "iscsi": ("secretRef", "name"), "flexVolume": ("secretRef", "name"), "scaleIO": ("secretRef", "name"),
+    "csi": ("nodePublishSecretRef", "name"),
+    "azureFile": ("secretName",),
+    "cephfs": ("secretRef", "name"),
+    "rbd": ("secretRef", "name"),
+    "iscsi": ("secretRef", "name"),
+    "flexVolume": ("secretRef", "name"),
+    "scaleIO": ("secretRef", "name"),
     "storageos": ("secretRef", "name"),
-}  # fmt: skip
+}
 
 
 def references(template: Manifest) -> list[Reference]:
-    """Every object a pod template names, each once with all keys it needs, ordered by kind and name. One that is named both optionally
-    and not is needed."""
+    """Every object a pod template names, each once with all keys it needs, ordered by kind and name. One that
+    is named both optionally and not is needed."""
     found: dict[tuple[str, str], Reference] = {}
     for one in _all(template.get("spec") or {}):
         before = found.get((one.kind, one.name))
         if before is not None:
             # What is optional in one place may be missing without the other place's keys.
             keys = (before.keys if not before.optional or one.optional else frozenset()) | (
-                one.keys if not one.optional or before.optional else frozenset())
-            one = Reference(one.kind, one.name, keys, before.optional and one.optional, tuple(dict.fromkeys(before.used + one.used)))
+                one.keys if not one.optional or before.optional else frozenset()
+            )
+            one = Reference(
+                one.kind,
+                one.name,
+                keys,
+                before.optional and one.optional,
+                tuple(dict.fromkeys(before.used + one.used)),
+            )
         found[one.kind, one.name] = one
     return [found[key] for key in sorted(found)]
 
@@ -61,7 +73,13 @@ def _of_container(container: Mapping[str, Any]) -> Iterator[Reference]:
     for source in container.get("envFrom") or []:
         for field, kind in (("configMapRef", CONFIG_MAP), ("secretRef", SECRET)):
             if (one := source.get(field)) and one.get("name"):
-                yield Reference(kind, one["name"], frozenset(), bool(one.get("optional")), (f"envFrom of {container['name']}",))
+                yield Reference(
+                    kind,
+                    one["name"],
+                    frozenset(),
+                    bool(one.get("optional")),
+                    (f"envFrom of {container['name']}",),
+                )
 
 
 def _of_volume(volume: Mapping[str, Any]) -> Iterator[Reference]:
@@ -90,7 +108,8 @@ def _with_items(kind: str, name: Any, source: Mapping[str, Any], used: tuple[str
 
 
 def mentions(value: Any, word: str) -> list[str]:
-    """Every text below a value that has a namespace's name as a word of its own: `containers[front-end].env[API]: http://api.staging.svc`."""
+    """Every text below a value that has a namespace's name as a word of its own:
+    `containers[front-end].env[API]: http://api.staging.svc`."""
     pattern = re.compile(rf"(?<![a-z0-9]){re.escape(word)}(?![a-z0-9])", re.IGNORECASE)
     return [f"{path}: {text}" for path, text in _texts(value, "") if pattern.search(text)]
 
@@ -98,7 +117,8 @@ def mentions(value: Any, word: str) -> list[str]:
 def _texts(value: Any, path: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, Mapping):
         for key, one in value.items():
-            if not (key == "name" and isinstance(one, str) and path.endswith(f"[{one}]")):  # told by the path already
+            # told by the path already
+            if not (key == "name" and isinstance(one, str) and path.endswith(f"[{one}]")):
                 yield from _texts(one, f"{path}.{key}" if path else str(key))
     elif isinstance(value, list):
         for at, one in enumerate(value):

@@ -18,15 +18,21 @@ def described(prepared: Prepared, places: tuple[Place, Place]) -> list[str]:
     if draft.nothing:
         return [f"{draft.service}: nothing to do: {draft.nothing}", *(f"  {line}" for line in remarks(draft))]
     beside = f"beside {draft.stable.name}" if draft.stable is not None else "its first version there"
-    lines = [f"{draft.service}: {draft.version} to {target.namespace}, {beside}; from {draft.source.name} of {source.namespace}"]
+    lines = [
+        f"{draft.service}: {draft.version} to {target.namespace}, {beside}; from {draft.source.name} of "
+        f"{source.namespace}"
+    ]
     made = next((one.manifest for one in draft.made if one.manifest["kind"] == "Deployment"), None)
     if made is not None:
         lines.append(f"  image     {', '.join(images(made['spec']['template']).values())}{_before(draft)}")
         lines.append(f"  replicas  {made['spec']['replicas']}")
     lines.append(f"  creates   {', '.join(title_of(one.manifest) for one in draft.made)}")
     unchecked = {(one.kind, one.name) for one in prepared.unchecked}
-    lines += [f"  needs     {_needed(one)}{', which this user may not read: not checked' if (one.kind, one.name) in unchecked else ''}"
-              for one in draft.needs]
+    unread = ", which this user may not read: not checked"
+    lines += [
+        f"  needs     {_needed(one)}{unread if (one.kind, one.name) in unchecked else ''}"
+        for one in draft.needs
+    ]
     return [*lines, *(f"  {line}" for line in remarks(draft))]
 
 
@@ -47,15 +53,27 @@ def head(places: tuple[Place, Place]) -> tuple[str, ...]:
     return ("SERVICE", places[0].namespace.upper(), places[1].namespace.upper(), "NEW", "WHAT HAPPENS")
 
 
-def row(service: str, prepared: Prepared | None, refused: str, places: tuple[Place, Place]) -> tuple[str, ...]:
+def row(
+    service: str, prepared: Prepared | None, refused: str, places: tuple[Place, Place]
+) -> tuple[str, ...]:
     """One service's line in the table of all."""
     if prepared is None:
         return (service, "-", "-", "-", f"refused: {refused.partition(': ')[2].splitlines()[0]}")
     draft = prepared.draft
     if draft.nothing:
-        return (service, _short(draft.source.images), f"{draft.name} {_short(draft.source.images)}", "-", "nothing: it runs there already")
+        return (
+            service,
+            _short(draft.source.images),
+            f"{draft.name} {_short(draft.source.images)}",
+            "-",
+            "nothing: it runs there already",
+        )
     stable = f"{draft.stable.name} {_short(draft.stable.images)}" if draft.stable is not None else "-"
-    beside = f"is deployed beside {draft.stable.name}" if draft.stable is not None else "is deployed, the first version there"
+    beside = (
+        f"is deployed beside {draft.stable.name}"
+        if draft.stable is not None
+        else "is deployed, the first version there"
+    )
     return (service, _short(draft.source.images), stable, draft.name, beside)
 
 
@@ -69,32 +87,54 @@ def what_follows(draft: Draft, target: Place) -> list[str]:
     if draft.stable is None:
         return []
     if draft.service not in target.notes:
-        return [f"canaryd has seen no service {draft.service} in {target.namespace} (has it a policy, and does the daemon run?): "
-                "until then traffic stays as it is"]
+        return [
+            f"canaryd has seen no service {draft.service} in {target.namespace} (has it a policy, and does "
+            "the daemon run?): until then traffic stays as it is"
+        ]
     if draft.service in target.paused:
         return [f"{draft.service} is paused: its rollout begins after canaryd pause {draft.service} --end"]
     return [f"canaryd begins its rollout by itself: canaryd status {draft.service} --watch"]
 
 
 def diff(prepared: Prepared) -> Iterator[str]:
-    """Of each object as the server would have it, against stable's where there is one: unified, the whole of what is new."""
+    """Of each object as the server would have it, against stable's where there is one: unified, the whole of
+    what is new."""
     for made, answer in zip(prepared.draft.made, prepared.answers, strict=True):
         namespace = made.manifest["metadata"]["namespace"]
         before = as_yaml(bare(made.beside)).splitlines() if made.beside is not None else []
-        old = f"{namespace}/{made.beside['kind']} {name_of(made.beside)}" if made.beside is not None else "/dev/null"
+        old = (
+            f"{namespace}/{made.beside['kind']} {name_of(made.beside)}"
+            if made.beside is not None
+            else "/dev/null"
+        )
         new = as_yaml(_shown(answer)).splitlines()
         yield from unified_diff(before, new, old, f"{namespace}/{title_of(made.manifest)}", lineterm="")
 
 
 def _shown(answer: Manifest) -> dict[str, Any]:
-    """As the server answered, without what it alone writes, but with canaryd's own word on where it is from."""
+    """As the server answered, without what it alone writes, but with canaryd's own word on where it is
+    from."""
     shown = bare(answer)
-    own = {key: value for key, value in (answer["metadata"].get("annotations") or {}).items() if key.startswith("canaryd.dev/")}
-    return shown | ({"metadata": {**shown["metadata"], "annotations": {**shown["metadata"].get("annotations", {}), **own}}} if own else {})
+    own = {
+        key: value
+        for key, value in (answer["metadata"].get("annotations") or {}).items()
+        if key.startswith("canaryd.dev/")
+    }
+    return shown | (
+        {
+            "metadata": {
+                **shown["metadata"],
+                "annotations": {**shown["metadata"].get("annotations", {}), **own},
+            }
+        }
+        if own
+        else {}
+    )
 
 
 def as_yaml(obj: Mapping[str, Any]) -> str:
-    """With keys in the order of the alphabet, as kubectl prints them, so that two objects can be compared line by line."""
+    """With keys in the order of the alphabet, as kubectl prints them, so that two objects can be compared
+    line by line."""
     yaml = YAML()
     yaml.width = 4096  # a long value is one line
     yaml.indent(mapping=2, sequence=2, offset=0)
@@ -106,4 +146,8 @@ def as_yaml(obj: Mapping[str, Any]) -> str:
 def _sorted(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _sorted(value[key]) for key in sorted(value)}
-    return [_sorted(one) for one in value] if isinstance(value, Sequence) and not isinstance(value, str) else value
+    return (
+        [_sorted(one) for one in value]
+        if isinstance(value, Sequence) and not isinstance(value, str)
+        else value
+    )

@@ -1,4 +1,5 @@
-"""Which Deployment of a namespace is meant: the version that runs where it comes from, and the stable one where it goes."""
+"""Which Deployment of a namespace is meant: the version that runs where it comes from, and the stable one
+where it goes."""
 
 import re
 from collections.abc import Sequence
@@ -9,28 +10,40 @@ from canaryd.routing.exposure import receivers
 
 
 def finding(service: str, source: Place, target: Place, asked: DeployRemark | None) -> DeployRemark:
-    """How the service's Deployments are found: as the policy says (asked), as canaryd has noted, or as the Service selects. Raises
-    CannotDeploy."""
+    """How the service's Deployments are found: as the policy says (asked), as canaryd has noted, or as the
+    Service selects. Raises CannotDeploy."""
     known = asked or target.notes.get(service)
     if known is not None:
         return known
     label = DeployRemark({}).version_label
     for place in (target, source):
         if (own := place.service(service)) is not None:
-            selector = {key: value for key, value in ((own.get("spec") or {}).get("selector") or {}).items() if key != label}
+            selector = {
+                key: value
+                for key, value in ((own.get("spec") or {}).get("selector") or {}).items()
+                if key != label
+            }
             if selector:
                 return DeployRemark(selector, label)
-            raise CannotDeploy(f"Service {place.namespace}/{service} selects no pods by labels other than {label}: say in a policy "
-                               "(--policies) which labels its Deployments have")
+            raise CannotDeploy(
+                f"Service {place.namespace}/{service} selects no pods by labels other than {label}: say in a "
+                "policy (--policies) which labels its Deployments have"
+            )
     there = ", ".join(name_of(one) for one in source.services) or "none"
-    raise CannotDeploy(f"there is no Service {service} in {source.namespace} or {target.namespace} (in {source.namespace} there are: "
-                       f"{there}), and no policy that says which labels its Deployments have (--policies)")
+    raise CannotDeploy(
+        f"there is no Service {service} in {source.namespace} or {target.namespace} (in {source.namespace} "
+        f"there are: {there}), and no policy that says which labels its Deployments have (--policies)"
+    )
 
 
-def running(service: str, place: Place, found_by: DeployRemark, named: str = "", force: bool = False) -> Deployed:
-    """The Deployment whose version runs in `place`. named: its name, where someone said it; force: also one that is not available.
+def running(
+    service: str, place: Place, found_by: DeployRemark, named: str = "", force: bool = False
+) -> Deployed:
+    """The Deployment whose version runs in `place`. named: its name, where someone said it; force: also one
+    that is not available.
 
-    Raises CannotDeploy when there is none, when several are and no route tells which is meant, or when it does not serve.
+    Raises CannotDeploy when there is none, when several are and no route tells which is meant, or when it
+    does not serve.
     """
     found = _of_service(service, place, found_by)
     if named:
@@ -40,26 +53,35 @@ def running(service: str, place: Place, found_by: DeployRemark, named: str = "",
         chosen = _only(service, place, live)
     problem = not_serving(chosen.state)
     if problem and not force:
-        raise CannotDeploy(f"{chosen.name} in {place.namespace} {problem}; wait until it serves, or take it as it is with --force")
+        raise CannotDeploy(
+            f"{chosen.name} in {place.namespace} {problem}; wait until it serves, or take it as it is with "
+            "--force"
+        )
     return chosen
 
 
 def _of_service(service: str, place: Place, found_by: DeployRemark) -> list[Deployed]:
     found = place.selected(found_by.selector)
-    if not found and (own := place.service(service)) is not None:  # its pods may be labelled otherwise than where they go
+    # its pods may be labelled otherwise than where they go
+    if not found and (own := place.service(service)) is not None:
         found = place.selected((own.get("spec") or {}).get("selector") or {})
     if not found:
         labels = ",".join(f"{key}={value}" for key, value in found_by.selector.items())
         there = ", ".join(one.name for one in place.deployments) or "none"
-        raise CannotDeploy(f"no Deployment of {service} runs in {place.namespace}: wanted one whose pods have {labels}, or those that "
-                           f"Service {service} selects; Deployments there: {there}")
+        raise CannotDeploy(
+            f"no Deployment of {service} runs in {place.namespace}: wanted one whose pods have {labels}, or "
+            f"those that Service {service} selects; Deployments there: {there}"
+        )
     return found
 
 
 def _named(named: str, service: str, place: Place, found: Sequence[Deployed]) -> Deployed:
     chosen = next((one for one in found if one.name == named), None)
     if chosen is None:
-        raise CannotDeploy(f"{named} is no Deployment of {service} in {place.namespace}; these are: {', '.join(one.name for one in found)}")
+        raise CannotDeploy(
+            f"{named} is no Deployment of {service} in {place.namespace}; these are: "
+            f"{', '.join(one.name for one in found)}"
+        )
     return chosen
 
 
@@ -70,8 +92,10 @@ def _only(service: str, place: Place, live: list[Deployed]) -> Deployed:
     if len(served) == 1:
         return served[0]
     each = "; ".join(f"{one.name} ({standing(one.state)})" for one in live)
-    raise CannotDeploy(f"{len(live)} Deployments of {service} run in {place.namespace}, and no route there sends all requests to one of "
-                       f"them: {each}; say which with --deployment NAME")
+    raise CannotDeploy(
+        f"{len(live)} Deployments of {service} run in {place.namespace}, and no route there sends all "
+        f"requests to one of them: {each}; say which with --deployment NAME"
+    )
 
 
 def not_serving(state: Workload) -> str:
@@ -82,16 +106,25 @@ def not_serving(state: Workload) -> str:
         return "is scaled to 0"
     if state.failed:
         return f"does not become available: {state.failed}"
-    return f"is not available, or in the middle of a rolling update ({state.ready} of {state.desired} replicas are ready)"
+    return (
+        f"is not available, or in the middle of a rolling update ({state.ready} of {state.desired} replicas "
+        "are ready)"
+    )
 
 
 def standing(state: Workload) -> str:
     """`3 replicas, available`."""
-    return f"{state.desired} replica{'s' * (state.desired != 1)}, {'available' if state.available else 'not available'}"
+    return (
+        f"{state.desired} replica{'s' * (state.desired != 1)}, "
+        f"{'available' if state.available else 'not available'}"
+    )
 
 
-def stable(service: str, place: Place, found: Sequence[Deployed], under_way: OnRecord | None) -> Deployed | None:
-    """The Deployment that a new version stands beside; None when there is none. Raises CannotDeploy when it cannot be told."""
+def stable(
+    service: str, place: Place, found: Sequence[Deployed], under_way: OnRecord | None
+) -> Deployed | None:
+    """The Deployment that a new version stands beside; None when there is none. Raises CannotDeploy when it
+    cannot be told."""
     if not found:
         return None
     if under_way is not None and under_way.stable_workload:
@@ -104,40 +137,60 @@ def stable(service: str, place: Place, found: Sequence[Deployed], under_way: OnR
     served = receivers(place, service, live)
     if len(served) == 1:
         return served[0]
-    raise CannotDeploy(f"which version of {service} is stable in {place.namespace} cannot be told: {', '.join(one.name for one in live)} "
-                       "all have replicas, and no route sends all requests to one of them; route to one, or scale the others to 0")
+    raise CannotDeploy(
+        f"which version of {service} is stable in {place.namespace} cannot be told: "
+        f"{', '.join(one.name for one in live)} all have replicas, and no route sends all requests to one of "
+        "them; route to one, or scale the others to 0"
+    )
 
 
 def next_version(service: str, place: Place, found: Sequence[Deployed], label: str) -> str:
-    """The next free `vN`: after those of its Deployments, of names SERVICE-vN, and of the rollouts on record, whose names telemetry
-    knows. Raises CannotDeploy when versions there are not numbered so."""
+    """The next free `vN`: after those of its Deployments, of names SERVICE-vN, and of the rollouts on record,
+    whose names telemetry knows. Raises CannotDeploy when versions there are not numbered so."""
     labelled = {one.labels.get(label, "") for one in found} - {""}
-    named = {one.name.removeprefix(f"{service}-") for one in place.deployments if one.name.startswith(f"{service}-")}
+    named = {
+        one.name.removeprefix(f"{service}-")
+        for one in place.deployments
+        if one.name.startswith(f"{service}-")
+    }
     recorded = {one.canary for one in place.rollouts if one.service == service}
-    numbers = [int(match[1]) for one in labelled | named | recorded if (match := re.fullmatch(r"v(\d+)", one))]
+    numbers = [
+        int(match[1]) for one in labelled | named | recorded if (match := re.fullmatch(r"v(\d+)", one))
+    ]
     if labelled and not any(re.fullmatch(r"v\d+", one) for one in labelled):
-        raise CannotDeploy(f"the version must be said: those of {service} in {place.namespace} are not numbered as v1, v2 "
-                           f"({', '.join(sorted(labelled))}); for example: canaryd deploy {service} VERSION")
+        raise CannotDeploy(
+            f"the version must be said: those of {service} in {place.namespace} are not numbered as v1, v2 "
+            f"({', '.join(sorted(labelled))}); for example: canaryd deploy {service} VERSION"
+        )
     return f"v{max(numbers, default=0) + 1}"
 
 
 def services(place: Place) -> tuple[list[str], list[str]]:
     """The Services of a namespace that have Deployments, by name; and, in words, those that are left out.
 
-    A Deployment that several Services select is of the one whose name its own begins with, so that a headless twin, or a Service over
-    many, is no service of its own.
+    A Deployment that several Services select is of the one whose name its own begins with, so that a headless
+    twin, or a Service over many, is no service of its own.
     """
-    selected = {name_of(one): place.selected((one.get("spec") or {}).get("selector") or {}) for one in place.services}
-    owners = {one.name: _owner(one.name, [name for name, found in selected.items() if one in found]) for one in place.deployments}
+    selected = {
+        name_of(one): place.selected((one.get("spec") or {}).get("selector") or {}) for one in place.services
+    }
+    owners = {
+        one.name: _owner(one.name, [name for name, found in selected.items() if one in found])
+        for one in place.deployments
+    }
     taken = [name for name in sorted(selected) if name in owners.values()]
     left_out = []
     for name in sorted(selected.keys() - set(taken)):
         others = sorted({owners[one.name] for one in selected[name]})
-        left_out.append(f"{name} selects the Deployments of {', '.join(others)}" if others else f"{name} has no Deployment")
+        left_out.append(
+            f"{name} selects the Deployments of {', '.join(others)}"
+            if others
+            else f"{name} has no Deployment"
+        )
     return taken, left_out
 
 
 def _owner(deployment: str, candidates: Sequence[str]) -> str:
-    """"" for none."""
+    """ "" for none."""
     named = [name for name in candidates if deployment == name or deployment.startswith(f"{name}-")]
     return max(named, key=len) if named else min(candidates, default="")

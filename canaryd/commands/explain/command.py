@@ -1,4 +1,5 @@
-"""`canaryd explain`: a rollout in words and numbers, recomputed from telemetry where that is at hand, else as recorded. Reads only."""
+"""`canaryd explain`: a rollout in words and numbers, recomputed from telemetry where that is at hand, else as
+recorded. Reads only."""
 
 import sys
 import time
@@ -34,19 +35,24 @@ Examples:
   canaryd explain front-end
   canaryd explain front-end --prometheus http://127.0.0.1:9090
   canaryd explain --recorded front-end-v3.gz --looks
-  canaryd explain front-end-v3-5d4f9c7b66 --prometheus http://127.0.0.1:9090 -o json | jq '.recomputed.decisions[].whatIf'
+  canaryd explain front-end-v3-5d4f9c7b66 -o json | jq '.recomputed.decisions[].whatIf'
 """
 QUIET = 1000  # looks, read or judged in some seconds
-HINT = ("to have it recomputed from telemetry, with the odds over time and what would have decided otherwise: canaryd explain {name} "
-        "--prometheus URL (or CANARYD_PROMETHEUS=URL, or --config FILE, or --recorded FILE of canaryd record).")
-HINT_OF_SEVERAL = ("to have it recomputed from telemetry, with the odds over time: canaryd explain {name} --prometheus URL (or "
-                   "CANARYD_PROMETHEUS=URL, or --config FILE).")
+HINT = (
+    "to have it recomputed from telemetry, with the odds over time and what would have decided otherwise: "
+    "canaryd explain {name} --prometheus URL (or CANARYD_PROMETHEUS=URL, or --config FILE, or --recorded "
+    "FILE of canaryd record)."
+)
+HINT_OF_SEVERAL = (
+    "to have it recomputed from telemetry, with the odds over time: canaryd explain {name} --prometheus URL "
+    "(or CANARYD_PROMETHEUS=URL, or --config FILE)."
+)
 
 
 @dataclass(frozen=True)
 class ReadableTelemetry:
-    """Telemetry to recompute from. now: until when there can be any (Unix seconds); delay: seconds after a look until its samples are
-    there; close: when it has been read."""
+    """Telemetry to recompute from. now: until when there can be any (Unix seconds); delay: seconds after a
+    look until its samples are there; close: when it has been read."""
 
     name: str
     telemetry: Telemetry
@@ -57,33 +63,68 @@ class ReadableTelemetry:
 
 @click.command(epilog=EXAMPLE)
 @click.argument("name", metavar="[SERVICE|ROLLOUT]", required=False)
-@click.option("--prometheus", metavar="URL", envvar="CANARYD_PROMETHEUS", show_envvar=True,
-              help="Recompute from this Prometheus. Its scrape interval is 15s, unless --config says otherwise.")
-@click.option("--config", type=click.Path(path_type=Path), help="The daemon's settings: recompute from its Prometheus.")
-@click.option("--recorded", "path", metavar="FILE", type=click.Path(path_type=Path),
-              help="Recompute from a file of `canaryd record --rollout`. Without a name, all is from that file, and no cluster is asked.")
+@click.option(
+    "--prometheus",
+    metavar="URL",
+    envvar="CANARYD_PROMETHEUS",
+    show_envvar=True,
+    help="Recompute from this Prometheus. Its scrape interval is 15s, unless --config says otherwise.",
+)
+@click.option(
+    "--config", type=click.Path(path_type=Path), help="The daemon's settings: recompute from its Prometheus."
+)
+@click.option(
+    "--recorded",
+    "path",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Recompute from a file of `canaryd record --rollout`. Without a name, all is from that file, and no "
+    "cluster is asked.",
+)
 @click.option("--looks", "every_look", is_flag=True, help="Each look too, as a table.")
-@click.option("--brief", is_flag=True, help="Recompute, but leave out what would have decided otherwise, which takes longest.")
-@click.option("--full", is_flag=True, help=f"All that would have decided otherwise, also beyond {USUAL_LOOKS:,} looks to be judged again.")
-@click.option("-o", "--output", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option(
+    "--brief",
+    is_flag=True,
+    help="Recompute, but leave out what would have decided otherwise, which takes longest.",
+)
+@click.option(
+    "--full",
+    is_flag=True,
+    help=f"All that would have decided otherwise, also beyond {USUAL_LOOKS:,} looks to be judged again.",
+)
+@click.option(
+    "-o", "--output", "form", type=click.Choice(["text", "json"]), default="text", show_default=True
+)
 @connection_options
 def explain(
-    name: str | None, prometheus: str | None, config: Path | None, path: Path | None, every_look: bool, brief: bool, full: bool, form: str,
-    kubeconfig: str | None, context: str | None, namespace: str | None,
+    name: str | None,
+    prometheus: str | None,
+    config: Path | None,
+    path: Path | None,
+    every_look: bool,
+    brief: bool,
+    full: bool,
+    form: str,
+    kubeconfig: str | None,
+    context: str | None,
+    namespace: str | None,
 ) -> None:
     """Tell why a rollout is where it is: each decision with its numbers, what was counted, what comes next.
 
-    Of a service, the rollout under way, else the latest. With --prometheus, --config or --recorded all looks are judged again, by the
-    code that judged them live: told are the odds over time, which metric decided, whether each verdict equals the stored one, and what
-    would have decided otherwise (another risk, a metric or a replica left out, more tolerated). Without, or where Prometheus does not
-    answer or has forgotten, it is what was recorded as it was decided. -o json has the whole record, and what was recomputed.
+    Of a service, the rollout under way, else the latest. With --prometheus, --config or --recorded all looks
+    are judged again, by the code that judged them live: told are the odds over time, which metric decided,
+    whether each verdict equals the stored one, and what would have decided otherwise (another risk, a metric
+    or a replica left out, more tolerated). Without, or where Prometheus does not answer or has forgotten, it
+    is what was recorded as it was decided. -o json has the whole record, and what was recomputed.
     """
     if config is not None and not _is_on_the_line("prometheus"):
         prometheus = None  # what is asked for here goes before the environment
     _check(name, config, path, every_look, brief, full, prometheus)
     recording = load(path) if path is not None else None
     if recording is not None and recording.past.rollout is None:
-        raise Failure(f"{path}: a file of `canaryd record --rollout` was wanted, but it was recorded without a rollout")
+        raise Failure(
+            f"{path}: a file of `canaryd record --rollout` was wanted, but it was recorded without a rollout"
+        )
     now, since = time.time(), list[str]()
     if name is not None:
         cluster = connect(kubeconfig, context, namespace)
@@ -99,11 +140,16 @@ def explain(
         own = recording.past.rollout
         if own is not None and (own.name, own.began) != (rollout.name, rollout.began):
             raise Failure(f"{path} is of {own.name}, and {rollout.name} was asked for")
-        source: ReadableTelemetry | None = ReadableTelemetry(str(path), recording, float(recording.past.until))
-        now = now if name is not None else recording.past.until  # of one that was under way: what was next then
+        source: ReadableTelemetry | None = ReadableTelemetry(
+            str(path), recording, float(recording.past.until)
+        )
+        # of one that was under way: what was next then
+        now = now if name is not None else recording.past.until
     else:
         source = _prometheus(config, prometheus, now)
-    found, problem = (None, "") if source is None else _recomputed(rollout, source, brief, inf if full else USUAL_LOOKS)
+    found, problem = (
+        (None, "") if source is None else _recomputed(rollout, source, brief, inf if full else USUAL_LOOKS)
+    )
     if name is None and found is not None:
         rollout = completed(rollout, found)
     if form == "json":
@@ -113,7 +159,15 @@ def explain(
     show(rollout, wishes, now, found, problem, every_look, since)
 
 
-def _check(name: str | None, config: Path | None, path: Path | None, every_look: bool, brief: bool, full: bool, url: str | None) -> None:
+def _check(
+    name: str | None,
+    config: Path | None,
+    path: Path | None,
+    every_look: bool,
+    brief: bool,
+    full: bool,
+    url: str | None,
+) -> None:
     """Raises UsageError where options do not fit together."""
     if name is None and path is None:
         raise click.UsageError("wanted is a SERVICE or ROLLOUT, or --recorded FILE")
@@ -138,15 +192,28 @@ def _prometheus(config: Path | None, url: str | None, now: float) -> ReadableTel
         return None
     settings = load_settings(config, url)
     telemetry = PrometheusTelemetry(telemetry_access(settings))
-    return ReadableTelemetry(f"Prometheus at {settings.prometheus.url}", telemetry, now, settings.prometheus.ingestion_delay, telemetry.close)
+    return ReadableTelemetry(
+        f"Prometheus at {settings.prometheus.url}",
+        telemetry,
+        now,
+        settings.prometheus.ingestion_delay,
+        telemetry.close,
+    )
 
 
-def _recomputed(rollout: Rollout, source: ReadableTelemetry, brief: bool, most: float) -> tuple[Recomputed | None, str]:
+def _recomputed(
+    rollout: Rollout, source: ReadableTelemetry, brief: bool, most: float
+) -> tuple[Recomputed | None, str]:
     """What is had again; else None and why, in a sentence."""
-    if not any(span.start + rollout.policy.analysis.interval <= source.now - source.delay for span in rollout.spans):
+    if not any(
+        span.start + rollout.policy.analysis.interval <= source.now - source.delay for span in rollout.spans
+    ):
         source.close()
         return None, "there is no look yet that could be read, so nothing was recomputed."
-    what = " and ".join(f"{part.stable_workload} and {part.canary_workload}" for part in rollout.parts) + f" in {source.name}"
+    what = (
+        " and ".join(f"{part.stable_workload} and {part.canary_workload}" for part in rollout.parts)
+        + f" in {source.name}"
+    )
     try:
         with told(looks_to_reread(rollout, source.now), what) as read:
             again = reread(rollout, source.telemetry, source.now, source.delay, read)
@@ -176,8 +243,15 @@ def told(looks: int, *words: str) -> Iterator[Callable[[int], None]]:
         yield lambda looks: None
 
 
-def show(rollout: Rollout, wishes: DesiredActions, now: float, found: Recomputed | None, problem: str, every_look: bool,
-         since: Sequence[str]) -> None:
+def show(
+    rollout: Rollout,
+    wishes: DesiredActions,
+    now: float,
+    found: Recomputed | None,
+    problem: str,
+    every_look: bool,
+    since: Sequence[str],
+) -> None:
     """since: what waits to follow it, as sentences."""
     with output.width_of_prose() as width:
         evidence: tuple[Section, ...] | None = None
@@ -187,9 +261,15 @@ def show(rollout: Rollout, wishes: DesiredActions, now: float, found: Recomputed
             evidence = telling.stored(rollout, problem)
         sections = explaining.explain(rollout, now, wishes, evidence)
         if since:
-            sections = (*sections, Section("What came since", tuple(line for one in since for line in wrapped(one))))
+            sections = (
+                *sections,
+                Section("What came since", tuple(line for one in since for line in wrapped(one))),
+            )
         if found is None and not problem:
-            sections = (*sections, telling.hint((HINT_OF_SEVERAL if rollout.others else HINT).format(name=rollout.name)))
+            sections = (
+                *sections,
+                telling.hint((HINT_OF_SEVERAL if rollout.others else HINT).format(name=rollout.name)),
+            )
     output.explanation(sections)
     if every_look and found is not None:
         click.echo("\nLook by look")

@@ -1,7 +1,9 @@
-"""What would have decided otherwise: the looks that a decision rests on, heard again by another policy or without one replica.
+"""What would have decided otherwise: the looks that a decision rests on, heard again by another policy or
+without one replica.
 
-Every answer is computed by the judge that decides, on the looks there were; nothing is extrapolated. What other weights would have
-brought is not known, so a question is only ever asked up to the look of the decision: "it would not have been rolled back by then".
+Every answer is computed by the judge that decides, on the looks there were; nothing is extrapolated. What
+other weights would have brought is not known, so a question is only ever asked up to the look of the
+decision: "it would not have been rolled back by then".
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -42,8 +44,10 @@ class CounterfactualOutcome(StrEnum):
 class WhatIf:
     """One change and what came of it.
 
-    change: what is supposed, in words. at: end of the look that decides then (Unix seconds); None: none did up to the decision's look.
-    odds: against the canary at that look, or at the decision's; bar: at which it is rolled back. says: the answer in words.
+    change: what is supposed, in words. at: end of the look that decides then (Unix seconds); None: none did
+    up to the decision's look.
+    odds: against the canary at that look, or at the decision's; bar: at which it is rolled back. says: the
+    answer in words.
     """
 
     change: str
@@ -65,7 +69,8 @@ class Counterfactual:
 
 @dataclass
 class Inquiry:
-    """The questions of a rollout's decisions, and what is answered of them within `most` looks. skipped: what is not, in words."""
+    """The questions of a rollout's decisions, and what is answered of them within `most` looks. skipped: what
+    is not, in words."""
 
     most: float = USUAL_LOOKS
     asked: list[tuple[int, Counterfactual]] = field(default_factory=list)
@@ -76,7 +81,9 @@ class Inquiry:
         """number: the decision's place among the rollout's."""
         for one in questions:
             if self.looks + one.looks > self.most:
-                self.skipped.append(f"{time_text(decision.at)} {decision.signal}: {one.change} ({one.looks:,} looks)")
+                self.skipped.append(
+                    f"{time_text(decision.at)} {decision.signal}: {one.change} ({one.looks:,} looks)"
+                )
                 continue
             self.looks += one.looks
             self.asked.append((number, one))
@@ -92,7 +99,9 @@ class Inquiry:
 # ---------------------------------------------------------------- which questions
 
 
-def questions(rollout: Rollout, hearing: Transcript, decision: Decision, verdict: Verdict) -> list[Counterfactual]:
+def questions(
+    rollout: Rollout, hearing: Transcript, decision: Decision, verdict: Verdict
+) -> list[Counterfactual]:
     """Of a decision by evidence, the most telling first. verdict: the one had again at its look."""
     if decision.signal in BY_HARM:
         return _of_harm(rollout.policy, hearing, decision, verdict)
@@ -101,7 +110,9 @@ def questions(rollout: Rollout, hearing: Transcript, decision: Decision, verdict
     return []
 
 
-def _of_harm(policy: Policy, hearing: Transcript, decision: Decision, verdict: Verdict) -> list[Counterfactual]:
+def _of_harm(
+    policy: Policy, hearing: Transcript, decision: Decision, verdict: Verdict
+) -> list[Counterfactual]:
     case = _Harm(policy, hearing, verdict)
     looks = hearing.until(verdict.at)
     found = []
@@ -111,14 +122,30 @@ def _of_harm(policy: Policy, hearing: Transcript, decision: Decision, verdict: V
         found.append(Counterfactual(change, looks, partial(case.changed, change, variant)))
     metrics = [metric.called for metric in policy.analysis.metrics if metric.decides]
     for name in metrics if len(metrics) > 1 else ():
-        found.append(Counterfactual(f"without {name}", looks, partial(case.changed, f"without {name}", without_metric(policy, name))))
+        found.append(
+            Counterfactual(
+                f"without {name}",
+                looks,
+                partial(case.changed, f"without {name}", without_metric(policy, name)),
+            )
+        )
     risk = policy.analysis.false_rollback_risk
     for other in (risk * STRICTER, min(MOST_RISK, risk * LAXER)):
         change = f"falseRollbackRisk {risk_text(other)}"
-        found.append(Counterfactual(change, looks, partial(case.changed, change, with_analysis(policy, false_rollback_risk=other))))
+        found.append(
+            Counterfactual(
+                change, looks, partial(case.changed, change, with_analysis(policy, false_rollback_risk=other))
+            )
+        )
     names = case.loudest_replicas()
     if len(names) > 1:
-        found.append(Counterfactual("each canary replica left out", looks * min(len(names), MOST_REPLICAS), partial(case.replicas, names)))
+        found.append(
+            Counterfactual(
+                "each canary replica left out",
+                looks * min(len(names), MOST_REPLICAS),
+                partial(case.replicas, names),
+            )
+        )
     if limit is None and verdict.answer is Answer.FAIL:
         by = shares(verdict)
         loudest = max(by, key=lambda name: by[name], default="")
@@ -135,14 +162,25 @@ def _of_passing(rollout: Rollout, hearing: Transcript, verdict: Verdict) -> list
     risk = min(MOST_RISK, BOLDER * policy.analysis.bad_advance_risk)
     others = {f"badAdvanceRisk {risk_text(risk)}": with_analysis(policy, bad_advance_risk=risk)}
     last = min(whole(verdict), key=lambda one: one.cleared, default=None)
-    if last is not None and sum(metric.decides for metric in policy.analysis.metrics) > 1:  # what the stage waited for, or waits for
+    # what the stage waited for, or waits for
+    if last is not None and sum(metric.decides for metric in policy.analysis.metrics) > 1:
         others[f"without {last.metric}"] = without_metric(policy, last.metric)
-    return [Counterfactual(change, looks, partial(_passed, policy, hearing, verdict, span, change, other)) for change, other in others.items()]
+    return [
+        Counterfactual(change, looks, partial(_passed, policy, hearing, verdict, span, change, other))
+        for change, other in others.items()
+    ]
 
 
 def span_of(rollout: Rollout, verdict: Verdict) -> Span | None:
     """The stretch at one weight in which a look lies."""
-    return next((one for one in rollout.spans if one.start < verdict.at and (one.end is None or verdict.at <= one.end)), None)
+    return next(
+        (
+            one
+            for one in rollout.spans
+            if one.start < verdict.at and (one.end is None or verdict.at <= one.end)
+        ),
+        None,
+    )
 
 
 # ---------------------------------------------------------------- answers
@@ -176,10 +214,21 @@ class _Harm:
             says = f"not {back} by then: odds {odds_text(last.odds)}{over} (it takes {short(last.bar)}){more}"
             return WhatIf(change, CounterfactualOutcome.NOT_BY_THEN, None, last.odds, last.bar, says)
         limit = broken(found)
-        why = f"by {limit.metric}: {limit.what}" if limit is not None else f"odds {odds_text(found.odds)} (it takes {short(found.bar)})"
+        why = (
+            f"by {limit.metric}: {limit.what}"
+            if limit is not None
+            else f"odds {odds_text(found.odds)} (it takes {short(found.bar)})"
+        )
         earlier = self._verdict.at - found.at
         if earlier <= 0:
-            return WhatIf(change, CounterfactualOutcome.SAME, found.at, found.odds, found.bar, f"{back} at the same look: {why}{more}")
+            return WhatIf(
+                change,
+                CounterfactualOutcome.SAME,
+                found.at,
+                found.odds,
+                found.bar,
+                f"{back} at the same look: {why}{more}",
+            )
         says = f"{back} {lasting(earlier)} earlier, at {time_text(found.at)}: {why}{more}"
         return WhatIf(change, CounterfactualOutcome.EARLIER, found.at, found.odds, found.bar, says)
 
@@ -197,15 +246,19 @@ class _Harm:
         return sorted(weigh, key=lambda name: (-weigh[name], name))
 
     def replicas(self, names: Sequence[str], told: Told) -> Sequence[WhatIf]:
-        """Each left out in turn; the one that carries the evidence is named where it is one alone. Of two, either has half of the
-        evidence, so that says nothing."""
+        """Each left out in turn; the one that carries the evidence is named where it is one alone. Of two,
+        either has half of the evidence, so that says nothing."""
         heard = {name: self._heard(self._policy, told, name) for name in names[:MOST_REPLICAS]}
         saved = [name for name, (found, _) in heard.items() if found is None]
         carries = "; the evidence rests on it" if len(saved) == 1 and len(names) > 2 else ""
-        return [self._answer(f"without {name}", *one, carries if name in saved else "") for name, one in heard.items()]
+        return [
+            self._answer(f"without {name}", *one, carries if name in saved else "")
+            for name, one in heard.items()
+        ]
 
     def tolerated(self, metric: str, told: Told) -> Sequence[WhatIf]:
-        """The least tolerance, near enough, that would have let it go on; () where none does, as another metric convicts it too."""
+        """The least tolerance, near enough, that would have let it go on; () where none does, as another
+        metric convicts it too."""
         tolerance = _Tolerance(self._policy, metric, self._verdict)
         low, high = tolerance.own, tolerance.first
         found, last = self._heard(tolerance.policy(high), told)
@@ -231,28 +284,42 @@ class _Tolerance:
 
     def __init__(self, policy: Policy, metric: str, verdict: Verdict) -> None:
         self._policy, self._metric = policy, metric
-        finding = next(one for one in verdict.findings if one.metric == metric and one.what in (metric, ALL_BOUNDS))
+        finding = next(
+            one for one in verdict.findings if one.metric == metric and one.what in (metric, ALL_BOUNDS)
+        )
         errors, latency = policy.analysis.errors, policy.analysis.latency
         share = finding.canary_events / finding.canary_requests if finding.canary_requests else 0.0
         self._points = metric == "errors" and finding.ratio is None and share > 0
         if self._points and errors is not None:
             self.own, self.first = max(errors.tolerated_increase, 1e-6), share
         else:
-            self.own = 1.0 + (errors.tolerated_ratio if metric == "errors" and errors else latency.tolerated if latency else 0.0)
+            if metric == "errors" and errors:
+                self.own = 1.0 + errors.tolerated_ratio
+            else:
+                self.own = 1.0 + (latency.tolerated if latency else 0.0)
             self.first = finding.ratio or 0.0
         self.first = max(self.first, 1.5 * self.own)
 
     def policy(self, value: float) -> Policy:
         errors, latency = self._policy.analysis.errors, self._policy.analysis.latency
         if self._metric == "latency" and latency is not None:
-            return with_metric(self._policy, "latency", tolerated=value - 1.0, unacceptable=max(latency.unacceptable, 1.1 * value - 1.0))
+            return with_metric(
+                self._policy,
+                "latency",
+                tolerated=value - 1.0,
+                unacceptable=max(latency.unacceptable, 1.1 * value - 1.0),
+            )
         if errors is None:
             return self._policy
         if self._points:
             unacceptable = max(errors.unacceptable_increase, 1.1 * value)
-            return with_metric(self._policy, "errors", tolerated_increase=value, unacceptable_increase=unacceptable)
+            return with_metric(
+                self._policy, "errors", tolerated_increase=value, unacceptable_increase=unacceptable
+            )
         unacceptable = max(errors.unacceptable_ratio, 1.1 * value - 1.0)
-        return with_metric(self._policy, "errors", tolerated_ratio=value - 1.0, unacceptable_ratio=unacceptable)
+        return with_metric(
+            self._policy, "errors", tolerated_ratio=value - 1.0, unacceptable_ratio=unacceptable
+        )
 
     def words(self, value: float) -> str:
         if self._points:
@@ -277,13 +344,31 @@ def _passed(
     minimum, last = policy.stages[verdict.stage].minimum, verdict
     for step, last in hearing.again(other, verdict.at):
         told(1)
-        if step.compared and step.look.end - span.start >= minimum and step.look.start >= span.start and last.answer is Answer.PASS:
+        if (
+            step.compared
+            and step.look.end - span.start >= minimum
+            and step.look.start >= span.start
+            and last.answer is Answer.PASS
+        ):
             earlier = verdict.at - last.at
             if earlier <= 0:
-                return (WhatIf(change, CounterfactualOutcome.SAME, last.at, last.odds, last.bar, "passed at the same look"),)
+                return (
+                    WhatIf(
+                        change,
+                        CounterfactualOutcome.SAME,
+                        last.at,
+                        last.odds,
+                        last.bar,
+                        "passed at the same look",
+                    ),
+                )
             says = f"passed {lasting(earlier)} earlier, at {time_text(last.at)}"
             return (WhatIf(change, CounterfactualOutcome.EARLIER, last.at, last.odds, last.bar, says),)
-    return (WhatIf(change, CounterfactualOutcome.NOT_BY_THEN, None, last.odds, last.bar, "not passed by then either"),)
+    return (
+        WhatIf(
+            change, CounterfactualOutcome.NOT_BY_THEN, None, last.odds, last.bar, "not passed by then either"
+        ),
+    )
 
 
 # ---------------------------------------------------------------- other policies
@@ -304,7 +389,9 @@ def with_metric(policy: Policy, metric: str, **changes: Any) -> Policy:
 
 
 def without_metric(policy: Policy, metric: str) -> Policy:
-    return with_analysis(policy, metrics=tuple(one for one in policy.analysis.metrics if one.called != metric))
+    return with_analysis(
+        policy, metrics=tuple(one for one in policy.analysis.metrics if one.called != metric)
+    )
 
 
 def without_limit(policy: Policy, limit: MetricFinding) -> Policy | None:

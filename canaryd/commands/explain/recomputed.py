@@ -1,6 +1,8 @@
-"""A rollout's decisions had again from telemetry, beside those on record: which are the same, what they rest on, what would differ.
+"""A rollout's decisions had again from telemetry, beside those on record: which are the same, what they rest
+on, what would differ.
 
-Pure: what was read again comes in (`commands/explain/reread.py` reads it). How it is said is in `recomputed_text.py`.
+Pure: what was read again comes in (`commands/explain/reread.py` reads it). How it is said is in
+`recomputed_text.py`.
 """
 
 from collections.abc import Mapping
@@ -22,8 +24,9 @@ BY_VERDICT = tuple(signal.value for signal in BY_EVIDENCE)
 class RecomputedDecision:
     """One decision by evidence.
 
-    verdict: had again at its look; None: telemetry has that look no more. same: whether answer, odds and reason are those on record, and
-    mean the same decision. differences: where they are not, in words. passing: when each metric had ruled out what the stage must.
+    verdict: had again at its look; None: telemetry has that look no more. same: whether answer, odds and
+    reason are those on record, and mean the same decision. differences: where they are not, in words.
+    passing: when each metric had ruled out what the stage must.
     """
 
     decision: Decision
@@ -36,13 +39,18 @@ class RecomputedDecision:
     @property
     def agrees(self) -> bool:
         """Whether the same answer is had again, be it on somewhat other numbers."""
-        return self.verdict is not None and self.decision.verdict is not None and self.verdict.answer is self.decision.verdict.answer
+        return (
+            self.verdict is not None
+            and self.decision.verdict is not None
+            and self.verdict.answer is self.decision.verdict.answer
+        )
 
 
 @dataclass(frozen=True)
 class Recomputed:
-    """See the module. requests: of both versions as counted on record, and as telemetry has them up to the same moment; None where the
-    record does not say. unsampled: looks, of all, in which there was no telemetry."""
+    """See the module. requests: of both versions as counted on record, and as telemetry has them up to the
+    same moment; None where the record does not say. unsampled: looks, of all, in which there was no
+    telemetry."""
 
     source: str
     hearing: Transcript
@@ -71,7 +79,11 @@ def recomputed(rollout: Rollout, hearing: Transcript, source: str) -> Recomputed
             continue
         again = by_look.get(decision.verdict.at)
         differences = tuple(differences_of(rollout, decision, before, again))
-        passing = _passing(rollout, hearing, again) if again is not None and decision.signal != Signal.HARM.value else ()
+        passing = (
+            _passing(rollout, hearing, again)
+            if again is not None and decision.signal != Signal.HARM.value
+            else ()
+        )
         found.append(RecomputedDecision(decision, again, not differences, differences, passing))
     unsampled = sum(not step.look.sampled for step in hearing.steps)
     return Recomputed(source, hearing, tuple(found), _requests(rollout, hearing), unsampled)
@@ -83,7 +95,9 @@ def _requests(rollout: Rollout, hearing: Transcript) -> tuple[int, int] | None:
     again = 0
     for step in hearing.steps:
         if step.look.end <= rollout.counted_to:
-            again += sum(counts.requests for side in (step.look.stable, step.look.canary) for counts in side.values())
+            again += sum(
+                counts.requests for side in (step.look.stable, step.look.canary) for counts in side.values()
+            )
     return sum(counts.requests for part in rollout.parts for counts in part.counted.values()), again
 
 
@@ -95,8 +109,8 @@ def _passing(rollout: Rollout, hearing: Transcript, verdict: Verdict) -> tuple[P
 
 
 def stage_of(hearing: Transcript, verdict: Verdict) -> list[Verdict]:
-    """The compared looks of a verdict's stage up to its own: evidence to pass is gathered from the stage's beginning, or from where stable
-    changed."""
+    """The compared looks of a verdict's stage up to its own: evidence to pass is gathered from the stage's
+    beginning, or from where stable changed."""
     found: list[Verdict] = []
     before = None
     for step, one in zip(hearing.steps, hearing.verdicts, strict=True):
@@ -112,10 +126,14 @@ def stage_of(hearing: Transcript, verdict: Verdict) -> list[Verdict]:
 
 
 def inquiry(rollout: Rollout, found: Recomputed, most: float = USUAL_LOOKS) -> Inquiry:
-    """What is to be asked of the decisions whose answer is had again; of others nothing is, since the looks that they rested on are not
-    the ones there are now. A rollback first, as it is what people ask about."""
+    """What is to be asked of the decisions whose answer is had again; of others nothing is, since the looks
+    that they rested on are not the ones there are now. A rollback first, as it is what people ask about."""
     asked = Inquiry(most)
-    answers = [(place, one.decision, one.verdict) for place, one in enumerate(found.decisions) if one.agrees and one.verdict is not None]
+    answers = [
+        (place, one.decision, one.verdict)
+        for place, one in enumerate(found.decisions)
+        if one.agrees and one.verdict is not None
+    ]
     for place, decision, verdict in sorted(answers, key=lambda each: each[1].signal != Signal.HARM.value):
         asked.add(place, decision, questions(rollout, found.hearing, decision, verdict))
     return asked
@@ -124,12 +142,15 @@ def inquiry(rollout: Rollout, found: Recomputed, most: float = USUAL_LOOKS) -> I
 def answered(found: Recomputed, asked: Inquiry, told: Told = lambda looks: None) -> Recomputed:
     """With what would have decided otherwise."""
     answers: Mapping[int, tuple[WhatIf, ...]] = asked.answers(told)
-    decisions = tuple(replace(one, what_ifs=answers.get(place, ())) for place, one in enumerate(found.decisions))
+    decisions = tuple(
+        replace(one, what_ifs=answers.get(place, ())) for place, one in enumerate(found.decisions)
+    )
     return replace(found, decisions=decisions, skipped=tuple(asked.skipped))
 
 
 def completed(rollout: Rollout, found: Recomputed) -> Rollout:
-    """The rollout of a recording, which has neither the last verdict nor what was counted: both as they are had again."""
+    """The rollout of a recording, which has neither the last verdict nor what was counted: both as they are
+    had again."""
     counted: dict[str, Counts] = {}
     for step in found.hearing.steps:
         for name, counts in (*step.look.stable.items(), *step.look.canary.items()):

@@ -1,4 +1,5 @@
-"""A rollout on record read again from telemetry, by the walk of a live one: the same windows, the same judge, the same verdicts.
+"""A rollout on record read again from telemetry, by the walk of a live one: the same windows, the same judge,
+the same verdicts.
 
 Nothing is written, and nothing is decided.
 """
@@ -19,15 +20,17 @@ from canaryd.judge.combined_verdict import verdict_of
 
 @dataclass
 class _Told:
-    """Telemetry that tells how much has been read. A query that is refused has no value, as live; an outage ends the reading, since what
-    is read without its values would be another past."""
+    """Telemetry that tells how much has been read. A query that is refused has no value, as live; an outage
+    ends the reading, since what is read without its values would be another past."""
 
     telemetry: Telemetry
     told: Callable[[int], None]
     failure: Unavailable | None = None
     problems: dict[str, str] = field(default_factory=dict)
 
-    def read(self, targets: Sequence[Target], start: int, end: int, step: int) -> Mapping[Target, Sequence[Look]]:
+    def read(
+        self, targets: Sequence[Target], start: int, end: int, step: int
+    ) -> Mapping[Target, Sequence[Look]]:
         self.raise_failure()
         answers = self.telemetry.read(targets, start, end, step)
         self.told((end - start) // step)
@@ -55,7 +58,8 @@ class _Told:
 
 @dataclass(frozen=True)
 class Reread:
-    """hearing: every look, with the verdict had again; of several services the verdict of all. counted: by replica, up to `counted_to`.
+    """hearing: every look, with the verdict had again; of several services the verdict of all. counted: by
+    replica, up to `counted_to`.
     problems: why a query has no value."""
 
     hearing: Transcript
@@ -65,13 +69,21 @@ class Reread:
 
 
 def reread(
-    rollout: Rollout, telemetry: Telemetry, now: float, delay: float = 0.0, read: Callable[[int], None] = lambda looks: None
+    rollout: Rollout,
+    telemetry: Telemetry,
+    now: float,
+    delay: float = 0.0,
+    read: Callable[[int], None] = lambda looks: None,
 ) -> Reread:
-    """Every look of the rollout up to now, judged again. now: Unix seconds; delay: seconds after a look until its samples are there.
+    """Every look of the rollout up to now, judged again. now: Unix seconds; delay: seconds after a look until
+    its samples are there.
     read: told how many looks were read since it was told last. Raises Unavailable, Rejected."""
     bare = replace(rollout, counted={}, counted_to=None)
     asked, hearings = _Told(telemetry, read), [Transcript() for _ in bare.parts]
-    cases = [EvidenceStream(part, asked, delay, partial(TranscribingJudge, hearing)) for part, hearing in zip(bare.parts, hearings, strict=True)]
+    cases = [
+        EvidenceStream(part, asked, delay, partial(TranscribingJudge, hearing))
+        for part, hearing in zip(bare.parts, hearings, strict=True)
+    ]
     names, whole, last = names_of(bare), Transcript(), None
     for step in in_step([case.next(part, now) for case, part in zip(cases, bare.parts, strict=True)]):
         if step.failure is not None:
@@ -80,7 +92,9 @@ def reread(
         last = each[-1].look.end
         if bare.others:
             whole.steps.append(replace(hearings[0].steps[-1], look=_both([one.look for one in each])))
-            whole.verdicts.append(verdict_of({name: one.verdict for name, one in zip(names, each, strict=True)}))
+            whole.verdicts.append(
+                verdict_of({name: one.verdict for name, one in zip(names, each, strict=True)})
+            )
     asked.raise_failure()
     counted = {replica: counts for case in cases for replica, counts in case.counted.items()}
     return Reread(whole if bare.others else hearings[0], counted, last, asked.problems)

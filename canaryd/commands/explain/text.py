@@ -1,4 +1,5 @@
-"""What was had again of a rollout, in words and as plain data: where the numbers are from, the odds over time, decision by decision.
+"""What was had again of a rollout, in words and as plain data: where the numbers are from, the odds over
+time, decision by decision.
 
 Pure text; what is computed is in `recomputed.py`.
 """
@@ -21,10 +22,24 @@ from canaryd.report.serialization import finite, plain
 SOURCE = "Where the numbers are from"
 ONWARD, BACK, HELD, ALARM, OTHER = ">", "<", "=", "!", "*"
 MARKS = {
-    Signal.PASS: ONWARD, Signal.LET_PASS: ONWARD, Signal.PROMOTE: ONWARD, Signal.APPROVE: ONWARD, Signal.HARM: BACK, Signal.TIMED_OUT: BACK,
-    Signal.NOT_READY: BACK, Signal.BLIND: BACK, Signal.ABORT: BACK, Signal.NEWER: BACK, Signal.OVERDUE: BACK, Signal.ALARM: ALARM,
-    Signal.STUCK: HELD, Signal.NO_DATA: HELD, Signal.DRIFT: HELD, Signal.HOLD: HELD, Signal.STABLE_DOWN: HELD,
-}  # fmt: skip
+    Signal.PASS: ONWARD,
+    Signal.LET_PASS: ONWARD,
+    Signal.PROMOTE: ONWARD,
+    Signal.APPROVE: ONWARD,
+    Signal.HARM: BACK,
+    Signal.TIMED_OUT: BACK,
+    Signal.NOT_READY: BACK,
+    Signal.BLIND: BACK,
+    Signal.ABORT: BACK,
+    Signal.NEWER: BACK,
+    Signal.OVERDUE: BACK,
+    Signal.ALARM: ALARM,
+    Signal.STUCK: HELD,
+    Signal.NO_DATA: HELD,
+    Signal.DRIFT: HELD,
+    Signal.HOLD: HELD,
+    Signal.STABLE_DOWN: HELD,
+}
 UNMARKED = (Signal.AVAILABLE.value, Signal.ROUTED.value)  # where a stage begins is marked anyway
 MEANING = {ONWARD: "onward", BACK: "back to stable", HELD: "held", ALARM: "alarm", OTHER: "other"}
 
@@ -32,10 +47,17 @@ MEANING = {ONWARD: "onward", BACK: "back to stable", HELD: "held", ALARM: "alarm
 # ---------------------------------------------------------------- in words
 
 
-def sections(rollout: Rollout, found: Recomputed, width: int, ascii_only: bool = False) -> tuple[Section, ...]:
+def sections(
+    rollout: Rollout, found: Recomputed, width: int, ascii_only: bool = False
+) -> tuple[Section, ...]:
     """What takes the place of the record's verdicts. width: columns there are for the plot."""
     decided = [_decision(rollout, one) for one in found.decisions]
-    return (_source(rollout, found), *_odds(rollout, found, width, ascii_only), *decided, *_last(rollout, found))
+    return (
+        _source(rollout, found),
+        *_odds(rollout, found, width, ascii_only),
+        *decided,
+        *_last(rollout, found),
+    )
 
 
 def stored(rollout: Rollout, why: str) -> tuple[Section, ...]:
@@ -44,7 +66,15 @@ def stored(rollout: Rollout, why: str) -> tuple[Section, ...]:
     decided = [_on_record(rollout, one) for one in rollout.decisions if one.verdict is not None]
     verdicts = [one.verdict for one in rollout.decisions]
     last = rollout.verdict
-    return (note, *decided, *([verdict_section(rollout, last, "The last verdict")] if last is not None and last not in verdicts else ()))
+    return (
+        note,
+        *decided,
+        *(
+            [verdict_section(rollout, last, "The last verdict")]
+            if last is not None and last not in verdicts
+            else ()
+        ),
+    )
 
 
 def hint(how: str) -> Section:
@@ -54,14 +84,22 @@ def hint(how: str) -> Section:
 
 def _source(rollout: Rollout, found: Recomputed) -> Section:
     looks, decided = len(found.hearing.compared), len(found.decisions)
-    lines = wrapped(f"Recomputed from {found.source}: {looks:,} look{'s' * (looks != 1)} judged again. {_agreement(found)}")
+    lines = wrapped(
+        f"Recomputed from {found.source}: {looks:,} look{'s' * (looks != 1)} judged again. "
+        f"{_agreement(found)}"
+    )
     if found.unsampled:
-        lines += wrapped(f"In {found.unsampled:,} of all {len(found.hearing.steps):,} looks it has no telemetry (any more).")
+        lines += wrapped(
+            f"In {found.unsampled:,} of all {len(found.hearing.steps):,} looks it has no telemetry (any "
+            "more)."
+        )
     if decided and not found.same and found.requests is not None:
         before, now = found.requests
         lines += wrapped(_why_not(before, now))
     if rollout.others:
-        lines += wrapped("What would have decided otherwise is not asked where several services decide together.")
+        lines += wrapped(
+            "What would have decided otherwise is not asked where several services decide together."
+        )
     if found.skipped:
         lines += wrapped(f"Left out, as it takes long (--full): {'; '.join(found.skipped)}.")
     return Section(SOURCE, tuple(lines))
@@ -72,21 +110,35 @@ def _agreement(found: Recomputed) -> str:
     if not decided:
         return "No decision rests on evidence so far."
     if other == 0:
-        return "The verdict it was decided by is the stored one, to the digit." if decided == 1 else (
-            f"All {decided} verdicts that were decided by are the stored ones, to the digit.")
+        return (
+            "The verdict it was decided by is the stored one, to the digit."
+            if decided == 1
+            else (f"All {decided} verdicts that were decided by are the stored ones, to the digit.")
+        )
     is_are = "is" if other == 1 else "are"
-    return f"Of {decided} verdicts that were decided by, {other} {is_are} not had again to the digit; the stored one is shown."
+    return (
+        f"Of {decided} verdicts that were decided by, {other} {is_are} not had again to the digit; the "
+        "stored one is shown."
+    )
 
 
 def _why_not(before: int, now: int) -> str:
     if now < before:
-        return (f"Of {before:,} requests that were counted then, it has {now:,}: it has forgotten the others, or its scrape interval is "
-                "not the one of the daemon's settings (--config). The stored verdicts are those that were acted on.")
+        return (
+            f"Of {before:,} requests that were counted then, it has {now:,}: it has forgotten the others, or "
+            "its scrape interval is not the one of the daemon's settings (--config). The stored verdicts are "
+            "those that were acted on."
+        )
     if now > before:
-        return (f"Of {before:,} requests that were counted then, it has {now:,}: samples came late, or its scrape interval is not the "
-                "one of the daemon's settings (--config).")
-    return (f"It has as many requests as were counted then ({now:,}), so no sample is missing: another version of canaryd judged then, "
-            "queries have other values now, or the scrape interval is not the one of the daemon's settings (--config).")
+        return (
+            f"Of {before:,} requests that were counted then, it has {now:,}: samples came late, or its "
+            "scrape interval is not the one of the daemon's settings (--config)."
+        )
+    return (
+        f"It has as many requests as were counted then ({now:,}), so no sample is missing: another version "
+        "of canaryd judged then, queries have other values now, or the scrape interval is not the one of the "
+        "daemon's settings (--config)."
+    )
 
 
 def _odds(rollout: Rollout, found: Recomputed, width: int, ascii_only: bool) -> tuple[Section, ...]:
@@ -98,10 +150,17 @@ def _odds(rollout: Rollout, found: Recomputed, width: int, ascii_only: bool) -> 
     each, interval = looks_a_column(series, width), rollout.policy.analysis.interval
     column = f"a look of {interval} s" if each == 1 else f"the highest of {each} looks of {interval} s"
     marks = ", ".join(f"{sign} {MEANING[sign]}" for sign in MEANING if sign in series.marks.values())
-    lines += ["", *wrapped(f"A column is {column}, from {time_text(verdicts[0].at - interval)} to {time_text(verdicts[-1].at)} UTC. "
-                           f"{_highest(rollout, verdicts)}")]
-    lines += wrapped(f"ruled out: of what the stage must rule out to pass (full: {odds_text(1 / series.low)})"
-                     f"{f'; decided: {marks}' if marks else ''}")
+    lines += [
+        "",
+        *wrapped(
+            f"A column is {column}, from {time_text(verdicts[0].at - interval)} to "
+            f"{time_text(verdicts[-1].at)} UTC. {_highest(rollout, verdicts)}"
+        ),
+    ]
+    lines += wrapped(
+        f"ruled out: of what the stage must rule out to pass (full: {odds_text(1 / series.low)})"
+        f"{f'; decided: {marks}' if marks else ''}"
+    )
     return (Section(f"Odds over time, against {rollout.spoken.canary}", tuple(lines)),)
 
 
@@ -111,9 +170,13 @@ def _highest(rollout: Rollout, verdicts: list[Verdict]) -> str:
     if not judged:
         return "No look had data of both versions."
     top = max(judged, key=lambda one: one.odds)
-    full = "; at 100% they are the alarm's, against the rollout's own record" if judged[-1].weight >= 100 else ""
-    return (f"The highest odds were {odds_text(top.odds)}, at {time_text(top.at)} in stage {stage_text(rollout, top.stage)}; it is rolled "
-            f"back at {odds_text(top.bar)}{full}.")
+    full = (
+        "; at 100% they are the alarm's, against the rollout's own record" if judged[-1].weight >= 100 else ""
+    )
+    return (
+        f"The highest odds were {odds_text(top.odds)}, at {time_text(top.at)} in stage "
+        f"{stage_text(rollout, top.stage)}; it is rolled back at {odds_text(top.bar)}{full}."
+    )
 
 
 def series_of(rollout: Rollout, verdicts: list[Verdict]) -> Series:
@@ -131,7 +194,8 @@ def series_of(rollout: Rollout, verdicts: list[Verdict]) -> Series:
             marks[place] = sign_of(decision)
     odds = tuple(None if one.answer is Answer.NO_DATA else one.odds for one in verdicts)
     analysis = rollout.policy.analysis
-    bar = len(rollout.keys) / analysis.false_rollback_risk  # each service of a bracket has its share of the risk
+    # each service of a bracket has its share of the risk
+    bar = len(rollout.keys) / analysis.false_rollback_risk
     return Series(odds, tuple(map(cleared_of, verdicts)), stages, marks, analysis.bad_advance_risk, bar)
 
 
@@ -143,9 +207,14 @@ def _decision(rollout: Rollout, had: RecomputedDecision) -> Section:
     if not had.same or had.verdict is None:
         shown = _on_record(rollout, had.decision)
         said = [line for one in had.differences for line in wrapped(f"recomputed: {one}", "  ")]
-        return Section(f"{shown.title} (stored, and not had again)", (*said, "", *shown.lines, *_what_ifs(had)))
+        return Section(
+            f"{shown.title} (stored, and not had again)", (*said, "", *shown.lines, *_what_ifs(had))
+        )
     shown = verdict_section(rollout, had.verdict, _title(had.decision))
-    return Section(shown.title, (*shown.lines, *_own_notes(rollout, had.verdict), *_passing_lines(rollout, had), *_what_ifs(had)))
+    return Section(
+        shown.title,
+        (*shown.lines, *_own_notes(rollout, had.verdict), *_passing_lines(rollout, had), *_what_ifs(had)),
+    )
 
 
 def _title(decision: Decision) -> str:
@@ -168,15 +237,32 @@ def _own_notes(rollout: Rollout, verdict: Verdict) -> list[str]:
 def _passing_lines(rollout: Rollout, had: RecomputedDecision) -> list[str]:
     verdict = had.verdict
     span = span_of(rollout, verdict) if verdict is not None else None
-    if verdict is None or span is None or had.decision.signal == Signal.HARM.value or not rollout.policy.stages[verdict.stage].rules_out:
+    if (
+        verdict is None
+        or span is None
+        or had.decision.signal == Signal.HARM.value
+        or not rollout.policy.stages[verdict.stage].rules_out
+    ):
         return []
     if had.decision.signal != Signal.PASS.value:
         missing = lacked(verdict)
-        return ["", *wrapped(f"Undecided, of what this stage must rule out: {'; '.join(missing)}.")] if missing else []
+        return (
+            ["", *wrapped(f"Undecided, of what this stage must rule out: {'; '.join(missing)}.")]
+            if missing
+            else []
+        )
     minimum = rollout.policy.stages[verdict.stage].minimum
     lines = ["", "What passed when"]
-    rows = [(one.metric, _passed_text(one, span.start)) for one in sorted(had.passing, key=lambda one: one.at or verdict.at)]
-    lines += [f"  {line}" for line in aligned([*rows, ("minimum", f"over after {lasting(minimum)}, at {time_text(span.start + minimum)}")])]
+    rows = [
+        (one.metric, _passed_text(one, span.start))
+        for one in sorted(had.passing, key=lambda one: one.at or verdict.at)
+    ]
+    lines += [
+        f"  {line}"
+        for line in aligned(
+            [*rows, ("minimum", f"over after {lasting(minimum)}, at {time_text(span.start + minimum)}")]
+        )
+    ]
     interval = rollout.policy.analysis.interval
     return lines + wrapped(_last_to_pass(had.passing, verdict, span.start, minimum, interval), "  ")
 
@@ -187,18 +273,30 @@ def _passed_text(one: Passing, start: int) -> str:
     return f"ruled out after {lasting(one.at - start)}, at {time_text(one.at)}"
 
 
-def _last_to_pass(passing: tuple[Passing, ...], verdict: Verdict, start: int, minimum: float, interval: int) -> str:
+def _last_to_pass(
+    passing: tuple[Passing, ...], verdict: Verdict, start: int, minimum: float, interval: int
+) -> str:
     """What the moment of a pass was decided by."""
     last = max((one for one in passing if one.at is not None), key=lambda one: one.at or 0, default=None)
     at_minimum = verdict.at - interval < start + minimum  # the first look that it allows to pass
     if last is not None and last.at == verdict.at and not at_minimum:
-        before = f": when the minimum was over it was at {part_text(last.at_minimum, last.bar)}" if last.at_minimum else ""
+        before = (
+            f": when the minimum was over it was at {part_text(last.at_minimum, last.bar)}"
+            if last.at_minimum
+            else ""
+        )
         return f"It passed when the last of them did, {last.metric}{before}."
     if at_minimum:
-        ruled_out = "all that the stage must rule out was ruled out by then" if last is not None else "no metric is compared"
+        ruled_out = (
+            "all that the stage must rule out was ruled out by then"
+            if last is not None
+            else "no metric is compared"
+        )
         return f"It passed when the minimum was over: {ruled_out}."
-    return ("All was ruled out before; it passed once no metric was under suspicion (odds of 3 to 1 in this stage), every query had a "
-            "value within its limits, and there were 3 looks.")
+    return (
+        "All was ruled out before; it passed once no metric was under suspicion (odds of 3 to 1 in this "
+        "stage), every query had a value within its limits, and there were 3 looks."
+    )
 
 
 def _what_ifs(had: RecomputedDecision) -> list[str]:
@@ -209,11 +307,14 @@ def _what_ifs(had: RecomputedDecision) -> list[str]:
 
 
 def _last(rollout: Rollout, found: Recomputed) -> tuple[Section, ...]:
-    """The latest look's, where no decision rests on it: as had again, or as stored where it is not the same."""
+    """The latest look's, where no decision rests on it: as had again, or as stored where it is not the
+    same."""
     shown = {one.decision.verdict.at for one in found.decisions if one.decision.verdict is not None}
     again = found.hearing.compared[-1] if found.hearing.compared else None
     told = rollout.verdict
-    if told is not None and (again is None or told.at > again.at or (told.at == again.at and told.odds != again.odds)):
+    if told is not None and (
+        again is None or told.at > again.at or (told.at == again.at and told.odds != again.odds)
+    ):
         return (verdict_section(rollout, told, "The last verdict, stored"),) if told.at not in shown else ()
     if again is None or again.at in shown:
         return ()
@@ -222,9 +323,19 @@ def _last(rollout: Rollout, found: Recomputed) -> tuple[Section, ...]:
 
 def looks(rollout: Rollout, found: Recomputed) -> list[tuple[str, ...]]:
     """A row for each look that was compared."""
-    return [(time_text(one.at), stage_text(rollout, one.stage), rollout.share_in(one), odds_text(one.odds), odds_text(one.stage_odds),
-             odds_text(cleared) if (cleared := cleared_of(one)) is not None else "-", one.answer.value, one.reason)
-            for one in found.hearing.compared]
+    return [
+        (
+            time_text(one.at),
+            stage_text(rollout, one.stage),
+            rollout.share_in(one),
+            odds_text(one.odds),
+            odds_text(one.stage_odds),
+            odds_text(cleared) if (cleared := cleared_of(one)) is not None else "-",
+            one.answer.value,
+            one.reason,
+        )
+        for one in found.hearing.compared
+    ]
 
 
 LOOKS = ("UTC", "STAGE", "WEIGHT", "ODDS", "IN STAGE", "RULED OUT", "ANSWER", "WHY")
@@ -242,26 +353,53 @@ def data(found: Recomputed | None, source: str, problem: str) -> dict[str, Any]:
     """JSON-able: camelCase keys, times in Unix seconds, stage 1 the first. Keys are only ever added."""
     if found is None:
         return {"source": source, "problem": problem, "same": None, "looks": [], "decisions": []}
-    requests = {"counted": found.requests[0], "recomputed": found.requests[1]} if found.requests is not None else None
+    requests = (
+        {"counted": found.requests[0], "recomputed": found.requests[1]}
+        if found.requests is not None
+        else None
+    )
     return {
-        "source": source, "problem": problem or None, "same": found.same, "requests": requests, "looksWithoutTelemetry": found.unsampled,
-        "looks": [_look_data(one) for one in found.hearing.compared], "decisions": [_decision_data(one) for one in found.decisions],
+        "source": source,
+        "problem": problem or None,
+        "same": found.same,
+        "requests": requests,
+        "looksWithoutTelemetry": found.unsampled,
+        "looks": [_look_data(one) for one in found.hearing.compared],
+        "decisions": [_decision_data(one) for one in found.decisions],
         "skipped": list(found.skipped),
-    }  # fmt: skip
+    }
 
 
 def _look_data(verdict: Verdict) -> dict[str, Any]:
     cleared = cleared_of(verdict)
-    return {"at": verdict.at, "stage": verdict.stage + 1, "weight": verdict.weight, "answer": verdict.answer.value,
-            "odds": finite(verdict.odds), "stageOdds": finite(verdict.stage_odds), "cleared": None if cleared is None else finite(cleared)}
+    return {
+        "at": verdict.at,
+        "stage": verdict.stage + 1,
+        "weight": verdict.weight,
+        "answer": verdict.answer.value,
+        "odds": finite(verdict.odds),
+        "stageOdds": finite(verdict.stage_odds),
+        "cleared": None if cleared is None else finite(cleared),
+    }
 
 
 def _decision_data(had: RecomputedDecision) -> dict[str, Any]:
     decision, told = had.decision, had.decision.verdict
     by: Mapping[str, float] = shares(had.verdict) if had.verdict is not None else {}
     return {
-        "at": decision.at, "signal": decision.signal, "phase": decision.phase.value, "stage": decision.stage + 1, "weight": decision.weight,
-        "reason": decision.reason, "same": had.same, "differences": list(had.differences), "verdict": plain(had.verdict),
-        "stored": None if told is None else {"at": told.at, "answer": told.answer.value, "odds": finite(told.odds), "reason": told.reason},
-        "shares": by, "passing": [plain(one) for one in had.passing], "whatIf": [plain(one) for one in had.what_ifs],
-    }  # fmt: skip
+        "at": decision.at,
+        "signal": decision.signal,
+        "phase": decision.phase.value,
+        "stage": decision.stage + 1,
+        "weight": decision.weight,
+        "reason": decision.reason,
+        "same": had.same,
+        "differences": list(had.differences),
+        "verdict": plain(had.verdict),
+        "stored": None
+        if told is None
+        else {"at": told.at, "answer": told.answer.value, "odds": finite(told.odds), "reason": told.reason},
+        "shares": by,
+        "passing": [plain(one) for one in had.passing],
+        "whatIf": [plain(one) for one in had.what_ifs],
+    }

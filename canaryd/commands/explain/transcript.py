@@ -1,6 +1,8 @@
-"""What a judge of one rollout heard, taken down so that another judge can hear the same: by another policy, or without one replica.
+"""What a judge of one rollout heard, taken down so that another judge can hear the same: by another policy,
+or without one replica.
 
-Pure, and exact: the same policy gives the same verdicts again. Nothing here says what a verdict means; `otherwise.py` asks.
+Pure, and exact: the same policy gives the same verdicts again. Nothing here says what a verdict means;
+`otherwise.py` asks.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +17,8 @@ from canaryd.judge.matched_users import judge_of
 
 @dataclass(frozen=True, slots=True)
 class TranscribedLook:
-    """One look as it was heard. opened: stretches at one weight that began with it. values: the policy's queries by name."""
+    """One look as it was heard. opened: stretches at one weight that began with it. values: the policy's
+    queries by name."""
 
     look: Look
     values: Mapping[str, float | None]
@@ -30,15 +33,18 @@ class Transcript:
     history: Sequence[Look] = ()
     steps: list[TranscribedLook] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)  # of each step, by the rollout's own policy
-    past: Mapping[str, Sequence[float | None]] = field(default_factory=dict)  # stable's values of compared queries in the history
+    # stable's values of compared queries in the history
+    past: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
 
     def until(self, at: int) -> int:
         """Looks up to that moment, the one that ends there included: what hearing them again costs."""
         return sum(step.look.end <= at for step in self.steps)
 
-    def again(self, policy: Policy, until: int, without: str = "") -> Iterator[tuple[TranscribedLook, Verdict]]:
-        """The looks up to `until` as a judge by this policy has them. without: a canary replica that is taken for not having been there;
-        what traffic the weight promised is not asked then."""
+    def again(
+        self, policy: Policy, until: int, without: str = ""
+    ) -> Iterator[tuple[TranscribedLook, Verdict]]:
+        """The looks up to `until` as a judge by this policy has them. without: a canary replica that is taken
+        for not having been there; what traffic the weight promised is not asked then."""
         judge = judge_of(policy, self.history, by_weight=not without)
         judge.remember(self.past)
         for step in self.steps:

@@ -1,4 +1,5 @@
-"""`plan`: what a policy means for a service's traffic, before any rollout. Reads a policy, and a Prometheus if asked; acts on nothing."""
+"""`plan`: what a policy means for a service's traffic, before any rollout. Reads a policy, and a Prometheus
+if asked; acts on nothing."""
 
 import os
 import signal
@@ -81,32 +82,88 @@ DURATION, REGRESSION = Said("duration", parse_duration), Said("regression", regr
 @click.command(epilog=EXAMPLE)
 @click.argument("path", metavar="POLICY", type=click.Path(path_type=Path))
 @click.option("--service", metavar="NAME", help="Of a bracket: whose traffic and stages are meant.")
-@click.option("--rate", type=RATE, help="Requests of all versions, such as 50/s or 200/m. Default: 50/s, or as measured.")
-@click.option("--errors", type=SHARE, help="Stable's share of failed requests. Default: 0.5%, or as measured.")
-@click.option("--latency", type=DURATION, help="Stable's median. Default: 60ms, or stable's own histogram as measured.")
-@click.option("--p99", type=DURATION, help="What 99% of stable's requests keep to. Default: four times the median.")
+@click.option(
+    "--rate",
+    type=RATE,
+    help="Requests of all versions, such as 50/s or 200/m. Default: 50/s, or as measured.",
+)
+@click.option(
+    "--errors", type=SHARE, help="Stable's share of failed requests. Default: 0.5%, or as measured."
+)
+@click.option(
+    "--latency", type=DURATION, help="Stable's median. Default: 60ms, or stable's own histogram as measured."
+)
+@click.option(
+    "--p99", type=DURATION, help="What 99% of stable's requests keep to. Default: four times the median."
+)
 @click.option("--replicas", type=int, help="Of each version. Default: 3, or as measured.")
-@click.option("--prometheus", metavar="URL", help="Measure the traffic there, instead of the settings' prometheus.url.")
-@click.option("--config", type=click.Path(path_type=Path), help="The daemon's settings: measure by its Prometheus and its credentials.")
-@click.option("--stable", metavar="VERSION", help="The workload to measure, or how its name ends. Default: the busiest of the service.")
+@click.option(
+    "--prometheus", metavar="URL", help="Measure the traffic there, instead of the settings' prometheus.url."
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="The daemon's settings: measure by its Prometheus and its credentials.",
+)
+@click.option(
+    "--stable",
+    metavar="VERSION",
+    help="The workload to measure, or how its name ends. Default: the busiest of the service.",
+)
 @click.option("--past", type=DURATION, default="1h", show_default=True, help="So long up to now is measured.")
-@click.option("--regression", "wanted", type=REGRESSION, multiple=True, metavar="WHAT=SIZE",
-              help="errors=3x, errors=2% or latency=1.5x; may be repeated. Default: a series of both.")
-@click.option("--rollouts", type=click.IntRange(1, 10_000), help=f"Of each version. Default: {ROLLOUTS}, fewer where they are long.")
-@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of all chance: the same one, the same plan.")
-@click.option("--cores", type=click.IntRange(min=1), help="Processes. Default: as many as there are cores. It changes no number.")
-@click.option("-o", "--output", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option(
+    "--regression",
+    "wanted",
+    type=REGRESSION,
+    multiple=True,
+    metavar="WHAT=SIZE",
+    help="errors=3x, errors=2% or latency=1.5x; may be repeated. Default: a series of both.",
+)
+@click.option(
+    "--rollouts",
+    type=click.IntRange(1, 10_000),
+    help=f"Of each version. Default: {ROLLOUTS}, fewer where they are long.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Of all chance: the same one, the same plan.",
+)
+@click.option(
+    "--cores",
+    type=click.IntRange(min=1),
+    help="Processes. Default: as many as there are cores. It changes no number.",
+)
+@click.option(
+    "-o", "--output", "form", type=click.Choice(["table", "json"]), default="table", show_default=True
+)
 def plan(
-    path: Path, service: str | None, rate: float | None, errors: float | None, latency: float | None, p99: float | None,
-    replicas: int | None, prometheus: str | None, config: Path | None, stable: str | None, past: float, wanted: tuple[Regression, ...],
-    rollouts: int | None, seed: int, cores: int | None, form: str,
+    path: Path,
+    service: str | None,
+    rate: float | None,
+    errors: float | None,
+    latency: float | None,
+    p99: float | None,
+    replicas: int | None,
+    prometheus: str | None,
+    config: Path | None,
+    stable: str | None,
+    past: float,
+    wanted: tuple[Regression, ...],
+    rollouts: int | None,
+    seed: int,
+    cores: int | None,
+    form: str,
 ) -> None:
     """Foresee what a policy does with a service's traffic, before any rollout.
 
-    Simulated rollouts run through the same judge and the same rules as real ones. Told are: how long a healthy version takes in each stage
-    and how often a deadline comes before a decision; how often, how soon and at what cost in requests each stage catches a worse version;
-    and where policy and traffic do not fit together. Traffic is given by options, or measured (--prometheus, --config); an option given as
-    well replaces what was measured.
+    Simulated rollouts run through the same judge and the same rules as real ones. Told are: how long a
+    healthy version takes in each stage and how often a deadline comes before a decision; how often, how soon
+    and at what cost in requests each stage catches a worse version; and where policy and traffic do not fit
+    together. Traffic is given by options, or measured (--prometheus, --config); an option given as well
+    replaces what was measured.
     """
     policy = one_policy(path, service)
     given = Given(rate, errors, _ms(latency), _ms(p99), replicas)
@@ -135,8 +192,8 @@ def _ms(seconds: float | None) -> float | None:
 
 
 def one_policy(path: Path, service: str | None) -> Policy:
-    """The only policy there, or that of one service of a bracket. Raises Refused with every problem of it, Failure where there are several
-    or none."""
+    """The only policy there, or that of one service of a bracket. Raises Refused with every problem of it,
+    Failure where there are several or none."""
     loaded = load(path)
     if loaded.problems:
         raise InvalidPolicy(loaded.problems)
@@ -146,7 +203,10 @@ def one_policy(path: Path, service: str | None) -> Policy:
         raise Failure(f"{path}: one policy is wanted, but {found}")
     parts = {part.service.name: part for part in loaded.policies[0].parts}
     if service is None and len(parts) > 1:
-        raise Failure(f"{path}: is a bracket's, and a plan is of one service: say which with --service ({', '.join(parts)})")
+        raise Failure(
+            f"{path}: is a bracket's, and a plan is of one service: say which with --service "
+            f"({', '.join(parts)})"
+        )
     if service is not None and service not in parts:
         raise Failure(f"{path}: is no policy of {service}, but of {', '.join(parts)}")
     return parts[service] if service is not None else loaded.policies[0]
@@ -157,25 +217,43 @@ def lag_of(settings: Settings) -> Lag:
 
 
 def measure(policy: Policy, settings: Settings, stable: str | None, past: float) -> TrafficProfile:
-    """The service's traffic up to now. Raises Failure and ValueError where there is too little of it, Refused, Unavailable, Rejected."""
+    """The service's traffic up to now. Raises Failure and ValueError where there is too little of it,
+    Refused, Unavailable, Rejected."""
     step, service, prometheus = policy.analysis.interval, policy.service, settings.prometheus
     if not FEWEST * step <= past <= LONGEST_PAST:
         least, most = lasting(FEWEST * step), lasting(LONGEST_PAST)
-        raise Failure(f"--past must be at least {FEWEST} looks ({least}) and at most {most}, but is {lasting(past)}")
+        raise Failure(
+            f"--past must be at least {FEWEST} looks ({least}) and at most {most}, but is {lasting(past)}"
+        )
     telemetry = PrometheusTelemetry(telemetry_access(settings))
     end = floor(time.time() - prometheus.ingestion_delay)
     start = end - floor(past) // step * step
     try:
         each = bool(policy.route.http_route)
-        names = telemetry.workloads(service.namespace, service.name, policy.analysis.reporter, end, end - start, each)
+        names = telemetry.workloads(
+            service.namespace, service.name, policy.analysis.reporter, end, end - start, each
+        )
         if not names:
-            raise Failure(f"Prometheus at {prometheus.url} has no istio_requests_total of the service {service.name} in "
-                          f"{service.namespace} in the last {lasting(past)} (reporter {policy.analysis.reporter}): is it in the mesh, and "
-                          "does it get requests?")  # fmt: skip
+            raise Failure(
+                f"Prometheus at {prometheus.url} has no istio_requests_total of the service {service.name} "
+                f"in {service.namespace} in the last {lasting(past)} (reporter {policy.analysis.reporter}): "
+                "is it in the mesh, and does it get requests?"
+            )
         chosen = workload_of(names, stable) if stable else ""
         errors = policy.analysis.errors or Errors()
-        targets = [Target(service.namespace, name, "", start, policy.analysis.reporter, service.name, errors.grpc_failures,
-                          errors.http_failures) for name in names]
+        targets = [
+            Target(
+                service.namespace,
+                name,
+                "",
+                start,
+                policy.analysis.reporter,
+                service.name,
+                errors.grpc_failures,
+                errors.http_failures,
+            )
+            for name in names
+        ]
         read = telemetry.read(targets, start, end, step)
     finally:
         telemetry.close()
@@ -207,7 +285,13 @@ def progress() -> Iterator[Callable[[int, int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     # Without a thread that redraws: the workers are forked from here.
-    columns = TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TextColumn("rollouts"), TimeRemainingColumn()
+    columns = (
+        TextColumn("simulating"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("rollouts"),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False) as bar:
         task = bar.add_task("", total=None)
         yield lambda number, of: bar.update(task, completed=number, total=of, refresh=True)

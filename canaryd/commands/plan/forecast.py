@@ -1,8 +1,10 @@
-"""What a policy means for a service's traffic, before any rollout: how long a healthy version takes, and what is caught where.
+"""What a policy means for a service's traffic, before any rollout: how long a healthy version takes, and what
+is caught where.
 
-Every number comes from rehearsals (`rehearsal.py`), seeded: the same policy, traffic, seed and number of rollouts give the same plan,
-whatever runs them. A rehearsal of each regression goes on from the same past, with the same chance, as the healthy one. In words and as
-data: `plan_text.py`; what to mind: `plan_warnings.py`.
+Every number comes from rehearsals (`rehearsal.py`), seeded: the same policy, traffic, seed and number of
+rollouts give the same plan, whatever runs them. A rehearsal of each regression goes on from the same past,
+with the same chance, as the healthy one. In words and as data: `plan_text.py`; what to mind:
+`plan_warnings.py`.
 """
 
 import re
@@ -34,7 +36,8 @@ from canaryd.simulation.simulated_service import Scenario, SimulatedService
 from canaryd.simulation.traffic_profile import HISTORY, TrafficProfile
 
 ROLLOUTS = 100  # of each version: a share of one half is known to about 10 points
-LOOKS = 12_000  # after which no further rollouts are begun, unless a number was asked for: half a minute or so on two cores
+# after which no further rollouts are begun, unless a number was asked for: half a minute or so on two cores
+LOOKS = 12_000
 ROUND = 10  # rollouts of each version that are begun at once, and the fewest there are
 ONWARD = (Signal.PASS, Signal.LET_PASS)
 ERROR_TIMES, ERROR_SHARES, LATENCY_TIMES = (1.5, 2.0, 3.0, 5.0), (0.005, 0.01, 0.02, 0.05), (1.25, 1.5, 2.0)
@@ -43,32 +46,44 @@ MOST_TIMES = 1000.0
 
 @dataclass(frozen=True)
 class Regression:
-    """A worse canary. metric: errors or latency; times: of stable's; share: or the canary's own error share."""
+    """A worse canary. metric: errors or latency; times: of stable's; share: or the canary's own error
+    share."""
 
     metric: str
     times: float = 1.0
     share: float | None = None
 
     def __str__(self) -> str:
-        return f"{self.metric} {self.times:g}x" if self.share is None else f"{self.metric} {percent_text(self.share)}"
+        return (
+            f"{self.metric} {self.times:g}x"
+            if self.share is None
+            else f"{self.metric} {percent_text(self.share)}"
+        )
 
     def world(self, traffic: TrafficProfile, healthy: Scenario) -> Scenario:
-        """The healthy service with this canary. Raises ValueError where it would be no regression of this traffic, or cannot be."""
+        """The healthy service with this canary. Raises ValueError where it would be no regression of this
+        traffic, or cannot be."""
         if self.metric == "latency":
             if not traffic.bounds:
-                raise ValueError(f"{self} cannot be simulated: no latency histogram was found of this service")
+                raise ValueError(
+                    f"{self} cannot be simulated: no latency histogram was found of this service"
+                )
             return replace(healthy, canary_latency=self.times)
         share = traffic.errors * self.times if self.share is None else self.share
         if not traffic.errors < share <= 1:
-            raise ValueError(f"{self} must be more than the {percent_text(traffic.errors)} errors that stable has, and at most 100%, "
-                             f"but is {percent_text(share)}{'; say it as errors=1%' if not traffic.errors else ''}")  # fmt: skip
+            raise ValueError(
+                f"{self} must be more than the {percent_text(traffic.errors)} errors that stable has, and at "
+                "most 100%, but is "
+                f"{percent_text(share)}{'; say it as errors=1%' if not traffic.errors else ''}"
+            )
         if self.share is None:
             return replace(healthy, canary_errors=self.times)
         return replace(healthy, more_errors=share - traffic.errors)
 
 
 def regression_of(text: str) -> Regression:
-    """`errors=3x`, `errors=2%` (the canary's own share), `latency=1.5x`. Raises ValueError for anything else."""
+    """`errors=3x`, `errors=2%` (the canary's own share), `latency=1.5x`. Raises ValueError for anything
+    else."""
     wanted = f"must be errors=3x, errors=2% (the canary's own share) or latency=1.5x, but is {text!r}"
     metric, _, size = text.partition("=")
     if metric == "errors" and size.endswith("%"):
@@ -81,7 +96,8 @@ def regression_of(text: str) -> Regression:
 
 
 def usual_regressions(policy: Policy, traffic: TrafficProfile) -> tuple[Regression, ...]:
-    """Of what the policy judges: error ratios (shares where stable has no errors at all) and latency ratios."""
+    """Of what the policy judges: error ratios (shares where stable has no errors at all) and latency
+    ratios."""
     errors = [Regression("errors", times) for times in ERROR_TIMES if times * traffic.errors <= 1]
     if not traffic.errors:
         errors = [Regression("errors", share=share) for share in ERROR_SHARES]
@@ -104,7 +120,9 @@ class Job:
     longest: int = LONGEST
 
 
-Run = Callable[[Callable[[Job], tuple[SimulatedOutcome, ...]], Iterable[Job]], Iterable[tuple[SimulatedOutcome, ...]]]
+Run = Callable[
+    [Callable[[Job], tuple[SimulatedOutcome, ...]], Iterable[Job]], Iterable[tuple[SimulatedOutcome, ...]]
+]
 """`map`, or a pool's: answers in the order of the jobs."""
 
 
@@ -113,30 +131,42 @@ def rehearse_each(job: Job) -> tuple[SimulatedOutcome, ...]:
     service = SimulatedService(job.worlds[0], np.random.default_rng(np.random.SeedSequence(job.seed)))
     history = list(job.traffic.history) or service.history(HISTORY)
     judge = judge_of(job.policy, history)
-    # A judge that has heard nothing is the same for each version, and costs as much as thirty looks; the past is only ever read.
+    # A judge that has heard nothing is the same for each version, and costs as much as thirty looks; the past
+    # is only ever read.
     judges = (deepcopy(judge, {id(history): history}) for _ in job.worlds)
     return tuple(
-        rehearse(job.policy, one, service.with_canary(world), job.lag, job.longest) for one, world in zip(judges, job.worlds, strict=True)
+        rehearse(job.policy, one, service.with_canary(world), job.lag, job.longest)
+        for one, world in zip(judges, job.worlds, strict=True)
     )
 
 
 def rehearsals(
-    policy: Policy, traffic: TrafficProfile, regressions: Sequence[Regression], seed: int, rollouts: int | None = None, lag: Lag = USUAL_LAG,
-    run: Run = map, done: Callable[[int, int], None] = lambda number, of: None,
-) -> list[tuple[SimulatedOutcome, ...]]:  # fmt: skip
-    """Rollouts of each version, healthy first. rollouts None: ROLLOUTS, fewer where they are long (LOOKS). done: is told of progress.
+    policy: Policy,
+    traffic: TrafficProfile,
+    regressions: Sequence[Regression],
+    seed: int,
+    rollouts: int | None = None,
+    lag: Lag = USUAL_LAG,
+    run: Run = map,
+    done: Callable[[int, int], None] = lambda number, of: None,
+) -> list[tuple[SimulatedOutcome, ...]]:
+    """Rollouts of each version, healthy first. rollouts None: ROLLOUTS, fewer where they are long (LOOKS).
+    done: is told of progress.
 
     Raises ValueError for a regression that this traffic cannot have.
     """
     healthy = traffic.world(policy.analysis.interval)
     if policy.analysis.reporter != "destination":
-        healthy = replace(healthy, replicas=1)  # the callers' and waypoints' telemetry has no replicas to tell apart
+        # the callers' and waypoints' telemetry has no replicas to tell apart
+        healthy = replace(healthy, replicas=1)
     worlds = (healthy, *(one.world(traffic, healthy) for one in regressions))
     wanted = ROLLOUTS if rollouts is None else rollouts
     results: list[tuple[SimulatedOutcome, ...]] = []
     while len(results) < wanted:
         numbers = range(len(results), min(wanted, len(results) + ROUND))
-        for each in run(rehearse_each, [Job(policy, traffic, worlds, lag, (seed, number)) for number in numbers]):
+        for each in run(
+            rehearse_each, [Job(policy, traffic, worlds, lag, (seed, number)) for number in numbers]
+        ):
             results.append(each)
             done(len(results), wanted)
         if rollouts is None and sum(one.looks for each in results for one in each) >= LOOKS:
@@ -179,7 +209,8 @@ class Quantiles:
 
 @dataclass(frozen=True)
 class HealthyStage:
-    """Of a healthy version. time: s at this weight until it goes on; undecided, held: of those that reached the stage."""
+    """Of a healthy version. time: s at this weight until it goes on; undecided, held: of those that reached
+    the stage."""
 
     weight: int
     canary_rate: float
@@ -191,7 +222,8 @@ class HealthyStage:
 
 @dataclass(frozen=True)
 class Healthy:
-    """full, promoted: s from the beginning; ends: of all rollouts; stepped_back: on an alarm at full weight, at least once."""
+    """full, promoted: s from the beginning; ends: of all rollouts; stepped_back: on an alarm at full weight,
+    at least once."""
 
     stages: tuple[HealthyStage, ...]
     full: Quantiles
@@ -202,7 +234,8 @@ class Healthy:
 
 @dataclass(frozen=True)
 class CaughtIn:
-    """What one stage catches. chance: of all rollouts; time: s since the stage began, of those caught there."""
+    """What one stage catches. chance: of all rollouts; time: s since the stage began, of those caught
+    there."""
 
     chance: Share
     time: Quantiles
@@ -210,7 +243,8 @@ class CaughtIn:
 
 @dataclass(frozen=True)
 class Caught:
-    """Of one regression. seconds, requests, failures: from the beginning until all traffic is back, of those that are caught."""
+    """Of one regression. seconds, requests, failures: from the beginning until all traffic is back, of those
+    that are caught."""
 
     regression: Regression
     stages: tuple[CaughtIn, ...]
@@ -233,14 +267,22 @@ class Forecast:
 
 
 def plan_of(
-    policy: Policy, traffic: TrafficProfile, regressions: Sequence[Regression], seed: int, results: Sequence[tuple[SimulatedOutcome, ...]],
+    policy: Policy,
+    traffic: TrafficProfile,
+    regressions: Sequence[Regression],
+    seed: int,
+    results: Sequence[tuple[SimulatedOutcome, ...]],
     lag: Lag = USUAL_LAG,
-) -> Forecast:  # fmt: skip
+) -> Forecast:
     """What the results of `rehearsals` say, of the same arguments."""
     versions = list(zip(*results, strict=True))
-    worse = tuple(_caught(policy, one, outcomes) for one, outcomes in zip(regressions, versions[1:], strict=True))
+    worse = tuple(
+        _caught(policy, one, outcomes) for one, outcomes in zip(regressions, versions[1:], strict=True)
+    )
     looks = sum(one.looks for each in results for one in each)
-    return Forecast(policy, traffic, lag, seed, len(results), looks, _healthy(policy, traffic, versions[0]), worse)
+    return Forecast(
+        policy, traffic, lag, seed, len(results), looks, _healthy(policy, traffic, versions[0]), worse
+    )
 
 
 def _healthy(policy: Policy, traffic: TrafficProfile, outcomes: Sequence[SimulatedOutcome]) -> Healthy:
@@ -249,7 +291,11 @@ def _healthy(policy: Policy, traffic: TrafficProfile, outcomes: Sequence[Simulat
     promoted = [one.seconds if one.end is End.PROMOTED else inf for one in outcomes]
     stepped = sum(any(visit.signal is Signal.ALARM for visit in one.visits) for one in outcomes)
     return Healthy(
-        stages, Quantiles.of([_until(one, last) for one in outcomes]), Quantiles.of(promoted), _ends(outcomes), Share(stepped, len(outcomes))
+        stages,
+        Quantiles.of([_until(one, last) for one in outcomes]),
+        Quantiles.of(promoted),
+        _ends(outcomes),
+        Share(stepped, len(outcomes)),
     )
 
 
@@ -263,15 +309,19 @@ def _until(outcome: SimulatedOutcome, stage: int) -> float:
     return inf
 
 
-def _healthy_stage(policy: Policy, traffic: TrafficProfile, stage: int, outcomes: Sequence[SimulatedOutcome]) -> HealthyStage:
+def _healthy_stage(
+    policy: Policy, traffic: TrafficProfile, stage: int, outcomes: Sequence[SimulatedOutcome]
+) -> HealthyStage:
     """By the first visit of each: one after a step back is no healthy version's usual way."""
     visits = [visit for visit in (_first(one, stage) for one in outcomes) if visit is not None]
     return HealthyStage(
-        policy.stages[stage].weight, traffic.rate * served(policy.stages[stage])[0] / 100, Share(len(visits), len(outcomes)),
+        policy.stages[stage].weight,
+        traffic.rate * served(policy.stages[stage])[0] / 100,
+        Share(len(visits), len(outcomes)),
         Quantiles.of([visit.seconds if visit.signal in ONWARD else inf for visit in visits]),
         Share(sum(visit.signal in DECIDED_LATE for visit in visits), len(visits)),
         Share(sum(visit.signal is Signal.STUCK for visit in visits), len(visits)),
-    )  # fmt: skip
+    )
 
 
 def _first(outcome: SimulatedOutcome, stage: int) -> Visit | None:
@@ -287,9 +337,15 @@ def _caught(policy: Policy, regression: Regression, outcomes: Sequence[Simulated
     stages = []
     for stage in range(len(policy.stages)):
         there = [one for one in caught if one.caught_in == stage]
-        times = [next(v.seconds for v in one.visits if v.signal in (Signal.HARM, Signal.ALARM)) for one in there]
+        times = [
+            next(v.seconds for v in one.visits if v.signal in (Signal.HARM, Signal.ALARM)) for one in there
+        ]
         stages.append(CaughtIn(Share(len(there), len(outcomes)), Quantiles.of(times)))
     return Caught(
-        regression, tuple(stages), _ends(outcomes), Quantiles.of([one.seconds for one in caught]),
-        Quantiles.of([one.canary_requests for one in caught]), Quantiles.of([one.canary_failures for one in caught]),
-    )  # fmt: skip
+        regression,
+        tuple(stages),
+        _ends(outcomes),
+        Quantiles.of([one.seconds for one in caught]),
+        Quantiles.of([one.canary_requests for one in caught]),
+        Quantiles.of([one.canary_failures for one in caught]),
+    )

@@ -1,4 +1,5 @@
-"""What to mind in a plan: where policy and traffic do not fit together, each in one sentence with its numbers; and what was assumed."""
+"""What to mind in a plan: where policy and traffic do not fit together, each in one sentence with its
+numbers; and what was assumed."""
 
 from collections.abc import Iterator
 
@@ -27,27 +28,43 @@ def warnings(plan: Forecast) -> tuple[str, ...]:
 def notes(plan: Forecast) -> tuple[str, ...]:
     """What the numbers rest on, that the world may do otherwise."""
     policy, traffic = plan.policy, plan.traffic
-    said = [f"A look is acted on {plan.lag.late} s after its end, and a new weight settles for {plan.lag.settle} s: both are in the times."]
+    said = [
+        f"A look is acted on {plan.lag.late} s after its end, and a new weight settles for {plan.lag.settle} "
+        "s: both are in the times."
+    ]
     if any(stage.approval for stage in policy.stages):
         said.append("Approvals are taken to be given at once: a person's time comes on top.")
     if policy.gates:
         said.append("Gates are taken to be open: the time of what they ask comes on top.")
     if any(stage.match for stage in policy.stages):
-        said.append(f"Of the requests {ASSUMED_MATCHING}% are taken to match, where a stage has a match, and to be as all others.")
+        said.append(
+            f"Of the requests {ASSUMED_MATCHING}% are taken to match, where a stage has a match, and to be "
+            "as all others."
+        )
     if policy.route.preview:
         said.append("Nobody is taken to ask for previews.")
     if policy.analysis.queries:
         names = ", ".join(one.name for one in policy.analysis.queries)
-        said.append(f"Queries ({names}) are taken to keep their limits, and not to differ between the versions.")
+        said.append(
+            f"Queries ({names}) are taken to keep their limits, and not to differ between the versions."
+        )
     if policy.mode == "observe":
         said.append("The policy only observes: the plan is of what it would do if it steered.")
     if traffic.bad:
-        said.append(f"Stable's failures come in spells of about {traffic.spell} looks ({percent_text(traffic.bad)} of looks are bad): "
-                    "each version is taken to have its own.")  # fmt: skip
+        said.append(
+            f"Stable's failures come in spells of about {traffic.spell} looks ({percent_text(traffic.bad)} "
+            "of looks are bad): each version is taken to have its own."
+        )
     if not traffic.slower:
         spread = f"lognormal with a median of {traffic.median_ms:g} ms"
-        said.append(f"Latency is taken to be {spread}; measured from Prometheus it is the service's own (--prometheus).")
-    said.append("Regressions are there from the first request on, on every replica, and are looked for by the policy's own metrics alone.")
+        said.append(
+            f"Latency is taken to be {spread}; measured from Prometheus it is the service's own "
+            "(--prometheus)."
+        )
+    said.append(
+        "Regressions are there from the first request on, on every replica, and are looked for by the "
+        "policy's own metrics alone."
+    )
     return tuple(said)
 
 
@@ -60,11 +77,16 @@ def _limits(plan: Forecast) -> Iterator[str]:
         share = traffic.errors if limit.metric == "errors" else float(slower[limit.events - SLOWER])
         if share > limit.share:
             what = "fail" if limit.bound_ms is None else f"are slower than {limit.bound_ms:g} ms"
-            yield (f"{percent_text(share)} of stable's own requests {what}, and the policy's limit is {percent_text(limit.share)}: "
-                   "every version would be rolled back")  # fmt: skip
+            yield (
+                f"{percent_text(share)} of stable's own requests {what}, and the policy's limit is "
+                f"{percent_text(limit.share)}: every version would be rolled back"
+            )
     yield from blind
     if plan.policy.analysis.latency and not traffic.bounds:
-        yield "there is no latency histogram of this service, so latency rules nothing out and no stage passes before its deadline"
+        yield (
+            "there is no latency histogram of this service, so latency rules nothing out and no stage passes "
+            "before its deadline"
+        )
 
 
 def _healthy(plan: Forecast) -> Iterator[str]:
@@ -73,30 +95,52 @@ def _healthy(plan: Forecast) -> Iterator[str]:
         yield f"a healthy version is taken back in {_share(healthy.ends[End.CAUGHT])} of rollouts"
     if policy.schedule.deadline is not None and healthy.ends[End.OVERDUE].value >= TOO_OFTEN:
         limit = lasting(policy.schedule.deadline)
-        yield f"schedule.deadline of {limit} ends {_share(healthy.ends[End.OVERDUE])} of healthy rollouts before they are through"
+        yield (
+            f"schedule.deadline of {limit} ends {_share(healthy.ends[End.OVERDUE])} of healthy rollouts "
+            "before they are through"
+        )
     if healthy.stepped_back.value >= MANY_ALARMS and policy.leads_back_to(len(policy.stages) - 1) is not None:
-        yield f"at full weight {_share(healthy.stepped_back)} of healthy versions step back on an alarm, and are compared again"
-    running = sum(ends[End.RUNNING].events for ends in (healthy.ends, *(one.ends for one in plan.regressions)))
+        yield (
+            f"at full weight {_share(healthy.stepped_back)} of healthy versions step back on an alarm, and "
+            "are compared again"
+        )
+    running = sum(
+        ends[End.RUNNING].events for ends in (healthy.ends, *(one.ends for one in plan.regressions))
+    )
     if running:
         yield f"{running} rollouts were still running after {LONGEST:,} looks, and are watched no further"
 
 
 def _stages(plan: Forecast) -> Iterator[str]:
     analysis, count = plan.policy.analysis, len(plan.policy.stages)
-    for number, (stage, found) in enumerate(zip(plan.policy.stages, plan.healthy.stages, strict=True), start=1):
+    for number, (stage, found) in enumerate(
+        zip(plan.policy.stages, plan.healthy.stages, strict=True), start=1
+    ):
         if stage.kind == "dark":
             continue  # it asks for no traffic, and ends by its minimum
         where = f"stage {number}/{count} {stage.how}"
         expected = found.canary_rate * stage.deadline
         if expected < analysis.minimum_requests:
-            yield (f"{where} serves about {short(expected)} canary requests until its deadline of {lasting(stage.deadline)}, fewer than "
-                   f"minimumRequests ({analysis.minimum_requests}): it goes on only by chance")  # fmt: skip
+            yield (
+                f"{where} serves about {short(expected)} canary requests until its deadline of "
+                f"{lasting(stage.deadline)}, fewer than minimumRequests ({analysis.minimum_requests}): it "
+                "goes on only by chance"
+            )
         elif found.undecided.value >= MANY_UNDECIDED:
-            many = f"{_share(found.undecided)} of healthy versions are undecided at its deadline of {lasting(stage.deadline)}"
-            yield f"{where}: {many}, and {_then(analysis.undecided, found)}: it needs a longer one, or more traffic"
+            many = (
+                f"{_share(found.undecided)} of healthy versions are undecided at its deadline of "
+                f"{lasting(stage.deadline)}"
+            )
+            yield (
+                f"{where}: {many}, and {_then(analysis.undecided, found)}: it needs a longer one, or more "
+                "traffic"
+            )
         if stage.minimum < FEWEST_LOOKS * analysis.interval:
             least = lasting(FEWEST_LOOKS * analysis.interval)
-            yield f"{where}: its minimum of {lasting(stage.minimum)} is shorter than the {FEWEST_LOOKS} looks ({least}) that a pass needs"
+            yield (
+                f"{where}: its minimum of {lasting(stage.minimum)} is shorter than the {FEWEST_LOOKS} looks "
+                f"({least}) that a pass needs"
+            )
 
 
 def _then(undecided: str, found: HealthyStage) -> str:
@@ -105,7 +149,11 @@ def _then(undecided: str, found: HealthyStage) -> str:
         return "are rolled back"
     if not found.held.events:
         return "go on without evidence"
-    return "are held" if found.held == found.undecided else f"are held ({percent_text(found.held.value)}) or go on without evidence"
+    return (
+        "are held"
+        if found.held == found.undecided
+        else f"are held ({percent_text(found.held.value)}) or go on without evidence"
+    )
 
 
 def _blocks(plan: Forecast) -> Iterator[str]:
@@ -115,25 +163,41 @@ def _blocks(plan: Forecast) -> Iterator[str]:
         if metric.block == 1:
             continue
         length = metric.block * interval
-        unit = f"{metric.name}: stable's trouble lasts over looks, so they are judged in blocks of {metric.block} ({lasting(length)})"
+        unit = (
+            f"{metric.name}: stable's trouble lasts over looks, so they are judged in blocks of "
+            f"{metric.block} ({lasting(length)})"
+        )
         compared = [stage for stage in stages[:-1] if stage.rules_out]
         short_ones = [stage.short for stage in compared if stage.minimum < length]
         late = [stage.short for stage in compared if stage.deadline < length]
         if late:
-            yield f"{unit}, which is longer than the deadline of {', '.join(late)}: nothing can be decided there"
+            yield (
+                f"{unit}, which is longer than the deadline of {', '.join(late)}: nothing can be decided "
+                "there"
+            )
         elif short_ones:
-            yield f"{unit}, which is longer than the minimum of {', '.join(short_ones)}: no pass comes before a block has closed"
+            yield (
+                f"{unit}, which is longer than the minimum of {', '.join(short_ones)}: no pass comes before "
+                "a block has closed"
+            )
 
 
 def _missed(plan: Forecast) -> Iterator[str]:
     for one in plan.regressions:
         missed = one.ends[End.PROMOTED]
         if is_unacceptable(plan.policy, plan.traffic.errors, one.regression) and missed.value >= MANY_MISSED:
-            yield f"{one.regression} is unacceptable by the policy, and {_share(missed)} of such versions are promoted{_why(one)}"
+            yield (
+                f"{one.regression} is unacceptable by the policy, and {_share(missed)} of such versions are "
+                f"promoted{_why(one)}"
+            )
 
 
 def _why(one: Caught) -> str:
-    return "" if one.ends[End.CAUGHT].events else ": this traffic does not show it in the time that the stages give"
+    return (
+        ""
+        if one.ends[End.CAUGHT].events
+        else ": this traffic does not show it in the time that the stages give"
+    )
 
 
 def is_unacceptable(policy: Policy, errors: float, regression: Regression) -> bool:
@@ -143,7 +207,9 @@ def is_unacceptable(policy: Policy, errors: float, regression: Regression) -> bo
         return analysis.latency is not None and regression.times >= 1 + analysis.latency.unacceptable
     share = errors * regression.times if regression.share is None else regression.share
     wanted = analysis.errors
-    return wanted is not None and share >= max(errors * (1 + wanted.unacceptable_ratio), errors + wanted.unacceptable_increase)
+    return wanted is not None and share >= max(
+        errors * (1 + wanted.unacceptable_ratio), errors + wanted.unacceptable_increase
+    )
 
 
 def _replicas(plan: Forecast) -> Iterator[str]:
@@ -153,8 +219,10 @@ def _replicas(plan: Forecast) -> Iterator[str]:
     floor = float(ratio_by_luck(np.array(PRIOR_SD), 1, 1, 1, analysis.false_rollback_risk / 2))
     alone = f"reporter: {analysis.reporter} has no replicas to tell apart"
     who = alone if analysis.reporter != "destination" else "with 1 replica"
-    yield (f"{who}, so a slow node cannot be told from a slow version: a ratio of slow requests up to {floor:.1f} may be luck, and need "
-           "not be ruled out; 2 or more replicas lift that")  # fmt: skip
+    yield (
+        f"{who}, so a slow node cannot be told from a slow version: a ratio of slow requests up to "
+        f"{floor:.1f} may be luck, and need not be ruled out; 2 or more replicas lift that"
+    )
 
 
 def _share(share: Share) -> str:

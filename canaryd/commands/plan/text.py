@@ -1,11 +1,20 @@
-"""A plan as people read it, and as data for machines. Only words and layout; the numbers are made in `plan.py`."""
+"""A plan as people read it, and as data for machines. Only words and layout; the numbers are made in
+`plan.py`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from canaryd.commands.plan.forecast import Caught, CaughtIn, Forecast, HealthyStage, Quantiles, Regression, Share
+from canaryd.commands.plan.forecast import (
+    Caught,
+    CaughtIn,
+    Forecast,
+    HealthyStage,
+    Quantiles,
+    Regression,
+    Share,
+)
 from canaryd.commands.plan.policy_warnings import notes, warnings
 from canaryd.domain.formatting import lasting, percent_text, short
 from canaryd.simulation.simulated_rollout import End
@@ -39,35 +48,56 @@ def traffic_text(plan: Forecast) -> str:
     latency = f"{short(traffic.median_ms)} ms in the median" if traffic.bounds else "no latency histogram"
     bursts = f" in bursts of {traffic.burst}" if traffic.burst > 1 else ""
     replicas = f"{traffic.replicas} replica{'s' * (traffic.replicas > 1)}"
-    return f"{short(traffic.rate)} requests/s, {percent_text(traffic.errors)} errors{bursts}, {latency}, {replicas}"
+    return (
+        f"{short(traffic.rate)} requests/s, {percent_text(traffic.errors)} errors{bursts}, {latency}, "
+        f"{replicas}"
+    )
 
 
 def _head(plan: Forecast) -> Part:
     worst = Share(plan.rollouts // 2, plan.rollouts).interval[1] - 0.5
     service, interval = plan.policy.service, plan.policy.analysis.interval
     versions = 1 + len(plan.regressions)
-    return Part(f"{service.name} in {service.namespace}: {', '.join(stage.said for stage in plan.policy.stages)}", lines=(
-        f"traffic    {traffic_text(plan)} ({plan.traffic.source})",
-        f"simulated  {plan.rollouts} rollouts of each of {versions} version{'s' * (versions > 1)}, {plan.looks:,} looks of {interval} s, "
-        f"seed {plan.seed}",
-        f"error      shares are known to {100 * worst:.0f} points at worst, medians as their 95% intervals say",
-    ))  # fmt: skip
+    return Part(
+        f"{service.name} in {service.namespace}: {', '.join(stage.said for stage in plan.policy.stages)}",
+        lines=(
+            f"traffic    {traffic_text(plan)} ({plan.traffic.source})",
+            f"simulated  {plan.rollouts} rollouts of each of {versions} version{'s' * (versions > 1)}, "
+            f"{plan.looks:,} looks of {interval} s, seed {plan.seed}",
+            f"error      shares are known to {100 * worst:.0f} points at worst, medians as their 95% "
+            "intervals say",
+        ),
+    )
 
 
 def _healthy(plan: Forecast) -> Part:
     healthy, stages = plan.healthy, plan.policy.stages
     head = ("STAGE", "WEIGHT", "CANARY", "MEDIAN TIME", "95% INTERVAL", "BY 90%", "UNDECIDED AT DEADLINE")
     rows = [
-        (f"{number}/{len(stages)}", stage.short, f"{short(one.canary_rate)}/s", *_times(one.time), _undecided(one, stage.deadline))
+        (
+            f"{number}/{len(stages)}",
+            stage.short,
+            f"{short(one.canary_rate)}/s",
+            *_times(one.time),
+            _undecided(one, stage.deadline),
+        )
         for number, (one, stage) in enumerate(zip(healthy.stages, stages, strict=True), start=1)
     ]
-    ends = ", ".join(f"{percent_text(share.value)} {end.value}" for end, share in healthy.ends.items() if share.events)
+    ends = ", ".join(
+        f"{percent_text(share.value)} {end.value}" for end, share in healthy.ends.items() if share.events
+    )
     caught = healthy.ends[End.CAUGHT]
-    wrongly = f"; taken back wrongly: {caught.events} of {caught.runs} (at most {percent_text(caught.interval[1])})"
-    return Part("A healthy version", (head, *rows), (
-        f"until full weight: {_both(healthy.full)}; until promoted: {_both(healthy.promoted)}",
-        f"ends: {ends}{wrongly}",
-    ))  # fmt: skip
+    wrongly = (
+        f"; taken back wrongly: {caught.events} of {caught.runs} (at most {percent_text(caught.interval[1])})"
+    )
+    return Part(
+        "A healthy version",
+        (head, *rows),
+        (
+            f"until full weight: {_both(healthy.full)}; until promoted: {_both(healthy.promoted)}",
+            f"ends: {ends}{wrongly}",
+        ),
+    )
 
 
 def _undecided(stage: HealthyStage, deadline: float) -> str:
@@ -78,30 +108,61 @@ def _undecided(stage: HealthyStage, deadline: float) -> str:
 
 
 def _regressions(plan: Forecast) -> Part:
-    weights = [f"AT {stage.weight}%" if stage.kind == "weight" else stage.short.upper() for stage in plan.policy.stages]
-    head = ("REGRESSION", *weights, "CAUGHT", "UNDECIDED", "PROMOTED", "CAUGHT AFTER", "REQUESTS AT RISK", "BY 90%")
+    weights = [
+        f"AT {stage.weight}%" if stage.kind == "weight" else stage.short.upper()
+        for stage in plan.policy.stages
+    ]
+    head = (
+        "REGRESSION",
+        *weights,
+        "CAUGHT",
+        "UNDECIDED",
+        "PROMOTED",
+        "CAUGHT AFTER",
+        "REQUESTS AT RISK",
+        "BY 90%",
+    )
     rows = [_row(plan, one) for one in plan.regressions]
-    return Part("A worse version: how often each stage catches it, and how long after the stage began (median)", (head, *rows), (
-        "requests at risk: the canary's until all traffic is back, where it is caught; undecided ones wait for a person, or end as the "
-        "policy says",
-    ))  # fmt: skip
+    return Part(
+        "A worse version: how often each stage catches it, and how long after the stage began (median)",
+        (head, *rows),
+        (
+            "requests at risk: the canary's until all traffic is back, where it is caught; undecided ones "
+            "wait for a person, or end as the policy says",
+        ),
+    )
 
 
 def _row(plan: Forecast, one: Caught) -> tuple[str, ...]:
     undecided = sum(one.ends[end].events for end in UNDECIDED) / plan.rollouts
     caught, promoted = (percent_text(one.ends[end].value) for end in (End.CAUGHT, End.PROMOTED))
-    requests = [f"{number:,.0f}" if one.requests.count else "-" for number in (one.requests.median, one.requests.most)]
-    return (regression_text(plan, one.regression), *(_cell(stage) for stage in one.stages), caught, percent_text(undecided), promoted,
-            _times(one.seconds)[0], *requests)  # fmt: skip
+    requests = [
+        f"{number:,.0f}" if one.requests.count else "-" for number in (one.requests.median, one.requests.most)
+    ]
+    return (
+        regression_text(plan, one.regression),
+        *(_cell(stage) for stage in one.stages),
+        caught,
+        percent_text(undecided),
+        promoted,
+        _times(one.seconds)[0],
+        *requests,
+    )
 
 
 def regression_text(plan: Forecast, one: Regression) -> str:
     """`errors 3x (1.5%)`."""
-    return f"{one} ({percent_text(one.times * plan.traffic.errors)})" if one.metric == "errors" and one.share is None else str(one)
+    return (
+        f"{one} ({percent_text(one.times * plan.traffic.errors)})"
+        if one.metric == "errors" and one.share is None
+        else str(one)
+    )
 
 
 def _cell(stage: CaughtIn) -> str:
-    return f"{percent_text(stage.chance.value)} in {lasting(stage.time.median)}" if stage.chance.events else "-"
+    return (
+        f"{percent_text(stage.chance.value)} in {lasting(stage.time.median)}" if stage.chance.events else "-"
+    )
 
 
 def _times(spread: Quantiles) -> tuple[str, str, str]:
@@ -125,44 +186,73 @@ def _both(spread: Quantiles) -> str:
 
 
 def as_data(plan: Forecast) -> dict[str, Any]:
-    """What `plan -o json` prints. Keys are only ever added. Times in seconds, latencies in ms; null: not reached, or none."""
+    """What `plan -o json` prints. Keys are only ever added. Times in seconds, latencies in ms; null: not
+    reached, or none."""
     traffic, healthy = plan.traffic, plan.healthy
     return {
-        "service": plan.policy.service.name, "namespace": plan.policy.service.namespace, "seed": plan.seed, "rollouts": plan.rollouts,
-        "looks": plan.looks, "interval": plan.policy.analysis.interval,
+        "service": plan.policy.service.name,
+        "namespace": plan.policy.service.namespace,
+        "seed": plan.seed,
+        "rollouts": plan.rollouts,
+        "looks": plan.looks,
+        "interval": plan.policy.analysis.interval,
         "traffic": {
-            "source": traffic.source, "rate": traffic.rate, "errors": traffic.errors, "replicas": traffic.replicas, "burst": traffic.burst,
-            "badLooks": traffic.bad, "spellLooks": traffic.spell, "medianMs": traffic.median_ms if traffic.bounds else None,
-            "bounds": list(traffic.bounds), "slower": list(traffic.slower) or None,
+            "source": traffic.source,
+            "rate": traffic.rate,
+            "errors": traffic.errors,
+            "replicas": traffic.replicas,
+            "burst": traffic.burst,
+            "badLooks": traffic.bad,
+            "spellLooks": traffic.spell,
+            "medianMs": traffic.median_ms if traffic.bounds else None,
+            "bounds": list(traffic.bounds),
+            "slower": list(traffic.slower) or None,
         },
         "healthy": {
             "stages": [_stage_data(number, one) for number, one in enumerate(healthy.stages, start=1)],
-            "fullWeight": _spread_data(healthy.full), "promoted": _spread_data(healthy.promoted), "ends": _ends_data(healthy.ends),
+            "fullWeight": _spread_data(healthy.full),
+            "promoted": _spread_data(healthy.promoted),
+            "ends": _ends_data(healthy.ends),
             "steppedBack": _share_data(healthy.stepped_back),
         },
         "regressions": [_regression_data(plan, one) for one in plan.regressions],
-        "warnings": list(warnings(plan)), "assumed": list(notes(plan)),
-    }  # fmt: skip
+        "warnings": list(warnings(plan)),
+        "assumed": list(notes(plan)),
+    }
 
 
 def _stage_data(number: int, one: HealthyStage) -> dict[str, Any]:
     return {
-        "stage": number, "weight": one.weight, "canaryRate": one.canary_rate, "reached": _share_data(one.reached),
-        "seconds": _spread_data(one.time), "undecided": _share_data(one.undecided), "held": _share_data(one.held),
-    }  # fmt: skip
+        "stage": number,
+        "weight": one.weight,
+        "canaryRate": one.canary_rate,
+        "reached": _share_data(one.reached),
+        "seconds": _spread_data(one.time),
+        "undecided": _share_data(one.undecided),
+        "held": _share_data(one.held),
+    }
 
 
 def _regression_data(plan: Forecast, one: Caught) -> dict[str, Any]:
     regression = one.regression
     return {
-        "metric": regression.metric, "times": regression.times if regression.share is None else None, "share": regression.share,
+        "metric": regression.metric,
+        "times": regression.times if regression.share is None else None,
+        "share": regression.share,
         "stages": [
-            {"stage": number, "weight": plan.policy.stages[number - 1].weight, "caught": _share_data(stage.chance),
-             "seconds": _spread_data(stage.time)} for number, stage in enumerate(one.stages, start=1)
+            {
+                "stage": number,
+                "weight": plan.policy.stages[number - 1].weight,
+                "caught": _share_data(stage.chance),
+                "seconds": _spread_data(stage.time),
+            }
+            for number, stage in enumerate(one.stages, start=1)
         ],
-        "ends": _ends_data(one.ends), "caughtAfter": _spread_data(one.seconds), "requestsAtRisk": _spread_data(one.requests),
+        "ends": _ends_data(one.ends),
+        "caughtAfter": _spread_data(one.seconds),
+        "requestsAtRisk": _spread_data(one.requests),
         "failuresAtRisk": _spread_data(one.failures),
-    }  # fmt: skip
+    }
 
 
 def _ends_data(ends: Mapping[End, Share]) -> dict[str, Any]:
@@ -171,10 +261,19 @@ def _ends_data(ends: Mapping[End, Share]) -> dict[str, Any]:
 
 def _share_data(share: Share) -> dict[str, Any]:
     low, high = share.interval
-    return {"events": share.events, "runs": share.runs, "share": share.value if share.runs else None, "low": low, "high": high}
+    return {
+        "events": share.events,
+        "runs": share.runs,
+        "share": share.value if share.runs else None,
+        "low": low,
+        "high": high,
+    }
 
 
 def _spread_data(spread: Quantiles) -> dict[str, Any]:
     low, high = spread.interval
     numbers = {"median": spread.median, "low": low, "high": high, "by90": spread.most}
-    return {"of": spread.count, **{name: value if isfinite(value) else None for name, value in numbers.items()}}
+    return {
+        "of": spread.count,
+        **{name: value if isfinite(value) else None for name, value in numbers.items()},
+    }

@@ -22,35 +22,77 @@ from canaryd.domain.rollout import Phase
 from canaryd.routing.route_lists import Refusal
 
 TRIES = 5  # of a write that someone overtook; each on a fresh read
-ABORTED_WITHIN = 60.0  # seconds until a daemon that runs has given all traffic back to stable; its look is seconds
+# seconds until a daemon that runs has given all traffic back to stable; its look is seconds
+ABORTED_WITHIN = 60.0
 EVERY = 1.0  # seconds between two readings
 _RIGHTS = "what `canaryd reset` needs is in README, Cleaning up"
 
 
-@click.command(epilog=examples("canaryd reset front-end --dry-run", "canaryd reset front-end --to v1 --yes", "canaryd reset --all",
-                               "canaryd reset --everything --abort --yes   # after helm uninstall"))
+@click.command(
+    epilog=examples(
+        "canaryd reset front-end --dry-run",
+        "canaryd reset front-end --to v1 --yes",
+        "canaryd reset --all",
+        "canaryd reset --everything --abort --yes   # after helm uninstall",
+    )
+)
 @click.argument("service", required=False)
 @click.option("--all", "all_", is_flag=True, help="Each service that canaryd has seen or has records of.")
-@click.option("--everything", is_flag=True, help="For uninstalling: all services, and every record, note, Event and mark of canaryd's.")
-@click.option("--to", metavar="VERSION", default="", help="The version that gets all traffic. Default: the one that has it now; with a "
-              "rollout under way, its stable one.")
-@click.option("--abort", is_flag=True, help="Abort a rollout under way first, and wait until it has gone back.")
-@click.option("--keep-records", is_flag=True, help="Keep the CanaryRollouts, and what canaryd knows of the service.")
-@click.option("--dry-run", is_flag=True, help="Show what would be done, as tried on the server, and do nothing.")
+@click.option(
+    "--everything",
+    is_flag=True,
+    help="For uninstalling: all services, and every record, note, Event and mark of canaryd's.",
+)
+@click.option(
+    "--to",
+    metavar="VERSION",
+    default="",
+    help="The version that gets all traffic. Default: the one that has it now; with a "
+    "rollout under way, its stable one.",
+)
+@click.option(
+    "--abort", is_flag=True, help="Abort a rollout under way first, and wait until it has gone back."
+)
+@click.option(
+    "--keep-records", is_flag=True, help="Keep the CanaryRollouts, and what canaryd knows of the service."
+)
+@click.option(
+    "--dry-run", is_flag=True, help="Show what would be done, as tried on the server, and do nothing."
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
-@click.option("--policies", type=click.Path(exists=True, path_type=Path), help="Policy files, where canaryd has noted no routes.")
-@click.option("--cluster-domain", default="cluster.local", show_default=True, help="What hosts of the cluster end in.")
+@click.option(
+    "--policies",
+    type=click.Path(exists=True, path_type=Path),
+    help="Policy files, where canaryd has noted no routes.",
+)
+@click.option(
+    "--cluster-domain", default="cluster.local", show_default=True, help="What hosts of the cluster end in."
+)
 @cluster_options
-def reset(service: str | None, all_: bool, everything: bool, to: str, abort: bool, keep_records: bool, dry_run: bool, yes: bool,
-          policies: Path | None, cluster_domain: str, cluster: Cluster) -> None:
-    """Bring the routes of SERVICE to one version, and remove what canaryd added: subsets, routes, finished records.
+def reset(
+    service: str | None,
+    all_: bool,
+    everything: bool,
+    to: str,
+    abort: bool,
+    keep_records: bool,
+    dry_run: bool,
+    yes: bool,
+    policies: Path | None,
+    cluster_domain: str,
+    cluster: Cluster,
+) -> None:
+    """Bring the routes of SERVICE to one version, and remove what canaryd added: subsets, routes, finished
+    records.
 
-    Nothing else of the routes changes, and no Deployment is deleted: those without traffic are named. What runs now is not new to
-    canaryd afterwards, so nothing begins by itself.
+    Nothing else of the routes changes, and no Deployment is deleted: those without traffic are named. What
+    runs now is not new to canaryd afterwards, so nothing begins by itself.
     """
     _check_usage(service, all_, everything, to, keep_records)
     options = Options(to=to, abort=abort, keep_records=keep_records, everything=everything)
-    work = Reset(cluster, KubeCleanup(cluster.api, cluster_domain), policies_of(policies) if policies else (), options)
+    work = Reset(
+        cluster, KubeCleanup(cluster.api, cluster_domain), policies_of(policies) if policies else (), options
+    )
     try:
         _reset(work, service, dry_run, yes)
     except Rejected as error:
@@ -75,7 +117,10 @@ def _reset(work: Reset, service: str | None, dry_run: bool, yes: bool) -> None:
         click.echo(diff_of(change))
     if not swept and not any(plan.anything for plan in plans):
         if work.options.everything:
-            click.echo("nothing of canaryd's is left in this cluster but its CRD: kubectl delete crd canaryrollouts.canaryd.dev")
+            click.echo(
+                "nothing of canaryd's is left in this cluster but its CRD: kubectl delete crd "
+                "canaryrollouts.canaryd.dev"
+            )
         return
     if dry_run:
         click.echo("dry run: nothing was changed")
@@ -86,7 +131,9 @@ def _reset(work: Reset, service: str | None, dry_run: bool, yes: bool) -> None:
             _do(work, plan)
     if work.options.everything:
         _swept(work)
-        click.echo("everything of canaryd's is removed but its CRD: kubectl delete crd canaryrollouts.canaryd.dev")
+        click.echo(
+            "everything of canaryd's is removed but its CRD: kubectl delete crd canaryrollouts.canaryd.dev"
+        )
 
 
 def _seen(work: Reset, service: str | None) -> tuple[list[Due], list[list[Change]]]:
@@ -133,19 +180,28 @@ def _tried(work: Reset, plan: Due) -> list[Change]:
 
 
 def _do(work: Reset, plan: Due) -> None:
-    """Does it; where someone wrote in between, plans again on what is there now, for the version that was agreed to."""
+    """Does it; where someone wrote in between, plans again on what is there now, for the version that was
+    agreed to."""
     moved = bool(plan.under_way)
     if moved:
         _abort(work, plan)
     for left in reversed(range(TRIES)):
         try:
-            plan = due(work, plan.namespace, plan.service, plan.version, despite=work.options.everything and work.options.abort)
+            plan = due(
+                work,
+                plan.namespace,
+                plan.service,
+                plan.version,
+                despite=work.options.everything and work.options.abort,
+            )
             _write(work, plan, moved)
         except Refusal as error:
             raise Failure(f"{plan.name}: {error}") from error
         except Conflict as error:
             if not left:
-                raise Failure(f"{plan.name}: someone else wrote in between, {TRIES} times; try again ({error})") from error
+                raise Failure(
+                    f"{plan.name}: someone else wrote in between, {TRIES} times; try again ({error})"
+                ) from error
             moved = True  # perhaps
         else:
             click.echo(f"{plan.name}: {plan.summary}")
@@ -154,8 +210,8 @@ def _do(work: Reset, plan: Due) -> None:
 
 def _write(work: Reset, plan: Due, moved: bool) -> None:
     """moved: whether requests were moved just now."""
-    # Routes first: a subset may go only when nothing names it, and no proxy sends there. Records last: what was done is then still told
-    # by them.
+    # Routes first: a subset may go only when nothing names it, and no proxy sends there. Records last: what
+    # was done is then still told by them.
     for patch in plan.patches:
         if patch.kind in ("DestinationRule", "Service") and moved:
             time.sleep(SETTLE)
@@ -173,12 +229,17 @@ def _write(work: Reset, plan: Due, moved: bool) -> None:
 def _swept(work: Reset, dry: bool = False) -> list[Change]:
     """Takes every mark and object of canaryd's away that is left."""
     for left in reversed(range(TRIES)):
-        patches = [*work.cleanup.marks(work.cluster.namespace), *work.cleanup.leftovers(work.cluster.namespace)]
+        patches = [
+            *work.cleanup.marks(work.cluster.namespace),
+            *work.cleanup.leftovers(work.cluster.namespace),
+        ]
         try:
             return [work.cleanup.write(patch, dry) for patch in patches]
         except Conflict as error:
             if not left:
-                raise Failure(f"someone else wrote in between, {TRIES} times; does the daemon still run? ({error})") from error
+                raise Failure(
+                    f"someone else wrote in between, {TRIES} times; does the daemon still run? ({error})"
+                ) from error
     return []
 
 
@@ -211,5 +272,8 @@ def _await_end(work: Reset, kept: Kept) -> None:
     why = now.rollout.reason if now.rollout is not None else "its record cannot be understood"
     said = f"{kept.name} has not ended within {ABORTED_WITHIN:.0f} s; it is {now.phase} ({why})"
     if not work.options.everything:
-        raise Failure(f"{said}: does the daemon run? Where it is uninstalled, canaryd reset --everything --abort goes on without it")
+        raise Failure(
+            f"{said}: does the daemon run? Where it is uninstalled, canaryd reset --everything --abort goes "
+            "on without it"
+        )
     click.echo(f"canaryd: {said}; as no daemon obeys, it is taken back here", err=True)

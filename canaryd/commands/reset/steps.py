@@ -21,7 +21,8 @@ Name = tuple[str, str]
 
 @dataclass(frozen=True)
 class Options:
-    """to: the version asked for, or ""; everything: all marks and records go too, and what cannot be read is no reason to stop."""
+    """to: the version asked for, or ""; everything: all marks and records go too, and what cannot be read is
+    no reason to stop."""
 
     to: str = ""
     abort: bool = False
@@ -31,7 +32,8 @@ class Options:
 
 @dataclass(frozen=True)
 class Reset:
-    """One call of the command. aborted: rollouts (by uid) that were, each once, whichever of its services comes first."""
+    """One call of the command. aborted: rollouts (by uid) that were, each once, whichever of its services
+    comes first."""
 
     cluster: Cluster
     cleanup: KubeCleanup
@@ -42,8 +44,8 @@ class Reset:
 
 @dataclass
 class Due:
-    """What is due to one service. version: which is left, "" where the routes stay; renewed: its note, and what is known from now on;
-    under_way: rollouts to abort first; said: what a person should know."""
+    """What is due to one service. version: which is left, "" where the routes stay; renewed: its note, and
+    what is known from now on; under_way: rollouts to abort first; said: what a person should know."""
 
     namespace: str
     service: str
@@ -66,8 +68,16 @@ class Due:
         """What was done, in one line."""
         kinds = [patch.kind for patch in self.patches]
         records = kinds.count("CanaryRollout")
-        done = [f"all traffic on {self.version}"] if {"VirtualService", "HTTPRoute"} & {*kinds} and self.version else []
-        done += ["subsets removed"] if any(one.kind == "DestinationRule" and one.operations for one in self.patches) else []
+        done = (
+            [f"all traffic on {self.version}"]
+            if {"VirtualService", "HTTPRoute"} & {*kinds} and self.version
+            else []
+        )
+        done += (
+            ["subsets removed"]
+            if any(one.kind == "DestinationRule" and one.operations for one in self.patches)
+            else []
+        )
         done += ["Services removed"] if "Service" in kinds else []
         done += [f"{records} record{'s' * (records > 1)} removed"] if records else []
         done += ["what runs now is known"] if self.renewed else []
@@ -83,23 +93,36 @@ def services(work: Reset, service: str | None) -> list[Name]:
     """The services that are meant. Raises Failure, naming what there is, for one that is not there."""
     cluster = work.cluster
     there = {(one.namespace, one.service) for one in cluster.notes()}
-    there |= {key for one in work.cleanup.records() if one.service for key in one.keys if cluster.namespace in (None, key[0])}
+    there |= {
+        key
+        for one in work.cleanup.records()
+        if one.service
+        for key in one.keys
+        if cluster.namespace in (None, key[0])
+    }
     there |= {key for policy in work.policies for key in policy.keys if cluster.namespace in (None, key[0])}
     if service is None:
         return sorted(there)
     found = sorted(one for one in there if one[1] == service)
     if not found:
         known = ", ".join("/".join(one) for one in sorted(there)) or "none"
-        raise Failure(f"canaryd has nothing of a service {service} (it has of: {known}); with --policies, its policy says where it is")
+        raise Failure(
+            f"canaryd has nothing of a service {service} (it has of: {known}); with --policies, its policy "
+            "says where it is"
+        )
     if len(found) > 1:
-        raise Failure(f"{service} is in several namespaces ({', '.join(one[0] for one in found)}): say which with --namespace")
+        raise Failure(
+            f"{service} is in several namespaces ({', '.join(one[0] for one in found)}): say which with "
+            "--namespace"
+        )
     return found
 
 
 def due(work: Reset, namespace: str, service: str, to: str = "", despite: bool = False) -> Due:
     """Reads the cluster, and says what is due.
 
-    to: overrides the option; despite: also while a rollout is under way, as if all were back on its stable. Raises Refusal and Rejected.
+    to: overrides the option; despite: also while a rollout is under way, as if all were back on its stable.
+    Raises Refusal and Rejected.
     """
     options = work.options
     # A bracket's record may be in another namespace, its first service's.
@@ -108,12 +131,17 @@ def due(work: Reset, namespace: str, service: str, to: str = "", despite: bool =
     plan = Due(namespace, service, under_way=[one for one in mine if not one.finished])
     if plan.under_way and not despite:
         first = plan.under_way[0]
-        raise Refusal(f"{first.name} is {first.phase or 'asked for'}; abort it with --abort, or wait until it has ended")
+        raise Refusal(
+            f"{first.name} is {first.phase or 'asked for'}; abort it with --abort, or wait until it has ended"
+        )
     active = next((one for one in plan.under_way if one.phase), None)
     policy = _policy(work, (namespace, service), note, mine)
     with _said(plan, options, "its routes stay as they are"):
         if policy is None:
-            raise Refusal("canaryd has not noted where its routes are (an earlier release did not): give its policy with --policies")
+            raise Refusal(
+                "canaryd has not noted where its routes are (an earlier release did not): give its policy "
+                "with --policies"
+            )
         _reroute(work, plan, policy, to or options.to, active)
     with _said(plan, options, "its subsets stay as they are"):
         if policy is not None:
@@ -121,13 +149,23 @@ def due(work: Reset, namespace: str, service: str, to: str = "", despite: bool =
             known = (policy, *(one.rollout.policy for one in mine if one.rollout is not None))
             _unsplit(work, plan, policy, any(each.fair_services for each in known))
     if not options.keep_records and not options.everything:  # with everything, they go with all else
-        _forget(work, plan, note, policy, [one for one in mine if one.finished and one.keys[0] == (namespace, service)])
+        _forget(
+            work,
+            plan,
+            note,
+            policy,
+            [one for one in mine if one.finished and one.keys[0] == (namespace, service)],
+        )
     return plan
 
 
 def _policy(work: Reset, name: Name, note: ServiceNote | None, mine: Sequence[Kept]) -> Policy | None:
-    """What says where the routes are: a rollout's under way, a file's, what is noted, or the latest record's."""
-    rollouts = sorted((one.rollout for one in mine if one.rollout is not None), key=lambda one: (not one.phase.ended, one.began))
+    """What says where the routes are: a rollout's under way, a file's, what is noted, or the latest
+    record's."""
+    rollouts = sorted(
+        (one.rollout for one in mine if one.rollout is not None),
+        key=lambda one: (not one.phase.ended, one.began),
+    )
     if rollouts and not rollouts[-1].phase.ended:
         return rollouts[-1].policy.among({name})
     of_file = next((one.among({name}) for one in work.policies if name in one.keys), None)
@@ -137,7 +175,8 @@ def _policy(work: Reset, name: Name, note: ServiceNote | None, mine: Sequence[Ke
 
 @contextmanager
 def _said(plan: Due, options: Options, what: str) -> Iterator[None]:
-    """With `everything`, says what cannot be done within and why, and goes on; a right that is missing stops it all the same."""
+    """With `everything`, says what cannot be done within and why, and goes on; a right that is missing stops
+    it all the same."""
     try:
         yield
     except (Refusal, Rejected) as error:
@@ -150,9 +189,13 @@ def _reroute(work: Reset, plan: Due, policy: Policy, to: str, active: Kept | Non
     """Routes to one version, and none of canaryd's own."""
     view = work.cleanup.view(policy)
     if policy.mode == "observe" and not to:
-        plan.said.append("its routes stay as they are: its policy only observes (mode); --to changes them nevertheless")
+        plan.said.append(
+            "its routes stay as they are: its policy only observes (mode); --to changes them nevertheless"
+        )
     else:
-        stable = "" if active is None else active.rollout.of(policy.key).stable if active.rollout is not None else active.stable
+        stable = ""
+        if active is not None:
+            stable = active.stable if active.rollout is None else active.rollout.of(policy.key).stable
         try:
             plan.version = restored_routes.kept_version(view, to, stable)
         except Refusal as error:
@@ -175,8 +218,9 @@ def _unsubset(work: Reset, plan: Due, policy: Policy) -> None:
 
 
 def _unsplit(work: Reset, plan: Due, policy: Policy, is_known: bool) -> None:
-    """Without what was made for matched users, found by its mark: with the record may have gone all that says there was any, for a note
-    knows no stages. is_known: that a policy of the service splits them; else whoever may not look is told so, and nothing more."""
+    """Without what was made for matched users, found by its mark: with the record may have gone all that says
+    there was any, for a note knows no stages. is_known: that a policy of the service splits them; else
+    whoever may not look is told so, and nothing more."""
     if policy.route.http_route:
         return  # there they are among the Services that no route names
     try:
@@ -184,15 +228,24 @@ def _unsplit(work: Reset, plan: Due, policy: Policy, is_known: bool) -> None:
     except Forbidden as error:
         if is_known:
             raise
-        plan.said.append(f"what an earlier policy with `split` may have left (a Service, a DestinationRule) is not looked for: {error}")
+        plan.said.append(
+            "what an earlier policy with `split` may have left (a Service, a DestinationRule) is not looked "
+            f"for: {error}"
+        )
 
 
 def _check_serves(policy: Policy, workloads: Sequence[Workload], version: str) -> None:
     """Raises Refusal where the version could not take the traffic."""
     found = [one for one in workloads if one.version == version]
     if not any(one.ready for one in found):
-        named = " and ".join(one.name for one in found) or f"no Deployment with the pod label {policy.service.version_label}={version}"
-        raise Refusal(f"{version} cannot take the traffic, it has no ready replica ({named}); scale it up, or choose another with --to")
+        named = (
+            " and ".join(one.name for one in found)
+            or f"no Deployment with the pod label {policy.service.version_label}={version}"
+        )
+        raise Refusal(
+            f"{version} cannot take the traffic, it has no ready replica ({named}); scale it up, or choose "
+            "another with --to"
+        )
 
 
 def _idle(policy: Policy, view: RouteView, workloads: Sequence[Workload], used: dict[str, str]) -> list[str]:
@@ -201,19 +254,32 @@ def _idle(policy: Policy, view: RouteView, workloads: Sequence[Workload], used: 
         return []
     reached = {view.subsets[subset] for subset in used if subset in view.subsets}
     idle = [one for one in workloads if one.version not in reached]
-    said = [f"no route sends anything to {one.name} ({one.version}, {one.desired} replica{'s' * (one.desired != 1)}); to delete it: "
-            f"kubectl -n {policy.service.namespace} delete deployment {one.name}" for one in idle]
+    said = [
+        f"no route sends anything to {one.name} ({one.version}, {one.desired} "
+        f"replica{'s' * (one.desired != 1)}); to delete it: kubectl -n {policy.service.namespace} delete "
+        f"deployment {one.name}"
+        for one in idle
+    ]
     unsteered = route_lists.unsteered(view)
     return [*said, *([unsteered] if idle and unsteered else [])]
 
 
-def _forget(work: Reset, plan: Due, note: ServiceNote | None, policy: Policy | None, finished: Sequence[Kept]) -> None:
-    """Finished records, and what is kept of the service: what runs now is known from now on, and nothing else."""
+def _forget(
+    work: Reset, plan: Due, note: ServiceNote | None, policy: Policy | None, finished: Sequence[Kept]
+) -> None:
+    """Finished records, and what is kept of the service: what runs now is known from now on, and nothing
+    else."""
     for kept in finished:
         plan.patches.append(work.cleanup.record(kept))
-        due_to_scale = (to_scale(part) for part in (kept.rollout.parts if kept.rollout is not None else ()) if not part.scaled)
+        due_to_scale = (
+            to_scale(part)
+            for part in (kept.rollout.parts if kept.rollout is not None else ())
+            if not part.scaled
+        )
         for name, replicas in ((name, replicas) for name, _, replicas, _ in due_to_scale if name):
-            plan.said.append(f"with the record {kept.name} goes that {name} was still to be scaled to {replicas}")
+            plan.said.append(
+                f"with the record {kept.name} goes that {name} was still to be scaled to {replicas}"
+            )
     if note is None or policy is None:
         return
     there = KubeWorkloads(work.cluster.api).list(policy)
@@ -221,5 +287,8 @@ def _forget(work: Reset, plan: Due, note: ServiceNote | None, policy: Policy | N
     if templates == note.known:
         return
     plan.renewed = note, templates
-    plan.said += [f"{one.name} is not new any more; to roll it out: canaryd start {plan.service} {one.version}"
-                  for one in there if key_of(one) not in note.known and one.version != plan.version and not one.ignored]
+    plan.said += [
+        f"{one.name} is not new any more; to roll it out: canaryd start {plan.service} {one.version}"
+        for one in there
+        if key_of(one) not in note.known and one.version != plan.version and not one.ignored
+    ]

@@ -19,13 +19,17 @@ def shown(plan: Due, changes: Sequence[Change]) -> None:
     """Prints what is due to a service."""
     click.echo(f"{plan.name}: {_headline(plan)}")
     for kept in plan.under_way:
-        click.echo(f"  abort {kept.name} first" if kept.phase else f"  take back {kept.name}, which has not begun")
+        click.echo(
+            f"  abort {kept.name} first" if kept.phase else f"  take back {kept.name}, which has not begun"
+        )
     for change in changes:
         click.echo(diff_of(change))
     if plan.renewed is not None:
         note, templates = plan.renewed
-        click.echo(f"  ConfigMap {plan.namespace}/canaryd-{plan.service}: {len(note.known)} known templates become those that run now: "
-                   f"{', '.join(sorted(templates)) or 'none'}")
+        click.echo(
+            f"  ConfigMap {plan.namespace}/canaryd-{plan.service}: {len(note.known)} known templates become "
+            f"those that run now: {', '.join(sorted(templates)) or 'none'}"
+        )
     for line in plan.said:
         click.echo(f"  {line}")
 
@@ -55,14 +59,18 @@ def diff_of(change: Change) -> str:
     lines = list(difflib.unified_diff(before, after, name, name, lineterm=""))
     if not output.is_terminal():
         return "\n".join(f"  {line}" for line in lines)
-    return "\n".join(f"  {click.style(line, fg=_COLOURS[line[0]]) if line[0] in _COLOURS else line}" for line in lines)
+    return "\n".join(
+        f"  {click.style(line, fg=_COLOURS[line[0]]) if line[0] in _COLOURS else line}" for line in lines
+    )
 
 
 def _plain(obj: Any) -> dict[str, Any]:
     """What is shown of an object: its spec, and canaryd's marks."""
     metadata = obj.get("metadata") or {}
-    marks = {kind: {key: value for key, value in (metadata.get(kind) or {}).items() if key.startswith(MARK)}
-             for kind in ("annotations", "labels")}
+    marks = {
+        kind: {key: value for key, value in (metadata.get(kind) or {}).items() if key.startswith(MARK)}
+        for kind in ("annotations", "labels")
+    }
     return {"metadata": {kind: own for kind, own in marks.items() if own}, "spec": obj.get("spec") or {}}
 
 

@@ -1,1 +1,2 @@
-"""What an SRE writes: the policy of a service, validated once; past `Policy` everything is frozen and trusted."""
+"""What an SRE writes: the policy of a service, validated once; past `Policy` everything is frozen and
+trusted."""

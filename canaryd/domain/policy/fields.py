@@ -1,7 +1,8 @@
 """The kinds of values people write in policies and settings: durations, shares, Kubernetes names and labels.
 
-Each is a pydantic type: it says what it wants when it refuses, writes itself as people do, and has a JSON Schema. In what
-was written (`Written.read`) a duration or a share needs its unit; in code both are plain numbers, seconds and fractions.
+Each is a pydantic type: it says what it wants when it refuses, writes itself as people do, and has a JSON
+Schema. In what was written (`Written.read`) a duration or a share needs its unit; in code both are plain
+numbers, seconds and fractions.
 """
 
 import re
@@ -27,11 +28,15 @@ _Names = TypeVar("_Names", bound=tuple[Any, ...])
 
 
 def _seconds(value: object, info: ValidationInfo, meant: tuple[str, ...] = ("s",)) -> float:
-    """Text is parsed. A bare number is seconds in code, and refused in what people write: meant has the units it may have there."""
+    """Text is parsed. A bare number is seconds in code, and refused in what people write: meant has the units
+    it may have there."""
     if isinstance(value, str):
         return _parsed(lambda text: parse_duration(text, meant), value)
     if isinstance(value, bool) or not isinstance(value, int | float) or info.context or not isfinite(value):
-        raise refusal(f"must be a duration such as 90s, 10m or 1h30m, but is {shown(value)}{unit_hint(str(value), *meant)}")
+        raise refusal(
+            "must be a duration such as 90s, 10m or 1h30m, but is "
+            f"{shown(value)}{unit_hint(str(value), *meant)}"
+        )
     return value
 
 
@@ -106,13 +111,20 @@ def url(value: str, example: str, instead: str) -> str:
 
 def _dns_label(value: str) -> str:
     if not is_label_name(value):
-        raise refusal(f"must be a Kubernetes name (lower-case letters, digits and -, at most 63), but is {shown(value)}")
+        raise refusal(
+            f"must be a Kubernetes name (lower-case letters, digits and -, at most 63), but is {shown(value)}"
+        )
     return value
 
 
 def _dns_name(value: str) -> str:
-    if len(value) > 253 or not all(re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", part) for part in value.split(".")):
-        raise refusal(f"must be a Kubernetes name (lower-case letters, digits, - and ., at most 253), but is {shown(value)}")
+    if len(value) > 253 or not all(
+        re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", part) for part in value.split(".")
+    ):
+        raise refusal(
+            "must be a Kubernetes name (lower-case letters, digits, - and ., at most 253), but is "
+            f"{shown(value)}"
+        )
     return value
 
 
@@ -121,21 +133,34 @@ _LABEL_NAME = r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
 
 def _label_key(value: str) -> str:
     prefix, slash, name = value.rpartition("/")
-    if not re.fullmatch(_LABEL_NAME, name) or (slash and not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", prefix)):
-        raise refusal(f"must be a label's name such as version or app.kubernetes.io/version, but is {shown(value)}")
+    if not re.fullmatch(_LABEL_NAME, name) or (
+        slash and not re.fullmatch(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", prefix)
+    ):
+        raise refusal(
+            f"must be a label's name such as version or app.kubernetes.io/version, but is {shown(value)}"
+        )
     return value
 
 
 def _label_value(value: str) -> str:
     if value and not re.fullmatch(_LABEL_NAME, value):
-        raise refusal(f"must be a label's value (letters, digits, -, _ and ., at most 63), but is {shown(value)}")
+        raise refusal(
+            f"must be a label's value (letters, digits, -, _ and ., at most 63), but is {shown(value)}"
+        )
     return value
 
 
 _DURATION_SCHEMA = {"type": "string", "pattern": DURATION_PATTERN, "examples": ["90s", "10m", "1h30m"]}
-_SHARE_SCHEMA = {"anyOf": [{"type": "string", "pattern": SHARE_PATTERN}, {"const": 0}], "examples": ["0.1%", "25%"]}
+_SHARE_SCHEMA = {
+    "anyOf": [{"type": "string", "pattern": SHARE_PATTERN}, {"const": 0}],
+    "examples": ["0.1%", "25%"],
+}
 Seconds = Annotated[
-    float, BeforeValidator(_seconds), Field(ge=0, allow_inf_nan=False), PlainSerializer(format_duration), WithJsonSchema(_DURATION_SCHEMA)
+    float,
+    BeforeValidator(_seconds),
+    Field(ge=0, allow_inf_nan=False),
+    PlainSerializer(format_duration),
+    WithJsonSchema(_DURATION_SCHEMA),
 ]
 WholeSeconds = Annotated[
     int,
@@ -144,7 +169,11 @@ WholeSeconds = Annotated[
     WithJsonSchema(_DURATION_SCHEMA),
 ]
 Share = Annotated[
-    float, BeforeValidator(_share), Field(ge=0, allow_inf_nan=False), PlainSerializer(format_share), WithJsonSchema(_SHARE_SCHEMA)
+    float,
+    BeforeValidator(_share),
+    Field(ge=0, allow_inf_nan=False),
+    PlainSerializer(format_share),
+    WithJsonSchema(_SHARE_SCHEMA),
 ]
 PositiveSeconds = Annotated[Seconds, AfterValidator(_positive)]
 ResponseTime = Annotated[
@@ -174,7 +203,11 @@ def unique(names: _Names) -> _Names:
 
 def above(key: str, value: float, other: str, least: float) -> list[tuple[Key, str]]:
     """What to refuse where one share has to be above another; nothing when it is."""
-    return [] if value > least else [((key,), f"must be above {other} ({format_share(least)}), but is {format_share(value)}")]
+    return (
+        []
+        if value > least
+        else [((key,), f"must be above {other} ({format_share(least)}), but is {format_share(value)}")]
+    )
 
 
 def without_default(schema: dict[str, Any]) -> None:

@@ -1,7 +1,8 @@
-"""What happens at a rollout's turns besides its route: who is told of what, and which gates are asked before it goes on.
+"""What happens at a rollout's turns besides its route: who is told of what, and which gates are asked before
+it goes on.
 
-A gate is an HTTP endpoint that says whether a rollout may go on, such as a smoke test of the canary. Which one is asked when, and
-what its replies mean, is `gating.py`'s.
+A gate is an HTTP endpoint that says whether a rollout may go on, such as a smoke test of the canary. Which
+one is asked when, and what its replies mean, is `gating.py`'s.
 """
 
 import re
@@ -9,18 +10,47 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from canaryd.domain.policy.fields import LabelName, PositiveSeconds, is_label_name, unique, url
 from canaryd.domain.policy.units import format_duration
 from canaryd.domain.policy.validation import StrictModel, refusal, refuse_at, shown
 
-EVENTS = ("started", "advanced", "approval_needed", "held", "resumed", "stepped_back", "rolled_back", "superseded", "succeeded")
-Event = Literal["started", "advanced", "approval_needed", "held", "resumed", "stepped_back", "rolled_back", "superseded", "succeeded"]
+EVENTS = (
+    "started",
+    "advanced",
+    "approval_needed",
+    "held",
+    "resumed",
+    "stepped_back",
+    "rolled_back",
+    "superseded",
+    "succeeded",
+)
+Event = Literal[
+    "started",
+    "advanced",
+    "approval_needed",
+    "held",
+    "resumed",
+    "stepped_back",
+    "rolled_back",
+    "superseded",
+    "succeeded",
+]
 
 Place = Literal["start", "promotion"] | int
 
-# As text, so that they mean the same in a file and in code. A test takes seconds to minutes; who looks after it is told within the hour.
+# As text, so that they mean the same in a file and in code. A test takes seconds to minutes; who looks after
+# it is told within the hour.
 _OF_GATES: Mapping[str, str] = {"timeout": "10s", "every": "15s", "deadline": "15m", "closed": "hold"}
 
 
@@ -37,18 +67,29 @@ def _gate(value: str) -> str:
     if is_label_name(value):
         return value
     if not re.match(r"\w+://", value):
-        raise refusal(f"must be a URL such as https://tests.example/smoke, or a gate of config/canaryd.yaml, but is {shown(value)}")
-    return url(value, "https://tests.example/smoke", "define a gate in config/canaryd.yaml, which may have basicAuth")
+        raise refusal(
+            "must be a URL such as https://tests.example/smoke, or a gate of config/canaryd.yaml, but is "
+            f"{shown(value)}"
+        )
+    return url(
+        value, "https://tests.example/smoke", "define a gate in config/canaryd.yaml, which may have basicAuth"
+    )
 
 
-_PLACE_SCHEMA = {"anyOf": [{"enum": ["start", "promotion"]}, {"type": "integer", "minimum": 0, "maximum": 100},
-                           {"type": "string", "pattern": "^[0-9]{1,3}$"}]}  # fmt: skip
+_PLACE_SCHEMA = {
+    "anyOf": [
+        {"enum": ["start", "promotion"]},
+        {"type": "integer", "minimum": 0, "maximum": 100},
+        {"type": "string", "pattern": "^[0-9]{1,3}$"},
+    ]
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Asked before a place of the ladder. target: its URL, or its name in the daemon's settings. Seconds: timeout of one answer; every,
-    from a reply that keeps it closed until it is asked again; deadline, of being closed, after which `closed` says what happens."""
+    """Asked before a place of the ladder. target: its URL, or its name in the daemon's settings. Seconds:
+    timeout of one answer; every, from a reply that keeps it closed until it is asked again; deadline, of
+    being closed, after which `closed` says what happens."""
 
     before: Place
     target: str
@@ -75,19 +116,32 @@ class Gate:
 class Hook(StrictModel):
     """Who is told of what (`on`, `notify`), or which gate is asked before what (`before`, `gate`)."""
 
-    model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["on", "notify"]}, {"required": ["before", "gate"]}]})
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [{"required": ["on", "notify"]}, {"required": ["before", "gate"]}]}
+    )
     on: tuple[Event, ...] | None = Field(default=None, min_length=1, description="Events that are told.")
     notify: LabelName | None = Field(default=None, description="A notifier of config/canaryd.yaml.")
     before: Annotated[Place | None, BeforeValidator(_place), WithJsonSchema(_PLACE_SCHEMA)] = Field(
-        default=None, description="start, promotion, or a weight of the ladder: a gate is asked before it.")
+        default=None, description="start, promotion, or a weight of the ladder: a gate is asked before it."
+    )
     gate: Annotated[str, AfterValidator(_gate)] | None = Field(
-        default=None, description="What is asked: a URL, or a gate of config/canaryd.yaml. 2xx but 202 opens it, all else keeps it closed.")
-    timeout: PositiveSeconds | None = Field(default=None, description="Of a gate: for one answer. Default 10s.")
-    every: PositiveSeconds | None = Field(default=None, description="Of a gate: so long after a reply it is asked again. Default 15s.")
+        default=None,
+        description="What is asked: a URL, or a gate of config/canaryd.yaml. 2xx but 202 opens it, all else "
+        "keeps it closed.",
+    )
+    timeout: PositiveSeconds | None = Field(
+        default=None, description="Of a gate: for one answer. Default 10s."
+    )
+    every: PositiveSeconds | None = Field(
+        default=None, description="Of a gate: so long after a reply it is asked again. Default 15s."
+    )
     deadline: PositiveSeconds | None = Field(
-        default=None, description="Of a gate: closed for so long, `closed` says what happens. Default 15m.")
+        default=None, description="Of a gate: closed for so long, `closed` says what happens. Default 15m."
+    )
     closed: Literal["hold", "rollback"] | None = Field(
-        default=None, description="Of a gate closed at its deadline. A hold ends when it opens later. Default hold.")
+        default=None,
+        description="Of a gate closed at its deadline. A hold ends when it opens later. Default hold.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -103,7 +157,10 @@ class Hook(StrictModel):
     def _is_one(self) -> Self:
         given = [name for name in ("on", "notify", "before", "gate") if getattr(self, name) is not None]
         if given not in (["on", "notify"], ["before", "gate"]):
-            raise refusal(f"must have on and notify, or before and gate, but has {' and '.join(given) or 'none of them'}")
+            raise refusal(
+                "must have on and notify, or before and gate, but has "
+                f"{' and '.join(given) or 'none of them'}"
+            )
         strangers = [name for name in _OF_GATES if self.gate is None and getattr(self, name) is not None]
         refuse_at(*(((name,), "must come with a gate, but is beside notify") for name in strangers))
         if self.timeout is not None and self.deadline is not None and self.deadline < self.timeout:
@@ -115,6 +172,13 @@ class Hook(StrictModel):
     def asks(self) -> Gate | None:
         """The gate, of a hook that has one."""
         one = self
-        if one.before is None or one.gate is None or one.timeout is None or one.every is None or one.deadline is None or one.closed is None:
+        if (
+            one.before is None
+            or one.gate is None
+            or one.timeout is None
+            or one.every is None
+            or one.deadline is None
+            or one.closed is None
+        ):
             return None
         return Gate(one.before, one.gate, one.timeout, one.every, one.deadline, one.closed)

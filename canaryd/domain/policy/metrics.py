@@ -1,7 +1,7 @@
 """What counts as harm: failed requests and response times against stable's, and PromQL queries of one's own.
 
-Here is what may be asked for, with its defaults, as a policy's `analysis.metrics` has it; how a canary is compared by it is
-`analysis/`'s matter.
+Here is what may be asked for, with its defaults, as a policy's `analysis.metrics` has it; how a canary is
+compared by it is `analysis/`'s matter.
 """
 
 import re
@@ -27,15 +27,30 @@ from canaryd.domain.policy.validation import Key, StrictModel, refusal, refuse_a
 
 # https://grpc.github.io/grpc/core/md_doc_statuscodes.html, without OK.
 GRPC_STATUSES = (
-    "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED",
-    "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
     "UNAUTHENTICATED",
-)  # fmt: skip
-# The server's own fault, as 5xx is, and as OpenTelemetry's conventions have it for servers: UNKNOWN is an exception that escaped a
-# handler, DEADLINE_EXCEEDED is what 504 is to HTTP (callers of both versions are as patient), UNIMPLEMENTED a method the new version lost.
-# Left out: what the caller caused (INVALID_ARGUMENT, NOT_FOUND, CANCELLED, ...), and RESOURCE_EXHAUSTED, where a quota decides, as 429.
+)
+# The server's own fault, as 5xx is, and as OpenTelemetry's conventions have it for servers: UNKNOWN is an
+# exception that escaped a handler, DEADLINE_EXCEEDED is what 504 is to HTTP (callers of both versions are as
+# patient), UNIMPLEMENTED a method the new version lost. Left out: what the caller caused (INVALID_ARGUMENT,
+# NOT_FOUND, CANCELLED, ...), and RESOURCE_EXHAUSTED, where a quota decides, as 429.
 GRPC_FAILURES = ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
-# 499 and 0 are no failures: the caller went away before the answer, which Istio counts under the code 0 (flag DC).
+# 499 and 0 are no failures: the caller went away before the answer, which Istio counts under the code 0 (flag
+# DC).
 HTTP_FAILURES = ("5xx",)
 QUERY_VARIABLES = ("canary_pods", "stable_pods", "namespace", "window")
 _CANARY_PODS = re.compile(r"\$canary_pods\b")
@@ -48,12 +63,15 @@ def _http_failure(value: object) -> object:
 
 def _http_code(code: str) -> str:
     if not re.fullmatch(r"0|[1-5](xx|\d\d)", code):
-        raise refusal(f"must be an HTTP response code such as 429, a class such as 5xx, or 0, but is {shown(code)}")
+        raise refusal(
+            f"must be an HTTP response code such as 429, a class such as 5xx, or 0, but is {shown(code)}"
+        )
     return code
 
 
 def _meant(name: str) -> str:
-    """Which status was meant, where that can be guessed: by its number, as Istio's label has it, or by a name that is close."""
+    """Which status was meant, where that can be guessed: by its number, as Istio's label has it, or by a name
+    that is close."""
     if name.isdecimal() and 0 < int(name) <= len(GRPC_STATUSES):
         return f": write {GRPC_STATUSES[int(name) - 1]}"
     close = get_close_matches(name.upper(), GRPC_STATUSES, n=1)
@@ -64,26 +82,42 @@ HttpFailure = Annotated[
     str,
     BeforeValidator(_http_failure),
     AfterValidator(_http_code),
-    WithJsonSchema({"anyOf": [
-        {"type": "string", "pattern": "^(0|[1-5](xx|[0-9][0-9]))$"}, {"type": "integer", "minimum": 0, "maximum": 599},
-    ]}),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": "^(0|[1-5](xx|[0-9][0-9]))$"},
+                {"type": "integer", "minimum": 0, "maximum": 599},
+            ]
+        }
+    ),
 ]
 
 
 class Errors(StrictModel):
     """Failed requests, the canary against stable; the looser of ratio and increase counts."""
 
-    tolerated_ratio: Share = Field(default=0.10, description="So much more than stable is no harm: 10% is 1.1 times its rate.")
-    tolerated_increase: Share = Field(default=0.001, description="So many percentage points more than stable are no harm.")
-    unacceptable_ratio: Share = Field(default=1.0, description="So much more must be ruled out to pass early; 100%: twice the rate.")
+    tolerated_ratio: Share = Field(
+        default=0.10, description="So much more than stable is no harm: 10% is 1.1 times its rate."
+    )
+    tolerated_increase: Share = Field(
+        default=0.001, description="So many percentage points more than stable are no harm."
+    )
+    unacceptable_ratio: Share = Field(
+        default=1.0, description="So much more must be ruled out to pass early; 100%: twice the rate."
+    )
     unacceptable_increase: Share = Field(default=0.005, description="The same in percentage points.")
-    max: Part | None = Field(default=None, description="A canary that fails more is rolled back, whatever stable does.")
+    max: Part | None = Field(
+        default=None, description="A canary that fails more is rolled back, whatever stable does."
+    )
     http_failures: tuple[HttpFailure, ...] = Field(
-        default=HTTP_FAILURES, min_length=1,
-        description="HTTP response codes that are failures: one (429), a class (5xx), or 0, a caller that went away before the answer.",
+        default=HTTP_FAILURES,
+        min_length=1,
+        description="HTTP response codes that are failures: one (429), a class (5xx), or 0, a caller that "
+        "went away before the answer.",
     )
     grpc_failures: tuple[Annotated[str, Field(json_schema_extra={"enum": list(GRPC_STATUSES)})], ...] = Field(
-        default=GRPC_FAILURES, description="gRPC statuses that are failures, whatever the HTTP code (as a rule 200) is."
+        default=GRPC_FAILURES,
+        description="gRPC statuses that are failures, whatever the HTTP code (as a rule 200) is.",
     )
 
     @field_validator("http_failures")
@@ -95,7 +129,11 @@ class Errors(StrictModel):
     @classmethod
     def _are_statuses(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         wrong = [
-            ((position,), f"must be a gRPC status other than OK ({', '.join(GRPC_STATUSES)}), but is {shown(name)}{_meant(name)}")
+            (
+                (position,),
+                f"must be a gRPC status other than OK ({', '.join(GRPC_STATUSES)}), but is "
+                f"{shown(name)}{_meant(name)}",
+            )
             for position, name in enumerate(names)
             if name not in GRPC_STATUSES
         ]
@@ -106,14 +144,24 @@ class Errors(StrictModel):
     def _unacceptable_is_more(self) -> Self:
         refuse_at(
             *above("unacceptableRatio", self.unacceptable_ratio, "toleratedRatio", self.tolerated_ratio),
-            *above("unacceptableIncrease", self.unacceptable_increase, "toleratedIncrease", self.tolerated_increase),
+            *above(
+                "unacceptableIncrease",
+                self.unacceptable_increase,
+                "toleratedIncrease",
+                self.tolerated_increase,
+            ),
         )
         return self
 
 
 def _slo(slo: Mapping[str, float]) -> Mapping[str, float]:
     wrong = [name for name in slo if not re.fullmatch(r"p(0\.\d+|[1-9]\d?(\.\d+)?)", name)]
-    refuse_at(*(((name,), f"must be named after a quantile such as p50, p99 or p99.9, but is {shown(name)}") for name in wrong))
+    refuse_at(
+        *(
+            ((name,), f"must be named after a quantile such as p50, p99 or p99.9, but is {shown(name)}")
+            for name in wrong
+        )
+    )
     return slo
 
 
@@ -121,9 +169,13 @@ class Latency(StrictModel):
     """Response times, the canary against stable, over every bound of the histogram."""
 
     tolerated: Share = Field(default=0.10, description="So much slower than stable is no harm.")
-    unacceptable: Share = Field(default=0.25, description="So much slower must be ruled out to advance early.")
+    unacceptable: Share = Field(
+        default=0.25, description="So much slower must be ruled out to advance early."
+    )
     slo: Annotated[Mapping[str, ResponseTime], AfterValidator(_slo)] = Field(
-        default={}, description="Limits of the canary's own, whatever stable does: {p99: 500ms} means 99% of requests within 500 ms."
+        default={},
+        description="Limits of the canary's own, whatever stable does: {p99: 500ms} means 99% of requests "
+        "within 500 ms.",
     )
 
     @model_validator(mode="after")
@@ -133,33 +185,44 @@ class Latency(StrictModel):
 
 
 class Query(StrictModel):
-    """A PromQL query, held against limits of its own (max, min) or against stable's value in the same look (compare).
+    """A PromQL query, held against limits of its own (max, min) or against stable's value in the same look
+    (compare).
 
-    `$canary_pods`, `$stable_pods` (regular expressions), `$namespace`, `$window` are filled in. With `compare` it is asked twice at each
-    look's end: as written, and with stable's pods in the place of the canary's.
+    `$canary_pods`, `$stable_pods` (regular expressions), `$namespace`, `$window` are filled in. With
+    `compare` it is asked twice at each look's end: as written, and with stable's pods in the place of the
+    canary's.
     """
 
     name: LabelName = Field(description="What it is called in verdicts.")
     promql: Text = Field(
-        description="A query about this rollout that answers one number. Variables: $canary_pods, $stable_pods, $namespace, $window."
+        description="A query about this rollout that answers one number. Variables: $canary_pods, "
+        "$stable_pods, $namespace, $window."
     )
     max: Number | None = Field(default=None, description="Above it the canary is rolled back.")
     min: Number | None = Field(default=None, description="Below it the canary is rolled back.")
     for_: StrictInt = Field(default=3, ge=1, description="So many looks in a row out of max or min.")
     compare: Literal["higher-is-worse", "lower-is-worse"] | None = Field(
         default=None,
-        description="Compared with stable's value as well: the same query, with stable's pods in the place of $canary_pods. For what does "
-        "not depend on how much traffic a version has, such as CPU seconds per request.",
+        description="Compared with stable's value as well: the same query, with stable's pods in the place "
+        "of $canary_pods. For what does not depend on how much traffic a version has, such as "
+        "CPU seconds per request.",
     )
-    tolerated: Share = Field(default=0.10, description="With `compare`: so much worse than stable's value is no harm.")
-    dry_run: StrictBool = Field(default=False, description="Watched and told with what it would have done; it never decides.")
+    tolerated: Share = Field(
+        default=0.10, description="With `compare`: so much worse than stable's value is no harm."
+    )
+    dry_run: StrictBool = Field(
+        default=False, description="Watched and told with what it would have done; it never decides."
+    )
 
     @field_validator("promql")
     @classmethod
     def _variables_are_known(cls, promql: str) -> str:
         for name in re.findall(r"\$(\w+|\{)", promql):
             if name not in QUERY_VARIABLES:
-                raise refusal(f"must have no $ but in {', '.join('$' + one for one in QUERY_VARIABLES)}, but has ${name}")
+                raise refusal(
+                    f"must have no $ but in {', '.join('$' + one for one in QUERY_VARIABLES)}, but has "
+                    f"${name}"
+                )
         return promql
 
     @model_validator(mode="after")
@@ -174,15 +237,37 @@ class Query(StrictModel):
     def _can_be_compared(self) -> Self:
         wrong: list[tuple[Key, str]] = []
         if self.compare is None:
-            if "tolerated" in self.model_fields_set and self.tolerated != type(self).model_fields["tolerated"].default:
-                wrong.append((("tolerated",), f"must come with compare, but is {format_share(self.tolerated)} alone"))
+            if (
+                "tolerated" in self.model_fields_set
+                and self.tolerated != type(self).model_fields["tolerated"].default
+            ):
+                wrong.append(
+                    (("tolerated",), f"must come with compare, but is {format_share(self.tolerated)} alone")
+                )
         else:
             if not _CANARY_PODS.search(self.promql):
-                wrong.append((("promql",), "must have $canary_pods, in whose place stable's pods are put to compare, but has none"))
+                wrong.append(
+                    (
+                        ("promql",),
+                        "must have $canary_pods, in whose place stable's pods are put to compare, but has "
+                        "none",
+                    )
+                )
             if "$stable_pods" in self.promql:
-                wrong.append((("promql",), "must not have $stable_pods, which compare puts in the place of $canary_pods, but has it"))
+                wrong.append(
+                    (
+                        ("promql",),
+                        "must not have $stable_pods, which compare puts in the place of $canary_pods, but "
+                        "has it",
+                    )
+                )
             if self.compare == "lower-is-worse" and self.tolerated >= 1:
-                wrong.append((("tolerated",), f"must be below 100% where lower is worse, but is {format_share(self.tolerated)}"))
+                wrong.append(
+                    (
+                        ("tolerated",),
+                        f"must be below 100% where lower is worse, but is {format_share(self.tolerated)}",
+                    )
+                )
         refuse_at(*wrong)
         return self
 
@@ -203,19 +288,24 @@ class Query(StrictModel):
 
 
 class Metric(StrictModel):
-    """One metric: a map with one key, `errors`, `latency` or `query`. `errors:` alone is errors with all defaults."""
+    """One metric: a map with one key, `errors`, `latency` or `query`. `errors:` alone is errors with all
+    defaults."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
     may_be_empty: ClassVar[frozenset[str]] = frozenset({"errors", "latency"})
     errors: Errors | None = Field(default=None, description="Failed requests, against stable.")
     latency: Latency | None = Field(default=None, description="Response times, against stable.")
-    query: Query | None = Field(default=None, description="A PromQL query of one's own, against its max or min, or against stable.")
+    query: Query | None = Field(
+        default=None, description="A PromQL query of one's own, against its max or min, or against stable."
+    )
 
     @model_validator(mode="before")
     @classmethod
     def _empty_means_defaults(cls, data: Any) -> Any:
         if isinstance(data, dict) and len(data) == 1:
-            return {key: {} if value is None and key in cls.may_be_empty else value for key, value in data.items()}
+            return {
+                key: {} if value is None and key in cls.may_be_empty else value for key, value in data.items()
+            }
         return data
 
     @model_validator(mode="after")
@@ -237,8 +327,14 @@ class Metric(StrictModel):
 
 def each_once(metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:
     """For validators: refuses a metric that is there twice, and a list of which none decides."""
-    twice = [position for position, metric in enumerate(metrics) if metric.called in [one.called for one in metrics[:position]]]
-    refuse_at(*(((position,), f"must not be there twice, but {metrics[position].called} is") for position in twice))
+    twice = [
+        position
+        for position, metric in enumerate(metrics)
+        if metric.called in [one.called for one in metrics[:position]]
+    ]
+    refuse_at(
+        *(((position,), f"must not be there twice, but {metrics[position].called} is") for position in twice)
+    )
     if not any(metric.decides for metric in metrics):
         raise refusal("must have a metric that decides, but all have dryRun")
     return metrics

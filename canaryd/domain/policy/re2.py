@@ -1,8 +1,9 @@
 """Regular expressions as Envoy reads them: RE2, of the whole value.
 
-Python's `re` is another dialect, so an expression is read token by token here: what RE2 lacks is named, and what RE2 alone has is put into
-Python's words for `re` to find what is left, such as a parenthesis without an end. An expression that this lets through and RE2 refuses is
-refused by Istio when the route is written, which is told then.
+Python's `re` is another dialect, so an expression is read token by token here: what RE2 lacks is named, and
+what RE2 alone has is put into Python's words for `re` to find what is left, such as a parenthesis without an
+end. An expression that this lets through and RE2 refuses is refused by Istio when the route is written, which
+is told then.
 """
 
 import re
@@ -52,11 +53,16 @@ def refused(expression: str) -> str:
 
 
 def _tokens(expression: str) -> Iterator[str]:
-    """What `_LACKS` and `_ALONE` name, quoted text and classes whole, and single characters; an escape is never cut in two."""
-    whole = re.compile("|".join(pattern for pattern, _ in (*_LACKS, *_ALONE)) + r"|\{\d+(?:,\d*)?\}|\\.", re.DOTALL)
+    """What `_LACKS` and `_ALONE` name, quoted text and classes whole, and single characters; an escape is
+    never cut in two."""
+    whole = re.compile(
+        "|".join(pattern for pattern, _ in (*_LACKS, *_ALONE)) + r"|\{\d+(?:,\d*)?\}|\\.", re.DOTALL
+    )
     at = 0
     while at < len(expression):
-        found = next((match for pattern in (_QUOTED, _CLASS, whole) if (match := pattern.match(expression, at))), None)
+        found = next(
+            (match for pattern in (_QUOTED, _CLASS, whole) if (match := pattern.match(expression, at))), None
+        )
         yield found[0] if found else expression[at]
         at = found.end() if found else at + 1
 
@@ -67,4 +73,6 @@ def _in_python(token: str) -> str:
     if _CLASS.fullmatch(token):
         inside = re.sub(r"\[:\^?\w+:\]|\\[pP](?:\{\^?\w+\}|\w)", r"\\w", token[1:])
         return "[" + re.sub(r"(?<!\\)\[", r"\\[", inside)
-    return next((re.sub(pattern, stands, token) for pattern, stands in _ALONE if re.fullmatch(pattern, token)), token)
+    return next(
+        (re.sub(pattern, stands, token) for pattern, stands in _ALONE if re.fullmatch(pattern, token)), token
+    )

@@ -1,7 +1,8 @@
 """Services whose versions belong together: what a policy says of each besides what all of them share.
 
-A bracket is one rollout: one ladder, one verdict, one record. The policy's own service is at the entrance; the others follow in the order
-in which requests reach them, for that is the order in which weights are safely changed: see `control/route_sync.py`.
+A bracket is one rollout: one ladder, one verdict, one record. The policy's own service is at the entrance;
+the others follow in the order in which requests reach them, for that is the order in which weights are safely
+changed: see `control/route_sync.py`.
 """
 
 from collections.abc import Mapping
@@ -23,9 +24,12 @@ class ServiceReference(StrictModel):
     name: LabelName = Field(description="The Kubernetes Service.")
     namespace: LabelName = Field(description="Its namespace.")
     selector: Mapping[LabelKey, LabelValue] = Field(
-        min_length=1, description="Labels of the pod templates of this service's Deployments, such as {app: front-end}."
+        min_length=1,
+        description="Labels of the pod templates of this service's Deployments, such as {app: front-end}.",
     )
-    version_label: LabelKey = Field(default="version", description="The pod template label that tells versions apart.")
+    version_label: LabelKey = Field(
+        default="version", description="The pod template label that tells versions apart."
+    )
 
     @property
     def key(self) -> tuple[str, str]:
@@ -34,7 +38,8 @@ class ServiceReference(StrictModel):
 
 
 def named_after(service: ServiceReference | None, route: RouteReference) -> RouteReference:
-    """The route as it is meant: a DestinationRule that is not named has the service's name, and so has a cookie."""
+    """The route as it is meant: a DestinationRule that is not named has the service's name, and so has a
+    cookie."""
     if service is None or route.http_route:
         return route
     named: dict[str, object] = {} if route.destination_rule else {"destination_rule": service.name}
@@ -46,7 +51,9 @@ def named_after(service: ServiceReference | None, route: RouteReference) -> Rout
 class MemberAnalysis(StrictModel):
     """What is judged otherwise than the policy says."""
 
-    warmup: Seconds | None = Field(default=None, description="Default: the policy's.", json_schema_extra=without_default)
+    warmup: Seconds | None = Field(
+        default=None, description="Default: the policy's.", json_schema_extra=without_default
+    )
     metrics: Annotated[tuple[Metric, ...], Field(min_length=1), AfterValidator(each_once)] | None = Field(
         default=None, description="Default: the policy's.", json_schema_extra=without_default
     )
@@ -56,8 +63,12 @@ class BracketMember(StrictModel):
     """One more service of a bracket."""
 
     service: ServiceReference = Field(description="The service, and how its Deployments are found.")
-    route: RouteReference = Field(description="The route that is steered, of objects in the service's namespace.")
-    analysis: MemberAnalysis = Field(default=MemberAnalysis(), description="How it is judged, where not as the policy says.")
+    route: RouteReference = Field(
+        description="The route that is steered, of objects in the service's namespace."
+    )
+    analysis: MemberAnalysis = Field(
+        default=MemberAnalysis(), description="How it is judged, where not as the policy says."
+    )
 
     @field_validator("route")
     @classmethod
@@ -69,8 +80,12 @@ class Bracket(StrictModel):
     """The services that are rolled out together with the policy's own."""
 
     gather: Seconds = Field(
-        default=120.0, description="So long after a new version of one was seen, new versions of the others may come to be part of it."
+        default=120.0,
+        description="So long after a new version of one was seen, new versions of the others may come to be "
+        "part of it.",
     )
     members: tuple[BracketMember, ...] = Field(
-        min_length=1, max_length=MOST_MEMBERS, description="The services besides the policy's own: a caller before those that it calls."
+        min_length=1,
+        max_length=MOST_MEMBERS,
+        description="The services besides the policy's own: a caller before those that it calls.",
     )

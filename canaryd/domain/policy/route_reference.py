@@ -1,4 +1,5 @@
-"""What a policy says of the route it steers: an Istio VirtualService, or an HTTPRoute of the Gateway API, each with its own keys."""
+"""What a policy says of the route it steers: an Istio VirtualService, or an HTTPRoute of the Gateway API,
+each with its own keys."""
 
 from typing import Annotated, Any, Self
 
@@ -17,57 +18,89 @@ from canaryd.domain.policy.match_conditions import Matches
 from canaryd.domain.policy.session_affinity import Affinity
 from canaryd.domain.policy.validation import Key, StrictModel, refuse_at, shown
 
-_OF_ISTIO = {"destination_rule": "destinationRule", "add_subset": "addSubset", "http": "http", "affinity": "affinity"}
+_OF_ISTIO = {
+    "destination_rule": "destinationRule",
+    "add_subset": "addSubset",
+    "http": "http",
+    "affinity": "affinity",
+}
 _OF_GATEWAY_API = {"add_service": "addService", "rules": "rules"}
 OWN = "canaryd-"  # begins the names of http routes that canaryd adds
 
 
 def _not_own(names: tuple[str, ...]) -> tuple[str, ...]:
     wrong = [(position, name) for position, name in enumerate(names) if name.startswith(OWN)]
-    refuse_at(*(((position,), f"must not begin with {OWN}, as routes that canaryd adds do, but is {name}") for position, name in wrong))
+    refuse_at(
+        *(
+            ((position,), f"must not begin with {OWN}, as routes that canaryd adds do, but is {name}")
+            for position, name in wrong
+        )
+    )
     return names
 
 
 def _either(schema: dict[str, Any]) -> None:
     """For editors: one of the two, and beside it only its own keys."""
     schema["oneOf"] = [
-        {"required": ["virtualService"], "properties": dict.fromkeys(("httpRoute", *_OF_GATEWAY_API.values()), False)},
-        {"required": ["httpRoute"], "properties": dict.fromkeys(("virtualService", *_OF_ISTIO.values()), False)},
+        {
+            "required": ["virtualService"],
+            "properties": dict.fromkeys(("httpRoute", *_OF_GATEWAY_API.values()), False),
+        },
+        {
+            "required": ["httpRoute"],
+            "properties": dict.fromkeys(("virtualService", *_OF_ISTIO.values()), False),
+        },
     ]
 
 
 class RouteReference(StrictModel):
-    """What is steered: a VirtualService with its DestinationRule, or an HTTPRoute with a Service for each version."""
+    """What is steered: a VirtualService with its DestinationRule, or an HTTPRoute with a Service for each
+    version."""
 
     model_config = ConfigDict(json_schema_extra=_either)
     virtual_service: ObjectName = Field(
-        default="", description="The Istio VirtualService that routes to this service.", json_schema_extra=without_default
+        default="",
+        description="The Istio VirtualService that routes to this service.",
+        json_schema_extra=without_default,
     )
     destination_rule: ObjectName = Field(
-        default="", description="The Istio DestinationRule with a subset for each version. Default: the service's name.",
+        default="",
+        description="The Istio DestinationRule with a subset for each version. Default: the service's name.",
         json_schema_extra=without_default,
-    )  # fmt: skip
-    add_subset: StrictBool = Field(default=True, description="Whether a new version gets a subset in the DestinationRule when it has none.")
+    )
+    add_subset: StrictBool = Field(
+        default=True,
+        description="Whether a new version gets a subset in the DestinationRule when it has none.",
+    )
     http: Annotated[tuple[Text, ...], AfterValidator(unique), AfterValidator(_not_own)] = Field(
         default=(), description="Names of the http routes to steer. Empty: all to this host without a match."
     )
     preview: Matches = Field(
         default=(),
-        description="Requests that reach the canary from the first stage to the end, such as {headers: {x-canary: {exact: always}}}.",
+        description="Requests that reach the canary from the first stage to the end, such as {headers: "
+        "{x-canary: {exact: always}}}.",
         json_schema_extra=without_default,
     )
     affinity: Affinity | None = Field(
-        default=None, description="Users, not requests, are drawn: who saw the new version stays on it while the rollout lasts. {} is all "
-        "defaults.", json_schema_extra=without_default,
-    )  # fmt: skip
+        default=None,
+        description="Users, not requests, are drawn: who saw the new version stays on it while the rollout "
+        "lasts. {} is all defaults.",
+        json_schema_extra=without_default,
+    )
     http_route: ObjectName = Field(
-        default="", description="Instead: the Gateway API's HTTPRoute that routes to this service.", json_schema_extra=without_default
+        default="",
+        description="Instead: the Gateway API's HTTPRoute that routes to this service.",
+        json_schema_extra=without_default,
     )
     add_service: StrictBool = Field(
-        default=True, description="With httpRoute: whether a new version gets a Service of its own where it has none, while it is used."
+        default=True,
+        description="With httpRoute: whether a new version gets a Service of its own where it has none, "
+        "while it is used.",
     )
     rules: Annotated[tuple[Text, ...], AfterValidator(unique), AfterValidator(_not_own)] = Field(
-        default=(), description="With httpRoute: names of the rules to steer. Empty: all to this service without a match."
+        default=(),
+        description="With httpRoute: names of the rules to steer. Empty: all to this service without a "
+        "match.",
     )
 
     @property
@@ -79,14 +112,34 @@ class RouteReference(StrictModel):
     def _one_router(self) -> Self:
         wrong: list[tuple[Key, str]] = []
         if self.virtual_service and self.http_route:
-            wrong.append((("httpRoute",), f"must be left out beside virtualService: a policy steers one of them, but is {self.http_route}"))
+            wrong.append(
+                (
+                    ("httpRoute",),
+                    "must be left out beside virtualService: a policy steers one of them, but is "
+                    f"{self.http_route}",
+                )
+            )
         elif not self.name:
-            wrong.append((("virtualService",), "is missing, wanted: the Istio VirtualService that routes to this service "
-                                               "(or httpRoute: the HTTPRoute that does)"))
+            wrong.append(
+                (
+                    ("virtualService",),
+                    "is missing, wanted: the Istio VirtualService that routes to this service "
+                    "(or httpRoute: the HTTPRoute that does)",
+                )
+            )
         else:
-            kind, others = ("httpRoute", _OF_ISTIO) if self.http_route else ("virtualService", _OF_GATEWAY_API)
-            wrong += [((key,), f"must be left out beside {kind}, which has no use for it, but is {shown(getattr(self, field))}")
-                      for field, key in others.items() if field in self.model_fields_set]
+            kind, others = (
+                ("httpRoute", _OF_ISTIO) if self.http_route else ("virtualService", _OF_GATEWAY_API)
+            )
+            wrong += [
+                (
+                    (key,),
+                    f"must be left out beside {kind}, which has no use for it, but is "
+                    f"{shown(getattr(self, field))}",
+                )
+                for field, key in others.items()
+                if field in self.model_fields_set
+            ]
         refuse_at(*wrong)
         return self
 
@@ -94,6 +147,11 @@ class RouteReference(StrictModel):
     def _own_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Without the other router's keys, which would be refused when it is read back."""
         others = ("virtual_service", *_OF_ISTIO) if self.http_route else ("http_route", *_OF_GATEWAY_API)
-        written = {"virtual_service": "virtualService", "http_route": "httpRoute", **_OF_ISTIO, **_OF_GATEWAY_API}
+        written = {
+            "virtual_service": "virtualService",
+            "http_route": "httpRoute",
+            **_OF_ISTIO,
+            **_OF_GATEWAY_API,
+        }
         left_out = {*others, *(written[field] for field in others)}
         return {key: value for key, value in handler(self).items() if key not in left_out}

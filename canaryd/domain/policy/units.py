@@ -1,4 +1,5 @@
-"""Durations and shares as people write them, `1h30m` and `0.1%`, and the numbers they mean: seconds and fractions.
+"""Durations and shares as people write them, `1h30m` and `0.1%`, and the numbers they mean: seconds and
+fractions.
 
 Both directions are exact: what `format_...` writes, `parse_...` reads back as the very same float.
 """
@@ -10,23 +11,29 @@ from decimal import Decimal
 _UNITS = {"d": Decimal(86400), "h": Decimal(3600), "m": Decimal(60), "s": Decimal(1), "ms": Decimal("0.001")}
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 # Each unit at most once, the larger first; the lookahead refuses an empty text.
-DURATION_PATTERN = "^(?=[0-9])" + "".join(f"(?:{_NUMBER}{unit}{'(?!s)' if unit == 'm' else ''})?" for unit in _UNITS) + "$"
+DURATION_PATTERN = (
+    "^(?=[0-9])" + "".join(f"(?:{_NUMBER}{unit}{'(?!s)' if unit == 'm' else ''})?" for unit in _UNITS) + "$"
+)
 SHARE_PATTERN = f"^(?:{_NUMBER}%|0)$"
 _COMPONENT = re.compile(rf"({_NUMBER})(ms|[dhms])")
 
 
 def parse_duration(text: str, meant: Sequence[str] = ("s",)) -> float:
-    """`90s`, `10m`, `1h30m`, `500ms`, `2d` in seconds. Raises ValueError for anything else, a number without a unit included.
+    """`90s`, `10m`, `1h30m`, `500ms`, `2d` in seconds. Raises ValueError for anything else, a number without
+    a unit included.
 
     meant: the units such a number may have been meant in; they are shown, and none is guessed.
     """
     if not re.fullmatch(DURATION_PATTERN, text, re.ASCII):
-        raise ValueError(f"must be a duration such as 90s, 10m or 1h30m, but is {text!r}{unit_hint(text, *meant)}")
+        raise ValueError(
+            f"must be a duration such as 90s, 10m or 1h30m, but is {text!r}{unit_hint(text, *meant)}"
+        )
     return float(sum(Decimal(number) * _UNITS[unit] for number, unit in _COMPONENT.findall(text)))
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds as people write them: 5400.0 is `1h30m`, 0.5 is `500ms`, 0 is `0s`. Raises ValueError below 0."""
+    """Seconds as people write them: 5400.0 is `1h30m`, 0.5 is `500ms`, 0 is `0s`. Raises ValueError below
+    0."""
     rest = _exact(seconds)
     if rest < 0:
         raise ValueError(f"a duration must not be negative, but is {seconds}")
@@ -41,7 +48,8 @@ def format_duration(seconds: float) -> str:
 
 
 def parse_share(text: str) -> float:
-    """`0.1%` is 0.001, `100%` is 1.0, `0` is 0. Raises ValueError for anything else: whether 5 is 5% or 500% is not guessed."""
+    """`0.1%` is 0.001, `100%` is 1.0, `0` is 0. Raises ValueError for anything else: whether 5 is 5% or 500%
+    is not guessed."""
     if not re.fullmatch(SHARE_PATTERN, text, re.ASCII):
         raise ValueError(f"must be a share such as 0.1% or 25%, but is {text!r}{unit_hint(text, '%')}")
     return float(Decimal(text.removesuffix("%")) / 100)
@@ -53,10 +61,13 @@ def format_share(share: float) -> str:
 
 
 def parse_rate(text: str) -> float:
-    """`50/s`, `3000/m`, `200/h` in events per second. Raises ValueError for anything else, a number without a unit included."""
+    """`50/s`, `3000/m`, `200/h` in events per second. Raises ValueError for anything else, a number without a
+    unit included."""
     found = re.fullmatch(rf"({_NUMBER})/([smh])", text, re.ASCII)
     if found is None:
-        raise ValueError(f"must be a rate such as 50/s, 3000/m or 200/h, but is {text!r}{unit_hint(text, '/s')}")
+        raise ValueError(
+            f"must be a rate such as 50/s, 3000/m or 200/h, but is {text!r}{unit_hint(text, '/s')}"
+        )
     return float(Decimal(found[1]) / _UNITS[found[2]])
 
 
@@ -72,7 +83,12 @@ def _plain(number: Decimal) -> str:
 
 
 def unit_hint(text: str, *meant: str) -> str:
-    """`: write 500ms or 500s, whichever is meant`, to follow a number without a unit; nothing after any other text."""
+    """`: write 500ms or 500s, whichever is meant`, to follow a number without a unit; nothing after any other
+    text."""
     if not re.fullmatch(_NUMBER, text):
         return ""
-    return f": write {' or '.join(text + unit for unit in meant)}{' if that' if len(meant) == 1 else ', whichever'} is meant"
+    return (
+        ": write "
+        f"{' or '.join(text + unit for unit in meant)}{' if that' if len(meant) == 1 else ', whichever'} is "
+        "meant"
+    )

@@ -1,4 +1,5 @@
-"""What is wrong with something people wrote, said so that it can be mended: which key, what was wanted, what came.
+"""What is wrong with something people wrote, said so that it can be mended: which key, what was wanted, what
+came.
 
 `refusals` turns pydantic's errors into such sentences. Files and lines are added by whoever read the file.
 """
@@ -15,12 +16,14 @@ from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 Key = tuple[str | int, ...]
-WRITTEN = {"written": True}  # validation context: this came from a file, so a bare number for a duration or a share is refused
+# validation context: this came from a file, so a bare number for a duration or a share is refused
+WRITTEN = {"written": True}
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One refusal. key: where in the document, () for the whole; file and line (from 1): "" and 0 where there is no file."""
+    """One refusal. key: where in the document, () for the whole; file and line (from 1): "" and 0 where there
+    is no file."""
 
     key: Key
     message: str
@@ -48,25 +51,36 @@ def _written_name(name: str) -> str:
 class StrictModel(BaseModel):
     """What people write in YAML: frozen, camelCase keys, and no unknown key.
 
-    later: keys of later work, refused as such. may_be_empty: keys that need no value; any other empty one is refused, since `max:` may
-    be a limit that got lost.
-    Python names are for code, the camelCase ones for files: `read` knows only the latter.
+    later: keys of later work, refused as such. may_be_empty: keys that need no value; any other empty one is
+    refused, since `max:` may be a limit that got lost. Python names are for code, the camelCase ones for
+    files: `read` knows only the latter.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=_written_name, populate_by_name=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=_written_name,
+        populate_by_name=True,
+        hide_input_in_errors=True,
+    )
     later: ClassVar[Mapping[str, str]] = {}
     may_be_empty: ClassVar[frozenset[str]] = frozenset()
 
     @classmethod
     def read(cls, data: object, **context: object) -> Self:
-        """From plain data (maps, lists, scalars) as a YAML or JSON document has it. Raises Refused with all problems."""
+        """From plain data (maps, lists, scalars) as a YAML or JSON document has it. Raises Refused with all
+        problems."""
         empty = list(_empty(cls, data, ()))
         try:
             read = cls.model_validate(data, context={**WRITTEN, **context}, by_alias=True, by_name=False)
         except ValidationError as error:
             # That a key is not known, or not yet, is told of it, and nothing of what is or is not in it.
-            unknown = {one["loc"] for one in error.errors(include_url=False) if one["type"] == "extra_forbidden"}
-            empty = [key for key in empty if not any(key[:depth] in unknown for depth in range(1, len(key) + 1))]
+            unknown = {
+                one["loc"] for one in error.errors(include_url=False) if one["type"] == "extra_forbidden"
+            }
+            empty = [
+                key for key in empty if not any(key[:depth] in unknown for depth in range(1, len(key) + 1))
+            ]
             others = [problem for problem in refusals(cls, error) if problem.key not in empty]
             raise InvalidPolicy([*(_emptiness(cls, key) for key in empty), *others]) from error
         if empty:
@@ -93,27 +107,35 @@ def _empty(model: type[BaseModel], data: object, key: Key) -> Iterator[Key]:
 def _emptiness(model: type[BaseModel], key: Key) -> Problem:
     field = _field(model, key)
     if field is not None and field.is_required():
-        return Problem(key, "must have a value, but is empty" + (f"; wanted: {field.description}" if field.description else ""))
+        return Problem(
+            key,
+            "must have a value, but is empty"
+            + (f"; wanted: {field.description}" if field.description else ""),
+        )
     return Problem(key, "must have a value or be left out, but is empty")
 
 
 def refusal(message: str) -> PydanticCustomError:
     """For validators: the sentence as it is, after the key. `must be X, but is Y`."""
-    return PydanticCustomError("refused", "{message}", {"message": message})  # a template of its own: messages may hold braces
+    # a template of its own: messages may hold braces
+    return PydanticCustomError("refused", "{message}", {"message": message})
 
 
 def refuse_at(*problems: tuple[Key, str]) -> None:
     """For validators: refuses keys below the present one, all at once; none: nothing happens."""
     if problems:
         raise ValidationError.from_exception_data(
-            "refused", [InitErrorDetails(type=refusal(message), loc=key, input=None) for key, message in problems]
+            "refused",
+            [InitErrorDetails(type=refusal(message), loc=key, input=None) for key, message in problems],
         )
 
 
 def refusals(model: type[BaseModel], error: ValidationError) -> tuple[Problem, ...]:
     """Pydantic's errors about `model` as sentences, in the document's order of keys as pydantic met them."""
     errors = error.errors(include_url=False)
-    later = {one["loc"][:-1] for one in errors if one["type"] == "extra_forbidden" and _later(model, one["loc"])}
+    later = {
+        one["loc"][:-1] for one in errors if one["type"] == "extra_forbidden" and _later(model, one["loc"])
+    }
     # A map with a key of later work misses others because of it: one sentence is enough.
     kept = [one for one in errors if not (one["type"] == "missing" and one["loc"][:-1] in later)]
     # Pydantic counts only entries that are right, so a list of wrong ones is "too short" as well.
@@ -144,7 +166,9 @@ def shown(value: object) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Mapping):
-        return "a map" + (f" ({', '.join(str(key) for key in list(value)[:3])}, ...)" if value else " without keys")
+        return "a map" + (
+            f" ({', '.join(str(key) for key in list(value)[:3])}, ...)" if value else " without keys"
+        )
     if isinstance(value, list | tuple):
         return f"a list of {len(value)}"
     text = repr(value) if isinstance(value, str) else str(value)
@@ -185,7 +209,8 @@ def _sentence(model: type[BaseModel], one: Mapping[str, Any]) -> str:
     if kind == "too_short":
         return f"must have at least {context['min_length']} entry, but has {context['actual_length']}"
     wanted = _SENTENCES[kind].format(**context) if kind in _SENTENCES else str(one["msg"])
-    return f"{wanted}, but is {'something else (not shown: it may hold a secret)' if _is_secret(model, key) else shown(one['input'])}"
+    secret = "something else (not shown: it may hold a secret)"
+    return f"{wanted}, but is {secret if _is_secret(model, key) else shown(one['input'])}"
 
 
 def _is_secret(model: type[BaseModel], key: Key) -> bool:
@@ -193,13 +218,16 @@ def _is_secret(model: type[BaseModel], key: Key) -> bool:
     around = (_field(model, key[:depth]) for depth in range(1, len(key) + 1))
     if any(SecretStr in _parts(field.annotation) for field in around if field):
         return True
-    return _holds_secrets(_field(model, key) or _field(model, key[:-1]))  # the latter: an entry of a list or a map
+    # the latter: an entry of a list or a map
+    return _holds_secrets(_field(model, key) or _field(model, key[:-1]))
 
 
 def _holds_secrets(field: FieldInfo | None) -> bool:
     parts = _parts(field.annotation) if field else []
     models = [part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]
-    return SecretStr in parts or any(_holds_secrets(inner) for one in models for inner in one.model_fields.values())
+    return SecretStr in parts or any(
+        _holds_secrets(inner) for one in models for inner in one.model_fields.values()
+    )
 
 
 def _unknown(model: type[BaseModel], key: Key) -> str:
@@ -209,7 +237,9 @@ def _unknown(model: type[BaseModel], key: Key) -> str:
     holder = _model(model, key[:-1])
     known = [field.alias or name for name, field in holder.model_fields.items()] if holder else []
     near = get_close_matches(str(key[-1]), known, n=1)
-    return f"is not known here, wanted one of {', '.join(known)}" + (f" (did you mean {near[0]}?)" if near else "")
+    return f"is not known here, wanted one of {', '.join(known)}" + (
+        f" (did you mean {near[0]}?)" if near else ""
+    )
 
 
 def _later(model: type[BaseModel], key: Key) -> str:
@@ -233,8 +263,14 @@ def _model(model: type[BaseModel], key: Key) -> type[BaseModel] | None:
         # An entry of a list or a map: the field before it has named the model already.
         if isinstance(part, int) or (position and _is_entry(model, key[: position + 1])):
             continue
-        field = next((field for name, field in here.model_fields.items() if part in (field.alias, name)), None)
-        found = [one for one in _parts(field.annotation) if isinstance(one, type) and issubclass(one, BaseModel)] if field else []
+        field = next(
+            (field for name, field in here.model_fields.items() if part in (field.alias, name)), None
+        )
+        found = (
+            [one for one in _parts(field.annotation) if isinstance(one, type) and issubclass(one, BaseModel)]
+            if field
+            else []
+        )
         here = found[0] if found else None
     return here
 
@@ -257,5 +293,9 @@ def _parts(annotation: Any) -> list[Any]:
 
 def _origins(annotation: Any) -> list[Any]:
     origin = get_origin(annotation)
-    inner = [one for argument in get_args(annotation) for one in _origins(argument)] if origin in (Union, UnionType, Annotated) else []
+    inner = (
+        [one for argument in get_args(annotation) for one in _origins(argument)]
+        if origin in (Union, UnionType, Annotated)
+        else []
+    )
     return [get_origin(annotation), *inner]

@@ -36,15 +36,23 @@ class Place:
         return Policy.load({**data, "service": {**data["service"], "namespace": self.namespace}})
 
     def put(self, version: str, plural: str, obj: dict[str, Any]) -> dict[str, Any]:
-        return self.api.request("POST", path_to(version, plural, self.namespace), {"apiVersion": version, **obj})
+        return self.api.request(
+            "POST", path_to(version, plural, self.namespace), {"apiVersion": version, **obj}
+        )
 
     def get(self, version: str, plural: str, name: str) -> dict[str, Any]:
         return self.api.request("GET", path_to(version, plural, self.namespace, name))
 
     def edit(
-        self, version: str, plural: str, name: str, change: Callable[[dict[str, Any]], None], part: str | None = None
+        self,
+        version: str,
+        plural: str,
+        name: str,
+        change: Callable[[dict[str, Any]], None],
+        part: str | None = None,
     ) -> dict[str, Any]:
-        """Reads, lets `change` edit it in place, writes, as a person would: again where a controller wrote the status in between."""
+        """Reads, lets `change` edit it in place, writes, as a person would: again where a controller wrote
+        the status in between."""
         while True:
             obj = self.get(version, plural, name)
             change(obj)

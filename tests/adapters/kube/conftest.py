@@ -1,4 +1,5 @@
-"""Each adapter against an API server over HTTP: the sandbox's, and the real one where its parts are installed."""
+"""Each adapter against an API server over HTTP: the sandbox's, and the real one where its parts are
+installed."""
 
 from __future__ import annotations
 
@@ -37,7 +38,9 @@ def place(request: pytest.FixtureRequest) -> Iterator[Place]:
         api = KubernetesApi(str(request.getfixturevalue("real_cluster").kubeconfig))
         install_crd(api)
     name = f"kube-{uuid.uuid4().hex[:8]}"
-    api.request("POST", "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    api.request(
+        "POST", "/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    )
     yield Place(api, name, request.param == "real")
     api.request("DELETE", f"/api/v1/namespaces/{name}")
 

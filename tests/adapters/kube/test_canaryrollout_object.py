@@ -24,21 +24,34 @@ from canaryd.adapters.kube.canaryrollout_object import (
     wishes_of,
 )
 from canaryd.domain.policy.policy import Policy
-from canaryd.domain.rollout import Announcement, AskedGate, Decision, DesiredActions, Held, Phase, Record, Rollout
+from canaryd.domain.rollout import (
+    Announcement,
+    AskedGate,
+    Decision,
+    DesiredActions,
+    Held,
+    Phase,
+    Record,
+    Rollout,
+)
 from canaryd.domain.verdict import Answer, MetricFinding, Verdict
 from tests.adapters.kube.api_servers import CRD
 from tests.builders import a_bracket, a_bracket_rollout, a_member, a_policy, a_rollout, a_verdict
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 LEAF = st.booleans() | st.integers(-9, 9) | TEXT
-JSON = st.recursive(LEAF, lambda one: st.lists(one, max_size=2) | st.dictionaries(TEXT, one, max_size=2), max_leaves=4)
+JSON = st.recursive(
+    LEAF, lambda one: st.lists(one, max_size=2) | st.dictionaries(TEXT, one, max_size=2), max_leaves=4
+)
 
 
 def any_of(kind: Any) -> st.SearchStrategy[Any]:
     """Any value of a declared type, nested dataclasses and all."""
     if dataclasses.is_dataclass(kind):
         hints = typing.get_type_hints(kind)
-        return st.builds(kind, **{field.name: any_of(hints[field.name]) for field in dataclasses.fields(kind)})  # type: ignore[arg-type]
+        return st.builds(
+            kind, **{field.name: any_of(hints[field.name]) for field in dataclasses.fields(kind)}
+        )  # type: ignore[arg-type]
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is tuple:
         return st.lists(any_of(args[0]), max_size=2).map(tuple)
@@ -68,7 +81,12 @@ def through_the_server(value: Any) -> Any:
 def stored(record: Record) -> Record:
     rollout = record.rollout
     text = json.dumps({"spec": spec_of(record), "status": status_of(rollout)}, allow_nan=False)
-    metadata = {"name": rollout.name, "namespace": rollout.namespace, "resourceVersion": record.resource_version, "uid": record.uid}
+    metadata = {
+        "name": rollout.name,
+        "namespace": rollout.namespace,
+        "resourceVersion": record.resource_version,
+        "uid": record.uid,
+    }
     return record_of({**through_the_server(json.loads(text)), "metadata": metadata})
 
 
@@ -80,12 +98,23 @@ def test_every_record_is_read_back_equal(rollout: Rollout, wishes: DesiredAction
     assert stored(record) == record
 
 
-def test_a_record_of_several_services_is_read_back_equal_and_one_of_a_single_service_says_nothing_of_others() -> None:
-    record = Record(a_bracket_rollout(verdict=a_verdict(), own_verdict=a_verdict(reason="own"), policy=a_bracket(a_member(
-        analysis={"metrics": [{"errors": {}}], "warmup": "5s"}))), resource_version="1")
+def test_a_record_of_several_services_is_read_back_equal_and_one_of_a_single_service_says_nothing_of_others() -> (  # noqa: E501
+    None
+):
+    record = Record(
+        a_bracket_rollout(
+            verdict=a_verdict(),
+            own_verdict=a_verdict(reason="own"),
+            policy=a_bracket(a_member(analysis={"metrics": [{"errors": {}}], "warmup": "5s"})),
+        ),
+        resource_version="1",
+    )
     assert stored(record) == record
     assert [part.analysis.warmup for part in stored(record).rollout.policy.parts] == [60, 5]
-    assert not {"others", "ownVerdict", "bracket"} & {*status_of(a_rollout()), *status_of(a_rollout())["policy"]}
+    assert not {"others", "ownVerdict", "bracket"} & {
+        *status_of(a_rollout()),
+        *status_of(a_rollout())["policy"],
+    }
 
 
 def test_infinite_odds_are_kept() -> None:
@@ -100,19 +129,35 @@ def test_what_has_no_value_is_left_out_of_the_status() -> None:
 
 def test_a_status_with_a_field_of_an_earlier_release_is_still_understood() -> None:
     metadata = {"name": a_rollout().name, "namespace": "production", "resourceVersion": "1"}
-    assert record_of({"metadata": metadata, "status": {**status_of(a_rollout()), "notes": []}}).rollout == a_rollout()
+    assert (
+        record_of({"metadata": metadata, "status": {**status_of(a_rollout()), "notes": []}}).rollout
+        == a_rollout()
+    )
 
 
 def test_people_see_stage_weight_and_verdict() -> None:
-    shown = status_of(a_rollout(stage=1, weight=25, verdict=a_verdict(Answer.PASS), ended=1_800_000_060.0))["shown"]
-    assert shown == {"stage": "2/4", "weight": "25%", "verdict": "pass", "began": "2027-01-15T08:00:00Z", "ended": "2027-01-15T08:01:00Z"}
+    shown = status_of(a_rollout(stage=1, weight=25, verdict=a_verdict(Answer.PASS), ended=1_800_000_060.0))[
+        "shown"
+    ]
+    assert shown == {
+        "stage": "2/4",
+        "weight": "25%",
+        "verdict": "pass",
+        "began": "2027-01-15T08:00:00Z",
+        "ended": "2027-01-15T08:01:00Z",
+    }
     assert status_of(a_rollout(stage=-1))["shown"]["stage"] == "-/4"
 
 
 def test_a_spec_without_wishes_wishes_nothing() -> None:
     assert wishes_of({"service": "front-end", "version": "v2"}) == DesiredActions()
     assert wishes_of({"hold": True, "approvedStage": 2}) == DesiredActions(hold=True, approved_stage=2)
-    assert spec_of(Record(a_rollout())) == {"service": "front-end", "version": "v2", "stable": "v1", "templateHash": "hash-v2"}
+    assert spec_of(Record(a_rollout())) == {
+        "service": "front-end",
+        "version": "v2",
+        "stable": "v1",
+        "templateHash": "hash-v2",
+    }
 
 
 def test_a_copied_object_is_not_taken_for_the_original() -> None:
@@ -125,13 +170,27 @@ def test_the_crd_declares_every_wish_and_only_what_is_written() -> None:
     [version] = YAML(typ="safe").load(CRD.read_text(encoding="utf-8"))["spec"]["versions"]
     declared = version["schema"]["openAPIV3Schema"]["properties"]
     wishes = {to_camel(field.name) for field in dataclasses.fields(DesiredActions)}
-    record = Record(a_bracket_rollout(verdict=a_verdict(), held=Held.PERSON, ended=1.8e9, asking=AskedGate(0, 1, 1.8e9, 1.8e9, "HTTP 503")))
+    record = Record(
+        a_bracket_rollout(
+            verdict=a_verdict(),
+            held=Held.PERSON,
+            ended=1.8e9,
+            asking=AskedGate(0, 1, 1.8e9, 1.8e9, "HTTP 503"),
+        )
+    )
     assert set(declared["spec"]["properties"]) == wishes | set(spec_of(record))
     status = status_of(record.rollout)
     for part, written in (
-            ("properties", status), ("verdict", status["verdict"]), ("shown", status["shown"]), ("asking", status["asking"])
-        ):
-        names = declared["status"]["properties"] if part == "properties" else declared["status"]["properties"][part]["properties"]
+        ("properties", status),
+        ("verdict", status["verdict"]),
+        ("shown", status["shown"]),
+        ("asking", status["asking"]),
+    ):
+        names = (
+            declared["status"]["properties"]
+            if part == "properties"
+            else declared["status"]["properties"][part]["properties"]
+        )
         assert set(names) - set(written) <= {"refused"}
     members = declared["status"]["properties"]["others"]["items"]["properties"]
     assert all(set(members) <= set(written) for written in status["others"])
@@ -140,8 +199,13 @@ def test_the_crd_declares_every_wish_and_only_what_is_written() -> None:
 def a_long_rollout(decisions: int, findings: int) -> Rollout:
     finding = MetricFinding("latency", "slower than 250 ms", Answer.UNDECIDED, says="x" * 200)
     verdict: Verdict = a_verdict(findings=(finding,) * findings)
-    kept = tuple(Decision(float(at), "hold", Phase.HELD, 0, 10, f"reason {at}", verdict) for at in range(decisions))
-    told = tuple(Announcement(f"id.{at}", "held", float(at), "production", "web", "r", "v1", "v2", 0, 10, "") for at in range(decisions))
+    kept = tuple(
+        Decision(float(at), "hold", Phase.HELD, 0, 10, f"reason {at}", verdict) for at in range(decisions)
+    )
+    told = tuple(
+        Announcement(f"id.{at}", "held", float(at), "production", "web", "r", "v1", "v2", 0, 10, "")
+        for at in range(decisions)
+    )
     return a_rollout(decisions=kept, announcements=told, verdict=verdict)
 
 

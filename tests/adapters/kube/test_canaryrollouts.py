@@ -1,4 +1,5 @@
-"""Rollouts on the API server: created once, saved with a precondition, asked for, refused, and never lost to a bad neighbour."""
+"""Rollouts on the API server: created once, saved with a precondition, asked for, refused, and never lost to
+a bad neighbour."""
 
 from __future__ import annotations
 
@@ -24,14 +25,54 @@ def a_record(place: Place, name: str = "front-end-v2-abc", **changes: Any) -> Re
 
 
 def a_rich_record(place: Place) -> Record:
-    finding = MetricFinding("errors", "errors", Answer.FAIL, 1, 900, 30, 100, 27.0, 9.5, 80.25, 1.1, 2.0, 1e300, 100.0, 0.1, says="0.1% ≪ 30%")
+    finding = MetricFinding(
+        "errors",
+        "errors",
+        Answer.FAIL,
+        1,
+        900,
+        30,
+        100,
+        27.0,
+        9.5,
+        80.25,
+        1.1,
+        2.0,
+        1e300,
+        100.0,
+        0.1,
+        says="0.1% ≪ 30%",
+    )
     verdict = a_verdict(Answer.FAIL, odds=float("inf"), findings=(finding,))
-    record = a_record(place, verdict=verdict, counted={"front-end-v2-1": Counts(5, 1, 4, (1, 2), 12.5)}, counted_to=1_800_000_010)
+    record = a_record(
+        place,
+        verdict=verdict,
+        counted={"front-end-v2-1": Counts(5, 1, 4, (1, 2), 12.5)},
+        counted_to=1_800_000_010,
+    )
     rollout = record.rollout
-    place_of = {"namespace": place.namespace, "service": "front-end", "rollout": rollout.name, "stable": "v1", "canary": "v2"}
-    told = Announcement("id-1", "started", 1.8e9, **place_of, stage=0, weight=10, reason="why", verdict=verdict, delivered=("oncall",))
+    place_of = {
+        "namespace": place.namespace,
+        "service": "front-end",
+        "rollout": rollout.name,
+        "stable": "v1",
+        "canary": "v2",
+    }
+    told = Announcement(
+        "id-1",
+        "started",
+        1.8e9,
+        **place_of,
+        stage=0,
+        weight=10,
+        reason="why",
+        verdict=verdict,
+        delivered=("oncall",),
+    )
     decided = Decision(1_800_000_000.123456, "fail", Phase.ROLLING_BACK, 0, 0, "harm", verdict)
-    return record.having(replace(rollout, confirmed=rollout.origin, decisions=(decided,), announcements=(told,)))
+    return record.having(
+        replace(rollout, confirmed=rollout.origin, decisions=(decided,), announcements=(told,))
+    )
 
 
 def listed(rollouts: KubeRollouts, place: Place) -> list[Record]:
@@ -44,7 +85,9 @@ def asked(rollouts: KubeRollouts, place: Place) -> list[Request]:
 
 
 def wish(place: Place, spec: dict[str, Any], name: str = "front-end-v2-abc") -> None:
-    place.api.request("PATCH", path_to(API_VERSION, PLURAL, place.namespace, name), {"spec": spec}, content_type=MERGE_PATCH)
+    place.api.request(
+        "PATCH", path_to(API_VERSION, PLURAL, place.namespace, name), {"spec": spec}, content_type=MERGE_PATCH
+    )
 
 
 def test_a_record_is_stored_and_read_back_equal(place: Place) -> None:
@@ -122,7 +165,8 @@ def test_an_object_without_status_is_a_request_until_it_is_begun(place: Place) -
 
 
 def test_an_object_whose_making_was_cut_off_is_told_from_what_a_person_asked_for(
-        place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rollouts, record = KubeRollouts(place.api), a_record(place)
 
     def dies(record: Record) -> Record:
@@ -189,7 +233,9 @@ def test_deleting_is_seen_and_may_be_repeated(place: Place) -> None:
 @pytest.mark.parametrize("spec", [{"attempt": 0}, {"hold": "yes"}, {"version": "v3"}, {"approvedStage": -2}])
 def test_nonsense_in_the_spec_is_refused_by_the_server(place: Place, spec: dict[str, Any]) -> None:
     KubeRollouts(place.api).create(a_record(place))
-    with pytest.raises(Rejected, match=f"spec.*{next(iter(spec)) if 'version' not in spec else 'stay as they are'}"):
+    with pytest.raises(
+        Rejected, match=f"spec.*{next(iter(spec)) if 'version' not in spec else 'stay as they are'}"
+    ):
         wish(place, spec)
 
 
@@ -207,7 +253,9 @@ def test_a_service_never_seen_is_told_from_one_without_templates(place: Place) -
 def test_templates_are_remembered_with_a_precondition(place: Place) -> None:
     rollouts, policy = KubeRollouts(place.api), place.policy()
     first = rollouts.remember(policy, KnownTemplates(frozenset({"v1/abc"})))
-    second = rollouts.remember(policy, replace(first, templates=first.templates | {"v2/def"}, problem="no subset"))
+    second = rollouts.remember(
+        policy, replace(first, templates=first.templates | {"v2/def"}, problem="no subset")
+    )
     assert rollouts.known(policy) == second
     assert (second.templates, second.problem) == (frozenset({"v1/abc", "v2/def"}), "no subset")
     with pytest.raises(Conflict):
@@ -221,7 +269,11 @@ def test_templates_are_remembered_with_a_precondition(place: Place) -> None:
 
 def test_what_gathers_is_kept_until_it_does_no_more(place: Place) -> None:
     rollouts, services, policy = KubeRollouts(place.api), KubeServices(place.api), place.policy()
-    waits = Gathering(frozenset({"production/front-end v2/abc"}), 1_800_000_000.25, "front-end-v2 waits up to 2m for new versions of carts")
+    waits = Gathering(
+        frozenset({"production/front-end v2/abc"}),
+        1_800_000_000.25,
+        "front-end-v2 waits up to 2m for new versions of carts",
+    )
     first = rollouts.remember(policy, KnownTemplates(frozenset(), gathering=waits))
     assert rollouts.known(policy) == first
     [note] = services.notes(place.namespace)
@@ -231,10 +283,18 @@ def test_what_gathers_is_kept_until_it_does_no_more(place: Place) -> None:
     again = rollouts.remember(policy, replace(rollouts.known(policy), gathering=waits))
     rollouts.remember(policy, replace(again, gathering=None))
     assert rollouts.known(policy).gathering is None
-    assert "gathering" not in place.api.request("GET", path_to("v1", "configmaps", place.namespace, "canaryd-front-end"))["data"]
+    assert (
+        "gathering"
+        not in place.api.request("GET", path_to("v1", "configmaps", place.namespace, "canaryd-front-end"))[
+            "data"
+        ]
+    )
 
 
-@pytest.mark.parametrize("text", ["soon", "[]", '{"versions": 3, "since": 1, "says": ""}', '{"versions": [], "since": "now", "says": ""}'])
+@pytest.mark.parametrize(
+    "text",
+    ["soon", "[]", '{"versions": 3, "since": 1, "says": ""}', '{"versions": [], "since": "now", "says": ""}'],
+)
 def test_what_gathers_and_someone_made_unreadable_is_gathered_anew(place: Place, text: str) -> None:
     rollouts, policy = KubeRollouts(place.api), place.policy()
     rollouts.remember(policy, KnownTemplates(frozenset({"v1/abc"})))
@@ -246,7 +306,12 @@ def test_a_pause_is_seen_by_the_daemon_and_not_overwritten(place: Place) -> None
     rollouts, services, policy = KubeRollouts(place.api), KubeServices(place.api), place.policy()
     before = rollouts.remember(policy, KnownTemplates(frozenset({"v1/abc"})))
     [note] = services.pause(True, "front-end", place.namespace)
-    assert (note.service, note.paused, dict(note.selector), note.version_label) == ("front-end", True, {"app": "front-end"}, "version")
+    assert (note.service, note.paused, dict(note.selector), note.version_label) == (
+        "front-end",
+        True,
+        {"app": "front-end"},
+        "version",
+    )
     with pytest.raises(Conflict):
         rollouts.remember(policy, before)
     assert rollouts.known(policy).paused

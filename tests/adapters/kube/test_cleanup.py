@@ -1,4 +1,5 @@
-"""What canaryd takes back of a cluster, on the sandbox's API server and on a real one: nothing that is not its own."""
+"""What canaryd takes back of a cluster, on the sandbox's API server and on a real one: nothing that is not
+its own."""
 
 from __future__ import annotations
 
@@ -38,9 +39,16 @@ def due(place: Place, cleaner: KubeCleanup, version: str = "v1") -> list[Patch]:
     return [*patches, *cleaner.subsets(policy, cleaner.uses(policy, patches))[0]]
 
 
-def test_a_subset_that_canaryd_adds_is_noted_in_the_same_write_and_a_persons_annotations_stay(place: Place) -> None:
+def test_a_subset_that_canaryd_adds_is_noted_in_the_same_write_and_a_persons_annotations_stay(
+    place: Place,
+) -> None:
     traffic, policy = setup(place), place.policy()
-    place.edit(ISTIO, "destinationrules", "front-end", lambda obj: obj["metadata"].update(annotations={"team": "shop"}))
+    place.edit(
+        ISTIO,
+        "destinationrules",
+        "front-end",
+        lambda obj: obj["metadata"].update(annotations={"team": "shop"}),
+    )
     before = int(rule(place)["metadata"]["generation"])
     traffic.add_subset(policy, "v2")
     assert rule(place)["metadata"]["annotations"] == {"team": "shop", SUBSETS: "v2"}
@@ -76,19 +84,35 @@ def test_a_dry_run_answers_with_what_would_be_and_keeps_nothing(place: Place) ->
 
 
 def test_what_was_made_for_split_users_goes_with_their_route(place: Place) -> None:
-    traffic, policy = KubeTraffic(place.api, settle=0.0), place.policy(
-        stages=[{"match": {"headers": {"x": {"exact": "a"}}}, "split": "half"}, {"weight": 100}], analysis={"reporter": "source"})
+    traffic, policy = (
+        KubeTraffic(place.api, settle=0.0),
+        place.policy(
+            stages=[{"match": {"headers": {"x": {"exact": "a"}}}, "split": "half"}, {"weight": 100}],
+            analysis={"reporter": "source"},
+        ),
+    )
     setup(place)
-    place.put("v1", "services", {"kind": "Service", "metadata": {"name": "front-end"},
-                                 "spec": {"selector": {"app": "front-end"}, "ports": [{"port": 80}]}})
+    place.put(
+        "v1",
+        "services",
+        {
+            "kind": "Service",
+            "metadata": {"name": "front-end"},
+            "spec": {"selector": {"app": "front-end"}, "ports": [{"port": 80}]},
+        },
+    )
     canary = traffic.add_subset(policy, "v2")
     view = traffic.read(policy)
     traffic.write(policy, view, route_lists.staged(policy, 0, view, view.lists, canary))
     cleaner = KubeCleanup(place.api)
-    assert {one.obj["metadata"]["name"] for one in cleaner.marks(place.namespace)} == {"front-end"}, "what is deleted is not unmarked"
+    assert {one.obj["metadata"]["name"] for one in cleaner.marks(place.namespace)} == {"front-end"}, (
+        "what is deleted is not unmarked"
+    )
     found = [*due(place, cleaner), *cleaner.split(policy)]
     assert [(one.kind, one.obj["metadata"]["name"]) for one in found if one.operations is None] == [
-        ("Service", "front-end-canaryd-match"), ("DestinationRule", "front-end-canaryd-match")]
+        ("Service", "front-end-canaryd-match"),
+        ("DestinationRule", "front-end-canaryd-match"),
+    ]
     for patch in found:
         cleaner.write(patch)
     assert spec_of(place) == {"hosts": ["*"], "http": [{"route": [to()]}]}
@@ -98,7 +122,10 @@ def test_what_was_made_for_split_users_goes_with_their_route(place: Place) -> No
 @pytest.mark.parametrize("plural", ["virtualservices", "destinationrules"])
 def test_an_edit_in_between_is_a_conflict_and_stays(place: Place, plural: str) -> None:
     cleaner = steered(place)
-    kind, name = {"virtualservices": ("VirtualService", "sockshop"), "destinationrules": ("DestinationRule", "front-end")}[plural]
+    kind, name = {
+        "virtualservices": ("VirtualService", "sockshop"),
+        "destinationrules": ("DestinationRule", "front-end"),
+    }[plural]
     (patch,) = (one for one in due(place, cleaner) if one.kind == kind)
     place.edit(ISTIO, plural, name, lambda obj: obj["metadata"].update(labels={"edited": "yes"}))
     theirs = place.get(ISTIO, plural, name)
@@ -108,7 +135,10 @@ def test_an_edit_in_between_is_a_conflict_and_stays(place: Place, plural: str) -
 
 
 def test_own_routes_before_and_after_the_steered_ones_go_in_one_write(place: Place) -> None:
-    own = [{"name": f"canaryd-{at}", "match": [{"uri": {"prefix": f"/{at}"}}], "route": [to("v2")]} for at in range(3)]
+    own = [
+        {"name": f"canaryd-{at}", "match": [{"uri": {"prefix": f"/{at}"}}], "route": [to("v2")]}
+        for at in range(3)
+    ]
     theirs = {"name": "beta", "match": [{"uri": {"prefix": "/b"}}], "route": [to()]}
     setup(place, own[0], theirs, own[1], {"route": [to(weight=90), to("v2", weight=10)]}, own[2])
     cleaner = KubeCleanup(place.api)
@@ -118,8 +148,12 @@ def test_own_routes_before_and_after_the_steered_ones_go_in_one_write(place: Pla
 
 
 def test_named_routes_are_brought_to_one_version(place: Place) -> None:
-    setup(place, {"name": "a", "match": [{"uri": {"prefix": "/a"}}], "route": [to(weight=50), to("v2", weight=50)]}, {"route": [to()]},
-          subsets=[V1, {"name": "v2", "labels": {"version": "v2"}}])
+    setup(
+        place,
+        {"name": "a", "match": [{"uri": {"prefix": "/a"}}], "route": [to(weight=50), to("v2", weight=50)]},
+        {"route": [to()]},
+        subsets=[V1, {"name": "v2", "labels": {"version": "v2"}}],
+    )
     cleaner, policy = KubeCleanup(place.api), place.policy(route={**ROUTE, "http": ["a"]})
     (patch,) = cleaner.routes(policy, cleaner.view(policy), "v2")
     cleaner.write(patch)
@@ -131,7 +165,11 @@ def test_every_mark_and_object_of_canaryds_is_found_and_nobody_elses(place: Plac
     rollouts, services = KubeRollouts(place.api), KubeServices(place.api)
     rollouts.create(Record(a_rollout(namespace=place.namespace, phase=Phase.ROLLED_BACK, ended=NOW)))
     services.remember(place.policy(), KnownTemplates(frozenset({"v1/a"})))
-    place.put("v1", "configmaps", {"metadata": {"name": "theirs", "labels": {"app.kubernetes.io/managed-by": "Helm"}}})
+    place.put(
+        "v1",
+        "configmaps",
+        {"metadata": {"name": "theirs", "labels": {"app.kubernetes.io/managed-by": "Helm"}}},
+    )
     marked = {"name": "web", "labels": {"canaryd.dev/x": "y", "app": "web"}}
     place.put("v1", "services", {"metadata": marked, "spec": {"ports": [{"port": 80}]}})
     assert {one.kind for one in cleaner.leftovers(place.namespace)} == {"CanaryRollout", "ConfigMap"}
@@ -194,4 +232,7 @@ def test_traffic_is_steered_as_before_after_a_reset(place: Place) -> None:
     traffic, policy = KubeTraffic(place.api, settle=0.0), place.policy()
     view = traffic.read(policy)
     assert traffic.add_subset(policy, "v2") == "v2"
-    assert route_lists.described(traffic.write(policy, view, route_lists.split(view.lists, "v2", 10)).lists) == "v1 90%, v2 10%"
+    assert (
+        route_lists.described(traffic.write(policy, view, route_lists.split(view.lists, "v2", 10)).lists)
+        == "v1 90%, v2 10%"
+    )

@@ -37,7 +37,10 @@ def test_creating_twice_is_a_conflict(place: Place) -> None:
 
 def test_a_patch_whose_test_fails_is_a_conflict_and_changes_nothing(place: Place) -> None:
     path = a_config_map(place)
-    patch = [{"op": "test", "path": "/data/key", "value": "other"}, {"op": "replace", "path": "/data/key", "value": "new"}]
+    patch = [
+        {"op": "test", "path": "/data/key", "value": "other"},
+        {"op": "replace", "path": "/data/key", "value": "new"},
+    ]
     with pytest.raises(Conflict):
         place.api.request("PATCH", path, patch, content_type=JSON_PATCH)
     assert place.get("v1", "configmaps", "one")["data"] == {"key": "old"}
@@ -58,7 +61,12 @@ def test_a_write_with_an_old_resource_version_is_a_conflict(place: Place) -> Non
 def test_a_patch_that_makes_an_object_invalid_is_rejected_and_no_conflict(place: Place) -> None:
     path = a_config_map(place)
     with pytest.raises(Rejected, match="a valid label") as caught:
-        place.api.request("PATCH", path, [{"op": "add", "path": "/metadata/labels", "value": {"a": "(no)"}}], content_type=JSON_PATCH)
+        place.api.request(
+            "PATCH",
+            path,
+            [{"op": "add", "path": "/metadata/labels", "value": {"a": "(no)"}}],
+            content_type=JSON_PATCH,
+        )
     assert not isinstance(caught.value, Conflict)
 
 
@@ -69,7 +77,10 @@ def test_the_server_says_its_version_and_the_versions_it_prefers(place: Place) -
         place.api.preferred_version("example.test")
 
 
-@pytest.mark.parametrize(("code", "kind"), [(500, Unavailable), (503, Unavailable), (429, Unavailable), (403, Forbidden), (409, Conflict)])
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [(500, Unavailable), (503, Unavailable), (429, Unavailable), (403, Forbidden), (409, Conflict)],
+)
 def test_each_status_is_told_apart(sandbox_api: Sandbox, code: int, kind: type[Exception]) -> None:
     server, api = sandbox_api
     server.faults.status(code)
@@ -109,7 +120,9 @@ def test_a_server_that_hangs_is_given_up_after_the_time_limit(sandbox_api: Sandb
 def test_the_context_chooses_server_and_namespace(sandbox_api: Sandbox, tmp_path: Path) -> None:
     server, _ = sandbox_api
     config = server.kubeconfig()
-    config["contexts"].append({"name": "other", "context": {**config["contexts"][0]["context"], "namespace": "elsewhere"}})
+    config["contexts"].append(
+        {"name": "other", "context": {**config["contexts"][0]["context"], "namespace": "elsewhere"}}
+    )
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_text(json.dumps(config))
     assert KubernetesApi(str(kubeconfig)).namespace == "production"
@@ -118,7 +131,9 @@ def test_the_context_chooses_server_and_namespace(sandbox_api: Sandbox, tmp_path
         KubernetesApi(str(kubeconfig), "nowhere")
 
 
-def test_without_any_credentials_the_ways_to_give_them_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_any_credentials_the_ways_to_give_them_are_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.delenv("KUBECONFIG", raising=False)
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -146,7 +161,10 @@ def test_in_a_pod_its_own_account_is_used(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_names_in_paths_are_quoted() -> None:
-    assert path_to("apps/v1", "deployments", "ns", "a/b", "scale") == "/apis/apps/v1/namespaces/ns/deployments/a%2Fb/scale"
+    assert (
+        path_to("apps/v1", "deployments", "ns", "a/b", "scale")
+        == "/apis/apps/v1/namespaces/ns/deployments/a%2Fb/scale"
+    )
     assert path_to("v1", "configmaps") == "/api/v1/configmaps"
 
 
@@ -156,6 +174,8 @@ def test_an_object_s_age_is_by_the_server_s_clock_and_never_more_than_it_is(plac
     assert place.api.age(fresh) <= 1
     fresh["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
     place.api.said_at = "Thu, 01 Jan 2026 00:00:07 GMT"
-    assert place.api.age(fresh) == 6, "it may have been made at the end of the first second, and asked for at the beginning of the last"
+    assert place.api.age(fresh) == 6, (
+        "it may have been made at the end of the first second, and asked for at the beginning of the last"
+    )
     place.api.said_at = "Wed, 31 Dec 2025 23:00:00 GMT"
     assert place.api.age(fresh) == 0

@@ -16,20 +16,39 @@ from tests.adapters.kube.api_servers import Place
 def a_template(version: str = "v2", **container: Any) -> dict[str, Any]:
     return {
         "metadata": {"labels": {"app": "front-end", "version": version}},
-        "spec": {"containers": [{"name": "front-end", "image": "front-end:2", "ports": [{"containerPort": 8080}], **container}]},
+        "spec": {
+            "containers": [
+                {"name": "front-end", "image": "front-end:2", "ports": [{"containerPort": 8080}], **container}
+            ]
+        },
     }
 
 
 def a_deployment(desired: int = 2, **changes: Any) -> dict[str, Any]:
-    """Available, with two replicas of the present template. changes: of its status; `conditions` as type -> (status, reason, message)."""
-    conditions = {"Available": ("True", "", ""), "Progressing": ("True", "NewReplicaSetAvailable", ""), **changes.pop("conditions", {})}
-    counts = {"observedGeneration": 3, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2, "availableReplicas": 2, **changes}
+    """Available, with two replicas of the present template. changes: of its status; `conditions` as type ->
+    (status, reason, message)."""
+    conditions = {
+        "Available": ("True", "", ""),
+        "Progressing": ("True", "NewReplicaSetAvailable", ""),
+        **changes.pop("conditions", {}),
+    }
+    counts = {
+        "observedGeneration": 3,
+        "replicas": 2,
+        "updatedReplicas": 2,
+        "readyReplicas": 2,
+        "availableReplicas": 2,
+        **changes,
+    }
     return {
         "metadata": {"name": "front-end-v2", "generation": 3, "creationTimestamp": "2026-01-02T03:04:05Z"},
         "spec": {"replicas": desired, "template": a_template()},
         "status": {
             **counts,
-            "conditions": [{"type": kind, "status": s, "reason": r, "message": m} for kind, (s, r, m) in conditions.items()],
+            "conditions": [
+                {"type": kind, "status": s, "reason": r, "message": m}
+                for kind, (s, r, m) in conditions.items()
+            ],
         },
     }
 
@@ -40,7 +59,14 @@ def available(**changes: Any) -> bool:
 
 def test_a_deployment_is_read_whole() -> None:
     found = workload(a_deployment(), "version")
-    assert (found.name, found.version, found.desired, found.ready, found.available, found.failed) == ("front-end-v2", "v2", 2, 2, True, "")
+    assert (found.name, found.version, found.desired, found.ready, found.available, found.failed) == (
+        "front-end-v2",
+        "v2",
+        2,
+        2,
+        True,
+        "",
+    )
     assert found.created == 1767323045.0
     assert found.selector == {"app": "front-end", "version": "v2"}
     assert found.template == template_hash(a_template())
@@ -56,21 +82,33 @@ def test_it_is_not_available_in_the_middle_of_a_rolling_update() -> None:
 
 
 def test_it_is_not_available_when_its_own_condition_says_so() -> None:
-    crashed = workload(a_deployment(readyReplicas=0, availableReplicas=0, conditions={"Available": ("False", "", "")}), "version")
+    crashed = workload(
+        a_deployment(readyReplicas=0, availableReplicas=0, conditions={"Available": ("False", "", "")}),
+        "version",
+    )
     assert (crashed.available, crashed.failed, crashed.ready, crashed.desired) == (False, "", 0, 2)
 
 
 def test_scaled_to_zero_it_is_neither_available_nor_failed() -> None:
     none = dict.fromkeys(("replicas", "updatedReplicas", "readyReplicas", "availableReplicas"), 0)
-    found = workload(a_deployment(0, **none, conditions={"Progressing": ("False", "ProgressDeadlineExceeded", "late")}), "version")
+    found = workload(
+        a_deployment(0, **none, conditions={"Progressing": ("False", "ProgressDeadlineExceeded", "late")}),
+        "version",
+    )
     assert (found.available, found.failed, found.desired) == (False, "", 0)
 
 
 def test_a_missed_progress_deadline_is_a_failure_with_its_cause() -> None:
-    late = {"Available": ("False", "", ""), "Progressing": ("False", "ProgressDeadlineExceeded", "has timed out progressing.")}
+    late = {
+        "Available": ("False", "", ""),
+        "Progressing": ("False", "ProgressDeadlineExceeded", "has timed out progressing."),
+    }
     assert workload(a_deployment(conditions=late), "version").failed == "has timed out progressing."
     refused = {**late, "ReplicaFailure": ("True", "FailedCreate", "exceeded quota")}
-    assert workload(a_deployment(conditions=refused), "version").failed == "has timed out progressing. (exceeded quota)"
+    assert (
+        workload(a_deployment(conditions=refused), "version").failed
+        == "has timed out progressing. (exceeded quota)"
+    )
 
 
 def test_pods_that_cannot_be_created_yet_are_no_failure_before_the_deadline() -> None:
@@ -129,7 +167,11 @@ def test_deployments_are_found_by_the_labels_of_their_pods(place: Place) -> None
     other["metadata"]["labels"]["app"] = "carts"
     unversioned = a_template()
     del unversioned["metadata"]["labels"]["version"]
-    for name, template in {"front-end-v2": a_template(), "carts": other, "front-end-old": unversioned}.items():
+    for name, template in {
+        "front-end-v2": a_template(),
+        "carts": other,
+        "front-end-old": unversioned,
+    }.items():
         place.put("apps/v1", "deployments", manifest(name, template))
     assert [one.name for one in KubeWorkloads(place.api).list(place.policy())] == ["front-end-v2"]
 
@@ -137,7 +179,9 @@ def test_deployments_are_found_by_the_labels_of_their_pods(place: Place) -> None
 def test_what_the_server_fills_in_does_not_make_a_new_template(place: Place) -> None:
     probe = {"httpGet": {"path": "/health", "port": 8080}}
     field = {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}
-    template = a_template(readinessProbe=probe, env=[field], resources={"limits": {"cpu": "1"}}, image="registry:5000/front-end")
+    template = a_template(
+        readinessProbe=probe, env=[field], resources={"limits": {"cpu": "1"}}, image="registry:5000/front-end"
+    )
     volumes = [{"name": "tmp", "emptyDir": {}}, {"name": "c", "configMap": {"name": "c"}}]
     template["spec"] |= {"serviceAccountName": "front-end", "volumes": volumes}
     sent = copy.deepcopy(template)

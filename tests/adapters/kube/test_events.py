@@ -16,16 +16,43 @@ from canaryd.domain.rollout import Record, Versions
 from tests.adapters.kube.api_servers import Place
 from tests.builders import a_bracket_rollout, a_rollout
 
-ABOUT = {"apiVersion": "canaryd.dev/v1alpha1", "kind": "CanaryRollout", "name": "r", "namespace": "ns", "uid": "1"}
+ABOUT = {
+    "apiVersion": "canaryd.dev/v1alpha1",
+    "kind": "CanaryRollout",
+    "name": "r",
+    "namespace": "ns",
+    "uid": "1",
+}
 
 
-def an_announcement(namespace: str = "ns", event: str = "rolled_back", reason: str = "errors 2.1% against 0.5%", **changes: Any) -> Told:
-    values: dict[str, Any] = {"id": f"r/{event}/1", "at": 1_800_000_000.25, "service": "front-end", "rollout": "front-end-v2-abc"}
-    return Told(event=event, namespace=namespace, stable="v1", canary="v2", stage=0, weight=10, reason=reason, **{**values, **changes})
+def an_announcement(
+    namespace: str = "ns",
+    event: str = "rolled_back",
+    reason: str = "errors 2.1% against 0.5%",
+    **changes: Any,
+) -> Told:
+    values: dict[str, Any] = {
+        "id": f"r/{event}/1",
+        "at": 1_800_000_000.25,
+        "service": "front-end",
+        "rollout": "front-end-v2-abc",
+    }
+    return Told(
+        event=event,
+        namespace=namespace,
+        stable="v1",
+        canary="v2",
+        stage=0,
+        weight=10,
+        reason=reason,
+        **{**values, **changes},
+    )
 
 
 def told(place: Place) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = place.api.request("GET", path_to("events.k8s.io/v1", "events", place.namespace))["items"]
+    found: list[dict[str, Any]] = place.api.request(
+        "GET", path_to("events.k8s.io/v1", "events", place.namespace)
+    )["items"]
     ours = [one for one in found if one.get("reportingController") == "canaryd.dev/canaryd"]
     return sorted(ours, key=lambda one: str(one["regarding"]["kind"]))
 
@@ -34,13 +61,17 @@ def a_deployment(place: Place, app: str = "front-end") -> dict[str, Any]:
     labels = {"app": app, "version": "v2"}
     template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
     spec = {"replicas": 0, "selector": {"matchLabels": labels}, "template": template}
-    made: dict[str, Any] = place.put("apps/v1", "deployments", {"kind": "Deployment", "metadata": {"name": f"{app}-v2"}, "spec": spec})
+    made: dict[str, Any] = place.put(
+        "apps/v1", "deployments", {"kind": "Deployment", "metadata": {"name": f"{app}-v2"}, "spec": spec}
+    )
     return made
 
 
 def a_canary(place: Place) -> tuple[Record, dict[str, Any]]:
     deployment = a_deployment(place)
-    record = KubeRollouts(place.api).create(Record(a_rollout(name="front-end-v2-abc", namespace=place.namespace, policy=place.policy())))
+    record = KubeRollouts(place.api).create(
+        Record(a_rollout(name="front-end-v2-abc", namespace=place.namespace, policy=place.policy()))
+    )
     return record, deployment
 
 
@@ -62,7 +93,10 @@ def test_the_deployments_of_all_services_of_a_bracket_are_told_once(place: Place
     carts = replace(rollout.parts[1], namespace=place.namespace, canary_workload="carts-v2")
     KubeRollouts(place.api).create(Record(rollout.with_part(1, carts)))
     names = {a_deployment(place, app)["metadata"]["name"] for app in ("front-end", "carts")}
-    bracket = (Versions(place.namespace, "front-end", "v1", "v2"), Versions(place.namespace, "carts", "v7", "v8"))
+    bracket = (
+        Versions(place.namespace, "front-end", "v1", "v2"),
+        Versions(place.namespace, "carts", "v7", "v8"),
+    )
     for _ in range(3):
         KubeEvents(place.api).tell(an_announcement(place.namespace, bracket=bracket))
     events = told(place)
@@ -93,5 +127,7 @@ def test_every_kind_of_announcement_is_accepted_at_its_longest(place: Place, eve
 
 
 def test_two_announcements_have_two_names_and_one_has_always_the_same() -> None:
-    names = [event_of(an_announcement(id=one), ABOUT, None, "host")["metadata"]["name"] for one in ("a", "a", "b")]
+    names = [
+        event_of(an_announcement(id=one), ABOUT, None, "host")["metadata"]["name"] for one in ("a", "a", "b")
+    ]
     assert names[0] == names[1] != names[2]

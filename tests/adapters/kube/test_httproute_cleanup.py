@@ -1,4 +1,5 @@
-"""What `reset` takes back of an HTTPRoute: weights, canaryd's own rules, and the Services that it made; nothing that is not its own."""
+"""What `reset` takes back of an HTTPRoute: weights, canaryd's own rules, and the Services that it made;
+nothing that is not its own."""
 
 from __future__ import annotations
 
@@ -25,14 +26,22 @@ def spec(place: Place) -> Object:
 
 
 def services(place: Place) -> set[str]:
-    return {one["metadata"]["name"] for one in place.api.request("GET", f"/api/v1/namespaces/{place.namespace}/services")["items"]}
+    return {
+        one["metadata"]["name"]
+        for one in place.api.request("GET", f"/api/v1/namespaces/{place.namespace}/services")["items"]
+    }
 
 
 def under_way(place: Place, stage: int, *put: Any) -> tuple[Policy, Object, set[str]]:
     """A rollout whose daemon is gone, in this stage; and how it was before."""
-    ROUTER.put(place, *(put or (("beta", True, "front-end", {"v1": None}), ("", False, "front-end", {"v1": None}))))
+    ROUTER.put(
+        place, *(put or (("beta", True, "front-end", {"v1": None}), ("", False, "front-end", {"v1": None})))
+    )
     before, there = spec(place), services(place)
-    policy, traffic = ROUTER.policy(place, stages=STAGES, analysis={"reporter": "source"}), Routers(place.api, settle=0.0)
+    policy, traffic = (
+        ROUTER.policy(place, stages=STAGES, analysis={"reporter": "source"}),
+        Routers(place.api, settle=0.0),
+    )
     canary = traffic.add_subset(policy, "v2")
     view = traffic.read(policy)
     traffic.write(policy, view, route_lists.staged(policy, stage, view, steered(view.lists), canary))
@@ -71,8 +80,18 @@ def test_to_the_new_version_its_service_stays_and_that_is_said(place: Place) -> 
 
 def test_a_service_that_another_route_names_stays(place: Place) -> None:
     policy, _, there = under_way(place, 1)
-    place.put(GATEWAY_API, "httproutes", {"kind": "HTTPRoute", "metadata": {"name": "other"}, "spec": {
-        "parentRefs": [{"name": "gateway"}], "rules": [{"backendRefs": [{"name": "front-end-v2", "port": 80}]}]}})
+    place.put(
+        GATEWAY_API,
+        "httproutes",
+        {
+            "kind": "HTTPRoute",
+            "metadata": {"name": "other"},
+            "spec": {
+                "parentRefs": [{"name": "gateway"}],
+                "rules": [{"backendRefs": [{"name": "front-end-v2", "port": 80}]}],
+            },
+        },
+    )
     for patch in due(place, policy, "v1"):
         KubeCleanup(place.api).write(patch)
     assert services(place) == {*there, "front-end-v2"}
@@ -90,4 +109,6 @@ def test_an_edit_in_between_is_a_conflict_and_stays(place: Place) -> None:
 
 def test_without_a_version_only_what_canaryd_added_goes(place: Place) -> None:
     policy, _, _ = under_way(place, 1)
-    assert [one for one in due(place, policy, "") if one.kind == "HTTPRoute"] == [], "a weight is left to whoever says where to"
+    assert [one for one in due(place, policy, "") if one.kind == "HTTPRoute"] == [], (
+        "a weight is left to whoever says where to"
+    )

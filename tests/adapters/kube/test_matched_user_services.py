@@ -1,4 +1,5 @@
-"""What is made so that matched users can be split between both versions, and told apart: on both kinds of route."""
+"""What is made so that matched users can be split between both versions, and told apart: on both kinds of
+route."""
 
 from __future__ import annotations
 
@@ -21,7 +22,12 @@ ALL_TO_V1 = ("", False, "front-end", {"v1": None})
 COOKIE = {"headers": {"cookie": {"regex": ".*logged_in.*"}}}
 STAGES = [{"match": COOKIE, "split": "half"}, {"weight": 100}]
 OWN, STABLE, CANARY = (f"front-end-canaryd-{kind}" for kind in ("match", "stable", "canary"))
-POLICY = {"trafficPolicy": {"connectionPool": {"http": {"http1MaxPendingRequests": 7}}, "outlierDetection": {"consecutive5xxErrors": 3}}}
+POLICY = {
+    "trafficPolicy": {
+        "connectionPool": {"http": {"http1MaxPendingRequests": 7}},
+        "outlierDetection": {"consecutive5xxErrors": 3},
+    }
+}
 
 
 def a_policy(router: Router, place: Place) -> Policy:
@@ -44,26 +50,42 @@ def rule(place: Place) -> Object:
     return place.get(ISTIO, "destinationrules", OWN)
 
 
-def test_half_goes_to_each_version_by_a_service_of_its_own(place: Place, router: Router, traffic: Routers) -> None:
+def test_half_goes_to_each_version_by_a_service_of_its_own(
+    place: Place, router: Router, traffic: Routers
+) -> None:
     policy = put(router, place)
     canary = traffic.add_subset(policy, "v2")
     view = traffic.read(policy)
-    assert view.subsets.keys() == {router.named("v1"), router.named("v2")}, "what was made stands for no version's users"
+    assert view.subsets.keys() == {router.named("v1"), router.named("v2")}, (
+        "what was made stands for no version's users"
+    )
     wanted = route_lists.staged(policy, 0, view, steered(view.lists), canary)
     after = traffic.write(policy, view, wanted)
     assert route_lists.same(after.lists, wanted)
     added, own = router.routes(router.get(place)["spec"])
     if router.kind == "HTTPRoute":
         assert [(one["name"], one["weight"]) for one in added["backendRefs"]] == [(STABLE, 50), (CANARY, 50)]
-        assert [service(place, name)["spec"]["selector"]["version"] for name in (STABLE, CANARY)] == ["v1", "v2"]
-        assert route_lists.described(after.lists) == f"cookie ~ .*logged_in.* to {STABLE} 50%, {CANARY} 50%; else all to front-end-v1"
+        assert [service(place, name)["spec"]["selector"]["version"] for name in (STABLE, CANARY)] == [
+            "v1",
+            "v2",
+        ]
+        assert (
+            route_lists.described(after.lists)
+            == f"cookie ~ .*logged_in.* to {STABLE} 50%, {CANARY} 50%; else all to front-end-v1"
+        )
     else:
-        assert [(one["destination"]["host"], one["destination"]["subset"], one["weight"]) for one in added["route"]] == [
-            (OWN, "v1", 50), (OWN, "v2", 50)]
+        assert [
+            (one["destination"]["host"], one["destination"]["subset"], one["weight"])
+            for one in added["route"]
+        ] == [(OWN, "v1", 50), (OWN, "v2", 50)]
         assert service(place, OWN)["spec"]["selector"] == {"app": "front-end"}
         assert {one["name"] for one in rule(place)["spec"]["subsets"]} == {"v1", "v2"}
-        assert route_lists.described(after.lists) == "cookie ~ .*logged_in.* to v1 50%, v2 50%; else all to v1"
-    assert [added.get(key) for key in ("timeout", "timeouts")] == [own.get(key) for key in ("timeout", "timeouts")]
+        assert (
+            route_lists.described(after.lists) == "cookie ~ .*logged_in.* to v1 50%, v2 50%; else all to v1"
+        )
+    assert [added.get(key) for key in ("timeout", "timeouts")] == [
+        own.get(key) for key in ("timeout", "timeouts")
+    ]
     for name in policy.fair_services:
         assert service(place, name)["spec"]["ports"][0]["port"] == PORTS[0]["port"]
         assert service(place, name)["metadata"]["annotations"][MADE_FOR] == "front-end/(match)"
@@ -73,7 +95,9 @@ def test_half_goes_to_each_version_by_a_service_of_its_own(place: Place, router:
 def test_at_the_end_nothing_of_it_is_left(place: Place, router: Router, traffic: Routers) -> None:
     policy = put(router, place)
     traffic.add_subset(policy, "v2")
-    assert list(traffic.tidy(policy, ("v1",))) == [*(["front-end-v2"] if router.kind == "HTTPRoute" else [])], "a later rollout may use it"
+    assert list(traffic.tidy(policy, ("v1",))) == [
+        *(["front-end-v2"] if router.kind == "HTTPRoute" else [])
+    ], "a later rollout may use it"
     assert set(traffic.tidy(policy, ())) >= set(policy.fair_services)
     for name in policy.fair_services:
         with pytest.raises(Missing):
@@ -84,7 +108,9 @@ def test_at_the_end_nothing_of_it_is_left(place: Place, router: Router, traffic:
         assert router.known(place).keys() == {"v1", "v2"}, "subsets stay"
 
 
-def test_what_someone_else_made_under_the_name_is_refused_and_stays(place: Place, router: Router, traffic: Routers) -> None:
+def test_what_someone_else_made_under_the_name_is_refused_and_stays(
+    place: Place, router: Router, traffic: Routers
+) -> None:
     policy = put(router, place)
     name = policy.fair_services[-1]
     GatewayApi().service(place, name, {"app": "front-end", "version": "v1"})
@@ -94,10 +120,15 @@ def test_what_someone_else_made_under_the_name_is_refused_and_stays(place: Place
     assert service(place, name)
 
 
-def test_it_is_routed_to_when_proxies_know_it_also_by_a_process_that_did_not_make_it(place: Place, router: Router) -> None:
+def test_it_is_routed_to_when_proxies_know_it_also_by_a_process_that_did_not_make_it(
+    place: Place, router: Router
+) -> None:
     policy = put(router, place)
     Routers(place.api, settle=0.0).add_subset(policy, "v2")
-    began, refusal = time.monotonic(), "was made for its matched users just now" if router.kind == "VirtualService" else "was made just now"
+    began, refusal = (
+        time.monotonic(),
+        "was made for its matched users just now" if router.kind == "VirtualService" else "was made just now",
+    )
     with pytest.raises(TooNew, match=f"{refusal}, and is routed to after 1 s"):
         Routers(place.api, settle=1.0).add_subset(policy, "v2")
     traffic = Routers(place.api, settle=1.0)
@@ -118,7 +149,9 @@ def test_of_an_httproute_s_two_the_younger_counts(place: Place, traffic: Routers
         Routers(place.api, settle=1.0).add_subset(policy, "v2")
 
 
-def test_the_destination_rule_says_what_the_services_own_says_also_after_an_edit(place: Place, traffic: Routers) -> None:
+def test_the_destination_rule_says_what_the_services_own_says_also_after_an_edit(
+    place: Place, traffic: Routers
+) -> None:
     router = Istio()
     policy = put(router, place)
     place.edit(ISTIO, "destinationrules", "front-end", lambda obj: obj["spec"].update(POLICY))
@@ -139,26 +172,40 @@ def test_a_full_host_stays_one(place: Place, traffic: Routers) -> None:
 
 def test_a_destination_rule_of_someone_else_is_refused(place: Place, traffic: Routers) -> None:
     policy = put(Istio(), place)
-    place.put(ISTIO, "destinationrules", {"kind": "DestinationRule", "metadata": {"name": OWN}, "spec": {"host": "x"}})
+    place.put(
+        ISTIO,
+        "destinationrules",
+        {"kind": "DestinationRule", "metadata": {"name": OWN}, "spec": {"host": "x"}},
+    )
     with pytest.raises(Rejected, match=rf"there is a DestinationRule .*/{OWN} that canaryd did not make"):
         traffic.add_subset(policy, "v2")
 
 
-def test_without_a_service_of_all_versions_there_is_nothing_to_be_like(place: Place, traffic: Routers) -> None:
+def test_without_a_service_of_all_versions_there_is_nothing_to_be_like(
+    place: Place, traffic: Routers
+) -> None:
     policy = put(Istio(), place)
     place.api.request("DELETE", path_to("v1", "services", place.namespace, "front-end"))
     with pytest.raises(Rejected, match=r"there is no Service .*/front-end, after which one could be made"):
         traffic.add_subset(policy, "v2")
 
 
-def test_what_someone_deletes_while_it_is_used_is_made_again_like_its_own_version_s(place: Place, router: Router) -> None:
-    """Also where the canary stands first in the route and has a weight, and is routed to at once: requests are on their way there."""
-    policy = router.policy(place, stages=[STAGES[0], {"weight": 60}, STAGES[-1]], analysis={"reporter": "source"})
+def test_what_someone_deletes_while_it_is_used_is_made_again_like_its_own_version_s(
+    place: Place, router: Router
+) -> None:
+    """Also where the canary stands first in the route and has a weight, and is routed to at once: requests
+    are on their way there."""
+    policy = router.policy(
+        place, stages=[STAGES[0], {"weight": 60}, STAGES[-1]], analysis={"reporter": "source"}
+    )
     put(router, place)
     Routers(place.api, settle=0.0).add_subset(policy, "v2")
     traffic = Routers(place.api, settle=60.0)
     view = traffic.read(policy)
-    by_weight = {key: tuple(reversed(entries)) for key, entries in route_lists.split(view.lists, router.named("v2"), 60).items()}
+    by_weight = {
+        key: tuple(reversed(entries))
+        for key, entries in route_lists.split(view.lists, router.named("v2"), 60).items()
+    }
     view = traffic.write(policy, view, by_weight)
     before = {name: service(place, name)["spec"]["selector"] for name in policy.fair_services}
     assert list(traffic.uphold(policy, traffic.read(policy), "v2")) == []
@@ -167,11 +214,16 @@ def test_what_someone_deletes_while_it_is_used_is_made_again_like_its_own_versio
     if router.kind == "VirtualService":
         place.api.request("DELETE", path_to(ISTIO, "destinationrules", place.namespace, OWN))
     made = list(traffic.uphold(policy, traffic.read(policy), "v2"))
-    assert made == [*policy.fair_services, *([f"DestinationRule {OWN}"] if router.kind == "VirtualService" else [])]
+    assert made == [
+        *policy.fair_services,
+        *([f"DestinationRule {OWN}"] if router.kind == "VirtualService" else []),
+    ]
     assert {name: service(place, name)["spec"]["selector"] for name in policy.fair_services} == before
 
 
-def test_once_all_traffic_is_the_canarys_nothing_more_is_needed(place: Place, router: Router, traffic: Routers) -> None:
+def test_once_all_traffic_is_the_canarys_nothing_more_is_needed(
+    place: Place, router: Router, traffic: Routers
+) -> None:
     """After a crash between the last write and its being noted."""
     policy = put(router, place)
     canary = traffic.add_subset(policy, "v2")
@@ -180,7 +232,9 @@ def test_once_all_traffic_is_the_canarys_nothing_more_is_needed(place: Place, ro
     assert list(traffic.uphold(policy, traffic.read(policy), "v2")) == []
 
 
-def test_after_another_version_s_rollout_the_halves_are_of_this_one_s_pods(place: Place, traffic: Routers) -> None:
+def test_after_another_version_s_rollout_the_halves_are_of_this_one_s_pods(
+    place: Place, traffic: Routers
+) -> None:
     """A newer version came, or the last rollout ended only just now, so what it had made is there still."""
     router = GatewayApi()
     policy = put(router, place)
@@ -190,7 +244,9 @@ def test_after_another_version_s_rollout_the_halves_are_of_this_one_s_pods(place
     with pytest.raises(TooNew, match="front-end-v3 was made just now"):
         slow.add_subset(policy, "v3")
     time.sleep(3)
-    with pytest.raises(TooNew, match=rf"in the last rollout \({CANARY}\) is made anew after 0.5 s, when no proxy sends there"):
+    with pytest.raises(
+        TooNew, match=rf"in the last rollout \({CANARY}\) is made anew after 0.5 s, when no proxy sends there"
+    ):
         slow.add_subset(policy, "v3")
     assert [service(place, name)["metadata"]["uid"] for name in (STABLE, CANARY)] == before
     time.sleep(0.6)

@@ -1,4 +1,5 @@
-"""A namespace is read whole, of Secrets only the names of their keys, and nothing that is there is overwritten."""
+"""A namespace is read whole, of Secrets only the names of their keys, and nothing that is there is
+overwritten."""
 
 from __future__ import annotations
 
@@ -42,7 +43,9 @@ def full(place: Place) -> KubeObjects:
     place.put("v1", "services", sent(a_service(), place))
     place.put("autoscaling/v2", "horizontalpodautoscalers", sent(an_autoscaler(), place))
     place.put("policy/v1", "poddisruptionbudgets", sent(a_budget(), place))
-    place.put(ISTIO, "virtualservices", {**sent(a_virtual_service(("v1", 100)), place), "kind": "VirtualService"})
+    place.put(
+        ISTIO, "virtualservices", {**sent(a_virtual_service(("v1", 100)), place), "kind": "VirtualService"}
+    )
     place.put(ISTIO, "destinationrules", {**sent(a_rule("v1"), place), "kind": "DestinationRule"})
     return KubeObjects(place.api, place.namespace)
 
@@ -51,9 +54,13 @@ def test_a_namespace_is_read_whole_with_the_kind_of_each_object(place: Place) ->
     found = full(place).read()
     (one,) = found.deployments
     assert (one.name, one.labels, one.namespace) == ("front-end", {"app": "front-end"}, place.namespace)
-    for objects, kind in ((found.services, "Service"), (found.autoscalers, "HorizontalPodAutoscaler"),
-                          (found.budgets, "PodDisruptionBudget"), (found.virtual_services, "VirtualService"),
-                          (found.rules, "DestinationRule")):
+    for objects, kind in (
+        (found.services, "Service"),
+        (found.autoscalers, "HorizontalPodAutoscaler"),
+        (found.budgets, "PodDisruptionBudget"),
+        (found.virtual_services, "VirtualService"),
+        (found.rules, "DestinationRule"),
+    ):
         assert [each["kind"] for each in objects] == [kind]
         assert "/" in objects[0]["apiVersion"] or objects[0]["apiVersion"] == "v1"
     assert (found.rollouts, found.notes, found.unreadable) == ([], {}, {})
@@ -70,19 +77,31 @@ def test_what_canaryd_noted_and_has_on_record_is_read(place: Place) -> None:
     found = KubeObjects(place.api, place.namespace).read()
     assert found.notes == {"front-end": DeployRemark({"app": "front-end"}, "version")}
     assert found.paused == {"front-end"}
-    told = {one.name: (one.service, one.canary, one.stable_workload, one.phase, one.ended) for one in found.rollouts}
-    assert told == {"front-end-v2-hash-v2": ("front-end", "v2", "front-end-v1", Phase.HELD, False),
-                    "asked": ("carts", "v3", "", None, False)}
+    told = {
+        one.name: (one.service, one.canary, one.stable_workload, one.phase, one.ended)
+        for one in found.rollouts
+    }
+    assert told == {
+        "front-end-v2-hash-v2": ("front-end", "v2", "front-end-v1", Phase.HELD, False),
+        "asked": ("carts", "v3", "", None, False),
+    }
 
 
 def test_a_service_of_a_bracket_is_on_record_in_whichever_namespace_the_record_is(place: Place) -> None:
     member = replace(a_bracket_rollout().others[0], namespace=place.namespace)
     rollout = a_bracket_rollout(namespace=place.namespace, others=(member,))
     KubeRollouts(place.api).create(Record(rollout))
-    found = [(one.service, one.canary, one.stable_workload, one.ended) for one in KubeObjects(place.api, place.namespace).read().rollouts]
+    found = [
+        (one.service, one.canary, one.stable_workload, one.ended)
+        for one in KubeObjects(place.api, place.namespace).read().rollouts
+    ]
     assert found == [("front-end", "v2", "front-end-v1", False), ("carts", "v8", "carts-v7", False)]
     elsewhere = f"{place.namespace}-other"
-    place.api.request("POST", path_to("v1", "namespaces"), {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": elsewhere}})
+    place.api.request(
+        "POST",
+        path_to("v1", "namespaces"),
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": elsewhere}},
+    )
     record = KubeRollouts(place.api).create(Record(replace(rollout, namespace=elsewhere, name="elsewhere")))
     there = {(one.service, one.name) for one in KubeObjects(place.api, place.namespace).read().rollouts}
     KubeRollouts(place.api).delete(record)
@@ -96,15 +115,26 @@ def test_a_namespace_that_is_not_there_is_missing_by_name(place: Place) -> None:
 
 
 def test_keys_of_a_secret_and_of_a_config_map_are_told_and_no_values(place: Place) -> None:
-    place.put("v1", "secrets", {"kind": "Secret", "metadata": {"name": "s"}, "stringData": {"user": "u", "pass": "p"}})
-    place.put("v1", "configmaps", {"kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"a": "1"}, "binaryData": {"b": "AQ=="}})
+    place.put(
+        "v1",
+        "secrets",
+        {"kind": "Secret", "metadata": {"name": "s"}, "stringData": {"user": "u", "pass": "p"}},
+    )
+    place.put(
+        "v1",
+        "configmaps",
+        {"kind": "ConfigMap", "metadata": {"name": "c"}, "data": {"a": "1"}, "binaryData": {"b": "AQ=="}},
+    )
     objects = KubeObjects(place.api, place.namespace)
     assert objects.keys("Secret", "s") == {"user", "pass"}
     assert objects.keys("ConfigMap", "c") == {"a", "b"}
     assert objects.config_map("c")["data"] == {"a": "1"}
 
 
-@pytest.mark.parametrize("kind", ["ConfigMap", "Secret", "PersistentVolumeClaim", "ServiceAccount", "PriorityClass", "RuntimeClass"])
+@pytest.mark.parametrize(
+    "kind",
+    ["ConfigMap", "Secret", "PersistentVolumeClaim", "ServiceAccount", "PriorityClass", "RuntimeClass"],
+)
 def test_what_pods_may_name_is_missing_where_it_is_not(place: Place, kind: str) -> None:
     with pytest.raises(Missing):
         KubeObjects(place.api, place.namespace).keys(kind, "none-such")
@@ -149,11 +179,25 @@ def test_a_deployment_s_state_is_told_and_its_absence(place: Place) -> None:
 
 
 def a_pod(name: str, image: str, image_id: str, place: Place) -> None:
-    spec = {"containers": [{"name": "front-end", "image": image}, {"name": "istio-proxy", "image": "proxy"}],
-            "schedulerName": "nobody"}  # so that no node has a say in its status
-    place.put("v1", "pods", {"kind": "Pod", "metadata": {"name": name, "labels": {"app": "front-end"}}, "spec": spec})
-    statuses = [{"name": "front-end", "image": image, "imageID": image_id, "ready": True, "restartCount": 0},
-                {"name": "istio-proxy", "image": "proxy", "imageID": f"proxy@sha256:{'c' * 64}", "ready": True, "restartCount": 0}]
+    spec = {
+        "containers": [{"name": "front-end", "image": image}, {"name": "istio-proxy", "image": "proxy"}],
+        "schedulerName": "nobody",
+    }  # so that no node has a say in its status
+    place.put(
+        "v1",
+        "pods",
+        {"kind": "Pod", "metadata": {"name": name, "labels": {"app": "front-end"}}, "spec": spec},
+    )
+    statuses = [
+        {"name": "front-end", "image": image, "imageID": image_id, "ready": True, "restartCount": 0},
+        {
+            "name": "istio-proxy",
+            "image": "proxy",
+            "imageID": f"proxy@sha256:{'c' * 64}",
+            "ready": True,
+            "restartCount": 0,
+        },
+    ]
 
     def live(pod: dict[str, Any]) -> None:
         pod["status"] = {"phase": "Running", "containerStatuses": statuses}
@@ -166,28 +210,41 @@ def chosen(place: Place) -> Deployed:
     return deployed(a_deployment(image="front-end:1", namespace=place.namespace))
 
 
-@pytest.mark.parametrize(("image_id", "digest"), [
-    (f"docker-pullable://registry.example/front-end@sha256:{'a' * 64}", f"sha256:{'a' * 64}"),
-    (PINNED, f"sha256:{'a' * 64}"), (f"sha256:{'b' * 64}", f"sha256:{'b' * 64}"), ("", None), ("front-end:1", None),
-])
+@pytest.mark.parametrize(
+    ("image_id", "digest"),
+    [
+        (f"docker-pullable://registry.example/front-end@sha256:{'a' * 64}", f"sha256:{'a' * 64}"),
+        (PINNED, f"sha256:{'a' * 64}"),
+        (f"sha256:{'b' * 64}", f"sha256:{'b' * 64}"),
+        ("", None),
+        ("front-end:1", None),
+    ],
+)
 def test_the_digest_is_the_one_that_pods_of_the_present_template_run(
-        place: Place, chosen: Deployed, image_id: str, digest: str | None) -> None:
+    place: Place, chosen: Deployed, image_id: str, digest: str | None
+) -> None:
     a_pod("new", "front-end:1", image_id, place)
     a_pod("old", "front-end:0", f"front-end@sha256:{'d' * 64}", place)
-    assert KubeObjects(place.api, place.namespace).digests(chosen) == ({"front-end": frozenset([digest])} if digest else {})
+    assert KubeObjects(place.api, place.namespace).digests(chosen) == (
+        {"front-end": frozenset([digest])} if digest else {}
+    )
 
 
 def test_pods_that_differ_are_told_as_several(place: Place, chosen: Deployed) -> None:
     for name, letter in (("one", "a"), ("two", "b")):
         a_pod(name, "front-end:1", f"front-end@sha256:{letter * 64}", place)
-    assert KubeObjects(place.api, place.namespace).digests(chosen) == {"front-end": {f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"}}
+    assert KubeObjects(place.api, place.namespace).digests(chosen) == {
+        "front-end": {f"sha256:{'a' * 64}", f"sha256:{'b' * 64}"}
+    }
 
 
 # ---------------------------------------------------------------- rights that are missing
 
 
 @pytest.fixture
-def refusing(sandbox_api: tuple[KubernetesServer, KubernetesApi]) -> Iterator[tuple[KubernetesServer, KubeObjects]]:
+def refusing(
+    sandbox_api: tuple[KubernetesServer, KubernetesApi],
+) -> Iterator[tuple[KubernetesServer, KubeObjects]]:
     server, api = sandbox_api
     api.request("POST", "/api/v1/namespaces", {"metadata": {"name": "few-rights"}})
     yield server, KubeObjects(api, "few-rights")
@@ -195,11 +252,19 @@ def refusing(sandbox_api: tuple[KubernetesServer, KubernetesApi]) -> Iterator[tu
     api.request("DELETE", "/api/v1/namespaces/few-rights")
 
 
-@pytest.mark.parametrize(("plural", "kind"), [
-    ("horizontalpodautoscalers", "HorizontalPodAutoscaler"), ("poddisruptionbudgets", "PodDisruptionBudget"),
-    ("virtualservices", "VirtualService"), ("destinationrules", "DestinationRule"), ("canaryrollouts", "CanaryRollout"),
-])
-def test_what_may_not_be_listed_is_told_and_left_out(refusing: tuple[KubernetesServer, KubeObjects], plural: str, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("plural", "kind"),
+    [
+        ("horizontalpodautoscalers", "HorizontalPodAutoscaler"),
+        ("poddisruptionbudgets", "PodDisruptionBudget"),
+        ("virtualservices", "VirtualService"),
+        ("destinationrules", "DestinationRule"),
+        ("canaryrollouts", "CanaryRollout"),
+    ],
+)
+def test_what_may_not_be_listed_is_told_and_left_out(
+    refusing: tuple[KubernetesServer, KubeObjects], plural: str, kind: str
+) -> None:
     server, objects = refusing
     server.faults.status(403, match=lambda method, path: plural in path)
     found = objects.read()
@@ -208,29 +273,39 @@ def test_what_may_not_be_listed_is_told_and_left_out(refusing: tuple[KubernetesS
 
 
 @pytest.mark.parametrize("path", ["/api/v1/namespaces/few-rights", "configmaps"])
-def test_the_namespace_itself_and_notes_may_be_hidden_too(refusing: tuple[KubernetesServer, KubeObjects], path: str) -> None:
+def test_the_namespace_itself_and_notes_may_be_hidden_too(
+    refusing: tuple[KubernetesServer, KubeObjects], path: str
+) -> None:
     server, objects = refusing
     server.faults.status(403, match=lambda method, asked: asked.endswith(path))
     assert objects.read().unreadable == {}
 
 
-def test_deployments_that_may_not_be_listed_are_an_error(refusing: tuple[KubernetesServer, KubeObjects]) -> None:
+def test_deployments_that_may_not_be_listed_are_an_error(
+    refusing: tuple[KubernetesServer, KubeObjects],
+) -> None:
     server, objects = refusing
     server.faults.status(403, match=lambda method, path: "deployments" in path)
     with pytest.raises(Forbidden):
         objects.read()
 
 
-def test_a_secret_that_may_not_be_read_is_neither_there_nor_missing(refusing: tuple[KubernetesServer, KubeObjects]) -> None:
+def test_a_secret_that_may_not_be_read_is_neither_there_nor_missing(
+    refusing: tuple[KubernetesServer, KubeObjects],
+) -> None:
     server, objects = refusing
     server.faults.status(403, match=lambda method, path: "secrets" in path)
     assert objects.keys("Secret", "s") is None
 
 
-def test_a_creation_that_is_forbidden_says_what_right_is_missing(refusing: tuple[KubernetesServer, KubeObjects]) -> None:
+def test_a_creation_that_is_forbidden_says_what_right_is_missing(
+    refusing: tuple[KubernetesServer, KubeObjects],
+) -> None:
     server, objects = refusing
     server.faults.status(403, match=lambda method, path: method == "POST")
-    with pytest.raises(Forbidden, match=r"this user may not create deployments in few-rights, which a deploy has to: .*403"):
+    with pytest.raises(
+        Forbidden, match=r"this user may not create deployments in few-rights, which a deploy has to: .*403"
+    ):
         objects.create({**a_deployment(namespace="few-rights")}, dry_run=True)
 
 
@@ -244,8 +319,16 @@ def test_a_cluster_without_istio_has_no_routes(refusing: tuple[KubernetesServer,
 
 def test_paths_of_the_cluster_s_own_kinds_have_no_namespace(place: Place) -> None:
     name = f"shop-{place.namespace}"
-    place.api.request("POST", path_to("scheduling.k8s.io/v1", "priorityclasses"), {
-        "apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name}, "value": 10})
+    place.api.request(
+        "POST",
+        path_to("scheduling.k8s.io/v1", "priorityclasses"),
+        {
+            "apiVersion": "scheduling.k8s.io/v1",
+            "kind": "PriorityClass",
+            "metadata": {"name": name},
+            "value": 10,
+        },
+    )
     try:
         assert KubeObjects(place.api, place.namespace).keys("PriorityClass", name) == frozenset()
     finally:

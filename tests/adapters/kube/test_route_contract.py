@@ -1,5 +1,5 @@
-"""The contract of the port `Traffic`, asked of both kinds of route: what is steered, that nothing else changes, and that no one's edit is
-overwritten."""
+"""The contract of the port `Traffic`, asked of both kinds of route: what is steered, that nothing else
+changes, and that no one's edit is overwritten."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ BETA = ("beta", True, "front-end", {"v1": None})
 CARTS = ("carts", True, "carts", {"v1": None})
 
 
-def test_routes_without_a_match_are_steered_by_default(place: Place, router: Router, traffic: Routers) -> None:
+def test_routes_without_a_match_are_steered_by_default(
+    place: Place, router: Router, traffic: Routers
+) -> None:
     router.put(place, BETA, CARTS, ALL_TO_V1)
     view = traffic.read(router.policy(place))
     assert list(view.lists) == ["#0"]
@@ -29,7 +31,9 @@ def test_named_routes_are_steered_with_their_match(place: Place, router: Router,
     assert list(traffic.read(router.policy(place, chosen=("beta",))).lists) == ["beta"]
 
 
-def test_a_write_changes_the_lists_of_steered_routes_and_nothing_else(place: Place, router: Router, traffic: Routers) -> None:
+def test_a_write_changes_the_lists_of_steered_routes_and_nothing_else(
+    place: Place, router: Router, traffic: Routers
+) -> None:
     router.put(place, BETA, CARTS, ALL_TO_V1)
     policy, before = router.policy(place), router.get(place)["spec"]
     canary = traffic.add_subset(policy, "v2")
@@ -48,7 +52,9 @@ def test_a_write_changes_the_lists_of_steered_routes_and_nothing_else(place: Pla
     assert router.get(place)["spec"] == before
 
 
-def test_what_stands_after_a_success_is_what_a_person_would_have_written(place: Place, router: Router, traffic: Routers) -> None:
+def test_what_stands_after_a_success_is_what_a_person_would_have_written(
+    place: Place, router: Router, traffic: Routers
+) -> None:
     router.put(place, ALL_TO_V1)
     policy, before = router.policy(place), router.get(place)["spec"]
     canary = traffic.add_subset(policy, "v2")
@@ -69,7 +75,9 @@ def test_several_routes_are_steered_in_one_write(place: Place, router: Router, t
     assert list(view.lists) == ["a", "#1"]
     after = traffic.write(policy, view, route_lists.split(view.lists, canary, 25))
     assert route_lists.described(after.lists) == f"{router.named('v1')} 75%, {router.named('v2')} 25%"
-    assert [router.shares(one) for one in router.routes(router.get(place)["spec"])] == [{"v1": 75, "v2": 25}] * 2
+    assert [router.shares(one) for one in router.routes(router.get(place)["spec"])] == [
+        {"v1": 75, "v2": 25}
+    ] * 2
 
 
 def test_nothing_is_sent_when_nothing_changes(place: Place, router: Router, traffic: Routers) -> None:
@@ -84,19 +92,26 @@ def test_nothing_is_sent_when_nothing_changes(place: Place, router: Router, traf
 
 
 @pytest.mark.parametrize("edit", ["beside the list", "of the list"])
-def test_a_write_after_someone_elses_is_a_conflict_and_leaves_theirs(place: Place, router: Router, traffic: Routers, edit: str) -> None:
+def test_a_write_after_someone_elses_is_a_conflict_and_leaves_theirs(
+    place: Place, router: Router, traffic: Routers, edit: str
+) -> None:
     router.put(place, ALL_TO_V1)
     policy = router.policy(place)
     canary = traffic.add_subset(policy, "v2")
     view = traffic.read(policy)
-    router.edit(place, **({"timeout": "9s"} if edit == "beside the list" else router.split(place, {"v1": 60, "v2": 40})))
+    router.edit(
+        place,
+        **({"timeout": "9s"} if edit == "beside the list" else router.split(place, {"v1": 60, "v2": 40})),
+    )
     theirs = router.get(place)["spec"]
     with pytest.raises(Conflict):
         traffic.write(policy, view, route_lists.split(view.lists, canary, 10))
     assert router.get(place)["spec"] == theirs
 
 
-def test_an_object_that_was_made_anew_in_between_is_a_conflict(place: Place, router: Router, traffic: Routers) -> None:
+def test_an_object_that_was_made_anew_in_between_is_a_conflict(
+    place: Place, router: Router, traffic: Routers
+) -> None:
     router.put(place, ALL_TO_V1)
     policy = router.policy(place)
     view = traffic.read(policy)
@@ -109,12 +124,17 @@ def test_an_object_that_was_made_anew_in_between_is_a_conflict(place: Place, rou
     assert router.get(place)["spec"] == old["spec"]
 
 
-def test_a_split_by_hand_is_read_as_it_is_and_refused_by_name(place: Place, router: Router, traffic: Routers) -> None:
+def test_a_split_by_hand_is_read_as_it_is_and_refused_by_name(
+    place: Place, router: Router, traffic: Routers
+) -> None:
     router.put(place, ALL_TO_V1)
     traffic.add_subset(router.policy(place), "v2")
     router.edit(place, **router.split(place, {"v1": 60, "v2": 40}))
     view = traffic.read(router.policy(place))
-    with pytest.raises(route_lists.Refusal, match=rf"route #0 is split \({router.named('v1')} 60%, {router.named('v2')} 40%\)"):
+    with pytest.raises(
+        route_lists.Refusal,
+        match=rf"route #0 is split \({router.named('v1')} 60%, {router.named('v2')} 40%\)",
+    ):
         route_lists.stable_version(view)
     assert route_lists.versions(view) == {"v1", "v2"}
 
@@ -127,11 +147,15 @@ def test_a_wanted_route_that_is_gone_is_named(place: Place, router: Router, traf
         traffic.write(policy, view, {"main": view.lists["#0"]})
 
 
-def test_a_route_that_cannot_be_steered_is_refused_by_name(place: Place, router: Router, traffic: Routers) -> None:
+def test_a_route_that_cannot_be_steered_is_refused_by_name(
+    place: Place, router: Router, traffic: Routers
+) -> None:
     router.put(place, BETA, CARTS)
     with pytest.raises(Rejected, match=r"has no .*without a match to .*front-end.*those to this \w+: beta\)"):
         traffic.read(router.policy(place))
-    with pytest.raises(Rejected, match=r"has no .* 'main', which the policy's route\.\w+ names; it has: beta, carts"):
+    with pytest.raises(
+        Rejected, match=r"has no .* 'main', which the policy's route\.\w+ names; it has: beta, carts"
+    ):
         traffic.read(router.policy(place, chosen=("main",)))
     with pytest.raises(Rejected, match=r"carts: wanted .*, but .*carts"):
         traffic.read(router.policy(place, chosen=("carts",)))
@@ -150,7 +174,9 @@ def test_a_missing_object_is_named(place: Place, router: Router, traffic: Router
         traffic.read(router.policy(place))
 
 
-def test_a_missing_destination_of_a_version_is_made_once(place: Place, router: Router, traffic: Routers) -> None:
+def test_a_missing_destination_of_a_version_is_made_once(
+    place: Place, router: Router, traffic: Routers
+) -> None:
     router.put(place, ALL_TO_V1)
     policy, before = router.policy(place), router.known(place)
     assert traffic.add_subset(policy, "v1") == router.named("v1")
@@ -169,7 +195,9 @@ def test_a_destination_of_another_name_is_used(place: Place, router: Router, tra
     assert traffic.add_subset(router.policy(place), "v2") == "green"
 
 
-def test_a_destination_of_only_some_of_the_versions_pods_is_not_used(place: Place, router: Router, traffic: Routers) -> None:
+def test_a_destination_of_only_some_of_the_versions_pods_is_not_used(
+    place: Place, router: Router, traffic: Routers
+) -> None:
     router.put(place, ALL_TO_V1)
     router.know(place, router.named("v2"), {"version": "v2", "zone": "a"})
     own = f"{router.named('v2')}-2"
@@ -178,7 +206,9 @@ def test_a_destination_of_only_some_of_the_versions_pods_is_not_used(place: Plac
     assert router.known(place)[router.named("v2")]["zone"] == "a"
 
 
-def test_a_forbidden_destination_is_answered_with_what_to_apply(place: Place, router: Router, traffic: Routers) -> None:
+def test_a_forbidden_destination_is_answered_with_what_to_apply(
+    place: Place, router: Router, traffic: Routers
+) -> None:
     router.put(place, ALL_TO_V1)
     before = router.known(place)
     with pytest.raises(Rejected, match=r"is false; (?s:.*)version: V2\.1"):

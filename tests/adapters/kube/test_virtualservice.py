@@ -24,12 +24,20 @@ def to(subset: str | None = "v1", host: str = "front-end", **more: Any) -> dict[
     return {"destination": {"host": host, **({"subset": subset} if subset else {})}, **more}
 
 
-def setup(place: Place, *http: dict[str, Any], subsets: Sequence[Any] = (V1,), version: str = ISTIO) -> KubeTraffic:
+def setup(
+    place: Place, *http: dict[str, Any], subsets: Sequence[Any] = (V1,), version: str = ISTIO
+) -> KubeTraffic:
     """A VirtualService with these http routes (default: the use case's one), and a DestinationRule."""
     spec = {"hosts": ["*"], "http": list(http) or [{"route": [to()]}]}
-    place.put(version, "virtualservices", {"kind": "VirtualService", "metadata": {"name": "sockshop"}, "spec": spec})
+    place.put(
+        version, "virtualservices", {"kind": "VirtualService", "metadata": {"name": "sockshop"}, "spec": spec}
+    )
     rule = {"host": "front-end", **({"subsets": list(subsets)} if subsets else {})}
-    place.put(version, "destinationrules", {"kind": "DestinationRule", "metadata": {"name": "front-end"}, "spec": rule})
+    place.put(
+        version,
+        "destinationrules",
+        {"kind": "DestinationRule", "metadata": {"name": "front-end"}, "spec": rule},
+    )
     return KubeTraffic(place.api, settle=0.0)
 
 
@@ -66,7 +74,9 @@ def test_named_routes_are_steered_with_their_match(place: Place) -> None:
 
 @pytest.mark.parametrize("host", ["front-end", "front-end.{}.svc.cluster.local"])
 def test_short_and_long_hosts_are_the_same_service(place: Place, host: str) -> None:
-    assert list(setup(place, {"route": [to("v1", host.format(place.namespace))]}).read(place.policy()).lists) == ["#0"]
+    assert list(
+        setup(place, {"route": [to("v1", host.format(place.namespace))]}).read(place.policy()).lists
+    ) == ["#0"]
 
 
 def test_hosts_may_end_in_another_domain_where_the_cluster_s_is_another(place: Place) -> None:
@@ -137,8 +147,14 @@ def test_a_wanted_route_that_is_gone_is_named(place: Place) -> None:
     ("http", "says"),
     [
         ([{"route": [to("v1", "carts")]}], r"no http route without a match to front-end\..*: none"),
-        ([{"name": "beta", "match": [{"uri": {"prefix": "/"}}], "route": [to()]}], r"those to this host: beta"),
-        ([{"route": [to(weight=50), to("v1", "carts", weight=50)]}], r"http route #0: wanted .*but one has host 'carts'"),
+        (
+            [{"name": "beta", "match": [{"uri": {"prefix": "/"}}], "route": [to()]}],
+            r"those to this host: beta",
+        ),
+        (
+            [{"route": [to(weight=50), to("v1", "carts", weight=50)]}],
+            r"http route #0: wanted .*but one has host 'carts'",
+        ),
         ([{"route": [to(None)]}], "one has no subset; add the subset of the version that is stable now"),
         ([{"name": "a", "route": [to()]}, {"name": "a", "route": [to()]}], "two http routes 'a'"),
     ],
@@ -179,7 +195,11 @@ def test_a_missing_virtualservice_or_destinationrule_is_named(place: Place) -> N
 
 def test_a_destinationrule_of_another_host_is_refused(place: Place) -> None:
     traffic = setup(place)
-    place.put(ISTIO, "destinationrules", {"kind": "DestinationRule", "metadata": {"name": "carts"}, "spec": {"host": "carts"}})
+    place.put(
+        ISTIO,
+        "destinationrules",
+        {"kind": "DestinationRule", "metadata": {"name": "carts"}, "spec": {"host": "carts"}},
+    )
     with pytest.raises(Rejected, match=r"must be for host front-end\..*, but is for 'carts'"):
         traffic.read(place.policy(route={**ROUTE, "destinationRule": "carts"}))
 
@@ -204,31 +224,48 @@ def test_a_new_subset_is_routed_to_when_proxies_know_it(place: Place) -> None:
     setup(place)
     traffic, policy = KubeTraffic(place.api, settle=0.4), place.policy()
     for _ in range(2):
-        with pytest.raises(TooNew, match=r"^the subset v2 of the DestinationRule front-end is new, and is routed to after 0\.4 s"):
+        with pytest.raises(
+            TooNew,
+            match=r"^the subset v2 of the DestinationRule front-end is new, and is routed to after 0\.4 s",
+        ):
             traffic.add_subset(policy, "v2")
     time.sleep(0.4)
     assert traffic.add_subset(policy, "v2") == "v2"
 
 
-def test_a_subset_that_was_seen_before_is_routed_to_at_once_and_one_that_came_back_is_new(place: Place) -> None:
+def test_a_subset_that_was_seen_before_is_routed_to_at_once_and_one_that_came_back_is_new(
+    place: Place,
+) -> None:
     setup(place, subsets=[V1, V2])
     traffic, policy = KubeTraffic(place.api, settle=0.4), place.policy()
     traffic.read(policy)
     time.sleep(0.4)
     assert traffic.add_subset(policy, "v2") == "v2"
     for subsets in ([V1], [V1, V2]):
-        place.edit(ISTIO, "destinationrules", "front-end", lambda obj, subsets=subsets: obj["spec"].update(subsets=subsets))
+        place.edit(
+            ISTIO,
+            "destinationrules",
+            "front-end",
+            lambda obj, subsets=subsets: obj["spec"].update(subsets=subsets),
+        )
         traffic.read(policy)
     with pytest.raises(TooNew):
         traffic.add_subset(policy, "v2")
 
 
 def test_a_subset_of_another_name_is_used(place: Place) -> None:
-    assert setup(place, subsets=[V1, {"name": "green", "labels": {"version": "v2"}}]).add_subset(place.policy(), "v2") == "green"
+    assert (
+        setup(place, subsets=[V1, {"name": "green", "labels": {"version": "v2"}}]).add_subset(
+            place.policy(), "v2"
+        )
+        == "green"
+    )
 
 
 @pytest.mark.parametrize("further", [{"zone": "a"}, {"app": "front-end", "canary": "yes"}])
-def test_a_subset_of_only_some_of_the_versions_pods_is_not_used(place: Place, further: dict[str, str]) -> None:
+def test_a_subset_of_only_some_of_the_versions_pods_is_not_used(
+    place: Place, further: dict[str, str]
+) -> None:
     narrow = {"name": "v2", "labels": {"version": "v2", **further}}
     traffic = setup(place, subsets=[V1, narrow])
     assert traffic.add_subset(place.policy(), "v2") == "v2-2"
@@ -253,10 +290,15 @@ def test_a_forbidden_subset_is_answered_with_what_to_add(place: Place) -> None:
 def test_objects_of_every_api_version_are_steered(place: Place, version: str) -> None:
     traffic, policy = setup(place, version=f"networking.istio.io/{version}"), place.policy()
     view = traffic.read(policy)
-    assert route_lists.described(traffic.write(policy, view, route_lists.split(view.lists, "v2", 5)).lists) == "v1 95%, v2 5%"
+    assert (
+        route_lists.described(traffic.write(policy, view, route_lists.split(view.lists, "v2", 5)).lists)
+        == "v1 95%, v2 5%"
+    )
 
 
-@pytest.mark.parametrize(("version", "name"), [("v2", "v2"), ("V2.1_rc", "v2-1-rc"), ("1.0", "1-0"), ("_", "canary")])
+@pytest.mark.parametrize(
+    ("version", "name"), [("v2", "v2"), ("V2.1_rc", "v2-1-rc"), ("1.0", "1-0"), ("_", "canary")]
+)
 def test_a_subsets_name_is_a_dns_label(version: str, name: str) -> None:
     assert subset_name(version, set()) == name
     assert subset_name(version, {name}) == f"{name}-2"
@@ -267,7 +309,10 @@ def test_a_subsets_name_is_a_dns_label(version: str, name: str) -> None:
 COOKIE = {"headers": {"cookie": {"regex": ".*logged_in.*"}}}
 STAGES = [{"match": COOKIE}, {"mirror": "20%"}, {"weight": 10}, {"weight": 100}]
 ADDED = {"stages": STAGES, "route": {**ROUTE, "preview": {"headers": {"x-canary": {"exact": "always"}}}}}
-PLAIN = [one if at != 1 else {key: value for key, value in one.items() if key != "mirror"} for at, one in enumerate(RICH)]
+PLAIN = [
+    one if at != 1 else {key: value for key, value in one.items() if key != "mirror"}
+    for at, one in enumerate(RICH)
+]
 
 
 def staged(traffic: KubeTraffic, policy: Policy, origin: RouteLists, stage: int) -> RouteView:
@@ -300,14 +345,24 @@ def test_added_routes_stand_just_before_the_steered_one_and_go_without_a_trace(p
 
 
 def test_users_who_are_kept_have_routes_and_cookies_that_go_without_a_trace(place: Place) -> None:
-    kept = place.policy(route={**ROUTE, "affinity": {}}, stages=[{"weight": 10}, {"weight": 40}, {"weight": 100}])
+    kept = place.policy(
+        route={**ROUTE, "affinity": {}}, stages=[{"weight": 10}, {"weight": 40}, {"weight": 100}]
+    )
     traffic = setup(place, *copy.deepcopy(PLAIN))
     before, origin = spec_of(place), traffic.read(kept).lists
     for stage, weights in ((0, [30, 60, 10]), (1, [60, 10, 30]), (0, [30, 60, 10])):
         view = staged(traffic, kept, origin, stage)
-        assert names(place) == ["beta", "canaryd-front-end-canary-users", "canaryd-front-end-stable-users", "", ""]
+        assert names(place) == [
+            "beta",
+            "canaryd-front-end-canary-users",
+            "canaryd-front-end-stable-users",
+            "",
+            "",
+        ]
         assert [one["weight"] for one in spec_of(place)["http"][3]["route"]] == weights
-        assert traffic.write(kept, view, route_lists.staged(kept, stage, view, origin, "v2")) is view, "what is as wanted is not written again"
+        assert traffic.write(kept, view, route_lists.staged(kept, stage, view, origin, "v2")) is view, (
+            "what is as wanted is not written again"
+        )
     staged(traffic, kept, origin, 2)
     assert names(place) == ["beta", "", ""]
     assert "set-cookie" not in str(spec_of(place))
@@ -317,8 +372,15 @@ def test_users_who_are_kept_have_routes_and_cookies_that_go_without_a_trace(plac
 
 
 def test_each_steered_route_has_added_ones_of_its_own(place: Place) -> None:
-    traffic, policy = setup(place, {"name": "a", "route": [to()]}, {"name": "x", "match": [{"uri": {"prefix": "/x"}}], "route": [to()]},
-                            {"route": [to()]}), place.policy(stages=STAGES)  # fmt: skip
+    traffic, policy = (
+        setup(
+            place,
+            {"name": "a", "route": [to()]},
+            {"name": "x", "match": [{"uri": {"prefix": "/x"}}], "route": [to()]},
+            {"route": [to()]},
+        ),
+        place.policy(stages=STAGES),
+    )
     before, origin = spec_of(place), traffic.read(policy).lists
     view = staged(traffic, policy, origin, 0)
     assert names(place) == ["canaryd-front-end-match.a", "a", "x", "canaryd-front-end-match.#1", ""]
@@ -339,7 +401,9 @@ def test_one_patch_says_all_and_a_stale_one_changes_nothing(place: Place) -> Non
 
 
 @pytest.mark.parametrize("hand", ["moved behind", "twice", "before another"])
-def test_an_added_route_that_does_not_stand_where_it_should_is_not_there_and_a_write_mends_it(place: Place, hand: str) -> None:
+def test_an_added_route_that_does_not_stand_where_it_should_is_not_there_and_a_write_mends_it(
+    place: Place, hand: str
+) -> None:
     traffic, policy = setup(place, {"route": [to()], "timeout": "3s"}), place.policy(stages=STAGES)
     origin = traffic.read(policy).lists
     view = staged(traffic, policy, origin, 0)
@@ -348,7 +412,11 @@ def test_an_added_route_that_does_not_stand_where_it_should_is_not_there_and_a_w
 
     def change(obj: dict[str, Any]) -> None:
         matched, steered = obj["spec"]["http"]
-        there = {"moved behind": [steered, matched], "twice": [matched, matched, steered], "before another": [matched, other, steered]}
+        there = {
+            "moved behind": [steered, matched],
+            "twice": [matched, matched, steered],
+            "before another": [matched, other, steered],
+        }
         obj["spec"]["http"] = there[hand]
 
     place.edit(ISTIO, "virtualservices", "sockshop", change)
@@ -366,10 +434,15 @@ def test_added_routes_are_found_and_removed_also_where_no_steered_route_is_left(
     place.edit(ISTIO, "virtualservices", "sockshop", lambda obj: obj["spec"]["http"].pop())
     view = traffic.read(policy)
     assert list(view.lists) == ["canaryd-front-end-match"]
-    place.edit(ISTIO, "virtualservices", "sockshop",
-               lambda obj: obj["spec"]["http"].append({"match": [{"uri": {"prefix": "/"}}], "route": [to()]}))
+    place.edit(
+        ISTIO,
+        "virtualservices",
+        "sockshop",
+        lambda obj: obj["spec"]["http"].append({"match": [{"uri": {"prefix": "/"}}], "route": [to()]}),
+    )
     view = traffic.read(policy)
-    with pytest.raises(Rejected, match="has no http route without a match"):  # they are gone, and what is left cannot be steered
+    # they are gone, and what is left cannot be steered
+    with pytest.raises(Rejected, match="has no http route without a match"):
         traffic.write(policy, view, route_lists.without(view.lists, origin, "v2"))
     assert names(place) == [""]
 
@@ -385,5 +458,8 @@ def test_routes_of_another_service_s_rollout_are_left_alone(place: Place) -> Non
 
 
 def test_a_person_s_route_that_is_called_as_canaryd_s_are_is_refused(place: Place) -> None:
-    with pytest.raises(Rejected, match="http route canaryd-mine must have another name: routes that canaryd adds begin with canaryd-"):
+    with pytest.raises(
+        Rejected,
+        match="http route canaryd-mine must have another name: routes that canaryd adds begin with canaryd-",
+    ):
         setup(place, {"name": "canaryd-mine", "route": [to()]}).read(place.policy())

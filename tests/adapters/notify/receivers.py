@@ -26,7 +26,8 @@ class Post:
 
 @dataclass
 class Receiver:
-    """replies: statuses of the next POSTs; when they are used up, `then`. A status of 0 hangs until `release` is set."""
+    """replies: statuses of the next POSTs; when they are used up, `then`. A status of 0 hangs until `release`
+    is set."""
 
     then: int = 200
     replies: list[int] = field(default_factory=list)
@@ -78,9 +79,19 @@ def receiving(receiver: Receiver) -> Iterator[Receiver]:
 def a_finding(**changed: Any) -> MetricFinding:
     return MetricFinding(
         **{
-            "metric": "errors", "what": "errors", "answer": Answer.FAIL,
-            "stable_events": 12, "stable_requests": 9000, "canary_events": 51, "canary_requests": 1000,
-            "ratio": 38.25, "low": 12.5, "high": 90.0, "tolerated": 1.1, "unacceptable": 2.0, "odds": 5231.0,
+            "metric": "errors",
+            "what": "errors",
+            "answer": Answer.FAIL,
+            "stable_events": 12,
+            "stable_requests": 9000,
+            "canary_events": 51,
+            "canary_requests": 1000,
+            "ratio": 38.25,
+            "low": 12.5,
+            "high": 90.0,
+            "tolerated": 1.1,
+            "unacceptable": 2.0,
+            "odds": 5231.0,
             "says": "errors 5.1% against 0.13% (ratio 38, 12.5 to 90; 10% tolerated)",
         }
         | changed
@@ -88,16 +99,35 @@ def a_finding(**changed: Any) -> MetricFinding:
 
 
 def a_verdict(*findings: MetricFinding, **changed: Any) -> Verdict:
-    given = {"answer": Answer.FAIL, "at": int(AT), "stage": 0, "weight": 10, "looks": 14, "odds": 5231.0, "canary_requests": 1000}
-    return Verdict(**given | {"reason": "errors 5.1% against 0.13%", "findings": findings or (a_finding(),)} | changed)
+    given = {
+        "answer": Answer.FAIL,
+        "at": int(AT),
+        "stage": 0,
+        "weight": 10,
+        "looks": 14,
+        "odds": 5231.0,
+        "canary_requests": 1000,
+    }
+    return Verdict(
+        **given | {"reason": "errors 5.1% against 0.13%", "findings": findings or (a_finding(),)} | changed
+    )
 
 
 def an_announcement(**changed: Any) -> Announcement:
     return Announcement(
         **{
-            "id": "front-end-v3-abc12-rolled-back-7", "event": "rolled_back", "at": AT, "namespace": "production", "service": "front-end",
-            "rollout": "front-end-v3-abc12", "stable": "v2", "canary": "v3", "stage": 0, "weight": 10,
-            "reason": "errors 5.1% against 0.13% (ratio 38), odds 5231 to 1, rolled back at 100", "verdict": a_verdict(),
+            "id": "front-end-v3-abc12-rolled-back-7",
+            "event": "rolled_back",
+            "at": AT,
+            "namespace": "production",
+            "service": "front-end",
+            "rollout": "front-end-v3-abc12",
+            "stable": "v2",
+            "canary": "v3",
+            "stage": 0,
+            "weight": 10,
+            "reason": "errors 5.1% against 0.13% (ratio 38), odds 5231 to 1, rolled back at 100",
+            "verdict": a_verdict(),
         }
         | changed
     )

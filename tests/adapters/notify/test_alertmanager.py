@@ -35,19 +35,33 @@ def test_an_alert_says_who_what_and_why_in_numbers(receiver: Receiver) -> None:
     assert post.path == "/am/api/v2/alerts"
     (alert,) = json.loads(post.body)
     assert alert["labels"] == {
-        "alertname": "CanaryRolledBack", "severity": "warning", "namespace": "production", "service": "front-end", "version": "v3",
-        "rollout": "front-end-v3-abc12", "team": "shop",
+        "alertname": "CanaryRolledBack",
+        "severity": "warning",
+        "namespace": "production",
+        "service": "front-end",
+        "version": "v3",
+        "rollout": "front-end-v3-abc12",
+        "team": "shop",
     }
     assert alert["annotations"]["summary"] == "front-end v3 rolled back in production"
-    assert "odds 5.23e+03 to 1 against the canary, rolled back at 100; 1000 canary requests" in alert["annotations"]["description"]
-    assert "errors 5.1% against 0.13% (ratio 38, 12.5 to 90; 10% tolerated)" in alert["annotations"]["description"]
+    assert (
+        "odds 5.23e+03 to 1 against the canary, rolled back at 100; 1000 canary requests"
+        in alert["annotations"]["description"]
+    )
+    assert (
+        "errors 5.1% against 0.13% (ratio 38, 12.5 to 90; 10% tolerated)"
+        in alert["annotations"]["description"]
+    )
     assert (alert["startsAt"], alert["endsAt"]) == ("2026-09-21T14:13:20.250Z", "2026-09-21T14:18:25.250Z")
 
 
 def test_all_that_fire_are_refreshed_in_one_request_and_one_is_resolved_by_itself(receiver: Receiver) -> None:
     alertmanager = Alertmanager(receiver.url)
     alertmanager.refresh([an_announcement(), an_announcement(event="held", rollout="other")], AT)
-    assert [one["labels"]["alertname"] for one in json.loads(receiver.next().body)] == ["CanaryRolledBack", "CanaryHeld"]
+    assert [one["labels"]["alertname"] for one in json.loads(receiver.next().body)] == [
+        "CanaryRolledBack",
+        "CanaryHeld",
+    ]
     alertmanager.refresh([], AT)
     alertmanager.resolve(an_announcement(), AT + 60)
     (alert,) = json.loads(receiver.next().body)
@@ -92,7 +106,9 @@ def test_a_fault_in_the_alert_is_final_and_anything_else_is_tried_again(receiver
 
 
 def test_basic_auth_and_headers_are_sent(receiver: Receiver) -> None:
-    Alertmanager(receiver.url, access=ReceiverAccess(basic=lambda: ("me", "pw"), headers={"X-Scope-OrgID": "shop"})).send(an_announcement())
+    Alertmanager(
+        receiver.url, access=ReceiverAccess(basic=lambda: ("me", "pw"), headers={"X-Scope-OrgID": "shop"})
+    ).send(an_announcement())
     headers = receiver.next().headers
     assert (headers["authorization"], headers["x-scope-orgid"]) == ("Basic bWU6cHc=", "shop")
 
@@ -101,7 +117,9 @@ def test_basic_auth_and_headers_are_sent(receiver: Receiver) -> None:
 def real_alertmanager(tmp_path: Path) -> Iterator[str]:
     binary = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
     if binary is None:
-        reason = "no Alertmanager: make parts, or apt-get install --no-install-recommends prometheus-alertmanager"
+        reason = (
+            "no Alertmanager: make parts, or apt-get install --no-install-recommends prometheus-alertmanager"
+        )
         if os.environ.get("CANARYD_REQUIRE_REAL") == "1":
             pytest.fail(reason)
         pytest.skip(reason)
@@ -112,10 +130,14 @@ def real_alertmanager(tmp_path: Path) -> Iterator[str]:
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
             [
-                binary, f"--config.file={tmp_path}/alertmanager.yml", f"--storage.path={tmp_path}/data",
-                f"--web.listen-address=127.0.0.1:{port}", "--cluster.listen-address=",
+                binary,
+                f"--config.file={tmp_path}/alertmanager.yml",
+                f"--storage.path={tmp_path}/data",
+                f"--web.listen-address=127.0.0.1:{port}",
+                "--cluster.listen-address=",
             ],
-            stdout=log, stderr=log,
+            stdout=log,
+            stderr=log,
         )
     try:
         until(lambda: ready(url), f"Alertmanager is ready; its log: {tmp_path}/log")

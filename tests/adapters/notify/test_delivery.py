@@ -1,4 +1,5 @@
-"""Delivery in the background: at least once, never in anybody's way. Waits are for events; none is a guess of how long."""
+"""Delivery in the background: at least once, never in anybody's way. Waits are for events; none is a guess of
+how long."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ class FixedClock:
 
 @dataclass
 class Told:
-    """A notifier that raises what it is given to raise, by the announcement's id, and notes what it was asked."""
+    """A notifier that raises what it is given to raise, by the announcement's id, and notes what it was
+    asked."""
 
     raises: dict[str, list[Exception]] = field(default_factory=dict)
     tries: queue.Queue[str] = field(default_factory=queue.Queue)
@@ -68,7 +70,9 @@ def delivering() -> Iterator[Making]:
     made: list[Delivery] = []
 
     def make(
-        notifiers: Mapping[str, Notifier], on_failure: Callable[[DeliveryFailure], None] = lambda _: None, patience: Patience = QUICK
+        notifiers: Mapping[str, Notifier],
+        on_failure: Callable[[DeliveryFailure], None] = lambda _: None,
+        patience: Patience = QUICK,
     ) -> Delivery:
         made.append(Delivery(notifiers, FixedClock(), on_failure, dict.fromkeys(notifiers, patience)))
         return made[-1]
@@ -142,14 +146,22 @@ def test_a_retry_waits_aside_while_later_announcements_pass(delivering: Making) 
 
 def test_a_hanging_receiver_delays_neither_the_caller_nor_another_notifier(delivering: Making) -> None:
     with receiving(Receiver(then=0)) as hanging, receiving(Receiver()) as healthy:
-        delivery = delivering({"dead": Webhook(hanging.url, access=ReceiverAccess(timeout=PATIENT)), "oncall": Webhook(healthy.url)})
+        delivery = delivering(
+            {
+                "dead": Webhook(hanging.url, access=ReceiverAccess(timeout=PATIENT)),
+                "oncall": Webhook(healthy.url),
+            }
+        )
         delivery.offer(an_announcement(id="first"), ["dead"])
-        assert hanging.next().headers["webhook-id"] == "first"  # from here on it hangs, until `release` is set
+        # from here on it hangs, until `release` is set
+        assert hanging.next().headers["webhook-id"] == "first"
         began = time.monotonic()
         for number in range(100):
             delivery.offer(an_announcement(id=f"n{number}"), ["dead", "oncall"])
         handed_over = time.monotonic() - began
-        assert {healthy.next().headers["webhook-id"] for _ in range(100)} == {f"n{number}" for number in range(100)}
+        assert {healthy.next().headers["webhook-id"] for _ in range(100)} == {
+            f"n{number}" for number in range(100)
+        }
         assert not hanging.release.is_set()
         assert hanging.posts.empty()
         assert handed_over < PATIENT / 2
@@ -219,7 +231,9 @@ def test_close_ends_idle_and_retrying_lanes_at_once(delivering: Making) -> None:
     assert time.monotonic() - began < 1
 
 
-def test_what_fires_is_sent_at_once_after_a_restart_and_resolved_once_when_it_is_over(delivering: Making) -> None:
+def test_what_fires_is_sent_at_once_after_a_restart_and_resolved_once_when_it_is_over(
+    delivering: Making,
+) -> None:
     standing = Standing()
     assert isinstance(standing, StandingNotifier)
     delivery = delivering({"alerts": standing, "oncall": Told()})
@@ -244,7 +258,8 @@ def test_what_fires_is_sent_again_at_half_of_its_life(delivering: Making) -> Non
     delivery.keep_firing("alerts", [an_announcement(id="a")])
     sent = time.monotonic()
     assert [standing.next() for _ in range(3)] == ["refresh a"] * 3
-    assert time.monotonic() - sent >= 2.5 * 0.05  # the first within half a life of being sent; two whole ones follow
+    # the first within half a life of being sent; two whole ones follow
+    assert time.monotonic() - sent >= 2.5 * 0.05
 
 
 def test_an_alertmanager_that_is_down_is_asked_again_and_then_told_what_is_over(delivering: Making) -> None:
@@ -287,7 +302,9 @@ def seen_until(standing: Standing, last: str) -> list[str]:
 
 
 @pytest.mark.parametrize("told_first", [True, False], ids=["offered", "after a restart"])
-def test_a_resolve_that_comes_late_does_not_end_the_alert_of_a_second_hold(delivering: Making, told_first: bool) -> None:
+def test_a_resolve_that_comes_late_does_not_end_the_alert_of_a_second_hold(
+    delivering: Making, told_first: bool
+) -> None:
     standing = Standing(stands=0.2)
     standing.unreachable.set()
     delivery = delivering({"alerts": standing})

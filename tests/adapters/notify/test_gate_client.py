@@ -1,4 +1,5 @@
-"""Gates asked over real HTTP: what opens, what keeps closed and how that reads, when it is asked again, and what never blocks."""
+"""Gates asked over real HTTP: what opens, what keeps closed and how that reads, when it is asked again, and
+what never blocks."""
 
 from __future__ import annotations
 
@@ -32,10 +33,25 @@ def receiver() -> Iterator[Receiver]:
         yield one
 
 
-def a_question(target: str, name: str = "production.front-end-v3-abc12.1790000000.gate.1", **gate: float) -> GateQuestion:
+def a_question(
+    target: str, name: str = "production.front-end-v3-abc12.1790000000.gate.1", **gate: float
+) -> GateQuestion:
     asked = Gate(50, target, **{"timeout": 5.0, "every": 60.0, "deadline": 900.0, **gate}, closed="hold")
-    return GateQuestion(id=name, gate=asked, since=AT, namespace="production", service="front-end", rollout="front-end-v3-abc12", stable="v2",
-                    canary="v3", mode="steer", stage=1, weight=25, next_weight=50, verdict=a_verdict())
+    return GateQuestion(
+        id=name,
+        gate=asked,
+        since=AT,
+        namespace="production",
+        service="front-end",
+        rollout="front-end-v3-abc12",
+        stable="v2",
+        canary="v3",
+        mode="steer",
+        stage=1,
+        weight=25,
+        next_weight=50,
+        verdict=a_verdict(),
+    )
 
 
 class Desk:
@@ -59,17 +75,37 @@ def test_a_question_is_a_cloudevent_with_the_numbers_of_the_moment(receiver: Rec
     assert post.path == "/smoke"
     event = from_http(post.headers, post.body)
     assert (event["type"], event["subject"], event["source"]) == (
-        "dev.canaryd.gate.asked", "front-end-v3-abc12", "/canaryd/production/front-end")
+        "dev.canaryd.gate.asked",
+        "front-end-v3-abc12",
+        "/canaryd/production/front-end",
+    )
     assert event["id"] == post.headers["webhook-id"] == "production_front-end-v3-abc12_1790000000_gate_1"
     assert event["time"] == "2026-09-21T14:13:20.250Z"
-    said = {key: event.data[key] for key in ("before", "versions", "namespace", "service", "mode", "stage", "weight", "nextWeight")}
-    assert said == {"before": 50, "versions": {"stable": "v2", "canary": "v3"}, "namespace": "production", "service": "front-end",
-                    "mode": "steer", "stage": 1, "weight": 25, "nextWeight": 50}
+    said = {
+        key: event.data[key]
+        for key in ("before", "versions", "namespace", "service", "mode", "stage", "weight", "nextWeight")
+    }
+    assert said == {
+        "before": 50,
+        "versions": {"stable": "v2", "canary": "v3"},
+        "namespace": "production",
+        "service": "front-end",
+        "mode": "steer",
+        "stage": 1,
+        "weight": 25,
+        "nextWeight": 50,
+    }
     assert event.data["verdict"]["odds"] == 5231.0
 
 
-def test_a_named_gate_is_asked_where_the_settings_say_with_its_signature_and_headers(receiver: Receiver) -> None:
-    known = {"smoke": Known(receiver.url, lambda: SECRET, ReceiverAccess(headers={"X-Team": "shop"}, bearer=lambda: "token"))}
+def test_a_named_gate_is_asked_where_the_settings_say_with_its_signature_and_headers(
+    receiver: Receiver,
+) -> None:
+    known = {
+        "smoke": Known(
+            receiver.url, lambda: SECRET, ReceiverAccess(headers={"X-Team": "shop"}, bearer=lambda: "token")
+        )
+    }
     assert Desk(known, at=time.time()).answer(a_question("smoke")).opens
     post = receiver.next()
     standardwebhooks.Webhook(SECRET).verify(post.body, post.headers)
@@ -82,11 +118,20 @@ def test_success_opens(receiver: Receiver, status: int) -> None:
     assert Desk().answer(a_question(receiver.url)).opens
 
 
-@pytest.mark.parametrize(("status", "says"), [
-    (202, "HTTP 202 (accepted, not done yet)"), (301, "HTTP 301 (redirects are not followed)"),
-    (302, "HTTP 302 (redirects are not followed)"),
-    (400, "HTTP 400"), (404, "HTTP 404"), (410, "HTTP 410"), (429, "HTTP 429"), (500, "HTTP 500"), (503, "HTTP 503"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("status", "says"),
+    [
+        (202, "HTTP 202 (accepted, not done yet)"),
+        (301, "HTTP 301 (redirects are not followed)"),
+        (302, "HTTP 302 (redirects are not followed)"),
+        (400, "HTTP 400"),
+        (404, "HTTP 404"),
+        (410, "HTTP 410"),
+        (429, "HTTP 429"),
+        (500, "HTTP 500"),
+        (503, "HTTP 503"),
+    ],
+)
 def test_everything_else_keeps_closed(receiver: Receiver, status: int, says: str) -> None:
     receiver.then = status
     receiver.headers = {"location": receiver.url + "/elsewhere"}
@@ -100,12 +145,18 @@ def test_the_reply_of_a_success_is_heard_too(receiver: Receiver) -> None:
     assert Desk().answer(a_question(receiver.url)).says == "HTTP 200: 14 of 14 tests passed"
 
 
-@pytest.mark.parametrize(("body", "says"), [
-    (b"2 of 14 tests failed:\n\tcheckout, login\n", "HTTP 503: 2 of 14 tests failed: checkout, login"),
-    ("f\N{LATIN SMALL LETTER U WITH DIAERESIS}r".encode(), "HTTP 503: f\N{LATIN SMALL LETTER U WITH DIAERESIS}r"),
-    (bytes(range(256)) * 40, "HTTP 503: (a body that is no text)"),
-    (b"", "HTTP 503"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        (b"2 of 14 tests failed:\n\tcheckout, login\n", "HTTP 503: 2 of 14 tests failed: checkout, login"),
+        (
+            "f\N{LATIN SMALL LETTER U WITH DIAERESIS}r".encode(),
+            "HTTP 503: f\N{LATIN SMALL LETTER U WITH DIAERESIS}r",
+        ),
+        (bytes(range(256)) * 40, "HTTP 503: (a body that is no text)"),
+        (b"", "HTTP 503"),
+    ],
+)
 def test_a_reply_is_cut_to_what_a_person_can_read(receiver: Receiver, body: bytes, says: str) -> None:
     receiver.then, receiver.says = 503, body
     assert Desk().answer(a_question(receiver.url)).says == says
@@ -167,13 +218,17 @@ def test_a_secret_that_cannot_be_read_now_keeps_closed_and_opens_once_it_can(rec
 
 def test_a_gate_of_the_settings_that_cannot_be_one_is_refused_when_the_daemon_starts() -> None:
     with pytest.raises(ValueError, match="gate smoke: secret must be whsec_"):
-        HttpGates({"smoke": Known("http://tests.example", lambda: "passphrase", ReceiverAccess())}, FakeClock(AT))
+        HttpGates(
+            {"smoke": Known("http://tests.example", lambda: "passphrase", ReceiverAccess())}, FakeClock(AT)
+        )
 
 
 # ---------------------------------------------------------------- again
 
 
-def asked_until(desk: Desk, question: GateQuestion, what: Callable[[GateReply | None], bool]) -> GateReply | None:
+def asked_until(
+    desk: Desk, question: GateQuestion, what: Callable[[GateReply | None], bool]
+) -> GateReply | None:
     until = time.monotonic() + PATIENT
     while not what(reply := desk.gates.ask(question)):
         assert time.monotonic() < until, reply
@@ -181,9 +236,14 @@ def asked_until(desk: Desk, question: GateQuestion, what: Callable[[GateReply | 
     return reply
 
 
-def test_a_closed_gate_is_asked_again_with_the_same_id_until_it_opens_and_then_no_more(receiver: Receiver) -> None:
+def test_a_closed_gate_is_asked_again_with_the_same_id_until_it_opens_and_then_no_more(
+    receiver: Receiver,
+) -> None:
     receiver.replies = [503, 202, 500]
-    desk, question = Desk({"smoke": Known(receiver.url, lambda: SECRET, ReceiverAccess())}), a_question("smoke", every=0.01)
+    desk, question = (
+        Desk({"smoke": Known(receiver.url, lambda: SECRET, ReceiverAccess())}),
+        a_question("smoke", every=0.01),
+    )
     asked_until(desk, question, lambda reply: reply is not None and reply.opens)
     ids = {receiver.next().headers["webhook-id"] for _ in range(4)}
     assert ids == {"production_front-end-v3-abc12_1790000000_gate_1"}
@@ -241,6 +301,7 @@ def test_an_answer_that_trickles_in_for_ever_is_closed_and_not_asked_a_second_ti
     stop = threading.Event()
     connections: queue.Queue[socket.socket] = queue.Queue()
     with socket.create_server(("127.0.0.1", 0)) as server:
+
         def trickle() -> None:
             connection, _ = server.accept()
             connections.put(connection)
@@ -251,7 +312,10 @@ def test_an_answer_that_trickles_in_for_ever_is_closed_and_not_asked_a_second_ti
 
         thread = threading.Thread(target=trickle, daemon=True)
         thread.start()
-        desk, question = Desk(), a_question(f"http://127.0.0.1:{server.getsockname()[1]}", timeout=0.2, every=0.01)
+        desk, question = (
+            Desk(),
+            a_question(f"http://127.0.0.1:{server.getsockname()[1]}", timeout=0.2, every=0.01),
+        )
         reply = asked_until(desk, question, lambda reply: reply is not None)
         stop.set()
         assert reply is not None
@@ -259,7 +323,9 @@ def test_an_answer_that_trickles_in_for_ever_is_closed_and_not_asked_a_second_ti
         thread.join(PATIENT)
 
 
-def test_a_question_that_nobody_waits_for_any_more_is_forgotten(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_question_that_nobody_waits_for_any_more_is_forgotten(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     desk, question = Desk(), a_question(receiver.url)
     desk.answer(question)
     receiver.next()
@@ -268,7 +334,9 @@ def test_a_question_that_nobody_waits_for_any_more_is_forgotten(receiver: Receiv
     receiver.next()
 
 
-def test_a_fault_of_canaryd_s_own_keeps_closed_and_is_told(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fault_of_canaryd_s_own_keeps_closed_and_is_told(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def broken(question: GateQuestion) -> None:
         raise RuntimeError("of its own")
 
@@ -282,5 +350,11 @@ def test_no_reply_shows_what_follows_the_host(receiver: Receiver) -> None:
 
 
 def test_certificates_to_trust_that_are_gone_keep_closed(tmp_path: Path) -> None:
-    desk = Desk({"smoke": Known("https://127.0.0.1:1", lambda: None, ReceiverAccess(verify=str(tmp_path / "gone.pem")))})
+    desk = Desk(
+        {
+            "smoke": Known(
+                "https://127.0.0.1:1", lambda: None, ReceiverAccess(verify=str(tmp_path / "gone.pem"))
+            )
+        }
+    )
     assert not desk.answer(a_question("smoke")).opens

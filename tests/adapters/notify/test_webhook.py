@@ -40,12 +40,24 @@ def test_a_webhook_is_a_cloudevent_with_the_numbers_of_the_moment(receiver: Rece
     assert post.path == "/hook"
     assert post.headers["content-type"] == "application/cloudevents+json"
     event = from_http(post.headers, post.body)
-    assert (event["specversion"], event["type"], event["subject"]) == ("1.0", "dev.canaryd.rollout.rolled_back", "front-end-v3-abc12")
-    assert (event["id"], event["source"]) == ("front-end-v3-abc12-rolled-back-7", "/canaryd/production/front-end")
+    assert (event["specversion"], event["type"], event["subject"]) == (
+        "1.0",
+        "dev.canaryd.rollout.rolled_back",
+        "front-end-v3-abc12",
+    )
+    assert (event["id"], event["source"]) == (
+        "front-end-v3-abc12-rolled-back-7",
+        "/canaryd/production/front-end",
+    )
     assert event["time"] == "2026-09-21T14:13:20.250Z"
     assert event.data["versions"] == {"stable": "v2", "canary": "v3"}
     verdict = event.data["verdict"]
-    assert (verdict["answer"], verdict["odds"], verdict["bar"], verdict["looks"]) == ("fail", 5231.0, 100.0, 14)
+    assert (verdict["answer"], verdict["odds"], verdict["bar"], verdict["looks"]) == (
+        "fail",
+        5231.0,
+        100.0,
+        14,
+    )
     (finding,) = verdict["findings"]
     assert finding["canary"] == {"events": 51, "requests": 1000}
     assert finding["stable"] == {"events": 12, "requests": 9000}
@@ -64,7 +76,9 @@ def test_a_receiver_verifies_the_signature_with_the_standard_library_for_it(rece
 
 
 def test_an_id_has_no_dots_in_header_and_envelope_alike_and_is_verified(receiver: Receiver) -> None:
-    Webhook(receiver.url, lambda: SECRET).send(an_announcement(id="production.front-end-v3-abc12.1790000000.7"))
+    Webhook(receiver.url, lambda: SECRET).send(
+        an_announcement(id="production.front-end-v3-abc12.1790000000.7")
+    )
     post = receiver.next()
     assert post.headers["webhook-id"] == "production_front-end-v3-abc12_1790000000_7"
     assert from_http(post.headers, post.body)["id"] == post.headers["webhook-id"]
@@ -100,7 +114,9 @@ def test_without_a_secret_nothing_is_signed(receiver: Receiver) -> None:
 
 @pytest.mark.parametrize("bad", [math.inf, -math.inf, math.nan])
 def test_numbers_that_json_does_not_have_are_never_sent(receiver: Receiver, bad: float) -> None:
-    finding = a_finding(ratio=bad, low=bad, high=bad, tolerated=bad, odds=bad, cleared=bad, value=bad, limit=bad)
+    finding = a_finding(
+        ratio=bad, low=bad, high=bad, tolerated=bad, odds=bad, cleared=bad, value=bad, limit=bad
+    )
     Webhook(receiver.url).send(an_announcement(verdict=a_verdict(finding, odds=bad, stage_odds=bad)))
     data = json.loads(receiver.next().body, parse_constant=refuse_constants)["data"]["verdict"]
     assert data["findings"][0]["interval"] == {"low": None, "high": None}
@@ -188,7 +204,10 @@ def test_the_environment_does_not_choose_a_proxy(receiver: Receiver, monkeypatch
     assert receiver.next().path == "/"
 
 
-@pytest.mark.parametrize("secret", ["", "password", "whsec_", "whsec_short", "whsec_not base64 at all, but long enough", SECRET[6:]])
+@pytest.mark.parametrize(
+    "secret",
+    ["", "password", "whsec_", "whsec_short", "whsec_not base64 at all, but long enough", SECRET[6:]],
+)
 def test_a_secret_in_another_form_is_refused_without_being_shown(secret: str) -> None:
     with pytest.raises(ValueError, match="whsec_") as caught:
         Webhook("http://127.0.0.1", lambda: secret)
@@ -203,7 +222,9 @@ def test_a_url_that_is_none_is_refused(url: str) -> None:
 
 
 def test_secrets_do_not_appear_in_the_settings_representation() -> None:
-    assert "hunter2" not in repr(ReceiverAccess(headers={"Authorization": "hunter2"}, bearer=lambda: "hunter2"))
+    assert "hunter2" not in repr(
+        ReceiverAccess(headers={"Authorization": "hunter2"}, bearer=lambda: "hunter2")
+    )
 
 
 def test_a_rotated_token_and_a_rotated_secret_are_picked_up(receiver: Receiver) -> None:

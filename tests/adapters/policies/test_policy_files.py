@@ -1,4 +1,5 @@
-"""Policy files: every problem with file and line, one document at a time; and hot reload that never loses a good policy."""
+"""Policy files: every problem with file and line, one document at a time; and hot reload that never loses a
+good policy."""
 
 import json
 import os
@@ -62,7 +63,11 @@ def test_the_worked_example_is_a_policy_without_problems() -> None:
 def test_what_the_worked_example_calls_its_default_is_the_default() -> None:
     policy = load(ROOT / "policies" / "front-end.yaml").policies[0]
     shortest = Policy.load(
-        {"service": policy.service.model_dump(by_alias=True), "route": {"virtualService": "sockshop"}, "stages": [{"weight": 100}]}
+        {
+            "service": policy.service.model_dump(by_alias=True),
+            "route": {"virtualService": "sockshop"},
+            "stages": [{"weight": 100}],
+        }
     )
     ours, default = policy.dump(), shortest.dump()
     for part in ("version", "service", "route", "mode", "rollback", "promotion", "drift", "hooks"):
@@ -72,12 +77,18 @@ def test_what_the_worked_example_calls_its_default_is_the_default() -> None:
     del ours["analysis"]["metrics"][0]["errors"]["max"]
     ours["analysis"]["metrics"][1]["latency"]["slo"] = {}
     assert ours["analysis"] == default["analysis"]
-    assert ours["stages"][0] == {"weight": 10, "minimum": default["stages"][0]["minimum"], "deadline": default["stages"][0]["deadline"]}
+    assert ours["stages"][0] == {
+        "weight": 10,
+        "minimum": default["stages"][0]["minimum"],
+        "deadline": default["stages"][0]["deadline"],
+    }
 
 
 def test_a_refusal_names_file_line_and_key(tmp_path: Path) -> None:
     path = write(tmp_path, a_policy(weight=10))
-    assert problems(tmp_path) == [f"{path}:9: stages[1].weight must be above the stage before it (10), but is 10"]
+    assert problems(tmp_path) == [
+        f"{path}:9: stages[1].weight must be above the stage before it (10), but is 10"
+    ]
 
 
 def test_a_key_that_is_missing_is_placed_at_the_map_that_misses_it(tmp_path: Path) -> None:
@@ -86,7 +97,9 @@ def test_a_key_that_is_missing_is_placed_at_the_map_that_misses_it(tmp_path: Pat
 
 
 def test_all_problems_of_all_files_come_at_once_in_their_order(tmp_path: Path) -> None:
-    first = write(tmp_path, a_policy("carts", weight=101).replace("10\n", "-1\n", 1) + "mode: watch\n", "a.yaml")
+    first = write(
+        tmp_path, a_policy("carts", weight=101).replace("10\n", "-1\n", 1) + "mode: watch\n", "a.yaml"
+    )
     second = write(tmp_path, "stages: [", "b.yml")
     good = write(tmp_path, a_policy("orders"), "c.yaml")
     assert good.exists()
@@ -116,7 +129,10 @@ def test_all_problems_of_all_files_come_at_once_in_their_order(tmp_path: Path) -
         ("a: &x {b: 1}\nc:\n  <<: *x\n", 3, "c must have its keys written out, but merges others (<<)"),
         ("a: " + "[" * 3000 + "\n", 1, "must not be nested so deeply"),
         (
-            "a: &a [1]\n" + "".join(f"b{n}: &{n} [{', '.join(['*' + (str(n - 1) if n else 'a')] * 9)}]\n" for n in range(9)),
+            "a: &a [1]\n"
+            + "".join(
+                f"b{n}: &{n} [{', '.join(['*' + (str(n - 1) if n else 'a')] * 9)}]\n" for n in range(9)
+            ),
             1,
             "must have at most 10000 values",
         ),
@@ -128,7 +144,9 @@ def test_all_problems_of_all_files_come_at_once_in_their_order(tmp_path: Path) -
         ("a: 1\nb: \x00\n", 1, "is not YAML: "),
     ],
 )
-def test_what_is_no_yaml_map_is_refused_with_its_line(tmp_path: Path, text: str | bytes, line: int, message: str) -> None:
+def test_what_is_no_yaml_map_is_refused_with_its_line(
+    tmp_path: Path, text: str | bytes, line: int, message: str
+) -> None:
     path = write(tmp_path, text)
     (problem, *more) = problems(path)
     assert problem.startswith(f"{path}:{line}: {message}")
@@ -151,8 +169,13 @@ def test_a_file_or_directory_that_is_not_there_is_a_problem_and_no_crash(tmp_pat
 
 
 def test_two_files_about_one_service_are_one_too_many(tmp_path: Path) -> None:
-    first, second = write(tmp_path, a_policy(), "a.yaml"), write(tmp_path, "# the same\n" + a_policy(weight=50), "b.yaml")
-    assert problems(tmp_path) == [f"{second}:3: service.name must be the only policy of production/front-end, but {first}:2 is one too"]
+    first, second = (
+        write(tmp_path, a_policy(), "a.yaml"),
+        write(tmp_path, "# the same\n" + a_policy(weight=50), "b.yaml"),
+    )
+    assert problems(tmp_path) == [
+        f"{second}:3: service.name must be the only policy of production/front-end, but {first}:2 is one too"
+    ]
     assert [policy.stages[1].weight for policy in load(tmp_path).policies] == [25]
 
 
@@ -170,7 +193,8 @@ def test_gates_that_the_settings_do_not_have_are_told_with_their_line(tmp_path: 
     hooks = "hooks:\n  - {before: start, gate: https://tests.example}\n  - {before: promotion, gate: smok}\n"
     path = write(tmp_path, a_policy() + hooks)
     assert [str(one) for one in load(path, (), ("smoke",)).problems] == [
-        f"{path}:13: hooks[1].gate must be a URL or a gate of the settings (smoke), but is 'smok'"]
+        f"{path}:13: hooks[1].gate must be a URL or a gate of the settings (smoke), but is 'smok'"
+    ]
     assert not load(path).problems
 
 
@@ -189,12 +213,13 @@ def test_queries_that_are_not_about_the_rollout_are_told_with_their_lines(tmp_pa
         dryRun: maybe
 """
     path = write(tmp_path, a_policy() + queries)
-    scope = 'must be about this rollout in every selector (pod=~"$canary_pods", pod=~"$stable_pods" or namespace="$namespace")'
+    scope = 'must be about this rollout in every selector (pod=~"$canary_pods", pod=~"$stable_pods" or namespace="$namespace")'  # noqa: E501
     assert problems(path) == [
         f"{path}:13: analysis.metrics[0].query.promql {scope}, but takes in the whole cluster: cpu",
-        f"{path}:16: analysis.metrics[1].query.promql must have $canary_pods, in whose place stable's pods are put to compare, "
-        "but has none",
-        f"{path}:21: analysis.metrics[2].query.compare must be 'higher-is-worse' or 'lower-is-worse', but is 'higher'",
+        f"{path}:16: analysis.metrics[1].query.promql must have $canary_pods, in whose place stable's pods "
+        "are put to compare, but has none",
+        f"{path}:21: analysis.metrics[2].query.compare must be 'higher-is-worse' or 'lower-is-worse', but is "
+        "'higher'",
         f"{path}:22: analysis.metrics[2].query.dryRun must be true or false, but is 'maybe'",
     ]
 
@@ -223,7 +248,9 @@ def test_a_file_that_turned_bad_keeps_its_last_good_policy_until_it_is_mended(tm
     files.refresh()
     write(tmp_path, a_policy(weight=5))
     changes = files.refresh()
-    assert [str(problem) for problem in changes.refused] == [f"{path}:9: stages[1].weight must be above the stage before it (10), but is 5"]
+    assert [str(problem) for problem in changes.refused] == [
+        f"{path}:9: stages[1].weight must be above the stage before it (10), but is 5"
+    ]
     assert changes.kept == (str(path),)
     assert [policy.stages[1].weight for policy in files.policies] == [25]
     assert not files.refresh()
@@ -293,7 +320,9 @@ def test_a_directory_that_cannot_be_listed_changes_nothing(tmp_path: Path) -> No
     files.refresh()
     directory.rename(tmp_path / "away")
     changes = files.refresh()
-    assert [str(problem) for problem in changes.refused] == [f"{directory}: cannot be read: No such file or directory"]
+    assert [str(problem) for problem in changes.refused] == [
+        f"{directory}: cannot be read: No such file or directory"
+    ]
     assert changes.kept == (str(path),)
     assert names(files.policies) == ["front-end"]
     assert not files.refresh()
@@ -302,7 +331,8 @@ def test_a_directory_that_cannot_be_listed_changes_nothing(tmp_path: Path) -> No
 
 
 def test_a_config_map_s_swap_of_links_is_seen_and_its_own_files_are_not(tmp_path: Path) -> None:
-    """As the kubelet lays a ConfigMap out: ..data is a link to a dated directory, and is replaced by a rename."""
+    """As the kubelet lays a ConfigMap out: ..data is a link to a dated directory, and is replaced by a
+    rename."""
     for name, weight in (("..1", 25), ("..2", 50)):
         (tmp_path / name).mkdir()
         write(tmp_path / name, a_policy(weight=weight))
@@ -376,7 +406,9 @@ def test_every_key_of_the_schema_is_described_and_no_default_breaks_its_own_rule
 
 def a_bracket(member: str = "carts", promql: str = 'max(cpu{pod=~"$canary_pods"})') -> str:
     """Of front-end and another service."""
-    return a_policy() + f"""
+    return (
+        a_policy()
+        + f"""
 bracket:
   members:
     - service: {{name: {member}, namespace: production, selector: {{app: {member}}}}}
@@ -386,6 +418,7 @@ bracket:
           - errors: {{}}
           - query: {{name: own, promql: '{promql}', max: 1}}
 """
+    )
 
 
 def line_of(path: Path, text: str) -> int:
@@ -396,12 +429,21 @@ def test_a_service_of_a_bracket_has_no_policy_of_its_own(tmp_path: Path) -> None
     bracket = write(tmp_path, a_bracket(), "bracket.yaml")
     own = write(tmp_path, a_policy("carts"), "carts.yaml")
     loaded = load(tmp_path)
-    assert [policy.keys for policy in loaded.policies] == [(("production", "front-end"), ("production", "carts"))]
-    wanted = f"must be the only policy of production/carts, but {bracket}:{line_of(bracket, 'name: carts')} is one too"
-    assert [str(problem) for problem in loaded.problems] == [f"{own}:{line_of(own, 'name: carts')}: service.name {wanted}"]
+    assert [policy.keys for policy in loaded.policies] == [
+        (("production", "front-end"), ("production", "carts"))
+    ]
+    wanted = (
+        f"must be the only policy of production/carts, but {bracket}:{line_of(bracket, 'name: carts')} is "
+        "one too"
+    )
+    assert [str(problem) for problem in loaded.problems] == [
+        f"{own}:{line_of(own, 'name: carts')}: service.name {wanted}"
+    ]
 
 
-def test_a_bracket_that_takes_in_a_service_with_a_policy_is_refused_and_its_last_good_version_kept(tmp_path: Path) -> None:
+def test_a_bracket_that_takes_in_a_service_with_a_policy_is_refused_and_its_last_good_version_kept(
+    tmp_path: Path,
+) -> None:
     files = PolicyFiles(tmp_path)
     write(tmp_path, a_policy("carts"), "z.yaml")
     write(tmp_path, a_policy(), "a.yaml")
@@ -409,7 +451,8 @@ def test_a_bracket_that_takes_in_a_service_with_a_policy_is_refused_and_its_last
     path = write(tmp_path, a_bracket(), "a.yaml")
     changes = files.refresh()
     assert [str(problem).partition(" must")[0] for problem in changes.refused] == [
-        f"{path}:{line_of(path, 'name: carts')}: bracket.members[0].service.name"]
+        f"{path}:{line_of(path, 'name: carts')}: bracket.members[0].service.name"
+    ]
     assert changes.kept == (str(path),)
     assert sorted(names(files.policies)) == ["carts", "front-end"]
     assert all(policy.bracket is None for policy in files.policies)
@@ -420,4 +463,6 @@ def test_a_bracket_that_takes_in_a_service_with_a_policy_is_refused_and_its_last
 def test_promql_of_a_bracket_s_service_is_checked_as_well(tmp_path: Path) -> None:
     path = write(tmp_path, a_bracket(promql='max(cpu{pod=~"$canary_pods"}'), "bracket.yaml")
     [problem] = load(tmp_path).problems
-    assert str(problem).startswith(f"{path}:{line_of(path, 'query:')}: bracket.members[0].analysis.metrics[1].query.promql ")
+    assert str(problem).startswith(
+        f"{path}:{line_of(path, 'query:')}: bracket.members[0].analysis.metrics[1].query.promql "
+    )

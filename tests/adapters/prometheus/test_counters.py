@@ -32,7 +32,8 @@ BOUNDS = (10.0, 100.0)
 
 
 def a_sample(ok: int = 0, errors: int = 0, timed: tuple[int, ...] = (), ms: float | None = None) -> Sample:
-    """Cumulative values: requests under 200 and 503 (0: no series), and the histogram at 10 ms, 100 ms and +Inf."""
+    """Cumulative values: requests under 200 and 503 (0: no series), and the histogram at 10 ms, 100 ms and
+    +Inf."""
     codes = {code: count for code, count in ((OK, ok), (ERROR, errors)) if count}
     return Sample(codes, dict(zip((*BOUNDS, math.inf), timed, strict=False)), ms)
 
@@ -88,7 +89,12 @@ def test_a_replica_known_by_its_histogram_alone_is_known() -> None:
 
 
 def test_a_gap_is_made_good_at_the_next_point() -> None:
-    assert [served(one) for one in growths(a_sample(5), None, None, a_sample(25))] == [{OK: 5}, {}, {}, {OK: 20}]
+    assert [served(one) for one in growths(a_sample(5), None, None, a_sample(25))] == [
+        {OK: 5},
+        {},
+        {},
+        {OK: 20},
+    ]
 
 
 def test_a_restart_begins_every_series_at_zero_even_one_that_looks_unchanged() -> None:
@@ -103,11 +109,15 @@ def test_a_restart_is_told_by_the_histogram_too() -> None:
 
 
 def test_a_series_that_went_missing_over_a_restart_is_forgotten() -> None:
-    assert [served(one) for one in growths(a_sample(50, 9), a_sample(3), a_sample(5, 1))][1:] == [{OK: 3}, {OK: 2, ERROR: 1}]
+    assert [served(one) for one in growths(a_sample(50, 9), a_sample(3), a_sample(5, 1))][1:] == [
+        {OK: 3},
+        {OK: 2, ERROR: 1},
+    ]
 
 
 def test_a_series_reset_while_it_was_away_does_not_count_the_others_again() -> None:
-    # Between the first two points the process outgrew its predecessor, which no counter tells; the error comes back lower much later.
+    # Between the first two points the process outgrew its predecessor, which no counter tells; the error
+    # comes back lower much later.
     third = growths(a_sample(5, 2), a_sample(7), a_sample(100_000, 1))[2]
     assert served(third) == {OK: 99_993, ERROR: 1}
 
@@ -124,7 +134,9 @@ def test_a_histogram_reset_while_it_was_away_does_not_count_requests_again() -> 
     ids=["without +Inf", "more within 10 ms than within 100 ms", "one bound"],
 )
 def test_a_torn_histogram_is_a_gap_and_is_made_good_by_the_next_whole_one(torn: tuple[int, ...]) -> None:
-    first, second, third = growths(a_sample(9, timed=(3, 6, 9)), a_sample(20, timed=torn), a_sample(40, timed=(20, 35, 40)))
+    first, second, third = growths(
+        a_sample(9, timed=(3, 6, 9)), a_sample(20, timed=torn), a_sample(40, timed=(20, 35, 40))
+    )
     assert first.within[math.inf] == 9
     assert second.within == {}
     assert third.within == {10.0: 17, 100.0: 29, math.inf: 31}
@@ -134,11 +146,17 @@ def test_a_histogram_torn_in_the_baseline_does_not_count_a_lifetime_when_it_is_w
     ledger = Ledger(settle=0)
     ledger.fold(0, {STABLE_POD: a_sample(9, timed=(3, 6))})
     assert ledger.fold(10, {STABLE_POD: a_sample(9, timed=(3, 6, 9_000))})[STABLE_POD].within == {}
-    assert ledger.fold(20, {STABLE_POD: a_sample(9, timed=(3, 7, 9_002))})[STABLE_POD].within == {10.0: 0, 100.0: 1, math.inf: 2}
+    assert ledger.fold(20, {STABLE_POD: a_sample(9, timed=(3, 7, 9_002))})[STABLE_POD].within == {
+        10.0: 0,
+        100.0: 1,
+        math.inf: 2,
+    }
 
 
 def test_a_growth_no_process_can_make_is_not_counted_and_becomes_the_baseline() -> None:
-    _, second, third = growths(a_sample(9, timed=(3, 6, 9)), a_sample(9, timed=(8, 8, 9)), a_sample(9, timed=(9, 9, 10)))
+    _, second, third = growths(
+        a_sample(9, timed=(3, 6, 9)), a_sample(9, timed=(8, 8, 9)), a_sample(9, timed=(9, 9, 10))
+    )
     assert second.within == {}
     assert third.within == {10.0: 1, 100.0: 1, math.inf: 1}
 
@@ -154,7 +172,11 @@ def test_a_wobbling_sum_is_neither_a_restart_nor_negative() -> None:
 
 
 def test_a_sum_missed_once_is_made_good() -> None:
-    _, second, third = growths(a_sample(1, timed=(1, 1, 1), ms=5.0), a_sample(2, timed=(2, 2, 2)), a_sample(3, timed=(3, 3, 3), ms=20.0))
+    _, second, third = growths(
+        a_sample(1, timed=(1, 1, 1), ms=5.0),
+        a_sample(2, timed=(2, 2, 2)),
+        a_sample(3, timed=(3, 3, 3), ms=20.0),
+    )
     assert (second.duration_ms, third.duration_ms) == (0.0, 15.0)
 
 
@@ -176,25 +198,45 @@ def test_a_copy_goes_its_own_way() -> None:
 @pytest.mark.parametrize(
     ("code", "is_failure"),
     [
-        (("200", ""), False), (("404", ""), False), (("499", ""), False), (("500", ""), True), (("503", ""), True), (("599", ""), True),
-        (("5000", ""), False), (("5xx", ""), False), (("0", ""), False), (("200", "14"), True), (("200", "UNAVAILABLE"), True),
-        (("200", "13"), False), (("200", "0"), False), (("503", "14"), True), (("", ""), False),
+        (("200", ""), False),
+        (("404", ""), False),
+        (("499", ""), False),
+        (("500", ""), True),
+        (("503", ""), True),
+        (("599", ""), True),
+        (("5000", ""), False),
+        (("5xx", ""), False),
+        (("0", ""), False),
+        (("200", "14"), True),
+        (("200", "UNAVAILABLE"), True),
+        (("200", "13"), False),
+        (("200", "0"), False),
+        (("503", "14"), True),
+        (("", ""), False),
     ],
-)  # fmt: skip
+)
 def test_failures_are_5xx_and_the_targets_grpc_statuses(code: tuple[str, str], is_failure: bool) -> None:
     assert failed(code, failing_statuses(["unavailable"]), failing_codes(["5xx"])) is is_failure
 
 
-@pytest.mark.parametrize(("codes", "failures"), [
-    (["5xx"], {"500", "503", "504"}), (["429"], {"429"}), (["4xx", "0"], {"404", "429", "499", "0"}), (["503", "0"], {"503", "0"}),
-    (["5xx", "429"], {"500", "503", "504", "429"}),
-])
+@pytest.mark.parametrize(
+    ("codes", "failures"),
+    [
+        (["5xx"], {"500", "503", "504"}),
+        (["429"], {"429"}),
+        (["4xx", "0"], {"404", "429", "499", "0"}),
+        (["503", "0"], {"503", "0"}),
+        (["5xx", "429"], {"500", "503", "504", "429"}),
+    ],
+)
 def test_response_codes_that_are_failures_are_the_targets(codes: list[str], failures: set[str]) -> None:
     there = ("", "0", "100", "200", "304", "404", "429", "499", "500", "503", "504", "5000", "-")
     assert {code for code in there if failed((code, ""), frozenset(), failing_codes(codes))} == failures
 
 
-def test_of_the_default_statuses_the_servers_faults_fail_by_number_and_by_name_whatever_the_http_code() -> None:
+def test_of_the_default_statuses_the_servers_faults_fail_by_number_and_by_name_whatever_the_http_code() -> (
+    None
+):
     statuses, codes = failing_statuses(GRPC_FAILURES), failing_codes(HTTP_FAILURES)
     numbers = {number for number in map(str, range(17)) if failed(("200", number), statuses, codes)}
     assert numbers == {"2", "4", "12", "13", "14", "15"}
@@ -208,14 +250,26 @@ def test_where_the_reporter_is_a_caller_or_a_waypoint_a_version_is_one_replica()
     for reporter in ("source", "waypoint"):
         reading = Reading(replace(TARGET, reporter=reporter), Ledger(0.0), 10, 20, 10)
         for at, requests in ((5, 1), (10, 4), (20, 9)):
-            reading.fold(at, {("front-end-v2", pod): Sample({("200", ""): requests}) for pod in ("waypoint-a", "waypoint-b")})
+            reading.fold(
+                at,
+                {
+                    ("front-end-v2", pod): Sample({("200", ""): requests})
+                    for pod in ("waypoint-a", "waypoint-b")
+                },
+            )
         [look] = reading.looks()
         assert {name: one.requests for name, one in look.canary.items()} == {"front-end-v2 (all)": 10}
 
 
 def test_grpc_statuses_have_the_numbers_of_the_grpc_specification() -> None:
     # https://grpc.github.io/grpc/core/md_doc_statuscodes.html, read off by hand.
-    assert failing_statuses(["CANCELLED", "UNKNOWN", "INTERNAL", "UNAVAILABLE", "UNAUTHENTICATED"]) >= {"1", "2", "13", "14", "16"}
+    assert failing_statuses(["CANCELLED", "UNKNOWN", "INTERNAL", "UNAVAILABLE", "UNAUTHENTICATED"]) >= {
+        "1",
+        "2",
+        "13",
+        "14",
+        "16",
+    }
 
 
 def test_an_unknown_grpc_status_is_refused_by_name() -> None:
@@ -226,7 +280,9 @@ def test_an_unknown_grpc_status_is_refused_by_name() -> None:
 # Looks
 
 
-def looks(points: Mapping[int, Point], start: int, end: int, step: int = 10, target: Target = TARGET) -> list[Look]:
+def looks(
+    points: Mapping[int, Point], start: int, end: int, step: int = 10, target: Target = TARGET
+) -> list[Look]:
     reading = Reading(target, Ledger(settle=0), start, end, step)
     for at in sorted(points):
         reading.fold(at, points[at])
@@ -263,8 +319,11 @@ def test_samples_of_other_workloads_are_no_samples_of_the_target() -> None:
 
 
 def test_a_vanished_replica_leaves_the_looks_after() -> None:
-    points = {0: {STABLE_POD: a_sample(1), CANARY_POD: a_sample(1)}, 10: {STABLE_POD: a_sample(2), CANARY_POD: a_sample(4)},
-              20: {STABLE_POD: a_sample(3)}}  # fmt: skip
+    points = {
+        0: {STABLE_POD: a_sample(1), CANARY_POD: a_sample(1)},
+        10: {STABLE_POD: a_sample(2), CANARY_POD: a_sample(4)},
+        20: {STABLE_POD: a_sample(3)},
+    }
     first, second = looks(points, 0, 20)
     assert first.canary == {"front-end-v2-a": Counts(requests=3)}
     assert (second.canary, second.sampled) == ({}, True)
@@ -278,7 +337,10 @@ def test_first_seen_is_the_time_of_the_point_at_which_a_replica_was_first_seen()
 
 
 def test_latency_is_counted_at_the_histograms_bounds() -> None:
-    points = {0: {STABLE_POD: a_sample(9, timed=(3, 6, 9), ms=90.0)}, 10: {STABLE_POD: a_sample(19, timed=(5, 12, 19), ms=200.0)}}
+    points = {
+        0: {STABLE_POD: a_sample(9, timed=(3, 6, 9), ms=90.0)},
+        10: {STABLE_POD: a_sample(19, timed=(5, 12, 19), ms=200.0)},
+    }
     (look,) = looks(points, 0, 10)
     assert look.bounds == BOUNDS
     assert look.stable["front-end-v1-a"] == Counts(requests=10, timed=10, within=(2, 6), duration_ms=110.0)
@@ -287,7 +349,11 @@ def test_latency_is_counted_at_the_histograms_bounds() -> None:
 def test_bounds_are_those_that_all_replicas_have_from_the_look_on_where_they_differ() -> None:
     fine = Sample({OK: 9}, {5.0: 1, 10.0: 3, 100.0: 6, math.inf: 9})
     coarse = Sample({OK: 4}, {10.0: 1, 1000.0: 4, math.inf: 4})
-    first, second, third = looks({0: {STABLE_POD: fine}, 10: {STABLE_POD: fine}, 20: {CANARY_POD: coarse}, 30: {STABLE_POD: fine}}, 0, 30)
+    first, second, third = looks(
+        {0: {STABLE_POD: fine}, 10: {STABLE_POD: fine}, 20: {CANARY_POD: coarse}, 30: {STABLE_POD: fine}},
+        0,
+        30,
+    )
     assert first.bounds == (5.0, 10.0, 100.0)
     assert second.bounds == third.bounds == (10.0,)
     assert second.canary["front-end-v2-a"] == Counts(requests=4, timed=4, within=(1,))
@@ -300,7 +366,10 @@ def test_a_replica_without_a_histogram_has_no_timed_requests() -> None:
 
 
 def test_a_bound_that_a_histogram_gains_later_is_not_compared() -> None:
-    points = {0: {STABLE_POD: Sample({}, {10.0: 3, math.inf: 9})}, 10: {STABLE_POD: Sample({}, {10.0: 4, 100.0: 8, math.inf: 11})}}
+    points = {
+        0: {STABLE_POD: Sample({}, {10.0: 3, math.inf: 9})},
+        10: {STABLE_POD: Sample({}, {10.0: 4, 100.0: 8, math.inf: 11})},
+    }
     (look,) = looks(points, 0, 10)
     assert (look.bounds, look.stable["front-end-v1-a"]) == ((10.0,), Counts(timed=2, within=(1,)))
 
@@ -316,7 +385,12 @@ def test_by_the_source_a_workload_is_one_replica_and_its_clients_restart_by_them
 
 def test_stable_alone_can_be_read() -> None:
     target = Target("production", "front-end-v1", "", since=0)
-    (look,) = looks({0: {STABLE_POD: a_sample(1)}, 10: {STABLE_POD: a_sample(3), ("", "x"): a_sample(9)}}, 0, 10, target=target)
+    (look,) = looks(
+        {0: {STABLE_POD: a_sample(1)}, 10: {STABLE_POD: a_sample(3), ("", "x"): a_sample(9)}},
+        0,
+        10,
+        target=target,
+    )
     assert (look.stable, look.canary) == ({"front-end-v1-a": Counts(requests=2)}, {})
 
 
@@ -350,7 +424,9 @@ class Served:
     def counts(self) -> Counts:
         failures = sum(count for code, count in self.codes.items() if code in (ERROR, GRPC_UNAVAILABLE))
         within = tuple(sum(ms <= bound for ms in self.latencies) for bound in BOUNDS)
-        return Counts(sum(self.codes.values()), failures, len(self.latencies), within, math.fsum(self.latencies))
+        return Counts(
+            sum(self.codes.values()), failures, len(self.latencies), within, math.fsum(self.latencies)
+        )
 
 
 @dataclass
@@ -362,23 +438,33 @@ class Life:
     truth: list[Served] = field(default_factory=list)
 
 
-# In one scrape interval: requests by code, and whether the scrape is missed, comes late, or the process restarts (or ends) after it.
+# In one scrape interval: requests by code, and whether the scrape is missed, comes late, or the process
+# restarts (or ends) after it.
 Event = tuple[dict[tuple[str, str], int], str]
 EVENTS: st.SearchStrategy[Event] = st.tuples(
-    st.dictionaries(st.sampled_from([OK, ERROR, CLIENT_GONE, GRPC_UNAVAILABLE]), st.integers(1, 9), max_size=4),
+    st.dictionaries(
+        st.sampled_from([OK, ERROR, CLIENT_GONE, GRPC_UNAVAILABLE]), st.integers(1, 9), max_size=4
+    ),
     st.sampled_from(["", "", "", "", "missed", "late", "restart", "end"]),
 )
-Plan = list[tuple[bool, int, int, list[Event]]]  # of each replica: canary?, its scrapes' offset, the interval it is born in, its events
+# of each replica: canary?, its scrapes' offset, the interval it is born in, its events
+Plan = list[tuple[bool, int, int, list[Event]]]
 LIVES: st.SearchStrategy[Plan] = st.lists(
-    st.tuples(st.booleans(), st.integers(0, SCRAPE - 1), st.integers(0, 20), st.lists(EVENTS, max_size=SCRAPES)), min_size=1, max_size=5
+    st.tuples(
+        st.booleans(), st.integers(0, SCRAPE - 1), st.integers(0, 20), st.lists(EVENTS, max_size=SCRAPES)
+    ),
+    min_size=1,
+    max_size=5,
 )
 
 
 def a_life(replica: Replica, offset: float, born: int, events: Sequence[Event]) -> Life:
-    """Plays one replica. Its requests are drained (scraped) before it restarts or ends: what nobody scraped, nobody can count.
+    """Plays one replica. Its requests are drained (scraped) before it restarts or ends: what nobody scraped,
+    nobody can count.
 
-    A new process serves less than its predecessor until it is scraped: otherwise no counter tells the restart. The scrapes before and
-    after a restart are not late: with two scrapes in one window the new process' first one would be hidden.
+    A new process serves less than its predecessor until it is scraped: otherwise no counter tells the
+    restart. The scrapes before and after a restart are not late: with two scrapes in one window the new
+    process' first one would be hidden.
     """
     life = Life(replica)
     codes: Counter[tuple[str, str]] = Counter()
@@ -412,12 +498,20 @@ def a_life(replica: Replica, offset: float, born: int, events: Sequence[Event]) 
 
 
 def lives_of(plan: Plan) -> list[Life]:
-    """One stable replica with requests from the start, and those of the plan: born at once and with requests, or after the baseline."""
+    """One stable replica with requests from the start, and those of the plan: born at once and with requests,
+    or after the baseline."""
     lives = [a_life(STABLE_POD, 0.5, 0, [({OK: 5}, "")] * SCRAPES)]
     for number, (canary, offset, born, events) in enumerate(plan):
         name = "front-end-v2" if canary else "front-end-v1"
         began: list[Event] = [({OK: 3, ERROR: 2}, "")] if not born else []
-        lives.append(a_life((name, f"{name}-{number}"), offset + 0.25, born and born + 3, (began + events)[: SCRAPES - born - 3]))
+        lives.append(
+            a_life(
+                (name, f"{name}-{number}"),
+                offset + 0.25,
+                born and born + 3,
+                (began + events)[: SCRAPES - born - 3],
+            )
+        )
     return lives
 
 
@@ -433,7 +527,8 @@ def window(lives: Iterable[Life], low: float, high: float) -> Point:
 
 
 def read(lives: list[Life], ledger: Ledger, start: int, end: int, step: int, every: int) -> list[Look]:
-    """As an adapter does: from where the ledger stands to `start` scrape by scrape, then the looks with points `every` s."""
+    """As an adapter does: from where the ledger stands to `start` scrape by scrape, then the looks with
+    points `every` s."""
     reading = Reading(TARGET, ledger, start, end, step)
     for at in range(max(0, int(ledger.at) if math.isfinite(ledger.at) else 0) + SCRAPE, start + 1, SCRAPE):
         reading.fold(at, window(lives, at - SCRAPE, at))
@@ -444,7 +539,13 @@ def read(lives: list[Life], ledger: Ledger, start: int, end: int, step: int, eve
 
 def rounded(counts: Counts) -> tuple[int, int, int, tuple[int, ...], float]:
     # Sums of floats in another order differ in their last digits; everything else must be equal.
-    return counts.requests, counts.failures, counts.timed, counts.within or (0,) * len(BOUNDS), round(counts.duration_ms, 6)
+    return (
+        counts.requests,
+        counts.failures,
+        counts.timed,
+        counts.within or (0,) * len(BOUNDS),
+        round(counts.duration_ms, 6),
+    )
 
 
 def expected(life: Life, start: float, end: float) -> Counts:
@@ -452,7 +553,10 @@ def expected(life: Life, start: float, end: float) -> Counts:
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(LIVES, st.sampled_from([(12, 12), (12, 6), (12, 4), (24, 12), (36, 12), (36, 9), (60, 12), (10, 10), (15, 5)]))
+@given(
+    LIVES,
+    st.sampled_from([(12, 12), (12, 6), (12, 4), (24, 12), (36, 12), (36, 9), (60, 12), (10, 10), (15, 5)]),
+)
 def test_every_look_equals_the_generators_tally_replica_by_replica(plan: Plan, grid: tuple[int, int]) -> None:
     step, every = grid
     lives = lives_of(plan)
@@ -461,7 +565,10 @@ def test_every_look_equals_the_generators_tally_replica_by_replica(plan: Plan, g
         shown = {**look.stable, **look.canary}
         for life in lives:
             counts = shown.get(life.replica[1])
-            assert rounded(counts or Counts()) == rounded(expected(life, look.start, look.end)), (life.replica, look.start)
+            assert rounded(counts or Counts()) == rounded(expected(life, look.start, look.end)), (
+                life.replica,
+                look.start,
+            )
             assert (counts is not None) == any(look.start < at <= look.end for at, _ in life.samples)
 
 
@@ -479,8 +586,12 @@ def test_a_stretch_read_in_two_gives_the_same_looks_as_read_at_once(plan: Plan, 
 @pytest.mark.parametrize(
     "break_it",
     [
-        lambda sample: Sample({code: value + 1 for code, value in sample.requests.items()}, sample.within, sample.duration_ms),
-        lambda sample: Sample(sample.requests, {bound: value + 1 for bound, value in sample.within.items()}, sample.duration_ms),
+        lambda sample: Sample(
+            {code: value + 1 for code, value in sample.requests.items()}, sample.within, sample.duration_ms
+        ),
+        lambda sample: Sample(
+            sample.requests, {bound: value + 1 for bound, value in sample.within.items()}, sample.duration_ms
+        ),
     ],
     ids=["a request too many", "a timed request too many"],
 )
@@ -488,7 +599,10 @@ def test_the_tally_notices_a_single_request(break_it: Callable[[Sample], Sample]
     (life,) = lives_of([])
     end = BEGIN + 60
     index = next(index for index, (at, _) in enumerate(life.samples) if at > BEGIN)
-    samples = [(at, break_it(sample) if number >= index else sample) for number, (at, sample) in enumerate(life.samples)]
+    samples = [
+        (at, break_it(sample) if number >= index else sample)
+        for number, (at, sample) in enumerate(life.samples)
+    ]
     spoiled = Life(life.replica, samples)
     (look,) = read([spoiled], Ledger(settle=2 * SCRAPE), BEGIN, end, 60, SCRAPE)
     assert rounded(look.stable[life.replica[1]]) != rounded(expected(life, BEGIN, end))

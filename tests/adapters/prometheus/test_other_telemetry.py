@@ -1,4 +1,5 @@
-"""Telemetry that is not a sidecar's HTTP: gRPC statuses, other response codes, waypoints, and connections that are no requests.
+"""Telemetry that is not a sidecar's HTTP: gRPC statuses, other response codes, waypoints, and connections
+that are no requests.
 
 The labels are as Istio writes them: a gRPC status is its number, and a waypoint's `pod` is its own.
 """
@@ -23,12 +24,20 @@ from canaryd_sandbox.world import NAMESPACE, World
 from tests.adapters.prometheus.test_telemetry_counts import rest, split
 
 START = 1_700_000_000.0
-TARGET = Target(NAMESPACE, "front-end-v1", "front-end-v2", int(START), grpc_failures=GRPC_FAILURES, http_failures=HTTP_FAILURES)
+TARGET = Target(
+    NAMESPACE,
+    "front-end-v1",
+    "front-end-v2",
+    int(START),
+    grpc_failures=GRPC_FAILURES,
+    http_failures=HTTP_FAILURES,
+)
 
 
 @contextmanager
 def a_world(ambient: bool = False, **behaviour: Any) -> Iterator[Others]:
-    """v1 and v2 with half of 200 requests/s each. What `served` and `looks_of` tell is of 15 s, after as many before, all scraped."""
+    """v1 and v2 with half of 200 requests/s each. What `served` and `looks_of` tell is of 15 s, after as many
+    before, all scraped."""
     answers = Behaviour(**{"errors": 0.2, **behaviour})
     world = World(rate=200, replicas=1, seed=9, realtime=False, start=START, stable=answers)
     world.mesh.ambient = ambient
@@ -40,12 +49,16 @@ def a_world(ambient: bool = False, **behaviour: Any) -> Iterator[Others]:
         start, before = rest(world), served(world)
         world.advance(world.now + 15)
         end, after = rest(world), served(world)
-        telemetry = PrometheusTelemetry(PrometheusAccess(world.prometheus_url, scrape_interval=world.scrape, timeout=10))
+        telemetry = PrometheusTelemetry(
+            PrometheusAccess(world.prometheus_url, scrape_interval=world.scrape, timeout=10)
+        )
         yield Others(telemetry, start, end, (after[0] - before[0], after[1] - before[1]))
 
 
 def served(world: World) -> tuple[int, int]:
-    return sum(one.requests for one in world.tally().values()), sum(one.failures for one in world.tally().values())
+    return sum(one.requests for one in world.tally().values()), sum(
+        one.failures for one in world.tally().values()
+    )
 
 
 @dataclass
@@ -63,7 +76,9 @@ class Others:
 
     def counted(self, **fields: Any) -> tuple[int, int]:
         looks = self.looks_of(**fields)
-        found = total(counts for look in looks for side in (look.stable, look.canary) for counts in side.values())
+        found = total(
+            counts for look in looks for side in (look.stable, look.canary) for counts in side.values()
+        )
         return found.requests, found.failures
 
     def presence(self, **fields: Any) -> Presence:
@@ -79,17 +94,21 @@ def test_grpc_statuses_fail_by_the_default_set_under_http_200(status: str, fails
         assert world.counted(grpc_failures=("NOT_FOUND",)) == (requests, failures if status == "5" else 0)
 
 
-@pytest.mark.parametrize(("code", "sets"), [
-    ("503", {("5xx",): True, ("500",): False, ("503", "4xx"): True}),
-    ("429", {("5xx",): False, ("5xx", "429"): True, ("4xx",): True}),
-    ("0", {("5xx",): False, ("5xx", "0"): True}),
-])
+@pytest.mark.parametrize(
+    ("code", "sets"),
+    [
+        ("503", {("5xx",): True, ("500",): False, ("503", "4xx"): True}),
+        ("429", {("5xx",): False, ("5xx", "429"): True, ("4xx",): True}),
+        ("0", {("5xx",): False, ("5xx", "0"): True}),
+    ],
+)
 def test_response_codes_fail_by_the_policys_set(code: str, sets: dict[tuple[str, ...], bool]) -> None:
     with a_world(code=code) as world:
         requests, failures = world.truth
         assert failures > 200
         assert {codes: world.counted(http_failures=codes) for codes in sets} == {
-            codes: (requests, failures if fails else 0) for codes, fails in sets.items()}
+            codes: (requests, failures if fails else 0) for codes, fails in sets.items()
+        }
 
 
 def test_series_as_istio_has_them_of_grpc_and_http_are_one_request_each() -> None:
@@ -97,7 +116,16 @@ def test_series_as_istio_has_them_of_grpc_and_http_are_one_request_each() -> Non
         labels = {"pod": "a", "destination_workload": "front-end-v2", "response_code": code}
         return {**labels, **({"grpc_response_status": status} if status is not None else {})}, [(10.0, value)]
 
-    points = points_of([series("200", "0", "7"), series("200", "14", "3"), series("503", None, "2"), series("503", "14", "1")], [], [])
+    points = points_of(
+        [
+            series("200", "0", "7"),
+            series("200", "14", "3"),
+            series("503", None, "2"),
+            series("503", "14", "1"),
+        ],
+        [],
+        [],
+    )
     [sample] = points[10].values()
     assert sample.requests == {("200", "0"): 7, ("200", "14"): 3, ("503", ""): 2, ("503", "14"): 1}
 
@@ -105,7 +133,9 @@ def test_series_as_istio_has_them_of_grpc_and_http_are_one_request_each() -> Non
 def test_a_waypoint_counts_every_request_and_has_no_replicas() -> None:
     with a_world(ambient=True) as world:
         assert world.counted(reporter="waypoint") == world.truth
-        names = {name for look in world.looks_of(reporter="waypoint") for name in (*look.stable, *look.canary)}
+        names = {
+            name for look in world.looks_of(reporter="waypoint") for name in (*look.stable, *look.canary)
+        }
         assert names == {"front-end-v1 (all)", "front-end-v2 (all)"}
         assert not any(look.sampled for look in world.looks_of())
         assert world.presence() == Presence(frozenset({"waypoint"}))

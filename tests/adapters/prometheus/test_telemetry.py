@@ -1,4 +1,5 @@
-"""The Prometheus adapter's HTTP and queries, against a small server of the tests. Its counts: test_prometheus_counts.py."""
+"""The Prometheus adapter's HTTP and queries, against a small server of the tests. Its counts:
+test_prometheus_counts.py."""
 
 import base64
 import json
@@ -19,7 +20,15 @@ import pytest
 import trustme
 
 from canaryd.adapters.prometheus.api import PrometheusAccess
-from canaryd.adapters.prometheus.telemetry import MOST_POINTS, RUN_UP, PrometheusTelemetry, count_of, fill, points_of, resolution
+from canaryd.adapters.prometheus.telemetry import (
+    MOST_POINTS,
+    RUN_UP,
+    PrometheusTelemetry,
+    count_of,
+    fill,
+    points_of,
+    resolution,
+)
 from canaryd.domain.counts import Look, Source, Target
 from canaryd.domain.ports import Rejected, Unavailable
 
@@ -59,7 +68,12 @@ def a_stub(context: ssl.SSLContext | None = None) -> Iterator[Stub]:
 
         def handle_any(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
-            asked = Asked(self.command, self.path, {name.lower(): value for name, value in self.headers.items()}, dict(parse_qsl(body)))
+            asked = Asked(
+                self.command,
+                self.path,
+                {name.lower(): value for name, value in self.headers.items()},
+                dict(parse_qsl(body)),
+            )
             stub.asked.append(asked)
             status, answer = stub.answer(asked)
             content = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
@@ -70,14 +84,15 @@ def a_stub(context: ssl.SSLContext | None = None) -> Iterator[Stub]:
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = handle_any  # noqa: N815  # http.server's names
+        do_GET = do_POST = handle_any  # noqa: N815  # http.server's names  # http.server's names
 
         def log_message(self, format: str, *args: Any) -> None:
             """Says nothing."""
 
     class Quiet(ThreadingHTTPServer):
         def handle_error(self, request: Any, client_address: Any) -> None:
-            """A client that gave up, or trusts nobody here, is what some tests are about; anything else is told."""
+            """A client that gave up, or trusts nobody here, is what some tests are about; anything else is
+            told."""
             if not isinstance(sys.exception(), OSError):
                 super().handle_error(request, client_address)
 
@@ -103,10 +118,14 @@ def stub() -> Iterator[Stub]:
 
 
 def a_telemetry(stub: Stub, **access: Any) -> PrometheusTelemetry:
-    return PrometheusTelemetry(PrometheusAccess(stub.url, **{"scrape_interval": 5.0, "timeout": 5.0} | access))
+    return PrometheusTelemetry(
+        PrometheusAccess(stub.url, **{"scrape_interval": 5.0, "timeout": 5.0} | access)
+    )
 
 
-def read(telemetry: PrometheusTelemetry, start: int = TARGET.since, end: int = TARGET.since + 10, step: int = 10) -> list[Look]:
+def read(
+    telemetry: PrometheusTelemetry, start: int = TARGET.since, end: int = TARGET.since + 10, step: int = 10
+) -> list[Look]:
     return list(telemetry.read([TARGET], start, end, step)[TARGET])
 
 
@@ -115,7 +134,9 @@ def read(telemetry: PrometheusTelemetry, start: int = TARGET.since, end: int = T
 
 def test_basic_auth_is_sent(stub: Stub) -> None:
     read(a_telemetry(stub, username="canaryd", password="s3cret"))
-    assert {asked.headers["authorization"] for asked in stub.asked} == {"Basic " + base64.b64encode(b"canaryd:s3cret").decode()}
+    assert {asked.headers["authorization"] for asked in stub.asked} == {
+        "Basic " + base64.b64encode(b"canaryd:s3cret").decode()
+    }
 
 
 def test_a_rotated_bearer_token_is_taken_up(stub: Stub, tmp_path: Path) -> None:
@@ -125,7 +146,10 @@ def test_a_rotated_bearer_token_is_taken_up(stub: Stub, tmp_path: Path) -> None:
     read(telemetry)
     token.write_text("second\n")
     read(telemetry)
-    assert [asked.headers["authorization"] for asked in stub.asked][:: len(stub.asked) - 1] == ["Bearer first", "Bearer second"]
+    assert [asked.headers["authorization"] for asked in stub.asked][:: len(stub.asked) - 1] == [
+        "Bearer first",
+        "Bearer second",
+    ]
 
 
 def test_a_missing_bearer_token_is_told_by_its_path(stub: Stub, tmp_path: Path) -> None:
@@ -188,7 +212,11 @@ def test_a_client_certificate_is_shown(authority: trustme.CA, tmp_path: Path) ->
     mine.cert_chain_pems[0].write_to_path(str(tmp_path / "cert.pem"))
     mine.private_key_pem.write_to_path(str(tmp_path / "key.pem"))
     with a_stub(context) as stub:
-        files = {"ca_file": str(tmp_path / "ca.pem"), "cert_file": str(tmp_path / "cert.pem"), "key_file": str(tmp_path / "key.pem")}
+        files = {
+            "ca_file": str(tmp_path / "ca.pem"),
+            "cert_file": str(tmp_path / "cert.pem"),
+            "key_file": str(tmp_path / "key.pem"),
+        }
         assert len(read(a_telemetry(stub, **files))) == 1
         with pytest.raises(Unavailable):
             read(a_telemetry(stub, ca_file=files["ca_file"]))
@@ -209,7 +237,11 @@ def test_settings_that_contradict_each_other_are_refused(settings: dict[str, Any
 
 
 def test_secrets_are_not_shown() -> None:
-    shown = repr(PrometheusAccess("http://127.0.0.1:9090", username="u", password="s3cret", headers={"X-Key": "hidden"}))
+    shown = repr(
+        PrometheusAccess(
+            "http://127.0.0.1:9090", username="u", password="s3cret", headers={"X-Key": "hidden"}
+        )
+    )
     assert "s3cret" not in shown
     assert "hidden" not in shown
 
@@ -219,7 +251,10 @@ def test_secrets_are_not_shown() -> None:
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 def test_what_may_pass_is_unavailable_and_asked_once(stub: Stub, status: int) -> None:
-    stub.says(status, {"status": "error", "errorType": "timeout", "error": "query timed out in expression evaluation"})
+    stub.says(
+        status,
+        {"status": "error", "errorType": "timeout", "error": "query timed out in expression evaluation"},
+    )
     with pytest.raises(Unavailable, match=f"HTTP {status}: query timed out in expression evaluation"):
         read(a_telemetry(stub))
     assert len(stub.asked) == 1
@@ -234,7 +269,13 @@ def test_a_refused_query_is_rejected_in_prometheus_own_words(stub: Stub, status:
 
 @pytest.mark.parametrize(
     ("status", "hint"),
-    [(401, "bearer_token_file"), (403, "may not query"), (404, "path prefix"), (405, "POST"), (302, "redirects to https://login.example/")],
+    [
+        (401, "bearer_token_file"),
+        (403, "may not query"),
+        (404, "path prefix"),
+        (405, "POST"),
+        (302, "redirects to https://login.example/"),
+    ],
 )
 def test_a_door_that_stays_shut_is_rejected_with_a_hint(stub: Stub, status: int, hint: str) -> None:
     stub.says(status, b"no")
@@ -245,11 +286,17 @@ def test_a_door_that_stays_shut_is_rejected_with_a_hint(stub: Stub, status: int,
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"<html>Sign in</html>", b'{"status": "success", "data": {"resultType": "matr', b"[]", b'{"status": "success"}',
-     b'{"status": "success", "data": {"resultType": "matrix", "result": [{"values": [[1, "2"]]}]}}',
-     b'{"status": "success", "data": {"resultType": "vector", "result": [{"metric": {}, "value": [1, "2"]}]}}',
-     b'{"status": "error", "error": "?"}'],
-)  # fmt: skip
+    [
+        b"",
+        b"<html>Sign in</html>",
+        b'{"status": "success", "data": {"resultType": "matr',
+        b"[]",
+        b'{"status": "success"}',
+        b'{"status": "success", "data": {"resultType": "matrix", "result": [{"values": [[1, "2"]]}]}}',
+        b'{"status": "success", "data": {"resultType": "vector", "result": [{"metric": {}, "value": [1, "2"]}]}}',  # noqa: E501
+        b'{"status": "error", "error": "?"}',
+    ],
+)
 def test_a_broken_answer_is_unavailable(stub: Stub, body: bytes) -> None:
     stub.says(200, body)
     with pytest.raises(Unavailable, match="the answer is no"):
@@ -317,33 +364,44 @@ def test_an_address_that_is_none_is_rejected() -> None:
 def test_the_three_queries(stub: Stub) -> None:
     since = TARGET.since
     read(a_telemetry(stub))
-    which = 'reporter="destination", destination_workload_namespace="production", destination_workload=~"front-end-v1|front-end-v2"'
-    once = "max without (job, instance, endpoint, container, service, prometheus, prometheus_replica, replica)"
+    which = 'reporter="destination", destination_workload_namespace="production", destination_workload=~"front-end-v1|front-end-v2"'  # noqa: E501
+    once = (
+        "max without (job, instance, endpoint, container, service, prometheus, prometheus_replica, replica)"
+    )
     queries = [
         f"sum by (pod, destination_workload, response_code, grpc_response_status) ({once} "
         f"(last_over_time(istio_requests_total{{{which}}}[5s])))",
-        f"sum by (pod, destination_workload, le) ({once} (last_over_time(istio_request_duration_milliseconds_bucket{{{which}}}[5s])))",
-        f"sum by (pod, destination_workload) ({once} (last_over_time(istio_request_duration_milliseconds_sum{{{which}}}[5s])))",
+        f"sum by (pod, destination_workload, le) ({once} "
+        f"(last_over_time(istio_request_duration_milliseconds_bucket{{{which}}}[5s])))",
+        f"sum by (pod, destination_workload) ({once} "
+        f"(last_over_time(istio_request_duration_milliseconds_sum{{{which}}}[5s])))",
     ]
     assert [asked.form["query"] for asked in stub.asked] == queries * 2
     assert {(asked.method, asked.path) for asked in stub.asked} == {("POST", "/api/v1/query_range")}
-    assert [(int(asked.form["start"]), int(asked.form["end"]), asked.form["step"]) for asked in stub.asked] == (
-        [(since - RUN_UP + 5, since, "5")] * 3 + [(since + 5, since + 10, "5")] * 3
-    )
+    assert [
+        (int(asked.form["start"]), int(asked.form["end"]), asked.form["step"]) for asked in stub.asked
+    ] == ([(since - RUN_UP + 5, since, "5")] * 3 + [(since + 5, since + 10, "5")] * 3)
 
 
 def test_who_sends_is_one_query_from_before_the_stretch_on(stub: Stub) -> None:
     a_telemetry(stub).sources(TARGET, TARGET.since, TARGET.since + 60)
     [asked] = stub.asked
-    assert asked.form["query"].startswith("sum by (pod, destination_workload, source_workload, source_workload_namespace) (max without (")
+    assert asked.form["query"].startswith(
+        "sum by (pod, destination_workload, source_workload, source_workload_namespace) (max without ("
+    )
     assert int(asked.form["end"]) == TARGET.since + 60
     assert TARGET.since - 60 <= int(asked.form["start"]) < TARGET.since - 2 * int(asked.form["step"])
 
 
 def test_callers_without_labels_have_no_name(stub: Stub) -> None:
     at = TARGET.since
-    series = [{"metric": {"destination_workload": name, "pod": f"{name}-a"}, "values": [[at - 20, "7"], [at + 10, growth]]}
-              for name, growth in (("front-end-v1", "97"), ("front-end-v2", "17"))]
+    series = [
+        {
+            "metric": {"destination_workload": name, "pod": f"{name}-a"},
+            "values": [[at - 20, "7"], [at + 10, growth]],
+        }
+        for name, growth in (("front-end-v1", "97"), ("front-end-v2", "17"))
+    ]
     stub.says(200, {"status": "success", "data": {"resultType": "matrix", "result": series}})
     assert a_telemetry(stub).sources(TARGET, at, at + 10) == [Source("", "", 90, 10)]
 
@@ -354,21 +412,30 @@ def test_the_workloads_of_a_service_are_those_with_counters_in_the_past(stub: St
     stub.says(200, {"status": "success", "data": {"resultType": "matrix", "result": series}})
     names = a_telemetry(stub).workloads(NAMESPACE, "front-end", "destination", 1_700_000_000, 3600)
     assert names == ["front-end-v1", "front-end-v2"]
-    which = 'reporter="destination", destination_workload_namespace="production", destination_service_name="front-end"'
+    which = 'reporter="destination", destination_workload_namespace="production", destination_service_name="front-end"'  # noqa: E501
     form = stub.asked[0].form
-    assert form["query"] == f"sum by (destination_workload) (last_over_time(istio_requests_total{{{which}}}[3600s]))"
+    assert (
+        form["query"]
+        == f"sum by (destination_workload) (last_over_time(istio_requests_total{{{which}}}[3600s]))"
+    )
     assert (form["start"], form["end"]) == ("1700000000", "1700000000")
 
 
 def test_versions_with_services_of_their_own_are_asked_for_by_these(stub: Stub) -> None:
     stub.says(200, {"status": "success", "data": {"resultType": "matrix", "result": []}})
-    assert a_telemetry(stub).workloads(NAMESPACE, "front-end", "destination", 1_700_000_000, 3600, each=True) == []
+    assert (
+        a_telemetry(stub).workloads(NAMESPACE, "front-end", "destination", 1_700_000_000, 3600, each=True)
+        == []
+    )
     assert 'destination_service_name=~"front-end(-.+)?"' in stub.asked[0].form["query"]
 
 
 def test_targets_of_one_namespace_and_reporter_share_their_queries(stub: Stub) -> None:
     others = [Target(NAMESPACE, f"basket-v{number}", "", TARGET.since) for number in range(300)]
-    elsewhere = [Target("test", "front-end-v1", "", TARGET.since), Target(NAMESPACE, "front-end-v1", "", TARGET.since, reporter="source")]
+    elsewhere = [
+        Target("test", "front-end-v1", "", TARGET.since),
+        Target(NAMESPACE, "front-end-v1", "", TARGET.since, reporter="source"),
+    ]
     answer = a_telemetry(stub).read([TARGET, *others, *elsewhere], TARGET.since, TARGET.since + 10, 10)
     assert set(answer) == {TARGET, *others, *elsewhere}
     assert len(stub.asked) == 3 * 3 * 2
@@ -379,9 +446,15 @@ def test_a_long_stretch_is_asked_for_in_parts_that_tile_it(stub: Stub) -> None:
     end = TARGET.since + 5 * MOST_POINTS * 2 + 50
     read(a_telemetry(stub), end=end)
     asked = [asked.form for asked in stub.asked if "requests_total" in asked.form["query"]][1:]
-    times = [at for form in asked for at in range(int(form["start"]), int(form["end"]) + 1, int(form["step"]))]
+    times = [
+        at for form in asked for at in range(int(form["start"]), int(form["end"]) + 1, int(form["step"]))
+    ]
     assert times == list(range(TARGET.since + 5, end + 1, 5))
-    assert [(int(form["end"]) - int(form["start"])) // 5 + 1 for form in asked] == [MOST_POINTS, MOST_POINTS, 10]
+    assert [(int(form["end"]) - int(form["start"])) // 5 + 1 for form in asked] == [
+        MOST_POINTS,
+        MOST_POINTS,
+        10,
+    ]
 
 
 def test_the_next_look_asks_only_for_itself(stub: Stub) -> None:
@@ -390,7 +463,9 @@ def test_the_next_look_asks_only_for_itself(stub: Stub) -> None:
         read(telemetry, since + 10 * number, since + 10 * number + 10)
     stub.asked.clear()
     read(telemetry, since + 30, since + 40)
-    assert [(int(asked.form["start"]), int(asked.form["end"])) for asked in stub.asked] == [(since + 35, since + 40)] * 3
+    assert [(int(asked.form["start"]), int(asked.form["end"])) for asked in stub.asked] == [
+        (since + 35, since + 40)
+    ] * 3
 
 
 def test_a_look_asked_for_again_asks_only_for_itself(stub: Stub) -> None:
@@ -398,7 +473,9 @@ def test_a_look_asked_for_again_asks_only_for_itself(stub: Stub) -> None:
     read(telemetry)
     stub.asked.clear()
     read(telemetry)
-    assert [(int(asked.form["start"]), int(asked.form["end"])) for asked in stub.asked] == [(since + 5, since + 10)] * 3
+    assert [(int(asked.form["start"]), int(asked.form["end"])) for asked in stub.asked] == [
+        (since + 5, since + 10)
+    ] * 3
 
 
 def test_what_lies_between_two_stretches_is_followed(stub: Stub) -> None:
@@ -430,14 +507,29 @@ def test_looks_before_the_target_is_followed_are_refused(stub: Stub) -> None:
 @pytest.mark.parametrize("bad", ['front"end', "front end", "", "a|b"])
 def test_a_name_that_kubernetes_would_not_have_is_no_part_of_a_query(stub: Stub, bad: str) -> None:
     with pytest.raises(Rejected, match="must be a Kubernetes name"):
-        a_telemetry(stub).read([Target(bad, "front-end-v1", "", TARGET.since)], TARGET.since, TARGET.since + 10, 10)
+        a_telemetry(stub).read(
+            [Target(bad, "front-end-v1", "", TARGET.since)], TARGET.since, TARGET.since + 10, 10
+        )
 
 
 @pytest.mark.parametrize(
     ("step", "scrape_interval", "wanted"),
-    [(10, 15, 10), (15, 15, 15), (30, 15, 15), (60, 15, 15), (20, 15, 10), (10, 3, 2), (7, 3, 1), (10, 0.5, 1), (1, 15, 1), (45, 20, 15)],
+    [
+        (10, 15, 10),
+        (15, 15, 15),
+        (30, 15, 15),
+        (60, 15, 15),
+        (20, 15, 10),
+        (10, 3, 2),
+        (7, 3, 1),
+        (10, 0.5, 1),
+        (1, 15, 1),
+        (45, 20, 15),
+    ],
 )
-def test_resolution_divides_the_step_and_is_no_longer_than_a_scrape(step: int, scrape_interval: float, wanted: int) -> None:
+def test_resolution_divides_the_step_and_is_no_longer_than_a_scrape(
+    step: int, scrape_interval: float, wanted: int
+) -> None:
     assert resolution(step, scrape_interval) == wanted
 
 
@@ -446,7 +538,14 @@ def test_resolution_divides_the_step_and_is_no_longer_than_a_scrape(step: int, s
 
 @pytest.mark.parametrize(
     ("text", "count"),
-    [("123", 123), ("0", 0), ("1.23e+06", 1_230_000), ("9007199254740993", 9007199254740993), ("1e+21", 10**21), ("12.0", 12)],
+    [
+        ("123", 123),
+        ("0", 0),
+        ("1.23e+06", 1_230_000),
+        ("9007199254740993", 9007199254740993),
+        ("1e+21", 10**21),
+        ("12.0", 12),
+    ],
 )
 def test_counters_are_exact_integers(text: str, count: int) -> None:
     assert count_of(text, {}) == count
@@ -454,7 +553,9 @@ def test_counters_are_exact_integers(text: str, count: int) -> None:
 
 @pytest.mark.parametrize("text", ["NaN", "+Inf", "12.5", "-1", "", "twelve"])
 def test_what_is_no_count_is_rejected(text: str) -> None:
-    with pytest.raises(Rejected, match=r"a counter of pod front-end-v1-a must be a whole number, but Prometheus has"):
+    with pytest.raises(
+        Rejected, match=r"a counter of pod front-end-v1-a must be a whole number, but Prometheus has"
+    ):
         count_of(text, {"pod": "front-end-v1-a"})
 
 
@@ -470,7 +571,9 @@ def test_a_bucket_without_a_bound_is_rejected() -> None:
 
 def test_bounds_are_numbers_however_they_are_written() -> None:
     labels = {"pod": "a", "destination_workload": "b"}
-    points = points_of([], [({**labels, "le": "10"}, [(10.0, "4")]), ({**labels, "le": "10.0"}, [(10.0, "5")])], [])
+    points = points_of(
+        [], [({**labels, "le": "10"}, [(10.0, "4")]), ({**labels, "le": "10.0"}, [(10.0, "5")])], []
+    )
     assert points[10]["b", "a"].within == {10.0: 5}
 
 
@@ -494,7 +597,11 @@ def test_a_query_is_measured_at_the_looks_ends(stub: Stub) -> None:
     stub.says(200, matrix(a_vector("0.25", "", "NaN", "+Inf")))
     assert measured(stub) == [0.25, None, None, math.inf]
     (asked,) = stub.asked
-    assert (asked.form["start"], asked.form["end"], asked.form["step"]) == (str(TARGET.since + 10), str(TARGET.since + 40), "10")
+    assert (asked.form["start"], asked.form["end"], asked.form["step"]) == (
+        str(TARGET.since + 10),
+        str(TARGET.since + 40),
+        "10",
+    )
 
 
 def test_several_series_are_rejected_by_their_number(stub: Stub) -> None:
@@ -509,7 +616,9 @@ def test_series_that_follow_each_other_are_one_number_each_time(stub: Stub) -> N
 
 
 def test_variables_are_filled_in() -> None:
-    assert fill('max(cpu{pod=~"$canary_pods",other!~"${stable_pods}",ns="$namespace"}[$window])', TARGET, 15) == (
+    assert fill(
+        'max(cpu{pod=~"$canary_pods",other!~"${stable_pods}",ns="$namespace"}[$window])', TARGET, 15
+    ) == (
         'max(cpu{pod=~"front-end-v2-[a-z0-9]+-[a-z0-9]+",other!~"front-end-v1-[a-z0-9]+-[a-z0-9]+",ns="production"}[15s])'
     )
 
@@ -520,16 +629,25 @@ def test_dollars_that_belong_to_promql_stay() -> None:
 
 
 def test_a_dot_in_a_name_matches_a_dot_only() -> None:
-    assert fill("$stable_pods", Target("production", "front.end", "", 0), 10) == "front[.]end-[a-z0-9]+-[a-z0-9]+"
+    assert (
+        fill("$stable_pods", Target("production", "front.end", "", 0), 10)
+        == "front[.]end-[a-z0-9]+-[a-z0-9]+"
+    )
 
 
 def test_an_unknown_variable_is_rejected() -> None:
-    with pytest.raises(Rejected, match=r"variables are \$canary_pods, \$stable_pods, \$namespace, \$window, but it has \$canary"):
+    with pytest.raises(
+        Rejected,
+        match=r"variables are \$canary_pods, \$stable_pods, \$namespace, \$window, but it has \$canary",
+    ):
         fill('cpu{pod=~"$canary"}', TARGET, 10)
 
 
 def test_pods_of_no_canary_have_no_value_and_are_not_asked_for(stub: Stub) -> None:
-    assert measured(stub, 'max(cpu{pod=~"$canary_pods"})', Target(NAMESPACE, "front-end-v1", "", TARGET.since)) == [None] * 4
+    assert (
+        measured(stub, 'max(cpu{pod=~"$canary_pods"})', Target(NAMESPACE, "front-end-v1", "", TARGET.since))
+        == [None] * 4
+    )
     assert stub.asked == []
 
 
@@ -542,7 +660,9 @@ def test_check_tells_prometheus_version(stub: Stub) -> None:
 
 
 def test_check_asks_a_query_where_no_version_is_told(stub: Stub) -> None:
-    stub.answer = lambda asked: (404, b"404") if asked.method == "GET" else (200, {"status": "success", "data": {"result": []}})
+    stub.answer = lambda asked: (
+        (404, b"404") if asked.method == "GET" else (200, {"status": "success", "data": {"result": []}})
+    )
     assert a_telemetry(stub).check() == "unknown"
     assert stub.asked[-1].form["query"] == "vector(1)"
 

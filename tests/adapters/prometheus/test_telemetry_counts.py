@@ -20,19 +20,27 @@ def split(world: World, canary: int) -> None:
     """Sends this per cent of the requests to v2."""
     rule = world.store.get(DESTINATIONRULES, NAMESPACE, "front-end")
     subsets = [{"name": version, "labels": {"version": version}} for version in ("v1", "v2")]
-    world.store.replace(DESTINATIONRULES, NAMESPACE, "front-end", {**rule, "spec": {**rule["spec"], "subsets": subsets}})
+    world.store.replace(
+        DESTINATIONRULES, NAMESPACE, "front-end", {**rule, "spec": {**rule["spec"], "subsets": subsets}}
+    )
     service = world.virtualservice()
     host = service["spec"]["http"][0]["route"][0]["destination"]["host"]
     route = [
         {"destination": {"host": host, "subset": "v1"}, "weight": 100 - canary},
         {"destination": {"host": host, "subset": "v2"}, "weight": canary},
     ]
-    world.store.replace(VIRTUALSERVICES, NAMESPACE, "sockshop", {**service, "spec": {**service["spec"], "http": [{"route": route}]}})
+    world.store.replace(
+        VIRTUALSERVICES,
+        NAMESPACE,
+        "sockshop",
+        {**service, "spec": {**service["spec"], "http": [{"route": route}]}},
+    )
 
 
 @dataclass
 class Played:
-    """A rollout in the sandbox, played through: from when to when, and the truth by pod of what was served in between."""
+    """A rollout in the sandbox, played through: from when to when, and the truth by pod of what was served in
+    between."""
 
     world: World
     start: int
@@ -40,7 +48,9 @@ class Played:
     truth: dict[str, tuple[int, int, tuple[int, ...]]]  # requests, failures, slower than each bound
 
     def telemetry(self) -> PrometheusTelemetry:
-        return PrometheusTelemetry(PrometheusAccess(self.world.prometheus_url, scrape_interval=self.world.scrape, timeout=10))
+        return PrometheusTelemetry(
+            PrometheusAccess(self.world.prometheus_url, scrape_interval=self.world.scrape, timeout=10)
+        )
 
     def target(self, **fields: Any) -> Target:
         return Target(NAMESPACE, "front-end-v1", "front-end-v2", self.start, **fields)
@@ -56,7 +66,8 @@ def rest(world: World) -> int:
 
 @pytest.fixture(scope="module", params=["http", "grpc"])
 def played(request: pytest.FixtureRequest) -> Iterator[Played]:
-    """Births, first errors, restarts, a scale-up, a scale-down, a canary that comes and goes, and an outage of Prometheus."""
+    """Births, first errors, restarts, a scale-up, a scale-down, a canary that comes and goes, and an outage
+    of Prometheus."""
     with World(rate=200, replicas=3, seed=7, realtime=False, start=1_700_000_000.0) as world:
         world.set_behaviour("v1", errors=0.01, protocol=request.param)
         world.advance(world.now + 20)
@@ -83,7 +94,11 @@ def played(request: pytest.FixtureRequest) -> Iterator[Played]:
         for pod, tally in world.tally().items():
             was = before.get(pod)
             slower = tuple(count - (was.slower[bound] if was else 0) for bound, count in tally.slower.items())
-            truth[pod] = (tally.requests - (was.requests if was else 0), tally.failures - (was.failures if was else 0), slower)
+            truth[pod] = (
+                tally.requests - (was.requests if was else 0),
+                tally.failures - (was.failures if was else 0),
+                slower,
+            )
         yield Played(world, before_start, end + (before_start - end) % 60, truth)
 
 
@@ -93,7 +108,11 @@ def scraped_by_another_job_too(world: World) -> None:
 
     def both(now: float, samples: Iterable[Sample]) -> None:
         own = list(samples)
-        copies = [(name, (*labels, ("job", "pods")), value) for name, labels, value in own if name != "up" and round(now) % 5]
+        copies = [
+            (name, (*labels, ("job", "pods")), value)
+            for name, labels, value in own
+            if name != "up" and round(now) % 5
+        ]
         append(now, [*own, *copies])
 
     world.prometheus.samples.append = both  # type: ignore[method-assign]
@@ -109,7 +128,9 @@ def test_counters_that_two_scrape_jobs_took_are_counted_once() -> None:
         world.advance(world.now + 12)
         end = rest(world)
         target = Target(NAMESPACE, "front-end-v1", "", start)
-        telemetry = PrometheusTelemetry(PrometheusAccess(world.prometheus_url, scrape_interval=world.scrape, timeout=10))
+        telemetry = PrometheusTelemetry(
+            PrometheusAccess(world.prometheus_url, scrape_interval=world.scrape, timeout=10)
+        )
         counted = by_pod(list(telemetry.read([target], start, end, 1)[target]))
         served = {pod: tally.requests - before[pod].requests for pod, tally in world.tally().items()}
     assert {pod: requests for pod, (requests, _, _) in counted.items()} == served
@@ -117,7 +138,8 @@ def test_counters_that_two_scrape_jobs_took_are_counted_once() -> None:
 
 
 def test_who_sent_the_requests_is_told_to_the_request_also_across_restarts() -> None:
-    """The VirtualService is bound to a gateway alone: calls from inside the mesh go to the pods of both versions alike."""
+    """The VirtualService is bound to a gateway alone: calls from inside the mesh go to the pods of both
+    versions alike."""
     with World(rate=100, replicas=2, seed=9, realtime=False, start=1_700_000_000.0) as world:
         world.deploy("v2", replicas=2)
         world.mesh.inside = 40.0
@@ -132,22 +154,37 @@ def test_who_sent_the_requests_is_told_to_the_request_also_across_restarts() -> 
         world.advance(world.now + 15)
         world.mesh.inside = 0.0
         end = rest(world)
-        served = {version: sum(tally.requests - before[pod].requests for pod, tally in world.tally().items() if tally.version == version)
-                  for version in ("v1", "v2")}
+        served = {
+            version: sum(
+                tally.requests - before[pod].requests
+                for pod, tally in world.tally().items()
+                if tally.version == version
+            )
+            for version in ("v1", "v2")
+        }
         target = Target(NAMESPACE, "front-end-v1", "front-end-v2", start)
-        telemetry = PrometheusTelemetry(PrometheusAccess(world.prometheus_url, scrape_interval=world.scrape, timeout=10))
+        telemetry = PrometheusTelemetry(
+            PrometheusAccess(world.prometheus_url, scrape_interval=world.scrape, timeout=10)
+        )
         gateway, orders = telemetry.sources(target, start, end)
         assert telemetry.sources(target, end + 30, end + 60) == []
         assert telemetry.sources(replace(target, canary=""), start, end) == ()
-    assert [(one.workload, one.namespace) for one in (gateway, orders)] == [("istio-ingressgateway", "istio-system"), ("orders", NAMESPACE)]
+    assert [(one.workload, one.namespace) for one in (gateway, orders)] == [
+        ("istio-ingressgateway", "istio-system"),
+        ("orders", NAMESPACE),
+    ]
     assert {"v1": gateway.stable + orders.stable, "v2": gateway.canary + orders.canary} == served
     assert gateway.canary / (gateway.stable + gateway.canary) == pytest.approx(0.1, abs=0.02)
-    assert orders.canary / (orders.stable + orders.canary) == pytest.approx(0.47, abs=0.06)  # a pod less for some seconds
+    # a pod less for some seconds
+    assert orders.canary / (orders.stable + orders.canary) == pytest.approx(0.47, abs=0.06)
 
 
 def by_pod(looks: list[Look]) -> dict[str, tuple[int, int, tuple[int, ...]]]:
     pods = {pod for look in looks for pod in (*look.stable, *look.canary)}
-    counted = {pod: total(side[pod] for look in looks for side in (look.stable, look.canary) if pod in side) for pod in pods}
+    counted = {
+        pod: total(side[pod] for look in looks for side in (look.stable, look.canary) if pod in side)
+        for pod in pods
+    }
     return {pod: (counts.requests, counts.failures, counts.slower()) for pod, counts in counted.items()}
 
 
@@ -165,7 +202,11 @@ def test_counts_equal_the_applications_own_tally_pod_by_pod(played: Played, step
     assert by_pod(looks) == played.truth
     assert sum(requests for requests, _, _ in played.truth.values()) > 10_000
     assert sum(failures for _, failures, _ in played.truth.values()) > 100
-    assert all(counts.timed == counts.requests for look in looks for counts in (*look.stable.values(), *look.canary.values()))
+    assert all(
+        counts.timed == counts.requests
+        for look in looks
+        for counts in (*look.stable.values(), *look.canary.values())
+    )
 
 
 def test_looks_read_live_equal_those_of_a_replay(played: Played) -> None:
@@ -203,8 +244,13 @@ def test_an_outage_of_prometheus_leaves_looks_without_samples_and_loses_nothing(
 def test_by_the_source_workloads_are_counted_as_one_replica_each(played: Played) -> None:
     target = played.target(reporter="source")
     looks = list(played.telemetry().read([target], played.start, played.end, 10)[target])
-    assert {pod for look in looks for pod in (*look.stable, *look.canary)} == {"front-end-v1 (all)", "front-end-v2 (all)"}
-    canary = sum(requests for pod, (requests, _, _) in played.truth.items() if pod.startswith("front-end-v2-"))
+    assert {pod for look in looks for pod in (*look.stable, *look.canary)} == {
+        "front-end-v1 (all)",
+        "front-end-v2 (all)",
+    }
+    canary = sum(
+        requests for pod, (requests, _, _) in played.truth.items() if pod.startswith("front-end-v2-")
+    )
     assert sides(looks) == (sum(requests for requests, _, _ in played.truth.values()) - canary, canary)
 
 
@@ -216,7 +262,9 @@ def test_pods_born_in_mid_rollout_are_first_seen_then_and_older_ones_before_it(p
     assert (len(older), len(seen)) == (3, 7)
     assert {pod for pod, at in seen.items() if at <= played.start} == older
     # The two of the canary within three looks of its first requests, which came 12 s after the start.
-    assert all(12 < at - played.start <= 12 + 15 for pod, at in seen.items() if pod.startswith("front-end-v2-"))
+    assert all(
+        12 < at - played.start <= 12 + 15 for pod, at in seen.items() if pod.startswith("front-end-v2-")
+    )
 
 
 def test_a_partial_answer_of_the_sandbox_is_unavailable(played: Played) -> None:
@@ -229,14 +277,18 @@ def test_a_partial_answer_of_the_sandbox_is_unavailable(played: Played) -> None:
 
 
 def test_the_sandboxes_cpu_can_be_measured(played: Played) -> None:
-    values = played.telemetry().measure(played.target(), 'max(sandbox_cpu{pod=~"$stable_pods"})', played.start, played.start + 30, 10)
+    values = played.telemetry().measure(
+        played.target(), 'max(sandbox_cpu{pod=~"$stable_pods"})', played.start, played.start + 30, 10
+    )
     assert len(values) == 3
     assert all(value is not None and 0.1 < value < 1 for value in values)
 
 
 def test_a_query_that_is_refused_is_rejected(played: Played) -> None:
     with pytest.raises(Rejected, match="refused the query"):
-        played.telemetry().measure(played.target(), "rate(sandbox_cpu[1m])", played.start, played.start + 30, 10)
+        played.telemetry().measure(
+            played.target(), "rate(sandbox_cpu[1m])", played.start, played.start + 30, 10
+        )
 
 
 def test_the_sandbox_can_be_checked(played: Played) -> None:

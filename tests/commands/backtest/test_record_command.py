@@ -27,7 +27,9 @@ def test_versions_and_time_make_a_recording_and_one_line_on_it(desk: Desk) -> No
     assert [path.name for path in desk.folder.glob("*past*")] == ["past.gz"]
 
 
-def test_a_rollout_makes_a_recording_with_its_stretches_and_its_own_policy(desk: Desk, released: Released) -> None:
+def test_a_rollout_makes_a_recording_with_its_stretches_and_its_own_policy(
+    desk: Desk, released: Released
+) -> None:
     result = desk.run("record", desk.out, "--rollout", released.good.name)
     assert f"with 3 stretches of {released.good.name}" in result.stdout
     past = load(desk.out).past
@@ -37,7 +39,15 @@ def test_a_rollout_makes_a_recording_with_its_stretches_and_its_own_policy(desk:
 
 
 def test_deployments_with_other_names_are_named(desk: Desk) -> None:
-    desk.by_versions("--stable-workload", "front-end-v2", "--canary-workload", "front-end-v3", *desk.time, stable="old", canary="new")
+    desk.by_versions(
+        "--stable-workload",
+        "front-end-v2",
+        "--canary-workload",
+        "front-end-v3",
+        *desk.time,
+        stable="old",
+        canary="new",
+    )
     assert (load(desk.out).past.stable, load(desk.out).past.canary_workload) == ("old", "front-end-v3")
 
 
@@ -49,28 +59,52 @@ def test_a_file_that_is_there_stays_unless_forced(desk: Desk) -> None:
     load(desk.out)
 
 
-@pytest.mark.parametrize(("canary", "more", "says"), [
-    ("v9", (), "has no request of front-end-v9 between"),
-    ("v9", (), "there were samples of front-end-v1, front-end-v2, front-end-v3"),
-    ("v3", ("--from", "2001-01-01T00:00", "--to", "2001-01-01T00:10"), "nor of anything else in production: is it kept for so long"),
-    ("v3", ("--from", "10s", "--to", "1h"), "--from must be before --to, but is 20"),
-    ("v3", ("--from", "1h", "--to", "2999-01-01"), "--to must not be after now (20"),
-    ("v3", ("--from", "2001-01-01T00:00", "--to", "2001-01-01T00:00:01"), "at least one look of 2 s, but is 1 s long"),
-])
-def test_what_cannot_be_recorded_is_refused_in_words_and_leaves_nothing(desk: Desk, canary: str, more: tuple[str, ...], says: str) -> None:
+@pytest.mark.parametrize(
+    ("canary", "more", "says"),
+    [
+        ("v9", (), "has no request of front-end-v9 between"),
+        ("v9", (), "there were samples of front-end-v1, front-end-v2, front-end-v3"),
+        (
+            "v3",
+            ("--from", "2001-01-01T00:00", "--to", "2001-01-01T00:10"),
+            "nor of anything else in production: is it kept for so long",
+        ),
+        ("v3", ("--from", "10s", "--to", "1h"), "--from must be before --to, but is 20"),
+        ("v3", ("--from", "1h", "--to", "2999-01-01"), "--to must not be after now (20"),
+        (
+            "v3",
+            ("--from", "2001-01-01T00:00", "--to", "2001-01-01T00:00:01"),
+            "at least one look of 2 s, but is 1 s long",
+        ),
+    ],
+)
+def test_what_cannot_be_recorded_is_refused_in_words_and_leaves_nothing(
+    desk: Desk, canary: str, more: tuple[str, ...], says: str
+) -> None:
     assert says in desk.by_versions(*more, canary=canary, code=1).stderr
     assert not list(desk.folder.glob("*past*"))
 
 
-@pytest.mark.parametrize(("arguments", "says"), [
-    (("--policies", "{policy}", "--stable", "v1"), "missing: --canary, --from"),
-    ((), "wanted is --policies, or --rollout"),
-    (("--rollout", "front-end", "--stable", "v1", "--from", "2h"), "leave out --stable, --from"),
-    (("--rollout", "front-end", "--policies", "{policy}"), "leave out --policies"),
-    (("--policies", "{policy}", "--stable", "v1", "--canary", "v1", "--from", "2h"), "two versions, but both are v1"),
-    (("--policies", "{policy}", "--stable", "v1", "--canary", "v2", "--from", "yesterday"), "or 2h (ago) was wanted, but 'yesterday' came"),
-])
-def test_options_that_do_not_fit_together_are_wrong_usage(desk: Desk, arguments: tuple[str, ...], says: str) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--policies", "{policy}", "--stable", "v1"), "missing: --canary, --from"),
+        ((), "wanted is --policies, or --rollout"),
+        (("--rollout", "front-end", "--stable", "v1", "--from", "2h"), "leave out --stable, --from"),
+        (("--rollout", "front-end", "--policies", "{policy}"), "leave out --policies"),
+        (
+            ("--policies", "{policy}", "--stable", "v1", "--canary", "v1", "--from", "2h"),
+            "two versions, but both are v1",
+        ),
+        (
+            ("--policies", "{policy}", "--stable", "v1", "--canary", "v2", "--from", "yesterday"),
+            "or 2h (ago) was wanted, but 'yesterday' came",
+        ),
+    ],
+)
+def test_options_that_do_not_fit_together_are_wrong_usage(
+    desk: Desk, arguments: tuple[str, ...], says: str
+) -> None:
     result = desk.run("record", desk.out, *(one.format(policy=desk.policy) for one in arguments), code=2)
     assert says in " ".join(result.stderr.split())
 
@@ -97,10 +131,26 @@ def test_a_prometheus_that_is_away_is_exit_code_3_and_leaves_nothing(desk: Desk)
 
 def test_on_a_terminal_there_is_a_bar(desk: Desk) -> None:
     leader, follower = pty.openpty()
-    command = [sys.executable, "-m", "canaryd", "record", str(desk.out), "--policies", str(desk.policy), "--stable", "v2", "--canary", "v3",
-               *desk.time, "--config", str(desk.config)]
+    command = [
+        sys.executable,
+        "-m",
+        "canaryd",
+        "record",
+        str(desk.out),
+        "--policies",
+        str(desk.policy),
+        "--stable",
+        "v2",
+        "--canary",
+        "v3",
+        *desk.time,
+        "--config",
+        str(desk.config),
+    ]
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=follower, timeout=60, env=environment, check=False)
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=follower, timeout=60, env=environment, check=False
+    )
     os.close(follower)
     shown = os.read(leader, 65536).decode()
     os.close(leader)
@@ -109,9 +159,14 @@ def test_on_a_terminal_there_is_a_bar(desk: Desk) -> None:
     assert "\x1b" not in done.stdout.decode()
 
 
-@pytest.mark.parametrize(("text", "seconds"), [
-    ("2026-11-23T20:15", 1795464900), ("2026-11-23T20:15:00Z", 1795464900), ("2026-11-23T21:15+01:00", 1795464900),
-    ("2026-11-23", 1795392000),
-])
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("2026-11-23T20:15", 1795464900),
+        ("2026-11-23T20:15:00Z", 1795464900),
+        ("2026-11-23T21:15+01:00", 1795464900),
+        ("2026-11-23", 1795392000),
+    ],
+)
 def test_a_time_without_a_zone_is_utc(text: str, seconds: float) -> None:
     assert moment(text) == seconds

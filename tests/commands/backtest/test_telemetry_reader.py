@@ -59,8 +59,12 @@ def by_look(said: Sequence[Verdict]) -> dict[int, Verdict]:
 
 
 @pytest.mark.parametrize("name", ["good", "bad"])
-def test_every_verdict_is_had_again_as_it_was_given_live(released: Released, name: str, tmp_path: Path) -> None:
-    rollout, said = (released.good, released.said_of_good) if name == "good" else (released.bad, released.said_of_bad)
+def test_every_verdict_is_had_again_as_it_was_given_live(
+    released: Released, name: str, tmp_path: Path
+) -> None:
+    rollout, said = (
+        (released.good, released.said_of_good) if name == "good" else (released.bad, released.said_of_bad)
+    )
     verdicts = again(recorded(rollout, released.world, tmp_path / "a.gz"))
     assert len(verdicts) == len(said) > 5
     for live, had in zip(said, verdicts, strict=True):
@@ -68,18 +72,31 @@ def test_every_verdict_is_had_again_as_it_was_given_live(released: Released, nam
         assert had == live
 
 
-def test_the_course_of_a_rollout_on_record_has_its_decisions_counts_and_end(released: Released, tmp_path: Path) -> None:
+def test_the_course_of_a_rollout_on_record_has_its_decisions_counts_and_end(
+    released: Released, tmp_path: Path
+) -> None:
     recording = recorded(released.bad, released.world, tmp_path / "a.gz")
     course = backtest(recording.past, recording.past.policy, recording)
     told, was = course.rollout, released.bad
-    assert (told.phase, told.ended, told.reason, told.spans) == (Phase.ROLLED_BACK, was.ended, was.reason, was.spans)
-    assert [(one.at, one.signal, one.verdict) for one in told.decisions] == [(one.at, one.signal, one.verdict) for one in was.decisions]
+    assert (told.phase, told.ended, told.reason, told.spans) == (
+        Phase.ROLLED_BACK,
+        was.ended,
+        was.reason,
+        was.spans,
+    )
+    assert [(one.at, one.signal, one.verdict) for one in told.decisions] == [
+        (one.at, one.signal, one.verdict) for one in was.decisions
+    ]
     assert told.counted == was.counted
 
 
-def test_a_rollout_that_was_held_met_an_outage_and_a_restart_and_a_new_stable_is_had_again(tmp_path: Path) -> None:
+def test_a_rollout_that_was_held_met_an_outage_and_a_restart_and_a_new_stable_is_had_again(
+    tmp_path: Path,
+) -> None:
     policy = a_quick_policy(noDataFor="10s")
-    policy = policy.model_copy(update={"stages": tuple(one.model_copy(update={"minimum": 16.0}) for one in policy.stages)})
+    policy = policy.model_copy(
+        update={"stages": tuple(one.model_copy(update={"minimum": 16.0}) for one in policy.stages)}
+    )
     with World(realtime=False, start=1.8e9, rate=100.0, folder=tmp_path) as world:
         live = Live(world, policy)
         live.run(20)
@@ -107,7 +124,9 @@ def test_a_rollout_that_was_held_met_an_outage_and_a_restart_and_a_new_stable_is
     assert {at: verdicts[at] for at in said} == said
 
 
-def test_a_version_that_a_compared_query_rolled_back_is_had_again_with_stable_s_values_and_their_past(tmp_path: Path) -> None:
+def test_a_version_that_a_compared_query_rolled_back_is_had_again_with_stable_s_values_and_their_past(
+    tmp_path: Path,
+) -> None:
     with World(realtime=False, start=1.8e9, rate=100.0, folder=tmp_path) as world:
         live = Live(world, a_quick_policy())
         live.run(150)  # long enough to know how far stable's value drifts by itself
@@ -125,7 +144,9 @@ def test_a_version_that_a_compared_query_rolled_back_is_had_again_with_stable_s_
     assert sum(value is not None for value in before) > 50
 
 
-def test_another_tolerance_is_tried_on_the_recorded_values_and_another_comparison_is_not(released: Released, tmp_path: Path) -> None:
+def test_another_tolerance_is_tried_on_the_recorded_values_and_another_comparison_is_not(
+    released: Released, tmp_path: Path
+) -> None:
     recording = recorded(released.good, released.world, tmp_path / "a.gz")
 
     def with_query(**changes: object) -> Policy:
@@ -164,15 +185,20 @@ def test_longer_looks_are_made_up_of_the_recorded_ones(released: Released, tmp_p
     assert verdicts[0].at == recording.past.start + 6
 
 
-def test_the_same_past_read_by_versions_and_time_gives_the_same_counts(released: Released, tmp_path: Path) -> None:
+def test_the_same_past_read_by_versions_and_time_gives_the_same_counts(
+    released: Released, tmp_path: Path
+) -> None:
     recording = recorded(released.good, released.world, tmp_path / "a.gz")
     past = recording.past
-    plain = Recording(past_between(past.policy, ("v1", "v2"), ("front-end-v1", "front-end-v2"), past.start, past.end))
+    plain = Recording(
+        past_between(past.policy, ("v1", "v2"), ("front-end-v1", "front-end-v2"), past.start, past.end)
+    )
     read_out(plain.past, telemetry_of(released.world), plain.write)
     assert (plain.past.start, plain.past.end) == (past.start, past.end)
     target = Target("production", "front-end-v1", "front-end-v2", since=0)
     assert [(look.stable, look.canary) for look in plain.read([target], past.start, past.end, 2)[target]] == [
-        (look.stable, look.canary) for look in recording.read([target], past.start, past.end, 2)[target]]
+        (look.stable, look.canary) for look in recording.read([target], past.start, past.end, 2)[target]
+    ]
 
 
 # ---------------------------------------------------------------- on fakes
@@ -189,11 +215,18 @@ class Silent(FakeTelemetry):
 
 
 def a_query_policy() -> Policy:
-    return a_policy(analysis={"interval": "10s", "metrics": [{"errors": {}}, {"query": {"name": "cpu", "promql": "cpu", "max": 1}}]})
+    return a_policy(
+        analysis={
+            "interval": "10s",
+            "metrics": [{"errors": {}}, {"query": {"name": "cpu", "promql": "cpu", "max": 1}}],
+        }
+    )
 
 
 def a_past(policy: Policy | None = None, seconds: float = 600) -> Past:
-    return past_between(policy or a_policy(), ("v1", "v2"), ("front-end-v1", "front-end-v2"), NOW, NOW + seconds)
+    return past_between(
+        policy or a_policy(), ("v1", "v2"), ("front-end-v1", "front-end-v2"), NOW, NOW + seconds
+    )
 
 
 def test_a_query_that_is_refused_has_no_value_and_says_why_and_nothing_passes_without_it() -> None:
@@ -215,7 +248,12 @@ def test_all_looks_are_read_once_and_counted_as_they_are() -> None:
         past = a_past(seconds=4000) if rollout is None else past_of(rollout, NOW + 4000)
         taken: list[Look] = []
         told: list[int] = []
-        read_out(past, FakeTelemetry(FakeWorld()), lambda look, values, taken=taken: taken.append(look), told.append)
+        read_out(
+            past,
+            FakeTelemetry(FakeWorld()),
+            lambda look, values, taken=taken: taken.append(look),
+            told.append,
+        )
         assert len({(look.start, look.end) for look in taken}) == len(taken) == sum(told)
         assert sum(told) <= looks_to_read(past)
         assert (taken[0].start, max(look.end for look in taken)) == (past.since, past.end)
@@ -228,13 +266,17 @@ def test_the_time_must_hold_a_whole_look() -> None:
 
 
 def test_a_rollout_without_looks_has_no_past() -> None:
-    with pytest.raises(Rejected, match=r"front-end-v2-hash-v2 has no looks yet: none of its stages has begun \(Waiting"):
+    with pytest.raises(
+        Rejected, match=r"front-end-v2-hash-v2 has no looks yet: none of its stages has begun \(Waiting"
+    ):
         past_of(a_rollout(spans=(), phase=Phase.WAITING, reason="waiting"), NOW + 600)
 
 
 def test_a_policy_of_another_service_is_refused() -> None:
     other = a_policy(service={"name": "cart", "namespace": "production", "selector": {"app": "cart"}})
-    with pytest.raises(Rejected, match="is the policy of production/cart, and the looks are of production/front-end"):
+    with pytest.raises(
+        Rejected, match="is the policy of production/cart, and the looks are of production/front-end"
+    ):
         backtest(a_past(), other, FakeTelemetry(FakeWorld()))
 
 
@@ -262,5 +304,3 @@ def test_a_past_without_traffic_of_the_canary_holds_for_want_of_data() -> None:
     course = backtest(a_past(), a_policy(), FakeTelemetry(FakeWorld(), make_counts))
     assert {one.answer for one in course.verdicts} == {Answer.NO_DATA}
     assert course.rollout.phase is Phase.HELD
-
-

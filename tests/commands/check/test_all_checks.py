@@ -10,10 +10,19 @@ from canaryd.commands.check.text import TITLES
 from tests.commands.check.facts import a_deployment, a_route, a_service, a_world
 
 
-@pytest.mark.parametrize(("levels", "usual", "strict"), [
-    ((), 0, 0), ((Level.OK,), 0, 0), ((Level.OK, Level.UNKNOWN), 0, 0), ((Level.WARNING, Level.OK), 0, 1), ((Level.PROBLEM,), 1, 1),
-])
-def test_problems_fail_and_warnings_do_where_it_is_strict(levels: tuple[Level, ...], usual: int, strict: int) -> None:
+@pytest.mark.parametrize(
+    ("levels", "usual", "strict"),
+    [
+        ((), 0, 0),
+        ((Level.OK,), 0, 0),
+        ((Level.OK, Level.UNKNOWN), 0, 0),
+        ((Level.WARNING, Level.OK), 0, 1),
+        ((Level.PROBLEM,), 1, 1),
+    ],
+)
+def test_problems_fail_and_warnings_do_where_it_is_strict(
+    levels: tuple[Level, ...], usual: int, strict: int
+) -> None:
     found = [Finding("a.b", level, "a", "b") for level in levels]
     assert (exit_code(found, strict=False), exit_code(found, strict=True)) == (usual, strict)
 
@@ -31,9 +40,14 @@ def test_whatever_cannot_be_read_is_not_known_and_never_an_error() -> None:
     world = a_world()
     for kind in world.kinds:
         found = findings(a_world(unread={kind: "403: forbidden"}))
-        if kind not in ("VirtualService", "DestinationRule"):  # of these two the builder says that they are not there
+        if kind not in (
+            "VirtualService",
+            "DestinationRule",
+        ):  # of these two the builder says that they are not there
             assert not [one for one in found if one.level is Level.PROBLEM]
-    nothing = findings(a_world(unread=dict.fromkeys(world.kinds, "403: forbidden"), routes={}, telemetry=None, rights=()))
+    nothing = findings(
+        a_world(unread=dict.fromkeys(world.kinds, "403: forbidden"), routes={}, telemetry=None, rights=())
+    )
     assert {one.level for one in nothing} <= {Level.UNKNOWN, Level.OK}
 
 
@@ -47,7 +61,10 @@ def test_without_a_policy_services_that_could_have_one_are_listed_with_it() -> N
 
 
 def test_a_service_without_versions_or_route_is_no_candidate() -> None:
-    for changed in ({"Deployment": [a_deployment(labels={"app": "front-end"})]}, {"VirtualService": [a_route(http=[])]}):
+    for changed in (
+        {"Deployment": [a_deployment(labels={"app": "front-end"})]},
+        {"VirtualService": [a_route(http=[])]},
+    ):
         found = [one for one in findings(a_world(changed, policies=())) if one.check == "candidates.service"]
         assert [one.about for one in found] == ["services"]
 

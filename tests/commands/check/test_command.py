@@ -1,4 +1,5 @@
-"""`canaryd check` on a sandbox as an operator has it: what is printed, as text and as data, and how it ends."""
+"""`canaryd check` on a sandbox as an operator has it: what is printed, as text and as data, and how it
+ends."""
 
 from __future__ import annotations
 
@@ -34,21 +35,31 @@ FOLDER = Path(__file__).parents[3] / "tests/real/objects"
 
 @dataclass
 class Newcomer:
-    """Someone with a kubeconfig, settings and a policy, in front of a cluster with Istio that no one has told of canaryd."""
+    """Someone with a kubeconfig, settings and a policy, in front of a cluster with Istio that no one has told
+    of canaryd."""
 
     world: World
     folder: Path
 
     def run(self, *arguments: object, code: int = 0) -> Result:
         self.world.advance(time.time())  # telemetry goes on, however long a test takes
-        result = CliRunner().invoke(main, ["check", *map(str, arguments)], env={"KUBECONFIG": str(self.world.kubeconfig)})
+        result = CliRunner().invoke(
+            main, ["check", *map(str, arguments)], env={"KUBECONFIG": str(self.world.kubeconfig)}
+        )
         assert "Traceback" not in result.output
         assert result.exit_code == code, result.output
         return result
 
     def here(self, *arguments: object, code: int = 0) -> Result:
         """With the policy and the settings."""
-        return self.run(*arguments, "--policies", self.folder / "front-end.yaml", "--config", self.folder / "canaryd.yaml", code=code)
+        return self.run(
+            *arguments,
+            "--policies",
+            self.folder / "front-end.yaml",
+            "--config",
+            self.folder / "canaryd.yaml",
+            code=code,
+        )
 
     def findings(self, *arguments: object, code: int = 0) -> list[dict[str, Any]]:
         """What is not ok."""
@@ -56,8 +67,13 @@ class Newcomer:
         return [one for one in data["findings"] if one["level"] != "ok"]
 
     @contextmanager
-    def changed(self, resource: Resource, name: str, change: Callable[[dict[str, Any]], object],
-                namespace: str | None = "production") -> Iterator[None]:
+    def changed(
+        self,
+        resource: Resource,
+        name: str,
+        change: Callable[[dict[str, Any]], object],
+        namespace: str | None = "production",
+    ) -> Iterator[None]:
         """With an object as someone has changed it, and afterwards as it was."""
         store = self.world.store
         before = store.get(resource, namespace, name)
@@ -68,13 +84,24 @@ class Newcomer:
         try:
             yield
         finally:
-            again = {**before, "metadata": {key: value for key, value in before["metadata"].items() if key != "resourceVersion"}}
+            again = {
+                **before,
+                "metadata": {
+                    key: value for key, value in before["metadata"].items() if key != "resourceVersion"
+                },
+            }
             store.replace(resource, namespace, name, again, checked=False)
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with World(realtime=False, start=time.time() - 90, folder=tmp_path_factory.mktemp("world"), istio=True, replicas=2) as made:
+    with World(
+        realtime=False,
+        start=time.time() - 90,
+        folder=tmp_path_factory.mktemp("world"),
+        istio=True,
+        replicas=2,
+    ) as made:
         made.advance(time.time())
         yield made
 
@@ -84,7 +111,9 @@ def newcomer(world: World, tmp_path: Path) -> Newcomer:
     """Its policy's only metrics are errors and latency."""
     policy = a_policy(analysis={"interval": "10s"})
     (tmp_path / "front-end.yaml").write_text(yaml.safe_dump(policy.dump()))
-    (tmp_path / "canaryd.yaml").write_text(f"prometheus: {{url: '{world.prometheus_url}', scrapeInterval: 1s}}\n")
+    (tmp_path / "canaryd.yaml").write_text(
+        f"prometheus: {{url: '{world.prometheus_url}', scrapeInterval: 1s}}\n"
+    )
     return Newcomer(world, tmp_path)
 
 
@@ -110,9 +139,14 @@ def test_strict_fails_by_its_warnings(newcomer: Newcomer) -> None:
 
 def test_the_text_is_in_groups_and_says_what_was_looked_at(newcomer: Newcomer) -> None:
     shown = newcomer.here("--as", "canaryd/canaryd").stdout
-    assert shown.startswith(f"production/front-end on {newcomer.world.kubernetes.url} (v1.36.0-sandbox)\n\nIstio\n  ok       istiod in "
-                            f"istio-system: ")
-    assert "  ok       namespace production: istio-injection=enabled\n  ok       pods of front-end: all 2 have a sidecar\n" in shown
+    assert shown.startswith(
+        f"production/front-end on {newcomer.world.kubernetes.url} (v1.36.0-sandbox)\n\nIstio\n  ok       "
+        "istiod in istio-system: "
+    )
+    assert (
+        "  ok       namespace production: istio-injection=enabled\n  ok       pods of front-end: all 2 have "
+        "a sidecar\n" in shown
+    )
     assert "account system:serviceaccount:canaryd:canaryd: has all 18 rights that the chart grants" in shown
     assert "scraped each 1 s, as prometheus.scrapeInterval says" in shown
     assert shown.rstrip().splitlines()[-1].startswith("0 problems, 3 warnings, 0 not known, ")
@@ -131,10 +165,14 @@ def test_the_data_has_keys_that_stay(newcomer: Newcomer) -> None:
     assert data["services"] == ["production/front-end"]
     assert data["exitCode"] == 0
     assert sum(data["counts"].values()) == len(data["findings"])
-    assert {"check", "level", "service", "about", "found", "wanted", "mend", "file", "line"} == set(data["findings"][0])
+    assert {"check", "level", "service", "about", "found", "wanted", "mend", "file", "line"} == set(
+        data["findings"][0]
+    )
 
 
-def test_without_policies_the_cluster_is_checked_and_services_are_named(newcomer: Newcomer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_policies_the_cluster_is_checked_and_services_are_named(
+    newcomer: Newcomer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(newcomer.folder)
     shown = newcomer.run().stdout
     assert "production/front-end: could have a policy: versions v1, by VirtualService sockshop" in shown
@@ -147,7 +185,10 @@ def test_without_policies_the_cluster_is_checked_and_services_are_named(newcomer
 
 
 def test_a_service_without_a_policy_is_refused_with_those_that_have_one(newcomer: Newcomer) -> None:
-    assert "no policy is of the service carts (there are policies of: front-end)" in newcomer.here("carts", code=1).stderr
+    assert (
+        "no policy is of the service carts (there are policies of: front-end)"
+        in newcomer.here("carts", code=1).stderr
+    )
     assert names(newcomer.findings("front-end")) == USUAL
 
 
@@ -158,7 +199,10 @@ def test_of_a_bracket_every_service_is_checked_by_the_name_of_any(newcomer: Newc
         said = newcomer.run(name, "--policies", policy, "-o", "json", code=1).stdout
         wrong = {one["about"] for one in json.loads(said)["findings"] if one["level"] == "problem"}
         assert "Deployments of carts" in wrong, wrong
-    assert "stock (there are policies of: front-end, carts)" in newcomer.run("stock", "--policies", policy, code=1).output
+    assert (
+        "stock (there are policies of: front-end, carts)"
+        in newcomer.run("stock", "--policies", policy, code=1).output
+    )
 
 
 def test_a_broken_policy_is_refused_with_its_line(newcomer: Newcomer) -> None:
@@ -199,9 +243,22 @@ def test_a_prometheus_that_wants_to_know_who_asks_is_a_problem(newcomer: Newcome
     assert "bearer_token_file" in found[0]["found"]
 
 
-@pytest.mark.parametrize("plural",
-                         ["namespaces/production", "pods", "services", "deployments", "virtualservices", "destinationrules", "gateways",
-                                    "mutatingwebhookconfigurations", "canaryrollouts", "telemetries", "selfsubjectaccessreviews"])
+@pytest.mark.parametrize(
+    "plural",
+    [
+        "namespaces/production",
+        "pods",
+        "services",
+        "deployments",
+        "virtualservices",
+        "destinationrules",
+        "gateways",
+        "mutatingwebhookconfigurations",
+        "canaryrollouts",
+        "telemetries",
+        "selfsubjectaccessreviews",
+    ],
+)
 def test_what_is_forbidden_is_not_known_and_never_a_traceback(newcomer: Newcomer, plural: str) -> None:
     faults = newcomer.world.kubernetes.faults
     faults.status(403, 40, lambda method, path: path.endswith(f"/{plural}"))
@@ -220,13 +277,22 @@ def test_a_route_that_may_be_read_and_not_listed_is_checked_all_the_same(newcome
     finally:
         newcomer.world.kubernetes.faults.clear()
     levels = {one["check"]: one["level"] for one in data["findings"]}
-    assert (levels["routes.others"], levels["routes.steerable"], levels["gateways.proxy"]) == ("unknown", "ok", "ok")
+    assert (levels["routes.others"], levels["routes.steerable"], levels["gateways.proxy"]) == (
+        "unknown",
+        "ok",
+        "ok",
+    )
 
 
-def test_rights_of_the_account_are_asked_by_review_and_where_that_is_not_allowed_by_impersonation(newcomer: Newcomer) -> None:
+def test_rights_of_the_account_are_asked_by_review_and_where_that_is_not_allowed_by_impersonation(
+    newcomer: Newcomer,
+) -> None:
     access, faults = newcomer.world.kubernetes.access, newcomer.world.kubernetes.faults
     who = "system:serviceaccount:canaryd:canaryd"
-    access.denied = {(who, "patch", "virtualservices.networking.istio.io"), (who, "patch", "deployments/scale.apps")}
+    access.denied = {
+        (who, "patch", "virtualservices.networking.istio.io"),
+        (who, "patch", "deployments/scale.apps"),
+    }
     try:
         by_review = newcomer.findings("--as", "canaryd/canaryd", code=1)
         faults.status(403, 1, lambda method, path: path.endswith("/subjectaccessreviews"))
@@ -236,7 +302,10 @@ def test_rights_of_the_account_are_asked_by_review_and_where_that_is_not_allowed
     finally:
         access.denied = set()
         faults.clear()
-    told = [next(one for one in found if one["check"] == "rights.account") for found in (by_review, by_impersonation)]
+    told = [
+        next(one for one in found if one["check"] == "rights.account")
+        for found in (by_review, by_impersonation)
+    ]
     assert told[0] == told[1]
     assert "patch virtualservices.networking.istio.io in production" in told[0]["found"]
     assert [one["level"] for one in neither if one["check"] == "rights.account"] == ["unknown"]
@@ -245,7 +314,10 @@ def test_rights_of_the_account_are_asked_by_review_and_where_that_is_not_allowed
 
 def test_what_deploy_takes_from_is_staging_where_that_is_there_or_what_is_said(newcomer: Newcomer) -> None:
     access, store = newcomer.world.kubernetes.access, newcomer.world.store
-    access.denied = {("sandbox", "list", "pods"), ("sandbox", "create", "horizontalpodautoscalers.autoscaling")}
+    access.denied = {
+        ("sandbox", "list", "pods"),
+        ("sandbox", "create", "horizontalpodautoscalers.autoscaling"),
+    }
     try:
         told = [newcomer.findings(*arguments) for arguments in ((), ("--deploy-from", "test"))]
         store.create(NAMESPACES, None, {"metadata": {"name": "staging"}})
@@ -256,14 +328,23 @@ def test_what_deploy_takes_from_is_staging_where_that_is_there_or_what_is_said(n
     copies = "you may not create horizontalpodautoscalers.autoscaling in production"
     pods = "you may not list pods in"
     assert [[one["found"] for one in found if one["check"] == "rights.caller"] for found in told] == [
-        [copies], [copies, f"{pods} test"], [copies, f"{pods} staging"]]
+        [copies],
+        [copies, f"{pods} test"],
+        [copies, f"{pods} staging"],
+    ]
 
 
 def test_the_account_is_that_of_canaryd_s_own_deployment(newcomer: Newcomer) -> None:
     labels = {"app.kubernetes.io/name": "canaryd"}
     template = {"metadata": {"labels": labels}, "spec": {"serviceAccountName": "releaser", "containers": []}}
-    newcomer.world.store.create(DEPLOYMENTS, "default", {"metadata": {"name": "canaryd", "labels": labels}, "spec": {
-        "replicas": 0, "selector": {"matchLabels": labels}, "template": template}})
+    newcomer.world.store.create(
+        DEPLOYMENTS,
+        "default",
+        {
+            "metadata": {"name": "canaryd", "labels": labels},
+            "spec": {"replicas": 0, "selector": {"matchLabels": labels}, "template": template},
+        },
+    )
     try:
         assert "account system:serviceaccount:default:releaser: has all" in newcomer.here().stdout
     finally:
@@ -279,13 +360,18 @@ def test_a_wrong_subset_is_found_in_the_words_of_the_daemon(newcomer: Newcomer) 
 
     with newcomer.changed(VIRTUALSERVICES, "sockshop", wrong):
         found = newcomer.findings(code=1)
-    assert [one["check"] for one in found if one["level"] == "problem"] == ["routes.steerable", "routes.subsets"]
+    assert [one["check"] for one in found if one["level"] == "problem"] == [
+        "routes.steerable",
+        "routes.subsets",
+    ]
 
 
 def test_a_mis_indented_condition_is_found_on_the_server(newcomer: Newcomer) -> None:
     def lost(route: dict[str, Any]) -> None:
         match = [{"headers": {"cookie": {}, "regex": ".*logged_in.*"}}]
-        route["spec"]["http"].insert(0, {"match": match, "route": [{"destination": {"host": HOST, "subset": "v1"}}]})
+        route["spec"]["http"].insert(
+            0, {"match": match, "route": [{"destination": {"host": HOST, "subset": "v1"}}]}
+        )
 
     with newcomer.changed(VIRTUALSERVICES, "sockshop", lost):
         (found,) = [one for one in newcomer.findings(code=1) if one["level"] == "problem"]
@@ -294,11 +380,21 @@ def test_a_mis_indented_condition_is_found_on_the_server(newcomer: Newcomer) -> 
 
 
 def test_a_namespace_without_its_label_a_tcp_port_and_disabled_metrics_are_found(newcomer: Newcomer) -> None:
-    newcomer.world.store.create(TELEMETRIES, "production", {"metadata": {"name": "quiet"}, "spec": {"metrics": [
-        {"overrides": [{"match": {"metric": "REQUEST_COUNT"}, "disabled": True}]}]}})
+    newcomer.world.store.create(
+        TELEMETRIES,
+        "production",
+        {
+            "metadata": {"name": "quiet"},
+            "spec": {"metrics": [{"overrides": [{"match": {"metric": "REQUEST_COUNT"}, "disabled": True}]}]},
+        },
+    )
     try:
-        with newcomer.changed(NAMESPACES, "production", lambda one: one["metadata"].pop("labels"), None), \
-                newcomer.changed(SERVICES, "front-end", lambda one: one["spec"]["ports"][0].update(name="tcp-web")):
+        with (
+            newcomer.changed(NAMESPACES, "production", lambda one: one["metadata"].pop("labels"), None),
+            newcomer.changed(
+                SERVICES, "front-end", lambda one: one["spec"]["ports"][0].update(name="tcp-web")
+            ),
+        ):
             found = newcomer.findings(code=1)
     finally:
         newcomer.world.store.delete(TELEMETRIES, "production", "quiet")
@@ -307,7 +403,9 @@ def test_a_namespace_without_its_label_a_tcp_port_and_disabled_metrics_are_found
 
 
 def test_a_second_rule_for_the_host_is_found_in_another_namespace(newcomer: Newcomer) -> None:
-    newcomer.world.store.create(DESTINATIONRULES, "istio-system", {"metadata": {"name": "mtls"}, "spec": {"host": HOST}})
+    newcomer.world.store.create(
+        DESTINATIONRULES, "istio-system", {"metadata": {"name": "mtls"}, "spec": {"host": HOST}}
+    )
     try:
         found = newcomer.findings()
     finally:
@@ -316,26 +414,40 @@ def test_a_second_rule_for_the_host_is_found_in_another_namespace(newcomer: Newc
 
 
 def test_a_reporter_that_counts_nothing_and_another_scrape_interval_are_found(newcomer: Newcomer) -> None:
-    (newcomer.folder / "canaryd.yaml").write_text(f"prometheus: {{url: '{newcomer.world.prometheus_url}', scrapeInterval: 5s}}\n")
+    (newcomer.folder / "canaryd.yaml").write_text(
+        f"prometheus: {{url: '{newcomer.world.prometheus_url}', scrapeInterval: 5s}}\n"
+    )
     (found,) = [one for one in newcomer.findings(code=1) if one["level"] == "problem"]
     assert found["check"] == "telemetry.interval"
     assert "scraped each 1 s, but prometheus.scrapeInterval is 5s" in found["found"]
 
 
 def test_queries_are_asked_and_those_without_an_answer_told(newcomer: Newcomer) -> None:
-    metrics = [{"query": {"name": "cpu", "promql": 'max(sandbox_cpu{pod=~"$canary_pods"})', "max": 0.9}},
-               {"query": {"name": "none", "promql": 'max(nothing{pod=~"$canary_pods"})', "max": 0.9}}, {"errors": {}}]
-    (newcomer.folder / "front-end.yaml").write_text(yaml.safe_dump(a_policy(analysis={"interval": "10s", "metrics": metrics}).dump()))
+    metrics = [
+        {"query": {"name": "cpu", "promql": 'max(sandbox_cpu{pod=~"$canary_pods"})', "max": 0.9}},
+        {"query": {"name": "none", "promql": 'max(nothing{pod=~"$canary_pods"})', "max": 0.9}},
+        {"errors": {}},
+    ]
+    (newcomer.folder / "front-end.yaml").write_text(
+        yaml.safe_dump(a_policy(analysis={"interval": "10s", "metrics": metrics}).dump())
+    )
     found = newcomer.findings()
     assert [one["about"] for one in found if one["check"] == "telemetry.queries"] == ["query none"]
 
 
 def test_a_service_that_nobody_calls_is_told_with_what_there_is(newcomer: Newcomer) -> None:
-    policy = a_policy(service={"name": "carts", "namespace": "production", "selector": {"app": "carts"}}, route={"virtualService": "carts"})
+    policy = a_policy(
+        service={"name": "carts", "namespace": "production", "selector": {"app": "carts"}},
+        route={"virtualService": "carts"},
+    )
     (newcomer.folder / "front-end.yaml").write_text(yaml.safe_dump(policy.dump()))
     found = newcomer.findings(code=1)
-    assert "there are counts of production/front-end-v1" in next(one["found"] for one in found if one["check"] == "telemetry.requests")
-    assert "there is no VirtualService production/carts" in next(one["found"] for one in found if one["check"] == "routes.steerable")
+    assert "there are counts of production/front-end-v1" in next(
+        one["found"] for one in found if one["check"] == "telemetry.requests"
+    )
+    assert "there is no VirtualService production/carts" in next(
+        one["found"] for one in found if one["check"] == "routes.steerable"
+    )
 
 
 # ---------------------------------------------------------------- files
@@ -345,7 +457,9 @@ PAGE = (FOLDER / "virtualservice.yaml").read_text().partition("\n")[2]
 
 
 def test_files_alone_are_checked_without_a_cluster(tmp_path: Path) -> None:
-    result = CliRunner().invoke(main, ["check", "-f", str(FOLDER)], env={"KUBECONFIG": str(tmp_path / "nowhere")})
+    result = CliRunner().invoke(
+        main, ["check", "-f", str(FOLDER)], env={"KUBECONFIG": str(tmp_path / "nowhere")}
+    )
     assert result.exit_code == 0, result.output
     assert "production/front-end, from files\n" in result.output
     assert f"all traffic on v1 ({FOLDER}/virtualservice.yaml:1)" in " ".join(result.output.split())

@@ -14,12 +14,23 @@ def test_a_world_in_which_canaryd_works_has_nothing_to_say_against_it() -> None:
     assert bad(a_world()) == []
 
 
-@pytest.mark.parametrize(("version", "level"), [
-    ("1.31.0", Level.OK), ("1.22.3-distroless", Level.OK), ("1.40.0", Level.OK), ("1.21.9", Level.WARNING), ("1.9.0", Level.WARNING),
-    ("1.4.2", Level.PROBLEM), ("", Level.UNKNOWN), ("latest", Level.UNKNOWN),
-])
+@pytest.mark.parametrize(
+    ("version", "level"),
+    [
+        ("1.31.0", Level.OK),
+        ("1.22.3-distroless", Level.OK),
+        ("1.40.0", Level.OK),
+        ("1.21.9", Level.WARNING),
+        ("1.9.0", Level.WARNING),
+        ("1.4.2", Level.PROBLEM),
+        ("", Level.UNKNOWN),
+        ("latest", Level.UNKNOWN),
+    ],
+)
 def test_a_version_is_held_against_what_was_tested(version: str, level: Level) -> None:
-    found = [one for one in bad(a_world({CONTROL_PLANE: [an_istiod(version)]})) if one.check == "istio.istiod"]
+    found = [
+        one for one in bad(a_world({CONTROL_PLANE: [an_istiod(version)]})) if one.check == "istio.istiod"
+    ]
     assert [one.level for one in found] == ([] if level is Level.OK else [level])
     assert all("1.31" in one.wanted for one in found)
 
@@ -41,7 +52,9 @@ def test_what_may_not_be_listed_is_not_known() -> None:
     assert (found.level, "403: forbidden" in found.found) == (Level.UNKNOWN, True)
 
 
-@pytest.mark.parametrize(("off", "said"), [(90.0, "90 s ahead of this machine's"), (-12.0, "12 s behind this machine's")])
+@pytest.mark.parametrize(
+    ("off", "said"), [(90.0, "90 s ahead of this machine's"), (-12.0, "12 s behind this machine's")]
+)
 def test_clocks_that_disagree_are_told_with_by_how_much(off: float, said: str) -> None:
     assert said in only(a_world(server_clock=NOW + off), "istio.clock").found
     assert said in only(a_world(telemetry=telemetry(clock=NOW + off)), "telemetry.clock").found

@@ -1,4 +1,5 @@
-"""The shapes of YAML on the use case's page, right and as they are usually copied: all are understood, and the wrong ones are told."""
+"""The shapes of YAML on the use case's page, right and as they are usually copied: all are understood, and
+the wrong ones are told."""
 
 from __future__ import annotations
 
@@ -49,7 +50,8 @@ def right(header: str = "cookie", regex: str = ".*logged_in.*") -> str:
 
 
 def as_on_the_page(header: str = "cookie", regex: str = ".*logged_in.*") -> str:
-    """Copied from the use case: what stood below metadata and spec is beside them, and `route` beside `- headers`."""
+    """Copied from the use case: what stood below metadata and spec is beside them, and `route` beside `-
+    headers`."""
     return HEAD + textwrap.dedent(f"""\
         metadata:
         name: sockshop
@@ -100,14 +102,19 @@ def test_the_right_shape_is_read_as_it_is(tmp_path: Path, header: str, regex: st
 
 
 @pytest.mark.parametrize(("header", "regex"), [COOKIE, CHROME])
-@pytest.mark.parametrize("lose", [
-    as_on_the_page,
-    lambda header, regex: flat(right(header, regex)),
-    lambda header, regex: half(right(header, regex)),
-    lambda header, regex: flat(as_on_the_page(header, regex)),
-], ids=["as on the page", "all of it", "the condition", "all of the page's"])
-def test_lost_indentation_is_told_with_its_line_and_the_document_as_it_was_meant(tmp_path: Path, lose: Any, header: str,
-                                                                                 regex: str) -> None:
+@pytest.mark.parametrize(
+    "lose",
+    [
+        as_on_the_page,
+        lambda header, regex: flat(right(header, regex)),
+        lambda header, regex: half(right(header, regex)),
+        lambda header, regex: flat(as_on_the_page(header, regex)),
+    ],
+    ids=["as on the page", "all of it", "the condition", "all of the page's"],
+)
+def test_lost_indentation_is_told_with_its_line_and_the_document_as_it_was_meant(
+    tmp_path: Path, lose: Any, header: str, regex: str
+) -> None:
     obj, flaw = read(tmp_path, lose(header, regex))
     meant = yaml.safe_load(right(header, regex))
     assert obj == meant
@@ -129,21 +136,29 @@ def test_the_line_is_the_file_s_also_in_a_later_document(tmp_path: Path) -> None
     assert path.read_text().splitlines()[flaw.line - 1] == "name: sockshop"
 
 
-@pytest.mark.parametrize("text", [
-    HEAD.replace("VirtualService", "DestinationRule") + f"metadata:\nname: front-end\nspec:\nhost: {HOST}\nsubsets:\n- name: v1\nlabels:\n"
-    "version: v1\n- name: v2\nlabels:\nversion: v2\n",
-    HEAD.replace("VirtualService",
-                 "Gateway") + "metadata:\nname: g\nspec:\nselector:\nistio: ingressgateway\nservers:\n- port:\nnumber: 80\n"
-    "name: http\nprotocol: HTTP\nhosts:\n- \"*\"\n",
-])
+@pytest.mark.parametrize(
+    "text",
+    [
+        HEAD.replace("VirtualService", "DestinationRule")
+        + f"metadata:\nname: front-end\nspec:\nhost: {HOST}\nsubsets:\n- name: v1\nlabels:\n"
+        "version: v1\n- name: v2\nlabels:\nversion: v2\n",
+        HEAD.replace("VirtualService", "Gateway")
+        + "metadata:\nname: g\nspec:\nselector:\nistio: ingressgateway\nservers:\n- port:\nnumber: 80\n"
+        'name: http\nprotocol: HTTP\nhosts:\n- "*"\n',
+    ],
+)
 def test_rules_and_gateways_are_put_together_as_well(tmp_path: Path, text: str) -> None:
     obj, flaw = read(tmp_path, text)
     assert flaw is not None
     assert obj["metadata"]["name"] in ("front-end", "g")
     if obj["kind"] == "DestinationRule":
-        assert obj["spec"]["subsets"] == [{"name": name, "labels": {"version": name}} for name in ("v1", "v2")]
+        assert obj["spec"]["subsets"] == [
+            {"name": name, "labels": {"version": name}} for name in ("v1", "v2")
+        ]
     else:
-        assert obj["spec"]["servers"] == [{"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}]
+        assert obj["spec"]["servers"] == [
+            {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["*"]}
+        ]
 
 
 def test_a_header_that_has_the_name_of_a_key_stays_one_where_it_stands_below(tmp_path: Path) -> None:
@@ -154,16 +169,32 @@ def test_a_header_that_has_the_name_of_a_key_stays_one_where_it_stands_below(tmp
 
 
 def test_weights_lists_of_conditions_and_comments_are_kept(tmp_path: Path) -> None:
-    text = flat(right()).replace("subset: v2\n", "subset: v2 #v2\nweight: 10\n- destination:\nhost: front-end\nsubset: v1\nweight: 90\n") \
-        .replace("regex: \".*logged_in.*\"\n", "regex: '.*logged_in.*'\n- uri:\nprefix: /new\n")
+    text = (
+        flat(right())
+        .replace(
+            "subset: v2\n",
+            "subset: v2 #v2\nweight: 10\n- destination:\nhost: front-end\nsubset: v1\nweight: 90\n",
+        )
+        .replace('regex: ".*logged_in.*"\n', "regex: '.*logged_in.*'\n- uri:\nprefix: /new\n")
+    )
     obj, _ = read(tmp_path, text)
     first = obj["spec"]["http"][0]
-    assert [(one["destination"]["subset"], one["weight"]) for one in first["route"]] == [("v2", 10), ("v1", 90)]
-    assert first["match"] == [{"headers": {"cookie": {"regex": ".*logged_in.*"}}}, {"uri": {"prefix": "/new"}}]
+    assert [(one["destination"]["subset"], one["weight"]) for one in first["route"]] == [
+        ("v2", 10),
+        ("v1", 90),
+    ]
+    assert first["match"] == [
+        {"headers": {"cookie": {"regex": ".*logged_in.*"}}},
+        {"uri": {"prefix": "/new"}},
+    ]
 
 
-@pytest.mark.parametrize("text", ["kind: VirtualService\n  a: b: c\n", "a: [1, 2\n", "- just\n- a list\n", "\ta: b\n", "text\n"])
-def test_what_cannot_be_put_together_is_told_with_its_line_and_nothing_is_made_up(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize(
+    "text", ["kind: VirtualService\n  a: b: c\n", "a: [1, 2\n", "- just\n- a list\n", "\ta: b\n", "text\n"]
+)
+def test_what_cannot_be_put_together_is_told_with_its_line_and_nothing_is_made_up(
+    tmp_path: Path, text: str
+) -> None:
     obj, flaw = read(tmp_path, text)
     assert obj is None
     assert flaw is not None
@@ -191,14 +222,20 @@ def test_objects_without_a_namespace_are_where_their_host_is(tmp_path: Path) -> 
 # ---------------------------------------------------------------- what an API server has
 
 
-@pytest.mark.parametrize(("match", "meant"), [
-    ({"headers": {"cookie": None, "regex": "x"}}, {"headers": {"cookie": {"regex": "x"}}}),
-    ({"headers": {"cookie": {}, "regex": "x"}}, {"headers": {"cookie": {"regex": "x"}}}),
-    ({"headers": {"a": {"exact": "1"}, "cookie": None, "prefix": "x"}}, {"headers": {"a": {"exact": "1"}, "cookie": {"prefix": "x"}}}),
-    ({"queryParams": {"beta": None, "exact": "1"}}, {"queryParams": {"beta": {"exact": "1"}}}),
-    ({"headers": None, "cookie": None, "regex": "x"}, {"headers": {"cookie": {"regex": "x"}}}),
-    ({"uri": None, "prefix": "/x"}, {"uri": {"prefix": "/x"}}),
-])
+@pytest.mark.parametrize(
+    ("match", "meant"),
+    [
+        ({"headers": {"cookie": None, "regex": "x"}}, {"headers": {"cookie": {"regex": "x"}}}),
+        ({"headers": {"cookie": {}, "regex": "x"}}, {"headers": {"cookie": {"regex": "x"}}}),
+        (
+            {"headers": {"a": {"exact": "1"}, "cookie": None, "prefix": "x"}},
+            {"headers": {"a": {"exact": "1"}, "cookie": {"prefix": "x"}}},
+        ),
+        ({"queryParams": {"beta": None, "exact": "1"}}, {"queryParams": {"beta": {"exact": "1"}}}),
+        ({"headers": None, "cookie": None, "regex": "x"}, {"headers": {"cookie": {"regex": "x"}}}),
+        ({"uri": None, "prefix": "/x"}, {"uri": {"prefix": "/x"}}),
+    ],
+)
 def test_a_condition_beside_its_name_is_put_below_it(match: Any, meant: Any) -> None:
     assert repaired(match) == meant
     (found,) = of(a_route({"match": [match], "route": []}))
@@ -206,23 +243,37 @@ def test_a_condition_beside_its_name_is_put_below_it(match: Any, meant: Any) -> 
     assert yaml.safe_load(found.mend) == {"match": [meant]}
 
 
-@pytest.mark.parametrize("match", [
-    {"headers": {"cookie": {"regex": "x"}}}, {"headers": {"regex": {"exact": "a header of this name"}}}, {"uri": {"prefix": "/"}}, {},
-    {"headers": {"cookie": {"regex": "x"}, "prefix": {"exact": "y"}}, "queryParams": {"exact": {"exact": "1"}}},
-])
+@pytest.mark.parametrize(
+    "match",
+    [
+        {"headers": {"cookie": {"regex": "x"}}},
+        {"headers": {"regex": {"exact": "a header of this name"}}},
+        {"uri": {"prefix": "/"}},
+        {},
+        {
+            "headers": {"cookie": {"regex": "x"}, "prefix": {"exact": "y"}},
+            "queryParams": {"exact": {"exact": "1"}},
+        },
+    ],
+)
 def test_a_right_condition_is_left_alone(match: Any) -> None:
     assert repaired(match) == match
     assert list(of(a_route({"match": [match], "route": []}))) == []
 
 
 def test_an_empty_condition_is_any_request_with_the_header_and_said_so() -> None:
-    http = [{"match": [{"headers": {"cookie": {}}}], "route": [{"destination": {"host": HOST, "subset": "v1"}}]},
-            {"route": [{"destination": {"host": HOST, "subset": "v1"}}]}]
+    http = [
+        {"match": [{"headers": {"cookie": {}}}], "route": [{"destination": {"host": HOST, "subset": "v1"}}]},
+        {"route": [{"destination": {"host": HOST, "subset": "v1"}}]},
+    ]
     found = only(a_world({"VirtualService": [a_route(*http)]}), "matches.empty")
     assert "takes every request that has the header at all" in found.found
     assert "regex: .*logged_in.*" in found.mend
 
 
 def test_yaml_reads_back_as_what_it_was() -> None:
-    data = {"a": ["*", ".*x.*", "yes", "Off", "010", "1:30", "1", 1, True, None, "with: colon", "# no comment"], "b": {"c": "x" * 200}}
+    data = {
+        "a": ["*", ".*x.*", "yes", "Off", "010", "1:30", "1", 1, True, None, "with: colon", "# no comment"],
+        "b": {"c": "x" * 200},
+    }
     assert yaml.safe_load(as_yaml(data, "somewhere")) == data

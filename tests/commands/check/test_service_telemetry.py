@@ -30,7 +30,9 @@ def world(count: Counted, **changes: Any) -> Any:
 def test_a_prometheus_that_does_not_answer_is_not_known_and_one_that_refuses_is_a_problem() -> None:
     silent = only(a_world(telemetry=telemetry(problem="no answer", services={})), "telemetry.prometheus")
     assert silent.level is Level.UNKNOWN
-    refusing = only(a_world(telemetry=telemetry(problem="HTTP 401", refused=True, services={})), "telemetry.prometheus")
+    refusing = only(
+        a_world(telemetry=telemetry(problem="HTTP 401", refused=True, services={})), "telemetry.prometheus"
+    )
     assert refusing.level is Level.PROBLEM
     assert only(a_world(telemetry=None), "telemetry.prometheus").level is Level.UNKNOWN
 
@@ -39,14 +41,28 @@ def test_a_query_that_failed_leaves_the_service_not_known() -> None:
     assert only(world(Counted(problem="timeout")), "telemetry.requests").level is Level.UNKNOWN
 
 
-@pytest.mark.parametrize(("count", "check", "says"), [
-    (Counted(), "telemetry.requests", "no istio_requests_total at all"),
-    (Counted(elsewhere=("staging/carts",)), "telemetry.requests", "there are counts of staging/carts"),
-    (Counted({("source", "front-end-v1"): 9.0}), "telemetry.reporter",
-     "reporter destination counts nothing in the last 120 s, but source does"),
-    (Counted({("waypoint", "front-end-v1"): 9.0}), "telemetry.reporter", "but waypoint does (no sidecars"),
-    (Counted({("waypoint", "x"): 9.0, ("source", "x"): 9.0}), "telemetry.reporter", "but source, waypoint does"),
-])
+@pytest.mark.parametrize(
+    ("count", "check", "says"),
+    [
+        (Counted(), "telemetry.requests", "no istio_requests_total at all"),
+        (Counted(elsewhere=("staging/carts",)), "telemetry.requests", "there are counts of staging/carts"),
+        (
+            Counted({("source", "front-end-v1"): 9.0}),
+            "telemetry.reporter",
+            "reporter destination counts nothing in the last 120 s, but source does",
+        ),
+        (
+            Counted({("waypoint", "front-end-v1"): 9.0}),
+            "telemetry.reporter",
+            "but waypoint does (no sidecars",
+        ),
+        (
+            Counted({("waypoint", "x"): 9.0, ("source", "x"): 9.0}),
+            "telemetry.reporter",
+            "but source, waypoint does",
+        ),
+    ],
+)
 def test_counts_that_are_not_there_are_told_with_whose_are(count: Counted, check: str, says: str) -> None:
     found = only(world(count), check)
     assert found.level is Level.PROBLEM
@@ -61,13 +77,18 @@ def test_counts_of_callers_alone_come_with_the_key_of_the_policy() -> None:
     assert bad(world(own, policy=policy)) == []
 
 
-@pytest.mark.parametrize("label", ["destination_workload", "destination_workload_namespace", "response_code", "reporter", "pod"])
+@pytest.mark.parametrize(
+    "label", ["destination_workload", "destination_workload_namespace", "response_code", "reporter", "pod"]
+)
 def test_a_label_that_is_missing_is_named(label: str) -> None:
     found = only(world(counted(series=(scraped(), scraped(**{label: ""})))), "telemetry.labels")
     assert (found.level, label in found.found) == (Level.PROBLEM, True)
 
 
-@pytest.mark.parametrize(("every", "level"), [(15.0, None), (14.0, None), (20.0, None), (30.0, Level.WARNING), (5.0, Level.PROBLEM)])
+@pytest.mark.parametrize(
+    ("every", "level"),
+    [(15.0, None), (14.0, None), (20.0, None), (30.0, Level.WARNING), (5.0, Level.PROBLEM)],
+)
 def test_the_scrape_interval_is_measured_against_the_settings(every: float, level: Level | None) -> None:
     found = bad(world(counted(series=(scraped(every),))))
     assert [(one.check, one.level) for one in found] == ([("telemetry.interval", level)] if level else [])
@@ -111,8 +132,21 @@ def test_grpc_needs_its_status() -> None:
 
 
 def test_a_policy_s_queries_have_to_answer() -> None:
-    found = bad(world(counted(queries={"cpu": "", "depth": "no value", "heap": "the query must answer one number, but answers 3 series"})))
-    assert [(one.about, one.level) for one in found] == [("query depth", Level.WARNING), ("query heap", Level.PROBLEM)]
+    found = bad(
+        world(
+            counted(
+                queries={
+                    "cpu": "",
+                    "depth": "no value",
+                    "heap": "the query must answer one number, but answers 3 series",
+                }
+            )
+        )
+    )
+    assert [(one.about, one.level) for one in found] == [
+        ("query depth", Level.WARNING),
+        ("query heap", Level.PROBLEM),
+    ]
 
 
 def off(metric: str, disabled: Any = True, namespace: str = "production", **spec: Any) -> dict[str, Any]:
@@ -120,15 +154,23 @@ def off(metric: str, disabled: Any = True, namespace: str = "production", **spec
     return an_object("Telemetry", "quiet", {"metrics": [{"overrides": [override]}], **spec}, namespace)
 
 
-@pytest.mark.parametrize(("objects", "told"), [
-    ([off("REQUEST_COUNT")], True), ([off("ALL_METRICS", namespace="istio-system")], True), ([off("REQUEST_DURATION", {"value": True})],
-                                                                                             True),
-    ([off("REQUEST_SIZE")], False), ([off("REQUEST_COUNT", False)], False), ([off("REQUEST_COUNT", namespace="other")], False),
-    ([off("REQUEST_COUNT", selector={"matchLabels": {"app": "carts"}})], False),
-    ([off("REQUEST_COUNT", selector={"matchLabels": {"app": "front-end"}})], True),
-])
+@pytest.mark.parametrize(
+    ("objects", "told"),
+    [
+        ([off("REQUEST_COUNT")], True),
+        ([off("ALL_METRICS", namespace="istio-system")], True),
+        ([off("REQUEST_DURATION", {"value": True})], True),
+        ([off("REQUEST_SIZE")], False),
+        ([off("REQUEST_COUNT", False)], False),
+        ([off("REQUEST_COUNT", namespace="other")], False),
+        ([off("REQUEST_COUNT", selector={"matchLabels": {"app": "carts"}})], False),
+        ([off("REQUEST_COUNT", selector={"matchLabels": {"app": "front-end"}})], True),
+    ],
+)
 def test_metrics_that_istio_was_told_to_leave_out_are_told(objects: list[dict[str, Any]], told: bool) -> None:
-    assert [one.check for one in bad(a_world({"Telemetry": objects}))] == (["telemetry.disabled"] if told else [])
+    assert [one.check for one in bad(a_world({"Telemetry": objects}))] == (
+        ["telemetry.disabled"] if told else []
+    )
 
 
 def test_what_was_not_asked_for_is_not_known() -> None:

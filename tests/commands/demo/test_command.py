@@ -1,4 +1,5 @@
-"""Every scenario of the demo, with the daemon as a process of its own, ends as it says; and tells what a person needs to see."""
+"""Every scenario of the demo, with the daemon as a process of its own, ends as it says; and tells what a
+person needs to see."""
 
 from __future__ import annotations
 
@@ -39,7 +40,9 @@ def play(name: str) -> Done:
 
 
 @pytest.mark.xdist_group("demo")
-@pytest.mark.parametrize("name", ["crash-loop", "slower", "errors", "quiet", "tail", "good", "outage", "story"])
+@pytest.mark.parametrize(
+    "name", ["crash-loop", "slower", "errors", "quiet", "tail", "good", "outage", "story"]
+)
 def test_a_scenario_ends_as_it_says_and_is_explained(played: dict[str, Future[Done]], name: str) -> None:
     done = played[name].result()
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr

@@ -1,4 +1,5 @@
-"""`canaryd deploy`: shown first, asked for, created with the caller's own rights, and never over anything that is there."""
+"""`canaryd deploy`: shown first, asked for, created with the caller's own rights, and never over anything
+that is there."""
 
 from __future__ import annotations
 
@@ -35,13 +36,16 @@ IMAGE = "sockshop/front-end:0.6.0"
 
 @dataclass
 class Shop:
-    """The worked example with a namespace staging, whose front-end is to go to production. Time stands still but in `lives`."""
+    """The worked example with a namespace staging, whose front-end is to go to production. Time stands still
+    but in `lives`."""
 
     world: World
 
     def put(self, obj: Any, namespace: str) -> None:
         resource = KIND[obj["kind"]]
-        metadata = {key: value for key, value in obj["metadata"].items() if key in ("name", "labels", "annotations")}
+        metadata = {
+            key: value for key, value in obj["metadata"].items() if key in ("name", "labels", "annotations")
+        }
         self.world.store.create(resource, namespace, {**obj, "metadata": metadata})
 
     def stages(self, image: str = IMAGE, service: str = "front-end", **more: Any) -> None:
@@ -53,7 +57,9 @@ class Shop:
     def edits(self, **spec: Any) -> None:
         """Someone edits front-end of staging."""
         made = self.get("Deployment", "front-end", "staging")
-        self.world.store.replace(DEPLOYMENTS, "staging", "front-end", {**made, "spec": {**made["spec"], **spec}})
+        self.world.store.replace(
+            DEPLOYMENTS, "staging", "front-end", {**made, "spec": {**made["spec"], **spec}}
+        )
 
     def lives(self, seconds: float = 3) -> None:
         self.world.advance(self.world.now + seconds)
@@ -70,7 +76,9 @@ class Shop:
 
     def run(self, *arguments: str, answer: str | None = None) -> Result:
         environment = {"KUBECONFIG": str(self.world.kubeconfig)}
-        return CliRunner().invoke(main, ["deploy", *arguments], env=environment, input=answer, prog_name="canaryd")
+        return CliRunner().invoke(
+            main, ["deploy", *arguments], env=environment, input=answer, prog_name="canaryd"
+        )
 
     def fine(self, *arguments: str) -> str:
         return self._ends(0, *arguments).stdout
@@ -91,7 +99,9 @@ class Shop:
 
 @pytest.fixture(scope="module")
 def shop_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    with World(realtime=False, start=1_800_000_000.0, folder=tmp_path_factory.mktemp("shop"), replicas=2, rate=1.0) as world:
+    with World(
+        realtime=False, start=1_800_000_000.0, folder=tmp_path_factory.mktemp("shop"), replicas=2, rate=1.0
+    ) as world:
         yield world
 
 
@@ -114,7 +124,9 @@ def shop(shop_world: World) -> Iterator[Shop]:
 
 def knows(shop: Shop, paused: bool = False) -> None:
     """canaryd has seen the service front-end."""
-    KubeServices(KubernetesApi(str(shop.world.kubeconfig))).remember(a_policy(), KnownTemplates(frozenset(), paused=paused))
+    KubeServices(KubernetesApi(str(shop.world.kubeconfig))).remember(
+        a_policy(), KnownTemplates(frozenset(), paused=paused)
+    )
 
 
 @pytest.fixture
@@ -144,7 +156,11 @@ def test_the_diff_is_against_stable_and_of_the_server_s_own_answer(shop: Shop) -
     assert "+    canaryd.dev/deployed-from: staging/front-end" in lines
     assert "+++ production/HorizontalPodAutoscaler front-end-v2" in lines
     assert not [line for line in lines if "uid" in line or "status" in line or "creationTimestamp" in line]
-    assert not [line for line in shop.shown("front-end", "--no-diff").stdout.splitlines() if line.startswith(("+", "-", "@"))]
+    assert not [
+        line
+        for line in shop.shown("front-end", "--no-diff").stdout.splitlines()
+        if line.startswith(("+", "-", "@"))
+    ]
 
 
 def test_a_dry_run_shows_the_same_and_ends_well(shop: Shop) -> None:
@@ -161,14 +177,20 @@ def test_on_a_terminal_the_diff_has_colours(shop: Shop, terminal: Callable[[int]
     assert "\x1b[31m-      - image: sockshop/front-end:v1\x1b[0m" in shown
 
 
-@pytest.mark.parametrize(("form", "read"), [("yaml", lambda text: list(yaml.safe_load_all(text))),
-                                            ("json", lambda text: json.loads(text)["items"])])
-def test_the_objects_can_be_had_alone_for_a_repository(shop: Shop, form: str, read: Callable[[str], list[Any]]) -> None:
+@pytest.mark.parametrize(
+    ("form", "read"),
+    [("yaml", lambda text: list(yaml.safe_load_all(text))), ("json", lambda text: json.loads(text)["items"])],
+)
+def test_the_objects_can_be_had_alone_for_a_repository(
+    shop: Shop, form: str, read: Callable[[str], list[Any]]
+) -> None:
     shop.put(an_autoscaler(), "production")
     result = shop.run("front-end", "--dry-run", "-o", form)
     objects = read(result.stdout)
     assert [(one["apiVersion"], one["kind"], one["metadata"]["name"]) for one in objects] == [
-        ("apps/v1", "Deployment", "front-end-v2"), ("autoscaling/v2", "HorizontalPodAutoscaler", "front-end-v2")]
+        ("apps/v1", "Deployment", "front-end-v2"),
+        ("autoscaling/v2", "HorizontalPodAutoscaler", "front-end-v2"),
+    ]
     assert "status" not in objects[0]
     for one in objects:
         shop.put(one, "production")  # as kubectl would
@@ -180,12 +202,18 @@ def test_the_objects_can_be_had_alone_for_a_repository(shop: Shop, form: str, re
 def test_a_yes_creates_it_with_stable_s_size_and_autoscaler(shop: Shop) -> None:
     shop.put(an_autoscaler(), "production")
     said = shop.fine("front-end", "v7", "--yes")
-    assert "created Deployment front-end-v7 in production\ncreated HorizontalPodAutoscaler front-end-v7 in production\n" in said
+    assert (
+        "created Deployment front-end-v7 in production\ncreated HorizontalPodAutoscaler front-end-v7 in "
+        "production\n" in said
+    )
     made = shop.get("Deployment", "front-end-v7")
     assert made["spec"]["replicas"] == 2
     assert made["spec"]["selector"]["matchLabels"] == {"app": "front-end", "version": "v7"}
     assert made["spec"]["template"]["spec"]["containers"][0]["image"] == IMAGE
-    assert shop.get("HorizontalPodAutoscaler", "front-end-v7")["spec"]["scaleTargetRef"]["name"] == "front-end-v7"
+    assert (
+        shop.get("HorizontalPodAutoscaler", "front-end-v7")["spec"]["scaleTargetRef"]["name"]
+        == "front-end-v7"
+    )
 
 
 @pytest.mark.usefixtures("person")
@@ -218,7 +246,9 @@ def test_a_second_try_goes_on_where_the_first_was_interrupted(shop: Shop) -> Non
     shop.put(an_autoscaler(), "production")
     tries = iter([False, True])  # the dry run, then the creation
     shop.world.kubernetes.faults.status(
-        500, match=lambda method, path: method == "POST" and "horizontalpodautoscalers" in path and next(tries))
+        500,
+        match=lambda method, path: method == "POST" and "horizontalpodautoscalers" in path and next(tries),
+    )
     result = shop.run("front-end", "--yes")
     assert result.exit_code == 3, result.output
     assert "created before that: Deployment front-end-v2; run it again to go on from there" in result.stderr
@@ -252,7 +282,9 @@ def test_waiting_ends_when_it_is_available(shop: Shop, monkeypatch: pytest.Monke
     assert "front-end-v2 is available\n" in said
 
 
-def test_waiting_ends_with_the_reason_when_it_will_not_be(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_ends_with_the_reason_when_it_will_not_be(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(command, "EVERY", 0.1)
     template = shop.get("Deployment", "front-end", "staging")["spec"]["template"]
     crashing = {**template, "metadata": {"labels": {"app": "front-end", "canaryd.test/pod": "crash-loop"}}}
@@ -274,10 +306,13 @@ def test_what_happens_next_is_told(shop: Shop) -> None:
     assert "canaryd has seen no service front-end in production" in shop.fine("front-end", "--yes")
 
 
-@pytest.mark.parametrize(("paused", "said"), [
-    (False, "canaryd begins its rollout by itself: canaryd status front-end --watch"),
-    (True, "front-end is paused: its rollout begins after canaryd pause front-end --end"),
-])
+@pytest.mark.parametrize(
+    ("paused", "said"),
+    [
+        (False, "canaryd begins its rollout by itself: canaryd status front-end --watch"),
+        (True, "front-end is paused: its rollout begins after canaryd pause front-end --end"),
+    ],
+)
 def test_what_canaryd_will_do_with_it_is_told(shop: Shop, paused: bool, said: str) -> None:
     knows(shop, paused)
     assert said in shop.fine("front-end", "--yes")
@@ -289,13 +324,22 @@ def test_what_canaryd_will_do_with_it_is_told(shop: Shop, paused: bool, said: st
 def test_what_pods_need_is_looked_for_and_all_that_is_missing_told(shop: Shop) -> None:
     template = shop.get("Deployment", "front-end", "staging")["spec"]["template"]
     needed = [{"secretRef": {"name": "keys"}}, {"configMapRef": {"name": "urls"}}]
-    shop.edits(template={**template, "spec": {"containers": [{**template["spec"]["containers"][0], "envFrom": needed}]}})
-    shop.put({"kind": "ConfigMap", "metadata": {"name": "urls"}, "data": {"API": "http://api.staging"}}, "staging")
+    shop.edits(
+        template={
+            **template,
+            "spec": {"containers": [{**template["spec"]["containers"][0], "envFrom": needed}]},
+        }
+    )
+    shop.put(
+        {"kind": "ConfigMap", "metadata": {"name": "urls"}, "data": {"API": "http://api.staging"}}, "staging"
+    )
     shop.put({"kind": "Secret", "metadata": {"name": "keys"}, "stringData": {"KEY": "of-staging"}}, "staging")
     shop.lives()
     said = shop.refused("front-end")
     assert said.count("front-end: there is no") == 2
-    shop.put({"kind": "Secret", "metadata": {"name": "keys"}, "stringData": {"KEY": "of-production"}}, "production")
+    shop.put(
+        {"kind": "Secret", "metadata": {"name": "keys"}, "stringData": {"KEY": "of-production"}}, "production"
+    )
     said = shop.fine("front-end", "--copy-config", "--yes")
     assert "needs     Secret keys: envFrom of front-end" in said
     assert "warning   mentions staging: ConfigMap urls, API: http://api.staging" in said
@@ -305,16 +349,25 @@ def test_what_pods_need_is_looked_for_and_all_that_is_missing_told(shop: Shop) -
 
 def test_a_secret_that_may_not_be_read_is_said_not_to_be_checked(shop: Shop) -> None:
     template = shop.get("Deployment", "front-end", "staging")["spec"]["template"]
-    shop.edits(template={**template, "spec": {**template["spec"], "imagePullSecrets": [{"name": "registry"}]}})
+    shop.edits(
+        template={**template, "spec": {**template["spec"], "imagePullSecrets": [{"name": "registry"}]}}
+    )
     shop.lives()
     shop.world.kubernetes.faults.status(403, match=lambda method, path: "secrets" in path)
-    assert "Secret registry: imagePullSecrets, which this user may not read: not checked" in shop.shown("front-end").stdout
+    assert (
+        "Secret registry: imagePullSecrets, which this user may not read: not checked"
+        in shop.shown("front-end").stdout
+    )
 
 
 def test_a_user_who_may_not_create_is_told_before_anything_is(shop: Shop) -> None:
     shop.put(an_autoscaler(), "production")
-    shop.world.kubernetes.faults.status(403, match=lambda method, path: method == "POST" and "horizontalpodautoscalers" in path)
-    assert "this user may not create horizontalpodautoscalers in production" in shop.refused("front-end", "--yes")
+    shop.world.kubernetes.faults.status(
+        403, match=lambda method, path: method == "POST" and "horizontalpodautoscalers" in path
+    )
+    assert "this user may not create horizontalpodautoscalers in production" in shop.refused(
+        "front-end", "--yes"
+    )
     assert not shop.has("Deployment", "front-end-v2")
 
 
@@ -326,13 +379,21 @@ def test_a_namespace_that_is_not_there_is_named(shop: Shop, option: str) -> None
 def test_a_rollout_under_way_is_named_and_gives_way_when_asked(shop: Shop) -> None:
     KubeRollouts(KubernetesApi(str(shop.world.kubeconfig))).create(Record(a_rollout()))
     assert "front-end-v2-hash-v2 (v2) is under way" in shop.refused("front-end", "--yes")
-    assert "created Deployment front-end-v3" in shop.fine("front-end", "--yes", "--supersede")  # v2 is on record
+    # v2 is on record
+    assert "created Deployment front-end-v3" in shop.fine("front-end", "--yes", "--supersede")
 
 
-@pytest.mark.parametrize("arguments", [
-    [], ["front-end", "--all"], ["--all", "--deployment", "x"], ["front-end", "--from", "production"], ["front-end", "--timeout", "10"],
-    ["front-end", "--replicas", "0"],
-])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["front-end", "--all"],
+        ["--all", "--deployment", "x"],
+        ["front-end", "--from", "production"],
+        ["front-end", "--timeout", "10"],
+        ["front-end", "--replicas", "0"],
+    ],
+)
 def test_contradictions_are_wrong_usage(shop: Shop, arguments: list[str]) -> None:
     assert shop.run(*arguments).exit_code == 2
 
@@ -344,7 +405,11 @@ def test_a_server_that_is_away_is_exit_code_3(shop: Shop) -> None:
 
 @pytest.mark.parametrize("option", ["--policies", "--policy"])
 def test_a_policy_says_which_labels_its_deployments_have(shop: Shop, tmp_path: Path, option: str) -> None:
-    service = {"name": "front-end", "namespace": "production", "selector": {"app": "front-end", "tier": "web"}}
+    service = {
+        "name": "front-end",
+        "namespace": "production",
+        "selector": {"app": "front-end", "tier": "web"},
+    }
     path = tmp_path / "front-end.yaml"
     path.write_text(yaml.safe_dump(a_policy(service=service).dump()))
     shop.fine("front-end", "v9", option, str(path), "--yes")
@@ -395,7 +460,9 @@ def test_all_is_one_table_of_what_will_happen(whole: Shop) -> None:
     lines = result.stdout.splitlines()
     assert [line.split()[:1] for line in lines[:3]] == [["SERVICE"], ["carts"], ["front-end"]]
     assert lines[1].endswith("carts-v1      is deployed, the first version there")
-    assert lines[2].endswith("front-end:0.6.0  front-end-v1 front-end:v1  front-end-v2  is deployed beside front-end-v1")
+    assert lines[2].endswith(
+        "front-end:0.6.0  front-end-v1 front-end:v1  front-end-v2  is deployed beside front-end-v1"
+    )
     assert "left out: rabbitmq has no Deployment" in lines
     assert not [line for line in lines if line.startswith("+++")]
     assert "+++ production/Deployment front-end-v2" in whole.shown("--all", "--diff").stdout
@@ -418,7 +485,10 @@ def test_all_again_is_nothing_to_do(whole: Shop) -> None:
 
 
 def test_a_failure_of_one_does_not_hide_the_others(whole: Shop) -> None:
-    whole.put(a_deployment("front-end-v2", labels={"app": "front-end", "version": "v2"}, image="someone/else:1"), "production")
+    whole.put(
+        a_deployment("front-end-v2", labels={"app": "front-end", "version": "v2"}, image="someone/else:1"),
+        "production",
+    )
     result = whole.run("--all", "v2", "--yes")
     assert result.exit_code == 2  # a version of all would be meant
     KubeRollouts(KubernetesApi(str(whole.world.kubeconfig))).create(Record(a_rollout()))
@@ -430,7 +500,8 @@ def test_a_failure_of_one_does_not_hide_the_others(whole: Shop) -> None:
 def test_a_creation_that_fails_does_not_hide_the_others(whole: Shop) -> None:
     tries = iter([False, True])  # the dry run of carts, and its creation
     whole.world.kubernetes.faults.status(
-        422, match=lambda method, path: method == "POST" and path.endswith("/services") and next(tries))
+        422, match=lambda method, path: method == "POST" and path.endswith("/services") and next(tries)
+    )
     said = whole.refused("--all", "--yes")
     assert said.startswith("canaryd: carts: ")
     assert not whole.has("Deployment", "carts-v1")
@@ -446,7 +517,10 @@ def test_a_namespace_without_deployments_has_nothing_to_deploy(shop: Shop) -> No
 def test_all_as_objects_is_one_stream_with_the_words_beside_it(whole: Shop) -> None:
     result = whole.run("--all", "--dry-run", "-o", "yaml")
     assert [f"{one['kind']} {one['metadata']['name']}" for one in yaml.safe_load_all(result.stdout)] == [
-        "Service carts", "Deployment carts-v1", "Deployment front-end-v2"]
+        "Service carts",
+        "Deployment carts-v1",
+        "Deployment front-end-v2",
+    ]
     assert "left out: rabbitmq has no Deployment" in result.stderr
 
 
@@ -458,12 +532,23 @@ def test_check_asks_for_every_right_that_a_deploy_uses(shop: Shop) -> None:
     settings = {"envFrom": [{"configMapRef": {"name": "settings"}}, {"secretRef": {"name": "session"}}]}
     container = {"name": "front-end", "image": IMAGE, **settings}
     for kind, namespace in (("ConfigMap", "staging"), ("Secret", "production")):
-        shop.put({"kind": kind, "metadata": {"name": {"ConfigMap": "settings", "Secret": "session"}[kind]}, "data": {}}, namespace)
+        shop.put(
+            {
+                "kind": kind,
+                "metadata": {"name": {"ConfigMap": "settings", "Secret": "session"}[kind]},
+                "data": {},
+            },
+            namespace,
+        )
     for kind, name in (("ServiceAccount", "shop"), ("PersistentVolumeClaim", "disk")):
         shop.put({"kind": kind, "metadata": {"name": name}}, "production")
     volumes = [{"name": "disk", "persistentVolumeClaim": {"claimName": "disk"}}]
-    shop.edits(template={"metadata": {"labels": {"app": "front-end"}}, "spec": {"containers": [container], "serviceAccountName": "shop",
-                                                                               "volumes": volumes}})
+    shop.edits(
+        template={
+            "metadata": {"labels": {"app": "front-end"}},
+            "spec": {"containers": [container], "serviceAccountName": "shop", "volumes": volumes},
+        }
+    )
     shop.lives()
     shop.put(an_autoscaler(), "production")
     shop.put(a_budget(version="v1"), "production")
@@ -474,10 +559,15 @@ def test_check_asks_for_every_right_that_a_deploy_uses(shop: Shop) -> None:
     assert shop.has("Deployment", "front-end-v2")
     asked = set(of_people([a_policy()], "staging"))
     lacking = {one for one in used - asked if Right(one.group, one.resource, one.verb) not in asked}
-    # What staging routes and scales, and HTTPRoutes beside a VirtualService, are read where they may be: a deploy does without.
+    # What staging routes and scales, and HTTPRoutes beside a VirtualService, are read where they may be: a
+    # deploy does without.
     assert {one for one in lacking if one.namespace == "production" and one.resource != "httproutes"} == set()
     assert {one.verb for one in lacking} == {"list"}
-    needed = {one for one in asked if one.namespace and one.why.startswith("deploy") and "first version" not in one.why}
+    needed = {
+        one
+        for one in asked
+        if one.namespace and one.why.startswith("deploy") and "first version" not in one.why
+    }
     assert needed - used == set(), "asked for, and used by no deploy"
 
 

@@ -81,8 +81,10 @@ def test_all_that_is_missing_is_told_at_once_with_what_to_do() -> None:
 def test_a_key_that_is_missing_is_told() -> None:
     one = deployer([from_secret("pass"), from_config("url")])
     fakes(one)[1].holds = {("Secret", "s"): {"user": "x"}, ("ConfigMap", "c"): {"host": "x"}}
-    assert refusal(one) == ("ConfigMap c in production lacks url (env B of front-end): add it there",
-                            "Secret s in production lacks pass (env A of front-end): add it there")
+    assert refusal(one) == (
+        "ConfigMap c in production lacks url (env B of front-end): add it there",
+        "Secret s in production lacks pass (env A of front-end): add it there",
+    )
 
 
 def test_what_is_optional_may_be_missing_and_so_may_its_keys() -> None:
@@ -104,16 +106,24 @@ def test_a_config_map_is_copied_when_asked_before_all_else_and_never_over_one_th
     source.holds = {("ConfigMap", "c"): {"url": "http://api.staging"}}
     found = prepared(one)
     copied = found.draft.made[0].manifest
-    assert copied == {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c", "namespace": "production"},
-                      "data": {"url": "http://api.staging"}}
+    assert copied == {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "c", "namespace": "production"},
+        "data": {"url": "http://api.staging"},
+    }
     assert "mentions staging: ConfigMap c, url: http://api.staging" in found.draft.warnings
     target.holds = {("ConfigMap", "c"): {}}  # someone else's, since it was looked for
     assert one.create(found) == ["Deployment front-end-v2", "HorizontalPodAutoscaler front-end-v2"]
 
 
-@pytest.mark.parametrize(("holds", "said"), [
-    ({}, "there is no ConfigMap c in staging either"), ({("ConfigMap", "c"): {"host": "x"}}, "ConfigMap c of staging lacks url too"),
-])
+@pytest.mark.parametrize(
+    ("holds", "said"),
+    [
+        ({}, "there is no ConfigMap c in staging either"),
+        ({("ConfigMap", "c"): {"host": "x"}}, "ConfigMap c of staging lacks url too"),
+    ],
+)
 def test_a_config_map_that_cannot_help_is_not_copied(holds: Any, said: str) -> None:
     one = deployer([from_config("url")], copy_config=True)
     fakes(one)[0].holds = holds
@@ -131,7 +141,9 @@ def test_an_interruption_says_what_is_there_and_a_second_try_goes_on_from_it(err
     one = deployer()
     found, target = prepared(one), fakes(one)[1]
     target.refuses = {"HorizontalPodAutoscaler": error}
-    with pytest.raises(type(error), match="created before that: Deployment front-end-v2; run it again to go on from there"):
+    with pytest.raises(
+        type(error), match="created before that: Deployment front-end-v2; run it again to go on from there"
+    ):
         one.create(found)
     target.refuses = {}
     again = prepared(one)
@@ -159,12 +171,21 @@ def test_a_refusal_of_the_dry_run_leaves_everything_as_it_is() -> None:
 def test_images_are_pinned_to_the_digest_that_all_pods_run() -> None:
     one = deployer(pin=True)
     fakes(one)[0].told = {"front-end": frozenset([A])}
-    assert prepared(one).draft.made[0].manifest["spec"]["template"]["spec"]["containers"][0]["image"].endswith(f":0.6.0@{A}")
+    assert (
+        prepared(one)
+        .draft.made[0]
+        .manifest["spec"]["template"]["spec"]["containers"][0]["image"]
+        .endswith(f":0.6.0@{A}")
+    )
 
 
-@pytest.mark.parametrize(("told", "said"), [
-    ({"front-end": frozenset([A, B])}, "do not all run the same image"), ({}, "no pod of front-end says by which digest"),
-])
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"front-end": frozenset([A, B])}, "do not all run the same image"),
+        ({}, "no pod of front-end says by which digest"),
+    ],
+)
 def test_a_digest_that_is_not_one_is_refused(told: Any, said: str) -> None:
     one = deployer(pin=True)
     fakes(one)[0].told = told

@@ -15,24 +15,55 @@ from tests.builders import HOST
 IMAGE = "registry.example/sockshop/front-end:0.6.0"
 
 
-def a_deployment(name: str = "front-end", namespace: str = "staging", image: str = IMAGE, replicas: int = 2, available: bool = True,
-                 labels: Mapping[str, str] | None = None, metadata: Mapping[str, Any] | None = None,
-                 spec: Mapping[str, Any] | None = None, **pod: Any) -> dict[str, Any]:
-    """As the API server has it. metadata: more of the Deployment's; spec: more of its; pod: of its pod template's spec."""
+def a_deployment(
+    name: str = "front-end",
+    namespace: str = "staging",
+    image: str = IMAGE,
+    replicas: int = 2,
+    available: bool = True,
+    labels: Mapping[str, str] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    spec: Mapping[str, Any] | None = None,
+    **pod: Any,
+) -> dict[str, Any]:
+    """As the API server has it. metadata: more of the Deployment's; spec: more of its; pod: of its pod
+    template's spec."""
     labels = {"app": "front-end"} if labels is None else labels
     up = replicas if available else 0
     return {
-        "apiVersion": "apps/v1", "kind": "Deployment",
-        "metadata": {"name": name, "namespace": namespace, "uid": "u", "resourceVersion": "7", "generation": 2,
-                     "creationTimestamp": "2026-01-02T03:04:05Z", "managedFields": [{}], **(metadata or {})},
-        "spec": {
-            "replicas": replicas, "selector": {"matchLabels": dict(labels)}, **(spec or {}),
-            "template": {"metadata": {"creationTimestamp": None, "labels": dict(labels)},
-                         "spec": {"containers": [{"name": "front-end", "image": image, "ports": [{"containerPort": 8080}]}], **pod}},
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "uid": "u",
+            "resourceVersion": "7",
+            "generation": 2,
+            "creationTimestamp": "2026-01-02T03:04:05Z",
+            "managedFields": [{}],
+            **(metadata or {}),
         },
-        "status": {"observedGeneration": 2, "replicas": up, "updatedReplicas": up, "readyReplicas": up, "availableReplicas": up,
-                   "conditions": [{"type": "Available", "status": "True" if available else "False"}]},
-    }  # fmt: skip
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": dict(labels)},
+            **(spec or {}),
+            "template": {
+                "metadata": {"creationTimestamp": None, "labels": dict(labels)},
+                "spec": {
+                    "containers": [{"name": "front-end", "image": image, "ports": [{"containerPort": 8080}]}],
+                    **pod,
+                },
+            },
+        },
+        "status": {
+            "observedGeneration": 2,
+            "replicas": up,
+            "updatedReplicas": up,
+            "readyReplicas": up,
+            "availableReplicas": up,
+            "conditions": [{"type": "Available", "status": "True" if available else "False"}],
+        },
+    }
 
 
 def deployed(manifest: Manifest) -> Deployed:
@@ -43,34 +74,64 @@ def running(*args: Any, **kwargs: Any) -> Deployed:
     return deployed(a_deployment(*args, **kwargs))
 
 
-def of_production(version: str = "v1", image: str = "registry.example/sockshop/front-end:0.5.0", **more: Any) -> Deployed:
+def of_production(
+    version: str = "v1", image: str = "registry.example/sockshop/front-end:0.5.0", **more: Any
+) -> Deployed:
     labels = {"app": "front-end", "version": version}
     return running(f"front-end-{version}", "production", image, **{"replicas": 3, "labels": labels, **more})
 
 
-def a_service(name: str = "front-end", namespace: str = "production", selector: Mapping[str, str] | None = None, **spec: Any) -> Manifest:
-    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": namespace},
-            "spec": {"selector": dict(selector or {"app": "front-end"}), "ports": [{"port": 80, "targetPort": 8080}], **spec}}
+def a_service(
+    name: str = "front-end",
+    namespace: str = "production",
+    selector: Mapping[str, str] | None = None,
+    **spec: Any,
+) -> Manifest:
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "selector": dict(selector or {"app": "front-end"}),
+            "ports": [{"port": 80, "targetPort": 8080}],
+            **spec,
+        },
+    }
 
 
-def a_virtual_service(*weights: tuple[str, int], match: Any = None, namespace: str = "production") -> Manifest:
+def a_virtual_service(
+    *weights: tuple[str, int], match: Any = None, namespace: str = "production"
+) -> Manifest:
     """One http route to front-end. weights: subset ("" for none) and share."""
     host = HOST.replace("production", namespace)
-    entries = [{"destination": {"host": host, **({"subset": subset} if subset else {})}, "weight": weight} for subset, weight in weights]
+    entries = [
+        {"destination": {"host": host, **({"subset": subset} if subset else {})}, "weight": weight}
+        for subset, weight in weights
+    ]
     http = [{"match": match, "route": entries}] if match else [{"route": entries}]
     return {"metadata": {"name": "sockshop", "namespace": namespace}, "spec": {"hosts": ["*"], "http": http}}
 
 
 def a_rule(*versions: str, namespace: str = "production") -> Manifest:
-    return {"metadata": {"name": "front-end", "namespace": namespace},
-            "spec": {"host": "front-end", "subsets": [{"name": one, "labels": {"version": one}} for one in versions]}}
+    return {
+        "metadata": {"name": "front-end", "namespace": namespace},
+        "spec": {
+            "host": "front-end",
+            "subsets": [{"name": one, "labels": {"version": one}} for one in versions],
+        },
+    }
 
 
 def an_http_route(*weights: tuple[str, int], namespace: str = "production") -> Manifest:
     """weights: Service and weight."""
     refs = [{"name": name, "port": 80, "weight": weight} for name, weight in weights]
-    return {"metadata": {"name": "sockshop", "namespace": namespace},
-            "spec": {"parentRefs": [{"group": "", "kind": "Service", "name": "front-end"}], "rules": [{"backendRefs": refs}]}}
+    return {
+        "metadata": {"name": "sockshop", "namespace": namespace},
+        "spec": {
+            "parentRefs": [{"group": "", "kind": "Service", "name": "front-end"}],
+            "rules": [{"backendRefs": refs}],
+        },
+    }
 
 
 def staging(*deployments: Deployed, **more: Any) -> Place:
@@ -80,7 +141,11 @@ def staging(*deployments: Deployed, **more: Any) -> Place:
 
 def production(*deployments: Deployed, **more: Any) -> Place:
     """front-end-v1 with all traffic, by subset."""
-    values: dict[str, Any] = {"services": [a_service()], "virtual_services": [a_virtual_service(("v1", 100))], "rules": [a_rule("v1")]}
+    values: dict[str, Any] = {
+        "services": [a_service()],
+        "virtual_services": [a_virtual_service(("v1", 100))],
+        "rules": [a_rule("v1")],
+    }
     return Place("production", deployments or (of_production(),), **{**values, **more})
 
 
@@ -90,20 +155,29 @@ def empty(**more: Any) -> Place:
 
 def an_autoscaler(name: str = "front-end-v1", target: str = "front-end-v1", **spec: Any) -> Manifest:
     reference = {"apiVersion": "apps/v1", "kind": "Deployment", "name": target}
-    return {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
-            "metadata": {"name": name, "namespace": "production", "uid": "u"},
-            "spec": {"scaleTargetRef": reference, "minReplicas": 3, "maxReplicas": 10, **spec}, "status": {"currentReplicas": 3}}
+    return {
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": {"name": name, "namespace": "production", "uid": "u"},
+        "spec": {"scaleTargetRef": reference, "minReplicas": 3, "maxReplicas": 10, **spec},
+        "status": {"currentReplicas": 3},
+    }
 
 
 def a_budget(name: str = "front-end-v1", **labels: str) -> Manifest:
-    return {"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": name, "namespace": "production"},
-            "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "front-end", **labels}}}, "status": {}}
+    return {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": name, "namespace": "production"},
+        "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "front-end", **labels}}},
+        "status": {},
+    }
 
 
 @dataclass
 class FakeObjects:
-    """A namespace in memory. holds: (kind, name) -> keys, of what pods may name; hidden: kinds that may not be read; refuses: kinds that
-    the server refuses, with its words."""
+    """A namespace in memory. holds: (kind, name) -> keys, of what pods may name; hidden: kinds that may not
+    be read; refuses: kinds that the server refuses, with its words."""
 
     place: Place
     holds: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
@@ -136,8 +210,12 @@ class FakeObjects:
     def config_map(self, name: str) -> Manifest:
         if ("ConfigMap", name) not in self.holds:
             raise Missing(name)
-        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": self.namespace, "uid": "u"},
-                "data": self.holds["ConfigMap", name]}
+        return {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": name, "namespace": self.namespace, "uid": "u"},
+            "data": self.holds["ConfigMap", name],
+        }
 
     def digests(self, deployment: Deployed) -> Mapping[str, frozenset[str]]:
         return self.told

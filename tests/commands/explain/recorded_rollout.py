@@ -20,11 +20,25 @@ def lived(
     values: Callable[[int], Mapping[str, float | None]] = lambda number: {},
     before: Mapping[str, Sequence[float | None]] = {},
 ) -> tuple[Rollout, Transcript]:
-    """look: the next one at the weight that is asked for; it begins at START. Until the rollout has ended, or so many looks were taken.
+    """look: the next one at the weight that is asked for; it begins at START. Until the rollout has ended, or
+    so many looks were taken.
 
-    values: the policy's queries by name, by the look's number; before: stable's of the compared ones, before the rollout.
+    values: the policy's queries by name, by the look's number; before: stable's of the compared ones, before
+    the rollout.
     """
-    past = Past("production", "front-end", "v1", "v2", "front-end-v1", "front-end-v2", 10, START, START, START + 10 * looks, policy)
+    past = Past(
+        "production",
+        "front-end",
+        "v1",
+        "v2",
+        "front-end-v1",
+        "front-end-v2",
+        10,
+        START,
+        START,
+        START + 10 * looks,
+        policy,
+    )
     rollout, hearing, opened = imagined(past, policy), Transcript(), 0
     scribe = TranscribingJudge(hearing, policy, ())
     scribe.remember(before)

@@ -79,7 +79,9 @@ def good() -> tuple[Rollout, Transcript]:
 
 def test_the_same_policy_gives_the_same_verdicts_again(failing: tuple[Rollout, Transcript]) -> None:
     rollout, hearing = failing
-    assert [verdict for _, verdict in hearing.again(rollout.policy, hearing.verdicts[-1].at)] == hearing.verdicts
+    assert [
+        verdict for _, verdict in hearing.again(rollout.policy, hearing.verdicts[-1].at)
+    ] == hearing.verdicts
     half = hearing.verdicts[len(hearing.verdicts) // 2].at
     assert hearing.until(half) == len(list(hearing.again(rollout.policy, half)))
 
@@ -117,8 +119,16 @@ def test_the_tolerance_that_would_have_let_it_go_on_does_and_somewhat_less_does_
     factor = float(change.split()[2])
     assert factor > 1.1
     own = rollout.policy
-    assert fails(hearing, with_metric(own, "errors", tolerated_ratio=max(0.1, factor / 1.08 - 1), unacceptable_ratio=9.0), verdict.at)
-    assert not fails(hearing, with_metric(own, "errors", tolerated_ratio=factor + 0.005 - 1, unacceptable_ratio=9.0), verdict.at)
+    assert fails(
+        hearing,
+        with_metric(own, "errors", tolerated_ratio=max(0.1, factor / 1.08 - 1), unacceptable_ratio=9.0),
+        verdict.at,
+    )
+    assert not fails(
+        hearing,
+        with_metric(own, "errors", tolerated_ratio=factor + 0.005 - 1, unacceptable_ratio=9.0),
+        verdict.at,
+    )
 
 
 def test_the_replica_that_alone_is_sick_is_named() -> None:
@@ -145,7 +155,10 @@ def test_stable_without_any_failure_is_tolerated_in_percentage_points() -> None:
 
     def look(weight: float) -> Look:
         made = service.look(weight)
-        return replace(made, canary={name: replace(one, failures=one.requests // 20) for name, one in made.canary.items()})
+        return replace(
+            made,
+            canary={name: replace(one, failures=one.requests // 20) for name, one in made.canary.items()},
+        )
 
     rollout, hearing = lived(a_ladder({"errors": {}}), look)
     changes = list(asked(rollout, hearing, Signal.HARM))
@@ -157,7 +170,8 @@ def test_a_limit_of_one_s_own_is_taken_away() -> None:
     rollout, hearing = lived(a_ladder({"errors": {"max": "1%"}}), service.look)
     answers = asked(rollout, hearing, Signal.HARM)
     assert answers["without the limit (at most 1.0% errors)"].outcome is CounterfactualOutcome.NOT_BY_THEN
-    assert not [one for one in answers if "tolerated" in one]  # no tolerance is asked for where none was exceeded
+    # no tolerance is asked for where none was exceeded
+    assert not [one for one in answers if "tolerated" in one]
 
 
 COST = {"query": {"name": "cost", "promql": 'sum(x{pod=~"$canary_pods"})', "compare": "higher-is-worse"}}
@@ -166,10 +180,15 @@ DRY = {"query": {**HEAP["query"], "dryRun": True}}
 
 
 def costly(*metrics: dict[str, Any], more_errors: float = 1.0) -> tuple[Rollout, Transcript]:
-    """The canary costs twice as much and its heap is too large; requests fare as well by both versions, unless more_errors says not."""
+    """The canary costs twice as much and its heap is too large; requests fare as well by both versions,
+    unless more_errors says not."""
 
     def values(number: int) -> dict[str, float | None]:
-        return {"cost": 2.0 + 0.1 * (number % 3), "cost of stable": 1.0 + 0.05 * ((number + 1) % 3), "heap": 5.0}
+        return {
+            "cost": 2.0 + 0.1 * (number % 3),
+            "cost of stable": 1.0 + 0.05 * ((number + 1) % 3),
+            "heap": 5.0,
+        }
 
     service = Sampled(8, errors=0.01, more_errors=more_errors)
     return lived(a_ladder(*metrics), service.look, 60, values, {"cost of stable": [1.0, 1.05, 0.95] * 40})
@@ -177,7 +196,9 @@ def costly(*metrics: dict[str, Any], more_errors: float = 1.0) -> tuple[Rollout,
 
 def left_out(answers: dict[str, WhatIf]) -> set[str]:
     """Metrics and limits; the replicas are c0 to c2."""
-    return {one for one in answers if one.startswith("without ")} - {f"without c{number}" for number in range(3)}
+    return {one for one in answers if one.startswith("without ")} - {
+        f"without c{number}" for number in range(3)
+    }
 
 
 def test_a_compared_query_that_decided_is_named_and_left_out_in_its_turn() -> None:
@@ -187,7 +208,8 @@ def test_a_compared_query_that_decided_is_named_and_left_out_in_its_turn() -> No
     answers = asked(rollout, hearing, Signal.HARM)
     assert left_out(answers) == {"without errors", "without cost"}
     assert answers["without cost"].outcome is CounterfactualOutcome.NOT_BY_THEN
-    assert answers["without errors"].outcome is CounterfactualOutcome.EARLIER  # the query has all of the weight then
+    # the query has all of the weight then
+    assert answers["without errors"].outcome is CounterfactualOutcome.EARLIER
 
 
 @pytest.mark.parametrize("metrics", [(COST,), (COST, DRY), (HEAP,), ({"errors": {}}, DRY)])
@@ -233,7 +255,9 @@ def test_what_would_take_too_long_is_left_out_and_named(failing: tuple[Rollout, 
 
 def test_a_step_back_from_full_weight_is_asked_about_in_its_own_stretch() -> None:
     service = Sampled(7)
-    policy = a_policy(stages=[{"weight": 50, "minimum": "60s"}, {"weight": 100, "minimum": "30m", "deadline": "1h"}])
+    policy = a_policy(
+        stages=[{"weight": 50, "minimum": "60s"}, {"weight": 100, "minimum": "30m", "deadline": "1h"}]
+    )
 
     def look(weight: float) -> Look:
         service.more_errors = 20.0 if weight == 100 else 1.0
@@ -245,7 +269,15 @@ def test_a_step_back_from_full_weight_is_asked_about_in_its_own_stretch() -> Non
     verdict = alarms[-1].verdict
     assert verdict is not None
     inquiry = Inquiry()
-    inquiry.add(0, alarms[-1], [one for one in questions(rollout, hearing, alarms[-1], verdict) if one.change == "falseRollbackRisk 5%"])
+    inquiry.add(
+        0,
+        alarms[-1],
+        [
+            one
+            for one in questions(rollout, hearing, alarms[-1], verdict)
+            if one.change == "falseRollbackRisk 5%"
+        ],
+    )
     ((laxer,),) = inquiry.answers().values()
     begun = max(span.start for span in rollout.spans if span.weight == 100 and span.start < verdict.at)
     assert laxer.at is not None

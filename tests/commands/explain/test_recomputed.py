@@ -49,9 +49,15 @@ def said(parts: tuple[Section, ...]) -> str:
 
 def with_other_odds(rollout: Rollout, signal: Signal) -> Rollout:
     """As if another verdict were on record for the decisions by this signal."""
-    return replace(rollout, decisions=tuple(
-        replace(one, verdict=replace(one.verdict, odds=one.verdict.odds * 2)) if one.signal == signal.value and one.verdict else one
-        for one in rollout.decisions))
+    return replace(
+        rollout,
+        decisions=tuple(
+            replace(one, verdict=replace(one.verdict, odds=one.verdict.odds * 2))
+            if one.signal == signal.value and one.verdict
+            else one
+            for one in rollout.decisions
+        ),
+    )
 
 
 def test_every_decision_by_evidence_is_had_again_as_it_was_made(good: Lived, failing: Lived) -> None:
@@ -64,7 +70,9 @@ def test_every_decision_by_evidence_is_had_again_as_it_was_made(good: Lived, fai
         assert found.requests[0] == found.requests[1] > 1000
 
 
-def test_a_verdict_that_is_not_had_again_to_the_digit_is_shown_as_stored_beside_the_other(failing: Lived) -> None:
+def test_a_verdict_that_is_not_had_again_to_the_digit_is_shown_as_stored_beside_the_other(
+    failing: Lived,
+) -> None:
     rollout, hearing = failing
     changed = with_other_odds(rollout, Signal.HARM)
     found = found_of((changed, hearing), otherwise=True)
@@ -88,8 +96,10 @@ def test_of_a_decision_whose_answer_is_another_now_nothing_more_is_asked(failing
 def test_looks_that_telemetry_has_forgotten_are_counted_and_the_stored_verdict_stands(failing: Lived) -> None:
     rollout, hearing = failing
     gone = len(hearing.steps) // 2
-    steps = [replace(step, look=replace(step.look, stable={}, canary={}, sampled=False)) if at < gone else step
-             for at, step in enumerate(hearing.steps)]
+    steps = [
+        replace(step, look=replace(step.look, stable={}, canary={}, sampled=False)) if at < gone else step
+        for at, step in enumerate(hearing.steps)
+    ]
     partly = Transcript(hearing.history, steps)
     partly.verdicts = [verdict for _, verdict in partly.again(rollout.policy, steps[-1].look.end)]
     found = found_of((rollout, partly))
@@ -97,12 +107,15 @@ def test_looks_that_telemetry_has_forgotten_are_counted_and_the_stored_verdict_s
     assert (found.unsampled, found.same, found.forgotten) == (gone, False, False)
     assert f"In {gone} of all {len(steps)} looks it has no telemetry" in told
     assert "it has forgotten the others, or its scrape interval" in told
-    assert f"odds 1{rollout.decisions[-2].reason.partition('odds 1')[2]}" in told  # the stored reason, with its own odds
+    # the stored reason, with its own odds
+    assert f"odds 1{rollout.decisions[-2].reason.partition('odds 1')[2]}" in told
 
 
 def test_nothing_left_at_all_is_known_as_forgotten(failing: Lived) -> None:
     rollout, hearing = failing
-    steps = [replace(step, look=replace(step.look, stable={}, canary={}, sampled=False)) for step in hearing.steps]
+    steps = [
+        replace(step, look=replace(step.look, stable={}, canary={}, sampled=False)) for step in hearing.steps
+    ]
     assert found_of((rollout, Transcript((), steps, hearing.verdicts))).forgotten
     told = said(explain(rollout, 0.0, evidence=stored(rollout, "it has no samples.")))
     assert "The record, as it was decided then: it has no samples." in told
@@ -119,11 +132,22 @@ def test_the_share_of_the_odds_says_which_metric_decided(failing: Lived) -> None
     assert f"decided by {decided_by(verdict)}" in said(sections(failing[0], found_of(failing), 100))
 
 
-@pytest.mark.parametrize(("odds", "bars", "share"), [
-    ((300.0, 100.0), (199.0, 199.0), 0.75), ((float("inf"), 100.0), (199.0, 199.0), 1.0), ((1.7e308, 1.7e308), (199.0, 199.0), 0.5),
-    ((300.0, 100.0), (397.0, 133.0), 0.5),  # weights of a quarter and three: each reaches 100 alone at these bars
-])
-def test_shares_are_by_odds_and_weight_however_large(odds: tuple[float, float], bars: tuple[float, float], share: float) -> None:
+@pytest.mark.parametrize(
+    ("odds", "bars", "share"),
+    [
+        ((300.0, 100.0), (199.0, 199.0), 0.75),
+        ((float("inf"), 100.0), (199.0, 199.0), 1.0),
+        ((1.7e308, 1.7e308), (199.0, 199.0), 0.5),
+        (
+            (300.0, 100.0),
+            (397.0, 133.0),
+            0.5,
+        ),  # weights of a quarter and three: each reaches 100 alone at these bars
+    ],
+)
+def test_shares_are_by_odds_and_weight_however_large(
+    odds: tuple[float, float], bars: tuple[float, float], share: float
+) -> None:
     errors = MetricFinding("errors", "errors", Answer.FAIL, odds=odds[0], bar=bars[0])
     findings = (errors, MetricFinding("latency", "all bounds", Answer.PASS, odds=odds[1], bar=bars[1]))
     assert shares(a_verdict(Answer.FAIL, findings=findings))["errors"] == pytest.approx(share)
@@ -131,7 +155,10 @@ def test_shares_are_by_odds_and_weight_however_large(odds: tuple[float, float], 
 
 def test_a_broken_limit_is_what_decided() -> None:
     limit = MetricFinding("errors", "at most 5% errors", Answer.FAIL, limit=0.05, odds=120.0)
-    assert decided_by(a_verdict(Answer.FAIL, findings=(limit,))) == "the policy's own limit, errors: at most 5% errors"
+    assert (
+        decided_by(a_verdict(Answer.FAIL, findings=(limit,)))
+        == "the policy's own limit, errors: at most 5% errors"
+    )
     assert decided_by(a_verdict()) == ""
 
 
@@ -143,18 +170,28 @@ def test_a_pass_tells_when_each_metric_passed_and_which_was_the_last(good: Lived
     for one in first.passing:
         assert one.at is not None
         before = [verdict for verdict in found.hearing.compared if verdict.at < one.at]
-        assert all(finding.cleared < finding.clear_bar for verdict in before for finding in verdict.findings
-                   if finding.what == ("errors" if one.metric == "errors" else "all bounds"))
+        assert all(
+            finding.cleared < finding.clear_bar
+            for verdict in before
+            for finding in verdict.findings
+            if finding.what == ("errors" if one.metric == "errors" else "all bounds")
+        )
     for had, span in zip(found.decisions, rollout.spans, strict=True):
         assert all(one.at is not None and span.start < one.at <= had.decision.at for one in had.passing)
     told = said(sections(rollout, found, 100))
-    assert "What passed when errors ruled out after " in told or "What passed when latency ruled out after " in told
+    assert (
+        "What passed when errors ruled out after " in told
+        or "What passed when latency ruled out after " in told
+    )
     assert "It passed when the " in told
 
 
 def test_a_deadline_tells_what_was_undecided() -> None:
     service = Sampled(6, requests=4)
-    policy = a_policy(stages=[{"weight": 25, "minimum": "60s", "deadline": "2m"}, {"weight": 100}], analysis={"interval": "10s"})
+    policy = a_policy(
+        stages=[{"weight": 25, "minimum": "60s", "deadline": "2m"}, {"weight": 100}],
+        analysis={"interval": "10s"},
+    )
     one = lived(policy, service.look, 16)
     told = said(sections(one[0], found_of(one), 100))
     assert next(had.decision.signal for had in found_of(one).decisions).startswith("deadline")
@@ -183,12 +220,34 @@ def test_a_rollout_under_way_shows_its_last_look() -> None:
 def test_the_data_have_every_look_and_each_decision_with_its_numbers(failing: Lived) -> None:
     found = found_of(failing, otherwise=True)
     told = json.loads(json.dumps(data(found, "a test", "")))
-    assert set(told) == {"source", "problem", "same", "requests", "looksWithoutTelemetry", "looks", "decisions", "skipped"}
+    assert set(told) == {
+        "source",
+        "problem",
+        "same",
+        "requests",
+        "looksWithoutTelemetry",
+        "looks",
+        "decisions",
+        "skipped",
+    }
     assert len(told["looks"]) == len(found.hearing.compared)
     assert set(told["looks"][0]) == {"at", "stage", "weight", "answer", "odds", "stageOdds", "cleared"}
     (decision,) = told["decisions"]
-    assert set(decision) == {"at", "signal", "phase", "stage", "weight", "reason", "same", "differences", "verdict", "stored", "shares",
-                             "passing", "whatIf"}
+    assert set(decision) == {
+        "at",
+        "signal",
+        "phase",
+        "stage",
+        "weight",
+        "reason",
+        "same",
+        "differences",
+        "verdict",
+        "stored",
+        "shares",
+        "passing",
+        "whatIf",
+    }
     assert {one["outcome"] for one in decision["whatIf"]} <= {one.value for one in CounterfactualOutcome}
     assert set(decision["whatIf"][0]) == {"change", "outcome", "at", "odds", "bar", "says"}
     assert decision["verdict"]["findings"][0]["ratio"] > 1
@@ -197,7 +256,10 @@ def test_the_data_have_every_look_and_each_decision_with_its_numbers(failing: Li
 
 def test_what_is_ruled_out_is_that_of_the_metric_that_lacks_most(good: Lived) -> None:
     verdicts = found_of(good).hearing.compared
-    least = [min(one.cleared for one in verdict.findings if one.what in ("errors", "all bounds")) for verdict in verdicts[:5]]
+    least = [
+        min(one.cleared for one in verdict.findings if one.what in ("errors", "all bounds"))
+        for verdict in verdicts[:5]
+    ]
     assert [cleared_of(verdict) for verdict in verdicts[:5]] == least
     assert cleared_of(verdicts[-1]) is None  # at full weight
     rows = looks(good[0], found_of(good))
@@ -209,7 +271,11 @@ def test_a_recording_s_rollout_gets_its_counts_and_its_last_verdict_back(failing
     rollout, _ = failing
     bare = replace(rollout, counted={}, counted_to=None, verdict=None)
     again = completed(bare, found_of(failing))
-    assert (again.counted, again.counted_to, again.verdict) == (rollout.counted, rollout.counted_to, rollout.verdict)
+    assert (again.counted, again.counted_to, again.verdict) == (
+        rollout.counted,
+        rollout.counted_to,
+        rollout.verdict,
+    )
 
 
 def test_left_out_questions_are_named_with_how_to_have_them(failing: Lived) -> None:

@@ -39,9 +39,12 @@ def test_what_is_heard_is_what_a_live_walk_hears_with_its_stretches_and_all_that
     live = list(EvidenceStream(rollout, FakeTelemetry(FakeWorld()), 0.0).next(rollout, NOW + 1000))
     again = reread(rollout, FakeTelemetry(FakeWorld()), NOW + 1000)
     assert again.hearing.verdicts == [heard.verdict for heard in live]
-    assert [(step.look, step.compared) for step in again.hearing.steps] == [(heard.look, heard.compared) for heard in live]
+    assert [(step.look, step.compared) for step in again.hearing.steps] == [
+        (heard.look, heard.compared) for heard in live
+    ]
     assert [(step.look.start, step.opened) for step in again.hearing.steps if step.opened] == [
-        (span.start, (span,)) for span in rollout.spans]
+        (span.start, (span,)) for span in rollout.spans
+    ]
     assert (again.counted, again.counted_to) == (live[-1].counted, START + 418)
     assert len(again.hearing.compared) == 40
     assert len(again.hearing.history) == 360
@@ -49,7 +52,10 @@ def test_what_is_heard_is_what_a_live_walk_hears_with_its_stretches_and_all_that
 
 def test_what_was_counted_and_saved_before_is_no_reason_to_leave_it_out() -> None:
     """A live walk hands out only what the record lacks."""
-    assert len(reread(ended(counted_to=START + 418), FakeTelemetry(FakeWorld()), NOW + 1000).hearing.compared) == 40
+    assert (
+        len(reread(ended(counted_to=START + 418), FakeTelemetry(FakeWorld()), NOW + 1000).hearing.compared)
+        == 40
+    )
 
 
 def test_looks_whose_samples_are_not_in_yet_are_not_read() -> None:
@@ -61,11 +67,17 @@ def test_looks_whose_samples_are_not_in_yet_are_not_read() -> None:
 def test_it_is_told_how_many_looks_are_read() -> None:
     told: list[int] = []
     reread(ended(), FakeTelemetry(FakeWorld()), NOW + 1000, read=told.append)
-    assert abs(sum(told) - looks_to_reread(ended(), NOW + 1000)) <= 3  # those of other lengths, where the weight was in change
+    # those of other lengths, where the weight was in change
+    assert abs(sum(told) - looks_to_reread(ended(), NOW + 1000)) <= 3
 
 
 def test_a_refused_query_has_no_value_and_an_outage_ends_the_reading() -> None:
-    policy = a_policy(analysis={"interval": "10s", "metrics": [{"errors": {}}, {"query": {"name": "cpu", "promql": "cpu", "max": 1}}]})
+    policy = a_policy(
+        analysis={
+            "interval": "10s",
+            "metrics": [{"errors": {}}, {"query": {"name": "cpu", "promql": "cpu", "max": 1}}],
+        }
+    )
     again = reread(ended(policy=policy), Silent(FakeWorld()), NOW + 1000)
     assert again.problems == {"cpu": "two series"}
     assert {step.values["cpu"] for step in again.hearing.steps if step.compared} == {None}

@@ -55,7 +55,9 @@ def refused(*arguments: object, exit_code: int = 1) -> str:
 def test_a_plan_in_lines_when_piped(policy: Path) -> None:
     shown = fine(policy, *QUICK)
     assert "front-end in production: 20%, 100%" in shown
-    assert "400 requests/s, 1.0% errors, 60 ms in the median, 3 replicas (as given, the rest assumed)" in shown
+    assert (
+        "400 requests/s, 1.0% errors, 60 ms in the median, 3 replicas (as given, the rest assumed)" in shown
+    )
     assert "2 rollouts of each of 2 versions" in shown
     assert "seed 1" in shown
     head, *stages = shown.partition("A healthy version\n")[2].splitlines()[:3]
@@ -69,7 +71,13 @@ def test_the_same_seed_is_the_same_plan_over_processes_too(policy: Path) -> None
     alone = fine(policy, *QUICK, "-o", "json")
     assert alone == fine(policy, *QUICK[:-1], "2", "-o", "json")
     data = json.loads(alone)
-    assert data["healthy"]["ends"]["promoted"] == {"events": 2, "runs": 2, "share": 1.0, "low": pytest.approx(0.158, abs=1e-3), "high": 1.0}
+    assert data["healthy"]["ends"]["promoted"] == {
+        "events": 2,
+        "runs": 2,
+        "share": 1.0,
+        "low": pytest.approx(0.158, abs=1e-3),
+        "high": 1.0,
+    }
     assert data["regressions"][0]["ends"]["caught"]["events"] == 2
     assert data["regressions"][0]["requestsAtRisk"]["median"] > 1000
 
@@ -80,7 +88,10 @@ def test_a_directory_with_one_policy_is_that_policy(policies: Path, policy: Path
 
 def test_several_policies_are_refused_by_name(policies: Path, policy: Path) -> None:
     a_file(policies, "cart")
-    assert "one policy is wanted, but 2 are there (production/cart, production/front-end): name its file" in refused(policies, *QUICK)
+    assert (
+        "one policy is wanted, but 2 are there (production/cart, production/front-end): name its file"
+        in refused(policies, *QUICK)
+    )
 
 
 def test_a_broken_policy_is_refused_with_its_line(policy: Path) -> None:
@@ -92,29 +103,49 @@ def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert "cannot be read" in refused(tmp_path / "nowhere.yaml")
 
 
-@pytest.mark.parametrize(("options", "said"), [
-    (("--rate", "0/s"), "the rate must be above 0"),
-    (("--errors", "100%"), "the share of errors must be at least 0% and below 100%, but is 100%"),
-    (("--replicas", "0"), "each version must have 1 to 1000 replicas, but has 0"),
-    (("--latency", "100ms", "--p99", "50ms"), "must be above the median (100 ms), but is 50 ms"),
-    (("--errors", "1%", "--regression", "errors=0.5%"), "errors 0.5% must be more than the 1.0% errors that stable has"),
-    (("--prometheus", "http://127.0.0.1:1", "--past", "2m"), "--past must be at least 20 looks (3m20s) and at most 24h, but is 2m"),
-    (("--prometheus", "ftp://here"), "must be a URL such as"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--rate", "0/s"), "the rate must be above 0"),
+        (("--errors", "100%"), "the share of errors must be at least 0% and below 100%, but is 100%"),
+        (("--replicas", "0"), "each version must have 1 to 1000 replicas, but has 0"),
+        (("--latency", "100ms", "--p99", "50ms"), "must be above the median (100 ms), but is 50 ms"),
+        (
+            ("--errors", "1%", "--regression", "errors=0.5%"),
+            "errors 0.5% must be more than the 1.0% errors that stable has",
+        ),
+        (
+            ("--prometheus", "http://127.0.0.1:1", "--past", "2m"),
+            "--past must be at least 20 looks (3m20s) and at most 24h, but is 2m",
+        ),
+        (("--prometheus", "ftp://here"), "must be a URL such as"),
+    ],
+)
 def test_what_cannot_be_is_refused_by_name(policy: Path, options: tuple[str, ...], said: str) -> None:
     assert said in refused(policy, *options)
 
 
-@pytest.mark.parametrize(("options", "said"), [
-    (("--rate", "50"), "must be a rate such as 50/s, 3000/m or 200/h, but is '50': write 50/s if that is meant"),
-    (("--rate", "50/day"), "must be a rate"),
-    (("--errors", "0.5"), "must be a share such as 0.1% or 25%"),
-    (("--latency", "60 parsecs"), "must be a duration"),
-    (("--regression", "errors=3"), "must be errors=3x, errors=2% (the canary's own share) or latency=1.5x"),
-    (("--rollouts", "0"), "0 is not in the range"),
-    (("--stable", "v1"), "--stable names what is measured"),
-])  # fmt: skip
-def test_what_is_not_written_as_it_should_be_is_wrong_usage(policy: Path, options: tuple[str, ...], said: str) -> None:
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ("--rate", "50"),
+            "must be a rate such as 50/s, 3000/m or 200/h, but is '50': write 50/s if that is meant",
+        ),
+        (("--rate", "50/day"), "must be a rate"),
+        (("--errors", "0.5"), "must be a share such as 0.1% or 25%"),
+        (("--latency", "60 parsecs"), "must be a duration"),
+        (
+            ("--regression", "errors=3"),
+            "must be errors=3x, errors=2% (the canary's own share) or latency=1.5x",
+        ),
+        (("--rollouts", "0"), "0 is not in the range"),
+        (("--stable", "v1"), "--stable names what is measured"),
+    ],
+)
+def test_what_is_not_written_as_it_should_be_is_wrong_usage(
+    policy: Path, options: tuple[str, ...], said: str
+) -> None:
     assert said in " ".join(refused(policy, *options, exit_code=2).split())
 
 
@@ -143,7 +174,18 @@ def short(policy: Path) -> Path:
 
 
 def test_traffic_is_measured_from_prometheus(short: Path, served: World) -> None:
-    options = ("--prometheus", served.prometheus_url, "--past", "1m", "--rollouts", "1", "--cores", "1", "--regression", "errors=5x")
+    options = (
+        "--prometheus",
+        served.prometheus_url,
+        "--past",
+        "1m",
+        "--rollouts",
+        "1",
+        "--cores",
+        "1",
+        "--regression",
+        "errors=5x",
+    )
     data: dict[str, Any] = json.loads(fine(short, *options, "--stable", "v1", "-o", "json"))
     traffic = data["traffic"]
     assert traffic["source"] == "measured on front-end-v1 over 1m"
@@ -156,7 +198,9 @@ def test_traffic_is_measured_from_prometheus(short: Path, served: World) -> None
     assert "2 replicas (measured on front-end-v1 over 1m, but for what is given)" in shown
 
 
-def test_a_version_that_prometheus_does_not_have_is_refused_with_those_it_has(short: Path, served: World) -> None:
+def test_a_version_that_prometheus_does_not_have_is_refused_with_those_it_has(
+    short: Path, served: World
+) -> None:
     said = refused(short, "--prometheus", served.prometheus_url, "--past", "1m", "--stable", "v9")
     assert "named v9, or ending in -v9, is needed, but none is there (there: front-end-v1)" in said
 
@@ -164,13 +208,28 @@ def test_a_version_that_prometheus_does_not_have_is_refused_with_those_it_has(sh
 def test_a_service_that_prometheus_does_not_have_is_refused_by_name(short: Path, served: World) -> None:
     short.write_text(short.read_text().replace("front-end", "cart"))
     said = refused(short, "--prometheus", served.prometheus_url, "--past", "1m")
-    assert "has no istio_requests_total of the service cart in production in the last 1m (reporter destination)" in said
+    assert (
+        "has no istio_requests_total of the service cart in production in the last 1m (reporter destination)"
+        in said
+    )
 
 
 def test_the_settings_say_where_and_how_late(short: Path, served: World, tmp_path: Path) -> None:
     config = tmp_path / "canaryd.yaml"
     config.write_text(f"prometheus: {{url: '{served.prometheus_url}', scrapeInterval: 5s}}\nbeat: 2s\n")
-    shown = fine(short, "--config", config, "--past", "1m", "--rollouts", "1", "--cores", "1", "--regression", "errors=5x")
+    shown = fine(
+        short,
+        "--config",
+        config,
+        "--past",
+        "1m",
+        "--rollouts",
+        "1",
+        "--cores",
+        "1",
+        "--regression",
+        "errors=5x",
+    )
     assert "A look is acted on 6 s after its end, and a new weight settles for 6 s" in shown
 
 

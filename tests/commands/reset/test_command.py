@@ -52,7 +52,9 @@ class Place(Shell):
     def get(self, plural: str, name: str, version: str = ISTIO) -> dict[str, Any]:
         return self.api.request("GET", path_to(version, plural, "production", name))
 
-    def edit(self, plural: str, name: str, change: Callable[[dict[str, Any]], object], version: str = ISTIO) -> None:
+    def edit(
+        self, plural: str, name: str, change: Callable[[dict[str, Any]], object], version: str = ISTIO
+    ) -> None:
         obj = self.get(plural, name, version)
         change(obj)
         self.api.request("PUT", path_to(version, plural, "production", name), obj)
@@ -69,7 +71,9 @@ class Place(Shell):
     def note(self, *known: str, policy: Policy | None = None, paused: bool = False) -> None:
         policy = policy or a_policy()
         there = self.services.known(policy)
-        self.services.remember(policy, KnownTemplates(frozenset(known), paused, resource_version=there.resource_version))
+        self.services.remember(
+            policy, KnownTemplates(frozenset(known), paused, resource_version=there.resource_version)
+        )
 
     def known(self) -> frozenset[str]:
         return self.services.known(a_policy()).templates
@@ -78,7 +82,10 @@ class Place(Shell):
         return frozenset(key_of(one) for one in KubeWorkloads(self.api).list(a_policy()))
 
     def records(self) -> list[str]:
-        return [one["metadata"]["name"] for one in self.api.request("GET", path_to("canaryd.dev/v1alpha1", "canaryrollouts"))["items"]]
+        return [
+            one["metadata"]["name"]
+            for one in self.api.request("GET", path_to("canaryd.dev/v1alpha1", "canaryrollouts"))["items"]
+        ]
 
     def weigh(self, canary: str, weight: int) -> None:
         """As canaryd steers: a subset of its own, and a weight."""
@@ -89,7 +96,12 @@ class Place(Shell):
     def everything(self) -> dict[str, Any]:
         """All objects of the cluster, but for Pods, which live on."""
         kept = self.world.store._objects
-        return {f"{kind}/{name}": obj for kind, objects in kept.items() if kind[1] != "pods" for name, obj in objects.items()}
+        return {
+            f"{kind}/{name}": obj
+            for kind, objects in kept.items()
+            if kind[1] != "pods"
+            for name, obj in objects.items()
+        }
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +112,8 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    """A service with v1 (all traffic, 2 pods) and v2 (2 pods, known), of which canaryd has a note and no record."""
+    """A service with v1 (all traffic, 2 pods) and v2 (2 pods, known), of which canaryd has a note and no
+    record."""
     with World(realtime=False, start=NOW, folder=tmp_path, replicas=2) as world:
         world.deploy("v2", replicas=2)
         world.advance(NOW + 30)
@@ -116,7 +129,9 @@ def to(subset: str, **more: Any) -> dict[str, Any]:
 # ---------------------------------------------------------------- the whole story
 
 
-def test_after_a_promotion_and_a_rollback_a_reset_leaves_what_a_person_would_have_written(tmp_path: Path) -> None:
+def test_after_a_promotion_and_a_rollback_a_reset_leaves_what_a_person_would_have_written(
+    tmp_path: Path,
+) -> None:
     with World(rate=100.0, realtime=False, start=NOW, folder=tmp_path, replicas=2) as world:
         live = Live(world, a_quick_policy())
         live.run(20)
@@ -181,13 +196,27 @@ def test_a_version_without_a_subset_and_one_without_a_replica_are_refused(place:
 
 def test_routes_of_canaryds_own_go_and_those_of_others_stay_as_they_are(place: Place) -> None:
     beta = {"name": "beta", "match": [{"uri": {"prefix": "/beta"}}], "route": [to("v1")], "timeout": "3s"}
-    carts = {"name": "canaryd-carts", "match": [{"uri": {"prefix": "/c"}}], "route": [{"destination": {"host": "carts"}}]}
-    own = {"name": "canaryd-users", "match": [{"headers": {"cookie": {"regex": ".*logged_in.*"}}}], "route": [to("v2")]}
-    mirror = {"name": "canaryd-mirror", "match": [{"uri": {"prefix": "/m"}}], "route": [{"destination": {"host": "other"}}],
-              "mirrors": [to("v2", percentage={"value": 5})]}
+    carts = {
+        "name": "canaryd-carts",
+        "match": [{"uri": {"prefix": "/c"}}],
+        "route": [{"destination": {"host": "carts"}}],
+    }
+    own = {
+        "name": "canaryd-users",
+        "match": [{"headers": {"cookie": {"regex": ".*logged_in.*"}}}],
+        "route": [to("v2")],
+    }
+    mirror = {
+        "name": "canaryd-mirror",
+        "match": [{"uri": {"prefix": "/m"}}],
+        "route": [{"destination": {"host": "other"}}],
+        "mirrors": [to("v2", percentage={"value": 5})],
+    }
     main = {"route": [to("v1", weight=90), to("v2", weight=10)], "retries": {"attempts": 2}}
     place.traffic.add_subset(a_policy(), "v2")
-    place.edit("virtualservices", "sockshop", lambda vs: vs["spec"].update(http=[own, beta, mirror, carts, main]))
+    place.edit(
+        "virtualservices", "sockshop", lambda vs: vs["spec"].update(http=[own, beta, mirror, carts, main])
+    )
     place.fine("reset", "front-end", "--to", "v1", "--yes")
     assert place.http() == [beta, carts, {"route": [to("v1")], "retries": {"attempts": 2}}]
     assert place.subsets() == ["v1"]
@@ -195,17 +224,40 @@ def test_routes_of_canaryds_own_go_and_those_of_others_stay_as_they_are(place: P
 
 def a_second(place: Place, **spec: Any) -> None:
     metadata = {"name": "second", "namespace": "default"}
-    place.api.request("POST", path_to("v1", "services", "default"), {"metadata": {"name": "x"}, "spec": {"ports": [{"port": 80}]}})
-    place.api.request("POST", path_to(ISTIO, "virtualservices", "default"),
-                      {"apiVersion": ISTIO, "kind": "VirtualService", "metadata": metadata, "spec": {"hosts": ["x"], **spec}})
+    place.api.request(
+        "POST",
+        path_to("v1", "services", "default"),
+        {"metadata": {"name": "x"}, "spec": {"ports": [{"port": 80}]}},
+    )
+    place.api.request(
+        "POST",
+        path_to(ISTIO, "virtualservices", "default"),
+        {
+            "apiVersion": ISTIO,
+            "kind": "VirtualService",
+            "metadata": metadata,
+            "spec": {"hosts": ["x"], **spec},
+        },
+    )
 
 
-@pytest.mark.parametrize(("spec", "where"), [
-    ({"http": [{"name": "main", "route": [to("v1", weight=100), to("v2", weight=0)]}]}, "default/second, http route main"),
-    ({"http": [{"route": [to("v1")], "mirror": {"host": HOST, "subset": "v2"}}]}, "default/second, mirror of http route #0"),
-    ({"tcp": [{"route": [to("v2")]}]}, "default/second, tcp route #0"),
-])
-def test_a_subset_that_any_route_of_the_cluster_names_is_never_removed(place: Place, spec: dict[str, Any], where: str) -> None:
+@pytest.mark.parametrize(
+    ("spec", "where"),
+    [
+        (
+            {"http": [{"name": "main", "route": [to("v1", weight=100), to("v2", weight=0)]}]},
+            "default/second, http route main",
+        ),
+        (
+            {"http": [{"route": [to("v1")], "mirror": {"host": HOST, "subset": "v2"}}]},
+            "default/second, mirror of http route #0",
+        ),
+        ({"tcp": [{"route": [to("v2")]}]}, "default/second, tcp route #0"),
+    ],
+)
+def test_a_subset_that_any_route_of_the_cluster_names_is_never_removed(
+    place: Place, spec: dict[str, Any], where: str
+) -> None:
     place.traffic.add_subset(a_policy(), "v2")
     a_second(place, **spec)
     said = place.fine("reset", "front-end", "--yes")
@@ -226,7 +278,11 @@ def test_a_match_route_of_a_person_keeps_its_subset_and_its_version_is_not_calle
 def test_a_subset_that_canaryd_did_not_add_or_someone_has_changed_stays_and_is_named(place: Place) -> None:
     place.edit("destinationrules", "front-end", lambda rule: rule["spec"]["subsets"].append(V3))
     place.traffic.add_subset(a_policy(), "v2")
-    place.edit("destinationrules", "front-end", lambda rule: rule["spec"]["subsets"][2].update(trafficPolicy={"tls": {"mode": "DISABLE"}}))
+    place.edit(
+        "destinationrules",
+        "front-end",
+        lambda rule: rule["spec"]["subsets"][2].update(trafficPolicy={"tls": {"mode": "DISABLE"}}),
+    )
     said = place.fine("reset", "front-end", "--yes")
     assert "subset v3 stays: no route names it, but it is not noted as added by canaryd" in said
     assert "subset v2 stays: no route names it, but someone has changed it since canaryd added it" in said
@@ -249,7 +305,9 @@ def test_a_rule_to_which_canaryd_added_the_only_subset_and_annotation_ends_as_it
 def test_of_a_policy_that_only_observes_the_routes_stay(place: Place) -> None:
     place.note(*place.running(), policy=a_policy(mode="observe"))
     place.weigh("v2", 50)
-    assert "its routes stay as they are: its policy only observes" in place.fine("reset", "front-end", "--yes")
+    assert "its routes stay as they are: its policy only observes" in place.fine(
+        "reset", "front-end", "--yes"
+    )
     assert place.http() == [{"route": [to("v1", weight=50), to("v2", weight=50)]}]
     place.fine("reset", "front-end", "--to", "v1", "--yes")
     assert place.http() == [{"route": [to("v1")]}]
@@ -302,7 +360,9 @@ def test_a_record_that_cannot_be_understood_is_removed_with_the_others(place: Pl
     assert place.records() == []
 
 
-def test_a_note_of_an_earlier_release_has_no_routes_so_that_its_policy_or_a_record_has_to_say(place: Place, tmp_path: Path) -> None:
+def test_a_note_of_an_earlier_release_has_no_routes_so_that_its_policy_or_a_record_has_to_say(
+    place: Place, tmp_path: Path
+) -> None:
     path = path_to("v1", "configmaps", "production", "canaryd-front-end")
     note = place.api.request("GET", path)
     note["data"] = {key: note["data"][key] for key in ("known", "paused", "problem", "service")}
@@ -324,7 +384,9 @@ def test_a_rollout_under_way_is_refused_and_nothing_is_done(place: Place) -> Non
     place.weigh("v2", 10)
     place.store()
     before = place.everything()
-    assert "front-end-v2-hash-v2 is Progressing; abort it with --abort" in place.refused("reset", "front-end", "--yes")
+    assert "front-end-v2-hash-v2 is Progressing; abort it with --abort" in place.refused(
+        "reset", "front-end", "--yes"
+    )
     assert place.everything() == before
 
 
@@ -334,12 +396,16 @@ def obeys(place: Place, phase: Phase = Phase.ROLLED_BACK) -> Callable[[float], N
             if record.wishes.abort and not record.rollout.phase.ended:
                 view = place.traffic.read(a_policy())
                 place.traffic.write(a_policy(), view, {"#0": (to("v1"),)})
-                place.rollouts.save(record.having(replace(record.rollout, phase=phase, weight=0, ended=NOW + 50)))
+                place.rollouts.save(
+                    record.having(replace(record.rollout, phase=phase, weight=0, ended=NOW + 50))
+                )
 
     return a_daemon
 
 
-def test_abort_waits_until_the_daemon_has_taken_it_back_and_goes_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_abort_waits_until_the_daemon_has_taken_it_back_and_goes_on(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place.weigh("v2", 10)
     place.store()
     monkeypatch.setattr(command.time, "sleep", obeys(place))
@@ -349,7 +415,9 @@ def test_abort_waits_until_the_daemon_has_taken_it_back_and_goes_on(place: Place
     assert (place.http(), place.subsets(), place.records()) == ([{"route": [to("v1")]}], ["v1"], [])
 
 
-def test_abort_that_no_daemon_obeys_is_told_and_nothing_is_removed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_abort_that_no_daemon_obeys_is_told_and_nothing_is_removed(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place.weigh("v2", 10)
     place.store()
     monkeypatch.setattr(command, "ABORTED_WITHIN", 0.0)
@@ -392,11 +460,18 @@ def test_without_a_terminal_nothing_is_done_unless_yes_is_said(place: Place) -> 
 
 
 @pytest.mark.parametrize(("answer", "version"), [("y\n", "v1"), ("n\n", "v2")])
-def test_on_a_terminal_it_asks(place: Place, monkeypatch: pytest.MonkeyPatch, answer: str, version: str) -> None:
+def test_on_a_terminal_it_asks(
+    place: Place, monkeypatch: pytest.MonkeyPatch, answer: str, version: str
+) -> None:
     place.weigh("v2", 100)
     place.fine("reset", "front-end", "--yes")
     monkeypatch.setattr(output, "is_asking", lambda: True)
-    done = CliRunner().invoke(main, ["reset", "front-end", "--to", "v1"], input=answer, env={"KUBECONFIG": str(place.world.kubeconfig)})
+    done = CliRunner().invoke(
+        main,
+        ["reset", "front-end", "--to", "v1"],
+        input=answer,
+        env={"KUBECONFIG": str(place.world.kubeconfig)},
+    )
     assert done.exit_code == (0 if version == "v1" else 1)
     assert "Do this? [y/N]" in done.output
     assert place.world.weights() == {version: 100.0}
@@ -413,33 +488,47 @@ class Overtaken:
             query = args[1] if len(args) > 1 else None
             if method == "PATCH" and "virtualservices" in path and not query and self.left:
                 self.left -= 1
-                place.edit("virtualservices", "sockshop", lambda vs: vs["spec"]["http"][0].update(timeout=f"{self.left + 3}s"))
+                place.edit(
+                    "virtualservices",
+                    "sockshop",
+                    lambda vs: vs["spec"]["http"][0].update(timeout=f"{self.left + 3}s"),
+                )
             return real(api, method, path, *args, **more)
 
         monkeypatch.setattr(KubernetesApi, "request", request)
 
 
-def test_a_write_that_someone_overtook_is_made_anew_on_what_is_there_then(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_someone_overtook_is_made_anew_on_what_is_there_then(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place.weigh("v2", 50)
     Overtaken(place, 2, monkeypatch)
     place.fine("reset", "front-end", "--to", "v1", "--yes")
     assert place.http() == [{"route": [to("v1")], "timeout": "3s"}]
 
 
-def test_someone_who_always_overtakes_is_told_and_not_overwritten(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_someone_who_always_overtakes_is_told_and_not_overwritten(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place.weigh("v2", 50)
     Overtaken(place, 99, monkeypatch)
-    assert "someone else wrote in between, 5 times; try again" in place.refused("reset", "front-end", "--to", "v1", "--yes")
+    assert "someone else wrote in between, 5 times; try again" in place.refused(
+        "reset", "front-end", "--to", "v1", "--yes"
+    )
     assert place.http()[0]["route"] == [to("v1", weight=50), to("v2", weight=50)]
 
 
-def test_a_missing_right_is_named_with_where_they_are_listed_and_nothing_is_done(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_right_is_named_with_where_they_are_listed_and_nothing_is_done(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place.weigh("v2", 50)
     real = KubernetesApi.request
 
     def request(api: KubernetesApi, method: str, path: str, *args: Any, **more: Any) -> Any:
         if method == "PATCH" and "destinationrules" in path:
-            raise Rejected(f'{method} {path}: 403: destinationrules "front-end" is forbidden: User "dev" cannot patch resource')
+            raise Rejected(
+                f'{method} {path}: 403: destinationrules "front-end" is forbidden: User "dev" cannot patch resource'  # noqa: E501
+            )
         return real(api, method, path, *args, **more)
 
     monkeypatch.setattr(KubernetesApi, "request", request)
@@ -450,28 +539,38 @@ def test_a_missing_right_is_named_with_where_they_are_listed_and_nothing_is_done
     assert place.everything() == before
 
 
-def test_everything_stops_before_anything_is_done_where_routes_may_not_be_read(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everything_stops_before_anything_is_done_where_routes_may_not_be_read(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place.store(phase=Phase.ROLLED_BACK, weight=0, ended=NOW + 9)
     real = KubernetesApi.request
 
     def request(api: KubernetesApi, method: str, path: str, *args: Any, **more: Any) -> Any:
         if path.endswith("/virtualservices"):
-            raise Rejected(f'{method} {path}: 403: virtualservices is forbidden: User "dev" cannot list resource at the cluster scope')
+            raise Rejected(
+                f'{method} {path}: 403: virtualservices is forbidden: User "dev" cannot list resource at the cluster scope'  # noqa: E501
+            )
         return real(api, method, path, *args, **more)
 
     monkeypatch.setattr(KubernetesApi, "request", request)
     before = place.everything()
     said = place.refused("reset", "--everything", "--yes")
-    assert "cannot list resource at the cluster scope; what `canaryd reset` needs is in README, Cleaning up" in said
+    assert (
+        "cannot list resource at the cluster scope; what `canaryd reset` needs is in README, Cleaning up"
+        in said
+    )
     assert place.everything() == before
 
 
-@pytest.mark.parametrize(("arguments", "says"), [
-    ([], "say which: SERVICE, --all or --everything"),
-    (["front-end", "--all"], "say which"),
-    (["--all", "--to", "v1"], "--to is about one service"),
-    (["--everything", "--keep-records"], "--everything keeps no records"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "say which: SERVICE, --all or --everything"),
+        (["front-end", "--all"], "say which"),
+        (["--all", "--to", "v1"], "--to is about one service"),
+        (["--everything", "--keep-records"], "--everything keeps no records"),
+    ],
+)
 def test_a_call_that_is_not_clear_is_wrong_usage(place: Place, arguments: list[str], says: str) -> None:
     result = place.run("reset", *arguments)
     assert result.exit_code == 2
@@ -498,7 +597,11 @@ def test_all_resets_every_service_or_none_where_one_is_not_clear(place: Place) -
 
 
 def mentions(place: Place) -> list[str]:
-    return [name for name, obj in place.everything().items() if "canaryd.dev" in json.dumps(obj) and obj["metadata"]["name"] != CRD_NAME]
+    return [
+        name
+        for name, obj in place.everything().items()
+        if "canaryd.dev" in json.dumps(obj) and obj["metadata"]["name"] != CRD_NAME
+    ]
 
 
 def test_everything_leaves_nothing_that_mentions_canaryd_but_the_crd(tmp_path: Path) -> None:
@@ -510,13 +613,32 @@ def test_everything_leaves_nothing_that_mentions_canaryd_but_the_crd(tmp_path: P
         world.deploy("v3", replicas=2)
         live.run(15)
         assert set(world.weights()) == {"v2", "v3"}
-        place.edit("deployments", "front-end-v1", lambda obj: obj["metadata"].update(annotations={"canaryd.dev/ignore": "true"}), "apps/v1")
-        event = {"metadata": {"name": "front-end.1"}, "eventTime": "2027-01-15T08:00:00.000000Z",
-                 "reportingController": "canaryd.dev/canaryd", "reportingInstance": "x", "action": "Start",
-                 "reason": "RolloutStarted", "type": "Normal",
-                 "regarding": {"apiVersion": "canaryd.dev/v1alpha1", "kind": "CanaryRollout", "name": "x", "namespace": "production"}}
+        place.edit(
+            "deployments",
+            "front-end-v1",
+            lambda obj: obj["metadata"].update(annotations={"canaryd.dev/ignore": "true"}),
+            "apps/v1",
+        )
+        event = {
+            "metadata": {"name": "front-end.1"},
+            "eventTime": "2027-01-15T08:00:00.000000Z",
+            "reportingController": "canaryd.dev/canaryd",
+            "reportingInstance": "x",
+            "action": "Start",
+            "reason": "RolloutStarted",
+            "type": "Normal",
+            "regarding": {
+                "apiVersion": "canaryd.dev/v1alpha1",
+                "kind": "CanaryRollout",
+                "name": "x",
+                "namespace": "production",
+            },
+        }
         place.api.request("POST", path_to("events.k8s.io/v1", "events", "production"), event)
-        lease = {"metadata": {"name": "canaryd", "labels": {"app.kubernetes.io/managed-by": "canaryd"}}, "spec": {}}
+        lease = {
+            "metadata": {"name": "canaryd", "labels": {"app.kubernetes.io/managed-by": "canaryd"}},
+            "spec": {},
+        }
         place.api.request("POST", path_to("coordination.k8s.io/v1", "leases", "production"), lease)
         assert "is Progressing; abort it" in place.refused("reset", "--everything", "--yes")
         assert len(mentions(place)) > 3
@@ -535,25 +657,38 @@ def test_everything_leaves_nothing_that_mentions_canaryd_but_the_crd(tmp_path: P
         assert mentions(place) == []
         assert place.http() == [{"route": [to("v2")]}]
         assert place.subsets() == ["v1", "v2"]
-        assert [obj["metadata"]["name"] for name, obj in place.everything().items() if "leases" in name or "configmaps" in name] == []
+        assert [
+            obj["metadata"]["name"]
+            for name, obj in place.everything().items()
+            if "leases" in name or "configmaps" in name
+        ] == []
         again = place.fine("reset", "--everything", "--yes")
-        assert again == "nothing of canaryd's is left in this cluster but its CRD: kubectl delete crd canaryrollouts.canaryd.dev\n"
+        assert (
+            again == "nothing of canaryd's is left in this cluster but its CRD: kubectl delete crd "
+            "canaryrollouts.canaryd.dev\n"
+        )
 
 
 def test_everything_goes_on_where_routes_cannot_be_read_and_says_so(place: Place) -> None:
     place.api.request("DELETE", path_to(ISTIO, "virtualservices", "production", "sockshop"))
     place.store(phase=Phase.ROLLED_BACK, weight=0, ended=NOW + 9)
     assert "there is no VirtualService production/sockshop" in place.refused("reset", "front-end", "--yes")
-    assert "its routes stay as they are: there is no VirtualService" in place.fine("reset", "--everything", "--yes")
+    assert "its routes stay as they are: there is no VirtualService" in place.fine(
+        "reset", "--everything", "--yes"
+    )
     assert (place.records(), place.services.notes()) == ([], [])
 
 
 @pytest.mark.parametrize("dry", [True, False])
-def test_a_daemon_that_writes_a_record_in_between_is_waited_for(place: Place, monkeypatch: pytest.MonkeyPatch, dry: bool) -> None:
+def test_a_daemon_that_writes_a_record_in_between_is_waited_for(
+    place: Place, monkeypatch: pytest.MonkeyPatch, dry: bool
+) -> None:
     place.store(phase=Phase.ROLLED_BACK, weight=0, ended=NOW + 9)
     real, times = KubernetesApi.request, [1]
 
-    def request(api: KubernetesApi, method: str, path: str, body: Any = None, query: Any = None, **more: Any) -> Any:
+    def request(
+        api: KubernetesApi, method: str, path: str, body: Any = None, query: Any = None, **more: Any
+    ) -> Any:
         if method == "DELETE" and times[0] and ("dryRun" in body) is dry:
             times[0] -= 1
             raise Conflict(f"{method} {path}: 409")
@@ -566,10 +701,17 @@ def test_a_daemon_that_writes_a_record_in_between_is_waited_for(place: Place, mo
 
 # ---------------------------------------------------------------- users who stay, users who are split
 
-BY_USER: dict[str, Any] = {"stages": [{"weight": 10}, {"weight": 25}, {"weight": 100}],
-                           "route": {"virtualService": "sockshop", "affinity": {"users": 500}}}
-BY_MATCH: dict[str, Any] = {"stages": [{"match": {"headers": {"cookie": {"exact": "x"}}}, "split": "half", "weight": 5}, {"weight": 100}],
-                            "analysis": {"reporter": "source"}}
+BY_USER: dict[str, Any] = {
+    "stages": [{"weight": 10}, {"weight": 25}, {"weight": 100}],
+    "route": {"virtualService": "sockshop", "affinity": {"users": 500}},
+}
+BY_MATCH: dict[str, Any] = {
+    "stages": [
+        {"match": {"headers": {"cookie": {"exact": "x"}}}, "split": "half", "weight": 5},
+        {"weight": 100},
+    ],
+    "analysis": {"reporter": "source"},
+}
 
 
 def staged_at(place: Place, policy: Policy) -> None:
@@ -583,8 +725,12 @@ def staged_at(place: Place, policy: Policy) -> None:
 
 def left_of(place: Place) -> list[str]:
     kinds = (("v1", "services"), (ISTIO, "destinationrules"))
-    return [one["metadata"]["name"] for version, plural in kinds
-            for one in place.api.request("GET", path_to(version, plural, "production"))["items"] if "canaryd" in one["metadata"]["name"]]
+    return [
+        one["metadata"]["name"]
+        for version, plural in kinds
+        for one in place.api.request("GET", path_to(version, plural, "production"))["items"]
+        if "canaryd" in one["metadata"]["name"]
+    ]
 
 
 def test_users_who_stayed_are_let_go_where_a_note_alone_says_where_routes_are(place: Place) -> None:
@@ -594,7 +740,9 @@ def test_users_who_stayed_are_let_go_where_a_note_alone_says_where_routes_are(pl
     assert place.http() == [{"route": [to("v1")]}]
 
 
-def test_what_an_aborted_rollout_made_for_split_users_goes_with_its_record(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_an_aborted_rollout_made_for_split_users_goes_with_its_record(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The daemon would have tidied later, by the record."""
     policy = a_policy(**BY_MATCH)
     staged_at(place, policy)
@@ -616,17 +764,27 @@ def test_what_was_made_for_split_users_goes_also_where_its_record_was_deleted(pl
 
 
 def test_what_others_made_under_such_a_name_or_for_another_service_stays(place: Place) -> None:
-    for name, mark in (("front-end-canaryd-match", {}), ("carts-canaryd-match", {"canaryd.dev/made-for": "carts/(match)"})):
-        made = {"metadata": {"name": name, "annotations": mark}, "spec": {"selector": {"app": "x"}, "ports": [{"port": 80}]}}
+    for name, mark in (
+        ("front-end-canaryd-match", {}),
+        ("carts-canaryd-match", {"canaryd.dev/made-for": "carts/(match)"}),
+    ):
+        made = {
+            "metadata": {"name": name, "annotations": mark},
+            "spec": {"selector": {"app": "x"}, "ports": [{"port": 80}]},
+        }
         place.api.request("POST", path_to("v1", "services", "production"), {"kind": "Service", **made})
     place.fine("reset", "front-end", "--yes")
     assert left_of(place) == ["carts-canaryd-match", "front-end-canaryd-match"]
 
 
 @pytest.mark.parametrize("policy", [{}, BY_MATCH], ids=["weights", "split"])
-def test_who_may_not_look_for_it_is_told_so_and_stopped_only_where_there_was_a_split(place: Place, policy: dict[str, Any]) -> None:
+def test_who_may_not_look_for_it_is_told_so_and_stopped_only_where_there_was_a_split(
+    place: Place, policy: dict[str, Any]
+) -> None:
     staged_at(place, a_policy(**{"stages": [{"weight": 5}, {"weight": 100}], **policy}))
-    place.world.kubernetes.faults.status(403, 99, lambda method, path: method == "GET" and path.endswith("/production/services"))
+    place.world.kubernetes.faults.status(
+        403, 99, lambda method, path: method == "GET" and path.endswith("/production/services")
+    )
     file = place.world.folder / "front-end.yaml"
     file.write_text(yaml.safe_dump(a_policy(**policy).dump()))
     arguments = ("reset", "front-end", "--to", "v1", "--yes", "--policies", str(file))
@@ -635,7 +793,10 @@ def test_who_may_not_look_for_it_is_told_so_and_stopped_only_where_there_was_a_s
         assert len(place.http()) == 2, "nothing is done by halves"
     else:
         said = place.fine(*arguments)
-        assert "what an earlier policy with `split` may have left (a Service, a DestinationRule) is not looked for: GET" in said
+        assert (
+            "what an earlier policy with `split` may have left (a Service, a DestinationRule) is not looked "
+            "for: GET" in said
+        )
         assert place.http() == [{"route": [to("v1")]}]
 
 
@@ -647,15 +808,21 @@ def test_check_asks_for_every_right_that_a_reset_uses(place: Place) -> None:
         place.fine("reset", "front-end", "--to", "v1", "--yes")
     assert Right("", "services", "delete", "production") in used
     asked = {*of_people([policy])}
-    assert used - asked - {replace(one, namespace="production") for one in asked if not one.namespace} == set()
+    assert (
+        used - asked - {replace(one, namespace="production") for one in asked if not one.namespace} == set()
+    )
 
 
 def test_each_change_is_shown_once(place: Place) -> None:
     staged_at(place, a_policy(**BY_MATCH))
     place.store(policy=a_policy(**BY_MATCH))
     said = place.fine("reset", "--everything", "--abort", "--dry-run")
-    for line in ("delete Service production/front-end-canaryd-match", "delete DestinationRule production/front-end-canaryd-match",
-                 "+++ DestinationRule production/front-end", "+++ VirtualService production/sockshop"):
+    for line in (
+        "delete Service production/front-end-canaryd-match",
+        "delete DestinationRule production/front-end-canaryd-match",
+        "+++ DestinationRule production/front-end",
+        "+++ VirtualService production/sockshop",
+    ):
         assert said.splitlines().count(f"  {line}") == 1, said
     assert "delete CanaryRollout production/front-end-v2-hash-v2" in said
 
@@ -663,7 +830,10 @@ def test_each_change_is_shown_once(place: Place) -> None:
 def test_a_cookie_is_one_line_of_the_difference(place: Place) -> None:
     staged_at(place, a_policy(**BY_USER))
     said = place.fine("reset", "front-end", "--to", "v1", "--dry-run")
-    assert "set-cookie: canaryd-front-end=canaryd.abc-1.from-25; Path=/; Max-Age=604800; HttpOnly; SameSite=Lax\n" in said
+    assert (
+        "set-cookie: canaryd-front-end=canaryd.abc-1.from-25; Path=/; Max-Age=604800; HttpOnly; "
+        "SameSite=Lax\n" in said
+    )
 
 
 @pytest.mark.parametrize("policy", [BY_USER, BY_MATCH], ids=["affinity", "split"])

@@ -22,16 +22,31 @@ def a_rollout_of_two(place: Place) -> Rollout:
     carts(place.world)
     place.world.advance(place.world.now + 30)
     place.services.remember(POLICY.among({(NAMESPACE, NAME)}), KnownTemplates(frozenset()))
-    member = Member(NAMESPACE, NAME, "v1", "v2", f"{NAME}-v1", f"{NAME}-v2", "hash-v2", "hash-v1", "v2", {"#0": (a_destination("v1"),)})
+    member = Member(
+        NAMESPACE,
+        NAME,
+        "v1",
+        "v2",
+        f"{NAME}-v1",
+        f"{NAME}-v2",
+        "hash-v2",
+        "hash-v1",
+        "v2",
+        {"#0": (a_destination("v1"),)},
+    )
     rollout = a_bracket_rollout(policy=POLICY, others=(member,), weight=0)
     place.store(rollout)
     return rollout
 
 
-def test_a_service_is_left_alone_while_its_bracket_is_under_way_whichever_namespace_is_looked_in(place: Place) -> None:
+def test_a_service_is_left_alone_while_its_bracket_is_under_way_whichever_namespace_is_looked_in(
+    place: Place,
+) -> None:
     rollout = a_rollout_of_two(place)
     for names in ((NAME,), (NAME, "--namespace", NAMESPACE), ("--all", "--namespace", NAMESPACE)):
-        assert f"{rollout.name} is Progressing; abort it with --abort" in place.refused("reset", *names, "--yes")
+        assert f"{rollout.name} is Progressing; abort it with --abort" in place.refused(
+            "reset", *names, "--yes"
+        )
 
 
 def test_with_all_services_a_bracket_is_aborted_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,13 +55,18 @@ def test_with_all_services_a_bracket_is_aborted_once(place: Place, monkeypatch: 
     def a_daemon(seconds: float) -> None:
         for record in place.rollouts.list():
             if record.wishes.abort:
-                place.rollouts.save(record.having(replace(record.rollout, phase=Phase.ROLLED_BACK, ended=NOW + 50)))
+                place.rollouts.save(
+                    record.having(replace(record.rollout, phase=Phase.ROLLED_BACK, ended=NOW + 50))
+                )
 
     monkeypatch.setattr(command.time, "sleep", a_daemon)
     said = place.fine("reset", "--all", "--abort", "--yes")
     assert said.count(f"{rollout.name} goes back: all traffic to front-end v1 and carts v1") == 1
     assert place.records() == []
-    assert [line.partition(":")[0] for line in said.splitlines()[-2:]] == ["production/front-end", f"{NAMESPACE}/{NAME}"]
+    assert [line.partition(":")[0] for line in said.splitlines()[-2:]] == [
+        "production/front-end",
+        f"{NAMESPACE}/{NAME}",
+    ]
 
 
 def test_what_no_daemon_takes_back_is_waited_for_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

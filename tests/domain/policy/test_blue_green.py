@@ -14,8 +14,12 @@ from tests.builders import NOW, a_policy, a_rollout
 
 
 def written(**changes: Any) -> dict[str, Any]:
-    return {"service": {"name": "front-end", "namespace": "production", "selector": {"app": "front-end"}},
-            "route": {"virtualService": "sockshop"}, "strategy": "blue-green", **changes}
+    return {
+        "service": {"name": "front-end", "namespace": "production", "selector": {"app": "front-end"}},
+        "route": {"virtualService": "sockshop"},
+        "strategy": "blue-green",
+        **changes,
+    }
 
 
 def weights(policy: Policy) -> list[tuple[int, float]]:
@@ -30,12 +34,20 @@ def test_without_stages_it_is_dark_and_then_all_users_are_switched_and_watched_f
 
 
 def test_its_stages_may_be_written_and_their_weights_are_0_and_100() -> None:
-    stages = [{"weight": 0, "minimum": "5m"}, {"mirror": "20%"}, {"weight": 100, "minimum": "1h", "deadline": "2h"}]
+    stages = [
+        {"weight": 0, "minimum": "5m"},
+        {"mirror": "20%"},
+        {"weight": 100, "minimum": "1h", "deadline": "2h"},
+    ]
     assert weights(Policy.load(written(stages=stages))) == [(0, 300), (0, 120), (100, 3600)]
     assert weights(Policy.load(written(stages=[{"weight": 100}]))) == [(100, 120)]
     with pytest.raises(InvalidPolicy) as refused:
         Policy.load(written(stages=[{"weight": 10}, {"weight": 100}]))
-    assert str(refused.value) == "stages[0].weight must be 0 or 100 with strategy: blue-green, which switches all users at once, but is 10"
+    assert (
+        str(refused.value)
+        == "stages[0].weight must be 0 or 100 with strategy: blue-green, which switches all users at once, "
+        "but is 10"
+    )
 
 
 def test_without_it_stages_are_still_wanted_and_another_strategy_is_refused() -> None:
@@ -63,6 +75,11 @@ def test_an_alarm_after_the_switch_sends_all_back_in_one_step() -> None:
     assert (back.phase, back.weight, back.step_backs) == (Phase.ROLLING_BACK, 0, 0)
 
 
-@pytest.mark.parametrize(("ladder", "stage", "to"), [((0, 100), 1, None), ((100,), 0, None), ((50, 100), 1, 0), ((0, 50, 100), 2, 1)])
-def test_an_alarm_leads_back_to_where_both_versions_have_users(ladder: tuple[int, ...], stage: int, to: int | None) -> None:
+@pytest.mark.parametrize(
+    ("ladder", "stage", "to"),
+    [((0, 100), 1, None), ((100,), 0, None), ((50, 100), 1, 0), ((0, 50, 100), 2, 1)],
+)
+def test_an_alarm_leads_back_to_where_both_versions_have_users(
+    ladder: tuple[int, ...], stage: int, to: int | None
+) -> None:
     assert a_policy(stages=[{"weight": weight} for weight in ladder]).leads_back_to(stage) == to

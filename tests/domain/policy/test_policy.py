@@ -1,5 +1,7 @@
 # ruff: noqa: E501  (a refusal stands on one line, as people read it)
-"""Policies: what may be written, what is refused and in which words, and that a record's policy comes back as it was."""
+
+"""Policies: what may be written, what is refused and in which words, and that a record's policy comes back as
+it was."""
 
 import json
 from collections.abc import Callable
@@ -41,7 +43,11 @@ def test_the_shortest_policy_gets_every_default() -> None:
     policy = Policy.load(written())
     assert policy.key == ("production", "front-end")
     assert policy.service.version_label == "version"
-    assert (policy.route.destination_rule, policy.route.add_subset, policy.route.http) == ("front-end", True, ())
+    assert (policy.route.destination_rule, policy.route.add_subset, policy.route.http) == (
+        "front-end",
+        True,
+        (),
+    )
     assert policy.stages[0] == Stage(weight=10, minimum=120.0, deadline=900.0, approval=False)
     assert (policy.mode, policy.drift, policy.hooks) == ("steer", "hold", ())
     analysis = policy.analysis
@@ -57,7 +63,12 @@ def test_the_shortest_policy_gets_every_default() -> None:
     )
     assert analysis.latency == Latency(tolerated=0.10, unacceptable=0.25, slo={})
     assert analysis.queries == ()
-    assert (analysis.undecided, analysis.minimum_requests, analysis.no_data, analysis.no_data_for) == ("advance", 100, "hold", 300.0)
+    assert (analysis.undecided, analysis.minimum_requests, analysis.no_data, analysis.no_data_for) == (
+        "advance",
+        100,
+        "hold",
+        300.0,
+    )
     assert policy.schedule.deadline is None
     assert policy.rollback.scale_canary_to is None
     assert policy.promotion.retire_stable is None
@@ -67,8 +78,16 @@ def test_everything_that_can_be_written_is_understood() -> None:
     policy = Policy.load(
         changed(
             version=1,
-            route={"virtualService": "shop.example", "destinationRule": "fe", "addSubset": False, "http": ["web", "api"]},
-            stages=[{"weight": 50, "minimum": "90s", "deadline": "1h30m", "approval": "required"}, {"weight": 100, "minimum": "10m"}],
+            route={
+                "virtualService": "shop.example",
+                "destinationRule": "fe",
+                "addSubset": False,
+                "http": ["web", "api"],
+            },
+            stages=[
+                {"weight": 50, "minimum": "90s", "deadline": "1h30m", "approval": "required"},
+                {"weight": 100, "minimum": "10m"},
+            ],
             mode="observe",
             analysis={
                 "interval": "5s",
@@ -77,7 +96,14 @@ def test_everything_that_can_be_written_is_understood() -> None:
                 "metrics": [
                     {"errors": {"max": "5%", "toleratedIncrease": 0, "grpcFailures": ["ABORTED"]}},
                     {"latency": {"slo": {"p99": "500ms", "p99.9": "2s"}}},
-                    {"query": {"name": "cpu", "promql": 'max(cpu{pod=~"$canary_pods"})', "max": 0.9, "for": 5}},
+                    {
+                        "query": {
+                            "name": "cpu",
+                            "promql": 'max(cpu{pod=~"$canary_pods"})',
+                            "max": 0.9,
+                            "for": 5,
+                        }
+                    },
                     {"query": {"name": "orders", "promql": "sum(rate(orders[$window]))", "min": 1}},
                 ],
                 "undecided": "rollback",
@@ -136,12 +162,32 @@ def put(path: str, value: Any) -> Callable[[], dict[str, Any]]:
     ("path", "value", "refusal"),
     [
         ("version", 2, "version must be 1, but is 2"),
-        ("service.name", "Front End", "service.name must be a Kubernetes name (lower-case letters, digits and -, at most 63), but is 'Front End'"),
-        ("service.namespace", "a" * 64, f"service.namespace must be a Kubernetes name (lower-case letters, digits and -, at most 63), but is '{'a' * 64}'"),
+        (
+            "service.name",
+            "Front End",
+            "service.name must be a Kubernetes name (lower-case letters, digits and -, at most 63), but is 'Front End'",
+        ),
+        (
+            "service.namespace",
+            "a" * 64,
+            f"service.namespace must be a Kubernetes name (lower-case letters, digits and -, at most 63), but is '{'a' * 64}'",
+        ),
         ("service.selector", {}, "service.selector must have at least 1 entry, but has 0"),
-        ("service.selector", {"app": 1.0}, "service.selector.app must be text (in quotes where YAML sees a number), but is 1.0"),
-        ("service.selector", {"a/b/c": "x"}, "service.selector.a/b/c must be a label's name such as version or app.kubernetes.io/version, but is 'a/b/c'"),
-        ("route.virtualService", "shop_1", "route.virtualService must be a Kubernetes name (lower-case letters, digits, - and ., at most 253), but is 'shop_1'"),
+        (
+            "service.selector",
+            {"app": 1.0},
+            "service.selector.app must be text (in quotes where YAML sees a number), but is 1.0",
+        ),
+        (
+            "service.selector",
+            {"a/b/c": "x"},
+            "service.selector.a/b/c must be a label's name such as version or app.kubernetes.io/version, but is 'a/b/c'",
+        ),
+        (
+            "route.virtualService",
+            "shop_1",
+            "route.virtualService must be a Kubernetes name (lower-case letters, digits, - and ., at most 253), but is 'shop_1'",
+        ),
         ("route.addSubset", "yes", "route.addSubset must be true or false, but is 'yes'"),
         ("route.http", ["web", "web"], "route.http[1] must not be there twice, but web is"),
         ("stages", [], "stages must have at least 1 entry, but has 0"),
@@ -152,35 +198,111 @@ def put(path: str, value: Any) -> Callable[[], dict[str, Any]]:
         ("stages.2.weight", 101, "stages[2].weight must be at most 100, but is 101"),
         ("stages.1.weight", 10, "stages[1].weight must be above the stage before it (10), but is 10"),
         ("stages.2.weight", 90, "stages[2].weight must be 100: a ladder ends with all traffic, but is 90"),
-        ("stages.0.minimum", 90, "stages[0].minimum must be a duration such as 90s, 10m or 1h30m, but is 90: write 90s if that is meant"),
-        ("stages.0.minimum", "10s", "stages[0].minimum must be at least one look (analysis.interval, 15s), but is 10s"),
-        ("stages.0.minimum", "20m", "stages[0].deadline must be at least the stage's minimum (20m), but is 15m (the default)"),
-        ("stages.0.deadline", "1m", "stages[0].deadline must be at least the stage's minimum (2m), but is 1m"),
+        (
+            "stages.0.minimum",
+            90,
+            "stages[0].minimum must be a duration such as 90s, 10m or 1h30m, but is 90: write 90s if that is meant",
+        ),
+        (
+            "stages.0.minimum",
+            "10s",
+            "stages[0].minimum must be at least one look (analysis.interval, 15s), but is 10s",
+        ),
+        (
+            "stages.0.minimum",
+            "20m",
+            "stages[0].deadline must be at least the stage's minimum (20m), but is 15m (the default)",
+        ),
+        (
+            "stages.0.deadline",
+            "1m",
+            "stages[0].deadline must be at least the stage's minimum (2m), but is 1m",
+        ),
         ("stages.0.approval", True, "stages[0].approval must be required, or left out, but is true"),
-        ("stages.2.approval", "required", "stages[2].approval must be left out at weight 100: no weight comes after it, but is required"),
+        (
+            "stages.2.approval",
+            "required",
+            "stages[2].approval must be left out at weight 100: no weight comes after it, but is required",
+        ),
         ("mode", "watch", "mode must be 'steer' or 'observe', but is 'watch'"),
         ("mode", None, "mode must have a value or be left out, but is empty"),
-        ("service", None, "service must have a value, but is empty; wanted: The service, and how its Deployments are found."),
+        (
+            "service",
+            None,
+            "service must have a value, but is empty; wanted: The service, and how its Deployments are found.",
+        ),
         ("stages.0.weight", None, "stages[0].weight must have a value or be left out, but is empty"),
-        ("service.selector", {"app": None}, "service.selector.app must have a value or be left out, but is empty"),
-        ("servce", None, "servce is not known here, wanted one of version, service, route, strategy, stages, mode, analysis, schedule, rollback, promotion, drift, bracket, hooks (did you mean service?)"),
-        ("servce", {"name": None}, "servce is not known here, wanted one of version, service, route, strategy, stages, mode, analysis, schedule, rollback, promotion, drift, bracket, hooks (did you mean service?)"),
-        ("analysis.interval", "1.5s", "analysis.interval must be at least one second, in whole seconds, but is 1s500ms"),
-        ("analysis.interval", "0s", "analysis.interval must be at least one second, in whole seconds, but is 0s"),
-        ("analysis.falseRollbackRisk", 0.01, "analysis.falseRollbackRisk must be a share such as 0.1% or 25%, but is 0.01: write 1% or 0.01%"),
-        ("analysis.falseRollbackRisk", "0%", "analysis.falseRollbackRisk must be above 0% and below 50%, but is 0%"),
-        ("analysis.badAdvanceRisk", "50%", "analysis.badAdvanceRisk must be above 0% and below 50%, but is 50%"),
+        (
+            "service.selector",
+            {"app": None},
+            "service.selector.app must have a value or be left out, but is empty",
+        ),
+        (
+            "servce",
+            None,
+            "servce is not known here, wanted one of version, service, route, strategy, stages, mode, analysis, schedule, rollback, promotion, drift, bracket, hooks (did you mean service?)",
+        ),
+        (
+            "servce",
+            {"name": None},
+            "servce is not known here, wanted one of version, service, route, strategy, stages, mode, analysis, schedule, rollback, promotion, drift, bracket, hooks (did you mean service?)",
+        ),
+        (
+            "analysis.interval",
+            "1.5s",
+            "analysis.interval must be at least one second, in whole seconds, but is 1s500ms",
+        ),
+        (
+            "analysis.interval",
+            "0s",
+            "analysis.interval must be at least one second, in whole seconds, but is 0s",
+        ),
+        (
+            "analysis.falseRollbackRisk",
+            0.01,
+            "analysis.falseRollbackRisk must be a share such as 0.1% or 25%, but is 0.01: write 1% or 0.01%",
+        ),
+        (
+            "analysis.falseRollbackRisk",
+            "0%",
+            "analysis.falseRollbackRisk must be above 0% and below 50%, but is 0%",
+        ),
+        (
+            "analysis.badAdvanceRisk",
+            "50%",
+            "analysis.badAdvanceRisk must be above 0% and below 50%, but is 50%",
+        ),
         ("analysis.metrics", [], "analysis.metrics must have at least 1 entry, but has 0"),
-        ("analysis.metrics", [{}], "analysis.metrics[0] must have one key of errors, latency and query, but has 0"),
-        ("analysis.metrics", [{"errors": {}, "latency": {}}], "analysis.metrics[0] must have one key of errors, latency and query, but has 2"),
-        ("analysis.metrics", [{"errors": {}}, {"errors": {}}], "analysis.metrics[1] must not be there twice, but errors is"),
+        (
+            "analysis.metrics",
+            [{}],
+            "analysis.metrics[0] must have one key of errors, latency and query, but has 0",
+        ),
+        (
+            "analysis.metrics",
+            [{"errors": {}, "latency": {}}],
+            "analysis.metrics[0] must have one key of errors, latency and query, but has 2",
+        ),
+        (
+            "analysis.metrics",
+            [{"errors": {}}, {"errors": {}}],
+            "analysis.metrics[1] must not be there twice, but errors is",
+        ),
         (
             "analysis.metrics",
             [{"query": {"name": name, "promql": "x", "max": 1, "dryRun": True}} for name in ("cpu", "heap")],
             "analysis.metrics must have a metric that decides, but all have dryRun",
         ),
-        ("analysis.metrics", [{"errors": {"max": None}}], "analysis.metrics[0].errors.max must have a value or be left out, but is empty"),
-        ("analysis.metrics", [{"errors": {"max": "101%"}}], "analysis.metrics[0].errors.max must be at most 100%, but is 101%"),
+        (
+            "analysis.metrics",
+            [{"errors": {"max": None}}],
+            "analysis.metrics[0].errors.max must have a value or be left out, but is empty",
+        ),
+        (
+            "analysis.metrics",
+            [{"errors": {"max": "101%"}}],
+            "analysis.metrics[0].errors.max must be at most 100%, but is 101%",
+        ),
         (
             "analysis.metrics",
             [{"errors": {"toleratedRatio": "100%"}}],
@@ -191,7 +313,11 @@ def put(path: str, value: Any) -> Callable[[], dict[str, Any]]:
             [{"errors": {"unacceptableIncrease": "0.05%"}}],
             "analysis.metrics[0].errors.unacceptableIncrease must be above toleratedIncrease (0.1%), but is 0.05%",
         ),
-        ("analysis.metrics", [{"latency": {"unacceptable": "5%"}}], "analysis.metrics[0].latency.unacceptable must be above tolerated (10%), but is 5%"),
+        (
+            "analysis.metrics",
+            [{"latency": {"unacceptable": "5%"}}],
+            "analysis.metrics[0].latency.unacceptable must be above tolerated (10%), but is 5%",
+        ),
         (
             "analysis.metrics",
             [{"latency": {"slo": {"p100": "1s"}}}],
@@ -207,7 +333,11 @@ def put(path: str, value: Any) -> Callable[[], dict[str, Any]]:
             [{"latency": {"slo": {"p99": "0.5"}}}],
             "analysis.metrics[0].latency.slo.p99 must be a duration such as 90s, 10m or 1h30m, but is '0.5': write 0.5ms or 0.5s, whichever is meant",
         ),
-        ("analysis.metrics", [{"latency": {"slo": {"p99": "0s"}}}], "analysis.metrics[0].latency.slo.p99 must be above 0s, but is 0s"),
+        (
+            "analysis.metrics",
+            [{"latency": {"slo": {"p99": "0s"}}}],
+            "analysis.metrics[0].latency.slo.p99 must be above 0s, but is 0s",
+        ),
         (
             "analysis.metrics",
             [{"query": {"name": "cpu", "promql": "x"}}],
@@ -230,12 +360,29 @@ def put(path: str, value: Any) -> Callable[[], dict[str, Any]]:
         ),
         (
             "analysis.metrics",
-            [{"query": {"name": "cpu", "promql": "x{pod=~'$canary_pods'} - x{pod=~'$stable_pods'}", "compare": "lower-is-worse"}}],
+            [
+                {
+                    "query": {
+                        "name": "cpu",
+                        "promql": "x{pod=~'$canary_pods'} - x{pod=~'$stable_pods'}",
+                        "compare": "lower-is-worse",
+                    }
+                }
+            ],
             "analysis.metrics[0].query.promql must not have $stable_pods, which compare puts in the place of $canary_pods, but has it",
         ),
         (
             "analysis.metrics",
-            [{"query": {"name": "cpu", "promql": "$canary_pods", "compare": "lower-is-worse", "tolerated": "100%"}}],
+            [
+                {
+                    "query": {
+                        "name": "cpu",
+                        "promql": "$canary_pods",
+                        "compare": "lower-is-worse",
+                        "tolerated": "100%",
+                    }
+                }
+            ],
             "analysis.metrics[0].query.tolerated must be below 100% where lower is worse, but is 100%",
         ),
         (
@@ -249,19 +396,49 @@ def put(path: str, value: Any) -> Callable[[], dict[str, Any]]:
             "analysis.metrics[0].query.promql must have no $ but in $canary_pods, $stable_pods, $namespace, $window, but has $canary_pod",
         ),
         ("analysis.minimumRequests", -1, "analysis.minimumRequests must be at least 0, but is -1"),
-        ("analysis.noDataFor", "5s", "analysis.noDataFor must be at least one look (interval, 15s), but is 5s"),
-        ("schedule.deadline", "5m", "schedule.deadline must be at least the sum of the stages' minimums (6m), but is 5m"),
+        (
+            "analysis.noDataFor",
+            "5s",
+            "analysis.noDataFor must be at least one look (interval, 15s), but is 5s",
+        ),
+        (
+            "schedule.deadline",
+            "5m",
+            "schedule.deadline must be at least the sum of the stages' minimums (6m), but is 5m",
+        ),
         ("rollback.after", "5m", "rollback.after must come with scaleCanaryTo, but is 5m alone"),
         ("rollback.scaleCanaryTo", -1, "rollback.scaleCanaryTo must be at least 0, but is -1"),
-        ("promotion.retireStable", {"after": "1h"}, "promotion.retireStable.scaleTo is missing, wanted: Replicas of the old stable version after a promotion."),
-        ("hooks", [{"on": "held", "notify": "a"}], "hooks[0].on must be a list, such as [a, b], but is 'held'"),
+        (
+            "promotion.retireStable",
+            {"after": "1h"},
+            "promotion.retireStable.scaleTo is missing, wanted: Replicas of the old stable version after a promotion.",
+        ),
+        (
+            "hooks",
+            [{"on": "held", "notify": "a"}],
+            "hooks[0].on must be a list, such as [a, b], but is 'held'",
+        ),
         ("hooks", [{"on": [], "notify": "a"}], "hooks[0].on must have at least 1 entry, but has 0"),
-        ("hooks", [{"on": ["held", "held"], "notify": "a"}], "hooks[0].on[1] must not be there twice, but held is"),
-        ("servce", {}, "servce is not known here, wanted one of version, service, route, strategy, stages, mode, analysis, schedule, rollback, promotion, drift, bracket, hooks (did you mean service?)"),
-        ("service.version_label", "v", "service.version_label is not known here, wanted one of name, namespace, selector, versionLabel (did you mean versionLabel?)"),
+        (
+            "hooks",
+            [{"on": ["held", "held"], "notify": "a"}],
+            "hooks[0].on[1] must not be there twice, but held is",
+        ),
+        (
+            "servce",
+            {},
+            "servce is not known here, wanted one of version, service, route, strategy, stages, mode, analysis, schedule, rollback, promotion, drift, bracket, hooks (did you mean service?)",
+        ),
+        (
+            "service.version_label",
+            "v",
+            "service.version_label is not known here, wanted one of name, namespace, selector, versionLabel (did you mean versionLabel?)",
+        ),
     ],
-)  # fmt: skip
-def test_nonsense_is_refused_once_by_key_with_what_was_wanted_and_what_came(path: str, value: Any, refusal: str) -> None:
+)
+def test_nonsense_is_refused_once_by_key_with_what_was_wanted_and_what_came(
+    path: str, value: Any, refusal: str
+) -> None:
     assert refusals(put(path, value)()) == [refusal]
 
 
@@ -276,19 +453,37 @@ NO_USE = "must be left out beside"
         ({"virtualService": "sockshop", "httpRoute": "shop"}, [f"route.httpRoute {ONE_ROUTE}"]),
         ({}, [f"route.virtualService {NEITHER}"]),
         ({"addService": True}, [f"route.virtualService {NEITHER}"]),
-        ({"httpRoute": "shop", "destinationRule": "fe", "addSubset": True, "http": ["web"]},
-         [f"route.destinationRule {NO_USE} httpRoute, which has no use for it, but is 'fe'",
-          f"route.addSubset {NO_USE} httpRoute, which has no use for it, but is true",
-          f"route.http {NO_USE} httpRoute, which has no use for it, but is a list of 1"]),
-        ({"virtualService": "sockshop", "addService": False, "rules": ["web"]},
-         [f"route.addService {NO_USE} virtualService, which has no use for it, but is false",
-          f"route.rules {NO_USE} virtualService, which has no use for it, but is a list of 1"]),
-        ({"httpRoute": "shop_1"}, ["route.httpRoute must be a Kubernetes name (lower-case letters, digits, - and ., at most 253), but is 'shop_1'"]),
+        (
+            {"httpRoute": "shop", "destinationRule": "fe", "addSubset": True, "http": ["web"]},
+            [
+                f"route.destinationRule {NO_USE} httpRoute, which has no use for it, but is 'fe'",
+                f"route.addSubset {NO_USE} httpRoute, which has no use for it, but is true",
+                f"route.http {NO_USE} httpRoute, which has no use for it, but is a list of 1",
+            ],
+        ),
+        (
+            {"virtualService": "sockshop", "addService": False, "rules": ["web"]},
+            [
+                f"route.addService {NO_USE} virtualService, which has no use for it, but is false",
+                f"route.rules {NO_USE} virtualService, which has no use for it, but is a list of 1",
+            ],
+        ),
+        (
+            {"httpRoute": "shop_1"},
+            [
+                "route.httpRoute must be a Kubernetes name (lower-case letters, digits, - and ., at most 253), but is 'shop_1'"
+            ],
+        ),
         ({"httpRoute": "shop", "rules": ["a", "a"]}, ["route.rules[1] must not be there twice, but a is"]),
-        ({"httpRoute": "shop", "addService": "yes"}, ["route.addService must be true or false, but is 'yes'"]),
+        (
+            {"httpRoute": "shop", "addService": "yes"},
+            ["route.addService must be true or false, but is 'yes'"],
+        ),
     ],
-)  # fmt: skip
-def test_a_policy_steers_one_route_with_that_route_s_own_keys(route: dict[str, Any], refused: list[str]) -> None:
+)
+def test_a_policy_steers_one_route_with_that_route_s_own_keys(
+    route: dict[str, Any], refused: list[str]
+) -> None:
     assert refusals(changed(route=route)) == refused
 
 
@@ -297,11 +492,18 @@ def test_an_httproute_s_policy_has_its_own_defaults_and_comes_back_from_a_dump()
     assert (policy.route.name, policy.route.add_service, policy.route.rules) == ("shop", True, ())
     assert policy.dump()["route"] == {"httpRoute": "shop", "addService": True, "rules": []}
     assert Policy.load(json.loads(json.dumps(policy.dump()))) == policy
-    assert Policy.load(written()).dump()["route"].keys() == {"virtualService", "destinationRule", "addSubset", "http"}
+    assert Policy.load(written()).dump()["route"].keys() == {
+        "virtualService",
+        "destinationRule",
+        "addSubset",
+        "http",
+    }
     assert Policy.load(written()).route.name == "sockshop"
 
 
-@pytest.mark.parametrize("deciding", [{"errors": {}}, {"latency": {}}, {"query": {"name": "heap", "promql": "x", "min": 1}}])
+@pytest.mark.parametrize(
+    "deciding", [{"errors": {}}, {"latency": {}}, {"query": {"name": "heap", "promql": "x", "min": 1}}]
+)
 def test_one_metric_that_decides_is_enough_beside_dry_runs(deciding: dict[str, Any]) -> None:
     dry = {"query": {"name": "cpu", "promql": "x", "max": 1, "dryRun": True}}
     metrics = Policy.load(changed(analysis={"metrics": [dry, deciding]})).analysis.metrics
@@ -323,8 +525,16 @@ def test_keys_of_later_work_are_refused_as_not_supported_yet(path: str, value: A
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
-    data = changed(stages=[{"weight": 25, "minimum": 5}, {"weight": 10, "deadline": "x"}], mode="watch", drift=3, extra=1)
-    assert [refusal.split(" ")[0] for refusal in refusals(data)] == ["stages[0].minimum", "stages[1].deadline", "mode", "drift", "extra"]
+    data = changed(
+        stages=[{"weight": 25, "minimum": 5}, {"weight": 10, "deadline": "x"}], mode="watch", drift=3, extra=1
+    )
+    assert [refusal.split(" ")[0] for refusal in refusals(data)] == [
+        "stages[0].minimum",
+        "stages[1].deadline",
+        "mode",
+        "drift",
+        "extra",
+    ]
 
 
 @pytest.mark.parametrize("data", [None, [], "policy", 3])
@@ -333,9 +543,18 @@ def test_what_is_no_map_is_refused(data: object) -> None:
     assert refusal.startswith("must be a map of keys and values, but is ")
 
 
-@pytest.mark.parametrize(("wrong", "hint"), [("UNAVAILBLE", ": is UNAVAILABLE meant?"), ("unavailable", ": is UNAVAILABLE meant?"),
-                                            ("14", ": write UNAVAILABLE"), ("17", "'17'")])
-def test_a_grpc_status_that_is_mistyped_is_refused_with_the_list_and_what_is_meant(wrong: str, hint: str) -> None:
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        ("UNAVAILBLE", ": is UNAVAILABLE meant?"),
+        ("unavailable", ": is UNAVAILABLE meant?"),
+        ("14", ": write UNAVAILABLE"),
+        ("17", "'17'"),
+    ],
+)
+def test_a_grpc_status_that_is_mistyped_is_refused_with_the_list_and_what_is_meant(
+    wrong: str, hint: str
+) -> None:
     [problem] = refusals(changed(analysis={"metrics": [{"errors": {"grpcFailures": [wrong]}}]}))
     assert "must be a gRPC status other than OK (CANCELLED, UNKNOWN" in problem
     assert problem.endswith(hint)
@@ -368,7 +587,9 @@ def test_a_waypoint_may_be_the_reporter_and_nobody_else() -> None:
 
 
 def test_wrong_grpc_statuses_are_refused_one_by_one() -> None:
-    found = refusals(changed(analysis={"metrics": [{"errors": {"grpcFailures": ["OK", "INTERNAL", "BROKEN"]}}]}))
+    found = refusals(
+        changed(analysis={"metrics": [{"errors": {"grpcFailures": ["OK", "INTERNAL", "BROKEN"]}}]})
+    )
     assert [refusal.split(" must be a gRPC status")[0] for refusal in found] == [
         "analysis.metrics[0].errors.grpcFailures[0]",
         "analysis.metrics[0].errors.grpcFailures[2]",
@@ -389,7 +610,9 @@ def test_a_dump_writes_every_default_out_with_units() -> None:
     assert dump["version"] == 1
     assert dump["stages"][0] == {"weight": 10, "minimum": "2m", "deadline": "15m"}
     assert dump["analysis"]["falseRollbackRisk"] == "1%"
-    assert dump["analysis"]["metrics"][1] == {"latency": {"tolerated": "10%", "unacceptable": "25%", "slo": {}}}
+    assert dump["analysis"]["metrics"][1] == {
+        "latency": {"tolerated": "10%", "unacceptable": "25%", "slo": {}}
+    }
     assert dump["route"]["destinationRule"] == "front-end"
 
 
@@ -399,20 +622,58 @@ def policies(draw: st.DrawFn) -> Policy:
     shares = st.floats(1e-6, 0.4)
     minimums = st.floats(60, 600)
     tolerated = draw(shares)
-    metrics = [Metric(errors=Errors(tolerated_ratio=tolerated, unacceptable_ratio=tolerated * 2 + 0.1, max=draw(st.none() | shares)))]
+    metrics = [
+        Metric(
+            errors=Errors(
+                tolerated_ratio=tolerated,
+                unacceptable_ratio=tolerated * 2 + 0.1,
+                max=draw(st.none() | shares),
+            )
+        )
+    ]
     if draw(st.booleans()):
-        metrics.append(Metric(latency=Latency(slo=draw(st.dictionaries(st.sampled_from(["p50", "p99", "p99.9"]), st.floats(0.001, 60))))))
+        metrics.append(
+            Metric(
+                latency=Latency(
+                    slo=draw(st.dictionaries(st.sampled_from(["p50", "p99", "p99.9"]), st.floats(0.001, 60)))
+                )
+            )
+        )
     if draw(st.booleans()):
-        metrics.append(Metric(query=Query(name="cpu", promql="x", min=draw(st.floats(-1e6, 1e6)), for_=draw(st.integers(1, 9)))))
+        metrics.append(
+            Metric(
+                query=Query(
+                    name="cpu", promql="x", min=draw(st.floats(-1e6, 1e6)), for_=draw(st.integers(1, 9))
+                )
+            )
+        )
     stages = [
-        Stage(weight=weight, minimum=draw(minimums), deadline=draw(st.floats(600, 9e4)), approval=draw(st.booleans())) for weight in weights
+        Stage(
+            weight=weight,
+            minimum=draw(minimums),
+            deadline=draw(st.floats(600, 9e4)),
+            approval=draw(st.booleans()),
+        )
+        for weight in weights
     ]
     return Policy(
         service=ServiceReference(name="front-end", namespace="production", selector={"app": "front-end"}),
-        route=draw(st.sampled_from([RouteReference(virtual_service="sockshop"), RouteReference(http_route="shop", rules=("a",), add_service=False)])),
+        route=draw(
+            st.sampled_from(
+                [
+                    RouteReference(virtual_service="sockshop"),
+                    RouteReference(http_route="shop", rules=("a",), add_service=False),
+                ]
+            )
+        ),
         stages=(*stages, Stage(weight=100)),
-        analysis=Analysis(interval=draw(st.integers(1, 60)), false_rollback_risk=draw(shares), metrics=tuple(metrics)),
-        hooks=tuple(Hook(on=(event,), notify="oncall") for event in draw(st.lists(st.sampled_from(EVENTS), max_size=3))),  # type: ignore[arg-type]
+        analysis=Analysis(
+            interval=draw(st.integers(1, 60)), false_rollback_risk=draw(shares), metrics=tuple(metrics)
+        ),
+        hooks=tuple(
+            Hook(on=(event,), notify="oncall")
+            for event in draw(st.lists(st.sampled_from(EVENTS), max_size=3))
+        ),  # type: ignore[arg-type]
     )
 
 
@@ -432,7 +693,10 @@ def test_a_compared_query_is_asked_of_both_versions_and_a_plain_one_of_the_canar
     text = 'max(x{pod=~"$canary_pods", namespace="$namespace"})'
     compared = Query(name="cpu", promql=text, compare="higher-is-worse")
     plain = Query(name="heap", promql=text, max=1.0)
-    assert compared.asked == {"cpu": text, "cpu of stable": 'max(x{pod=~"$stable_pods", namespace="$namespace"})'}
+    assert compared.asked == {
+        "cpu": text,
+        "cpu of stable": 'max(x{pod=~"$stable_pods", namespace="$namespace"})',
+    }
     assert plain.asked == {"heap": text}
     analysis = Analysis(metrics=(Metric(query=plain), Metric(query=compared)))
     assert analysis.asked == (text, compared.of_stable)

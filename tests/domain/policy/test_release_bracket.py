@@ -1,4 +1,5 @@
-"""A policy of several services, and the rollout of them: what is each one's own, what all share, and what is refused."""
+"""A policy of several services, and the rollout of them: what is each one's own, what all share, and what is
+refused."""
 
 from __future__ import annotations
 
@@ -15,7 +16,10 @@ from tests.builders import NOW, a_bracket, a_bracket_rollout, a_member, a_policy
 
 FRONT_END, CARTS, STOCK = ("production", "front-end"), ("production", "carts"), ("back", "stock")
 ERRORS_ALONE = {"metrics": [{"errors": {}}]}
-CHOSEN = "must be left out in a bracket: who is chosen at the entrance is not known to the services behind it, but is there"
+CHOSEN = (
+    "must be left out in a bracket: who is chosen at the entrance is not known to the services behind it, "
+    "but is there"
+)
 PREVIEWED = a_member(route={"virtualService": "sockshop", "preview": {"headers": {"a": {"exact": "b"}}}})
 
 
@@ -30,15 +34,20 @@ def written(**changes: Any) -> dict[str, Any]:
 
 
 def test_each_part_is_a_plain_policy_with_its_share_of_the_risk() -> None:
-    policy = a_bracket(a_member(analysis={**ERRORS_ALONE, "warmup": "5s"}), a_member("stock", "back"),
-                       hooks=[{"on": ["held"], "notify": "oncall"}])
+    policy = a_bracket(
+        a_member(analysis={**ERRORS_ALONE, "warmup": "5s"}),
+        a_member("stock", "back"),
+        hooks=[{"on": ["held"], "notify": "oncall"}],
+    )
     assert policy.keys == (FRONT_END, CARTS, STOCK)
     parts = policy.parts
     assert [part.key for part in parts] == [FRONT_END, CARTS, STOCK]
     assert [part.bracket for part in parts] == [None] * 3
     assert [part.hooks for part in parts] == [()] * 3
     assert {part.analysis.false_rollback_risk for part in parts} == {0.01 / 3}
-    assert {part.analysis.bad_advance_risk for part in parts} == {0.05}, "all have to pass, so that nothing is to be divided"
+    assert {part.analysis.bad_advance_risk for part in parts} == {0.05}, (
+        "all have to pass, so that nothing is to be divided"
+    )
     assert [len(part.analysis.metrics) for part in parts] == [2, 1, 2]
     assert [part.analysis.warmup for part in parts] == [60, 5, 60]
     assert [part.route.destination_rule for part in parts] == ["front-end", "carts", "stock"]
@@ -60,7 +69,9 @@ def test_some_services_of_a_bracket_have_the_policy_that_they_would_have_if_they
     assert two.keys == (CARTS, STOCK)
     assert two.hooks == policy.hooks
     assert {part.analysis.false_rollback_risk for part in two.parts} == {0.005}
-    assert [len(part.analysis.metrics) for part in two.parts] == [1, 2], "the policy's own metrics are not its first one's"
+    assert [len(part.analysis.metrics) for part in two.parts] == [1, 2], (
+        "the policy's own metrics are not its first one's"
+    )
     for one in (policy, two, policy.among({CARTS})):
         assert Policy.load(one.dump()) == one
 
@@ -69,24 +80,55 @@ def test_some_services_of_a_bracket_have_the_policy_that_they_would_have_if_they
     ("policy", "refusal"),
     [
         (written(bracket={"members": []}), "bracket.members must have at least 1 entry, but has 0"),
-        (written(bracket={"members": [a_member("front-end")]}),
-         "bracket.members[0].service.name must be each service once, but production/front-end is there twice"),
-        (written(bracket={"members": [a_member(), a_member("stock"), a_member()]}),
-         "bracket.members[2].service.name must be each service once, but production/carts is there twice"),
-        (written(stages=[{"match": {"headers": {"a": {"exact": "b"}}}, "minimum": "60s"}, {"weight": 100}]),
-         f"stages[0].match {CHOSEN}"),
-        (written(stages=[{"mirror": "10%", "minimum": "60s"}, {"weight": 100}]),
-         f"stages[0].mirror {CHOSEN}"),
-        (written(bracket={"members": [a_member(analysis={"metrics": [{"errors": {}}, {"errors": {}}]})]}),
-         "bracket.members[0].analysis.metrics[1] must not be there twice, but errors is"),
-        (written(mode="observe", bracket={"members": [PREVIEWED]}),
-         "bracket.members[0].route.preview must be left out with mode: observe, where canaryd adds no route, but is there"),
-        (written(bracket={"members": [{**a_member(), "route": {"httpRoute": "shop", "preview": {"sourceLabels": {"app": "tests"}}}}]}),
-         "bracket.members[0].route.preview must be without sourceLabels with route.httpRoute, since the Gateway API has no such condition, "
-         "but has it"),
-        (written(bracket={"members": [{**a_member(), "route": {"virtualService": "sockshop", "affinity": {}}}]}),
-         "bracket.members[0].route.affinity must be left out behind the entrance, since what services ask of each other carries no user's "
-         "cookie, but is there"),
+        (
+            written(bracket={"members": [a_member("front-end")]}),
+            "bracket.members[0].service.name must be each service once, but production/front-end is there "
+            "twice",
+        ),
+        (
+            written(bracket={"members": [a_member(), a_member("stock"), a_member()]}),
+            "bracket.members[2].service.name must be each service once, but production/carts is there twice",
+        ),
+        (
+            written(
+                stages=[{"match": {"headers": {"a": {"exact": "b"}}}, "minimum": "60s"}, {"weight": 100}]
+            ),
+            f"stages[0].match {CHOSEN}",
+        ),
+        (
+            written(stages=[{"mirror": "10%", "minimum": "60s"}, {"weight": 100}]),
+            f"stages[0].mirror {CHOSEN}",
+        ),
+        (
+            written(bracket={"members": [a_member(analysis={"metrics": [{"errors": {}}, {"errors": {}}]})]}),
+            "bracket.members[0].analysis.metrics[1] must not be there twice, but errors is",
+        ),
+        (
+            written(mode="observe", bracket={"members": [PREVIEWED]}),
+            "bracket.members[0].route.preview must be left out with mode: observe, where canaryd adds no "
+            "route, but is there",
+        ),
+        (
+            written(
+                bracket={
+                    "members": [
+                        {
+                            **a_member(),
+                            "route": {"httpRoute": "shop", "preview": {"sourceLabels": {"app": "tests"}}},
+                        }
+                    ]
+                }
+            ),
+            "bracket.members[0].route.preview must be without sourceLabels with route.httpRoute, since the "
+            "Gateway API has no such condition, but has it",
+        ),
+        (
+            written(
+                bracket={"members": [{**a_member(), "route": {"virtualService": "sockshop", "affinity": {}}}]}
+            ),
+            "bracket.members[0].route.affinity must be left out behind the entrance, since what services ask "
+            "of each other carries no user's cookie, but is there",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_by_key(policy: dict[str, Any], refusal: str) -> None:
@@ -95,7 +137,8 @@ def test_what_cannot_be_is_refused_by_key(policy: dict[str, Any], refusal: str) 
 
 def test_keys_that_all_share_are_refused_of_a_member() -> None:
     assert refusals(written(bracket={"members": [{**a_member(), "stages": []}]})) == [
-        "bracket.members[0].stages is not known here, wanted one of service, route, analysis"]
+        "bracket.members[0].stages is not known here, wanted one of service, route, analysis"
+    ]
 
 
 # ---------------------------------------------------------------- the rollout
@@ -115,12 +158,17 @@ def test_a_rollout_of_one_service_is_its_own_only_part() -> None:
 
 
 def test_the_parts_have_what_is_their_own_and_what_all_share() -> None:
-    whole, own, theirs = a_verdict(reason="of all"), a_verdict(reason="of front-end"), a_verdict(reason="of carts")
+    whole, own, theirs = (
+        a_verdict(reason="of all"),
+        a_verdict(reason="of front-end"),
+        a_verdict(reason="of carts"),
+    )
     rollout = a_bracket_rollout(verdict=whole, own_verdict=own, weight=25)
     rollout = rollout.with_part(1, replace(rollout.parts[1], verdict=theirs))
     first, second = rollout.parts
-    assert [(part.service, part.canary, part.weight, part.spans, part.others) for part in (first, second)] == [
-        ("front-end", "v2", 25, rollout.spans, ()), ("carts", "v8", 25, rollout.spans, ())]
+    assert [
+        (part.service, part.canary, part.weight, part.spans, part.others) for part in (first, second)
+    ] == [("front-end", "v2", 25, rollout.spans, ()), ("carts", "v8", 25, rollout.spans, ())]
     assert (first.verdict, second.verdict, rollout.verdict) == (own, theirs, whole)
     assert (first.policy, second.policy) == rollout.policy.parts
     assert rollout.of(CARTS) == second

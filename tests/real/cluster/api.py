@@ -1,4 +1,5 @@
-"""What the mesh and waiting tests ask the API server, over one kept connection: a listing three times a second must cost little."""
+"""What the mesh and waiting tests ask the API server, over one kept connection: a listing three times a
+second must cost little."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ PATHS = {  # of kinds that tests wait for, as kubectl calls them
     "events.events.k8s.io": "/apis/events.k8s.io/v1/namespaces/{namespace}/events",
     "virtualservice": "/apis/networking.istio.io/v1/namespaces/{namespace}/virtualservices",
     "destinationrule": "/apis/networking.istio.io/v1/namespaces/{namespace}/destinationrules",
-    "httproutes.gateway.networking.k8s.io": "/apis/gateway.networking.k8s.io/v1/namespaces/{namespace}/httproutes",
+    "httproutes.gateway.networking.k8s.io": "/apis/gateway.networking.k8s.io/v1/namespaces/{namespace}/httproutes",  # noqa: E501
     "canaryrollout": "/apis/canaryd.dev/v1alpha1/namespaces/{namespace}/canaryrollouts",
     "canaryrollouts": "/apis/canaryd.dev/v1alpha1/namespaces/{namespace}/canaryrollouts",
 }
@@ -29,7 +30,8 @@ class Refused(OSError):
 
 
 class Api:
-    """Reads a kubeconfig as up.py writes it (JSON, a token, one cluster). Every failure is an OSError; a call takes 5 s at most."""
+    """Reads a kubeconfig as up.py writes it (JSON, a token, one cluster). Every failure is an OSError; a call
+    takes 5 s at most."""
 
     def __init__(self, kubeconfig: Path, namespace: str) -> None:
         config = json.loads(kubeconfig.read_text())
@@ -42,7 +44,8 @@ class Api:
         self.connection: http.client.HTTPSConnection | None = None
 
     def read(self, kind: str, *name: str) -> Document:
-        """An object, or all of this kind; asked again where the kept connection is one of a server that has ended."""
+        """An object, or all of this kind; asked again where the kept connection is one of a server that has
+        ended."""
         path = "/".join([PATHS[kind].format(namespace=self.namespace), *name])
         kept = self.connection is not None
         try:
@@ -56,12 +59,19 @@ class Api:
         found["metadata"].pop("managedFields", None)  # as kubectl does
         return found
 
-    def request(self, method: str, path: str, body: Document | None = None, content_type: str = "application/json") -> Document:
-        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": content_type, "Accept": "application/json"}
+    def request(
+        self, method: str, path: str, body: Document | None = None, content_type: str = "application/json"
+    ) -> Document:
+        headers = {
+            "Authorization": f"Bearer {self.token}",
+            "Content-Type": content_type,
+            "Accept": "application/json",
+        }
         with self.lock:
             if self.connection is None:
                 self.connection = http.client.HTTPSConnection(
-                    self.address.hostname or "", self.address.port, timeout=5, context=self.context)
+                    self.address.hostname or "", self.address.port, timeout=5, context=self.context
+                )
             try:
                 self.connection.request(method, path, json.dumps(body) if body is not None else None, headers)
                 answer = self.connection.getresponse()
@@ -80,16 +90,24 @@ class Api:
         return list(self.request("GET", f"/api/v1/namespaces/{self.namespace}/pods?{selector}")["items"])
 
     def entry(self, pod: str = "") -> str:
-        return f"/apis/networking.istio.io/v1/namespaces/{self.namespace}/workloadentries" + (f"/{quote(pod)}" if pod else "")
+        return f"/apis/networking.istio.io/v1/namespaces/{self.namespace}/workloadentries" + (
+            f"/{quote(pod)}" if pod else ""
+        )
 
     def admit(self, pod: str, ip: str, labels: dict[str, str]) -> None:
         """The WorkloadEntry by which istiod knows the pod's address; written again it stays the same."""
         document = {
-            "apiVersion": "networking.istio.io/v1", "kind": "WorkloadEntry",
+            "apiVersion": "networking.istio.io/v1",
+            "kind": "WorkloadEntry",
             "metadata": {"name": pod, "namespace": self.namespace, "labels": labels},
             "spec": {"address": ip, "ports": {"http": 8080}, "labels": labels},
         }
-        self.request("PATCH", self.entry(pod) + "?fieldManager=mesh&force=true", document, "application/apply-patch+yaml")
+        self.request(
+            "PATCH",
+            self.entry(pod) + "?fieldManager=mesh&force=true",
+            document,
+            "application/apply-patch+yaml",
+        )
 
     def dismiss(self, pod: str) -> None:
         self.request("DELETE", self.entry(pod))

@@ -1,6 +1,7 @@
 """Every replica's application in one process: the answers, their faults, and the tally of both.
 
-The tally is the truth that the telemetry must agree with; nothing here knows of Envoy, Kubernetes or Prometheus.
+The tally is the truth that the telemetry must agree with; nothing here knows of Envoy, Kubernetes or
+Prometheus.
 """
 
 from __future__ import annotations
@@ -21,10 +22,11 @@ HANG_SHARE = 0.5  # of its requests
 class Behaviour:
     """How a version answers.
 
-    errors: share answered with 503. burst: how many requests in a row a bad spell lasts on average (1: independent failures).
-    latency_ms, sigma: median and log-standard-deviation of the time before an answer. tail_share, tail_ms: this share of the
-    requests takes tail_ms on top. hang_every, hang_seconds: about so often (mean, exponential) each replica hangs for so long: half of
-    its requests then fail, after HANG_MS.
+    errors: share answered with 503. burst: how many requests in a row a bad spell lasts on average (1:
+    independent failures).
+    latency_ms, sigma: median and log-standard-deviation of the time before an answer. tail_share, tail_ms:
+    this share of the requests takes tail_ms on top. hang_every, hang_seconds: about so often (mean,
+    exponential) each replica hangs for so long: half of its requests then fail, after HANG_MS.
     """
 
     errors: float = 0.0
@@ -38,8 +40,8 @@ class Behaviour:
 
     @classmethod
     def parse(cls, given: Mapping[str, object]) -> Behaviour:
-        """From {"errors": 0.05, "burst": 4, "latency_ms": 20, "sigma": 0.5, "tail": {"share": 0.02, "ms": 400},
-        "hang": {"every": 60, "seconds": 2}}, every key optional."""
+        """From {"errors": 0.05, "burst": 4, "latency_ms": 20, "sigma": 0.5, "tail": {"share": 0.02, "ms":
+        400}, "hang": {"every": 60, "seconds": 2}}, every key optional."""
         values = {key: value for key, value in given.items() if key not in PARTS}
         for part, keys in PARTS.items():
             inner = given.get(part, {})
@@ -48,7 +50,10 @@ class Behaviour:
                 raise ValueError(f"{part}: wanted {{{wanted}}}, but got {inner!r}")
             values |= {f"{part}_{key}": value for key, value in inner.items()}
         if unknown := values.keys() - cls.__dataclass_fields__.keys():
-            raise ValueError(f"unknown: {', '.join(sorted(unknown))}; wanted errors, burst, latency_ms, sigma, tail or hang")
+            raise ValueError(
+                f"unknown: {', '.join(sorted(unknown))}; wanted errors, burst, latency_ms, sigma, tail or "
+                "hang"
+            )
         numbers: dict[str, float] = {}
         for key, value in values.items():
             if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
@@ -80,7 +85,8 @@ class Application:
     tally: dict[str, Tally] = field(default_factory=dict)
     random: random.Random = field(default_factory=lambda: random.Random(1))
     _spell: dict[str, float] = field(default_factory=dict)
-    _hangs: dict[str, tuple[float, float]] = field(default_factory=dict)  # pod: when it hangs next, until when (monotonic clock)
+    # pod: when it hangs next, until when (monotonic clock)
+    _hangs: dict[str, tuple[float, float]] = field(default_factory=dict)
     _servers: dict[str, asyncio.Server] = field(default_factory=dict)
 
     def behave(self, name: str, behaviour: Behaviour) -> None:
@@ -89,7 +95,8 @@ class Application:
         self._spell.pop(name, None)  # a spell of the behaviour before must not outlive it
 
     def hangs(self, pod: str, behaviour: Behaviour, now: float) -> bool:
-        """Whether this pod does at `now` (monotonic seconds, not falling): for hang_seconds, hang_every after the last time on average."""
+        """Whether this pod does at `now` (monotonic seconds, not falling): for hang_seconds, hang_every after
+        the last time on average."""
         if not behaviour.hang_every:
             return False
         begins, ends = self._hangs.get(pod, (0.0, 0.0))
@@ -109,19 +116,25 @@ class Application:
             self._spell[version] = left - 1
             return True
         if self.random.random() < rate / (rate + burst * (1 - rate)):
-            self._spell[version] = math.log(1 - self.random.random()) // math.log(1 - 1 / burst)  # mean burst - 1, this one is the first
+            # mean burst - 1, this one is the first
+            self._spell[version] = math.log(1 - self.random.random()) // math.log(1 - 1 / burst)
             return True
         return False
 
     def delay(self, behaviour: Behaviour) -> float:
         """Seconds before the answer."""
-        milliseconds = behaviour.latency_ms * math.exp(self.random.gauss(0, behaviour.sigma)) if behaviour.latency_ms else 0.0
+        milliseconds = (
+            behaviour.latency_ms * math.exp(self.random.gauss(0, behaviour.sigma))
+            if behaviour.latency_ms
+            else 0.0
+        )
         if behaviour.tail_share and self.random.random() < behaviour.tail_share:
             milliseconds += behaviour.tail_ms
         return milliseconds / 1e3
 
     async def serve(self, pod: str, version: str, app: str = "") -> int:
-        """Begins to answer for this pod, and says at which port. A pod that comes back goes on with its tally."""
+        """Begins to answer for this pod, and says at which port. A pod that comes back goes on with its
+        tally."""
         of_app = f"{app}/{version}"
         tally = self.tally.setdefault(pod, Tally(version))
 
@@ -131,7 +144,9 @@ class Application:
                     await reader.readuntil(b"\r\n\r\n")
                     tally.in_flight += 1
                     try:
-                        await self._answer(writer, pod, of_app if of_app in self.behaviours else version, tally)
+                        await self._answer(
+                            writer, pod, of_app if of_app in self.behaviours else version, tally
+                        )
                     finally:
                         tally.in_flight -= 1
             except (asyncio.IncompleteReadError, ConnectionError):
@@ -153,7 +168,10 @@ class Application:
         tally.requests += 1
         tally.failures += failed
         status, body = "503 Service Unavailable" if failed else "200 OK", tally.version
-        head = f"HTTP/1.1 {status}\r\ncontent-length: {len(body)}\r\nx-version: {tally.version}\r\nx-pod: {pod}\r\n\r\n"
+        head = (
+            f"HTTP/1.1 {status}\r\ncontent-length: {len(body)}\r\nx-version: {tally.version}\r\nx-pod: "
+            f"{pod}\r\n\r\n"
+        )
         writer.write((head + body).encode())
         await writer.drain()
         tally.answered_at = time.monotonic()

@@ -3,9 +3,10 @@
     python -m tests.real.cluster.load http://127.0.0.1:17000 --rate 50 [--seconds 60] [--host front-end]
         [--header 'cookie: logged_in=1' --share 0.3]
 
-Ends after --seconds, or with --until-stdin-ends when that does: then it sends no more, and waits for what is under way, so that
-nothing is cut. Prints one JSON line at the end: {"sent": n, "status": {"200": n}, "version": {"v1": n}, "unanswered": n}; with
---every N also one a period. `unanswered` counts connections refused or cut: no request is ever sent twice.
+Ends after --seconds, or with --until-stdin-ends when that does: then it sends no more, and waits for what is
+under way, so that nothing is cut. Prints one JSON line at the end: {"sent": n, "status": {"200": n},
+"version": {"v1": n}, "unanswered": n}; with --every N also one a period. `unanswered` counts connections
+refused or cut: no request is ever sent twice.
 """
 
 from __future__ import annotations
@@ -37,9 +38,13 @@ class Load:
     async def one(self) -> None:
         o = self.options
         extra = f"{o.header}\r\n" if o.header and self.random.random() < o.share else ""
-        head = f"GET {self.url.path or '/'} HTTP/1.1\r\nhost: {o.host or self.url.netloc}\r\n{extra}\r\n".encode()
+        head = f"GET {self.url.path or '/'} HTTP/1.1\r\nhost: {o.host or self.url.netloc}\r\n{extra}\r\n".encode()  # noqa: E501
         try:
-            reader, writer = self.idle.pop() if self.idle else await asyncio.open_connection(self.url.hostname, self.url.port)
+            reader, writer = (
+                self.idle.pop()
+                if self.idle
+                else await asyncio.open_connection(self.url.hostname, self.url.port)
+            )
             writer.write(head)
             answer = (await reader.readuntil(b"\r\n\r\n")).decode("latin1").split("\r\n")
             headers = dict(line.lower().split(": ", 1) for line in answer[1:] if ": " in line)
@@ -55,7 +60,12 @@ class Load:
             self.idle.append((reader, writer))
 
     def report(self) -> None:
-        counts = {"sent": self.sent, "status": self.status, "version": self.version, "unanswered": self.unanswered}
+        counts = {
+            "sent": self.sent,
+            "status": self.status,
+            "version": self.version,
+            "unanswered": self.unanswered,
+        }
         try:
             print(json.dumps(counts), flush=True)
         except BrokenPipeError:
@@ -63,7 +73,9 @@ class Load:
 
     async def watch_stdin(self) -> None:
         reader = asyncio.StreamReader()
-        await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+        await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
+        )
         await reader.read()
         self.stopped.set()
 
@@ -97,7 +109,9 @@ def main() -> None:
     parser.add_argument("--until-stdin-ends", action="store_true", help="for a process that started this one")
     parser.add_argument("--host", default="")
     parser.add_argument("--header", default="")
-    parser.add_argument("--share", type=float, default=1.0, help="the share of requests that carry the header")
+    parser.add_argument(
+        "--share", type=float, default=1.0, help="the share of requests that carry the header"
+    )
     parser.add_argument("--every", type=float, default=0, help="seconds between reports")
     parser.add_argument("--seed", type=int, default=1)
 

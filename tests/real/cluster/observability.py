@@ -1,4 +1,5 @@
-"""The configuration of a Prometheus that makes Istio's metrics of Envoy's, and of an Alertmanager that tells a test at once."""
+"""The configuration of a Prometheus that makes Istio's metrics of Envoy's, and of an Alertmanager that tells
+a test at once."""
 
 from __future__ import annotations
 
@@ -20,7 +21,11 @@ def _of_cluster(target: str, replacement: str) -> Document:
 
 
 RELABEL: list[Document] = [
-    {"source_labels": ["__name__"], "regex": "envoy_cluster_upstream_rq(_time_(bucket|count|sum))?", "action": "keep"},
+    {
+        "source_labels": ["__name__"],
+        "regex": "envoy_cluster_upstream_rq(_time_(bucket|count|sum))?",
+        "action": "keep",
+    },
     {"source_labels": ["envoy_cluster_name"], "regex": OF_CLUSTER, "action": "keep"},
     _label("reporter", "__name__", ".*", "destination"),
     _label("request_protocol", "__name__", ".*", "http"),
@@ -40,14 +45,20 @@ RELABEL: list[Document] = [
     _label("destination_workload", "pod", "(.+)-[a-z0-9]+-[a-z0-9]+"),
     _label("response_code", "envoy_response_code", "(.+)"),
     _label("__name__", "__name__", "envoy_cluster_upstream_rq", "istio_requests_total"),
-    _label("__name__", "__name__", "envoy_cluster_upstream_rq_time_(.+)", "istio_request_duration_milliseconds_$1"),
+    _label(
+        "__name__",
+        "__name__",
+        "envoy_cluster_upstream_rq_time_(.+)",
+        "istio_request_duration_milliseconds_$1",
+    ),
     {"regex": "envoy_.*", "action": "labeldrop"},
 ]
 
 
-# As istiod names clusters: outbound|80|v1|front-end.production.svc.cluster.local. Istio's own statistics have the Service from the
-# cluster's metadata, which a test compares with the name; the workload they have from the server, and here the version tells it: a subset's
-# name, or a version's own Service; of the Services of split users, it is a rollout of v2 beside v1.
+# As istiod names clusters: outbound|80|v1|front-end.production.svc.cluster.local. Istio's own statistics have
+# the Service from the cluster's metadata, which a test compares with the name; the workload they have from
+# the server, and here the version tells it: a subset's name, or a version's own Service; of the Services of
+# split users, it is a rollout of v2 beside v1.
 CALLED = r"outbound\|\d+\|([^|]*)\|([^.]+)\.([^.]+)\.svc\..*"
 
 
@@ -65,10 +76,22 @@ OF_CALLERS: list[Document] = [
     _called("destination_service_namespace", "$3"),
     _called("destination_workload_namespace", "$3"),
     _called("destination_service", "$2.$3.svc.cluster.local"),
-    _label("destination_workload", "envoy_cluster_name", r"outbound\|\d+\|(v\d+)\|front-end.*", "front-end-$1"),
+    _label(
+        "destination_workload", "envoy_cluster_name", r"outbound\|\d+\|(v\d+)\|front-end.*", "front-end-$1"
+    ),
     _label("destination_workload", "envoy_cluster_name", r"outbound\|\d+\|\|(front-end-v\d+)\..*"),
-    _label("destination_workload", "envoy_cluster_name", r"outbound\|\d+\|\|front-end-canaryd-stable\..*", "front-end-v1"),
-    _label("destination_workload", "envoy_cluster_name", r"outbound\|\d+\|\|front-end-canaryd-canary\..*", "front-end-v2"),
+    _label(
+        "destination_workload",
+        "envoy_cluster_name",
+        r"outbound\|\d+\|\|front-end-canaryd-stable\..*",
+        "front-end-v1",
+    ),
+    _label(
+        "destination_workload",
+        "envoy_cluster_name",
+        r"outbound\|\d+\|\|front-end-canaryd-canary\..*",
+        "front-end-v2",
+    ),
     _label("response_code", "envoy_response_code", "(.+)"),
     *RELABEL[-3:],
 ]
@@ -76,19 +99,34 @@ OF_CALLERS: list[Document] = [
 
 def prometheus(target: str, callers: Mapping[str, str]) -> Document:
     """Scrapes the replicas' Envoy (host:port), and the callers' (by their pods' names), each second."""
+
     def job(name: str, statics: list[Document], relabel: list[Document]) -> Document:
-        return {"job_name": name, "metrics_path": "/stats/prometheus", "static_configs": statics, "metric_relabel_configs": relabel}
+        return {
+            "job_name": name,
+            "metrics_path": "/stats/prometheus",
+            "static_configs": statics,
+            "metric_relabel_configs": relabel,
+        }
 
     of_callers = [{"targets": [address], "labels": {"pod": pod}} for pod, address in callers.items()]
     return {
         "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
-        "scrape_configs": [job("istio", [{"targets": [target]}], RELABEL), job("callers", of_callers, OF_CALLERS)],
+        "scrape_configs": [
+            job("istio", [{"targets": [target]}], RELABEL),
+            job("callers", of_callers, OF_CALLERS),
+        ],
     }
 
 
 def alertmanager(webhook: str) -> Document:
     """Sends each alert by itself to one webhook, without the waits that spare people's sleep."""
     return {
-        "route": {"receiver": "test", "group_by": ["..."], "group_wait": "100ms", "group_interval": "1s", "repeat_interval": "1h"},
+        "route": {
+            "receiver": "test",
+            "group_by": ["..."],
+            "group_wait": "100ms",
+            "group_interval": "1s",
+            "repeat_interval": "1h",
+        },
         "receivers": [{"name": "test", "webhook_configs": [{"url": webhook, "send_resolved": True}]}],
     }

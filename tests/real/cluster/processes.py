@@ -1,6 +1,8 @@
-"""Child processes with a name, a log and a way to be stopped and started again; no one of them outlives the parent.
+"""Child processes with a name, a log and a way to be stopped and started again; no one of them outlives the
+parent.
 
-Used by up.py and mesh.py. What starts here ends here: on `stop_all`, and by the kernel's parent-death signal when the parent is killed.
+Used by up.py and mesh.py. What starts here ends here: on `stop_all`, and by the kernel's parent-death signal
+when the parent is killed.
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ class Processes:
     def pids(self) -> dict[str, int]:
         return {name: process.pid for name, process in self.running.items()}
 
-    def start(self, name: str, *args: object, env: Mapping[str, str] | None = None, ready: Ready | None = None) -> None:
+    def start(
+        self, name: str, *args: object, env: Mapping[str, str] | None = None, ready: Ready | None = None
+    ) -> None:
         """Starts it, with FOLDER/name.log; does not wait."""
         self.recipes[name] = Recipe(tuple(str(a) for a in args), env or {}, ready)
         self._spawn(name)
@@ -54,12 +58,18 @@ class Processes:
         guard = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
         with (self.folder / f"{name}.log").open("ab") as log:
             self.running[name] = subprocess.Popen(
-                [*guard, *recipe.args], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                cwd=self.folder, env={**os.environ, **recipe.env}, process_group=0,
+                [*guard, *recipe.args],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                env={**os.environ, **recipe.env},
+                process_group=0,
             )
 
     def wait(self, what: str, ready: Ready, seconds: float = 60) -> None:
-        """Until `ready()`; NotReady if any process ends meanwhile, or after `seconds`. An OSError of `ready` is "not yet"."""
+        """Until `ready()`; NotReady if any process ends meanwhile, or after `seconds`. An OSError of `ready`
+        is "not yet"."""
         until, last = time.monotonic() + seconds, "it said no"
         while time.monotonic() < until:
             self.check()
@@ -75,7 +85,10 @@ class Processes:
         for name, process in self.running.items():
             if process.poll() is not None:
                 tail = (self.folder / f"{name}.log").read_text(errors="replace").splitlines()[-3:]
-                raise NotReady(f"{name} ended with {process.returncode}: see {self.folder / name}.log: {' / '.join(tail)}")
+                raise NotReady(
+                    f"{name} ended with {process.returncode}: see {self.folder / name}.log: "
+                    f"{' / '.join(tail)}"
+                )
 
     def stop(self, name: str) -> None:
         process = self.running.pop(name)
@@ -99,7 +112,8 @@ class Processes:
             self.stop(name)
 
     def obey(self, line: str) -> str:
-        """One command (`stop NAME`, `start NAME`, `freeze NAME`, `thaw NAME`), answered with one line of JSON."""
+        """One command (`stop NAME`, `start NAME`, `freeze NAME`, `thaw NAME`), answered with one line of
+        JSON."""
         verb, _, name = line.strip().partition(" ")
         try:
             if verb not in ("stop", "start", "freeze", "thaw"):
