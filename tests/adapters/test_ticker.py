@@ -99,12 +99,12 @@ def test_stop_before_start_is_harmless() -> None:
 def test_a_beat_that_hangs_does_not_keep_the_process_from_ending() -> None:
     program = """
 import threading
-from canaryd.adapters.ticker import Beat
+from canaryd.adapters.ticker import Ticker
 begun = threading.Event()
 def hang():
     begun.set()
     threading.Event().wait()
-beat = Beat(hang, 1, print)
+beat = Ticker(hang, 1, print)
 beat.start()
 begun.wait(10)
 print(beat.stop(0.1))
