@@ -7,6 +7,8 @@ COPY requirements/runtime.txt requirements/
 RUN python -m venv /opt/canaryd \
     && /opt/canaryd/bin/pip install --require-hashes --only-binary :all: --no-compile -r requirements/runtime.txt
 COPY pyproject.toml README.md LICENSE ./
+# Without canaryd_sandbox: the simulated cluster of the demo has no place in production.
+COPY charts/canaryd/crds charts/canaryd/crds
 COPY canaryd canaryd
 RUN pip wheel --no-deps --wheel-dir wheels . \
     && /opt/canaryd/bin/pip install --no-deps --no-compile wheels/*.whl \
@@ -16,7 +18,8 @@ RUN pip wheel --no-deps --wheel-dir wheels . \
     && /opt/canaryd/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/canaryd/lib \
     && /opt/canaryd/bin/pip uninstall --yes --quiet pip setuptools \
     # What cannot start is no image.
-    && /opt/canaryd/bin/canaryd run --help >/dev/null && /opt/canaryd/bin/python -c 'import canaryd.app'
+    && /opt/canaryd/bin/canaryd run --help >/dev/null && /opt/canaryd/bin/canaryd crd >/dev/null \
+    && /opt/canaryd/bin/python -c 'import canaryd.app'
 
 FROM python:3.11-slim
 LABEL org.opencontainers.image.title="canaryd" \

@@ -7,14 +7,17 @@ IMAGE  ?= canaryd:dev
 WORLD  ?= sandbox
 WORKERS ?= 6
 ARGS   ?=
-# A file of this name says that .venv holds what requirements/dev.txt asks for now: other requirements, other name, new environment.
-MADE   := $(VENV)/made-$(shell sha256sum requirements/dev.txt | cut -c1-12)
+# Files of these names say that .venv holds what the demo needs, and what the tests need besides, as it is asked for now: other
+# requirements or another layout of the packages, other name, set up anew.
+hash    = $(shell cat $(1) | sha256sum | cut -c1-12)
+RUNTIME := $(VENV)/runtime-$(call hash,requirements/runtime.txt pyproject.toml)
+MADE    := $(VENV)/made-$(call hash,requirements/runtime.txt requirements/dev.txt pyproject.toml)
 HELM    = $(firstword $(shell command -v helm) $(wildcard $(PARTS)/bin/helm))
 
 .DEFAULT_GOAL := help
 .PHONY: demo test bench bench-real lint types image chart parts clean help venv
 
-demo: $(MADE)  ## a good v2 to 100%, a bad v3 back to 0%, in this terminal (ARGS=--help; WORLD=real: on the real parts)
+demo: $(if $(filter real,$(WORLD)),$(MADE),$(RUNTIME))  ## a good v2 to 100%, a bad v3 back to 0%, in this terminal (ARGS=--help; WORLD=real: on the real parts)
 ifeq ($(WORLD),real)
 	@$(VENV)/bin/python -m tests.real.demo $(ARGS)
 else ifeq ($(WORLD),sandbox)
@@ -63,11 +66,14 @@ help:  ## this list
 
 venv: $(MADE)
 
-$(MADE):
+$(RUNTIME):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "canaryd needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version). Name another: make PYTHON=..." >&2; exit 1; }
 	@$(PYTHON) -m venv --clear $(VENV) || { echo "no venv module: apt-get install python3-venv" >&2; exit 1; }
-	@echo "setting up $(VENV) (once, about a minute)"
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@$(VENV)/bin/python requirements/install.py requirements/runtime.txt
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-compile --no-deps -e .
+	@touch $@
+
+$(MADE): $(RUNTIME)
+	@$(VENV)/bin/python requirements/install.py requirements/dev.txt
 	@touch $@

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
 
@@ -29,6 +28,7 @@ from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Rejected, Unavailable
 from canaryd.domain.rollout import Record, Rollout
 from canaryd.settings import NotifierSettings, ServerSettings, Settings
+from canaryd.version import version
 
 log = logs.logger(logs.OWN)
 
@@ -120,7 +120,7 @@ class Daemon:
         )
         log.info(
             "daemon.started",
-            version=version("canaryd"),
+            version=version(),
             pid=os.getpid(),
             port=server.port,
             policies=len(self.refresh()),
@@ -238,7 +238,7 @@ def build(settings: Settings, policies_path: Path) -> Daemon:
     Raises Rejected (no kubeconfig, a receiver that cannot be one), Refused (a secret that cannot be read).
     """
     logs.setup(settings.log.level, settings.log.format)
-    metrics = health_and_metrics.Metrics(version("canaryd"))
+    metrics = health_and_metrics.Metrics(version())
     health = health_and_metrics.Health(
         settings.beat,
         {"policies": None, "API server": 10 * settings.beat + 30, "Prometheus": 4 * TELEMETRY_CHECK},

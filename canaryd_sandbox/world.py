@@ -15,7 +15,7 @@ import json
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -47,8 +47,7 @@ TICK = 0.1  # seconds between two looks of the simulation: shorter than any scra
 HEAD_START = 1.0  # seconds before the present where a world begins, so that the seeded pods are ready now
 SLOWEST_START = 60.0  # simulated seconds that a seeded Deployment may take to become ready
 
-# of a checkout; where there is none, records are not checked
-CRDS = Path(__file__).parents[1] / "charts/canaryd/crds"
+CRDS = Path(__file__).parents[1] / "charts/canaryd/crds"  # of a checkout
 
 Disturbance = Callable[["World", float], None]
 """Called on every tick with the world and the present: what goes wrong, and when."""
@@ -58,9 +57,10 @@ class World:
     """Everything canaryd meets, between `with` and its end.
 
     rate: requests per second; replicas: of the stable version v1; scrape: seconds between two scrapes; seed:
-    of all chance; realtime: whether a thread moves the time; start: the first moment in Unix seconds
-    (default: a second ago); folder: where the kubeconfig is written (default: a temporary one); istio:
-    whether istiod, a gateway and sidecars are there as objects.
+    random seed; realtime: whether a thread moves the time; start: the first moment in Unix seconds (default:
+    a second ago); folder: where the kubeconfig is written (default: a temporary one); istio: whether istiod,
+    a gateway and sidecars are there as objects; definitions: YAML files of CustomResourceDefinitions to
+    install (default: the checkout's; objects of resources without one are served too, but not validated).
     """
 
     def __init__(
@@ -75,12 +75,14 @@ class World:
         folder: Path | None = None,
         stable: Behaviour | None = None,
         istio: bool = False,
+        definitions: Sequence[Path] | None = None,
     ) -> None:
         self.now = time.time() - HEAD_START if start is None else start
         self.scrape = scrape
         self.disturb: Disturbance | None = None
         self._begun = self._scraped = self.now
         self._realtime, self._replicas, self._istio = realtime, replicas, istio
+        self._definitions = sorted(CRDS.glob("*.yaml")) if definitions is None else definitions
         self._lock = threading.RLock()
         self._stopped = threading.Event()
         self._failure: BaseException | None = None
@@ -188,7 +190,7 @@ class World:
             ),
         ):
             self.store.create(resource, NAMESPACE, {"metadata": {"name": name}, "spec": spec})
-        for path in sorted(CRDS.glob("*.yaml")):
+        for path in self._definitions:
             self.store.create(DEFINITIONS, None, YAML(typ="safe").load(path))
         self.deploy("v1", replicas=self._replicas)
         rate, self.mesh.rate = self.mesh.rate, 0.0  # nobody asks before anybody answers

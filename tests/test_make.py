@@ -16,18 +16,56 @@ ROOT = Path(__file__).parent.parent
 NOTHING_CHOSEN = 5  # pytest's exit code
 
 
-def make_test(folder: Path, *more: str, end: str = "exit 0") -> subprocess.CompletedProcess[str]:
-    """`make test` with these arguments, where python ends so. Its output is what python was asked."""
+def marker(name: str, *files: str) -> str:
+    """The file that says that an environment has what these files ask for now."""
+    content = b"".join((ROOT / file).read_bytes() for file in files)
+    return f"{name}-{sha256(content).hexdigest()[:12]}"
+
+
+RUNTIME = marker("runtime", "requirements/runtime.txt", "pyproject.toml")
+DEVELOPMENT = marker("made", "requirements/runtime.txt", "requirements/dev.txt", "pyproject.toml")
+
+
+def make(
+    folder: Path, target: str, *more: str, has: tuple[str, ...] = (RUNTIME, DEVELOPMENT), end: str = "exit 0"
+) -> subprocess.CompletedProcess[str]:
+    """`make TARGET` with these arguments, in an environment that has these markers, and where python, pip and
+    canaryd end so. Its output is what these three were asked."""
     if shutil.which("make") is None:
         pytest.skip("no make on the PATH")
     venv = folder / "venv"
     (venv / "bin").mkdir(parents=True)
-    (venv / f"made-{sha256((ROOT / 'requirements' / 'dev.txt').read_bytes()).hexdigest()[:12]}").touch()
-    python = venv / "bin" / "python"
-    python.write_text(f'#!/bin/sh\necho "$*"\n{end}\n')
-    python.chmod(0o755)
-    command = ["make", "--no-print-directory", "test", f"VENV={venv}", *more]
+    for name in has:
+        (venv / name).touch()
+    for name in ("python", "pip", "canaryd"):
+        program = venv / "bin" / name
+        asked = '"$*"' if name == "python" else f'"{name} $*"'
+        program.write_text(f"#!/bin/sh\necho {asked}\n{end}\n")
+        program.chmod(0o755)
+    command = ["make", "--no-print-directory", target, f"VENV={venv}", *more]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+
+
+def make_test(folder: Path, *more: str, end: str = "exit 0") -> subprocess.CompletedProcess[str]:
+    return make(folder, "test", *more, end=end)
+
+
+def test_the_demo_wants_no_more_than_canaryd_itself_needs(tmp_path: Path) -> None:
+    assert make(tmp_path, "demo", "ARGS=--plain", has=(RUNTIME,)).stdout == "canaryd demo --plain\n"
+
+
+def test_the_tests_add_what_they_need_to_the_demos_environment(tmp_path: Path) -> None:
+    done = make(tmp_path, "test", has=(RUNTIME,))
+    assert done.stdout.splitlines()[0] == "requirements/install.py requirements/dev.txt"
+    assert (tmp_path / "venv" / DEVELOPMENT).exists()
+
+
+def test_the_tests_requirements_are_the_demos_and_more() -> None:
+    def pins(name: str) -> set[str]:
+        lines = (ROOT / "requirements" / name).read_text().splitlines()
+        return {line.split()[0] for line in lines if "==" in line}
+
+    assert pins("runtime.txt") < pins("dev.txt")
 
 
 def test_a_choice_of_tests_and_a_number_of_workers_reach_pytest(tmp_path: Path) -> None:

@@ -1,23 +1,17 @@
 """The command line: `main`, and nothing that decides.
 
-One module per group of commands; a command's module is imported only when it runs, so that `canaryd --help`
-answers at once and `canaryd run` carries no terminal library in its memory.
+Each command has a module or a folder in canaryd.commands, which is imported only when the command runs: then
+`canaryd --help` answers at once, and `canaryd run` carries no terminal library in its memory.
 
-    daemon.py     run
-    files.py      validate, schema
-    plan.py       plan
-    check.py      check
-    reading.py    status
-    explain.py    explain
-    record.py     record
-    backtest.py   backtest
-    verbs.py      start, hold, resume, approve, abort, promote, retry, pause
-    reset.py      reset
-    deploy.py     deploy
-    demo.py       demo
+    group.py            the group of commands, and readable failures
+    cluster.py          --namespace, --kubeconfig, --context, and the connection
+    output.py           tables, explanations, JSON
+    policy_argument.py  policies that an argument names
+    progress.py         how far a long reading has come
+    wait.py             --wait
 
 Exit codes: 0 done; 1 refused or failed; 2 wrong usage; 3 the API server (or another server) did not answer; 4
-(`deploy`) only shown, since nobody said yes.
+(`deploy`) only shown, since nobody agreed.
 """
 
 from canaryd.cli.group import LazyGroup
@@ -29,6 +23,7 @@ COMMANDS = {
             "canaryd.commands.demo.command",
             "Watch it work: a release and a rollback on a simulated cluster.",
         ),
+        "crd": ("canaryd.commands.crd", "Print the CustomResourceDefinition, for kubectl apply."),
     },
     "Policies": {
         "validate": (

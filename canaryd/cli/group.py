@@ -117,7 +117,7 @@ def readable(error: Exception) -> Failure | None:
 
 def _version(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
     if wanted and not ctx.resilient_parsing:
-        from importlib.metadata import version
+        from canaryd.version import version
 
-        click.echo(f"canaryd {version('canaryd')}, Python {sys.version.split()[0]}")
+        click.echo(f"canaryd {version()}, Python {sys.version.split()[0]}")
         ctx.exit()

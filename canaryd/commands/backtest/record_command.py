@@ -1,6 +1,5 @@
 """`canaryd record`: what Prometheus has of two versions, into one file that outlives it."""
 
-from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -11,6 +10,7 @@ from canaryd.cli.policy_argument import policies_of
 from canaryd.commands.backtest.past_options import PastQuery, past_asked, past_options, source
 from canaryd.domain.formatting import lasting, time_text
 from canaryd.domain.policy.policy import Policy
+from canaryd.version import version
 
 EXAMPLE = """
 \b
@@ -45,7 +45,7 @@ def record(path: Path, policies: Path | None, force: bool, asked: PastQuery) -> 
         raise click.UsageError("--rollout has its policy on record: leave out --policies")
     prometheus = source(asked)
     past = past_asked(asked, _one(policies) if policies else None, rollout, prometheus.readable)
-    with writing(path, past, f"canaryd {version('canaryd')}", force) as writer:
+    with writing(path, past, f"canaryd {version()}", force) as writer:
         prometheus.read(past, writer.write)
     spans = (
         f", with {len(past.rollout.spans)} stretches of {past.rollout.name}"

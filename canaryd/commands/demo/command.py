@@ -19,7 +19,6 @@ from shutil import copyfile
 
 import click
 
-import canaryd_sandbox
 from canaryd.cli import output
 from canaryd.cli.cluster import Cluster, connect
 from canaryd.cli.group import Failure
@@ -27,14 +26,19 @@ from canaryd.commands.demo.live_view import Frame, Plain, Speedometer, Terminal,
 from canaryd.domain.rollout import Phase, Record
 from canaryd.report.explanation import explain
 from canaryd.report.phase_summary import describe
+from canaryd.version import DISTRIBUTION
 
 try:
+    import canaryd_sandbox
     from canaryd_sandbox.receiver import Receiver
     from canaryd_sandbox.scenarios import DEFAULT, SCENARIOS, Release, Scenario
     from canaryd_sandbox.world import NAMESPACE, SERVICE, World
-except ImportError as error:
+except ModuleNotFoundError as error:
+    if error.name != "canaryd_sandbox":
+        raise
     raise Failure(
-        f"the demo needs the packages of the sandbox ({error}): pip install 'canaryd[sandbox]'"
+        "this installation has no simulated cluster (the package canaryd_sandbox), as the container image: "
+        f"install {DISTRIBUTION} with pip"
     ) from error
 
 POLICY = Path(canaryd_sandbox.__file__).parent / "demo-policy.yaml"
