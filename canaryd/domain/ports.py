@@ -86,6 +86,7 @@ class RouteView:
     all_routes: Sequence[Mapping[str, Any]] = ()
     places: Mapping[str, int] = field(default_factory=dict)
     displaced: Sequence[str] = ()
+    domain: str = ""  # the cluster's, of which hosts are part; "": any
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,21 +1,25 @@
-"""Whom a namespace's routes send a service's requests to, as far as its VirtualServices with their
-DestinationRules, and its HTTPRoutes with the Services of single versions, tell."""
+"""Which pods of a service get its requests, by the routes of its namespace: VirtualServices with their
+DestinationRules, and HTTPRoutes with the Services of single versions. Pure."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from canaryd.domain.namespace_objects import Deployed, Manifest, Place, name_of
-from canaryd.routing import httproute_weights
-from canaryd.routing.route_lists import service_of
+from canaryd.routing import documents
+from canaryd.routing.documents import ServiceKey
 
 ISTIO = ("VirtualService", "DestinationRule")
 
 
 @dataclass(frozen=True, slots=True)
-class Destination:
-    """One destination of a route to the service. to: its subset, or its Service in an HTTPRoute, in words;
-    labels: which that selects, None for a host without a subset; known: whether that is there; weight: its
-    share; by_default: its route has no match."""
+class Exposure:
+    """One destination of a route to a service, and the pods that get its requests.
+
+    where: object and route, for people. to: the destination's subset, or its Service in an HTTPRoute, for
+    people. labels: of the pods that it selects; None for a host without a subset, which selects all pods of
+    the service. known: whether the subset is there. weight: its share among the route's destinations, 100 for
+    the only one. by_default: the route has no match.
+    """
 
     where: str
     to: str
@@ -25,16 +29,19 @@ class Destination:
     by_default: bool
 
 
-def destinations(place: Place, service: str) -> list[Destination]:
-    """Every destination with this service's host, of all VirtualServices of the namespace, and with its pods,
-    of all HTTPRoutes."""
-    subsets = _subsets(place, service)
+def exposures(place: Place, service: str) -> list[Exposure]:
+    """Every destination of a namespace's VirtualServices that has the service's host, and of its HTTPRoutes
+    that leads to the service's pods. Mirrors are none: nobody waits for the answer to a copy."""
+    key = (place.namespace, service)
+    subsets = documents.subsets_of(place.rules, key)
     found = [
-        one
-        for virtual_service in place.virtual_services
-        for one in _of(virtual_service, service, place.namespace, subsets)
+        exposure
+        for document in place.virtual_services
+        for exposure in _of_virtual_service(document, key, subsets)
     ]
-    return found + [one for route in place.http_routes for one in _of_http_route(route, service, place)]
+    return found + [
+        exposure for document in place.http_routes for exposure in _of_http_route(document, service, place)
+    ]
 
 
 def receivers(place: Place, service: str, found: list[Deployed]) -> list[Deployed]:
@@ -44,7 +51,7 @@ def receivers(place: Place, service: str, found: list[Deployed]) -> list[Deploye
     if (own := place.service(service)) is not None:
         selector = (own.get("spec") or {}).get("selector") or {}
         selected = [one for one in found if selector.items() <= one.labels.items()]
-    steered = [one for one in destinations(place, service) if one.by_default and one.weight]
+    steered = [one for one in exposures(place, service) if one.by_default and one.weight]
     if not steered:
         return selected
     return [
@@ -57,7 +64,7 @@ def receivers(place: Place, service: str, found: list[Deployed]) -> list[Deploye
 def exposed(place: Place, service: str, labels: Mapping[str, str]) -> str:
     """Why pods with these labels would get requests as soon as they are ready; "" where routes keep to other
     subsets."""
-    found = destinations(place, service)
+    found = exposures(place, service)
     # Where VirtualServices steer a service, no HTTPRoute has to, and few may list those.
     unknown = (place.unreadable.get(kind) for kind in (ISTIO if found else (*ISTIO, "HTTPRoute")))
     if (why := next(filter(None, unknown), None)) is not None:
@@ -79,54 +86,38 @@ def exposed(place: Place, service: str, labels: Mapping[str, str]) -> str:
     return ""
 
 
-def _subsets(place: Place, service: str) -> dict[str, Mapping[str, str]]:
-    rules = [one.get("spec") or {} for one in place.rules]
-    return {
-        str(subset.get("name")): subset.get("labels") or {}
-        for spec in rules
-        if service_of(str(spec.get("host") or ""), place.namespace) == service
-        for subset in spec.get("subsets") or []
-    }
+def _of_virtual_service(
+    document: Manifest, service: ServiceKey, subsets: Mapping[str, Mapping[str, str]]
+) -> Iterator[Exposure]:
+    for to in documents.destinations(document):
+        if to.host.service == service and to.kind is documents.Kind.SHARE:
+            yield Exposure(
+                where=f"VirtualService {name_of(document)}, {to.where}",
+                to=f"subset {to.subset}",
+                labels=subsets.get(to.subset, {}) if to.subset else None,
+                known=to.subset in subsets,
+                weight=to.weight,
+                by_default=to.by_default,
+            )
 
 
-def _of(
-    obj: Manifest, service: str, namespace: str, subsets: Mapping[str, Mapping[str, str]]
-) -> Iterator[Destination]:
-    spec = obj.get("spec") or {}
-    for kind in ("http", "tcp", "tls"):
-        for at, route in enumerate(spec.get(kind) or []):
-            entries = route.get("route") or []
-            where = f"VirtualService {name_of(obj)}, {kind} route {route.get('name') or f'#{at}'}"
-            for entry in entries:
-                to = entry.get("destination") or {}
-                if service_of(str(to.get("host") or ""), namespace) == service:
-                    subset = str(to.get("subset") or "")
-                    weight = 100 if len(entries) == 1 else int(entry.get("weight") or 0)
-                    labels = subsets.get(subset, {}) if subset else None
-                    yield Destination(
-                        where, f"subset {subset}", labels, subset in subsets, weight, not route.get("match")
-                    )
-
-
-def _of_http_route(obj: Manifest, service: str, place: Place) -> Iterator[Destination]:
+def _of_http_route(document: Manifest, service: str, place: Place) -> Iterator[Exposure]:
     """A Service of one version selects what the service's own does, and more."""
     whole = _selector(place, service)
-    for at, rule in enumerate((obj.get("spec") or {}).get("rules") or []):
-        refs, where = (
-            rule.get("backendRefs") or [],
-            f"HTTPRoute {name_of(obj)}, rule {rule.get('name') or f'#{at}'}",
-        )
-        for ref in refs:
-            name, labels = str(ref.get("name")), _selector(place, str(ref.get("name")))
-            is_here = (
-                ref.get("kind", "Service") == "Service"
-                and ref.get("namespace", place.namespace) == place.namespace
+    for to in documents.destinations(document):
+        if to.host.service is None or to.kind is not documents.Kind.SHARE:
+            continue
+        namespace, name = to.host.service
+        labels = _selector(place, name)
+        if namespace == place.namespace and whole and whole.items() <= labels.items():
+            yield Exposure(
+                where=f"HTTPRoute {name_of(document)}, {to.where}",
+                to=f"Service {name}",
+                labels=labels,
+                known=True,
+                weight=to.weight,
+                by_default=to.by_default,
             )
-            if is_here and whole and whole.items() <= labels.items():
-                weight = 100 if len(refs) == 1 else ref.get("weight", httproute_weights.WEIGHT)
-                yield Destination(
-                    where, f"Service {name}", labels, True, weight, httproute_weights.has_no_match(rule)
-                )
 
 
 def _selector(place: Place, service: str) -> Mapping[str, str]:

@@ -5,15 +5,15 @@ What is a subset there is a backend Service here: the entry's `subset` is its na
 reference (port, filters, group, kind) stays beside it as it is. Pure.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
+
+from canaryd.routing.documents import GATEWAY_API_WEIGHT, parents
 
 Ref = Mapping[str, Any]
 """One of a rule's `backendRefs`: {"name": ..., "port": ..., "weight": ..., ...}."""
 
-GATEWAY_API = "gateway.networking.k8s.io"
-WEIGHT = 1  # of a reference that has none, by the Gateway API; the API server writes it into each
 CONDITIONS = ("Accepted", "ResolvedRefs")  # what has to be true of a route at a parent
 
 
@@ -27,8 +27,9 @@ def entries(refs: Sequence[Ref], service: str) -> tuple[dict[str, Any], ...]:
     for ref in refs:
         entry = {"destination": {"host": service, "subset": str(ref.get("name", ""))}}
         entry |= {key: deepcopy(value) for key, value in ref.items() if key not in ("name", "weight")}
-        weight = ref.get("weight", WEIGHT)
-        result.append(entry if len(refs) == 1 and weight == WEIGHT else {**entry, "weight": weight})
+        weight = ref.get("weight", GATEWAY_API_WEIGHT)
+        takes_all = len(refs) == 1 and weight == GATEWAY_API_WEIGHT
+        result.append(entry if takes_all else {**entry, "weight": weight})
     return tuple(result)
 
 
@@ -37,44 +38,17 @@ def refs(route: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [
         {"name": entry["destination"]["subset"]}
         | {key: deepcopy(value) for key, value in entry.items() if key not in ("destination", "weight")}
-        | {"weight": entry.get("weight", WEIGHT)}
+        | {"weight": entry.get("weight", GATEWAY_API_WEIGHT)}
         for entry in route
-    ]
-
-
-def has_no_match(rule: Mapping[str, Any]) -> bool:
-    """Whether a rule takes every request: the API server writes `/` as a prefix into one that says
-    nothing."""
-    return not rule.get("matches") or any(_takes_all(match) for match in rule["matches"])
-
-
-def named(spec: Mapping[str, Any]) -> Iterator[Ref]:
-    """Every reference to a backend in an HTTPRoute's spec: of all rules, and of mirrors wherever they
-    stand."""
-    for rule in spec.get("rules") or []:
-        backends = rule.get("backendRefs") or []
-        yield from backends
-        for holder in (rule, *backends):
-            for one in holder.get("filters") or []:
-                if mirror := (one.get("requestMirror") or {}).get("backendRef"):
-                    yield mirror
-
-
-def parents(spec: Mapping[str, Any], kind: str) -> list[str]:
-    """Names of a route's parents of a kind: `Gateway`, or `Service` (whose callers' sidecars follow the
-    route)."""
-    group = GATEWAY_API if kind == "Gateway" else ""
-    return [
-        str(one.get("name", ""))
-        for one in spec.get("parentRefs") or []
-        if (one.get("group", GATEWAY_API), one.get("kind", "Gateway")) == (group, kind)
     ]
 
 
 def unsteered(name: str, spec: Mapping[str, Any], service: str) -> str:
     """Whose requests an HTTPRoute does not steer, by its parents, and what to do if it should; empty where it
     steers all."""
-    gateways, services = parents(spec, "Gateway"), parents(spec, "Service")
+    gateways, services = (
+        [str(ref.get("name", "")) for ref in parents(spec, kind)] for kind in ("Gateway", "Service")
+    )
     if gateways and not services:
         return (
             f"HTTPRoute {name} has Gateways alone as its parents ({', '.join(gateways)}): calls from inside "
@@ -110,9 +84,3 @@ def trouble(route: Mapping[str, Any]) -> str:
                     f"({one.get('message', '')})"
                 )
     return ""
-
-
-def _takes_all(match: Mapping[str, Any]) -> bool:
-    path = match.get("path") or {}
-    is_whole = path.get("type", "PathPrefix") == "PathPrefix" and path.get("value", "/") == "/"
-    return is_whole and not any(match.get(key) for key in ("headers", "queryParams", "method"))

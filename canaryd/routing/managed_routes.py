@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 from canaryd.domain.policy.match_conditions import Match
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.policy.route_reference import OWN
-from canaryd.domain.policy.split_services import halves
+from canaryd.domain.policy.split_services import fair_services
 from canaryd.domain.policy.stages import Stage
 from canaryd.domain.rollout import RouteLists
 from canaryd.routing import user_cookies
+from canaryd.routing.documents import RouteEntry, other_service
 
 HttpRoute = Mapping[str, Any]
 KINDS = (
@@ -149,6 +150,23 @@ def _to(
         return to_canary
     stable = max(route["route"], key=lambda entry: int(entry.get("weight") or 0))
     return halves(policy.service.name, bool(policy.route.http_route), stable, to_canary[0])
+
+
+def halves(
+    service: str, by_gateway_api: bool, stable: RouteEntry, canary: RouteEntry
+) -> list[dict[str, Any]]:
+    """Where the matched requests go: half of them to stable, half to the canary. stable, canary: the
+    destinations of all others."""
+    names = fair_services(service, by_gateway_api)
+    result = []
+    for entry, name in zip((stable, canary), (names[0], names[-1]), strict=True):
+        destination = dict(entry["destination"])
+        if by_gateway_api:
+            destination["subset"] = name
+        else:
+            destination["host"] = other_service(str(destination["host"]), name)
+        result.append({**entry, "destination": destination, "weight": 50})
+    return result
 
 
 def _matched(

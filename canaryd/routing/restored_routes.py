@@ -4,28 +4,27 @@ be taken away.
 Pure, on objects as they stand in the cluster; who reads and writes them is `adapters/kube/cleanup.py`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
 from canaryd.domain.policy.split_services import fair_services
 from canaryd.domain.ports import RouteView
 from canaryd.domain.rollout import RouteLists
-from canaryd.routing import user_cookies
+from canaryd.routing import documents, user_cookies
+from canaryd.routing.documents import Document, RouteEntry, ServiceKey
 from canaryd.routing.managed_routes import is_added, steered
-from canaryd.routing.route_lists import Destination, Refusal, described, full_host, stable_version
-
-Place = tuple[str, Mapping[str, Any]]
-"""A destination, and the route that names it, in words."""
+from canaryd.routing.route_lists import Refusal, described, stable_version
 
 
-def is_own(http_route: Mapping[str, Any], host: str, namespace: str, domain: str) -> bool:
-    """Whether canaryd added this http route for the service of that host: then nothing is left of it."""
-    named = is_added(str(http_route.get("name") or ""))
-    name, dot, rest = host.partition(".")
-    hosts = (host, *(f"{one}{dot}{rest}" for one in fair_services(name, by_gateway_api=False)))
-    return named and any(
-        _leads_to(one, each, namespace, domain) for _, one in _of_http("", http_route) for each in hosts
+def is_own(http_route: Document, service: ServiceKey, domain: str) -> bool:
+    """Whether canaryd added this http route of a VirtualService in the service's namespace for the service:
+    then nothing is left of it. domain: the cluster's."""
+    namespace, name = service
+    services = {service, *((namespace, fair) for fair in fair_services(name, by_gateway_api=False))}
+    return is_added(str(http_route.get("name") or "")) and any(
+        to.host.service in services
+        for to in documents.of_istio_route(http_route, "http", 0, namespace, domain)
     )
 
 
@@ -61,7 +60,7 @@ def at_one(view: RouteView, version: str) -> RouteLists:
     return {key: _at_one(entries, subsets) for key, entries in steered(view.lists).items()}
 
 
-def _at_one(entries: Sequence[Destination], subsets: Sequence[str]) -> tuple[Destination, ...]:
+def _at_one(entries: Sequence[RouteEntry], subsets: Sequence[str]) -> tuple[RouteEntry, ...]:
     entries = user_cookies.plain(entries)
     named = [entry for entry in entries if _subset(entry) in subsets]
     if named and len(entries) == 1:
@@ -75,15 +74,15 @@ def _at_one(entries: Sequence[Destination], subsets: Sequence[str]) -> tuple[Des
     return (entry,)
 
 
-def uses(virtualservice: Mapping[str, Any], host: str, domain: str) -> dict[str, str]:
-    """Subset of that host -> the first route that names it, in words, be it with weight 0, as a mirror, or
-    for tcp."""
-    metadata, spec = virtualservice["metadata"], virtualservice.get("spec") or {}
+def uses(virtual_service: Document, service: ServiceKey, domain: str) -> dict[str, str]:
+    """Subset of the service -> the first route of a VirtualService that names it, for people; routes with
+    weight 0, mirrors, and routes for tcp and tls count too. domain: the cluster's."""
+    metadata = virtual_service["metadata"]
     where = f"VirtualService {metadata['namespace']}/{metadata['name']}"
     found: dict[str, str] = {}
-    for place, destination in _places(spec):
-        if _leads_to(destination, host, metadata["namespace"], domain):
-            found.setdefault(str(destination.get("subset") or ""), f"{where}, {place}")
+    for to in documents.destinations(virtual_service, domain):
+        if to.host.service == service:
+            found.setdefault(to.subset, f"{where}, {to.where}")
     return found
 
 
@@ -113,26 +112,5 @@ def removable(
     return gone, said
 
 
-def _places(spec: Mapping[str, Any]) -> Iterator[Place]:
-    for number, route in enumerate(spec.get("http") or []):
-        yield from _of_http(f"http route {route.get('name') or f'#{number}'}", route)
-    for kind in ("tcp", "tls"):
-        for number, route in enumerate(spec.get(kind) or []):
-            yield from (
-                (f"{kind} route #{number}", entry.get("destination") or {})
-                for entry in route.get("route") or []
-            )
-
-
-def _of_http(name: str, route: Mapping[str, Any]) -> Iterator[Place]:
-    yield from ((name, entry.get("destination") or {}) for entry in route.get("route") or [])
-    yield from ((f"mirror of {name}", entry.get("destination") or {}) for entry in route.get("mirrors") or [])
-    yield f"mirror of {name}", route.get("mirror") or {}
-
-
-def _leads_to(destination: Mapping[str, Any], host: str, namespace: str, domain: str) -> bool:
-    return full_host(str(destination.get("host") or ""), namespace, domain) == host
-
-
-def _subset(entry: Destination) -> str:
+def _subset(entry: RouteEntry) -> str:
     return str(entry.get("destination", {}).get("subset") or "")

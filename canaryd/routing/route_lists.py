@@ -9,7 +9,6 @@ are known by their names, and no way back leaves one there.
 
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from ipaddress import ip_address
 from typing import Any
 
 from canaryd.domain.policy.match_conditions import described as in_words
@@ -17,38 +16,16 @@ from canaryd.domain.policy.policy import Policy
 from canaryd.domain.policy.session_affinity import Affinity
 from canaryd.domain.ports import RouteView
 from canaryd.domain.rollout import RouteLists
-from canaryd.routing import httproute_rules, user_cookies
+from canaryd.routing import documents, httproute_rules, user_cookies
+from canaryd.routing.documents import MESH, Host, RouteEntry, ServiceKey
 from canaryd.routing.managed_routes import CannotAdd, beside, steered
 from canaryd.routing.managed_routes import wanted as added
 
-Destination = Mapping[str, Any]
-"""One entry of a `route` list: {"destination": {"host": ..., "subset": ...}, "weight": ..., ...}."""
-
 LEFT = "a rollout's routes are left"  # how the one problem begins that keeps no other rollout from beginning
-MESH = "mesh"  # Istio's name for all sidecars, among gateways; a VirtualService without any is bound to it
 
 
 class Refusal(ValueError):
     """The routes are not as a rollout needs them; the message says which, what was wanted, and what to do."""
-
-
-def full_host(host: str, namespace: str, domain: str = "cluster.local") -> str:
-    """A host as Istio reads it in an object of `namespace`.
-
-    A name without a dot is a Service of that namespace; anything with a dot is taken as it is, so
-    `front-end.production` and `front-end.production.svc.cluster.local.` (closing dot) are *not* the Service's
-    full name, to Istio as here. The same goes for `*` and for addresses.
-    """
-    if "." in host or host in ("", "*") or _is_address(host):
-        return host
-    return f"{host}.{namespace}.svc.{domain}"
-
-
-def service_of(host: str, namespace: str) -> str:
-    """The name of the Service that Istio takes a host for in an object of `namespace`: of the short host and
-    the full one alike, whatever the cluster's domain is; any other host as it is."""
-    name, _, rest = host.partition(".")
-    return name if rest.startswith(f"{namespace}.svc.") else host
 
 
 def stable_version(view: RouteView) -> str:
@@ -106,17 +83,17 @@ def amiss(view: RouteView, service: str) -> str:
 def versions(view: RouteView) -> frozenset[str]:
     """Every version that the whole VirtualService may send something to: also by routes that are not steered,
     by mirrors, and by destinations whose weight is 0, which a person may raise at any time."""
-    namespace = str(view.raw.get("metadata", {}).get("namespace", ""))
-    lists = steered(view.lists)
-    ours = {service_of(_host(entry), namespace) for entries in lists.values() for entry in entries}
-    found = [entry.get("destination", {}) for entries in lists.values() for entry in entries]
-    found += [
-        one
-        for one in _destinations(view.raw.get("spec", {}))
-        if service_of(str(one.get("host") or ""), namespace) in ours
-    ]
-    named = (str(one.get("subset") or "") for one in found)
+    named = {_subset(entry) for entries in steered(view.lists).values() for entry in entries}
+    services, found = steered_services(view), documents.destinations(view.raw, view.domain)
+    named |= {to.subset for to in found if to.host.service in services}
     return view.elsewhere.union(view.subsets[subset] for subset in named if subset in view.subsets)
+
+
+def steered_services(view: RouteView) -> set[ServiceKey]:
+    """The Services that the steered routes of a VirtualService lead to, which is one for every policy."""
+    namespace = str((view.raw.get("metadata") or {}).get("namespace") or "")
+    hosts = {_host(entry) for entries in steered(view.lists).values() for entry in entries}
+    return {service for host in hosts if (service := Host.parse(host, namespace, view.domain).service)}
 
 
 def unsteered(view: RouteView) -> str:
@@ -125,17 +102,34 @@ def unsteered(view: RouteView) -> str:
     if view.unsteered:
         return view.unsteered
     spec = view.raw.get("spec") or {}
-    gateways = [str(one) for one in spec.get("gateways") or [MESH]]
-    if MESH in gateways or not spec:
-        return ""
     name = str((view.raw.get("metadata") or {}).get("name", ""))
+    gateways = [str(gateway) for gateway in spec.get("gateways") or [MESH]]
+    unserved = _unserved(view)
+    if MESH not in gateways and spec:
+        why, wanted = f"is bound to {', '.join(gateways)} alone", [f"`{MESH}` to its spec.gateways"]
+    elif unserved:
+        why, wanted = f"does not have {unserved} among its spec.hosts", []
+    else:
+        return ""
     # Istio refuses the host `*` of a VirtualService that is bound to the mesh.
     hosts = " (and name its hosts, for the mesh takes no `*`)" if "*" in (spec.get("hosts") or []) else ""
+    wanted += [f"`{unserved}` to its spec.hosts"] if unserved else []
     return (
-        f"VirtualService {name} is bound to {', '.join(gateways)} alone: calls from inside the mesh go to "
-        f"the pods of all versions alike, whatever the weight; to steer them too, add `{MESH}` to its "
-        f"spec.gateways{hosts}"
+        f"VirtualService {name} {why}: calls from inside the mesh go to the pods of all versions alike, "
+        f"whatever the weight; to steer them too, add {' and '.join(wanted)}{hosts}"
     )
+
+
+def _unserved(view: RouteView) -> str:
+    """The Service that calls inside the mesh name and that is not among the hosts of the VirtualService. ""
+    where it is, and where there are no hosts, as with one that another delegates to."""
+    hosts = documents.hosts_of(view.raw, view.domain)
+    unserved = {
+        name
+        for namespace, name in steered_services(view)
+        if not any(host.serves((namespace, name), view.domain) for host in hosts)
+    }
+    return min(unserved) if hosts and unserved else ""
 
 
 def split(origin: RouteLists, canary_subset: str, weight: int) -> RouteLists:
@@ -199,12 +193,12 @@ def _by_user(
     policy: Policy,
     stage: int,
     key: str,
-    entries: Sequence[Destination],
+    entries: Sequence[RouteEntry],
     route: Mapping[str, Any],
     canary_subset: str,
     wants: Affinity,
     mark: str,
-) -> tuple[Destination, ...]:
+) -> tuple[RouteEntry, ...]:
     try:
         user_cookies.check(route)
     except user_cookies.Unfit as error:
@@ -224,7 +218,7 @@ def check(policy: Policy, view: RouteView, canary_subset: str) -> None:
 def only(origin: RouteLists, canary_subset: str) -> RouteLists:
     """The lists after a success: one destination, the canary's, with a weight only where the origin had
     one."""
-    finished: dict[str, tuple[Destination, ...]] = {}
+    finished: dict[str, tuple[RouteEntry, ...]] = {}
     for key, entries in origin.items():
         carrier = _carrier_of(key, entries)
         present = _find(entries, canary_subset)
@@ -297,7 +291,7 @@ def described(lists: RouteLists) -> str:
     return "; ".join(f"{key}: {text}" for key, text in texts.items())
 
 
-def _all_described(key: str, entries: Sequence[Destination], lists: RouteLists) -> str:
+def _all_described(key: str, entries: Sequence[RouteEntry], lists: RouteLists) -> str:
     mine = [httproute_rules.as_route(one) if "backendRefs" in one else one for one in beside(key, lists)]
     to = [f"{_who(one)} to {_where(one['route'])}" for one in mine if "mirror" not in one]
     rest = f"else {_described(entries)}" if to else _described(entries)
@@ -313,14 +307,14 @@ def _who(route: Mapping[str, Any]) -> str:
     return user_cookies.said(str(route.get("name"))) or in_words(route.get("match") or [])
 
 
-def _where(entries: Sequence[Destination]) -> str:
+def _where(entries: Sequence[RouteEntry]) -> str:
     at = _carrier(entries)
     return _described(entries) if at is None else _subset(entries[at])
 
 
 def _split(
-    key: str, entries: Sequence[Destination], canary_subset: str, weight: int
-) -> tuple[Destination, ...]:
+    key: str, entries: Sequence[RouteEntry], canary_subset: str, weight: int
+) -> tuple[RouteEntry, ...]:
     carrier = _carrier_of(key, entries)
     if _subset(entries[carrier]) == canary_subset:
         raise ValueError(f"route {key} already sends all traffic to subset {canary_subset}")
@@ -335,8 +329,8 @@ def _split(
 
 
 def _without(
-    entries: Sequence[Destination], own: Sequence[Destination], origin: RouteLists, canary_subset: str
-) -> tuple[Destination, ...]:
+    entries: Sequence[RouteEntry], own: Sequence[RouteEntry], origin: RouteLists, canary_subset: str
+) -> tuple[RouteEntry, ...]:
     entries = user_cookies.plain(entries)
     at = _find(entries, canary_subset)
     if at is None:
@@ -361,24 +355,24 @@ def _without(
     return tuple(left)
 
 
-def _own_lists(origin: Sequence[Destination], canary_subset: str) -> Iterator[Sequence[Destination]]:
+def _own_lists(origin: Sequence[RouteEntry], canary_subset: str) -> Iterator[Sequence[RouteEntry]]:
     """What canaryd makes of a list, but for weights: the origin, a split, and what stands after a success."""
     yield origin
     yield _split("", origin, canary_subset, 1)
     yield only({"": tuple(origin)}, canary_subset)[""]
 
 
-def _weightless(entries: Sequence[Destination]) -> list[Destination]:
+def _weightless(entries: Sequence[RouteEntry]) -> list[RouteEntry]:
     return [{name: value for name, value in entry.items() if name != "weight"} for entry in entries]
 
 
-def _copy(entry: Destination, subset: str) -> dict[str, Any]:
+def _copy(entry: RouteEntry, subset: str) -> dict[str, Any]:
     copied = deepcopy(dict(entry))
     copied["destination"] = {**copied["destination"], "subset": subset}
     return copied
 
 
-def _carrier_of(key: str, entries: Sequence[Destination]) -> int:
+def _carrier_of(key: str, entries: Sequence[RouteEntry]) -> int:
     at = _carrier(entries)
     if at is None:
         raise ValueError(
@@ -387,40 +381,30 @@ def _carrier_of(key: str, entries: Sequence[Destination]) -> int:
     return at
 
 
-def _carrier(entries: Sequence[Destination]) -> int | None:
+def _carrier(entries: Sequence[RouteEntry]) -> int | None:
     """The position of the destination with all the traffic, None when there is none."""
     weighty = [at for at, weight in enumerate(_weights(entries)) if weight]
     return weighty[0] if len(weighty) == 1 else None
 
 
-def _weights(entries: Sequence[Destination]) -> list[int]:
+def _weights(entries: Sequence[RouteEntry]) -> list[int]:
     # A destination alone takes all, whatever weight it has or has not; among several a missing weight is 0.
     return [100] if len(entries) == 1 else [int(entry.get("weight") or 0) for entry in entries]
 
 
-def _find(entries: Sequence[Destination], subset: str) -> int | None:
+def _find(entries: Sequence[RouteEntry], subset: str) -> int | None:
     return next((at for at, entry in enumerate(entries) if _subset(entry) == subset), None)
 
 
-def _subset(entry: Destination) -> str:
+def _subset(entry: RouteEntry) -> str:
     return str(entry.get("destination", {}).get("subset") or "")
 
 
-def _host(entry: Destination) -> str:
+def _host(entry: RouteEntry) -> str:
     return str(entry.get("destination", {}).get("host") or "")
 
 
-def _destinations(spec: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    found: list[Mapping[str, Any]] = []
-    for route in spec.get("http") or []:
-        entries = [*(route.get("route") or []), *(route.get("mirrors") or [])]
-        found += [entry.get("destination") or {} for entry in entries] + [route.get("mirror") or {}]
-    for route in [*(spec.get("tcp") or []), *(spec.get("tls") or [])]:
-        found += [entry.get("destination") or {} for entry in route.get("route") or []]
-    return found
-
-
-def _described(entries: Sequence[Destination]) -> str:
+def _described(entries: Sequence[RouteEntry]) -> str:
     entries = user_cookies.plain(entries)
     if len(entries) == 1:
         return f"all to {_subset(entries[0]) or 'no subset'}"
@@ -438,11 +422,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_plain(one) for one in value]
     return value
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True

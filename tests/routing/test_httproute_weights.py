@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from canaryd.domain.ports import RouteView
-from canaryd.routing import httproute_weights, route_lists
+from canaryd.routing import documents, httproute_weights, route_lists
 
 SERVICE = {"group": "", "kind": "Service", "name": "front-end", "port": 80}
 GATEWAY = {"name": "sockshop-gateway"}
@@ -128,21 +128,7 @@ def test_filters_and_whatever_else_a_reference_has_are_the_canary_s_too() -> Non
 def test_a_rule_without_a_match_is_one_that_takes_every_request(
     rule: dict[str, Any], takes_all: bool
 ) -> None:
-    assert httproute_weights.has_no_match(rule) is takes_all
-
-
-def test_every_backend_is_found_mirrors_too() -> None:
-    mirror = {"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "front-end-v3"}}}
-    nested = {"type": "RequestMirror", "requestMirror": {"backendRef": {"name": "front-end-v4"}}}
-    rules = [
-        {
-            "backendRefs": [ref("v1"), ref("v2", filters=[nested])],
-            "filters": [mirror, {"type": "URLRewrite"}],
-        },
-        {"filters": []},
-    ]
-    found = {one["name"] for one in httproute_weights.named({"rules": rules})}
-    assert found == {"front-end-v1", "front-end-v2", "front-end-v3", "front-end-v4"}
+    assert documents.takes_every_request(rule) is takes_all
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from canaryd.routing.route_lists import Refusal
 from tests.builders import HOST, a_destination
 
 DOMAIN = "cluster.local"
+SERVICE = ("production", "front-end")
 
 
 def a_view(*entries: dict[str, Any], **subsets: str) -> RouteView:
@@ -108,7 +109,7 @@ def test_what_is_not_clear_is_refused_with_the_choice(to: str, says: str) -> Non
 def test_a_route_is_canaryds_own_by_its_name_and_the_service_it_leads_to(
     route: dict[str, Any], own: bool
 ) -> None:
-    assert restored_routes.is_own(route, HOST, "production", DOMAIN) is own
+    assert restored_routes.is_own(route, SERVICE, DOMAIN) is own
 
 
 def test_every_use_of_a_subset_counts() -> None:
@@ -125,7 +126,7 @@ def test_every_use_of_a_subset_counts() -> None:
         "tcp": [{"route": [a_destination("v6")]}],
     }
     used = restored_routes.uses(
-        {"metadata": {"namespace": "production", "name": "x"}, "spec": spec}, HOST, DOMAIN
+        {"metadata": {"namespace": "production", "name": "x"}, "spec": spec}, SERVICE, DOMAIN
     )
     places = {subset: place.partition(", ")[2] for subset, place in used.items()}
     assert places == {

@@ -15,7 +15,7 @@ from canaryd.domain.ports import RouteView
 from canaryd.domain.rollout import RouteLists
 from canaryd.routing import managed_routes as added
 from canaryd.routing import route_lists as routes
-from canaryd.routing.route_lists import Destination
+from canaryd.routing.documents import RouteEntry
 from tests.builders import HOST, ORIGIN, a_destination, a_policy
 
 SUBSETS = {"v1": "v1", "v2": "v2", "blue": "v1"}
@@ -23,26 +23,6 @@ SUBSETS = {"v1": "v1", "v2": "v2", "blue": "v1"}
 
 def a_view(lists: RouteLists, **spec: Any) -> RouteView:
     return RouteView(lists, SUBSETS, "1", {"metadata": {"namespace": "production"}, "spec": spec})
-
-
-@pytest.mark.parametrize(
-    ("host", "full"),
-    [
-        ("front-end", HOST),
-        (HOST, HOST),
-        ("front-end.production", "front-end.production"),
-        (HOST + ".", HOST + "."),
-        ("*", "*"),
-        ("", ""),
-        ("::1", "::1"),
-    ],
-)
-def test_hosts_are_read_as_istio_reads_them(host: str, full: str) -> None:
-    assert routes.full_host(host, "production") == full
-
-
-def test_short_hosts_follow_namespace_and_cluster_domain() -> None:
-    assert routes.full_host("front-end", "staging", "example.org") == "front-end.staging.svc.example.org"
 
 
 PREVIEW = {"headers": {"x-canary": {"exact": "always"}}}
@@ -302,7 +282,7 @@ def origins(draw: st.DrawFn) -> RouteLists:
     return lists
 
 
-def sent(entries: Sequence[Destination]) -> dict[str, int]:
+def sent(entries: Sequence[RouteEntry]) -> dict[str, int]:
     """Per cent by subset, as Istio reads a list: a destination alone takes all, among several a missing
     weight is 0."""
     if len(entries) == 1:
@@ -419,3 +399,25 @@ def test_a_virtualservice_of_gateways_alone_does_not_steer_calls_from_inside_the
     assert bool(routes.unsteered(view)) == bool(said)
     assert said in routes.unsteered(view)
     assert ("`*`" in routes.unsteered(view)) == ("*" in spec.get("hosts", ()))
+
+
+@pytest.mark.parametrize(
+    ("hosts", "gateways", "said"),
+    [
+        (["front-end"], ["shop", "mesh"], ""),
+        ([HOST], None, ""),
+        (["Front-End"], None, ""),
+        (["*.production.svc.cluster.local"], None, ""),
+        ([], None, ""),  # as of a VirtualService that another delegates to
+        (["shop.example"], ["shop", "mesh"], "does not have front-end among its spec.hosts"),
+        (["front-end.production"], None, "add `front-end` to its spec.hosts"),
+        (["shop.example"], ["shop"], "add `mesh` to its spec.gateways and `front-end` to its spec.hosts"),
+        (["*"], ["shop"], "add `mesh` to its spec.gateways (and name its hosts"),
+    ],
+)
+def test_calls_inside_the_mesh_follow_a_virtualservice_for_the_services_own_host(
+    hosts: list[str], gateways: list[str] | None, said: str
+) -> None:
+    view = a_view(ORIGIN, hosts=hosts, **({"gateways": gateways} if gateways else {}))
+    assert bool(routes.unsteered(view)) == bool(said)
+    assert said in routes.unsteered(view)

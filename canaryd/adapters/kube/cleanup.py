@@ -15,12 +15,12 @@ from canaryd.adapters.kube.client import JSON_PATCH, Json, KubernetesApi, path_t
 from canaryd.adapters.kube.events import CONTROLLER
 from canaryd.adapters.kube.httproute import GatewayTraffic
 from canaryd.adapters.kube.virtualservice import GROUP as ISTIO
-from canaryd.adapters.kube.virtualservice import SUBSETS, KubeTraffic, added_subsets, annotating, host_of
+from canaryd.adapters.kube.virtualservice import SUBSETS, KubeTraffic, added_subsets, annotating
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Missing, RouteView
 from canaryd.domain.rollout import Phase, Rollout
 from canaryd.routing import restored_routes
-from canaryd.routing.httproute_weights import GATEWAY_API
+from canaryd.routing.documents import GATEWAY_API
 from canaryd.routing.route_lists import own_less
 
 MARK = f"{GROUP}/"  # what canaryd's labels and annotations begin with
@@ -129,9 +129,7 @@ class KubeCleanup:
                 replaced.append({"op": "replace", "path": path, "value": routed[place]["route"]})
         removed: list[Json] = []
         for place in reversed(range(len(http))):  # from the end, so that the places before stay what they are
-            if restored_routes.is_own(
-                http[place], host_of(policy, self._domain), policy.service.namespace, self._domain
-            ):
+            if restored_routes.is_own(http[place], policy.key, self._domain):
                 tests.append({"op": "test", "path": f"/spec/http/{place}/name", "value": http[place]["name"]})
                 removed.append({"op": "remove", "path": f"/spec/http/{place}"})
                 del routed[place]
@@ -157,9 +155,8 @@ class KubeCleanup:
         after = {_key(one.obj): {**one.obj, "spec": {**one.obj["spec"], "http": one.http}} for one in routed}
         found: dict[str, str] = {}
         for one in self._istio("virtualservices", None):
-            for subset, place in restored_routes.uses(
-                after.get(_key(one), one), host_of(policy, self._domain), self._domain
-            ).items():
+            current = after.get(_key(one), one)
+            for subset, place in restored_routes.uses(current, policy.key, self._domain).items():
                 found.setdefault(subset, place)
         return found
 

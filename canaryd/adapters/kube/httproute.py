@@ -19,7 +19,8 @@ from canaryd.adapters.kube.version_services import Services
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Missing, Rejected, RouteView, TooNew
 from canaryd.domain.rollout import RouteLists
-from canaryd.routing import httproute_weights
+from canaryd.routing import documents, httproute_weights
+from canaryd.routing.documents import GATEWAY_API
 from canaryd.routing.managed_routes import is_of, steered
 
 
@@ -164,12 +165,12 @@ class GatewayTraffic:
     def _used(self, policy: Policy) -> frozenset[str]:
         """The Services of the policy's namespace that an HTTPRoute of any namespace leads to, mirrors to, or
         is bound to."""
-        found = set()
+        found = set[str]()
         for route in self._api.request("GET", path_to(self._version(), "httproutes")).get("items") or []:
-            spec, namespace = route.get("spec") or {}, route["metadata"]["namespace"]
-            for ref in (*httproute_weights.named(spec), *(spec.get("parentRefs") or [])):
-                if ref.get("namespace", namespace) == policy.service.namespace:
-                    found.add(str(ref.get("name")))
+            found |= {
+                *documents.services_in(documents.destinations(route), policy.service.namespace),
+                *documents.parent_services(route, policy.service.namespace),
+            }
         return frozenset(found)
 
     def _route(self, policy: Policy) -> Json:
@@ -184,7 +185,7 @@ class GatewayTraffic:
         return path_to(self._version(), "httproutes", policy.service.namespace, policy.route.http_route)
 
     def _version(self) -> str:
-        return f"{httproute_weights.GATEWAY_API}/{self._api.preferred_version(httproute_weights.GATEWAY_API)}"
+        return f"{GATEWAY_API}/{self._api.preferred_version(GATEWAY_API)}"
 
 
 def _view(policy: Policy, route: Json, services: Services) -> RouteView:
@@ -202,7 +203,9 @@ def _view(policy: Policy, route: Json, services: Services) -> RouteView:
         raw={"route": route, "services": services},
         problems={name: _why_no_version(policy, name, services) for name in used if name not in subsets},
         elsewhere=frozenset(
-            subsets[name] for one in httproute_weights.named(spec) if (name := one.get("name")) in subsets
+            subsets[name]
+            for name in documents.services_in(documents.destinations(route), policy.service.namespace)
+            if name in subsets
         ),
         unsteered=httproute_weights.unsteered(policy.route.http_route, spec, policy.service.name),
         trouble=httproute_weights.trouble(route),
@@ -269,7 +272,7 @@ def _steered(policy: Policy, route: Json, services: Services) -> dict[str, int]:
     if policy.route.rules:
         places = by_name.places(_named(policy), "rule", "route.rules", policy.route.rules, rules)
     else:
-        places = [at for at in mine if httproute_weights.has_no_match(rules[at])]
+        places = [at for at in mine if documents.takes_every_request(rules[at])]
         places = [at for at in places if not is_of(policy.service.name, str(rules[at].get("name") or ""))]
     if not places:
         there = (
@@ -325,12 +328,9 @@ def _check(policy: Policy, rule: Json, where: str, services: Services) -> None:
 
 def _is_own(policy: Policy, ref: Mapping[str, Any], services: Services) -> bool:
     """Whether a reference leads to this service's pods, of one version or of all."""
-    service = services.get(str(ref.get("name")))
-    if (
-        service is None
-        or _kind(ref) != "Service"
-        or ref.get("namespace", policy.service.namespace) != policy.service.namespace
-    ):
+    namespace, name = documents.backend(ref, policy.service.namespace).service or ("", "")
+    service = services.get(name)
+    if service is None or namespace != policy.service.namespace:
         return False
     return services_of.serves_all(policy, service) or bool(services_of.versions(policy, {"": service}))
 

@@ -8,7 +8,7 @@ from canaryd.adapters.kube import version_services as services_of
 from canaryd.adapters.kube.client import Json
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import RouteView
-from canaryd.routing import httproute_weights, restored_routes
+from canaryd.routing import documents, httproute_weights, restored_routes
 from canaryd.routing.managed_routes import is_of, steered
 
 
@@ -48,16 +48,12 @@ def uses(policy: Policy, routes: Sequence[Json], after: Rules, all_versions: Seq
     found: dict[str, str] = {}
     for route in routes:
         spec, key = route.get("spec") or {}, (route["metadata"]["namespace"], route["metadata"]["name"])
-        for kind, refs in (
-            ("", httproute_weights.named({"rules": after.get(key, spec.get("rules"))})),
-            ("parent", spec.get("parentRefs") or []),
-        ):
-            for ref in refs:
-                if ref.get("namespace", key[0]) == policy.service.namespace:
-                    name = str(ref.get("name"))
-                    found.setdefault(
-                        "" if name in all_versions and not kind else name, f"HTTPRoute {key[0]}/{key[1]}"
-                    )
+        changed = {**route, "spec": {**spec, "rules": after.get(key, spec.get("rules"))}}
+        where = f"HTTPRoute {key[0]}/{key[1]}"
+        for name in documents.services_in(documents.destinations(changed), policy.service.namespace):
+            found.setdefault("" if name in all_versions else name, where)
+        for name in documents.parent_services(route, policy.service.namespace):
+            found.setdefault(name, where)
     return found
 
 

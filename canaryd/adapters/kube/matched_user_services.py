@@ -17,6 +17,7 @@ from canaryd.adapters.kube.version_services import MADE_FOR, Services
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.policy.split_services import fair_services
 from canaryd.domain.ports import Missing, Rejected, TooNew
+from canaryd.routing.documents import other_service
 
 SETTLE = 5.0  # seconds; EndpointSlices take one and pushes to proxies another, more in a busy cluster
 FOR = "(match)"  # where a version's Service has the version
@@ -184,7 +185,6 @@ def _rule(policy: Policy, rule: Json) -> Json:
     """The DestinationRule of the own Service's host: all that the service's says, which subsets there are
     among it."""
     (name,) = fair_services(policy.service.name, by_gateway_api=False)
-    _, dot, rest = str(rule["spec"]["host"]).partition(".")
     about = {
         "name": name,
         "namespace": policy.service.namespace,
@@ -195,5 +195,5 @@ def _rule(policy: Policy, rule: Json) -> Json:
         "apiVersion": rule["apiVersion"],
         "kind": "DestinationRule",
         "metadata": about,
-        "spec": {**deepcopy(rule["spec"]), "host": f"{name}{dot}{rest}"},
+        "spec": {**deepcopy(rule["spec"]), "host": other_service(str(rule["spec"]["host"]), name)},
     }

@@ -16,7 +16,7 @@ from canaryd.adapters.kube.virtualservice import GROUP
 from canaryd.domain.namespace_objects import VERSION_LABEL, Deployed, DeployRemark, Manifest, OnRecord, Place
 from canaryd.domain.ports import Forbidden, Missing, Rejected, Workload
 from canaryd.domain.rollout import Phase
-from canaryd.routing.httproute_weights import GATEWAY_API
+from canaryd.routing.documents import GATEWAY_API
 
 # Kind -> apiVersion and plural. All of them are in a namespace but those in _OF_THE_CLUSTER.
 _KINDS = {

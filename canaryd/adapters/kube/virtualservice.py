@@ -21,8 +21,9 @@ from canaryd.adapters.kube.matched_user_services import SETTLE, Fair, services_i
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Missing, Rejected, RouteView, TooNew
 from canaryd.domain.rollout import RouteLists
+from canaryd.routing import documents
+from canaryd.routing.documents import Host
 from canaryd.routing.managed_routes import is_of, steered
-from canaryd.routing.route_lists import full_host
 
 GROUP = "networking.istio.io"
 # annotation of a DestinationRule: the subsets that canaryd added, by name, with commas between
@@ -231,16 +232,18 @@ def _view(policy: Policy, found: Json, subsets: Mapping[str, str], domain: str) 
         raw=found,
         routes=whole,
         displaced=managed_route_patch.displaced(policy.service.name, http, places),
+        domain=domain,
     )
 
 
 def _check_rule(policy: Policy, rule: Json, domain: str) -> None:
     """Raises Rejected when a DestinationRule is another host's."""
-    host, wanted = str((rule.get("spec") or {}).get("host") or ""), host_of(policy, domain)
-    if full_host(host, policy.service.namespace, domain) != wanted:
+    written = str((rule.get("spec") or {}).get("host") or "")
+    if Host.parse(written, policy.service.namespace, domain).service != policy.key:
         raise Rejected(
             f"DestinationRule {policy.service.namespace}/{policy.route.destination_rule} must be for host "
-            f"{wanted}, but is for {host!r}; name the right one in the policy's route.destinationRule"
+            f"{host_of(policy, domain)}, but is for {written!r}; name the right one in the policy's "
+            "route.destinationRule"
         )
 
 
@@ -288,33 +291,31 @@ def _steered(policy: Policy, virtualservice: Mapping[str, Any], domain: str) -> 
     """The steered http routes: key -> position in spec.http. Raises Rejected for none, and for one that
     cannot be steered."""
     http: Sequence[Json] = (virtualservice.get("spec") or {}).get("http") or []
-    host, namespace = host_of(policy, domain), policy.service.namespace
     if policy.route.http:
         places = route_selection.places(_named(policy), "http route", "route.http", policy.route.http, http)
     else:
         places = [
-            at
-            for at, one in enumerate(http)
-            if not one.get("match") and _leads_to(one, host, namespace, domain)
+            at for at, one in enumerate(http) if not one.get("match") and _leads_to(policy, one, domain)
         ]
         places = [at for at in places if not is_of(policy.service.name, str(http[at].get("name") or ""))]
     if not places:
         raise Rejected(
-            f"{_named(policy)} has no http route without a match to {host}; add one, or name the routes to "
-            "steer in the policy's route.http (those to this host: "
-            f"{_candidates(http, host, namespace, domain)})"
+            f"{_named(policy)} has no http route without a match to {host_of(policy, domain)}; add one, or "
+            "name the routes to steer in the policy's route.http (those to this host: "
+            f"{_candidates(policy, http, domain)})"
         )
     return route_selection.keyed(
         _named(policy),
         "http route",
         places,
         http,
-        lambda route, where: _check(policy, route, where, host, domain),
+        lambda route, where: _check(policy, route, where, domain),
     )
 
 
-def _check(policy: Policy, route: Json, where: str, host: str, domain: str) -> None:
+def _check(policy: Policy, route: Json, where: str, domain: str) -> None:
     """Raises Rejected when a route does anything but send requests to subsets of the one host."""
+    host = host_of(policy, domain)
     wanted = f"wanted destinations with host {host} and a subset"
     for kind in _NO_SPLIT:
         if route.get(kind):
@@ -325,40 +326,37 @@ def _check(policy: Policy, route: Json, where: str, host: str, domain: str) -> N
         raise Rejected(
             f"{where}: {wanted}, but it has no destination; leave this route out of the policy's route.http"
         )
-    for entry in route["route"]:
-        destination = entry.get("destination") or {}
-        named = str(destination.get("host") or "")
-        if full_host(named, policy.service.namespace, domain) != host:
+    for to in _shares(policy, route, domain):
+        if to.host.service != policy.key:
             hint = ""
-            if _could_mean(named, policy, domain):
-                hint = f" (Istio takes a name with a dot as it is: write {policy.service.name} or {host})"
+            if to.host.is_mistaken_for(policy.key):
+                taken = "a name with a dot" if "." in to.host.written else "upper case"
+                hint = f" (Istio takes {taken} as it is: write {policy.service.name} or {host})"
             raise Rejected(
-                f"{where}: {wanted}, but one has host {named!r}{hint}; split the routes, and name those to "
-                "steer in route.http"
+                f"{where}: {wanted}, but one has host {to.host.written!r}{hint}; split the routes, and name "
+                "those to steer in route.http"
             )
-        if not destination.get("subset"):
+        if not to.subset:
             raise Rejected(
                 f"{where}: {wanted}, but one has no subset; add the subset of the version that is stable now"
             )
 
 
-def _could_mean(named: str, policy: Policy, domain: str) -> bool:
-    """Whether a host looks like a shortened form of the service's, as DNS would have it and Istio does
-    not."""
-    full = host_of(policy, domain)
-    return full.startswith(named.rstrip(".") + ".") or named.rstrip(".") == full
+def _shares(policy: Policy, route: Json, domain: str) -> list[documents.Destination]:
+    """The destinations of an http route that get a share of its requests."""
+    found = documents.of_istio_route(route, "http", 0, policy.service.namespace, domain)
+    return [to for to in found if to.kind is documents.Kind.SHARE]
 
 
-def _leads_to(route: Json, host: str, namespace: str, domain: str) -> bool:
-    hosts = (str((entry.get("destination") or {}).get("host") or "") for entry in route.get("route") or [])
-    return any(full_host(one, namespace, domain) == host for one in hosts)
+def _leads_to(policy: Policy, route: Json, domain: str) -> bool:
+    return any(to.host.service == policy.key for to in _shares(policy, route, domain))
 
 
-def _candidates(http: Sequence[Json], host: str, namespace: str, domain: str) -> str:
+def _candidates(policy: Policy, http: Sequence[Json], domain: str) -> str:
     found = [
-        one.get("name") or f"number {at}, without a name"
-        for at, one in enumerate(http)
-        if _leads_to(one, host, namespace, domain)
+        route.get("name") or f"number {at}, without a name"
+        for at, route in enumerate(http)
+        if _leads_to(policy, route, domain)
     ]
     return ", ".join(found) or "none"
 
@@ -392,4 +390,4 @@ def _named(policy: Policy) -> str:
 
 def host_of(policy: Policy, domain: str) -> str:
     """The service's full host."""
-    return full_host(policy.service.name, policy.service.namespace, domain)
+    return Host.of_service(policy.key, domain).name

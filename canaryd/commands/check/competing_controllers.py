@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from canaryd.commands.check.finding import Finding, as_yaml, ok, problem, some, unknown, warning
-from canaryd.commands.check.route_agreement import host_of, virtual_service
+from canaryd.commands.check.route_agreement import virtual_service
 from canaryd.commands.check.workloads import of_service
 from canaryd.domain.check_facts import (
     Facts,
@@ -231,13 +231,17 @@ def _rollouts(facts: Facts, policy: Policy) -> Iterator[Finding]:
         routing = ((spec_of(one).get("strategy") or {}).get("canary") or {}).get("trafficRouting") or {}
         istio = routing.get("istio") or {}
         named = [istio.get("virtualService") or {}, *(istio.get("virtualServices") or [])]
-        if policy.route.virtual_service in {str(each.get("name") or "") for each in named} or host_of(
-            facts, policy
-        ) == (istio.get("destinationRule") or {}).get("name"):
+        routes = {str(route.get("name") or "") for route in named}
+        steered = ""
+        if policy.route.virtual_service in routes:
+            steered = f"VirtualService {policy.route.virtual_service}"
+        elif policy.route.destination_rule == (istio.get("destinationRule") or {}).get("name"):
+            steered = f"DestinationRule {policy.route.destination_rule}"
+        if steered:
             yield problem(
                 "rivals.argoRollouts",
                 f"Rollout {namespace_of(one)}/{name_of(one)}",
-                f"Argo Rollouts steers VirtualService {policy.route.virtual_service} too",
+                f"Argo Rollouts steers {steered} too",
                 "one of the two",
                 f"kubectl -n {namespace_of(one)} edit rollout {name_of(one)}   # take "
                 "strategy.canary.trafficRouting out",

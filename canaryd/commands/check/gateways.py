@@ -1,13 +1,13 @@
 """The Gateways that a VirtualService names: are they there, do they take its hosts, and does a proxy serve
 them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from canaryd.commands.check.finding import Finding, as_yaml, many, ok, problem, some, unknown, warning
 from canaryd.commands.check.route_agreement import gateway_key, named, virtual_service
 from canaryd.domain.check_facts import Facts, Listing, Object, name_of, namespace_of, spec_of
 from canaryd.domain.policy.policy import Policy
-from canaryd.routing.route_lists import MESH
+from canaryd.routing.documents import MESH, Host, hosts_of
 
 
 def check(facts: Facts, policy: Policy) -> Iterator[Finding]:
@@ -50,7 +50,12 @@ def _one(facts: Facts, route: Object, name: str, key: tuple[str, str]) -> Iterat
             as_yaml({"gateways": [there[0]]}, f"in spec of {named(route)}") if there else "",
         )
         return
-    taken = [server for server in spec_of(gateway).get("servers") or [] if _takes(server, route, key[0])]
+    hosts = hosts_of(route, facts.domain)
+    taken = [
+        server
+        for server in spec_of(gateway).get("servers") or []
+        if _takes(server, hosts, namespace_of(route), key[0])
+    ]
     if not taken:
         offered = sorted(
             {
@@ -80,25 +85,17 @@ def _one(facts: Facts, route: Object, name: str, key: tuple[str, str]) -> Iterat
     yield from _proxy(facts.pods_of_gateways.get(key), gateway, about)
 
 
-def _takes(server: Object, route: Object, namespace: str) -> bool:
-    """Whether a server and a VirtualService have a host in common; `ns/host` limits whose."""
+def _takes(server: Object, hosts: Sequence[Host], of_route: str, of_gateway: str) -> bool:
+    """Whether a server of a Gateway and a VirtualService have a host in common; `namespace/host` limits whose
+    VirtualServices a server takes. of_route, of_gateway: the namespaces of both."""
     for offered in server.get("hosts") or []:
-        where, _, host = str(offered).rpartition("/")
-        allowed = where in ("", "*", namespace_of(route)) or (
-            where == "." and namespace == namespace_of(route)
-        )
-        if allowed and any(_meet(host, str(one)) for one in spec_of(route).get("hosts") or []):
+        allowed, _, written = str(offered).rpartition("/")
+        is_allowed = allowed in ("", "*", of_route) or (allowed == "." and of_gateway == of_route)
+        # istiod takes the hosts of a Gateway as they are, short ones too.
+        taken = Host(written, written, None, None)
+        if is_allowed and any(taken.meets(host) for host in hosts):
             return True
     return False
-
-
-def _meet(one: str, other: str) -> bool:
-    """Whether two hosts, each perhaps with a wildcard in front, have a name in common."""
-    if one.startswith("*") and other.startswith("*"):
-        return one.endswith(other[1:]) or other.endswith(one[1:])
-    if one.startswith("*"):
-        return other.endswith(one[1:])
-    return one.endswith(other[1:]) if other.startswith("*") else one == other
 
 
 def _proxy(pods: Listing | None, gateway: Object, about: str) -> Iterator[Finding]:

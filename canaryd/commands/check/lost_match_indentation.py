@@ -11,9 +11,8 @@ from typing import Any
 
 from canaryd.commands.check.finding import Finding, as_yaml, problem, warning
 from canaryd.commands.check.route_agreement import leads_to, named
-from canaryd.domain.check_facts import Facts, Object, namespace_of, spec_of
+from canaryd.domain.check_facts import Facts, Object, spec_of
 from canaryd.domain.policy.policy import Policy
-from canaryd.routing.route_lists import full_host
 
 KINDS = ("exact", "prefix", "regex")  # of Istio's StringMatch
 BY_NAME = ("headers", "queryParams", "withoutHeaders")
@@ -21,9 +20,8 @@ WHOLE = ("uri", "scheme", "method", "authority")
 
 
 def check(facts: Facts, policy: Policy) -> Iterator[Finding]:
-    host = full_host(policy.service.name, policy.service.namespace, facts.domain)
-    for route in facts.of("VirtualService").items:
-        if namespace_of(route) == policy.service.namespace and leads_to(facts, route, host):
+    for route in facts.within("VirtualService", policy.service.namespace):
+        if leads_to(facts, route, policy.key):
             yield from of(route)
 
 

@@ -8,11 +8,11 @@ from canaryd.commands.check.finding import as_yaml, some
 from canaryd.commands.check.lost_indentation import SHAPES, Line, Restored, restored
 from canaryd.commands.check.lost_match_indentation import is_misplaced
 from canaryd.commands.check.policy_suggestions import shortest
-from canaryd.commands.check.route_agreement import destinations
+from canaryd.commands.check.route_agreement import rule_host
 from canaryd.domain.check_facts import Facts, Flaw, Listing, Manifest, Object, name_of, namespace_of, spec_of
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.policy.validation import InvalidPolicy
-from canaryd.routing.route_lists import full_host
+from canaryd.routing.documents import ServiceKey, destinations
 
 TOP = (
     "apiVersion",
@@ -144,32 +144,29 @@ def _usual(objects: Sequence[Object], policies: Sequence[Policy], domain: str) -
     if policies:
         return policies[0].service.namespace
     for one in objects:
-        for host, namespace in _services(one, "", domain):
-            if host and namespace:
+        for namespace, _ in _services({**one, "metadata": {}}, domain):
+            if namespace:  # a short host does not say it
                 return namespace
     return "default"
 
 
-def _services(route: Object, namespace: str, domain: str) -> Iterator[tuple[str, str]]:
-    """(name, namespace) of the Services that a VirtualService sends to; hosts of no Service are left out."""
+def _services(route: Object, domain: str) -> Iterator[ServiceKey]:
+    """The Services that the author of a VirtualService means by the hosts that its http routes send to: what
+    istiod takes them for is judged later. The namespace is "" where neither host nor object says it."""
     if route.get("kind") != "VirtualService":
         return
-    for http in spec_of(route).get("http") or []:
-        for one in destinations(http):
-            host = str(one.get("host") or "").rstrip(".")
-            name, _, rest = full_host(host, namespace, domain).partition(".")
-            where, _, suffix = rest.partition(".")
-            if suffix == f"svc.{domain}" or (rest and suffix in ("", "svc")):
-                yield name, where
+    for to in destinations(route, domain):
+        if to.section == "http" and to.host.meant is not None:
+            yield to.host.meant
 
 
 def _policies(facts: Facts) -> Iterator[Policy]:
-    seen: set[tuple[str, str]] = set()
+    seen: set[ServiceKey] = set()
     for route in facts.of("VirtualService").items:
-        for name, namespace in _services(route, namespace_of(route), facts.domain):
-            if (name, namespace) in seen or namespace != namespace_of(route):
+        for namespace, name in _services(route, facts.domain):
+            if (namespace, name) in seen or namespace != namespace_of(route):
                 continue
-            seen.add((name, namespace))
+            seen.add((namespace, name))
             service = facts.find("Service", namespace, name)
             selector = dict(spec_of(service).get("selector") or {}) if service else {}
             try:
@@ -187,9 +184,8 @@ def _policies(facts: Facts) -> Iterator[Policy]:
 
 
 def _rule(facts: Facts, name: str, namespace: str) -> str:
-    host = full_host(name, namespace, facts.domain)
-    for one in facts.within("DestinationRule", namespace):
-        written = str(spec_of(one).get("host") or "")
-        if full_host(written, namespace, facts.domain) == host or host.startswith(written.rstrip(".") + "."):
-            return name_of(one)
+    """The DestinationRule of a Service, also one whose host only its author takes for the Service's."""
+    for rule in facts.within("DestinationRule", namespace):
+        if rule_host(facts, rule).meant == (namespace, name):
+            return name_of(rule)
     return name

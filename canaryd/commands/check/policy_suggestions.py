@@ -4,10 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from canaryd.commands.check.finding import Finding, as_yaml, ok, some
-from canaryd.commands.check.route_agreement import leads_to
+from canaryd.commands.check.route_agreement import leads_to, rules_for
 from canaryd.commands.check.workloads import COUNTED, protocol
 from canaryd.domain.check_facts import Facts, Object, labels_of, name_of, namespace_of, spec_of, template_of
-from canaryd.routing.route_lists import full_host
 
 LABEL = "version"
 
@@ -36,15 +35,15 @@ def _candidate(facts: Facts, service: Object) -> Finding | None:
     )
     if not versions or not any(protocol(port) in COUNTED for port in spec_of(service).get("ports") or []):
         return None
-    host = full_host(name, namespace, facts.domain)
-    routes = [name_of(one) for one in facts.within("VirtualService", namespace) if leads_to(facts, one, host)]
+    service_key = (namespace, name)
+    routes = [
+        name_of(route)
+        for route in facts.within("VirtualService", namespace)
+        if leads_to(facts, route, service_key)
+    ]
     if not routes:
         return None
-    rules = [
-        name_of(one)
-        for one in facts.within("DestinationRule", namespace)
-        if full_host(str(spec_of(one).get("host") or ""), namespace, facts.domain) == host
-    ]
+    rules = [name_of(rule) for rule in rules_for(facts, service_key) if namespace_of(rule) == namespace]
     return ok(
         "candidates.service",
         f"{namespace}/{name}",

@@ -5,13 +5,16 @@ What canaryd refuses is said in the words of the daemon: the facts hold them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 from canaryd.commands.check.finding import Finding, as_yaml, ok, problem, some, unknown, warning
 from canaryd.domain.check_facts import Facts, Object, labels_of, name_of, namespace_of, spec_of, template_of
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import RouteView
-from canaryd.routing.route_lists import MESH, Refusal, described, full_host, stable_version, unsteered
+from canaryd.routing import documents
+from canaryd.routing.documents import MESH, Destination, Host, ServiceKey
+from canaryd.routing.route_lists import Refusal, described, stable_version, unsteered
 from canaryd.routing.route_lists import check as makes_all_stages
 
 Json = Mapping[str, Any]
@@ -37,33 +40,28 @@ def virtual_service(facts: Facts, policy: Policy) -> Object | None:
 
 
 def host_of(facts: Facts, policy: Policy) -> str:
-    return full_host(policy.service.name, policy.service.namespace, facts.domain)
+    """The service's host in full."""
+    return Host.of_service(policy.key, facts.domain).name
 
 
-def rules_for(facts: Facts, policy: Policy) -> list[Object]:
-    """The DestinationRules of the service's host, whatever their namespace."""
-    host = host_of(facts, policy)
-    return [
-        one
-        for one in facts.of("DestinationRule").items
-        if full_host(str(spec_of(one).get("host") or ""), namespace_of(one), facts.domain) == host
-    ]
+def rule_host(facts: Facts, rule: Object) -> Host:
+    """The host that a DestinationRule is for."""
+    return Host.parse(str(spec_of(rule).get("host") or ""), namespace_of(rule), facts.domain)
 
 
-def destinations(route: Json) -> list[Json]:
-    """All of one http route: where it sends requests, and copies of them."""
-    entries = [*(route.get("route") or []), *(route.get("mirrors") or [])]
-    found = [entry.get("destination") or {} for entry in entries]
-    return found + ([route["mirror"]] if route.get("mirror") else [])
+def rules_for(facts: Facts, service: ServiceKey) -> list[Object]:
+    """The DestinationRules of a service's own host, whatever their namespace."""
+    return [rule for rule in facts.of("DestinationRule").items if rule_host(facts, rule).service == service]
 
 
-def leads_to(facts: Facts, obj: Object, host: str) -> bool:
-    """Whether any http route of a VirtualService sends something to a host."""
-    return any(
-        full_host(str(one.get("host") or ""), namespace_of(obj), facts.domain) == host
-        for route in spec_of(obj).get("http") or []
-        for one in destinations(route)
-    )
+def http_destinations(facts: Facts, obj: Object) -> list[Destination]:
+    """Where the http routes of a VirtualService send requests, and copies of them."""
+    return [to for to in documents.destinations(obj, facts.domain) if to.section == "http"]
+
+
+def leads_to(facts: Facts, obj: Object, service: ServiceKey) -> bool:
+    """Whether any http route of a VirtualService sends something to a service."""
+    return any(to.host.service == service for to in http_destinations(facts, obj))
 
 
 def named(obj: Object) -> str:
@@ -100,11 +98,14 @@ def _steerable(facts: Facts, policy: Policy) -> Iterator[Finding]:
         yield from _stable(policy, about, view, wanted)
     if isinstance(view, RouteView) and (why := unsteered(view)):
         spec, full = spec_of(view.raw), host_of(facts, policy)
-        hosts = list(dict.fromkeys(full if host == "*" else host for host in spec.get("hosts") or []))
-        mend = as_yaml(
-            {"hosts": hosts, "gateways": [*(spec.get("gateways") or []), MESH]},
-            "in its spec; with all names that clients use",
-        )
+        written = [full if host == "*" else host for host in spec.get("hosts") or []]
+        is_host = any(host.serves(policy.key, facts.domain) for host in documents.hosts_of(view.raw))
+        gateways = spec.get("gateways") or []
+        mended = {
+            "hosts": list(dict.fromkeys(written if is_host else [*written, full])),
+            "gateways": list(dict.fromkeys([*gateways, MESH])),
+        }
+        mend = as_yaml(mended, "in its spec; with all names that clients use")
         yield warning(
             "routes.mesh",
             "calls inside the mesh",
@@ -209,16 +210,13 @@ def of_http_route(facts: Facts, policy: Policy) -> Iterator[Finding]:
 def _hosts(facts: Facts, policy: Policy, route: Object) -> Iterator[Finding]:
     """Hosts that look like the service's and are not, to Istio: it takes a name with a dot as it is."""
     full = host_of(facts, policy)
-    written = [("spec.host", one) for one in _rule_hosts(facts, policy)]
-    for place, http in enumerate(spec_of(route).get("http") or []):
-        written += [(f"spec.http[{place}]", str(one.get("host") or "")) for one in destinations(http)]
-    wrong = [
-        (where, host)
-        for where, host in dict.fromkeys(written)
-        if looks_like(host, full) and host not in (full, policy.service.name)
-    ]
-    if not leads_to(facts, route, full):
-        wrong += [(where, host) for where, host in dict.fromkeys(written) if _is_elsewhere(host, policy)]
+    rule = facts.find("DestinationRule", policy.service.namespace, policy.route.destination_rule)
+    hosts = [("spec.host", rule_host(facts, rule))] if rule else []
+    hosts += [(to.path, to.host) for to in http_destinations(facts, route)]
+    found = list(dict.fromkeys(hosts))
+    wrong = [(where, host) for where, host in found if host.is_mistaken_for(policy.key)]
+    if not leads_to(facts, route, policy.key):
+        wrong += [(where, host) for where, host in found if _is_elsewhere(host, policy)]
     for where, host in wrong:
         about = f"DestinationRule {policy.route.destination_rule}" if where == "spec.host" else named(route)
         what = (
@@ -229,7 +227,7 @@ def _hosts(facts: Facts, policy: Policy, route: Object) -> Iterator[Finding]:
         yield problem(
             "routes.host",
             about,
-            f"{where} has the host {host!r}, {what}",
+            f"{where} has the host {host.written!r}, {what}",
             f"{policy.service.name} or {full}",
             as_yaml({"host": full}, where),
         )
@@ -237,22 +235,10 @@ def _hosts(facts: Facts, policy: Policy, route: Object) -> Iterator[Finding]:
         yield ok("routes.host", named(route), f"its hosts of {policy.service.name} are the Service's")
 
 
-def looks_like(host: str, full: str) -> bool:
-    """Whether DNS would take a host for this service's, which Istio may not."""
-    plain = host.rstrip(".")
-    return bool(plain) and (full == plain or full.startswith(plain + "."))
-
-
-def _is_elsewhere(host: str, policy: Policy) -> bool:
-    name, namespace, *rest = [*host.split("."), "", ""]
-    return (
-        name == policy.service.name and namespace not in ("", policy.service.namespace) and rest[0] == "svc"
-    )
-
-
-def _rule_hosts(facts: Facts, policy: Policy) -> list[str]:
-    rule = facts.find("DestinationRule", policy.service.namespace, policy.route.destination_rule)
-    return [str(spec_of(rule).get("host") or "")] if rule else []
+def _is_elsewhere(host: Host, policy: Policy) -> bool:
+    """Whether a host is of the Service of this name in another namespace, perhaps cut short."""
+    namespace, name = host.meant or ("", "")
+    return name == policy.service.name and namespace != policy.service.namespace and ".svc" in host.written
 
 
 def _order(policy: Policy, route: Object) -> Iterator[Finding]:
@@ -328,24 +314,16 @@ def _left_over(facts: Facts, policy: Policy, route: Object) -> Iterator[Finding]
 
 def _subsets(facts: Facts, policy: Policy, route: Object) -> Iterator[Finding]:
     host, listing = host_of(facts, policy), facts.of("DestinationRule")
-    if not rules_for(facts, policy) and (listing.problem or facts.offline):
+    rules = rules_for(facts, policy.key)
+    if not rules and (listing.problem or facts.offline):
         yield unknown(
             "routes.subsets",
             f"subsets of {policy.service.name}",
             listing.problem or f"no DestinationRule of {host} is among the files",
         )
         return
-    defined = {
-        str(one.get("name")): one
-        for rule in rules_for(facts, policy)
-        for one in spec_of(rule).get("subsets") or []
-    }
-    used = {
-        str(one.get("subset") or "")
-        for http in spec_of(route).get("http") or []
-        for one in destinations(http)
-        if full_host(str(one.get("host") or ""), namespace_of(route), facts.domain) == host
-    }
+    defined = {str(one.get("name")): one for rule in rules for one in spec_of(rule).get("subsets") or []}
+    used = {to.subset for to in http_destinations(facts, route) if to.host.service == policy.key}
     about = f"DestinationRule {policy.service.namespace}/{policy.route.destination_rule}"
     missing = sorted(used - defined.keys() - {""})
     for name in missing:
@@ -434,7 +412,7 @@ def _other_routes(facts: Facts, policy: Policy) -> Iterator[Finding]:
             f"not all can be listed: {facts.of('VirtualService').problem}",
         )
         return
-    host, own = host_of(facts, policy), virtual_service(facts, policy)
+    own = virtual_service(facts, policy)
     for other in facts.of("VirtualService").items:
         if own is None or (namespace_of(other), name_of(other)) == (namespace_of(own), name_of(own)):
             continue
@@ -454,7 +432,7 @@ def _other_routes(facts: Facts, policy: Policy) -> Iterator[Finding]:
                 "one VirtualService for a host",
                 f"kubectl -n {namespace_of(other)} get virtualservice {name_of(other)} -o yaml",
             )
-        elif leads_to(facts, other, host):
+        elif leads_to(facts, other, policy.key):
             yield warning(
                 "routes.others",
                 named(other),
@@ -465,14 +443,11 @@ def _other_routes(facts: Facts, policy: Policy) -> Iterator[Finding]:
 
 
 def _places(facts: Facts, route: Object) -> set[tuple[str, str]]:
-    """(gateway, host) of a VirtualService, both in full."""
-    spec, namespace = spec_of(route), namespace_of(route)
-    gateways = [gateway_key(str(one), namespace) for one in spec.get("gateways") or [MESH]]
-    return {
-        (gateway, full_host(str(host), namespace, facts.domain))
-        for gateway in gateways
-        for host in spec.get("hosts") or []
-    }
+    """(gateway, host) of a VirtualService, both in full; hosts in lower case, as istiod takes them here."""
+    namespace = namespace_of(route)
+    gateways = [gateway_key(str(name), namespace) for name in spec_of(route).get("gateways") or [MESH]]
+    hosts = [host.name.lower() for host in documents.hosts_of(route, facts.domain)]
+    return set(product(gateways, hosts))
 
 
 def gateway_key(name: str, namespace: str) -> str:
@@ -488,7 +463,7 @@ def _other_rules(facts: Facts, policy: Policy) -> Iterator[Finding]:
             "other DestinationRules",
             f"not all can be listed: {facts.of('DestinationRule').problem}",
         )
-    for other in rules_for(facts, policy):
+    for other in rules_for(facts, policy.key):
         if (namespace_of(other), name_of(other)) != own:
             yield warning(
                 "routes.otherRules",

@@ -159,14 +159,16 @@ def test_flagger_on_the_same_service_is_a_problem_and_on_another_it_is_not() -> 
 
 
 def test_argo_rollouts_on_the_same_virtualservice_is_a_problem() -> None:
-    def rollout(name: str) -> Object:
+    def rollout(name: str, kind: str = "virtualService") -> Object:
         return an_object(
             "Rollout",
             "r",
-            {"strategy": {"canary": {"trafficRouting": {"istio": {"virtualService": {"name": name}}}}}},
+            {"strategy": {"canary": {"trafficRouting": {"istio": {kind: {"name": name}}}}}},
         )
 
     assert only(a_world({"Rollout": [rollout("sockshop")]}), "rivals.argoRollouts").level is Level.PROBLEM
+    by_rule = only(a_world({"Rollout": [rollout("front-end", "destinationRule")]}), "rivals.argoRollouts")
+    assert by_rule.found == "Argo Rollouts steers DestinationRule front-end too"
     assert bad(a_world({"Rollout": [rollout("carts")]})) == []
     assert bad(a_world({"Rollout": [an_object("Rollout", "r", {"strategy": {"blueGreen": {}}})]})) == []
 

@@ -96,6 +96,19 @@ def test_a_route_bound_to_gateways_alone_is_told_with_what_adds_the_mesh() -> No
     assert found.mend.splitlines()[1:] == ["hosts:", f"- {HOST}", "gateways:", "- sockshop-gateway", "- mesh"]
 
 
+def test_a_route_of_the_mesh_without_the_services_host_is_told_with_what_adds_it() -> None:
+    found = only(a_world({"VirtualService": [a_route(hosts=["shop.example"])]}), "routes.mesh")
+    assert "does not have front-end among its spec.hosts" in found.found
+    assert found.mend.splitlines()[1:] == [
+        "hosts:",
+        "- shop.example",
+        f"- {HOST}",
+        "gateways:",
+        "- sockshop-gateway",
+        "- mesh",
+    ]
+
+
 # ---------------------------------------------------------------- hosts
 
 
@@ -116,7 +129,13 @@ def test_the_short_name_and_the_full_one_are_the_service(host: str) -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["front-end.production", "front-end.production.svc", HOST + ".", "front-end.production.svc.cluster"],
+    [
+        "front-end.production",
+        "front-end.production.svc",
+        HOST + ".",
+        "front-end.production.svc.cluster",
+        "Front-End",
+    ],
 )
 @pytest.mark.parametrize("where", ["route", "rule"])
 def test_a_shortened_host_and_one_with_a_closing_dot_are_told_where_they_stand(host: str, where: str) -> None:
@@ -287,7 +306,7 @@ def test_a_gateway_whose_selector_selects_nothing_is_told_and_one_that_is_not_se
 
 def test_another_cluster_domain_is_taken_into_account() -> None:
     host = "front-end.production.svc.corp.local"
-    route, rule = a_route({"route": [to(host="front-end")]}, hosts=["shop.example"]), a_rule(host=host)
+    route, rule = a_route({"route": [to(host="front-end")]}, hosts=["front-end"]), a_rule(host=host)
     assert [
         one.check
         for one in bad(a_world({"VirtualService": [route], "DestinationRule": [rule]}, domain="corp.local"))

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
 from canaryd.commands.deploy.version_selection import services
-from canaryd.routing.route_lists import service_of
 from tests.commands.deploy.two_namespaces import a_service, running, staging
 
 
@@ -57,20 +54,3 @@ def test_a_twin_of_a_service_and_one_over_many_are_no_services_of_their_own() ->
 def test_a_deployment_named_unlike_any_service_is_still_of_one() -> None:
     place = staging(running("ui"), services=[a_service("web"), a_service("app")])
     assert services(place) == (["app"], ["web selects the Deployments of app"])
-
-
-@pytest.mark.parametrize(
-    ("host", "is_one"),
-    [
-        ("front-end", True),
-        ("front-end.production.svc.cluster.local", True),
-        ("front-end.production.svc.example.org", True),
-        ("front-end.production", False),
-        ("front-end.staging.svc.cluster.local", False),
-        ("front-end-2", False),
-        ("*", False),
-        ("", False),
-    ],
-)
-def test_a_host_is_the_service_s_as_istio_takes_it(host: str, is_one: bool) -> None:
-    assert (service_of(host, "production") == "front-end") is is_one
