@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from canaryd.domain.assessment import Assessment
 from canaryd.domain.counts import Look
 from canaryd.domain.lifecycle import Detail, Signal, advance, stage_signal
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.rollout import Held, Phase
-from canaryd.domain.verdict import Verdict
 from canaryd.judge.judge import Judge, hear_all
 from canaryd.judge.matched_users import Apart, judge_of
 from canaryd.simulation.simulated_rollout import a_rollout, served
@@ -90,8 +90,8 @@ def a_policy(
     )
 
 
-Rolling = Generator[tuple[Judge | Apart, Look], Verdict, Outcome]
-"""A rollout under way: it gives a look and its judge, and goes on when it is told the verdict."""
+Rolling = Generator[tuple[Judge | Apart, Look], Assessment, Outcome]
+"""A rollout under way: it gives a look and its judge, and goes on when it is told the assessment."""
 
 
 def rolling(
@@ -173,16 +173,18 @@ class _Course:
                 self._settled()
         return self._outcome("watched")
 
-    def _take(self, verdict: Verdict) -> None:
-        weight, since = self._rollout.weight, verdict.at - self._began
+    def _take(self, assessment: Assessment) -> None:
+        weight, since = self._rollout.weight, assessment.at - self._began
         self._looks += 1
-        self._odds = max(self._odds, verdict.odds if weight < 100 else 1.0)
+        self._odds = max(self._odds, assessment.odds if weight < 100 else 1.0)
         if self._keeps_path:
-            self._path.append((since, weight, verdict.odds))
-        signal = stage_signal(self._rollout, verdict, float(verdict.at))
+            self._path.append((since, weight, assessment.odds))
+        signal = stage_signal(self._rollout, assessment, float(assessment.at))
         if signal is None:
             return
-        self._rollout = advance(self._rollout, signal, float(verdict.at), Detail(verdict.reason, verdict))
+        self._rollout = advance(
+            self._rollout, signal, float(assessment.at), Detail(verdict=assessment.verdict)
+        )
         if self._rollout.weight == 100 and weight < 100 and self._full is None:
             self._full = since
         if signal is Signal.ALARM:

@@ -23,6 +23,7 @@ from canaryd.domain.policy.policy import Policy
 from canaryd.domain.rollout import Rollout
 from canaryd.domain.verdict import Verdict
 from canaryd.judge.judge import Judge
+from canaryd.report.reporting_judge import ReportingJudge
 from canaryd_sandbox.world import World
 from tests.builders import a_policy
 from tests.fakes import FakeGates, FakeMeter, FakePostman
@@ -38,11 +39,11 @@ class WorldClock:
         return self.world.now
 
 
-class Listened(Judge):
+class Listened(ReportingJudge):
     """The judge, with all that it says of compared looks taken down."""
 
     def __init__(self, policy: Policy, history: Sequence[Look], said: list[Verdict]) -> None:
-        super().__init__(policy, history)
+        super().__init__(Judge(policy, history))
         self._said = said
 
     def hear(self, look: Look, values: Mapping[str, float | None] = {}, compared: bool = True) -> Verdict:

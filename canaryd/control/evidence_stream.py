@@ -22,8 +22,8 @@ from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Rejected, Telemetry, Unavailable
 from canaryd.domain.rollout import Rollout, Span
 from canaryd.domain.verdict import Answer, Verdict
-from canaryd.judge.matched_users import judge_of as by_policy
 from canaryd.report import missing_telemetry
+from canaryd.report.reporting_judge import reporting_judge_of
 
 log = structlog.get_logger()
 
@@ -124,7 +124,7 @@ class EvidenceStream:
         rollout: Rollout,
         telemetry: Telemetry,
         ingestion_delay: float,
-        judge_of: JudgeOf = by_policy,
+        judge_of: JudgeOf = reporting_judge_of,
         imagined: bool = False,
     ) -> None:
         """ingestion_delay: seconds after a look's end until its samples can be read (one scrape interval, and

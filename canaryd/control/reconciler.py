@@ -35,8 +35,8 @@ from canaryd.domain.ports import (
 )
 from canaryd.domain.rollout import Held, Phase, Record, Rollout, RouteLists
 from canaryd.domain.verdict import Verdict
-from canaryd.judge.matched_users import judge_of as by_policy
 from canaryd.report import off_weight_callers
+from canaryd.report.reporting_judge import reporting_judge_of
 from canaryd.routing import route_lists
 
 log = structlog.get_logger()
@@ -55,7 +55,7 @@ class Reconciler:
     ingestion_delay: float
     scrape_interval: float
     clock: Clock  # for when a route was written; everything else goes by the look's `now`
-    judge_of: JudgeOf = by_policy
+    judge_of: JudgeOf = reporting_judge_of
     evidence: EvidenceStreams = field(init=False)
     # from when silence counts: this process was there, and up to date
     since: dict[tuple[str, str], float] = field(default_factory=dict)

@@ -14,7 +14,7 @@ from canaryd.domain.ports import Clock, Rejected, Telemetry, Unavailable
 from canaryd.domain.rollout import Rollout
 from canaryd.domain.verdict import Answer
 from canaryd.judge.combined_verdict import verdict_of
-from canaryd.judge.matched_users import judge_of as by_policy
+from canaryd.report.reporting_judge import reporting_judge_of
 
 log = structlog.get_logger()
 
@@ -37,7 +37,7 @@ class EvidenceStreams:
     telemetry: Telemetry
     ingestion_delay: float
     clock: Clock
-    judge_of: JudgeOf = by_policy
+    judge_of: JudgeOf = reporting_judge_of
     cases: dict[tuple[str, str], tuple[EvidenceStream, ...]] = field(default_factory=dict)
 
     def of(self, rollout: Rollout) -> tuple[EvidenceStream, ...]:

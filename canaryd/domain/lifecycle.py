@@ -7,17 +7,16 @@ a cluster or a metric, so any rollout can be replayed from its recorded signals.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Protocol
 
 from canaryd.domain import gates
 from canaryd.domain.announcements import announced, events
 from canaryd.domain.counts import Counts
 from canaryd.domain.rollout import Decision, Held, Phase, Rollout, RouteLists, Span
-from canaryd.domain.verdict import Answer, MetricFinding, Verdict
+from canaryd.domain.verdict import Answer, Verdict
 
 MAX_STEP_BACKS = 3  # a version that alarms at 100 this often is looked at by a person, not tried for ever
 DEADLINE_ODDS = 3.0  # evidence.md, section 5: at a deadline, advance only below 3 to 1 against the canary
-FEW_EVENTS = 5  # below which an estimate is chance
-PLAIN_SHARE = 0.01  # of the canary's requests, where stable had none to compare with
 KEPT_DECISIONS = 100  # bounds the record: a rollout has some ten; a flapping hold may make many
 
 
@@ -426,22 +425,26 @@ def heard(
     return replace(rollout, verdict=verdict, counted=counted, counted_to=counted_to, last_data=last_data)
 
 
-def _looks_unacceptable(finding: MetricFinding) -> bool:
-    """Whether the plain estimate is beyond what the stage must rule out. Asked only where blocks are long and
-    too few of them have closed by the deadline for odds to say anything: that is no reason to let a ninefold
-    error rate pass."""
-    if finding.dry_run:
-        return False
-    if finding.answer is Answer.NO_DATA:
-        return True  # this metric has said nothing at all
-    if finding.unacceptable is None or finding.canary_events < FEW_EVENTS or not finding.stable_requests:
-        return False
-    if finding.ratio is None:  # stable had none at all
-        return finding.canary_events >= PLAIN_SHARE * finding.canary_requests
-    return finding.ratio > finding.unacceptable
+class Judged(Protocol):
+    """What `stage_signal` asks of a judged look: a verdict says it, and so does an assessment."""
+
+    @property
+    def answer(self) -> Answer: ...
+    @property
+    def at(self) -> int: ...
+    @property
+    def canary_requests(self) -> int: ...
+    @property
+    def stage_odds(self) -> float: ...
+    @property
+    def few_blocks(self) -> bool: ...
+    @property
+    def lacks_data(self) -> bool: ...
+    @property
+    def looks_unacceptable(self) -> bool: ...
 
 
-def stage_signal(rollout: Rollout, verdict: Verdict, now: float) -> Signal | None:
+def stage_signal(rollout: Rollout, verdict: Judged, now: float) -> Signal | None:
     """What a verdict means for a rollout in its stage, by its policy's minimum and deadline; None: go on
     looking.
 
@@ -470,12 +473,10 @@ def stage_signal(rollout: Rollout, verdict: Verdict, now: float) -> Signal | Non
         return Signal.TIMED_OUT
     seen_enough = verdict.canary_requests >= analysis.minimum_requests and verdict.stage_odds < DEADLINE_ODDS
     # What was never seen is not known to be well.
-    seen_enough = seen_enough and not any(
-        one.answer is Answer.NO_DATA and not one.dry_run for one in verdict.findings
-    )
-    seen_enough = seen_enough and not (
-        verdict.few_blocks and any(_looks_unacceptable(one) for one in verdict.findings)
-    )
+    seen_enough = seen_enough and not verdict.lacks_data
+    # Where blocks are long and too few of them have closed, the odds say nothing yet: that is no reason to
+    # let a ninefold error rate pass.
+    seen_enough = seen_enough and not (verdict.few_blocks and verdict.looks_unacceptable)
     if analysis.undecided != "advance" or not seen_enough:
         return Signal.STUCK
     # A look without data lets nothing pass: the next one that says something does; where none comes, that is

@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+FEW_EVENTS = 5  # below which an estimate is chance
+PLAIN_SHARE = 0.01  # of the canary's requests, where stable had none to compare with
+
 
 class Answer(StrEnum):
     PASS = "pass"  # what this stage must rule out is ruled out, on every metric
@@ -10,6 +13,24 @@ class Answer(StrEnum):
     ALARM = "alarm"  # at weight 100, where nothing can be compared: step back, so that it can
     UNDECIDED = "undecided"
     NO_DATA = "no data"
+
+
+def is_plainly_unacceptable(
+    ratio: float | None,
+    unacceptable: float | None,
+    canary_events: float,
+    canary_requests: float,
+    stable_requests: float,
+) -> bool:
+    """Whether a plain estimate lies beyond what a stage must rule out.
+
+    ratio: of the rates, None where stable had no event; unacceptable: the ratio to rule out, None where
+    nothing is. Less than FEW_EVENTS events are chance, and so is a ratio without requests of stable."""
+    if unacceptable is None or canary_events < FEW_EVENTS or not stable_requests:
+        return False
+    if ratio is None:
+        return canary_events >= PLAIN_SHARE * canary_requests
+    return ratio > unacceptable
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +71,13 @@ class MetricFinding:
     service: str | None = None
 
     @property
+    def is_plainly_unacceptable(self) -> bool:
+        """Whether the plain estimate lies beyond what the stage must rule out."""
+        return is_plainly_unacceptable(
+            self.ratio, self.unacceptable, self.canary_events, self.canary_requests, self.stable_requests
+        )
+
+    @property
     def named(self) -> str:
         """The metric, and whose it is where that has to be said."""
         return f"{self.service}, {self.metric}" if self.service else self.metric
@@ -82,3 +110,13 @@ class Verdict:
     findings: tuple[MetricFinding, ...] = ()
     notes: tuple[str, ...] = ()  # what a reader must know: noise floor, blocks, a single replica
     off_weight: bool = False
+
+    @property
+    def lacks_data(self) -> bool:
+        """Whether a part that decides has nothing to be judged by."""
+        return any(finding.answer is Answer.NO_DATA and not finding.dry_run for finding in self.findings)
+
+    @property
+    def looks_unacceptable(self) -> bool:
+        """Whether a plain estimate lies beyond what the stage must rule out."""
+        return any(finding.is_plainly_unacceptable and not finding.dry_run for finding in self.findings)

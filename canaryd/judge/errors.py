@@ -8,11 +8,20 @@ evidence against either rules it out.
 import numpy as np
 from numpy.typing import NDArray
 
+from canaryd.domain.assessment import RateAssessment, RateComparison
 from canaryd.domain.policy.metrics import Errors
 from canaryd.judge.comparisons import Comparisons, Gathered, Unit
 from canaryd.judge.count_vectors import FAILURES, REQUESTS, Replicas
 from canaryd.judge.leave_one_out import Replays
-from canaryd.judge.metric_evidence import MetricEvidence, excess, odds_of, past_says, past_units
+from canaryd.judge.metric_evidence import (
+    MetricEvidence,
+    answer_by,
+    bar_alone,
+    excess,
+    odds_of,
+    past_says,
+    past_units,
+)
 from canaryd.judge.replica_variation import Siblings
 from canaryd.judge.user_clusters import Drawn, lucky, shown_by_none
 from canaryd.stats.betabinomial import Single, usual_size
@@ -184,6 +193,24 @@ class ErrorEvidence(MetricEvidence):
                 gathered, shown_by_none(self._served * self.unacceptable_increase / self.burst, hidden)
             )
         return odds_of(gathered)
+
+    def assessed(self, rates: RateComparison, total_bar: float, clear_bar: float) -> RateAssessment:
+        """What was found of errors. rates: of this stage; total_bar: of the weighted total."""
+        low, high = self.interval()
+        bar = bar_alone(total_bar, self.weight)
+        return RateAssessment(
+            bound_ms=None,
+            rates=rates,
+            low=low,
+            high=high,
+            tolerated=self.tolerated,
+            tolerated_increase=self._wanted.tolerated_increase,
+            unacceptable=self.unacceptable,
+            odds=self.odds,
+            bar=bar,
+            cleared=self.cleared,
+            answer=answer_by(self.odds, bar, self.cleared, clear_bar),
+        )
 
     def interval(self) -> tuple[float, float]:
         """Of the ratio of the error rates."""

@@ -11,7 +11,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from canaryd.domain.assessment import RecordComparison
 from canaryd.domain.policy.metrics import Errors, Latency
+from canaryd.domain.verdict import Answer
 from canaryd.judge.guardrails import LEAST_LIMIT, RateLimits
 from canaryd.judge.latency import MOST_SHARE
 from canaryd.judge.replica_variation import rates_of
@@ -136,6 +138,25 @@ class Alarm:
         it costs in false alarms is a step back; what a slow alarm costs is borne by all users."""
         each = self.each
         return max(float(each[0]), float(each[1:].mean()) if len(each) > 1 else 1.0)
+
+    def assessed(
+        self, place: int, bound_ms: float | None, events: float, requests: float, bar: float, blind: bool
+    ) -> RecordComparison:
+        """What was found at one place: errors are at 0, each bound follows. events of requests: the stage's;
+        blind: nothing is known to hold them against."""
+        odds = float(self.each[place])
+        quiet = Answer.NO_DATA if blind else Answer.UNDECIDED
+        return RecordComparison(
+            metric="errors" if bound_ms is None else "latency",
+            bound_ms=bound_ms,
+            events=events,
+            requests=requests,
+            odds=odds,
+            limit=float(self.limits[place]),
+            usual=float(self.usual[place]),
+            has_record=bool(self.judged[place]),
+            answer=Answer.ALARM if odds >= bar else quiet,
+        )
 
     @property
     def usual(self) -> Array:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from canaryd.domain.assessment import LimitAssessment, UnseenLimit
 from canaryd.domain.policy.policy import Policy
+from canaryd.domain.verdict import Answer
 from canaryd.judge.count_vectors import FAILURES, REQUESTS, SLOWER, TIMED
 from canaryd.judge.metric_evidence import LARGEST_LOG
 from canaryd.stats.betting import STAKES, log_gains_on_rate, log_total, purse, staked
@@ -95,7 +97,7 @@ class Guardrails:
     """The policy's limits on rates, folded look by look at any weight."""
 
     def __init__(self, policy: Policy, bounds: Sequence[float]) -> None:
-        self.limits, self.blind = limits_of(policy, bounds)
+        self.limits, self.unseen = limits_of(policy, bounds)
         self._rates = RateLimits(len(self.limits))
         self._shares = np.array([limit.share for limit in self.limits])
         self._events = np.array([limit.events for limit in self.limits], dtype=np.intp)
@@ -122,17 +124,47 @@ class Guardrails:
 
     @property
     def odds(self) -> Array:
+        """That each limit is broken, shape (limits,)."""
         return self._rates.odds
 
+    def assessed(self, bar: float, stable: Array) -> tuple[LimitAssessment, ...]:
+        """What was found of each limit. stable: its vector over all that was counted, shape (width,)."""
+        return tuple(
+            _assessed(limit, float(odds), float(events), float(requests), bar, stable)
+            for limit, odds, events, requests in zip(self.limits, self.odds, *self.seen, strict=True)
+        )
 
-def limits_of(policy: Policy, bounds: Sequence[float]) -> tuple[tuple[Limit, ...], tuple[str, ...]]:
-    """The rate limits, and those that the histogram cannot see, in words.
+
+def _assessed(
+    limit: Limit, odds: float, events: float, requests: float, bar: float, stable: Array
+) -> LimitAssessment:
+    if odds >= bar:
+        answer = Answer.FAIL
+    elif not requests:
+        answer = Answer.NO_DATA
+    else:
+        answer = Answer.PASS if events / requests <= limit.share else Answer.UNDECIDED
+    served = stable[limit.requests]
+    return LimitAssessment(
+        metric=limit.metric,
+        bound_ms=limit.bound_ms,
+        limit=limit.share,
+        events=events,
+        requests=requests,
+        odds=odds,
+        stable_share=float(stable[limit.events] / served) if served else None,
+        answer=answer,
+    )
+
+
+def limits_of(policy: Policy, bounds: Sequence[float]) -> tuple[tuple[Limit, ...], tuple[UnseenLimit, ...]]:
+    """The rate limits, and those that the histogram cannot see.
 
     An SLO between two bounds is held at the next bound above: fewer requests are slower than that, so none is
     broken wrongly.
     """
     analysis = policy.analysis
-    limits, blind = [], []
+    limits, unseen = [], []
     if analysis.errors and analysis.errors.max is not None and analysis.errors.max < 1:
         limits.append(Limit("errors", max(analysis.errors.max, LEAST_LIMIT), FAILURES, REQUESTS))
     for quantile, seconds in sorted(analysis.latency.slo.items()) if analysis.latency else ():
@@ -140,10 +172,7 @@ def limits_of(policy: Policy, bounds: Sequence[float]) -> tuple[tuple[Limit, ...
         place = next((i for i, bound in enumerate(bounds) if bound >= seconds * 1000 * (1 - 1e-9)), None)
         if place is None:
             if bounds:
-                limit = f"{quantile} of {seconds * 1000:g} ms"
-                blind.append(
-                    f"{limit} lies beyond the histogram's last bound ({bounds[-1]:g} ms) and is not held"
-                )
+                unseen.append(UnseenLimit(quantile, seconds * 1000, bounds[-1]))
             continue
         limits.append(Limit("latency", max(share, LEAST_LIMIT), SLOWER + place, TIMED, bounds[place]))
-    return tuple(limits), tuple(blind)
+    return tuple(limits), tuple(unseen)

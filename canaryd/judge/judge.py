@@ -6,20 +6,32 @@ one replica needs. What is gathered is in `errors`, `latency`, `guardrails`, `qu
 said, in `words`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import sqrt
 
 import numpy as np
 from numpy.typing import NDArray
 
+from canaryd.domain.assessment import (
+    Assessment,
+    BlockLength,
+    Details,
+    DrawnUsers,
+    Lacking,
+    MissingData,
+    RateComparison,
+    RecordComparison,
+    ReplicaLuck,
+    TrafficShare,
+)
 from canaryd.domain.counts import Look
-from canaryd.domain.formatting import time_text
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.rollout import Span
-from canaryd.domain.verdict import Answer, Verdict
+from canaryd.domain.verdict import Answer
 from canaryd.judge.comparisons import Comparisons, Unit, fold_all
 from canaryd.judge.count_vectors import (
+    FAILURES,
     REQUESTS,
     SLOWER,
     TIMED,
@@ -38,7 +50,6 @@ from canaryd.judge.queries import ComparedQueries, QueryWatch
 from canaryd.judge.replica_variation import Siblings
 from canaryd.judge.sample_ratio import SampleRatio
 from canaryd.judge.user_clusters import Drawn, drawn
-from canaryd.report import findings
 
 Array = NDArray[np.float64]
 
@@ -66,14 +77,12 @@ class Judge:
         self._queries = [QueryWatch(query) for query in policy.analysis.queries]
         self._past: Mapping[str, Sequence[float | None]] = {}
         self.compared = ComparedQueries(policy.analysis)
-        self._failed: Verdict | None = None
+        self._failed: Assessment | None = None
         self._shared = (
             0.0,
             0.0,
         )  # requests of the canary and of both, since someone else last changed the weight
-        self._verdict = Verdict(
-            Answer.UNDECIDED, at=0, stage=-1, weight=0, bar=self.bar, reason="nothing was heard yet"
-        )
+        self._assessment = Assessment(Answer.UNDECIDED, at=0, stage=-1, weight=0, bar=self.bar)
         # The last look's: bounds only ever become fewer (see adapters/prometheus/counters.py).
         self._bounds: tuple[float, ...] = next((look.bounds for look in reversed(history) if look.bounds), ())
         self._dropped: tuple[float, ...] = ()
@@ -119,9 +128,9 @@ class Judge:
         self.stage_stable = np.zeros(SLOWER + len(self._bounds))
 
     @property
-    def verdict(self) -> Verdict:
+    def assessment(self) -> Assessment:
         """The latest."""
-        return self._verdict
+        return self._assessment
 
     @property
     def policy(self) -> Policy:
@@ -235,7 +244,7 @@ class Judge:
         """Whether an alarm leads to a stage in which both versions can be compared."""
         return self._span is not None and self._policy.leads_back_to(self._span.stage) is not None
 
-    def hear(self, look: Look, values: Mapping[str, float | None] = {}, compared: bool = True) -> Verdict:
+    def hear(self, look: Look, values: Mapping[str, float | None] = {}, compared: bool = True) -> Assessment:
         """One look further. values: the policy's queries by name, at the look's end. compared=False: traffic
         at a weight in change; it is counted, guardrails hold, and nothing is compared."""
         fold_all(self.take(look, values, compared))
@@ -262,76 +271,136 @@ class Judge:
                     self.compared.hear(self._queries, look.end, self.bar)
             if self._split is not None and look.sampled:
                 self._split.hear(float(canary_sum[REQUESTS]), float(stable_sum[REQUESTS]))
-                missing = missing or self._split.reason
         self._taken = look, missing, compared
         return units
 
-    def conclude(self, told: bool = True) -> Verdict:
-        """The second half. told=False: only what goes wrong comes with words and findings, which cost more
-        than the rest."""
+    def conclude(self, detailed: bool = True) -> Assessment:
+        """The second half. detailed=False: what sentences are made of is left out, which costs more than the
+        rest, unless something goes wrong."""
         look, missing, compared = self._taken
         for metric in self.metrics:
             metric.heard()
-        self._verdict = (
+        self._assessment = (
             replace(self._failed, at=look.end)
             if self._failed is not None
-            else self._judged(look, missing, compared, told)
+            else self._assessed(look, missing, compared, detailed)
         )
-        if self._verdict.answer is Answer.FAIL:
-            self._failed = self._verdict
-        return self._verdict
+        if self._assessment.answer is Answer.FAIL:
+            self._failed = self._assessment
+        return self._assessment
 
-    def _judged(self, look: Look, missing: str, compared: bool, told: bool) -> Verdict:
+    def _assessed(
+        self, look: Look, missing: MissingData | None, compared: bool, detailed: bool
+    ) -> Assessment:
         compared = compared and self._span is not None
-        answer = self._answer(look, missing, compared)
-        few = self.comparing and any(one.block > 1 and one.closed < FEW_BLOCKS for one in self.metrics)
-        # At a deadline the lifecycle looks at findings where few blocks have closed, and at whether a metric
-        # was ever seen.
-        unseen = self.latency is not None and not (
-            self.timed and (self.stage_stable[TIMED] > 0 or not self.comparing)
+        traffic = self._split.traffic if self._split is not None else None
+        answer = self._answer(look, missing, compared, traffic)
+        few = self.comparing and any(
+            metric.block > 1 and metric.closed < FEW_BLOCKS for metric in self.metrics
         )
-        told = (
-            told
-            or answer in (Answer.FAIL, Answer.ALARM)
-            or few
-            or unseen
-            or self.blind
-            or bool(self._queries)
-        )
-        found = findings.findings(self) if told else ()
         odds = self.odds if self.comparing else self.alarm.odds if self.at_full else 1.0
-        if answer is Answer.NO_DATA:
-            why = missing
-        elif answer is Answer.UNDECIDED and not compared:
-            why = "the weight is in change: requests are counted and not compared"
-        else:
-            why = findings.reason(self, answer, found, odds) if told else ""
-            if answer is Answer.UNDECIDED and self.comparing and self._ruled_out and self._doubt:
-                why = f"{why}; {self._doubt}"
         stage, weight = (self._span.stage, self._span.weight) if self._span is not None else (-1, 0)
-        return Verdict(
+        wanted = detailed or answer in (Answer.FAIL, Answer.ALARM) or few or self._is_asked_at_deadline
+        return Assessment(
             answer,
             at=look.end,
             stage=stage,
             weight=weight,
+            bar=self.bar,
             looks=self._looks,
             odds=odds,
             stage_odds=self.stage_odds if self.comparing else odds,
-            bar=self.bar,
             canary_requests=int(self.stage_canary[REQUESTS]),
-            reason=why,
             few_blocks=few,
-            findings=found,
-            notes=(*findings.notes(self), *(self._split.notes if self._split else ())) if told else (),
-            off_weight=bool(self._split and self._split.reason),
+            off_weight=traffic is not None and traffic.is_off,
+            is_compared=compared,
+            is_comparing=self.comparing,
+            is_ruled_out=answer is Answer.UNDECIDED and self.comparing and self._ruled_out,
+            missing=missing,
+            traffic=traffic,
+            details=self._details() if wanted else None,
         )
 
-    def _answer(self, look: Look, missing: str, compared: bool) -> Answer:
+    @property
+    def _is_asked_at_deadline(self) -> bool:
+        """Whether a metric, a query or the record may have said nothing yet, which the lifecycle asks at a
+        deadline."""
+        unseen = self.latency is not None and not (
+            self.timed and (self.stage_stable[TIMED] > 0 or not self.comparing)
+        )
+        return unseen or self.blind or bool(self._queries)
+
+    def _details(self) -> Details:
+        """All that the sentences are made of."""
+        errors, latency, canary = self.errors, self.latency, self.stage_canary
+        rates = RateComparison(
+            *(float(side[place]) for side in (self.stage_stable, canary) for place in (FAILURES, REQUESTS))
+        )
+        return Details(
+            kind=self.kind,
+            is_full_weight=self.at_full,
+            clear_bar=self.clear_bar,
+            reporter=self._policy.analysis.reporter,
+            is_withheld=self.withheld,
+            can_step_back=self.leads_back,
+            is_one_replica=self.comparing and self.timed and latency is not None and latency.replicas == 1,
+            errors=errors.assessed(rates, self.bar, self.clear_bar) if errors and self.comparing else None,
+            latency=latency.assessed(self.bar, self.clear_bar) if latency and self.comparing else None,
+            records=tuple(self._records()) if self.at_full else (),
+            lacks_latency=latency is not None and not self.timed,
+            limits=self.guardrails.assessed(self.bar, self.siblings.total),
+            unseen_limits=self.guardrails.unseen,
+            queries=self.compared.assessed(self._queries, self.bar),
+            blocks=tuple(
+                BlockLength(metric.name, metric.block, metric.tau)
+                for metric in self.metrics
+                if metric.block > 1
+            ),
+            dropped_bounds_ms=self._dropped,
+            replica_luck=tuple(self._replica_luck()),
+            drawn_users=self._drawn_users(),
+        )
+
+    def _records(self) -> Iterator[RecordComparison]:
+        """At full weight: errors against the record, and of latency the bound that speaks loudest."""
+        canary = self.stage_canary
+        if self.errors is not None:
+            yield self.alarm.assessed(
+                0, None, float(canary[FAILURES]), float(canary[REQUESTS]), self.bar, self.blind
+            )
+        if self.latency is not None and self.latency.joined.any() and canary[TIMED]:
+            joined = np.flatnonzero(self.latency.joined)
+            row = int(joined[self.alarm.each[1 + joined].argmax()])
+            slower, timed = float(canary[SLOWER + row]), float(canary[TIMED])
+            bound_ms = float(self.latency.bounds[row])
+            yield self.alarm.assessed(1 + row, bound_ms, slower, timed, self.bar, self.blind)
+
+    def _replica_luck(self) -> Iterator[ReplicaLuck]:
+        """Of errors, and of latency at the bound where stable's replicas differ most."""
+        if not self.comparing or self.siblings.seen == 0:
+            return
+        canary = max(1, self.canary_replicas)
+        if self.errors is not None:
+            yield self.errors.replica_luck(self.siblings, 0, None, canary)
+        if self.latency is not None and self.latency.joined.any():
+            joined = np.flatnonzero(self.latency.joined)
+            row = int(joined[self.siblings.raw[1 + joined].argmax()])
+            yield self.latency.replica_luck(self.siblings, 1 + row, float(self.latency.bounds[row]), canary)
+
+    def _drawn_users(self) -> DrawnUsers | None:
+        if self.users is None:
+            return None
+        ratio = self.errors.ratio_by_luck(max(1, self.canary_replicas)) if self.errors is not None else None
+        return DrawnUsers(self.users.stable + self.users.canary, self.users.canary, ratio)
+
+    def _answer(
+        self, look: Look, missing: MissingData | None, compared: bool, traffic: TrafficShare | None
+    ) -> Answer:
         if (self.guardrails.odds >= self.bar).any() or any(query.broken for query in self._queries):
             return Answer.FAIL
         if self.comparing and compared and self.harmful:
             return Answer.FAIL
-        if missing:
+        if missing is not None or (compared and traffic is not None and traffic.is_off):
             return Answer.NO_DATA
         if not compared or self._span is None:
             return Answer.UNDECIDED
@@ -341,11 +410,8 @@ class Judge:
             return Answer.PASS if self._quiet(look, self._span) else Answer.UNDECIDED
         if self.at_full or self.kind == "match":
             return Answer.PASS if self._settled(look, self._span) else Answer.UNDECIDED
-        return Answer.PASS if self._ruled_out and not self._doubt else Answer.UNDECIDED
-
-    @property
-    def _doubt(self) -> str:
-        return self._split.doubt if self._split is not None else ""
+        in_doubt = traffic is not None and traffic.is_in_doubt
+        return Answer.PASS if self._ruled_out and not in_doubt else Answer.UNDECIDED
 
     @property
     def _queries_hold(self) -> bool:
@@ -454,29 +520,17 @@ class Judge:
         self._shared = (canary, both) if moved else (of_canary + canary, of_both + both)
         return moved
 
-    def _missing(self, look: Look, stable: Array, canary: Array) -> str:
-        """Why the look says nothing; empty if it does."""
-        lasting = f"in the {look.seconds} s to {time_text(look.end)} UTC"
+    def _missing(self, look: Look, stable: Array, canary: Array) -> MissingData | None:
+        """What the look lacks, so that it says nothing; None if it says something."""
         if not look.sampled:
-            return f"no telemetry at all {lasting}"
+            return MissingData(Lacking.TELEMETRY, look.seconds, look.end)
         if self.kind == "dark":
-            return ""  # nobody is sent to it
+            return None  # nobody is sent to it
         if canary[REQUESTS] == 0:
-            of_stable = (
-                f"while stable served {stable[REQUESTS]:,.0f}" if stable[REQUESTS] else "nor of stable"
-            )
-            return f"no request of the canary {lasting}, {of_stable}"
+            return MissingData(Lacking.CANARY_REQUESTS, look.seconds, look.end, float(stable[REQUESTS]))
         if self.comparing and stable[REQUESTS] == 0:
-            return (
-                f"no request of stable {lasting} to compare with, while the canary served "
-                f"{canary[REQUESTS]:,.0f}"
-            )
-        return ""
-
-    @property
-    def dropped(self) -> tuple[float, ...]:
-        """Latency bounds that are left out, since not every replica has them."""
-        return self._dropped
+            return MissingData(Lacking.STABLE_REQUESTS, look.seconds, look.end, float(canary[REQUESTS]))
+        return None
 
     @property
     def looks(self) -> int:
@@ -525,8 +579,8 @@ def _harmful_odds(metric: MetricEvidence) -> float:
     return metric.harmful_odds() if metric.odds > 1.0 else metric.odds
 
 
-def hear_all(looks: Sequence[tuple[Judge, Look]], told: bool = False) -> list[Verdict]:
-    """A look further for many judges at once, each with the verdict that it would have come to alone; several
-    times as fast."""
+def hear_all(looks: Sequence[tuple[Judge, Look]], detailed: bool = False) -> list[Assessment]:
+    """A look further for many judges at once, each with the assessment that it would have come to alone;
+    several times as fast."""
     fold_all([unit for judge, look in looks for unit in judge.take(look)])
-    return [judge.conclude(told) for judge, _ in looks]
+    return [judge.conclude(detailed) for judge, _ in looks]

@@ -14,7 +14,9 @@ from math import log
 import numpy as np
 from numpy.typing import NDArray
 
+from canaryd.domain.assessment import LatencyAssessment, MeanAssessment, RateAssessment, RateComparison
 from canaryd.domain.policy.metrics import Latency
+from canaryd.domain.verdict import Answer
 from canaryd.judge.comparisons import Comparisons, Gathered, Unit
 from canaryd.judge.count_vectors import DURATION, SLOWER, TIMED, Replicas
 from canaryd.judge.leave_one_out import Replays
@@ -23,6 +25,8 @@ from canaryd.judge.metric_evidence import (
     LARGEST_LOG,
     SIBLINGS_AGREE,
     MetricEvidence,
+    answer_by,
+    bar_alone,
     excess,
     odds_of,
     past_says,
@@ -49,6 +53,8 @@ CORROBORATED = 10.0  # odds of a second bound, at which a rollback no longer res
 # replicas that are left out in turn: if leaving out none of the slowest saves the canary, no other will
 SUSPECTS = 4
 BORDERS_GROWTH = 0.02  # of stable's counts, before what is tolerated is read from them anew
+TOP_BOUNDS = 3  # bounds named beside the median's and the 95th percentile's
+UNEVEN = 2.0  # odds that make a bound, or the mean, worth naming
 QUIET_BURST = 2.0  # slow requests that come together, where none was seen
 
 
@@ -263,6 +269,79 @@ class LatencyEvidence(MetricEvidence):
         if stable[TIMED] == 0 or canary[TIMED] == 0 or stable[DURATION] <= 0 or canary[DURATION] <= 0:
             return None
         return float(canary[DURATION] / canary[TIMED] / (stable[DURATION] / stable[TIMED]))
+
+    def assessed(self, total_bar: float, clear_bar: float) -> LatencyAssessment:
+        """What was found of latency. total_bar: of the weighted total."""
+        odds, bar = self.odds, bar_alone(total_bar, self.weight)
+        stable, canary = self.stage_stable, self.stage_canary
+        if canary[TIMED] == 0 or stable[TIMED] == 0:
+            return LatencyAssessment(is_seen=False, odds=odds, bar=bar, answer=Answer.NO_DATA)
+        return LatencyAssessment(
+            is_seen=True,
+            odds=odds,
+            bar=bar,
+            answer=answer_by(odds, bar, self.cleared, clear_bar),
+            stable_timed=float(stable[TIMED]),
+            canary_timed=float(canary[TIMED]),
+            mean_ratio=self.mean_ratio,
+            joined=int(self.joined.sum()),
+            bounds_in_all=len(self.bounds),
+            cleared=self.cleared,
+            mean=self._assessed_mean(total_bar),
+            bounds=self._assessed_bounds(total_bar, clear_bar),
+        )
+
+    def _assessed_mean(self, total_bar: float) -> MeanAssessment | None:
+        """The mean's own odds, where they say something."""
+        odds, ratio = odds_of(self.mean.log_odds), self.mean_ratio
+        if odds < UNEVEN or ratio is None:
+            return None
+        bar = bar_alone(total_bar, self.weight * MEAN_WEIGHT)
+        answer = Answer.FAIL if odds >= bar else Answer.UNDECIDED
+        return MeanAssessment(ratio, 1.0 + self.tolerated, odds, bar, answer)
+
+    def _assessed_bounds(self, total_bar: float, clear_bar: float) -> tuple[RateAssessment, ...]:
+        rows = self._rows_that_matter()
+        if not len(rows):
+            return ()
+        lows, highs = self.interval(rows)
+        borders = self.borders(self.replicas)
+        stable, canary = self.stage_stable, self.stage_canary
+        assessed = []
+        for row, low, high in zip(rows.tolist(), lows.tolist(), highs.tolist(), strict=True):
+            odds = odds_of(float(self._comparisons.stage.log_odds[row]))
+            cleared = odds_of(float(self._comparisons.log_cleared[row]))
+            bar = bar_alone(total_bar, self.weight * float(self.bound_weights[row]))
+            counts = stable[SLOWER + row], stable[TIMED], canary[SLOWER + row], canary[TIMED]
+            assessed.append(
+                RateAssessment(
+                    bound_ms=float(self.bounds[row]),
+                    rates=RateComparison(*map(float, counts)),
+                    low=low,
+                    high=high,
+                    tolerated=float(borders.tolerated[row]),
+                    tolerated_increase=TINY,
+                    unacceptable=float(borders.unacceptable[row]),
+                    odds=odds,
+                    bar=bar,
+                    cleared=cleared,
+                    answer=answer_by(odds, bar, cleared, clear_bar),
+                )
+            )
+        return tuple(assessed)
+
+    def _rows_that_matter(self) -> NDArray[np.intp]:
+        """Of the bounds that joined: those with most odds against the canary, and those nearest to stable's
+        median and 95th percentile; shape (rows,), rising."""
+        joined = np.flatnonzero(self.joined)
+        if not len(joined):
+            return np.empty(0, dtype=np.intp)
+        log_odds = self._comparisons.stage.log_odds
+        top = joined[np.argsort(-log_odds[joined], kind="stable")[:TOP_BOUNDS]]
+        top = top[log_odds[top] > np.log(UNEVEN)]
+        share = self.stage_stable[SLOWER:][joined] / max(self.stage_stable[TIMED], 1.0)
+        usual = [int(joined[np.abs(share - quantile).argmin()]) for quantile in (0.5, 0.05)]
+        return np.array(sorted({*map(int, top), *usual}), dtype=np.intp)
 
     def harmful_odds(self) -> float:
         """What a rollback may rest on: the least of the odds as they are, without the replica that speaks

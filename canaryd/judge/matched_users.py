@@ -12,10 +12,11 @@ healthy versions than one would.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from canaryd.domain.assessment import Assessment, Lacking, MissingData
 from canaryd.domain.counts import Look
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.rollout import Span
-from canaryd.domain.verdict import Answer, Verdict
+from canaryd.domain.verdict import Answer
 from canaryd.judge.judge import Judge
 
 
@@ -36,7 +37,7 @@ class Apart:
         self._by_weight = by_weight
         self._all, self._matched = Judge(self._policy, history, by_weight), self._without_past(history)
         self._now = self._all
-        self._failed: Verdict | None = None
+        self._failed: Assessment | None = None
 
     def _without_past(self, history: Sequence[Look]) -> Judge:
         """A judge that knows of the past no more than which latency bounds there are."""
@@ -64,17 +65,17 @@ class Apart:
                 self._matched = self._without_past(())
         self._now.open(span)
 
-    def hear(self, look: Look, values: Mapping[str, float | None] = {}, compared: bool = True) -> Verdict:
+    def hear(self, look: Look, values: Mapping[str, float | None] = {}, compared: bool = True) -> Assessment:
         if self._now is self._matched:
             for mine, of_all in zip(self._matched.metrics, self._all.metrics, strict=True):
                 mine.as_noisy_as(of_all)
-        verdict = self._now.hear(look, values, compared)
+        assessment = self._now.hear(look, values, compared)
         if not look.sampled and compared and self._now is self._matched:
-            verdict = replace(
-                verdict, reason="no request of a matched user was counted yet, of neither version"
+            assessment = replace(
+                assessment, missing=MissingData(Lacking.MATCHED_REQUESTS, look.seconds, look.end)
             )
         if self._failed is not None:
             return replace(self._failed, at=look.end)
-        if verdict.answer is Answer.FAIL:
-            self._failed = verdict
-        return verdict
+        if assessment.answer is Answer.FAIL:
+            self._failed = assessment
+        return assessment

@@ -10,11 +10,15 @@ from math import exp
 import numpy as np
 from numpy.typing import NDArray
 
+from canaryd.domain.assessment import ReplicaLuck
+from canaryd.domain.verdict import Answer
 from canaryd.judge.comparisons import HARM, Comparisons, Gathered, Unit, fold_all
 from canaryd.judge.count_vectors import Replicas
 from canaryd.judge.leave_one_out import Replays, block_for
+from canaryd.judge.replica_variation import Siblings
 from canaryd.judge.user_clusters import Drawn
 from canaryd.stats.betabinomial import Single, log_past
+from canaryd.stats.between_replicas import PRIOR_REPLICAS, PRIOR_SD, RARE, ratio_by_luck
 from canaryd.stats.blocks import INDEPENDENT
 
 Array = NDArray[np.float64]
@@ -27,6 +31,20 @@ LARGEST_LOG = 690.0  # exp of it is still a float
 
 def odds_of(log_odds: float) -> float:
     return exp(min(log_odds, LARGEST_LOG))
+
+
+def bar_alone(total: float, weight: float) -> float:
+    """The odds at which a part with this weight (a share of the total) brings the total to its bar alone, the
+    others being neutral."""
+    return (total - (1.0 - weight)) / weight
+
+
+def answer_by(odds: float, bar: float, cleared: float, clear_bar: float) -> Answer:
+    """What one comparison says of itself: harm at its bar, or that what a stage must rule out is ruled
+    out."""
+    if odds >= bar:
+        return Answer.FAIL
+    return Answer.PASS if cleared >= clear_bar else Answer.UNDECIDED
 
 
 def excess(unacceptable: float, next_weight: int) -> float:
@@ -165,6 +183,24 @@ class MetricEvidence(ABC):
     def replayed(self, comparisons: Comparisons, without: str = "") -> float:
         """`log_odds` of a replay; without: the replica that was left out of it."""
         return self.log_odds(comparisons.whole)
+
+    def replica_luck(
+        self, siblings: Siblings, place: int, bound_ms: float | None, canary_replicas: int
+    ) -> ReplicaLuck:
+        """What the draw of replicas may bring to the comparison at `place` of the siblings' differences."""
+        stable_replicas = max(1, self.stable_replicas)
+        sd = np.array(float(siblings.sd[place]))
+        return ReplicaLuck(
+            metric=self.name,
+            bound_ms=bound_ms,
+            replicas_seen=siblings.seen,
+            raw_sd=float(siblings.raw[place]),
+            stable_replicas=stable_replicas,
+            canary_replicas=canary_replicas,
+            ratio=float(ratio_by_luck(sd, siblings.seen, stable_replicas, canary_replicas, RARE)),
+            assumed_sd=PRIOR_SD,
+            assumed_replicas=PRIOR_REPLICAS,
+        )
 
     @property
     def stage_odds(self) -> float:

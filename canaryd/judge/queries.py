@@ -49,9 +49,11 @@ from statistics import median
 import numpy as np
 from numpy.typing import NDArray
 
+from canaryd.domain.assessment import QueryAssessment, QueryComparison
 from canaryd.domain.policy.metrics import Query
 from canaryd.domain.policy.policy import Analysis
-from canaryd.judge.metric_evidence import LARGEST_LOG
+from canaryd.domain.verdict import Answer
+from canaryd.judge.metric_evidence import LARGEST_LOG, bar_alone
 from canaryd.stats.blocks import block_length
 from canaryd.stats.bounded_scores import STAKES, Spread, correlation_time, log_gains, score, spread, step
 
@@ -70,6 +72,7 @@ ENOUGH_OWN = 60  # ... and from which that is enough without a past
 KEPT = 120  # scores that block lengths and scales are taken from, so that nothing grows with the looks
 FOLLOWED = 4  # bets that must have been won together for the next one to be made
 
+UNEVEN = 2.0  # odds that make a difference worth calling undecided
 GATHERING = 4  # processes that go on gathering
 
 BLOCKS, BEYOND = 0, 1  # the two sides
@@ -115,6 +118,25 @@ class QueryWatch:
     def broken(self) -> bool:
         """Whether the canary is rolled back for it."""
         return self.streak >= self.query.for_ and not self.query.dry_run
+
+    def assessed(self, comparison: QueryComparison | None) -> QueryAssessment:
+        """What was found of the query. comparison: of its values with stable's, where they are compared."""
+        return QueryAssessment(
+            query=self.query,
+            value=self.value,
+            stable_value=self.stable_value,
+            streak=self.streak,
+            is_out=self.out,
+            reached=self.reached,
+            limit_answer=self._limit_answer if self.limited else None,
+            comparison=comparison,
+        )
+
+    @property
+    def _limit_answer(self) -> Answer:
+        if self.value is None:
+            return Answer.NO_DATA
+        return Answer.FAIL if self.broken else Answer.UNDECIDED if self.out else Answer.PASS
 
     def holds(self, comparing: bool) -> bool:
         """Whether it lets a stage pass: without a value nothing does. With `comparing` stable's value is
@@ -241,7 +263,28 @@ class CompareEvidence:
 
     def bar(self, total: float) -> float:
         """The odds at which it alone brings the total there."""
-        return (total - (1.0 - self.weight)) / self.weight
+        return bar_alone(total, self.weight)
+
+    def assessed(self, total_bar: float, has_values: bool) -> QueryComparison:
+        """What was found. has_values: whether the last look had a value of both versions."""
+        bar, odds = self.bar(total_bar), self.odds
+        if odds < bar and not has_values:
+            answer = Answer.NO_DATA
+        elif odds >= bar and not self.query.dry_run:
+            answer = Answer.FAIL
+        else:
+            answer = Answer.UNDECIDED if odds >= UNEVEN or self.worse else Answer.PASS
+        return QueryComparison(
+            odds=odds,
+            bar=bar,
+            looks=self.looks,
+            means=self.means,
+            is_worse=self.worse,
+            has_past=self.spread is not None,
+            block=self.block,
+            reached=self.reached,
+            answer=answer,
+        )
 
     @property
     def means(self) -> tuple[float, float] | None:
@@ -278,6 +321,16 @@ class ComparedQueries:
             one.hear(*values[one.query.name])
             if one.reached is None and one.odds >= one.bar(bar):
                 one.reached = at
+
+    def assessed(self, watches: Iterable[QueryWatch], bar: float) -> tuple[QueryAssessment, ...]:
+        """What was found of every query of the policy. bar: of the weighted total."""
+        compared = {one.query.name: one for one in self.all}
+        assessed = []
+        for watch in watches:
+            evidence = compared.get(watch.query.name)
+            has_values = watch.value is not None and watch.stable_value is not None
+            assessed.append(watch.assessed(evidence.assessed(bar, has_values) if evidence else None))
+        return tuple(assessed)
 
     @property
     def odds(self) -> float:

@@ -34,6 +34,8 @@ from dataclasses import dataclass
 from itertools import islice
 from math import sqrt
 
+from canaryd.domain.assessment import ServedShare, TrafficShare
+
 SETTLE_LOOKS = 1  # of a span: slow requests have not ended yet
 NEARLY_ALL = 0.9  # of a version's share: if so much of it is missing, that is no user's luck
 # standard errors of independent draws that the third must be for a share to be taken as it is, or beyond it
@@ -57,19 +59,6 @@ class SplitWindow:
 SHORT, LONG = SplitWindow(6, 1 / 2, 6, 9.68), SplitWindow(24, 1 / 3, 12, 5.45)
 
 
-@dataclass(frozen=True, slots=True)
-class OffWeight:
-    """What the last looks counted: of both versions' requests, those that the canary served."""
-
-    served: int
-    of: int
-    looks: int
-
-    @property
-    def share(self) -> float:
-        return self.served / self.of
-
-
 class SampleRatio:
     """The looks of one span at one weight (per cent, above 0 and below 100), or with so many copies that the
     canary's share is as at that weight. observes: someone else splits the traffic, and canaryd does not. due:
@@ -78,7 +67,7 @@ class SampleRatio:
 
     def __init__(self, weight: float, observes: bool = False, due: str = "", luck: float = 0.0) -> None:
         self.weight, self.observes, self._due, self._luck = weight, observes, due, luck
-        self.off: OffWeight | None = None  # None: the traffic follows, or nothing is certain
+        self.off: ServedShare | None = None  # None: the traffic follows, or nothing is certain
         self._heard = 0
         self._looks: deque[tuple[float, float]] = deque(maxlen=LONG.looks)  # requests of the canary, of both
 
@@ -100,49 +89,23 @@ class SampleRatio:
             self.off = latest
 
     @property
-    def reason(self) -> str:
-        """That the traffic does not follow the weight, with its numbers; empty where it does. Where someone
-        else splits the traffic, more of it than the weight is no reason to learn nothing from it."""
-        if self.off is None or (self.observes and self.off.share > self.weight / 100):
-            return ""
-        theirs = (
-            "; the policy only observes: whoever steers this service has to send that share"
-            if self.observes
-            else ""
+    def traffic(self) -> TrafficShare:
+        """Whether the traffic follows, as of the last look."""
+        return TrafficShare(
+            due=self.weight, due_by=self._due, observes=self.observes, off=self.off, doubtful=self._doubtful
         )
-        what = (
-            "copies do not come as they are mirrored" if self._due else "traffic does not follow the weight"
-        )
-        return f"{what}: {self._counted(self.off)}{theirs}"
 
     @property
-    def doubt(self) -> str:
-        """Why no stage should pass yet; empty where nothing is in doubt. It takes independent draws for
+    def _doubtful(self) -> ServedShare | None:
+        """The share of all looks that are kept, where it may not follow. It takes independent draws for
         granted, and so is no verdict."""
         if self.off is not None or not self._looks:
-            return ""
+            return None
         last = self._last(len(self._looks))
-        if not last.of or not beyond(last.served, last.of, self.weight, LONG.apart, SURE, luck=self._luck):
-            return ""
-        if self.observes and last.share > self.weight / 100:
-            return ""
-        return f"{self._counted(last)}, which some looks more must bear out or not"
+        is_off = last.of and beyond(last.served, last.of, self.weight, LONG.apart, SURE, luck=self._luck)
+        return last if is_off else None
 
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a reader must know although it stops nothing."""
-        if self.off is None or self.reason:
-            return ()
-        return (f"{self._counted(self.off)}; the policy only observes, so it is compared as it comes",)
-
-    def _counted(self, off: OffWeight) -> str:
-        counted = (
-            f"the canary served {off.served:,} of {off.of:,} requests ({100 * off.share:.3g}%) in "
-            f"{off.looks} looks"
-        )
-        return f"{counted} where {self.weight:.3g}% were due" + (f" ({self._due})" if self._due else "")
-
-    def _found(self, window: SplitWindow) -> OffWeight | None:
+    def _found(self, window: SplitWindow) -> ServedShare | None:
         if len(self._looks) < window.looks:
             return None
         last = self._last(window.looks)
@@ -170,16 +133,16 @@ class SampleRatio:
         ]
         return max(1.0, sum(strayed) / max(1, len(strayed) - 1))
 
-    def _latest(self) -> OffWeight:
+    def _latest(self) -> ServedShare:
         """Of the latest looks as many as it takes to tell the third, or all there are."""
         looks = min(SHORT.looks, len(self._looks))
         while looks < len(self._looks) and not is_telling(self._last(looks).of, self.weight):
             looks += 1
         return self._last(looks)
 
-    def _last(self, looks: int) -> OffWeight:
+    def _last(self, looks: int) -> ServedShare:
         some = list(islice(reversed(self._looks), looks))
-        return OffWeight(int(sum(one[0] for one in some)), int(sum(one[1] for one in some)), len(some))
+        return ServedShare(int(sum(one[0] for one in some)), int(sum(one[1] for one in some)), len(some))
 
 
 def tolerated(weight: float, apart: float = LONG.apart, luck: float = 0.0, more: bool = False) -> float:

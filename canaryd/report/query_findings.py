@@ -1,135 +1,128 @@
-"""What a person reads of a policy's own queries: findings and notes, with their numbers. Nothing here
-decides."""
+"""Findings and notes of a policy's own queries, in sentences with their numbers. Nothing here decides."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
 
+from canaryd.domain.assessment import QueryAssessment, QueryComparison
 from canaryd.domain.formatting import odds_text, percent_text, short, time_text
 from canaryd.domain.verdict import Answer, MetricFinding
-from canaryd.judge.queries import CompareEvidence, QueryWatch
-
-if TYPE_CHECKING:
-    from canaryd.judge.judge import Judge
 
 COMPARED = "compared with stable"
-UNEVEN = 2.0  # odds that make a difference worth calling undecided
 DRY_RUN = "would roll back (dry run)"
 
 
-def findings(judge: "Judge") -> list[MetricFinding]:
-    """Of each query: of its limits, and of its comparison while there is a stable version to compare with."""
-    compared = {one.query.name: one for one in judge.compared.all} if judge.comparing else {}
-    found = []
-    for watch in judge.queries:
-        found += [_limits(watch)] if watch.limited else []
-        one = compared.get(watch.query.name)
-        found += [_compared(watch, one, judge.bar)] if one is not None else []
-    return found
+def findings(query: QueryAssessment, is_comparing: bool) -> Iterator[MetricFinding]:
+    """Of a query's limits, and of its comparison while there is a stable version to compare with."""
+    if query.limit_answer is not None:
+        yield _limits(query, query.limit_answer)
+    if query.comparison is not None and is_comparing:
+        yield _compared(query, query.comparison)
 
 
-def _limits(watch: QueryWatch) -> MetricFinding:
-    query, value = watch.query, watch.value
+def _limits(assessed: QueryAssessment, answer: Answer) -> MetricFinding:
+    query, value = assessed.query, assessed.value
     limits = " and ".join(
-        f"{word} {one:g}"
-        for word, one in (("at most", query.max), ("at least", query.min))
-        if one is not None
+        f"{word} {limit:g}"
+        for word, limit in (("at most", query.max), ("at least", query.min))
+        if limit is not None
     )
-    over = query.max is not None and value is not None and value > query.max
-    limit = query.max if over or query.min is None else query.min
+    is_over = query.max is not None and value is not None and value > query.max
     if value is None:
         says = f"{query.name} has no value in this look ({limits})"
-        return MetricFinding(
-            query.name, limits, Answer.NO_DATA, limit=limit, says=says, dry_run=query.dry_run
-        )
-    answer = Answer.FAIL if watch.broken else Answer.UNDECIDED if watch.out else Answer.PASS
-    row = f", {watch.streak} of {query.for_} looks in a row" if watch.out else ""
-    says = f"{query.name} {value:g} ({limits}){row}"
-    if query.dry_run and watch.streak >= query.for_:
-        says += f": {DRY_RUN}"
-    return MetricFinding(
-        query.name, limits, answer, value=value, limit=limit, says=says, dry_run=query.dry_run
-    )
-
-
-def _compared(watch: QueryWatch, evidence: CompareEvidence, total: float) -> MetricFinding:
-    query, bar, odds = watch.query, evidence.bar(total), evidence.odds
-    missing = [
-        side for side, value in (("the canary", watch.value), ("stable", watch.stable_value)) if value is None
-    ]
-    harmful = odds >= bar
-    if missing and not harmful:
-        says = f"{query.name} has no value of {' and of '.join(missing)} in this look to compare"
-        return MetricFinding(
-            query.name,
-            COMPARED,
-            Answer.NO_DATA,
-            odds=odds,
-            bar=bar,
-            value=watch.value,
-            says=says,
-            dry_run=query.dry_run,
-        )
-    answer = Answer.UNDECIDED if odds >= UNEVEN or evidence.worse else Answer.PASS
-    if harmful and not query.dry_run:
-        answer = Answer.FAIL
-    means = evidence.means
-    ratio = means[1] / means[0] if means is not None and means[0] > 0 and means[1] >= 0 else None
-    higher = query.compare == "higher-is-worse"
-    tolerated = f"{percent_text(query.tolerated)} {'more' if higher else 'less'} tolerated"
-    if means is None:
-        compared = f"{query.name} of no look of this stage yet compared with stable's"
     else:
-        estimate = f"ratio {short(ratio)}; " if ratio is not None else ""
-        looks = f"{evidence.looks} look" + ("s" if evidence.looks != 1 else "")
-        compared = (
-            f"{query.name} {means[1]:.3g} against {means[0]:.3g} in the mean of {looks} "
-            f"({estimate}{tolerated})"
-        )
-    says = f"{compared}, odds {odds_text(odds)} against the canary (alone it is rolled back at {short(bar)})"
-    if evidence.worse and not (harmful or query.dry_run):
-        says += "; worse than tolerated in the mean, so the stage does not pass"
-    if query.dry_run and harmful:
-        says += f": {DRY_RUN}"
+        in_a_row = f", {assessed.streak} of {query.for_} looks in a row" if assessed.is_out else ""
+        says = f"{query.name} {value:g} ({limits}){in_a_row}"
+        if query.dry_run and assessed.streak >= query.for_:
+            says += f": {DRY_RUN}"
     return MetricFinding(
         query.name,
-        COMPARED,
+        limits,
         answer,
-        ratio=ratio,
-        tolerated=1.0 + query.tolerated if higher and ratio is not None else None,
-        odds=odds,
-        bar=bar,
-        value=watch.value,
+        value=value,
+        limit=query.max if is_over or query.min is None else query.min,
         says=says,
         dry_run=query.dry_run,
     )
 
 
-def notes(judge: "Judge") -> list[str]:
+def _compared(assessed: QueryAssessment, comparison: QueryComparison) -> MetricFinding:
+    query, means = assessed.query, comparison.means
+    if comparison.answer is Answer.NO_DATA:
+        return MetricFinding(
+            query.name,
+            COMPARED,
+            comparison.answer,
+            odds=comparison.odds,
+            bar=comparison.bar,
+            value=assessed.value,
+            says=f"{query.name} has no value of {_missing(assessed)} in this look to compare",
+            dry_run=query.dry_run,
+        )
+    ratio = means[1] / means[0] if means is not None and means[0] > 0 and means[1] >= 0 else None
+    is_higher_worse = query.compare == "higher-is-worse"
+    return MetricFinding(
+        query.name,
+        COMPARED,
+        comparison.answer,
+        ratio=ratio,
+        tolerated=1.0 + query.tolerated if is_higher_worse and ratio is not None else None,
+        odds=comparison.odds,
+        bar=comparison.bar,
+        value=assessed.value,
+        says=_comparison(assessed, comparison, ratio),
+        dry_run=query.dry_run,
+    )
+
+
+def _missing(assessed: QueryAssessment) -> str:
+    sides = (("the canary", assessed.value), ("stable", assessed.stable_value))
+    return " and of ".join(side for side, value in sides if value is None)
+
+
+def _comparison(assessed: QueryAssessment, comparison: QueryComparison, ratio: float | None) -> str:
+    query, means, is_harmful = assessed.query, comparison.means, comparison.odds >= comparison.bar
+    if means is None:
+        compared = f"{query.name} of no look of this stage yet compared with stable's"
+    else:
+        estimate = f"ratio {short(ratio)}; " if ratio is not None else ""
+        direction = "more" if query.compare == "higher-is-worse" else "less"
+        looks = f"{comparison.looks} look" + ("s" if comparison.looks != 1 else "")
+        compared = (
+            f"{query.name} {means[1]:.3g} against {means[0]:.3g} in the mean of {looks} "
+            f"({estimate}{percent_text(query.tolerated)} {direction} tolerated)"
+        )
+    alone = f"alone it is rolled back at {short(comparison.bar)}"
+    says = f"{compared}, odds {odds_text(comparison.odds)} against the canary ({alone})"
+    if comparison.is_worse and not (is_harmful or query.dry_run):
+        says += "; worse than tolerated in the mean, so the stage does not pass"
+    if query.dry_run and is_harmful:
+        says += f": {DRY_RUN}"
+    return says
+
+
+def notes(queries: Sequence[QueryAssessment], is_comparing: bool) -> Iterator[str]:
     """When a dry run would have rolled back, and what a comparison cannot know."""
-    said = []
-    compared = {one.query.name: one for one in judge.compared.all}
-    for watch in judge.queries:
-        query, evidence = watch.query, compared.get(watch.query.name)
-        reached = [at for at in (watch.reached, evidence.reached if evidence else None) if at is not None]
-        if query.dry_run and reached:
+    for assessed in queries:
+        compared_at = assessed.comparison.reached if assessed.comparison is not None else None
+        reached = [at for at in (assessed.reached, compared_at) if at is not None]
+        if assessed.query.dry_run and reached:
             when = f"at {time_text(min(reached))} UTC"
-            said.append(
-                f"{query.name} would have rolled back the canary {when}; it is a dry run and decides nothing"
-            )
-    for evidence in judge.compared.all if judge.comparing else ():
-        if evidence.spread is None:
-            said.append(
-                f"{evidence.query.name}: too few values of stable before the rollout to tell how far it "
+            told = f"{assessed.query.name} would have rolled back the canary {when}"
+            yield f"{told}; it is a dry run and decides nothing"
+    for assessed in queries if is_comparing else ():
+        if assessed.comparison is None:
+            continue
+        if not assessed.comparison.has_past:
+            yield (
+                f"{assessed.query.name}: too few values of stable before the rollout to tell how far it "
                 "drifts by itself, so only what outlasts long blocks of looks is held against the canary"
             )
-        elif evidence.block > 1:
-            said.append(
-                f"{evidence.query.name}: differences last, so what is no larger than stable's own drift is "
-                f"judged in blocks of {evidence.block} looks"
+        elif assessed.comparison.block > 1:
+            yield (
+                f"{assessed.query.name}: differences last, so what is no larger than stable's own drift is "
+                f"judged in blocks of {assessed.comparison.block} looks"
             )
-    return said
 
 
-def compared(found: Sequence[MetricFinding]) -> list[MetricFinding]:
+def compared(findings: Sequence[MetricFinding]) -> list[MetricFinding]:
     """Those of comparisons."""
-    return [one for one in found if one.what == COMPARED]
+    return [finding for finding in findings if finding.what == COMPARED]

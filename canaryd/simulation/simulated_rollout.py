@@ -163,15 +163,15 @@ class _Rehearsal:
 
     def _one_look(self, stage: int) -> Signal | None:
         """The signal that a look leads to, taken."""
-        verdict = self._judge.hear(self._look(stage), self._values)
+        assessment = self._judge.hear(self._look(stage), self._values)
         self._looks += 1
-        now = float(verdict.at + self._lag.late)
+        now = float(assessment.at + self._lag.late)
         deadline = self._rollout.policy.schedule.deadline
-        signal = stage_signal(self._rollout, verdict, now)
+        signal = stage_signal(self._rollout, assessment, now)
         if deadline is not None and now - self._began >= deadline:
             signal = Signal.OVERDUE
         if signal is not None:
-            self._rollout = advance(self._rollout, signal, now, Detail(verdict.reason, verdict))
+            self._rollout = advance(self._rollout, signal, now, Detail(verdict=assessment.verdict))
         return signal
 
     def _look(self, stage: int, seconds: int | None = None) -> Look:

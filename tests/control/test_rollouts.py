@@ -12,8 +12,8 @@ from canaryd.domain.counts import Counts, Look, Source
 from canaryd.domain.ports import Presence, Rejected, Request
 from canaryd.domain.rollout import Held, Phase, Span
 from canaryd.domain.verdict import Answer
-from canaryd.judge.judge import Judge
 from canaryd.report.explanation import explain, text
+from canaryd.report.reporting_judge import reporting_judge_of
 from tests.builders import HOST, ORIGIN, a_destination, a_policy, a_workload
 from tests.control.daemon_on_fakes import Daemon, always, healthy
 from tests.fakes import FakeTelemetry
@@ -580,7 +580,7 @@ def off_the_weight(**changes: Any) -> Daemon:
             analysis={"interval": "10s", "metrics": [{"errors": {}}], "noDataFor": "2m"}, **changes
         )
     )
-    daemon.beat.reconciler.evidence.judge_of = Judge
+    daemon.beat.reconciler.evidence.judge_of = reporting_judge_of
     daemon.with_canary()
     daemon.telemetry.senders = SENDERS
     daemon.telemetry.look = lambda start, end: Look(start, end, (), *OFF)
@@ -659,7 +659,7 @@ def uncounted(**present: Any) -> Daemon:
     daemon = Daemon(
         policy=a_policy(analysis={"interval": "10s", "metrics": [{"errors": {}}], "noDataFor": "2m"})
     )
-    daemon.beat.reconciler.evidence.judge_of = Judge
+    daemon.beat.reconciler.evidence.judge_of = reporting_judge_of
     daemon.with_canary()
     daemon.telemetry.present = Presence(**present)
     daemon.telemetry.look = lambda start, end: Look(start, end, sampled=False)

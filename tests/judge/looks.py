@@ -1,5 +1,6 @@
 """Looks for the judge: exact ones by counts, and seeded ones of a simple service."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +9,10 @@ from scipy.special import ndtr
 
 from canaryd.domain.counts import Counts, Look
 from canaryd.domain.policy.policy import Policy
+from canaryd.domain.verdict import Verdict
+from canaryd.judge.judge import Judge
+from canaryd.judge.matched_users import Apart
+from canaryd.report.findings import verdict_from
 from tests.builders import a_policy
 
 START = 1_700_000_000
@@ -110,3 +115,15 @@ class Sampled:
 
     def history(self, looks: int = 120) -> list[Look]:
         return [self.look(0) for _ in range(looks)]
+
+
+def verdict_after(
+    judge: Judge | Apart, look: Look, values: Mapping[str, float | None] = {}, compared: bool = True
+) -> Verdict:
+    """The verdict after one look more, in sentences."""
+    return verdict_from(judge.hear(look, values, compared))
+
+
+def last_verdict(judge: Judge) -> Verdict:
+    """The latest verdict, in sentences."""
+    return verdict_from(judge.assessment)

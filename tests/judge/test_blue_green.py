@@ -10,7 +10,7 @@ from canaryd.domain.rollout import Span
 from canaryd.domain.verdict import Answer, Verdict
 from canaryd.judge.judge import Judge
 from tests.builders import a_policy
-from tests.judge.looks import Sampled
+from tests.judge.looks import Sampled, verdict_after
 
 STAGES = [
     {"weight": 0, "minimum": "60s", "deadline": "10m"},
@@ -23,10 +23,10 @@ def switched(good: Sampled, after: Sampled, looks: int = 30) -> Verdict:
     judge = Judge(a_policy(strategy="blue-green", stages=STAGES), good.history())
     judge.open(Span(0, 0, good.now))
     for _ in range(12):
-        assert judge.hear(good.look(0)).answer in (Answer.UNDECIDED, Answer.PASS)
+        assert verdict_after(judge, good.look(0)).answer in (Answer.UNDECIDED, Answer.PASS)
     judge.open(Span(1, 100, good.now))
     for _ in range(looks):
-        verdict = judge.hear(after.look(100))
+        verdict = verdict_after(judge, after.look(100))
         if verdict.answer is not Answer.UNDECIDED:
             return verdict
     return verdict
@@ -68,10 +68,10 @@ def after_the_switch(judge: Judge, before: Sampled, after: Sampled, stable_serve
     judge.open(Span(0, 0, before.now))
     for _ in range(12):
         look = before.look(0)
-        judge.hear(look if stable_serves else replace(look, stable={}))
+        verdict_after(judge, look if stable_serves else replace(look, stable={}))
     judge.open(Span(1, 100, before.now))
     for _ in range(30):
-        verdict = judge.hear(after.look(100))
+        verdict = verdict_after(judge, after.look(100))
         if verdict.answer is not Answer.UNDECIDED:
             break
     return verdict
@@ -84,6 +84,6 @@ def test_users_who_were_compared_before_are_something_known_where_stable_has_no_
     ]
     judge, served = Judge(a_policy(stages=stages, analysis={"reporter": "source"}), ()), Sampled(20)
     judge.open(Span(1, 100, served.now))
-    answers = [judge.hear(served.look(100)).answer for _ in range(30)]
+    answers = [verdict_after(judge, served.look(100)).answer for _ in range(30)]
     assert judge.alarm.blind
     assert answers[-1] is Answer.PASS

@@ -20,7 +20,9 @@ from tests.judge.looks import (
     Sampled,
     a_ladder,
     a_look,
+    last_verdict,
     some_counts,
+    verdict_after,
     with_newborn_canary,
     without_histogram,
 )
@@ -40,7 +42,7 @@ def judged(service, weight=10, stage=0, looks=60, history=120, policy=None):
     judge.open(Span(stage, weight, service.now))
     heard = 0
     while heard < looks:
-        verdict, heard = judge.hear(service.look(weight)), heard + 1
+        verdict, heard = verdict_after(judge, service.look(weight)), heard + 1
         if verdict.answer is Answer.FAIL:
             break
     return heard, verdict
@@ -78,7 +80,7 @@ def test_a_verdict_says_that_too_few_of_its_blocks_have_closed():
             past[look] = replace(past[look], stable=sick)
     service = Sampled(9)
     judge = a_judge(history=past)
-    few = [judge.hear(service.look(10)).few_blocks for _ in range(3 * judge.errors.block)]
+    few = [verdict_after(judge, service.look(10)).few_blocks for _ in range(3 * judge.errors.block)]
     assert judge.errors.block > 1
     assert few == [True] * (len(few) - 1) + [False]
     assert not a_judge(history=Sampled(9).history(200)).hear(service.look(10)).few_blocks
@@ -87,13 +89,13 @@ def test_a_verdict_says_that_too_few_of_its_blocks_have_closed():
 def test_the_reason_names_the_metric_that_decided_also_where_an_earlier_stage_gathered_it():
     service = Sampled(2, slower=1.5)
     judge = a_judge(history=service.history())
-    while judge.hear(service.look(10)).odds < 15:
+    while verdict_after(judge, service.look(10)).odds < 15:
         assert service.number < 200
     judge.open(Span(1, 25, service.now))
-    while judge.hear(service.look(25)).answer is not Answer.FAIL:
+    while verdict_after(judge, service.look(25)).answer is not Answer.FAIL:
         assert service.number < 220
-    assert judge.verdict.looks <= 2  # too few for this stage to have said it alone
-    assert judge.verdict.reason.startswith(("latency over", "slower than"))
+    assert last_verdict(judge).looks <= 2  # too few for this stage to have said it alone
+    assert last_verdict(judge).reason.startswith(("latency over", "slower than"))
 
 
 def test_a_second_mode_stable_never_had_is_found():
@@ -101,18 +103,20 @@ def test_a_second_mode_stable_never_had_is_found():
     judge = a_judge(history=Sampled(1).history(60))
     for number in range(40):
         stable, canary = some_counts(150), some_counts(17, slow=1, slow_ms=2000)
-        judge.hear(a_look(number, {f"s{i}": stable for i in range(3)}, {f"c{i}": canary for i in range(3)}))
-    assert judge.verdict.answer is Answer.FAIL
+        verdict_after(
+            judge, a_look(number, {f"s{i}": stable for i in range(3)}, {f"c{i}": canary for i in range(3)})
+        )
+    assert last_verdict(judge).answer is Answer.FAIL
 
 
 def test_a_fail_stays_whatever_follows():
     service = Sampled(3, errors=0.02, more_errors=10)
     judge = a_judge(history=service.history())
-    while judge.hear(service.look(10)).answer is not Answer.FAIL:
+    while verdict_after(judge, service.look(10)).answer is not Answer.FAIL:
         assert service.number < 300
-    after = judge.hear(Sampled(4).look(10))
+    after = verdict_after(judge, Sampled(4).look(10))
     assert after.answer is Answer.FAIL
-    assert after.reason == judge.verdict.reason
+    assert after.reason == last_verdict(judge).reason
 
 
 def test_one_slow_pod_is_not_a_slow_version():
@@ -131,12 +135,13 @@ def _with_a_spell(sick: tuple[int, int, int]):
     judge = a_judge(history=Sampled(6).history(120))
     stable = {f"s{i}": some_counts(150, failures=1) for i in range(3)}
     return [
-        judge.hear(
+        verdict_after(
+            judge,
             a_look(
                 number,
                 stable,
                 {f"c{i}": some_counts(17, failed if number < 8 else 0) for i, failed in enumerate(sick)},
-            )
+            ),
         )
         for number in range(60)
     ]
@@ -156,9 +161,9 @@ def test_a_fault_that_shows_only_at_a_later_weight_is_not_drowned_by_a_good_reco
     good, bad = Sampled(7, errors=0.01), Sampled(8, errors=0.01, more_errors=3)
     judge = a_judge(history=good.history())
     for _ in range(90):
-        assert judge.hear(good.look(10)).answer is not Answer.FAIL
+        assert verdict_after(judge, good.look(10)).answer is not Answer.FAIL
     judge.open(Span(2, 50, good.now))
-    answers = [judge.hear(bad.look(50)).answer for _ in range(20)]
+    answers = [verdict_after(judge, bad.look(50)).answer for _ in range(20)]
     assert Answer.FAIL in answers
 
 
@@ -201,7 +206,7 @@ def test_latency_without_any_slow_request_passes():
     judge = a_judge(weight=50, stage=2)
     fast = some_counts(100, usual_ms=1.0)
     for number in range(30):
-        verdict = judge.hear(a_look(number, {"s0": fast, "s1": fast}, {"c0": fast, "c1": fast}))
+        verdict = verdict_after(judge, a_look(number, {"s0": fast, "s1": fast}, {"c0": fast, "c1": fast}))
     assert verdict.answer is Answer.PASS
 
 
@@ -209,7 +214,7 @@ def test_without_a_histogram_latency_is_no_data_and_nothing_passes():
     judge = a_judge()
     for number in range(40):
         stable, canary = {"s0": some_counts(450, timed=False)}, {"c0": some_counts(50, timed=False)}
-        verdict = judge.hear(a_look(number, stable, canary, bounds=()))
+        verdict = verdict_after(judge, a_look(number, stable, canary, bounds=()))
     assert verdict.answer is Answer.UNDECIDED
     assert [one.answer for one in verdict.findings] == [Answer.PASS, Answer.NO_DATA]
 
@@ -235,8 +240,8 @@ def test_a_later_stage_must_rule_out_more():
     wanted = []
     for stage, weight in ((0, 10), (1, 25), (2, 50)):
         judge = a_judge(stage=stage, weight=weight)
-        judge.hear(a_look(0, {"s0": some_counts(100, 1)}, {"c0": some_counts(100, 1)}))
-        wanted.append(judge.verdict.findings[0].unacceptable)
+        verdict_after(judge, a_look(0, {"s0": some_counts(100, 1)}, {"c0": some_counts(100, 1)}))
+        wanted.append(last_verdict(judge).findings[0].unacceptable)
     assert wanted == pytest.approx([5.0, 3.0, 2.0])
 
 
@@ -244,10 +249,10 @@ def test_what_a_stage_ruled_out_does_not_pass_the_next():
     service = Sampled(11)
     judge = a_judge(history=service.history())
     for _ in range(40):
-        verdict = judge.hear(service.look(10))
+        verdict = verdict_after(judge, service.look(10))
     assert verdict.answer is Answer.PASS
     judge.open(Span(1, 25, service.now))
-    verdict = judge.hear(service.look(25))
+    verdict = verdict_after(judge, service.look(25))
     assert verdict.answer is Answer.UNDECIDED
     assert (verdict.looks, verdict.stage, verdict.weight) == (1, 1, 25)
 
@@ -256,16 +261,16 @@ def test_the_same_weight_opened_again_goes_on_with_its_stage():
     service = Sampled(12)
     judge = a_judge(history=service.history())
     for _ in range(5):
-        judge.hear(service.look(10))
+        verdict_after(judge, service.look(10))
     judge.open(Span(0, 10, service.now))
-    assert judge.hear(service.look(10)).looks == 6
+    assert verdict_after(judge, service.look(10)).looks == 6
 
 
 def test_a_fresh_span_voids_what_was_gathered():
     service = Sampled(13, errors=0.02, more_errors=4)
     judge = a_judge(history=service.history())
     while judge.odds < 20:
-        judge.hear(service.look(10))
+        verdict_after(judge, service.look(10))
     judge.open(Span(0, 10, service.now, fresh=True))
     assert judge.odds == pytest.approx(1)
 
@@ -277,8 +282,8 @@ def test_a_look_without_samples_is_no_data_and_changes_no_evidence():
     service = Sampled(14)
     judge = a_judge(history=service.history())
     for _ in range(5):
-        before = judge.hear(service.look(10))
-    verdict = judge.hear(replace(service.look(10), stable={}, canary={}, sampled=False))
+        before = verdict_after(judge, service.look(10))
+    verdict = verdict_after(judge, replace(service.look(10), stable={}, canary={}, sampled=False))
     assert verdict.answer is Answer.NO_DATA
     assert "no telemetry" in verdict.reason
     assert (verdict.odds, verdict.looks) == (before.odds, before.looks)
@@ -287,8 +292,8 @@ def test_a_look_without_samples_is_no_data_and_changes_no_evidence():
 def test_stable_traffic_without_the_canary_s_is_no_data_and_says_so():
     service = Sampled(15)
     judge = a_judge(history=service.history())
-    before = judge.hear(service.look(10))
-    verdict = judge.hear(replace(service.look(10), canary={"c0": Counts()}))
+    before = verdict_after(judge, service.look(10))
+    verdict = verdict_after(judge, replace(service.look(10), canary={"c0": Counts()}))
     assert verdict.answer is Answer.NO_DATA
     assert "no request of the canary" in verdict.reason
     assert verdict.odds == before.odds
@@ -298,7 +303,7 @@ def test_traffic_that_does_not_follow_the_weight_is_no_data():
     service = Sampled(16)
     judge = a_judge(history=service.history(), weight=50, stage=2)
     for _ in range(8):
-        verdict = judge.hear(service.look(10))
+        verdict = verdict_after(judge, service.look(10))
     assert verdict.answer is Answer.NO_DATA
     assert "does not follow the weight" in verdict.reason
 
@@ -307,7 +312,7 @@ def test_looks_at_a_weight_in_change_are_not_compared():
     service = Sampled(17, errors=0.02, more_errors=20)
     judge = a_judge(history=service.history())
     for _ in range(30):
-        verdict = judge.hear(service.look(10), compared=False)
+        verdict = verdict_after(judge, service.look(10), compared=False)
     assert (verdict.answer, verdict.looks, verdict.odds) == (Answer.UNDECIDED, 0, 1.0)
 
 
@@ -318,7 +323,7 @@ def test_a_broken_canary_meets_the_error_limit_within_four_looks_even_while_the_
     judge = a_judge({"errors": {"max": "5%"}})
     stable, canary = {"s0": some_counts(450)}, {"c0": some_counts(50, failures=50)}
     for number in range(4):
-        verdict = judge.hear(a_look(number, stable, canary), compared=False)
+        verdict = verdict_after(judge, a_look(number, stable, canary), compared=False)
     assert verdict.answer is Answer.FAIL
     assert "at most 5.0% is allowed" in verdict.reason
 
@@ -327,14 +332,16 @@ def test_a_canary_below_its_limit_keeps_it_even_where_stable_is_perfect():
     judge = a_judge({"errors": {"max": "5%", "toleratedIncrease": "4%", "unacceptableIncrease": "5%"}})
     stable = {"s0": some_counts(450)}
     for number in range(100):
-        verdict = judge.hear(a_look(number, stable, {"c0": some_counts(50, failures=2 * (number % 2))}))
+        verdict = verdict_after(
+            judge, a_look(number, stable, {"c0": some_counts(50, failures=2 * (number % 2))})
+        )
     assert verdict.answer is not Answer.FAIL
 
 
 def test_a_latency_limit_holds_at_full_weight_too():
     judge = a_judge({"latency": {"slo": {"p99": "500ms"}}}, weight=100, stage=3)
     for number in range(10):
-        verdict = judge.hear(a_look(number, {}, {"c0": some_counts(500, slow=60, slow_ms=700.0)}))
+        verdict = verdict_after(judge, a_look(number, {}, {"c0": some_counts(500, slow=60, slow_ms=700.0)}))
     assert verdict.answer is Answer.FAIL
     assert "slower than 500 ms" in verdict.reason
 
@@ -342,11 +349,13 @@ def test_a_latency_limit_holds_at_full_weight_too():
 @pytest.mark.parametrize("outage", [40, 120])
 def test_a_limit_is_held_as_well_after_a_look_that_holds_an_outage_s_traffic(outage):
     judge = a_judge({"errors": {"max": "5%"}})
-    judge.hear(a_look(0, {"s0": some_counts(450 * outage)}, {"c0": some_counts(50 * outage)}), compared=False)
+    verdict_after(
+        judge, a_look(0, {"s0": some_counts(450 * outage)}, {"c0": some_counts(50 * outage)}), compared=False
+    )
     for number in range(1, 11):
-        judge.hear(a_look(number, {"s0": some_counts(450)}, {"c0": some_counts(50)}))
+        verdict_after(judge, a_look(number, {"s0": some_counts(450)}, {"c0": some_counts(50)}))
     answers = [
-        judge.hear(a_look(number, {"s0": some_counts(450)}, {"c0": some_counts(50, 50)})).answer
+        verdict_after(judge, a_look(number, {"s0": some_counts(450)}, {"c0": some_counts(50, 50)})).answer
         for number in range(11, 31)
     ]
     assert Answer.FAIL in answers[:12]
@@ -354,7 +363,7 @@ def test_a_limit_is_held_as_well_after_a_look_that_holds_an_outage_s_traffic(out
 
 def test_a_latency_limit_beyond_the_histogram_is_said_to_be_blind():
     judge = a_judge({"latency": {"slo": {"p99": "10s"}}})
-    verdict = judge.hear(a_look(0, {"s0": some_counts(450)}, {"c0": some_counts(50)}))
+    verdict = verdict_after(judge, a_look(0, {"s0": some_counts(450)}, {"c0": some_counts(50)}))
     assert any("beyond the histogram's last bound" in note for note in verdict.notes)
 
 
@@ -365,21 +374,22 @@ def test_a_query_fails_after_three_looks_in_a_row():
     service = Sampled(18)
     judge = a_judge(ERRORS_ONLY, CPU, history=service.history())
     answers = [
-        judge.hear(service.look(10), {"cpu": value}).answer for value in (0.95, 0.95, 0.5, 0.95, 0.95, 0.95)
+        verdict_after(judge, service.look(10), {"cpu": value}).answer
+        for value in (0.95, 0.95, 0.5, 0.95, 0.95, 0.95)
     ]
     assert answers[:5] == [Answer.UNDECIDED] * 5
     assert answers[5] is Answer.FAIL
-    assert "3 of 3 looks in a row" in judge.verdict.reason
+    assert "3 of 3 looks in a row" in last_verdict(judge).reason
 
 
 def test_a_query_without_a_value_is_no_data_of_its_own_and_no_pass():
     service = Sampled(19)
     judge = a_judge(ERRORS_ONLY, CPU, history=service.history())
     for _ in range(40):
-        verdict = judge.hear(service.look(10), {"cpu": None})
+        verdict = verdict_after(judge, service.look(10), {"cpu": None})
     assert verdict.answer is Answer.UNDECIDED
     assert verdict.findings[-1].answer is Answer.NO_DATA
-    assert judge.hear(service.look(10), {"cpu": 0.4}).answer is Answer.PASS
+    assert verdict_after(judge, service.look(10), {"cpu": 0.4}).answer is Answer.PASS
 
 
 @pytest.mark.parametrize(("slower", "answer"), [(1.0, Signal.LET_PASS), (3.0, Signal.STUCK)])
@@ -393,7 +403,7 @@ def test_at_a_deadline_within_the_first_block_plain_latency_decides_and_not_that
     judge = a_judge(history=[a_look(number - 120, one, {}) for number, one in enumerate(spells)])
     service = Sampled(42, slower=slower)
     for _ in range(12):
-        verdict = judge.hear(service.look(10))
+        verdict = verdict_after(judge, service.look(10))
     assert judge.latency.block > 12
     rollout = a_rollout(
         policy=judge.policy, phase=Phase.PROGRESSING, stage=0, weight=10, spans=(judge.span,), clock=1000.0
@@ -408,10 +418,10 @@ def test_tenfold_errors_at_full_weight_alarm_within_a_minute():
     service, bad = Sampled(20), Sampled(21, more_errors=10)
     judge = a_judge(history=service.history(), weight=50, stage=2)
     for _ in range(20):
-        judge.hear(service.look(50))
+        verdict_after(judge, service.look(50))
     judge.open(Span(3, 100, service.now))
     for _ in range(6):
-        verdict = judge.hear(bad.look(100))
+        verdict = verdict_after(judge, bad.look(100))
         if verdict.answer is Answer.ALARM:
             break
     assert verdict.answer is Answer.ALARM
@@ -426,9 +436,9 @@ def test_one_look_far_worse_than_any_on_record_alarms_at_once():
     for history in (service.history(), [*service.history(), as_bad.look(0)]):
         judge = a_judge(history=history, weight=50, stage=2)
         for _ in range(20):
-            judge.hear(service.look(50))
+            verdict_after(judge, service.look(50))
         judge.open(Span(3, 100, service.now))
-        found.append(judge.hear(bad.look(100)))
+        found.append(verdict_after(judge, bad.look(100)))
     assert [verdict.answer for verdict in found] == [Answer.ALARM, Answer.UNDECIDED]
     assert found[0].reason.startswith("errors ")
 
@@ -438,11 +448,15 @@ def _until_alarm(history, good, bad, looks):
     `good`."""
     judge = a_judge(history=history, weight=50, stage=2)
     for _ in range(20):
-        judge.hear(good.look(50))
+        verdict_after(judge, good.look(50))
     judge.open(Span(3, 100, good.now))
-    assert all(judge.hear(good.look(100)).answer is not Answer.ALARM for _ in range(60))
+    assert all(verdict_after(judge, good.look(100)).answer is not Answer.ALARM for _ in range(60))
     return next(
-        (heard for heard in range(1, looks + 1) if judge.hear(bad.look(100)).answer is Answer.ALARM),
+        (
+            heard
+            for heard in range(1, looks + 1)
+            if verdict_after(judge, bad.look(100)).answer is Answer.ALARM
+        ),
         looks + 1,
     )
 
@@ -466,27 +480,27 @@ def test_no_increase_tolerated_of_a_service_without_errors_is_a_limit_that_one_f
     service = Sampled(32, errors=0.0)
     judge = a_judge({"errors": {"toleratedIncrease": "0%"}}, history=service.history(), weight=100, stage=3)
     for _ in range(13):
-        verdict = judge.hear(service.look(100))
+        verdict = verdict_after(judge, service.look(100))
     assert (verdict.answer, verdict.odds) == (Answer.PASS, pytest.approx(1, abs=0.01))
-    assert judge.hear(Sampled(33, errors=0.01).look(100)).answer is Answer.ALARM
+    assert verdict_after(judge, Sampled(33, errors=0.01).look(100)).answer is Answer.ALARM
 
 
 def test_an_alarm_is_over_once_both_versions_can_be_compared_again():
     service, bad = Sampled(22), Sampled(23, more_errors=20)
     judge = a_judge(history=service.history(), weight=100, stage=3)
-    while judge.hear(bad.look(100)).answer is not Answer.ALARM:
+    while verdict_after(judge, bad.look(100)).answer is not Answer.ALARM:
         assert bad.number < 20
     judge.open(Span(2, 50, service.now))
-    assert judge.hear(service.look(50)).answer is Answer.UNDECIDED
+    assert verdict_after(judge, service.look(50)).answer is Answer.UNDECIDED
 
 
 def test_full_weight_passes_after_its_minimum_with_traffic_and_without_alarm():
     service = Sampled(24)
     judge = a_judge(history=service.history(), weight=50, stage=2)
     for _ in range(20):
-        judge.hear(service.look(50))
+        verdict_after(judge, service.look(50))
     judge.open(Span(3, 100, service.now))
-    answers = [judge.hear(service.look(100)).answer for _ in range(12)]
+    answers = [verdict_after(judge, service.look(100)).answer for _ in range(12)]
     assert answers[:11] == [Answer.UNDECIDED] * 11
     assert answers[11] is Answer.PASS
 
@@ -497,11 +511,11 @@ def test_full_weight_does_not_pass_before_latency_was_seen(metrics, unseen):
     service = Sampled(45)
     judge = a_judge(*metrics, history=service.history(), weight=100, stage=3, start=service.now)
     for _ in range(40):
-        verdict = judge.hear(unseen(service.look(100)))
+        verdict = verdict_after(judge, unseen(service.look(100)))
         assert verdict.answer is Answer.UNDECIDED
         # so no deadline lets it pass
         assert [one.metric for one in verdict.findings if one.answer is Answer.NO_DATA] == ["latency"]
-    assert judge.hear(service.look(100)).answer is Answer.PASS
+    assert verdict_after(judge, service.look(100)).answer is Answer.PASS
 
 
 @pytest.mark.parametrize(("errors", "looks", "answer"), [(0.5, 1, Answer.ALARM), (0.005, 12, Answer.PASS)])
@@ -511,15 +525,15 @@ def test_where_stable_changes_at_full_weight_the_new_version_is_still_held_again
     service = Sampled(46)
     judge = a_judge(history=service.history(), weight=50, stage=2)
     for _ in range(30):
-        judge.hear(service.look(50))
+        verdict_after(judge, service.look(50))
     judge.open(Span(3, 100, service.now))
     for _ in range(3):
-        judge.hear(service.look(100))
+        verdict_after(judge, service.look(100))
     usual = judge.alarm.usual.tolist()
     judge.open(Span(3, 100, service.now, fresh=True))
     assert judge.alarm.usual.tolist() == usual
     service.errors = errors
-    answers = [judge.hear(service.look(100)).answer for _ in range(looks)]
+    answers = [verdict_after(judge, service.look(100)).answer for _ in range(looks)]
     assert answers == [Answer.UNDECIDED] * (looks - 1) + [answer]
 
 
@@ -552,7 +566,7 @@ def test_a_spell_bad_for_both_in_which_someone_else_sends_more_to_the_canary_is_
     service = Sampled(seed)
     judge = _an_observing_judge(service)
     for number in range(120):
-        verdict = judge.hear(_in_spells(service, number, 10))
+        verdict = verdict_after(judge, _in_spells(service, number, 10))
         assert verdict.answer is not Answer.FAIL
         assert verdict.odds < 10
 
@@ -562,7 +576,9 @@ def test_a_block_ends_where_someone_else_changes_the_weight():
     closed = []
     for number, share in enumerate([0.1] * 5 + [0.3] * 5 + [0.1]):
         canary = int(500 * share)
-        judge.hear(a_look(240 + number, {"s0": some_counts(500 - canary)}, {"c0": some_counts(canary)}))
+        verdict_after(
+            judge, a_look(240 + number, {"s0": some_counts(500 - canary)}, {"c0": some_counts(canary)})
+        )
         closed.append(judge.errors.closed)
     assert closed == [0] * 5 + [1] * 5 + [2]
 
@@ -573,7 +589,7 @@ def test_a_block_goes_on_where_the_weight_only_seems_to_change_by_chance(request
     judge = _an_observing_judge(service)
     heard = 0
     for _ in range(200):
-        heard += judge.hear(service.look(10)).answer is not Answer.NO_DATA
+        heard += verdict_after(judge, service.look(10)).answer is not Answer.NO_DATA
         assert judge.errors.closed == heard // judge.errors.block
     assert heard > 150
 
@@ -586,14 +602,14 @@ def test_a_canary_replica_s_first_minute_is_left_out_of_latency_and_not_of_error
     slow = some_counts(50, failures=1, slow=50, slow_ms=900.0)
     stable = {"s0": some_counts(450, failures=9)}
     for number in range(6):
-        verdict = judge.hear(
-            a_look(number, stable, {"c0": slow}, first_seen={"c0": START + 5.0, "s0": START + 5.0})
+        verdict = verdict_after(
+            judge, a_look(number, stable, {"c0": slow}, first_seen={"c0": START + 5.0, "s0": START + 5.0})
         )
     latency = next(one for one in verdict.findings if one.metric == "latency")
     assert (latency.answer, latency.canary_requests) == (Answer.NO_DATA, 0)
     assert verdict.findings[0].canary_events == 6
     for number in range(7, 10):
-        verdict = judge.hear(a_look(number, stable, {"c0": slow}, first_seen={"c0": START + 5.0}))
+        verdict = verdict_after(judge, a_look(number, stable, {"c0": slow}, first_seen={"c0": START + 5.0}))
     assert next(one for one in verdict.findings if one.metric == "latency").canary_requests == 150
 
 
@@ -625,20 +641,20 @@ def test_latency_is_judged_over_the_bounds_that_all_have_from_the_history_or_fro
     )
     good = Sampled(37)
     for _ in range(before):
-        judge.hear(good.look(10))
-    answers = [judge.hear(_narrowed(service.look(10), kept)).answer for _ in range(30)]
+        verdict_after(judge, good.look(10))
+    answers = [verdict_after(judge, _narrowed(service.look(10), kept)).answer for _ in range(30)]
     assert Answer.FAIL in answers
-    assert "slower" in judge.verdict.reason
-    assert any("25, 250, 2500 ms" in note for note in judge.verdict.notes) == bool(before)
+    assert "slower" in last_verdict(judge).reason
+    assert any("25, 250, 2500 ms" in note for note in last_verdict(judge).notes) == bool(before)
 
 
 def test_the_record_of_errors_outlives_a_change_of_bounds():
     service, kept = Sampled(38), (50.0, 100.0)
     judge = a_judge(history=service.history(), weight=50, stage=2)
     for _ in range(20):
-        judge.hear(service.look(50))
+        verdict_after(judge, service.look(50))
     usual = judge.alarm.usual[0]
-    judge.hear(_narrowed(service.look(50), kept))
+    verdict_after(judge, _narrowed(service.look(50), kept))
     assert judge.alarm.usual[0] == pytest.approx(usual, rel=0.2)
     assert len(judge.alarm.usual) == 3
 
@@ -647,7 +663,7 @@ def test_the_same_looks_give_the_same_verdicts():
     def verdicts():
         service = Sampled(25, errors=0.01, more_errors=2)
         judge = a_judge(history=service.history())
-        return [judge.hear(service.look(10)) for _ in range(20)]
+        return [verdict_after(judge, service.look(10)) for _ in range(20)]
 
     assert verdicts() == verdicts()
 
@@ -681,7 +697,9 @@ def test_a_canary_with_no_failure_and_no_slow_request_is_never_rolled_back(looks
             for i in range(2)
         }
         assert (
-            judge.hear(a_look(number, stable, {"c0": some_counts(50), "c1": some_counts(60)})).answer
+            verdict_after(
+                judge, a_look(number, stable, {"c0": some_counts(50), "c1": some_counts(60)})
+            ).answer
             is not Answer.FAIL
         )
 
@@ -699,7 +717,7 @@ def test_looks_are_judged_in_blocks_where_stable_s_trouble_lasts():
     judge = a_judge(history=history)
     assert judge.errors.block > 10
     assert judge.latency.block == 1
-    verdict = judge.hear(service.look(10))
+    verdict = verdict_after(judge, service.look(10))
     assert any("blocks of" in note for note in verdict.notes)
     assert judge.errors.comparisons.stage.log_odds.tolist() == [0.0, 0.0]  # the block is not closed
 
@@ -709,7 +727,7 @@ def test_a_single_canary_replica_is_told_and_more_is_tolerated_of_it():
     borders = []
     for service in (one, three):
         judge = a_judge(history=service.history())
-        verdict = judge.hear(service.look(10))
+        verdict = verdict_after(judge, service.look(10))
         borders.append(judge.latency.borders(judge.latency.replicas))
         assert any("of one canary replica" in note for note in verdict.notes) == (service is one)
     # chances of more than a quarter over the border
@@ -729,7 +747,9 @@ def test_a_mean_that_replicas_luck_explains_is_not_held_against_the_canary_howev
     judge = a_judge({"latency": {}}, history=[a_look(-100 + number, stable, {}) for number in range(100)])
     for number in range(300):
         wobble = 1.0 + 0.01 * (number % 3)
-        verdict = judge.hear(a_look(number, stable, {"c0": counts(1.2 * wobble), "c1": counts(1.2)}))
+        verdict = verdict_after(
+            judge, a_look(number, stable, {"c0": counts(1.2 * wobble), "c1": counts(1.2)})
+        )
         assert verdict.answer is not Answer.FAIL
     assert judge.latency.mean.log_odds < np.log(100)
 
@@ -740,7 +760,7 @@ def test_a_second_mode_inside_one_bucket_is_seen_by_the_mean():
     judge = a_judge({"latency": {}}, history=[a_look(-100 + number, stable, {}) for number in range(100)])
     for number in range(60):
         canary = {f"c{i}": some_counts(40, usual_ms=470.0 + number % 5) for i in range(3)}
-        verdict = judge.hear(a_look(number, stable, canary))
+        verdict = verdict_after(judge, a_look(number, stable, canary))
     assert verdict.answer is Answer.FAIL
     assert any(one.what == "mean latency" for one in verdict.findings)
 
@@ -749,18 +769,18 @@ def test_fewer_bounds_in_mid_rollout_forget_neither_limits_nor_what_replicas_dif
     service = Sampled(61)
     judge = a_judge({"errors": {"max": "2%"}}, {"latency": {}}, history=service.history())
     for _ in range(12):
-        judge.hear(service.look(10))
+        verdict_after(judge, service.look(10))
     seen, odds, counted = judge.siblings.seen, judge.guardrails.odds.copy(), judge.guardrails.seen.copy()
     look = service.look(10)
     fewer = {name: replace(one, within=one.within[1:]) for name, one in look.stable.items()}
     less = {name: replace(one, within=one.within[1:]) for name, one in look.canary.items()}
-    judge.hear(replace(look, bounds=BOUNDS[1:], stable=fewer, canary=less))
+    verdict_after(judge, replace(look, bounds=BOUNDS[1:], stable=fewer, canary=less))
     assert judge.siblings.seen == seen == 3
     assert judge.guardrails.seen[1, 0] > counted[1, 0] > 0
     assert judge.guardrails.odds[0] == pytest.approx(odds[0], rel=0.5)
 
 
-def test_verdicts_without_words_are_the_same_verdicts():
+def test_assessments_without_details_are_the_same_assessments():
     """Also where looks are judged in blocks, and the lifecycle asks for findings at a deadline."""
     told, silent = (a_judge(history=Sampled(62).history()) for _ in range(2))
     service = Sampled(63, errors=0.02, more_errors=1.6)
@@ -770,7 +790,7 @@ def test_verdicts_without_words_are_the_same_verdicts():
         assert (other.answer, other.odds, other.few_blocks) == (one.answer, one.odds, one.few_blocks)
 
 
-def test_verdicts_without_words_tell_too_that_latency_was_never_seen():
+def test_assessments_without_details_tell_too_that_latency_was_never_seen():
     judge, service = a_judge({"latency": {}}), Sampled(65)
     for _ in range(12):
         (verdict,) = hear_all([(judge, without_histogram(service.look(10)))])
@@ -794,7 +814,7 @@ def test_verdicts_without_words_tell_too_that_latency_was_never_seen():
 def test_what_replicas_differ_by_is_assumed_where_stable_has_one(replicas, known):
     service = Sampled(64, replicas=replicas)
     judge = a_judge(history=service.history())
-    notes = judge.hear(service.look(10)).notes
+    notes = verdict_after(judge, service.look(10)).notes
     for metric, what in (("errors", "error rates"), ("latency", "shares slower than 100 ms")):
         (note,) = [one for one in notes if one.startswith(f"{metric}: ") and "luck of the draw" in one]
         assert note.startswith(f"{metric}: {known.format(what)}")
@@ -814,7 +834,7 @@ def test_the_thousandth_look_costs_what_the_first_did():
         looks = [service.look(10) for _ in range(100)]
         began = process_time()
         for look in looks:
-            judge.hear(look)
+            verdict_after(judge, look)
         spent.append(process_time() - began)
     assert spent[9] < 3 * min(spent[:3]) + 0.05
 
@@ -843,13 +863,15 @@ def a_comparing_judge(service, *metrics, **rest):
 def test_a_compared_query_that_is_worse_is_rolled_back_with_its_numbers():
     service = Sampled(50)
     judge = a_comparing_judge(service, {"errors": {}}, {"latency": {}}, COMPARED)
-    while judge.hear(service.look(10), costs(service.number, 2.0)).answer is not Answer.FAIL:
+    while verdict_after(judge, service.look(10), costs(service.number, 2.0)).answer is not Answer.FAIL:
         assert service.number < 150
     assert service.number - 120 <= 18
-    assert judge.verdict.reason.startswith("cost 2.11 against 1.05 in the mean of 14 looks (ratio 2.0; ")
-    assert "10% more tolerated" in judge.verdict.reason
-    assert judge.verdict.reason.endswith("rolled back at 100")
-    finding = judge.verdict.findings[-1]
+    assert last_verdict(judge).reason.startswith(
+        "cost 2.11 against 1.05 in the mean of 14 looks (ratio 2.0; "
+    )
+    assert "10% more tolerated" in last_verdict(judge).reason
+    assert last_verdict(judge).reason.endswith("rolled back at 100")
+    finding = last_verdict(judge).findings[-1]
     assert (finding.metric, finding.what, finding.answer) == ("cost", "compared with stable", Answer.FAIL)
     assert finding.ratio == pytest.approx(2.0, rel=0.05)
     assert finding.odds >= finding.bar
@@ -866,7 +888,7 @@ def test_queries_alone_decide_with_all_of_the_weight():
     service = Sampled(52)
     judge = a_comparing_judge(service, COMPARED)
     assert judge.odds == pytest.approx(1.0)
-    while judge.hear(service.look(10), costs(service.number, 2.0)).answer is not Answer.FAIL:
+    while verdict_after(judge, service.look(10), costs(service.number, 2.0)).answer is not Answer.FAIL:
         assert service.number < 140
 
 
@@ -874,12 +896,12 @@ def test_equal_costs_pass_once_both_are_known_and_not_under_suspicion():
     service = Sampled(53)
     judge = a_comparing_judge(service, ERRORS_ONLY, COMPARED)
     for _ in range(40):
-        verdict = judge.hear(service.look(10), {**costs(service.number), "cost of stable": None})
+        verdict = verdict_after(judge, service.look(10), {**costs(service.number), "cost of stable": None})
     assert verdict.answer is Answer.UNDECIDED
     assert "cost has no value of stable in this look to compare" in verdict.reason
-    assert judge.hear(service.look(10), costs(service.number)).answer is Answer.PASS
+    assert verdict_after(judge, service.look(10), costs(service.number)).answer is Answer.PASS
     for _ in range(8):
-        verdict = judge.hear(service.look(10), costs(service.number, 2.0))
+        verdict = verdict_after(judge, service.look(10), costs(service.number, 2.0))
     assert judge.compared.all[0].stage_odds >= 3
     assert verdict.answer is Answer.UNDECIDED
 
@@ -890,7 +912,7 @@ def test_a_compared_query_that_is_worse_in_the_mean_does_not_pass_while_its_odds
     service = Sampled(58)
     judge = a_judge(ERRORS_ONLY, COMPARED, history=service.history())
     for _ in range(18):
-        verdict = judge.hear(service.look(10), costs(service.number, factor))
+        verdict = verdict_after(judge, service.look(10), costs(service.number, factor))
     assert verdict.findings[0].answer is Answer.PASS  # it is not for errors that it waits
     assert judge.compared.all[0].stage_odds < 3
     assert verdict.answer is answer
@@ -904,10 +926,10 @@ def test_a_dry_run_is_told_and_decides_nothing():
     other = Sampled(54)
     other.history()
     for number in range(40):
-        verdict = judge.hear(
-            service.look(10), {**costs(service.number, 2.0), "heap": 5.0 if number > 5 else None}
+        verdict = verdict_after(
+            judge, service.look(10), {**costs(service.number, 2.0), "heap": 5.0 if number > 5 else None}
         )
-        without = twin.hear(other.look(10))
+        without = verdict_after(twin, other.look(10))
         assert (verdict.answer, verdict.odds, verdict.stage_odds) == (
             without.answer,
             without.odds,
@@ -928,7 +950,7 @@ def test_a_dry_run_without_a_value_holds_nothing_at_a_deadline():
     service = Sampled(55)
     judge = a_comparing_judge(service, ERRORS_ONLY, DRY)
     for _ in range(3):
-        verdict = judge.hear(service.look(10), {})
+        verdict = verdict_after(judge, service.look(10), {})
     assert verdict.findings[-1].answer is Answer.NO_DATA
     rollout = a_rollout(
         policy=judge.policy, phase=Phase.PROGRESSING, stage=0, weight=10, spans=(judge.span,), clock=1000.0
@@ -941,27 +963,28 @@ def test_nothing_is_compared_while_the_canary_warms_up_nor_at_full_weight():
     judge = a_comparing_judge(service, ERRORS_ONLY, COMPARED)
     for _ in range(6):
         look = service.look(10)
-        judge.hear(
+        verdict_after(
+            judge,
             replace(look, first_seen=dict.fromkeys(look.canary, float(service.now - 10))),
             costs(service.number, 2.0),
         )
     assert judge.compared.all[0].looks == 0
     judge.open(Span(3, 100, service.now))
     for _ in range(30):
-        verdict = judge.hear(service.look(100), {"cost": 2.0, "cost of stable": None})
+        verdict = verdict_after(judge, service.look(100), {"cost": 2.0, "cost of stable": None})
     assert judge.compared.all[0].looks == 0
     assert all(finding.metric != "cost" for finding in verdict.findings)
-    assert Answer.PASS is judge.hear(replace(service.look(100), end=service.now + 900), {}).answer
+    assert Answer.PASS is verdict_after(judge, replace(service.look(100), end=service.now + 900), {}).answer
 
 
 def test_another_stable_version_begins_the_comparison_anew():
     service = Sampled(57)
     judge = a_comparing_judge(service, ERRORS_ONLY, COMPARED)
     for _ in range(8):
-        judge.hear(service.look(10), costs(service.number, 2.0))
+        verdict_after(judge, service.look(10), costs(service.number, 2.0))
     judge.open(Span(0, 10, service.now, fresh=True))
     assert judge.odds == pytest.approx(1.0)
     assert judge.compared.all[0].spread is None
     assert "too few values of stable before the rollout" in " ".join(
-        judge.hear(service.look(10), costs(service.number)).notes
+        verdict_after(judge, service.look(10), costs(service.number)).notes
     )

@@ -18,7 +18,7 @@ from canaryd.domain.verdict import Answer, Verdict
 from canaryd.judge.judge import Judge
 from canaryd.judge.matched_users import Apart, judge_of
 from tests.builders import a_policy
-from tests.judge.looks import START, Sampled, a_ladder, a_look, some_counts
+from tests.judge.looks import START, Sampled, a_ladder, a_look, some_counts, verdict_after
 
 COOKIE = {"headers": {"cookie": {"regex": ".*logged_in.*"}}}
 TIMES = {"minimum": "2m", "deadline": "15m"}
@@ -51,7 +51,10 @@ def heard(
     judge: Judge | Apart, stage: int, weight: int, service: Sampled, looks: int, share: float | None = None
 ) -> list[Verdict]:
     judge.open(Span(stage, weight, service.now))
-    return [judge.hear(callers(service.look(share if share is not None else weight))) for _ in range(looks)]
+    return [
+        verdict_after(judge, callers(service.look(share if share is not None else weight)))
+        for _ in range(looks)
+    ]
 
 
 def test_a_policy_without_split_has_the_judge_that_it_always_had() -> None:
@@ -80,9 +83,10 @@ def test_harm_to_the_matched_is_found_against_their_own_half() -> None:
     judge = judge_of(a_split_ladder(), [callers(one) for one in Sampled(1).history()])
     verdicts = heard(judge, SPLIT, 0, Sampled(2, errors=0.08, more_errors=4.0, requests=30), 30, 50)
     assert verdicts[-1].answer is Answer.FAIL
-    assert judge.hear(a_look(99, {"v1": some_counts(100)}, {"v2": some_counts(100)})).answer is Answer.FAIL, (
-        "once and for all"
-    )
+    assert (
+        verdict_after(judge, a_look(99, {"v1": some_counts(100)}, {"v2": some_counts(100)})).answer
+        is Answer.FAIL
+    ), "once and for all"
 
 
 def test_what_the_matched_showed_is_not_held_against_the_next_stage_nor_for_it() -> None:
@@ -117,7 +121,7 @@ def test_a_share_of_the_matched_that_is_not_half_is_told() -> None:
 def test_without_a_matched_user_there_is_no_data_and_why_is_told() -> None:
     judge = judge_of(a_split_ladder())
     judge.open(Span(SPLIT, 0, START))
-    verdict = judge.hear(Look(START, START + 10, sampled=False))
+    verdict = verdict_after(judge, Look(START, START + 10, sampled=False))
     assert (verdict.answer, verdict.reason) == (
         Answer.NO_DATA,
         "no request of a matched user was counted yet, of neither version",
@@ -160,7 +164,7 @@ def test_another_stable_voids_what_was_gathered_of_both() -> None:
     anew, look = judge_of(a_split_ladder()), callers(Sampled(5, requests=30).look(50))
     for one in (judge, anew):
         one.open(Span(SPLIT, 0, START, fresh=True))
-    assert judge.hear(look) == anew.hear(look)
+    assert verdict_after(judge, look) == verdict_after(anew, look)
 
 
 @pytest.mark.parametrize("errors", [0.005, 0.08])

@@ -15,7 +15,8 @@ from canaryd.domain.rollout import Span
 from canaryd.domain.verdict import Answer, Verdict
 from canaryd.judge.judge import Judge
 from canaryd.judge.sample_ratio import LONG, SETTLE_LOOKS, SHORT, SampleRatio, is_telling, tolerated
-from tests.judge.looks import START, Sampled, a_ladder
+from canaryd.report import traffic_share
+from tests.judge.looks import START, Sampled, a_ladder, verdict_after
 
 Looks = Callable[[int], tuple[int, int]]  # number of the look -> requests of the canary, of stable
 FIRST = SETTLE_LOOKS + SHORT.looks  # looks until it can be told at all
@@ -59,7 +60,7 @@ def heard(look: Looks, weight: int, looks: int = 120) -> list[bool]:
     split, said = SampleRatio(weight), []
     for number in range(looks):
         split.hear(*look(number))
-        said.append(bool(split.reason))
+        said.append(split.traffic.is_off)
     return said
 
 
@@ -101,7 +102,7 @@ def test_it_is_told_with_its_numbers() -> None:
     for _ in range(FIRST):
         split.hear(150, 350)
     assert (
-        split.reason
+        traffic_share.reason(split.traffic)
         == "traffic does not follow the weight: the canary served 900 of 3,000 requests (30%) in 6 looks "
         "where 10% were due"
     )
@@ -192,7 +193,7 @@ def test_pods_scraped_at_different_moments_are_not_told_of() -> None:
             keeps = canary * rng.random()
             split.hear(round(canary - keeps + lent), int(both - canary))
             lent = keeps
-            said.append(bool(split.reason))
+            said.append(split.traffic.is_off)
         assert not any(said)
 
 
@@ -237,7 +238,7 @@ def judged(
     policy = a_ladder().model_copy(update={"mode": mode})
     judge = Judge(policy, sampled.history(), by_weight)
     judge.open(Span(0, weight, START))
-    return [judge.hear(sampled.look(share)) for share in shares]
+    return [verdict_after(judge, sampled.look(share)) for share in shares]
 
 
 def test_too_much_traffic_is_no_data_and_nothing_passes() -> None:
@@ -252,7 +253,7 @@ def test_no_stage_passes_on_looks_that_are_too_few_to_be_certain_of_the_split() 
     sampled = Sampled(5, errors=0.0)
     judge = Judge(a_ladder(), sampled.history())
     judge.open(Span(0, 10, sampled.now))
-    verdicts = [judge.hear(sampled.look(15)) for _ in range(SETTLE_LOOKS + LONG.looks + 6)]
+    verdicts = [verdict_after(judge, sampled.look(15)) for _ in range(SETTLE_LOOKS + LONG.looks + 6)]
     doubted = [one for one in verdicts if "which some looks more must bear out" in one.reason]
     assert {one.answer for one in doubted} == {Answer.UNDECIDED}
     assert Answer.PASS not in {one.answer for one in verdicts[1:]}
@@ -265,7 +266,7 @@ def test_honest_draws_are_seldom_in_doubt() -> None:
         split, look = SampleRatio(10), drawn(np.random.default_rng(seed), 0.1, 60)
         for number in range(40):
             split.hear(*look(number))
-            doubted += bool(split.doubt)
+            doubted += split.traffic.is_in_doubt
     assert doubted <= 2  # of 1,600
 
 
@@ -285,7 +286,7 @@ def test_another_weight_begins_anew() -> None:
     judge = Judge(a_ladder(), sampled.history())
     for weight in (10, 25):
         judge.open(Span(0 if weight == 10 else 1, weight, sampled.now))
-        verdicts = [judge.hear(sampled.look(10)) for _ in range(30)]
+        verdicts = [verdict_after(judge, sampled.look(10)) for _ in range(30)]
         assert any(one.off_weight for one in verdicts) is (weight == 25)
         assert not verdicts[FIRST - 2].off_weight
 

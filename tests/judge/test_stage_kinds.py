@@ -10,7 +10,7 @@ from canaryd.domain.rollout import Span
 from canaryd.domain.verdict import Answer, Verdict
 from canaryd.judge.judge import Judge
 from tests.builders import a_policy
-from tests.judge.looks import BOUNDS, START, a_look, some_counts
+from tests.judge.looks import BOUNDS, START, a_look, some_counts, verdict_after
 
 COOKIE = {"headers": {"cookie": {"regex": ".*logged_in.*"}}}
 TIMES = {"minimum": "2m", "deadline": "15m"}
@@ -39,7 +39,7 @@ def judged(stage: int, count: int, canary: tuple[int, int] = (0, 0), **analysis:
     policy = a_ladder(**analysis)
     judge = Judge(policy)
     judge.open(Span(stage, policy.stages[stage].weight, START))
-    return [judge.hear(look(number, canary=canary)) for number in range(count)]
+    return [verdict_after(judge, look(number, canary=canary)) for number in range(count)]
 
 
 def test_a_dark_stage_passes_by_its_minimum_without_a_single_request() -> None:
@@ -60,7 +60,7 @@ def test_a_dark_stage_needs_telemetry_all_the_same() -> None:
     judge = Judge(a_ladder())
     judge.open(Span(DARK, 0, START))
     silent = Look(START, START + 10, BOUNDS, {}, {}, sampled=False)
-    assert judge.hear(silent).answer is Answer.NO_DATA
+    assert verdict_after(judge, silent).answer is Answer.NO_DATA
 
 
 def test_a_match_stage_passes_by_time_and_requests_and_says_that_users_differ() -> None:
@@ -95,11 +95,12 @@ def test_what_matched_users_said_is_not_held_for_or_against_the_next_stage(canar
     judge, untouched = Judge(policy), Judge(policy)
     judge.open(Span(MATCH, 0, START))
     for number in range(12):
-        assert judge.hear(look(number, canary=canary)).answer is not Answer.FAIL
+        assert verdict_after(judge, look(number, canary=canary)).answer is not Answer.FAIL
     for one in (judge, untouched):
         one.open(Span(MIRROR, 0, START + 120))
     after, alone = (
-        [one.hear(look(number, canary=(250, 2))) for number in range(12, 24)] for one in (judge, untouched)
+        [verdict_after(one, look(number, canary=(250, 2))) for number in range(12, 24)]
+        for one in (judge, untouched)
     )
     assert [one.odds for one in after] == [one.odds for one in alone]
     assert [one.answer for one in after] == [one.answer for one in alone]
@@ -110,9 +111,9 @@ def test_copies_are_compared_as_requests_are_and_their_evidence_is_kept() -> Non
     judge = Judge(policy)
     judge.open(Span(MIRROR, 0, START))
     for number in range(6):
-        odds = judge.hear(look(number, canary=(250, 4))).odds
+        odds = verdict_after(judge, look(number, canary=(250, 4))).odds
     judge.open(Span(WEIGHT, 10, START + 60))
-    assert judge.hear(look(6, (900, 5), (100, 1))).odds == pytest.approx(odds, rel=0.9)
+    assert verdict_after(judge, look(6, (900, 5), (100, 1))).odds == pytest.approx(odds, rel=0.9)
     assert odds != 1.0
 
 

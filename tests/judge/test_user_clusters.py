@@ -20,6 +20,7 @@ from canaryd.judge.user_clusters import Drawn, drawn, shown_by_none
 from canaryd.simulation.simulated_service import Scenario, services
 from canaryd.stats.between_replicas import RARE, luck
 from canaryd.stats.cluster_randomization import ALIKE, BUSY, luck_below, user_luck
+from tests.judge.looks import verdict_after
 
 RUNS = 60
 FEW = People(300, unlucky=0.5, often=0.1)  # half of the failures are of users who fail a tenth of the time
@@ -123,7 +124,7 @@ def test_judges_of_users_and_of_requests_are_heard_together_as_alone() -> None:
         looks = [service.look(10) for service in several]
         hear_all(list(zip(together, looks, strict=True)))
         for judge, look in zip(alone, looks, strict=True):
-            judge.hear(look)
+            verdict_after(judge, look)
         assert [[one.cleared for one in judge.metrics] for judge in together] == [
             [one.cleared for one in judge.metrics] for judge in alone
         ]
@@ -235,7 +236,7 @@ def test_a_verdict_says_that_users_were_drawn_and_what_their_luck_may_bring() ->
     judge = Judge(by_user(2000), service.history(120))
     judge.open(Span(0, 10, service.now))
     for _ in range(4):
-        verdict = judge.hear(service.look(10))
+        verdict = verdict_after(judge, service.look(10))
     [note] = [one for one in verdict.notes if "users were drawn" in one]
     assert (
         "and not requests: of 2,000 by the policy, 200 are the canary's; a ratio of errors of up to " in note
@@ -262,7 +263,7 @@ def test_the_share_of_requests_follows_users_roughly_and_none_or_nearly_all_is_s
     split = SampleRatio(10, luck=Drawn(0.9 * users, 0.1 * users, 1).share_luck if users else 0.0)
     for _ in range(30):
         split.hear(2000 * share, 2000 * (1 - share))
-    assert bool(split.reason) is is_off
+    assert split.traffic.is_off is is_off
     for _ in range(30):
         split.hear(200, 1800)
-    assert not split.reason
+    assert not split.traffic.is_off

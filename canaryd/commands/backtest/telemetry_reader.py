@@ -19,7 +19,7 @@ from canaryd.domain.ports import Presence, Rejected, Telemetry, Unavailable
 from canaryd.domain.recording import Past
 from canaryd.domain.rollout import Rollout, Span, together
 from canaryd.domain.verdict import Answer, Verdict
-from canaryd.judge.matched_users import judge_of
+from canaryd.report.reporting_judge import reporting_judge_of
 
 Take = Callable[[Look, Mapping[str, float | None]], None]
 
@@ -248,7 +248,9 @@ def _imagined(past: Past, policy: Policy, telemetry: Telemetry) -> Course:
             "long"
         )
     rollout = fold.imagined(past, policy)
-    case = EvidenceStream(rollout, telemetry, 0.0, partial(judge_of, by_weight=False), imagined=True)
+    case = EvidenceStream(
+        rollout, telemetry, 0.0, partial(reporting_judge_of, by_weight=False), imagined=True
+    )
     verdicts: list[Verdict] = []
     before = -1
     while not rollout.phase.ended and case.position != before:  # else the past has ended

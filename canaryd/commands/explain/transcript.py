@@ -12,7 +12,7 @@ from canaryd.domain.counts import Look
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.rollout import Span
 from canaryd.domain.verdict import Verdict
-from canaryd.judge.matched_users import judge_of
+from canaryd.report.reporting_judge import reporting_judge_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Transcript:
     ) -> Iterator[tuple[TranscribedLook, Verdict]]:
         """The looks up to `until` as a judge by this policy has them. without: a canary replica that is taken
         for not having been there; what traffic the weight promised is not asked then."""
-        judge = judge_of(policy, self.history, by_weight=not without)
+        judge = reporting_judge_of(policy, self.history, by_weight=not without)
         judge.remember(self.past)
         for step in self.steps:
             if step.look.end > until:
@@ -70,7 +70,7 @@ class TranscribingJudge:
     """The judge of a rollout, with all that it hears taken down: what `control` takes for a judge."""
 
     def __init__(self, hearing: Transcript, policy: Policy, history: Sequence[Look]) -> None:
-        self._hearing, self._judge = hearing, judge_of(policy, history)
+        self._hearing, self._judge = hearing, reporting_judge_of(policy, history)
         self._opened: tuple[Span, ...] = ()
         hearing.history = history
 

@@ -11,6 +11,7 @@ from canaryd.domain.policy.policy import Policy
 from canaryd.judge.count_vectors import SLOWER
 from canaryd.judge.guardrails import limits_of
 from canaryd.judge.judge import FEWEST_LOOKS, Judge
+from canaryd.report.findings import unseen_limit
 from canaryd.simulation.simulated_rollout import ASSUMED_MATCHING, LONGEST, End
 from canaryd.stats.between_replicas import PRIOR_SD, ratio_by_luck
 
@@ -71,7 +72,7 @@ def notes(plan: Forecast) -> tuple[str, ...]:
 def _limits(plan: Forecast) -> Iterator[str]:
     """The policy's own limits, which stable itself does not keep."""
     traffic = plan.traffic
-    limits, blind = limits_of(plan.policy, traffic.bounds)
+    limits, unseen = limits_of(plan.policy, traffic.bounds)
     slower = traffic.world(plan.policy.analysis.interval).share_slower(1.0)
     for limit in limits:
         share = traffic.errors if limit.metric == "errors" else float(slower[limit.events - SLOWER])
@@ -81,7 +82,7 @@ def _limits(plan: Forecast) -> Iterator[str]:
                 f"{percent_text(share)} of stable's own requests {what}, and the policy's limit is "
                 f"{percent_text(limit.share)}: every version would be rolled back"
             )
-    yield from blind
+    yield from map(unseen_limit, unseen)
     if plan.policy.analysis.latency and not traffic.bounds:
         yield (
             "there is no latency histogram of this service, so latency rules nothing out and no stage passes "

@@ -18,6 +18,7 @@ from canaryd.domain.rollout import Decision, Held, Phase, Rollout, Span
 from canaryd.domain.verdict import Answer, Verdict
 from canaryd.judge.judge import Judge
 from canaryd.judge.sample_ratio import SETTLE_LOOKS, SHORT
+from canaryd.report.reporting_judge import ReportingJudge
 from tests.builders import NOW, a_policy, a_rollout, a_verdict
 from tests.judge.looks import START, Sampled, a_ladder, a_look, some_counts
 
@@ -42,7 +43,11 @@ def a_past(policy: Policy, **changes: Any) -> Past:
 
 def course(policy: Policy, looks: Iterator[Look], by_weight: bool = False) -> tuple[Rollout, list[Verdict]]:
     """The fold alone, as control does it with a case."""
-    rollout, judge, verdicts = imagined(a_past(policy), policy), Judge(policy, (), by_weight), []
+    rollout, judge, verdicts = (
+        imagined(a_past(policy), policy),
+        ReportingJudge(Judge(policy, (), by_weight)),
+        [],
+    )
     opened = 0
     for look in looks:
         for span in rollout.spans[opened:]:

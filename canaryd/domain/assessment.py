@@ -1,0 +1,400 @@
+"""What a judge concludes of one look, in numbers: the answer, and all that its sentences are made of.
+
+`report.findings` writes the sentences from an assessment alone, for whoever saves or shows a verdict. Counts
+are those of the stage; an odds is gathered evidence, 1 being neutral; a bar is the odds at which its part
+alone brings the total to where the canary is rolled back. Nothing here computes evidence, and nothing here is
+text."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from canaryd.domain.policy.metrics import Query
+from canaryd.domain.verdict import Answer, Verdict, is_plainly_unacceptable
+
+
+@dataclass(frozen=True, slots=True)
+class RateComparison:
+    """Two rates side by side: events of requests, stable's and the canary's."""
+
+    stable_events: float
+    stable_requests: float
+    canary_events: float
+    canary_requests: float
+
+    @property
+    def ratio(self) -> float | None:
+        """The canary's rate over stable's; None where stable had no event, or either had no request."""
+        if not (self.stable_events and self.stable_requests and self.canary_requests):
+            return None
+        return self.canary_events / self.canary_requests / (self.stable_events / self.stable_requests)
+
+
+@dataclass(frozen=True, slots=True)
+class RateAssessment:
+    """One compared rate: of errors, or of requests slower than a bound.
+
+    bound_ms: the latency bound; None for errors. low, high: the anytime-valid 95% interval of the ratio.
+    tolerated, unacceptable: ratios that are no harm, and that the stage must rule out. tolerated_increase: of
+    the share, that is no harm whatever the ratio. cleared: odds gathered in this stage that nothing
+    unacceptable is there."""
+
+    bound_ms: float | None
+    rates: RateComparison
+    low: float
+    high: float
+    tolerated: float
+    tolerated_increase: float
+    unacceptable: float
+    odds: float
+    bar: float
+    cleared: float
+    answer: Answer
+
+    @property
+    def is_plainly_unacceptable(self) -> bool:
+        """Whether the plain estimate lies beyond what the stage must rule out."""
+        rates = self.rates
+        return is_plainly_unacceptable(
+            rates.ratio, self.unacceptable, rates.canary_events, rates.canary_requests, rates.stable_requests
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MeanAssessment:
+    """The mean latency. ratio: the canary's over stable's; tolerated: the ratio that is no harm."""
+
+    ratio: float
+    tolerated: float
+    odds: float
+    bar: float
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyAssessment:
+    """Latency as a whole, over all bounds and the mean.
+
+    is_seen: whether one look of this stage had the latency of both versions; nothing else is known otherwise.
+    joined, bounds_in_all: bounds that take part, and all there are. mean: where its own odds say something.
+    bounds: those worth naming, the lowest first.
+    """
+
+    is_seen: bool
+    odds: float
+    bar: float
+    answer: Answer
+    stable_timed: float = 0.0
+    canary_timed: float = 0.0
+    mean_ratio: float | None = None
+    joined: int = 0
+    bounds_in_all: int = 0
+    cleared: float = 1.0
+    mean: MeanAssessment | None = None
+    bounds: tuple[RateAssessment, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RecordComparison:
+    """At full weight: a rate of the canary against the rollout's record.
+
+    metric: errors or latency; bound_ms: of latency. limit: the highest share that is usual; usual: the
+    record's share. has_record: whether there is a record to compare with."""
+
+    metric: str
+    bound_ms: float | None
+    events: float
+    requests: float
+    odds: float
+    limit: float
+    usual: float
+    has_record: bool
+    answer: Answer
+
+    @property
+    def share(self) -> float:
+        """The canary's events over its requests."""
+        return self.events / max(self.requests, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class LimitAssessment:
+    """A limit of the policy on a rate of the canary's own.
+
+    metric: errors or latency; bound_ms: of latency. limit: the highest allowed share. stable_share: stable's
+    own share, None where it had no request."""
+
+    metric: str
+    bound_ms: float | None
+    limit: float
+    events: float
+    requests: float
+    odds: float
+    stable_share: float | None
+    answer: Answer
+
+    @property
+    def share(self) -> float | None:
+        """The canary's share in this stage; None without a request."""
+        return self.events / self.requests if self.requests else None
+
+
+@dataclass(frozen=True, slots=True)
+class UnseenLimit:
+    """A latency limit that the histogram cannot see. quantile: as the policy names it; limit_ms: its latency;
+    last_bound_ms: the histogram's largest bound, which lies below it."""
+
+    quantile: str
+    limit_ms: float
+    last_bound_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class QueryComparison:
+    """A query of the policy, the canary's values against stable's.
+
+    looks: of this stage, with a value of both. means: stable's mean and the canary's over them, None for
+    none. is_worse: whether the canary is worse than tolerated in the mean. has_past: whether stable's values
+    before the rollout tell how far the query drifts by itself. block: looks judged together. reached: when
+    the bar was first reached (Unix seconds)."""
+
+    odds: float
+    bar: float
+    looks: int
+    means: tuple[float, float] | None
+    is_worse: bool
+    has_past: bool
+    block: int
+    reached: int | None
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class QueryAssessment:
+    """A query of the policy: its last values, and what was found of its limits and of its comparison.
+
+    streak: looks in a row in which the value was out of its limits; reached: when that was first long enough
+    (Unix seconds). limit_answer: None for a query without limits; comparison: None for one that is not
+    compared."""
+
+    query: Query
+    value: float | None
+    stable_value: float | None
+    streak: int
+    is_out: bool
+    reached: int | None
+    limit_answer: Answer | None
+    comparison: QueryComparison | None
+
+
+@dataclass(frozen=True, slots=True)
+class BlockLength:
+    """How many looks of a metric are judged together, and for how many looks trouble on stable lasts."""
+
+    metric: str
+    looks: int
+    trouble_lasts: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaLuck:
+    """What the draw of replicas may bring to one metric's ratio.
+
+    bound_ms: the latency bound at which stable's replicas differ most; None for errors. replicas_seen: of
+    stable, from which the difference is known; raw_sd: their standard deviation of the log rate. ratio: what
+    luck hardly ever exceeds. assumed_sd, assumed_replicas: what is assumed beforehand, and how many replicas
+    that weighs."""
+
+    metric: str
+    bound_ms: float | None
+    replicas_seen: int
+    raw_sd: float
+    stable_replicas: int
+    canary_replicas: int
+    ratio: float
+    assumed_sd: float
+    assumed_replicas: int
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnUsers:
+    """What the draw of users may bring. users, canary_users: by the policy. ratio: of error rates, that luck
+    hardly ever exceeds; None where errors are not judged."""
+
+    users: float
+    canary_users: float
+    ratio: float | None
+
+
+class Lacking(Enum):
+    """What a look lacks, so that it says nothing."""
+
+    TELEMETRY = auto()
+    CANARY_REQUESTS = auto()
+    STABLE_REQUESTS = auto()
+    MATCHED_REQUESTS = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class MissingData:
+    """What a look of so many seconds lacks. end: of the look (Unix seconds); others: requests that the other
+    version served in it."""
+
+    what: Lacking
+    seconds: int
+    end: int
+    others: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServedShare:
+    """What the last looks counted: of both versions' requests, those that the canary served."""
+
+    served: int
+    of: int
+    looks: int
+
+    @property
+    def share(self) -> float:
+        """The canary's part of the requests, 0 to 1."""
+        return self.served / self.of
+
+
+@dataclass(frozen=True, slots=True)
+class TrafficShare:
+    """Whether the traffic follows the weight.
+
+    due: the canary's share that was set, in per cent; due_by: what set it, where that is not the weight.
+    observes: someone else splits the traffic. off: the share that certainly does not follow; doubtful: one
+    that may not, on which no stage should pass yet."""
+
+    due: float
+    due_by: str
+    observes: bool
+    off: ServedShare | None
+    doubtful: ServedShare | None
+
+    @property
+    def is_off(self) -> bool:
+        """Whether nothing is learnt from this traffic. Where someone else splits it, more of it than the
+        weight is no reason to learn nothing."""
+        return self.off is not None and not self._is_excused(self.off)
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether the share lets no stage pass yet."""
+        return self.off is None and self.doubtful is not None and not self._is_excused(self.doubtful)
+
+    def _is_excused(self, seen: ServedShare) -> bool:
+        return self.observes and seen.share > self.due / 100
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """What the sentences of an assessment are made of, beside its answer and its odds.
+
+    kind: by what the canary gets its requests, see `Stage.kind`. clear_bar: odds that a stage must reach to
+    pass. is_full_weight: the canary has all traffic, and is held against the record. reporter: who counts
+    requests, as the policy names it. is_withheld: the odds ask for a rollback that is not made.
+    can_step_back: whether an alarm leads to a stage that compares both versions. lacks_latency: latency is
+    judged, and none of the canary was seen in this stage. is_one_replica: latency is that of one canary
+    replica. dropped_bounds_ms: bounds that not every replica has."""
+
+    kind: str
+    is_full_weight: bool
+    clear_bar: float
+    reporter: str
+    is_withheld: bool
+    can_step_back: bool
+    is_one_replica: bool
+    errors: RateAssessment | None = None
+    latency: LatencyAssessment | None = None
+    records: tuple[RecordComparison, ...] = ()
+    lacks_latency: bool = False
+    limits: tuple[LimitAssessment, ...] = ()
+    unseen_limits: tuple[UnseenLimit, ...] = ()
+    queries: tuple[QueryAssessment, ...] = ()
+    blocks: tuple[BlockLength, ...] = ()
+    dropped_bounds_ms: tuple[float, ...] = ()
+    replica_luck: tuple[ReplicaLuck, ...] = ()
+    drawn_users: DrawnUsers | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Assessment:
+    """What a judge concludes of a look, in numbers.
+
+    answer to off_weight: as in `Verdict`. is_compared: False for traffic at a weight in change. is_comparing:
+    whether there are two versions to compare. is_ruled_out: all that the stage must rule out is. missing: why
+    the look says nothing. traffic: where it is asked whether it follows the weight. details: None where
+    nobody asked for them, and nothing needs them."""
+
+    answer: Answer
+    at: int
+    stage: int
+    weight: int
+    bar: float
+    looks: int = 0
+    odds: float = 1.0
+    stage_odds: float = 1.0
+    canary_requests: int = 0
+    few_blocks: bool = False
+    off_weight: bool = False
+    is_compared: bool = True
+    is_comparing: bool = False
+    is_ruled_out: bool = False
+    missing: MissingData | None = None
+    traffic: TrafficShare | None = None
+    details: Details | None = None
+
+    @property
+    def lacks_data(self) -> bool:
+        """Whether a part that decides has nothing to be judged by."""
+        return any(answer is Answer.NO_DATA for answer in self._answers())
+
+    @property
+    def looks_unacceptable(self) -> bool:
+        """Whether a plain estimate lies beyond what the stage must rule out."""
+        return any(rate.is_plainly_unacceptable for rate in self._rates())
+
+    def _rates(self) -> Iterator[RateAssessment]:
+        if self.details is None:
+            return
+        if self.details.errors is not None:
+            yield self.details.errors
+        if self.details.latency is not None:
+            yield from self.details.latency.bounds
+
+    def _answers(self) -> Iterator[Answer]:
+        """Of every part that decides: a dry run does not."""
+        if self.details is None:
+            return
+        yield from (rate.answer for rate in self._rates())
+        yield from (record.answer for record in self.details.records)
+        yield from (limit.answer for limit in self.details.limits)
+        if self.details.latency is not None:
+            yield self.details.latency.answer
+        if self.details.lacks_latency and self.details.is_full_weight:
+            yield Answer.NO_DATA
+        for query in self.details.queries:
+            if not query.query.dry_run and query.limit_answer is not None:
+                yield query.limit_answer
+            if not query.query.dry_run and query.comparison is not None and self.is_comparing:
+                yield query.comparison.answer
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict without its sentences, for a rollout that nobody reads of."""
+        return Verdict(
+            self.answer,
+            at=self.at,
+            stage=self.stage,
+            weight=self.weight,
+            looks=self.looks,
+            odds=self.odds,
+            stage_odds=self.stage_odds,
+            bar=self.bar,
+            canary_requests=self.canary_requests,
+            few_blocks=self.few_blocks,
+            off_weight=self.off_weight,
+        )
