@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bench.results import Entry
-from bench.rollouts import HISTORY, Outcome, Rolling, a_policy, excess, rolling
+from bench.rollouts import Outcome, Rolling, a_policy, excess, rolling
 from bench.rules import PROMOTED, RULES
 from bench.tables import Table, minutes, number, share
 from bench.worlds import BAD, HEALTHY, HOUR, LATE_WORLD
-from canaryd.domain.counts import total
+from canaryd.domain.counts import HISTORY_LOOKS, total
 from canaryd.simulation.monte_carlo_error import quantile
 from canaryd.simulation.simulated_service import Scenario, SimulatedService
 
@@ -93,7 +93,7 @@ def _ours(match: Match, service: SimulatedService) -> Rolling:
 
 def _theirs(match: Match, service: SimulatedService) -> Outcome:
     """Minute by minute, in the looks that canaryd would have: what lasts for a look lasts as long for all."""
-    service.history(HISTORY)
+    service.history(HISTORY_LOOKS)
     world, rule, began = match.world, RULES[match.rule](), service.now
     requests, hurt, fault, end = 0, 0.0, None, None
     while end is None and service.now - began < HORIZON:

@@ -23,8 +23,9 @@ import numpy as np
 
 from bench.machine import machine
 from bench.results import MEASURED, ROOT, Results
-from bench.rollouts import HISTORY, a_policy
+from bench.rollouts import a_policy
 from bench.running import Runner
+from canaryd.domain.counts import HISTORY_LOOKS
 from canaryd.domain.rollout import Span
 from canaryd.judge.judge import Judge, hear_all
 from canaryd.simulation.simulated_service import Scenario, SimulatedService
@@ -58,7 +59,7 @@ def looks_per_second(looks: int) -> tuple[float, int]:
     judges, heard = [], []
     for seed in range(TOGETHER):
         service = SimulatedService(world, np.random.default_rng(seed))
-        judges.append(Judge(a_policy(world.interval), service.history(HISTORY)))
+        judges.append(Judge(a_policy(world.interval), service.history(HISTORY_LOOKS)))
         judges[-1].open(Span(0, 10, service.now))
         heard.append(service.looks(10, looks // TOGETHER))
     began = time.process_time()  # of this process alone: what else runs on the machine is no part of it

@@ -11,6 +11,7 @@ unseen so; `--fresh` measures all anew.
 import ast
 import json
 import os
+import re
 from collections.abc import Sequence
 from hashlib import sha256
 from math import isfinite
@@ -92,6 +93,12 @@ class Results:
             for name, one in each.items()
             if one["tree"] != self.tree
         ]
+
+
+def definition_of(case: object) -> str:
+    """All that defines a case, without the names of the classes that hold it: another name is no other
+    measurement."""
+    return re.sub(r"\b[A-Z]\w*\(", "(", repr(case))
 
 
 def sample(outcomes: Sequence[object]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from canaryd.domain.assessment import Assessment
-from canaryd.domain.counts import Look
+from canaryd.domain.counts import HISTORY_LOOKS, Look
 from canaryd.domain.lifecycle import Detail, Signal, advance, stage_signal
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.rollout import Held, Phase
@@ -23,7 +23,6 @@ from canaryd.simulation.simulated_service import Scenario, SimulatedService
 
 LADDER = (10, 25, 50, 100)
 DEADLINE = 900  # s, of a stage
-HISTORY = 360  # looks of stable before the rollout
 LONGEST = 180  # looks of a rollout that is watched: half an hour of looks of 10 s
 KEPT = "24h"  # minimum of the first stage, where a rollout is kept at 10%
 MOST_DRAWN = 30  # looks at once
@@ -99,7 +98,7 @@ def rolling(
     climbing: bool = True,
     longest: int = LONGEST,
     policy: Policy | None = None,
-    past: int = HISTORY,
+    past: int = HISTORY_LOOKS,
     path: bool = False,
     before: Scenario | None = None,
 ) -> Rolling:

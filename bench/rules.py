@@ -10,12 +10,10 @@ from math import isnan, nan
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from canaryd.domain.counts import Counts
-
-Array = NDArray[np.float64]
+from canaryd.stats.arrays import Array
 
 ROLLED_BACK, PROMOTED = "rolled back", "succeeded"
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.results import SAMPLE, Entry, Results, sample
+from bench.results import SAMPLE, Entry, Results, definition_of, sample
 from bench.rollouts import Outcome, roll_out
 from canaryd.simulation.simulated_service import Scenario, SimulatedService
 
@@ -55,7 +55,7 @@ class Runner:
         module = import_module(f"bench.{part}")
         with ProcessPoolExecutor(max_workers=self.cores) as pool:
             for name, case in module.CASES.items():
-                definition = repr(case)
+                definition = definition_of(case)
                 if self.only not in name:
                     continue
                 runs = min(most, module.runs(case)) if hasattr(module, "runs") else most

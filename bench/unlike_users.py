@@ -8,13 +8,11 @@ is passed in.
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from canaryd.domain.counts import Counts, Look
 from canaryd.simulation.simulated_service import Scenario, SimulatedService
-
-Array = NDArray[np.float64]
+from canaryd.stats.arrays import Array, Rows
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ class Crowd(SimulatedService):
             for start, old, new in zip(starts, stable, canary, strict=True)
         ]
 
-    def _group(self, those: NDArray[np.bool_], failing: Array, slower: Array, means: Array) -> _Group | None:
+    def _group(self, those: Rows, failing: Array, slower: Array, means: Array) -> _Group | None:
         busy = self._busy[those]
         share = float(busy.sum())
         if not share:

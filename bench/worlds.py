@@ -4,8 +4,9 @@ begins late."""
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from bench.rollouts import HISTORY, LONGEST
+from bench.rollouts import LONGEST
 from bench.unlike_users import Matched, People
+from canaryd.domain.counts import HISTORY_LOOKS
 from canaryd.simulation.simulated_service import Scenario
 
 
@@ -21,7 +22,7 @@ class Case:
     name: str
     world: Scenario
     climbing: bool = True
-    past: int = HISTORY
+    past: int = HISTORY_LOOKS
     before: Scenario | None = None
     longest: int = LONGEST
     minimum: str = "2m"

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import structlog
 
-from canaryd.domain.counts import Counts, Look, Source, Target
+from canaryd.domain.counts import HISTORY_LOOKS, Counts, Look, Source, Target
 from canaryd.domain.policy.metrics import HTTP_FAILURES, Query
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Rejected, Telemetry, Unavailable
@@ -40,7 +40,6 @@ class JudgePort(Protocol):
 
 JudgeOf = Callable[[Policy, Sequence[Look]], JudgePort]
 
-HISTORY_LOOKS = 360  # evidence.md, section 2: what block length and burst size are estimated from
 EMPTY_LOOKS = 6  # looks in a row without canary traffic ...
 EMPTY_EXPECTED = 10.0  # ... in which the weight promised at least so many requests: then it is no chance
 # seconds after which it is asked again who sends the requests that do not follow the weight

@@ -7,6 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
+# Looks of stable before a rollout: block length and burst size are estimated from them, and the judge is
+# given no more. docs/concepts/evidence.md says why so many.
+HISTORY_LOOKS = 360
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:

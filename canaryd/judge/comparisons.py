@@ -10,15 +10,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from canaryd.stats.betabinomial import Single, a_grid, log_likelihood
+from canaryd.stats.arrays import Array, Indices, Rows, Single
+from canaryd.stats.betabinomial import a_grid, log_likelihood
 from canaryd.stats.betting import log_gains_on_share, log_total, purse, staked
 from canaryd.stats.changepoint import AT_ALARM, AT_STAGE, hazard, initial, log_evidence_below, log_null, step
 from canaryd.stats.intervals import log_ratio_interval
-
-Array = NDArray[np.float64]
-Rows = NDArray[np.bool_]
 
 HARM = a_grid()
 # Clearing asks about far smaller ratios than the border only; what lies over it is the null, and may be
@@ -82,7 +79,7 @@ class Gathered:
         """Harm may well begin here."""
         self._turning = max(self._turning, AT_ALARM if alarmed else AT_STAGE)
 
-    def turning(self, rows: NDArray[np.intp]) -> Array:
+    def turning(self, rows: Indices) -> Array:
         """The share of what is healthy that turned in each of these comparisons since it last learned
         something, this unit included."""
         self._kept *= 1.0 - max(self._turning, hazard(self._units))
@@ -156,7 +153,7 @@ class Comparisons:
         """Gathers one unit's evidence."""
         fold_all([(self, unit)])
 
-    def intervals(self, rows: NDArray[np.intp]) -> tuple[Array, Array]:
+    def intervals(self, rows: Indices) -> tuple[Array, Array]:
         """Of the ratio over what is tolerated, from the stage's own units; anytime-valid at 95%."""
         low, high = log_ratio_interval(HARM, self.stage.log_likelihood[rows], self.log_past[rows])
         return np.exp(low), np.exp(high)
@@ -186,8 +183,8 @@ class _Part:
 
     comparisons: Comparisons
     unit: Unit
-    rows: NDArray[np.intp]
-    clear_rows: NDArray[np.intp]
+    rows: Indices
+    clear_rows: Indices
     events: Array
     clear_events: Array
     cap: Array

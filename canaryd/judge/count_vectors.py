@@ -8,11 +8,10 @@ the requests slower than it. Vectors add up: over replicas to a version, over lo
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from canaryd.domain.counts import Counts, Look
+from canaryd.stats.arrays import Array
 
-Array = NDArray[np.float64]
 REQUESTS, FAILURES, TIMED, DURATION, SLOWER = (
     0,
     1,

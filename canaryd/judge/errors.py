@@ -6,7 +6,6 @@ evidence against either rules it out.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from canaryd.domain.assessment import RateAssessment, RateComparison
 from canaryd.domain.policy.metrics import Errors
@@ -24,11 +23,10 @@ from canaryd.judge.metric_evidence import (
 )
 from canaryd.judge.replica_variation import Siblings
 from canaryd.judge.user_clusters import Drawn, lucky, shown_by_none
-from canaryd.stats.betabinomial import Single, usual_size
+from canaryd.stats.arrays import Array, Single
+from canaryd.stats.betabinomial import usual_size
 from canaryd.stats.between_replicas import Luck, luck
 from canaryd.stats.blocks import block_length, burst_size, correlation_time
-
-Array = NDArray[np.float64]
 
 RATIO, INCREASE = 0, 1  # places of the comparisons
 FAVOURED = 0.8  # of the weight in clearing

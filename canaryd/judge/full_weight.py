@@ -9,7 +9,6 @@ versions can be compared.
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from canaryd.domain.assessment import RecordComparison
 from canaryd.domain.policy.metrics import Errors, Latency
@@ -17,10 +16,9 @@ from canaryd.domain.verdict import Answer
 from canaryd.judge.guardrails import LEAST_LIMIT, RateLimits
 from canaryd.judge.latency import MOST_SHARE
 from canaryd.judge.replica_variation import rates_of
+from canaryd.stats.arrays import Array
 from canaryd.stats.between_replicas import chance_of_as_many
 from canaryd.stats.histogram import share_slower_than
-
-Array = NDArray[np.float64]
 
 PLAIN_TIMES, PLAIN_CHANCE = (
     3.0,

@@ -8,18 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from canaryd.domain.assessment import LimitAssessment, UnseenLimit
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.verdict import Answer
 from canaryd.judge.count_vectors import FAILURES, REQUESTS, SLOWER, TIMED
 from canaryd.judge.metric_evidence import LARGEST_LOG
+from canaryd.stats.arrays import Array
 from canaryd.stats.betting import STAKES, log_gains_on_rate, log_total, purse, staked
 from canaryd.stats.changepoint import AT_STAGE, hazard
-
-Array = NDArray[np.float64]
-
 
 LEAST_LIMIT = 1e-6  # a limit of 0 is this: then a single event is odds enough
 CAP_KEPT, CAP_GROWTH = 0.95, 2.0  # of the measure of a full look, from one look to the next: see `RateLimits`

@@ -11,7 +11,6 @@ from dataclasses import replace
 from math import sqrt
 
 import numpy as np
-from numpy.typing import NDArray
 
 from canaryd.domain.assessment import (
     Assessment,
@@ -50,8 +49,7 @@ from canaryd.judge.queries import ComparedQueries, QueryWatch
 from canaryd.judge.replica_variation import Siblings
 from canaryd.judge.sample_ratio import SampleRatio
 from canaryd.judge.user_clusters import Drawn, drawn
-
-Array = NDArray[np.float64]
+from canaryd.stats.arrays import Array
 
 SUSPICION = 3.0  # odds against the canary at which a stage does not pass early, whatever else was ruled out
 FEWEST_LOOKS = 3  # of a stage, before it can pass

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from math import log
 
 import numpy as np
-from numpy.typing import NDArray
 
 from canaryd.domain.assessment import LatencyAssessment, MeanAssessment, RateAssessment, RateComparison
 from canaryd.domain.policy.metrics import Latency
@@ -34,12 +33,11 @@ from canaryd.judge.metric_evidence import (
 )
 from canaryd.judge.replica_variation import Siblings
 from canaryd.judge.user_clusters import Drawn, lucky, shown_by_none
-from canaryd.stats.betabinomial import Single, usual_size
+from canaryd.stats.arrays import Array, Indices, Single
+from canaryd.stats.betabinomial import usual_size
 from canaryd.stats.between_replicas import Luck, luck, ratio_by_luck
 from canaryd.stats.blocks import block_length, correlation_time
 from canaryd.stats.histogram import share_slower_than, smoothed_shares
-
-Array = NDArray[np.float64]
 
 LEAST_SHARE, MOST_SHARE = (
     0.0005,
@@ -330,7 +328,7 @@ class LatencyEvidence(MetricEvidence):
             )
         return tuple(assessed)
 
-    def _rows_that_matter(self) -> NDArray[np.intp]:
+    def _rows_that_matter(self) -> Indices:
         """Of the bounds that joined: those with most odds against the canary, and those nearest to stable's
         median and 95th percentile; shape (rows,), rising."""
         joined = np.flatnonzero(self.joined)
@@ -374,7 +372,7 @@ class LatencyEvidence(MetricEvidence):
         }
         return sorted(surplus, key=lambda name: (-surplus[name], name))[:SUSPECTS]
 
-    def interval(self, rows: NDArray[np.intp]) -> tuple[Array, Array]:
+    def interval(self, rows: Indices) -> tuple[Array, Array]:
         """Of the ratio of the shares slower than each bound of `rows`."""
         low, high = self._comparisons.intervals(rows)
         tolerated = self.borders(self.replicas).tolerated

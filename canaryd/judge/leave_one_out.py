@@ -8,13 +8,10 @@ told, so asking again costs one unit.
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from canaryd.judge.comparisons import Comparisons, Unit
-from canaryd.stats.betabinomial import Single
+from canaryd.stats.arrays import Array, Single
 from canaryd.stats.blocks import INDEPENDENT, LONGEST, sibling_correlation_time
-
-Array = NDArray[np.float64]
 
 BLOCKS = (5, 10, 20, LONGEST)  # lengths in looks that a replay may have: few, so that replays can be kept
 REMEMBERED = 90  # units back that correlation between siblings is looked for in

@@ -7,14 +7,12 @@ version.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
 from canaryd.judge.count_vectors import DURATION, TIMED, Replicas
 from canaryd.judge.replica_variation import MeanLuck, Siblings
 from canaryd.judge.user_clusters import Drawn
+from canaryd.stats.arrays import Array
 from canaryd.stats.sign_bets import ScoreBets
-
-Array = NDArray[np.float64]
 
 
 class MeanEvidence:

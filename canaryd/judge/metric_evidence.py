@@ -8,7 +8,6 @@ from abc import ABC, abstractmethod
 from math import exp
 
 import numpy as np
-from numpy.typing import NDArray
 
 from canaryd.domain.assessment import ReplicaLuck
 from canaryd.domain.verdict import Answer
@@ -17,11 +16,10 @@ from canaryd.judge.count_vectors import Replicas
 from canaryd.judge.leave_one_out import Replays, block_for
 from canaryd.judge.replica_variation import Siblings
 from canaryd.judge.user_clusters import Drawn
-from canaryd.stats.betabinomial import Single, log_past
+from canaryd.stats.arrays import Array, Single
+from canaryd.stats.betabinomial import log_past
 from canaryd.stats.between_replicas import PRIOR_REPLICAS, PRIOR_SD, RARE, ratio_by_luck
 from canaryd.stats.blocks import INDEPENDENT
-
-Array = NDArray[np.float64]
 
 SIBLINGS_AGREE = 4.0  # odds against the canary without its loudest replica
 # units from which on a single replica's trouble that lasts shows in how it and its siblings compare

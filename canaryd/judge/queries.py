@@ -47,17 +47,15 @@ from dataclasses import dataclass, field
 from statistics import median
 
 import numpy as np
-from numpy.typing import NDArray
 
 from canaryd.domain.assessment import QueryAssessment, QueryComparison
 from canaryd.domain.policy.metrics import Query
 from canaryd.domain.policy.policy import Analysis
 from canaryd.domain.verdict import Answer
 from canaryd.judge.metric_evidence import LARGEST_LOG, bar_alone
+from canaryd.stats.arrays import Array
 from canaryd.stats.blocks import block_length
 from canaryd.stats.bounded_scores import STAKES, Spread, correlation_time, log_gains, score, spread, step
-
-Array = NDArray[np.float64]
 
 # of the total's weight, all compared queries together, where errors or latency are judged as well
 QUERIES_SHARE = 0.2

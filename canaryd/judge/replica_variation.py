@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from math import sqrt
 
 import numpy as np
-from numpy.typing import NDArray
 
 from canaryd.judge.count_vectors import DURATION, FAILURES, REQUESTS, SLOWER, TIMED, Replicas
+from canaryd.stats.arrays import Array
 from canaryd.stats.between_replicas import between_replicas, chance_beyond, degrees, shrunk
-
-Array = NDArray[np.float64]
 
 REFRESHED = 10  # looks after which differences are estimated anew
 

@@ -5,24 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.rollout import Span
 from canaryd.judge.comparisons import CLEAR, HARM, LUCKY
 from canaryd.judge.replica_variation import MeanLuck
+from canaryd.stats.arrays import Array, Single
 from canaryd.stats.between_replicas import widened
-from canaryd.stats.cluster_randomization import (
-    Single,
-    UserLuck,
-    luck_below,
-    mean_variance,
-    share_sd,
-    user_luck,
-)
+from canaryd.stats.cluster_randomization import UserLuck, luck_below, mean_variance, share_sd, user_luck
 
 SHARE_SDS = 4.0  # standard deviations: it is asked of each rollout once, and of all the time
-Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)

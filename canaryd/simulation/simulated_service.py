@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from canaryd.domain.counts import Counts, Look
+from canaryd.stats.arrays import Array
 from canaryd.stats.histogram import lognormal_share_slower, share_slower_than
-
-Array = NDArray[np.float64]
 
 ISTIO_BOUNDS = (
     0.5,

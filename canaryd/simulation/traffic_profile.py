@@ -11,16 +11,13 @@ from math import log, sqrt
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
 
-from canaryd.domain.counts import Look, total
+from canaryd.domain.counts import HISTORY_LOOKS, Look, total
 from canaryd.simulation.simulated_service import BAD, ISTIO_BOUNDS, Scenario
+from canaryd.stats.arrays import Array
 from canaryd.stats.blocks import INDEPENDENT, burst_size, correlation_time, surplus_over_trend
 from canaryd.stats.histogram import share_slower_than
 
-Array = NDArray[np.float64]
-
-HISTORY = 360  # looks of stable's past that the judge is given (evidence.md, section 2)
 FEWEST = 20  # looks, below which nothing is known of how failures hang together
 # of the log latency, where only the median is given: 99% of requests within four times the median
 USUAL_SIGMA = 0.6
@@ -219,7 +216,7 @@ def measured(looks: Mapping[str, Sequence[Look]], stable: str, source: str) -> T
         bad=bad,
         spell=spell,
         bounds=(),
-        history=tuple(looks[stable][-HISTORY:]),
+        history=tuple(looks[stable][-HISTORY_LOOKS:]),
         source=source,
     )
     return _with_latency(one, own)

@@ -13,11 +13,9 @@ follow each other.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import betaln, gammaln
 
-Array = NDArray[np.float64]
-Single = NDArray[np.float32]
+from canaryd.stats.arrays import Array, Single
 
 DISTURBED = 0.5  # both parameters of the beta-binomial split of a disturbed look: the arcsine law
 # How bursty: from 3 (a handful of bursts a look) to independent events (infinite: binomial). Steps of three

@@ -15,11 +15,9 @@ The bettor keeps a purse back and stakes a part of it at each look, since harm m
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
+from canaryd.stats.arrays import Array
 from canaryd.stats.changepoint import AT_ONCE
-
-Array = NDArray[np.float64]
 
 # small ones for small harm that lasts, large ones for the plain kind
 STAKES = np.array([0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 0.95])

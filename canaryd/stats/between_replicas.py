@@ -4,13 +4,10 @@ another version."""
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import gammainc, stdtr, stdtrit
 
-from canaryd.stats.betabinomial import Single
+from canaryd.stats.arrays import Array, Single
 from canaryd.stats.cluster_randomization import UserLuck
-
-Array = NDArray[np.float64]
 
 # Of the log rate between replicas of one version, where nothing is known. At 10% a doubled error rate needs
 # 8% more requests to be found, and no more replicas' luck was told from harm (simulated, 3 and 3 replicas

@@ -1,9 +1,8 @@
 """How long failures hang together, and how large bursts are: from one version's own past."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from canaryd.stats.arrays import Array
 
 INDEPENDENT = 1.5  # a correlation time below this is not told from noise in 360 looks
 LONGEST = 30  # looks in a block

@@ -30,11 +30,9 @@ from itertools import pairwise
 from math import isfinite, sqrt
 
 import numpy as np
-from numpy.typing import NDArray
 
+from canaryd.stats.arrays import Array
 from canaryd.stats.blocks import TREND, summed_autocorrelation
-
-Array = NDArray[np.float64]
 
 # small ones for small harm that lasts, large ones for the plain kind
 STAKES = np.array([0.05, 0.2, 0.5, 0.95])

@@ -22,11 +22,9 @@ alternative need not be spread over what the past refutes.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
-from canaryd.stats.betabinomial import Grid, Single
-
-Array = NDArray[np.float64]
+from canaryd.stats.arrays import Array, Single
+from canaryd.stats.betabinomial import Grid
 
 AT_ONCE = 0.75  # of the mixture: worse from the first look on
 AT_STAGE = 0.15  # of what is healthy turns when a stage begins: some faults show only under load

@@ -10,11 +10,9 @@ p) lies between users. Users differ in how much they send, too.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import gammaln, ndtr
 
-Array = NDArray[np.float64]
-Single = NDArray[np.float32]
+from canaryd.stats.arrays import Array, Single
 
 # A twentieth of the failures as from users who always fail. Usual values in surveys are 0.01 to 0.05. It and
 # the number of users have one effect, ALIKE / users: whoever knows of less, or of more, says more users or

@@ -1,10 +1,9 @@
 """What a cumulative latency histogram says between its bounds."""
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-Array = NDArray[np.float64]
+from canaryd.stats.arrays import Array
 
 
 def share_slower_than(bounds: Array, shares: Array, points: Array) -> Array:

@@ -1,11 +1,9 @@
 """Intervals that hold at every look at once: what people see beside an estimate."""
 
 import numpy as np
-from numpy.typing import NDArray
 
-from canaryd.stats.betabinomial import Grid, Single
-
-Array = NDArray[np.float64]
+from canaryd.stats.arrays import Array, Single
+from canaryd.stats.betabinomial import Grid
 
 
 def log_ratio_interval(

@@ -8,12 +8,10 @@ the border that holds; a rare large one is clipped and cannot decide alone.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
+from canaryd.stats.arrays import Array
 from canaryd.stats.betting import STAKES, log_total, purse, staked
 from canaryd.stats.changepoint import AT_STAGE, hazard
-
-Array = NDArray[np.float64]
 
 CLIPPED_AT = 3.0  # usual distances
 SCALE_FROM = 6  # numbers before the first bet

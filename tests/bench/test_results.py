@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from dataclasses import make_dataclass
 from pathlib import Path
 from shutil import copytree, ignore_patterns
 
@@ -115,3 +116,9 @@ def test_a_module_decides_from_its_first_import_on(root: Path) -> None:
     assert imported != before
     new.write_text("A = 2\n")
     assert results.tree() not in (before, imported)
+
+
+def test_a_case_is_defined_by_its_values_and_not_by_the_names_of_its_classes() -> None:
+    one, other = (make_dataclass(name, ["rate", "bounds"], frozen=True) for name in ("World", "Scenario"))
+    assert results.definition_of(one(0.5, (50, 100))) == results.definition_of(other(0.5, (50, 100)))
+    assert results.definition_of(one(0.5, (50, 100))) != results.definition_of(one(0.5, (50, 150)))

@@ -7,10 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from canaryd.domain.counts import Look
+from canaryd.domain.counts import HISTORY_LOOKS, Look
 from canaryd.simulation.simulated_service import Scenario, SimulatedService
 from canaryd.simulation.traffic_profile import (
-    HISTORY,
     USUAL,
     Given,
     as_given,
@@ -80,7 +79,7 @@ def test_measured_traffic_is_the_services_own() -> None:
     assert traffic.median_ms == pytest.approx(90.0, rel=0.05)
     assert traffic.replicas == 4
     assert (traffic.burst, traffic.bad) == (1, 0.0)
-    assert list(traffic.history) == looks[-HISTORY:]
+    assert list(traffic.history) == looks[-HISTORY_LOOKS:]
     world = traffic.world(10)
     assert world.share_slower(1.0)[world.bounds.index(100)] == pytest.approx(
         Scenario(median=90.0).share_slower(1.0)[6], abs=0.01

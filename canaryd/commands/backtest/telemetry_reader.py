@@ -11,8 +11,8 @@ from math import ceil, floor
 
 from canaryd.commands.backtest import backtest as fold
 from canaryd.commands.backtest.backtest import Course
-from canaryd.control.evidence_stream import BATCH_LOOKS, HISTORY_LOOKS, EvidenceStream, JudgedLook
-from canaryd.domain.counts import Look, Source, Target
+from canaryd.control.evidence_stream import BATCH_LOOKS, EvidenceStream, JudgedLook
+from canaryd.domain.counts import HISTORY_LOOKS, Look, Source, Target
 from canaryd.domain.policy.metrics import HTTP_FAILURES
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Presence, Rejected, Telemetry, Unavailable

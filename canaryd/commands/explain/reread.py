@@ -10,9 +10,9 @@ from functools import partial
 from math import floor
 
 from canaryd.commands.explain.transcript import TranscribingJudge, Transcript
-from canaryd.control.evidence_stream import HISTORY_LOOKS, EvidenceStream
+from canaryd.control.evidence_stream import EvidenceStream
 from canaryd.control.synchronized_streams import in_step, names_of
-from canaryd.domain.counts import Counts, Look, Source, Target
+from canaryd.domain.counts import HISTORY_LOOKS, Counts, Look, Source, Target
 from canaryd.domain.ports import Presence, Rejected, Telemetry, Unavailable
 from canaryd.domain.rollout import Rollout
 from canaryd.judge.combined_verdict import verdict_of

@@ -15,6 +15,7 @@ from math import inf
 
 import numpy as np
 
+from canaryd.domain.counts import HISTORY_LOOKS
 from canaryd.domain.formatting import percent_text
 from canaryd.domain.lifecycle import Signal
 from canaryd.domain.policy.policy import Policy
@@ -33,7 +34,7 @@ from canaryd.simulation.simulated_rollout import (
     served,
 )
 from canaryd.simulation.simulated_service import Scenario, SimulatedService
-from canaryd.simulation.traffic_profile import HISTORY, TrafficProfile
+from canaryd.simulation.traffic_profile import TrafficProfile
 
 ROLLOUTS = 100  # of each version: a share of one half is known to about 10 points
 # after which no further rollouts are begun, unless a number was asked for: half a minute or so on two cores
@@ -129,7 +130,7 @@ Run = Callable[
 def rehearse_each(job: Job) -> tuple[SimulatedOutcome, ...]:
     """The job's outcomes, by world."""
     service = SimulatedService(job.worlds[0], np.random.default_rng(np.random.SeedSequence(job.seed)))
-    history = list(job.traffic.history) or service.history(HISTORY)
+    history = list(job.traffic.history) or service.history(HISTORY_LOOKS)
     judge = judge_of(job.policy, history)
     # A judge that has heard nothing is the same for each version, and costs as much as thirty looks; the past
     # is only ever read.

@@ -9,7 +9,7 @@ import pytest
 
 from canaryd.commands.explain.reread import looks_to_reread, reread
 from canaryd.control.evidence_stream import EvidenceStream
-from canaryd.domain.counts import Target
+from canaryd.domain.counts import HISTORY_LOOKS, Target
 from canaryd.domain.ports import Rejected, Unavailable
 from canaryd.domain.rollout import Phase, Rollout, Span
 from tests.builders import NOW, a_policy, a_rollout
@@ -47,7 +47,7 @@ def test_what_is_heard_is_what_a_live_walk_hears_with_its_stretches_and_all_that
     ]
     assert (again.counted, again.counted_to) == (live[-1].counted, START + 418)
     assert len(again.hearing.compared) == 40
-    assert len(again.hearing.history) == 360
+    assert len(again.hearing.history) == HISTORY_LOOKS
 
 
 def test_what_was_counted_and_saved_before_is_no_reason_to_leave_it_out() -> None:
