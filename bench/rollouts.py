@@ -193,7 +193,7 @@ class _Course:
     def _settled(self) -> None:
         """The new weight is what all is served at from here on."""
         self._rollout = advance(
-            self._rollout, Signal.ROUTED, float(self._service.now), Detail(lists={}, start=self._service.now)
+            self._rollout, Signal.ROUTED, float(self._service.now), Detail(start=self._service.now)
         )
         assert self._rollout.span is not None
         self._judge.open(self._rollout.span)

@@ -72,7 +72,7 @@ class MetricsMeter:
     def ended(self, record: Record) -> None:
         rollout = record.rollout
         if self._rollouts.pop((rollout.namespace, rollout.name), None) is not None:
-            self._metrics.ended.labels(rollout.namespace, rollout.service, rollout.phase.value).inc()
+            self._metrics.ended.labels(rollout.namespace, rollout.entrance.name, rollout.phase.value).inc()
 
     def gone(self, record: Record) -> None:
         self._rollouts.pop((record.rollout.namespace, record.rollout.name), None)

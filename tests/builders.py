@@ -1,10 +1,11 @@
 """Objects for tests, whole by default, so that a test names only the detail it is about."""
 
+from dataclasses import fields, replace
 from typing import Any
 
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Workload
-from canaryd.domain.rollout import Member, Phase, Rollout, Span
+from canaryd.domain.rollout import Phase, Rollout, RouteState, ServiceRollout, Span
 from canaryd.domain.verdict import Answer, Verdict
 
 HOST = "front-end.production.svc.cluster.local"
@@ -44,31 +45,71 @@ def a_workload(version: str = "v2", **changes: Any) -> Workload:
     return Workload(**{**values, **changes})
 
 
-def a_rollout(**changes: Any) -> Rollout:
-    """In its first stage, at weight 10, judged so far without a verdict."""
+OF_SERVICE = {field.name for field in fields(ServiceRollout)} - {"name", "verdict"} | {"service"}
+OF_ROUTE = {field.name for field in fields(RouteState)}
+
+
+def a_service(**changes: Any) -> ServiceRollout:
+    """front-end, from v1 to v2. changes: its fields, or those of its route."""
+    route = {name: changes.pop(name) for name in OF_ROUTE & changes.keys()}
     values: dict[str, Any] = {
-        "name": "front-end-v2-hash-v2",
         "namespace": "production",
-        "service": "front-end",
+        "name": "front-end",
         "stable": "v1",
         "canary": "v2",
         "stable_workload": "front-end-v1",
         "canary_workload": "front-end-v2",
         "template": "hash-v2",
         "stable_template": "hash-v1",
+        "routes": (RouteState(**{"origin": ORIGIN, "canary_subset": "v2", **route}),),
+    }
+    return ServiceRollout(**{**values, **changes})
+
+
+def of_carts(**changes: Any) -> ServiceRollout:
+    """carts, from v7 to v8. changes: as of `a_service`."""
+    values: dict[str, Any] = {
+        "name": "carts",
+        "stable": "v7",
+        "canary": "v8",
+        "stable_workload": "carts-v7",
+        "canary_workload": "carts-v8",
+        "template": "hash-v8",
+        "stable_template": "hash-v7",
+        "canary_subset": "v8",
+        "origin": {"carts": (a_destination("v7"),)},
+    }
+    return a_service(**{**values, **changes})
+
+
+def a_rollout(**changes: Any) -> Rollout:
+    """In its first stage, at weight 10, judged so far without a verdict. changes: its fields, or those of its
+    first service and of that service's route; `service` is that service's name."""
+    own = {name: changes.pop(name) for name in (OF_SERVICE | OF_ROUTE) & changes.keys()}
+    if "service" in own:
+        own["name"] = own.pop("service")
+    values: dict[str, Any] = {
+        "name": "front-end-v2-hash-v2",
         "policy": a_policy(),
+        "services": (a_service(**own),),
         "began": NOW,
         "phase": Phase.PROGRESSING,
         "stage": 0,
         "weight": 10,
-        "origin": ORIGIN,
-        "canary_subset": "v2",
         "spans": (Span(0, 10, int(NOW)),),
         "stage_began": NOW,
         "clock_from": NOW,
         "last_data": NOW,
     }
-    return Rollout(**{**values, **changes})
+    rollout = Rollout(**{**values, **changes})
+    return rollout.with_verdict(rollout.verdict)
+
+
+def with_entrance(rollout: Rollout, **changes: Any) -> Rollout:
+    """The rollout with these fields of its first service, or of that service's route, changed."""
+    route = {name: changes.pop(name) for name in OF_ROUTE & changes.keys()}
+    first = replace(rollout.entrance.with_route(**route), **changes)
+    return replace(rollout, services=(first, *rollout.services[1:]))
 
 
 def a_bracket(*members: dict[str, Any], **changes: Any) -> Policy:
@@ -81,13 +122,10 @@ def a_member(name: str = "carts", namespace: str = "production", **more: Any) ->
     return {"service": service, "route": {"virtualService": "sockshop", "http": [name]}, **more}
 
 
-def a_bracket_rollout(**changes: Any) -> Rollout:
-    """As `a_rollout`, of front-end and of carts, from v7 to v8. changes: of what they share."""
-    origin = {"carts": (a_destination("v7"),)}
-    member = Member(
-        "production", "carts", "v7", "v8", "carts-v7", "carts-v8", "hash-v8", "hash-v7", "v8", origin
-    )
-    return a_rollout(**{"policy": a_bracket(), "others": (member,), **changes})
+def a_bracket_rollout(carts: ServiceRollout | None = None, **changes: Any) -> Rollout:
+    """As `a_rollout`, of front-end and of carts, from v7 to v8. changes: as of `a_rollout`."""
+    alone = a_rollout(**{"policy": a_bracket(), **changes})
+    return replace(alone, services=(replace(alone.entrance, verdict=None), carts or of_carts()))
 
 
 def a_verdict(answer: Answer = Answer.UNDECIDED, **changes: Any) -> Verdict:

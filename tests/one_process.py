@@ -94,7 +94,9 @@ class Live:
         self.world.deploy(version, replicas=2, **behaviour)
         for _ in range(round(within / BEAT)):
             self.run(BEAT)
-            mine = [record.rollout for record in self.rollouts.list() if record.rollout.canary == version]
+            mine = [
+                record.rollout for record in self.rollouts.list() if record.rollout.entrance.canary == version
+            ]
             if mine and mine[-1].phase.ended:
                 return mine[-1]
         raise AssertionError(

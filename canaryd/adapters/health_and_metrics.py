@@ -169,7 +169,7 @@ class _Rollouts(Collector):
         self.present: tuple[Rollout, ...] = ()
 
     def collect(self) -> Iterator[Metric]:
-        present = {(one.namespace, one.service, one.canary): one for one in self.present}
+        present = {(*rollout.entrance.key, rollout.entrance.canary): rollout for rollout in self.present}
         judged = {labels: one.verdict for labels, one in present.items() if one.verdict is not None}
         yield self._gauge(
             "weight_percent",

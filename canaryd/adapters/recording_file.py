@@ -28,6 +28,8 @@ from canaryd.domain.policy.policy import Policy
 from canaryd.domain.policy.validation import InvalidPolicy
 from canaryd.domain.ports import Presence, Rejected
 from canaryd.domain.recording import Past
+from canaryd.domain.rollout import Rollout
+from canaryd.domain.stored_rollout import StoredRollout, restored, stored
 
 KIND = "canaryd recording"
 FORMAT = 1  # raised when a reader of the old one would misunderstand
@@ -64,6 +66,7 @@ class _Replica:
 
 # Lists of one, since a TypeAdapter takes a shape for plain dataclasses only where they are part of something.
 _PAST = TypeAdapter(list[Past], config=_SHAPE)
+_ROLLOUT = TypeAdapter(list[StoredRollout], config=_SHAPE)
 _LOOK = TypeAdapter(list[_Look], config=_SHAPE)
 _REPLICA = TypeAdapter(list[_Replica], config=_SHAPE)
 
@@ -142,11 +145,16 @@ def refuse_existing(path: Path, force: bool) -> None:
 
 
 def _plain_past(past: Past) -> Any:
-    plain = json.loads(
-        _PAST.dump_json([past], by_alias=True, exclude={0: {"policy": True, "rollout": {"policy"}}})
-    )[0]
+    [plain] = json.loads(_PAST.dump_json([past], by_alias=True, exclude={0: {"policy", "rollout"}}))
     # As its file would have it, so that it means the same whatever later defaults are.
-    return {**plain, "policy": past.policy.dump()}
+    return {**plain, "rollout": _plain_rollout(past.rollout), "policy": past.policy.dump()}
+
+
+def _plain_rollout(rollout: Rollout | None) -> Any:
+    """The stored form without the policy, which is the past's."""
+    if rollout is None:
+        return None
+    return json.loads(_ROLLOUT.dump_json([stored(rollout)], by_alias=True, exclude={0: {"policy"}}))[0]
 
 
 # ---------------------------------------------------------------- reading
@@ -306,7 +314,8 @@ def _header(path: Path, line: str) -> Past:
         written = dict(head["past"])
         policy = Policy.load(written.pop("policy"))
         if written.get("rollout"):
-            written["rollout"] = {**written["rollout"], "policy": policy}
+            [form] = _ROLLOUT.validate_python([{**written["rollout"], "policy": policy}])
+            written["rollout"] = restored(form)
         past: Past = _PAST.validate_python([{**written, "policy": policy}])[0]
     except (KeyError, TypeError, ValidationError, InvalidPolicy) as error:
         raise Rejected(f"{path} is damaged: its header cannot be understood: {error}") from error

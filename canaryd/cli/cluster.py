@@ -62,7 +62,7 @@ class Cluster:
         the name of any of its services. Raises Failure, naming what is there."""
         records = self.records()
         named = [one for one in records if name == one.rollout.name]
-        found = named or [one for one in records if name in one.rollout.services]
+        found = named or [one for one in records if name in one.rollout.service_names]
         places = sorted(
             {one.rollout.namespace for one in named}
             or {

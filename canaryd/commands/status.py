@@ -67,7 +67,7 @@ def read(cluster: Cluster, name: str | None, every: bool) -> StatusView:
     records, notes = list(cluster.records()), list(cluster.notes())
     asked = [one for one in cluster.asked() if not _outlived(one, records)]
     if name is not None:
-        chosen = [one for one in records if name in (one.rollout.name, *one.rollout.services)]
+        chosen = [one for one in records if name in (one.rollout.name, *one.rollout.service_names)]
         asked = [one for one in asked if name in (one.name, one.service)]
         services = {key for one in chosen for key in one.rollout.keys}
         notes = [one for one in notes if one.service == name or (one.namespace, one.service) in services]
@@ -92,7 +92,9 @@ def _chosen(records: Sequence[Record], name: str | None, every: bool) -> list[Re
         if every or any(one.rollout.name == name for one in records)
         else [one for one in records if one in of_services]
     )
-    return sorted(shown, key=lambda one: (one.rollout.namespace, one.rollout.service, one.rollout.began))
+    return sorted(
+        shown, key=lambda one: (one.rollout.namespace, one.rollout.entrance.name, one.rollout.began)
+    )
 
 
 def as_data(seen: StatusView) -> dict[str, Any]:
@@ -131,9 +133,9 @@ def entry(record: Record) -> dict[str, Any]:
     return {
         "name": rollout.name,
         "namespace": rollout.namespace,
-        "service": rollout.service,
-        "stable": rollout.stable,
-        "canary": rollout.canary,
+        "service": rollout.entrance.name,
+        "stable": rollout.entrance.stable,
+        "canary": rollout.entrance.canary,
         "attempt": rollout.attempt,
         "phase": rollout.phase.value,
         "held": rollout.held.value if rollout.held else None,
@@ -164,7 +166,7 @@ def rows(records: Sequence[Record], now: float) -> list[tuple[str, ...]]:
 def _row(record: Record, now: float, several: bool) -> tuple[str, ...]:
     rollout = record.rollout
     service = ", ".join("/".join(key) if several else key[1] for key in rollout.keys)
-    versions = ", ".join(f"{one.stable} → {one.canary}" for one in rollout.parts)
+    versions = ", ".join(f"{service.stable} → {service.canary}" for service in rollout.services)
     odds = odds_text(rollout.verdict.odds) if rollout.verdict else "-"
     stage = stage_text(rollout, rollout.stage)
     is_judged = rollout.phase.value == "Progressing" and not route_sync.is_troubled(rollout)

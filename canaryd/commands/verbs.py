@@ -17,7 +17,7 @@ from canaryd.cli.wait import follow
 from canaryd.domain import gates
 from canaryd.domain.lifecycle import TRANSITIONS, Signal
 from canaryd.domain.ports import Conflict, Rejected, Request, Workload
-from canaryd.domain.rollout import Held, Phase, Record, name_of
+from canaryd.domain.rollout import Held, Phase, Record, Rollout, ServiceKey, name_of
 from canaryd.report.phase_summary import describe
 
 WAIT = click.option(
@@ -120,7 +120,7 @@ def approve(name: str, stage: int | None, gate: bool, cluster: Cluster) -> None:
 
 def open_gate(cluster: Cluster, name: str) -> None:
     record = active(cluster, name, "approve")
-    gate, asking = gates.gate_of(record.rollout), record.rollout.asking
+    gate, asking = gates.gate_of(record.rollout), record.rollout.gate_question
     if gate is None or asking is None or not gates.is_asking(record.rollout):
         raise Failure(f"{where(record)}: it waits for no gate, so there is none to open")
     wish(cluster, record, opened_gate=asking.number)
@@ -152,7 +152,7 @@ def abort(name: str, wait: bool, cluster: Cluster) -> None:
         return
     record = meant(cluster, name, Signal.ABORT, "abort")
     wish(cluster, record, abort=True)
-    said(record, f"goes back: all traffic to {record.rollout.spoken.stable}")
+    said(record, f"goes back: all traffic to {record.rollout.for_display.stable}")
     follow_if(wait, cluster, record, Phase.ROLLED_BACK)
 
 
@@ -189,12 +189,14 @@ def retry(name: str, cluster: Cluster) -> None:
     for namespace, service in rollout.keys:
         refuse_while_another(cluster, namespace, service)
     tried = (one.rollout for one in cluster.rollouts.list())
-    what = (rollout.namespace, rollout.service, rollout.canary, rollout.template)
-    attempt = 1 + max(
-        one.attempt for one in tried if (one.namespace, one.service, one.canary, one.template) == what
-    )
+    attempt = 1 + max(earlier.attempt for earlier in tried if _canary(earlier) == _canary(rollout))
     wish(cluster, record, attempt=attempt)
     said(record, f"is tried again as attempt {attempt}")
+
+
+def _canary(rollout: Rollout) -> tuple[ServiceKey, str, str]:
+    """What attempts are counted of: the first service, its canary, and the hash of its template."""
+    return rollout.entrance.key, rollout.entrance.canary, rollout.entrance.template
 
 
 def active(cluster: Cluster, name: str, verb: str) -> Record:
@@ -224,7 +226,7 @@ def meant(cluster: Cluster, name: str, signal: Signal, verb: str) -> Record:
         )
     if record.wishes.abort:
         raise Failure(
-            f"{where(record)}: it is aborted already, and goes back to {record.rollout.spoken.stable}"
+            f"{where(record)}: it is aborted already, and goes back to {record.rollout.for_display.stable}"
         )
     return record
 
@@ -236,7 +238,7 @@ def not_begun(cluster: Cluster, name: str) -> StartRequest | None:
         service
         for one in cluster.records()
         if not one.rollout.phase.ended
-        for service in one.rollout.services
+        for service in one.rollout.service_names
     }
     asked = cluster.asked()
     found = [one for one in asked if one.name == name] or [

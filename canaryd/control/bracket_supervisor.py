@@ -20,23 +20,23 @@ from canaryd.control.supervisor import (
     Supervisor,
     attempt_key,
     cannot_retry,
+    is_overtaken,
     key_of,
+    new_rollout,
     youngest,
 )
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.policy.units import format_duration
 from canaryd.domain.ports import Gathering, Rejected, Request, Workload
-from canaryd.domain.rollout import Phase, Record, Rollout, joined, name_of, together
+from canaryd.domain.rollout import Phase, Record, Rollout, ServiceKey, name_of, together
 
 log = structlog.get_logger()
-
-Key = tuple[str, str]
 
 
 class _Cannot(Exception):
     """Why a version of one service cannot be rolled out now."""
 
-    def __init__(self, key: Key, why: str) -> None:
+    def __init__(self, key: ServiceKey, why: str) -> None:
         super().__init__(why)
         self.key = key
 
@@ -95,7 +95,7 @@ class BracketSupervisor:
             return [done.get(seen.policy.key, seen) for seen in every]
         every = [supervisor.remember_seen(seen) for seen in every]
         every = self._requested(every, [request for request in requests if not request.begun], now)
-        problems: dict[Key, str] = {}
+        problems: dict[ServiceKey, str] = {}
         gathering = None
         if _active(every) is None and any(seen.known.paused for seen in every):
             gathering = _noted(every)  # goes on meanwhile
@@ -135,24 +135,22 @@ class BracketSupervisor:
         if _active(every) is not None:
             return every
         records = {
-            record.rollout.name: record for seen in every for record in seen.records if record.rollout.others
+            record.rollout.name: record
+            for seen in every
+            for record in seen.records
+            if record.rollout.is_bracket
         }
         known = {seen.policy.key: seen.known.templates for seen in every}
         refused: _Cannot | None = None
         for record in sorted(records.values(), key=lambda one: -one.rollout.began):
             rollout, attempt = record.rollout, record.wishes.attempt
-            name, retry = (
-                name_of(rollout.service, rollout.canary, rollout.template, attempt),
-                attempt_key(rollout, attempt),
-            )
+            entrance = rollout.entrance
+            name = name_of(entrance.name, entrance.canary, entrance.template, attempt)
+            retry = attempt_key(entrance, attempt)
             is_begun = name in records or any(retry in known.get(key, ()) for key in rollout.keys)
             if attempt <= rollout.attempt or is_begun:
                 continue
-            overtaken = {
-                seen.policy.key
-                for seen in every
-                if any(one.phase is Phase.SUCCEEDED and one.began > rollout.began for one in seen.mine)
-            }
+            overtaken = {seen.policy.key for seen in every if is_overtaken(rollout, seen)}
             wanted = [key for key in rollout.keys if key not in overtaken]
             there = {key: workload for key, workload in self._there(every, rollout).items() if key in wanted}
             versions = there | self._newest(every)
@@ -203,36 +201,36 @@ class BracketSupervisor:
             return every
         return self._begin(policy, every, self._taken_along(every) | newest, now)
 
-    def _newest(self, every: Sequence[Observation]) -> dict[Key, Workload]:
+    def _newest(self, every: Sequence[Observation]) -> dict[ServiceKey, Workload]:
         found = ((seen.policy.key, youngest(self.supervisor.unknown(seen))) for seen in every)
         return {key: workload for key, workload in found if workload is not None}
 
-    def _taken_along(self, every: Sequence[Observation]) -> dict[Key, Workload]:
+    def _taken_along(self, every: Sequence[Observation]) -> dict[ServiceKey, Workload]:
         """What was superseded last, where nothing has begun since."""
         records = [record for seen in every for record in seen.records]
         last = max(records, key=lambda record: record.rollout.began, default=None)
-        if last is None or last.rollout.phase is not Phase.SUPERSEDED or not last.rollout.others:
+        if last is None or last.rollout.phase is not Phase.SUPERSEDED or not last.rollout.is_bracket:
             return {}
         return self._there(every, last.rollout)
 
-    def _there(self, every: Sequence[Observation], rollout: Rollout) -> dict[Key, Workload]:
+    def _there(self, every: Sequence[Observation], rollout: Rollout) -> dict[ServiceKey, Workload]:
         """The versions of a rollout that are still there as they were, and not promoted since."""
-        parts = {(part.namespace, part.service): (part.canary, part.template) for part in rollout.parts}
+        canaries = {service.key: (service.canary, service.template) for service in rollout.services}
         return {
-            seen.policy.key: one
+            seen.policy.key: workload
             for seen in every
-            for one in seen.workloads
-            if (one.version, one.template) == parts.get(seen.policy.key)
-            and not one.ignored
-            and one.desired > 0
-            and one.version != self.supervisor.stable(seen)
+            for workload in seen.workloads
+            if (workload.version, workload.template) == canaries.get(seen.policy.key)
+            and not workload.ignored
+            and workload.desired > 0
+            and workload.version != self.supervisor.stable(seen)
         }
 
     def _begin(
         self,
         policy: Policy,
         every: list[Observation],
-        versions: Mapping[Key, Workload],
+        versions: Mapping[ServiceKey, Workload],
         now: float,
         attempt: int = 0,
         retries: str = "",
@@ -241,20 +239,17 @@ class BracketSupervisor:
         the first that is free.
         retries: as of a Rollout, so that it is begun once, be the process to die before it is remembered."""
         chosen = [seen for seen in every if seen.policy.key in versions]
-        parts = []
+        services = []
         for seen in chosen:
             with _of(seen):
-                parts.append(self.supervisor.planned(seen, versions[seen.policy.key], now))
-        rollout = joined(policy.among(versions), parts)
+                services.append(self.supervisor.planned(seen, versions[seen.policy.key]))
         taken = {record.rollout.name for record in chosen[0].records}
-        name, attempt = next(
-            (name_of(rollout.service, rollout.canary, rollout.template, number), number)
+        rollouts = (
+            new_rollout(policy.among(versions), services, now, number)
             for number in range(attempt or 1, MOST_ATTEMPTS + 1)
-            if name_of(rollout.service, rollout.canary, rollout.template, number) not in taken
         )
-        are = "are" if rollout.others else "is"
-        reason = f"waiting until {rollout.spoken.canary_workload} {are} available"
-        rollout = replace(rollout, name=name, attempt=attempt, reason=reason, retries=retries)
+        rollout = next(rollout for rollout in rollouts if rollout.name not in taken)
+        rollout = replace(rollout, retries=retries)
         for place, seen in enumerate(every):
             if seen.policy.key in versions:
                 every[place] = self.supervisor.without_overtaken(seen, versions[seen.policy.key])

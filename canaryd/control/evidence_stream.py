@@ -1,4 +1,5 @@
-"""The case of one rollout: which telemetry it rests on, read window by window and folded through the judge.
+"""The evidence about one service of a rollout: its telemetry, read window by window and folded through the
+judge.
 
 A live look, recovery after a restart and a replay are the same walk over the same windows; a restart begins
 it again at the beginning of the record. Nothing of it is stored. What was heard and could not be saved is
@@ -20,7 +21,7 @@ from canaryd.domain.counts import HISTORY_LOOKS, Counts, Look, Source, Target
 from canaryd.domain.policy.metrics import HTTP_FAILURES, Query
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Rejected, Telemetry, Unavailable
-from canaryd.domain.rollout import Rollout, Span
+from canaryd.domain.rollout import Rollout, ServiceRollout, Span
 from canaryd.domain.verdict import Answer, Verdict
 from canaryd.report import missing_telemetry
 from canaryd.report.reporting_judge import reporting_judge_of
@@ -115,12 +116,13 @@ class EmptyLooks:
 
 
 class EvidenceStream:
-    """What has been read and judged of one rollout so far. Not thread-safe; one beat works on it at a
-    time."""
+    """What has been read and judged of one service of a rollout so far. Not thread-safe; one beat works on it
+    at a time."""
 
     def __init__(
         self,
         rollout: Rollout,
+        service: ServiceRollout,
         telemetry: Telemetry,
         ingestion_delay: float,
         judge_of: JudgeOf = reporting_judge_of,
@@ -130,9 +132,11 @@ class EvidenceStream:
         the store's own). imagined: the rollout never was, so nobody called the Services that it would have
         made, and all requests count in each stage."""
         self._telemetry, self._delay = telemetry, ingestion_delay
-        self._interval = rollout.policy.analysis.interval
+        self._policy = rollout.policy_of(service)
+        self._interval = self._policy.analysis.interval
         self._began = floor(rollout.began)
-        self._target = target_of(rollout, since=self._began - HISTORY_LOOKS * self._interval)
+        since = self._began - HISTORY_LOOKS * self._interval
+        self._target = target_of(service, self._policy, since)
         self._judge_of, self._imagined = judge_of, imagined
         self._judge: JudgePort | None = None
         self._position = self._began
@@ -182,12 +186,12 @@ class EvidenceStream:
         for position, heard in enumerate(again := list(self._unsaved), start=1):
             yield replace(heard, latest=is_last and position == len(again))
         while (window := self._due(rollout, now)) is not None:
-            judge = self._the_judge(rollout)
-            looks, values = self._read(rollout, window)
+            judge = self._the_judge()
+            looks, values = self._read(window)
             promised = 0.0
             if window.span is not None:
                 self._open(judge, rollout)
-                promised = rollout.policy.stages[window.span.stage].promised
+                promised = self._policy.stages[window.span.stage].promised
             for look, at in zip(looks, values, strict=True):
                 verdict = judge.hear(look, at, window.span is not None)
                 self._count(look)
@@ -227,14 +231,14 @@ class EvidenceStream:
         end = self._position + max(looks, 1) * step
         return LookWindow(self._position, end, step, None) if end <= readable else None
 
-    def _the_judge(self, rollout: Rollout) -> JudgePort:
+    def _the_judge(self) -> JudgePort:
         if self._judge is None:
             history = self._telemetry.read([self._target], self._target.since, self._began, self._interval)[
                 self._target
             ]
-            self._judge = self._judge_of(rollout.policy, [look for look in history if look.sampled])
+            self._judge = self._judge_of(self._policy, [look for look in history if look.sampled])
             before = LookWindow(self._target.since, self._began, self._interval, None)
-            compared = [query for query in rollout.policy.analysis.queries if query.compare]
+            compared = [query for query in self._policy.analysis.queries if query.compare]
             self._judge.remember(
                 {one.stable_name: self._measure(one, one.of_stable, before) for one in compared}
             )
@@ -246,18 +250,16 @@ class EvidenceStream:
             judge.open(span)
         self._opened = len(begun)
 
-    def _target_in(self, rollout: Rollout, span: Span | None) -> Target:
+    def _target_in(self, span: Span | None) -> Target:
         """Whose requests count in a span: where matched users are split, theirs alone."""
-        if span is None or self._imagined or not (called := rollout.policy.called(span.stage)):
+        if span is None or self._imagined or not (called := self._policy.called(span.stage)):
             return self._target
         return replace(self._target, called=called, since=span.start)
 
-    def _read(
-        self, rollout: Rollout, window: LookWindow
-    ) -> tuple[Sequence[Look], Sequence[Mapping[str, float | None]]]:
-        target = self._target_in(rollout, window.span)
+    def _read(self, window: LookWindow) -> tuple[Sequence[Look], Sequence[Mapping[str, float | None]]]:
+        target = self._target_in(window.span)
         looks = self._telemetry.read([target], window.start, window.end, window.step)[target]
-        queries = rollout.policy.analysis.queries if window.span is not None else ()
+        queries = self._policy.analysis.queries if window.span is not None else ()
         measured = {
             name: self._measure(query, promql, window)
             for query in queries
@@ -272,7 +274,7 @@ class EvidenceStream:
             return None
         self._asked = now
         try:
-            target = self._target_in(rollout, rollout.span)
+            target = self._target_in(rollout.span)
             return self._telemetry.sources(
                 target, max(rollout.span.start, self._position - SENDERS_PAST), self._position
             )
@@ -343,15 +345,17 @@ class EvidenceStream:
             )
 
 
-def target_of(rollout: Rollout, since: int) -> Target:
-    errors = rollout.policy.analysis.errors
+def target_of(service: ServiceRollout, policy: Policy, since: int) -> Target:
+    """Whose counts are read of a service. policy: its own; since: from when replicas are followed (whole Unix
+    seconds)."""
+    errors = policy.analysis.errors
     return Target(
-        namespace=rollout.namespace,
-        stable=rollout.stable_workload,
-        canary=rollout.canary_workload,
+        namespace=service.namespace,
+        stable=service.stable_workload,
+        canary=service.canary_workload,
         since=since,
-        reporter=rollout.policy.analysis.reporter,
-        service=rollout.service,
+        reporter=policy.analysis.reporter,
+        service=service.name,
         grpc_failures=errors.grpc_failures if errors else (),
         http_failures=errors.http_failures if errors else HTTP_FAILURES,
     )

@@ -7,7 +7,7 @@ from canaryd.domain.ports import Gates
 from canaryd.domain.rollout import Rollout
 
 
-def look(rollout: Rollout, gates: Gates, now: float, is_stopped: bool) -> tuple[Rollout, Signal | None, str]:
+def check(rollout: Rollout, gates: Gates, now: float, is_stopped: bool) -> tuple[Rollout, Signal | None, str]:
     """The rollout with the reply on record, the signal that it gives, if any, and why.
 
     is_stopped: by a pause, or since the route is someone else's. An open gate opens nothing then, and would

@@ -15,17 +15,15 @@ from typing import Protocol
 import structlog
 
 from canaryd.control.bracket_supervisor import BracketSupervisor
+from canaryd.control.look_context import LookContext
 from canaryd.control.observation import ClusterReader, Observation
 from canaryd.control.reconciler import Reconciler
-from canaryd.control.rollout_state import LookContext
 from canaryd.control.supervisor import Supervisor
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Clock, Conflict, Postman, Rejected, Unavailable
-from canaryd.domain.rollout import Announcement, Phase, Record
+from canaryd.domain.rollout import Announcement, Phase, Record, ServiceKey
 
 log = structlog.get_logger()
-
-Key = tuple[str, str]  # namespace and name of a service
 
 EVENTS = "kubernetes"  # the notifier that every announcement goes to: Kubernetes Events
 
@@ -70,7 +68,7 @@ class ControlLoop:
 
     def __post_init__(self) -> None:
         self.brackets = BracketSupervisor(self.supervisor)
-        self.sight = ClusterReader(
+        self.reader = ClusterReader(
             self.supervisor.workloads, self.supervisor.traffic, self.supervisor.rollouts
         )
 
@@ -96,7 +94,7 @@ class ControlLoop:
                 rollout = record.rollout
                 log.warning(
                     "rollout.deleted",
-                    service=rollout.service,
+                    service=rollout.entrance.name,
                     namespace=rollout.namespace,
                     rollout=rollout.name,
                     weight=rollout.weight,
@@ -119,11 +117,11 @@ class ControlLoop:
                 alone.update((key, own.among({key})) for key in record.rollout.keys)
                 if record.rollout.keys[0] not in in_force:
                     policies[record.rollout.keys[0]] = own
-        seen: dict[Key, Observation] = {}  # by service; looked at also when nothing can begin
+        seen: dict[ServiceKey, Observation] = {}  # by service; looked at also when nothing can begin
         for key, policy in alone.items():
             name = "/".join(key)
             with self._trouble(name, "service.unreadable"):
-                seen[key] = self.sight.of(policy, records, key in in_force)
+                seen[key] = self.reader.observe(policy, records, key in in_force)
                 bracket = next(
                     (one for one in policies.values() if one.bracket is not None and key in one.keys), None
                 )
@@ -151,10 +149,10 @@ class ControlLoop:
                 record = one.records[at]
                 if _life(record) in self.active:
                     continue  # it ended in this very beat: the routes as seen are older than its end
-                service = f" {one.policy.service.name}" if record.rollout.others else ""
+                service = f" {one.policy.service.name}" if record.rollout.is_bracket else ""
                 name = f"{record.rollout.namespace}/{record.rollout.name}{service}"
                 with self._trouble(f"{name} services", "tidying.failed"):
-                    _put(seen, self.supervisor.tidy(one, one.records[at], self.clock.now()))
+                    _put(seen, self.supervisor.clean_up(one, one.records[at], self.clock.now()))
                 with self._trouble(f"{name} replicas", "scaling.failed"):
                     _put(seen, self.supervisor.after_end(one, one.records[at], self.clock.now()))
             with self._trouble(
@@ -167,7 +165,7 @@ class ControlLoop:
                     ),
                 )
 
-    def _looks(self, seen: Mapping[Key, Observation], records: Sequence[Record]) -> None:
+    def _looks(self, seen: Mapping[ServiceKey, Observation], records: Sequence[Record]) -> None:
         collected = {(told, notifier): delivered for told, notifier, delivered in self.postman.collect()}
         telemetry_is_up = True
         outages: list[str] = []  # of each rollout that was read, "" for none
@@ -197,34 +195,32 @@ class ControlLoop:
                     self._announce(record, collected)
 
     def _look(
-        self, seen: Mapping[Key, Observation], record: Record, telemetry_is_up: bool, outages: list[str]
+        self,
+        seen: Mapping[ServiceKey, Observation],
+        record: Record,
+        telemetry_is_up: bool,
+        outages: list[str],
     ) -> tuple[Record, bool]:
         each = [seen[key] for key in record.rollout.keys]
         newer = [one for one in map(self.supervisor.newer, each) if one is not None]
         if any(one.unreadable for one in each):
             newer = []  # it could not begin
-        first, *others = (
-            LookContext(
-                one.workloads, one.view, one.problem, unreadable=one.unreadable, is_listed=one.is_listed
-            )
-            for one in each
-        )
-        world = replace(
-            first,
+        context = LookContext(
+            # The look notes what it has written to a route: what the beat goes on with is what it has read.
+            tuple(replace(one) for one in each),
             paused=any(one.known.paused for one in each),
-            others=tuple(others),
             newer=f"{newer[0].name} ({newer[0].version})" if newer else "",
         )
         began = perf_counter()
         try:
-            record = self.reconciler.look(record, world, self.clock.now(), telemetry_is_up)
+            record = self.reconciler.look(record, context, self.clock.now(), telemetry_is_up)
         finally:
             if telemetry_is_up:
-                outages.append(world.outage)
-                self.meter.telemetry(not world.outage)
-                self.blind = self.blind | {_life(record)} if world.silent else self.blind - {_life(record)}
+                outages.append(context.outage)
+                self.meter.telemetry(not context.outage)
+                self.blind = self.blind | {_life(record)} if context.silent else self.blind - {_life(record)}
             self.meter.look(record, perf_counter() - began)
-        return record, telemetry_is_up and not world.silent
+        return record, telemetry_is_up and not context.silent
 
     # ------------------------------------------------------------ telling
 
@@ -233,7 +229,7 @@ class ControlLoop:
         rollout = record.rollout
         noted = tuple(self._noted(news, record, collected) for news in rollout.announcements)
         if noted != rollout.announcements:
-            record = self.supervisor.rollouts.save(record.having(replace(rollout, announcements=noted)))
+            record = self.supervisor.rollouts.save(record.with_rollout(replace(rollout, announcements=noted)))
             for before, after in zip(rollout.announcements, noted, strict=True):
                 for notifier in after.delivered[len(before.delivered) :]:
                     self.meter.delivered(notifier)
@@ -271,7 +267,7 @@ class ControlLoop:
         as it does."""
         firing: dict[str, list[Announcement]] = {}
         # by service; of a bracket's rollback one of them is enough to keep it firing
-        latest: dict[Key, Record] = {}
+        latest: dict[ServiceKey, Record] = {}
         for record in sorted(records, key=lambda r: r.rollout.ended or 0.0):
             if record.rollout.phase in (Phase.ROLLED_BACK, Phase.SUCCEEDED):
                 latest.update(dict.fromkeys(record.rollout.keys, record))
@@ -325,7 +321,7 @@ class ControlLoop:
             self.troubles.pop(name, None)
 
 
-def _put(seen: Mapping[Key, Observation], record: Record) -> None:
+def _put(seen: Mapping[ServiceKey, Observation], record: Record) -> None:
     """The record as it is now, for each service that it is about."""
     for key in record.rollout.keys:
         records = seen[key].records if key in seen else []

@@ -2,7 +2,7 @@
 
 The contract: the record is saved before anything is done, so a crash at any line below goes on from the
 record; what is done is idempotent, so doing it twice is harmless. A pair (phase, signal) that has no meaning
-is never sent: `take` asks the table.
+is never sent: `apply_signal` asks the table.
 """
 
 from collections.abc import Sequence
@@ -14,13 +14,15 @@ import structlog
 
 from canaryd.control import gate_check, readiness, route_sync
 from canaryd.control.evidence_stream import EvidenceStream, JudgedLook, JudgeOf
-from canaryd.control.rollout_state import LookContext, each, thin
+from canaryd.control.evidence_streams import EvidenceStreams, JudgedLookOfAll
+from canaryd.control.look_context import LookContext, with_load_warnings
+from canaryd.control.observation import Observation
 from canaryd.control.route_sync import LIVE, STEERED
-from canaryd.control.signal_guard import because, take
-from canaryd.control.synchronized_streams import EvidenceStreams, JudgedLookOfAll
+from canaryd.control.signal_guard import apply_signal, with_reason
 from canaryd.domain import gates as gate_rules
 from canaryd.domain import lifecycle, signals
 from canaryd.domain.lifecycle import Detail, Signal
+from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import (
     Clock,
     Conflict,
@@ -33,7 +35,7 @@ from canaryd.domain.ports import (
     Traffic,
     Unavailable,
 )
-from canaryd.domain.rollout import Held, Phase, Record, Rollout, RouteLists
+from canaryd.domain.rollout import Held, Phase, Record, Rollout, RouteLists, ServiceKey, ServiceRollout
 from canaryd.domain.verdict import Verdict
 from canaryd.report import off_weight_callers
 from canaryd.report.reporting_judge import reporting_judge_of
@@ -65,7 +67,7 @@ class Reconciler:
 
     # ------------------------------------------------------------ one look
 
-    def look(self, record: Record, world: LookContext, now: float, telemetry_is_up: bool = True) -> Record:
+    def look(self, record: Record, context: LookContext, now: float, telemetry_is_up: bool = True) -> Record:
         """Takes a rollout one look further. Raises Conflict (someone wrote in between: look again),
         Unavailable, Rejected.
 
@@ -74,22 +76,23 @@ class Reconciler:
         """
         self.since.setdefault(_key(record.rollout), now)
         reason = route_sync.unread(record.rollout.reason, "")
-        rollout = self._wishes(record.having(replace(record.rollout, reason=reason)), world, now)
-        rollout = readiness.workloads(rollout, world, now, self.traffic)
-        rollout = readiness.drift(rollout, world, now)
-        rollout = self._gate(rollout, world, now)
-        for place, (part, seen) in enumerate(each(rollout, world)):
-            if seen.view is not None and not rollout.phase.ended:
-                rollout = rollout.with_part(place, replace(part, unsteered=route_lists.unsteered(seen.view)))
+        rollout = self._wishes(record.with_rollout(replace(record.rollout, reason=reason)), context, now)
+        rollout = readiness.workloads(rollout, context, now, self.traffic)
+        rollout = readiness.drift(rollout, context, now)
+        rollout = self._gate(rollout, context, now)
+        for service, observation in context.each(rollout):
+            if observation.view is not None and not rollout.phase.ended:
+                why = route_lists.unsteered(observation.view)
+                rollout = rollout.with_service(service.with_route(unrouted_reason=why))
         if rollout.phase in LIVE:
             try:
                 if not telemetry_is_up:
                     raise Unavailable("telemetry did not answer another rollout in this beat")
-                rollout = self._evidence(rollout, world, now)
+                rollout = self._evidence(rollout, context, now)
             except (Unavailable, Rejected) as error:
-                world.outage, world.silent = str(error), isinstance(error, Unavailable)
-                rollout = self._without_data(rollout, world, now, world.outage)
-        return self._apply(self._saved(record, _unread(rollout, world)), world)
+                context.outage, context.silent = str(error), isinstance(error, Unavailable)
+                rollout = self._without_data(rollout, context, now, context.outage)
+        return self._apply(self._saved(record, _unread(rollout, context)), context)
 
     def forget(self, record: Record) -> None:
         self.evidence.forget(record.rollout)
@@ -97,88 +100,83 @@ class Reconciler:
 
     # ------------------------------------------------------------ what people wish
 
-    def _wishes(self, record: Record, world: LookContext, now: float) -> Rollout:
+    def _wishes(self, record: Record, context: LookContext, now: float) -> Rollout:
         rollout, wishes = record.rollout, record.wishes
         if wishes.abort:
-            rollout = take(rollout, Signal.ABORT, now, Detail("aborted by a person"))
-        if world.newer:
-            reason = f"{world.newer} came while {rollout.spoken.canary} was being rolled out"
-            rollout = take(rollout, Signal.NEWER, now, Detail(reason), world)
+            rollout = apply_signal(rollout, Signal.ABORT, now, Detail("aborted by a person"))
+        if context.newer:
+            reason = f"{context.newer} came while {rollout.for_display.canary} was being rolled out"
+            rollout = apply_signal(rollout, Signal.NEWER, now, Detail(reason), context)
         if reason := signals.overdue(rollout, now):
-            rollout = take(rollout, Signal.OVERDUE, now, Detail(reason), world)
+            rollout = apply_signal(rollout, Signal.OVERDUE, now, Detail(reason), context)
         if wishes.approved_stage > rollout.approved:
-            rollout = take(
+            rollout = apply_signal(
                 rollout,
                 Signal.APPROVE,
                 now,
                 Detail("approved by a person", stage=wishes.approved_stage),
-                world,
+                context,
             )
         if (
             wishes.promote
             and not rollout.promoted
-            and not any(route_sync.is_unnoted(part, seen.view) for part, seen in each(rollout, world))
+            and not any(
+                route_sync.is_unnoted(rollout, service, observation.view)
+                for service, observation in context.each(rollout)
+            )
         ):
-            rollout = take(rollout, Signal.PROMOTE, now, Detail("promoted by a person"), world)
+            rollout = apply_signal(rollout, Signal.PROMOTE, now, Detail("promoted by a person"), context)
         if gate := gate_rules.opened_by(wishes, rollout):
-            rollout = take(
-                rollout, Signal.GATE_OPEN, now, Detail(f"the gate {gate} was opened by a person"), world
+            rollout = apply_signal(
+                rollout, Signal.GATE_OPEN, now, Detail(f"the gate {gate} was opened by a person"), context
             )
         if wishes.hold and rollout.held is not Held.PERSON:
-            rollout = take(rollout, Signal.HOLD, now, Detail("held by a person"))
+            rollout = apply_signal(rollout, Signal.HOLD, now, Detail("held by a person"))
         is_let_go = rollout.held is Held.PERSON and not wishes.hold
         if rollout.phase is Phase.HELD and (
             is_let_go or (wishes.resumed > rollout.resumed and not wishes.hold)
         ):
-            rollout = self._resumed(record, rollout, world, now)
+            rollout = self._resumed(record, rollout, context, now)
         if wishes.resumed > rollout.resumed and rollout.phase is not Phase.HELD:
             # said when nothing was held: not to be kept for the next hold
             rollout = replace(rollout, resumed=wishes.resumed)
         return rollout
 
-    def _resumed(self, record: Record, rollout: Rollout, world: LookContext, now: float) -> Rollout:
+    def _resumed(self, record: Record, rollout: Rollout, context: LookContext, now: float) -> Rollout:
         """After a drift, with the routes that are there now to steer from."""
-        if rollout.held is Held.DRIFT and any(seen.is_route_unread for _, seen in each(rollout, world)):
-            return rollout  # the wish stands until it can be obeyed
-        found, origins = (
-            [seen.view.lists if seen.view is not None else None for _, seen in each(rollout, world)],
-            {},
-        )
-        for place, (part, lists) in enumerate(
-            zip(rollout.parts, found, strict=True) if rollout.held is Held.DRIFT else ()
-        ):
-            if lists is not None:
-                try:
-                    origins[place] = route_lists.adopted(lists, part.origin, part.canary_subset)
-                except route_lists.Refusal as error:
-                    return because(rollout, f"cannot be resumed: {_of(rollout, part)}{error}")
-                if place:
-                    rollout = rollout.with_part(place, replace(part, confirmed=lists, origin=origins[place]))
-        detail = Detail(
-            "resumed by a person", lists=found[0], origin=origins.get(0), resumed=record.wishes.resumed
-        )
-        return take(rollout, Signal.RESUME, now, detail)
+        services = rollout.services
+        if rollout.held is Held.DRIFT:
+            if any(observation.is_route_unread for observation in context.services):
+                return rollout  # the wish stands until it can be obeyed
+            try:
+                services = tuple(_adopted(rollout, *both) for both in context.each(rollout))
+            except route_lists.Refusal as error:
+                return with_reason(rollout, f"cannot be resumed: {error}")
+        detail = Detail("resumed by a person", services=services, resumed=record.wishes.resumed)
+        return apply_signal(rollout, Signal.RESUME, now, detail)
 
     # ------------------------------------------------------------ what gates say
 
-    def _gate(self, rollout: Rollout, world: LookContext, now: float) -> Rollout:
+    def _gate(self, rollout: Rollout, context: LookContext, now: float) -> Rollout:
         """Before the looks, which decide whether a rollout whose gate has opened still goes on."""
-        rollout, signal, reason = gate_check.look(rollout, self.gates, now, world.paused or world.drifted)
+        rollout, signal, reason = gate_check.check(
+            rollout, self.gates, now, context.paused or context.drifted
+        )
         if signal is None:
-            return because(rollout, reason)
-        return take(rollout, signal, now, Detail(reason), world)
+            return with_reason(rollout, reason)
+        return apply_signal(rollout, signal, now, Detail(reason), context)
 
     # ------------------------------------------------------------ what telemetry says
 
-    def _evidence(self, rollout: Rollout, world: LookContext, now: float) -> Rollout:
-        # looks up to here were decided on; heard again after a restart, they only inform the judge
+    def _evidence(self, rollout: Rollout, context: LookContext, now: float) -> Rollout:
+        # looks up to here were decided on; judged again after a restart, they only inform the judge
         known = rollout.counted_to or 0
-        cases = self.evidence.of(rollout)
-        for found in self.evidence.heard(cases, rollout, now):
-            heard = found.whole
-            if heard.compared:
-                _log_look(rollout, heard.verdict)
-            if heard.look.end <= known:
+        streams = self.evidence.of(rollout)
+        for found in self.evidence.judged(streams, rollout, now):
+            judged = found.whole
+            if judged.compared:
+                _log_look(rollout, judged.verdict)
+            if judged.look.end <= known:
                 continue
             stage, weight, was_off = (
                 rollout.stage,
@@ -186,150 +184,164 @@ class Reconciler:
                 rollout.verdict is not None and rollout.verdict.off_weight,
             )
             if not found.failed:
-                if heard.compared and heard.latest and (why := _absence(cases, rollout, found, now)):
-                    heard = replace(heard, verdict=replace(heard.verdict, reason=why))
-                rollout = _kept(rollout, heard, found)
-                if not heard.compared:
+                if judged.compared and judged.latest and (why := _absence(streams, rollout, found, now)):
+                    judged = replace(judged, verdict=replace(judged.verdict, reason=why))
+                rollout = lifecycle.judged(
+                    rollout,
+                    judged.verdict,
+                    [(look.verdict, look.counted) for look in found.each],
+                    judged.look.end,
+                    judged.had_data,
+                )
+                if not judged.compared:
                     continue
-                if heard.latest:
-                    rollout = self._senders(rollout, cases, now, found)
-                rollout = self._data(rollout, world, now, heard, was_off)
-            signal = lifecycle.stage_signal(rollout, heard.verdict, now)
+                if judged.latest:
+                    rollout = self._off_weight_callers(rollout, streams, now, found)
+                rollout = self._data(rollout, context, now, judged, was_off)
+            signal = lifecycle.stage_signal(rollout, judged.verdict, now)
             # To advance, or to give up at a deadline, is for the latest look: those that wait may show harm.
-            if signal is not None and (heard.latest or signal in URGENT):
-                rollout = take(
-                    rollout, signal, now, self._detail(rollout, signal, heard.verdict, world), world
+            if signal is not None and (judged.latest or signal in URGENT):
+                rollout = apply_signal(
+                    rollout, signal, now, self._detail(rollout, signal, judged.verdict, context), context
                 )
             if rollout.phase not in LIVE or (rollout.stage, rollout.weight) != (stage, weight):
                 break  # what was served since then was served at a weight in change
-        if any(case.is_behind(part, now) for case, part in zip(cases, rollout.parts, strict=True)):
+        if any(stream.is_behind(rollout, now) for stream in streams):
             self.since[_key(rollout)] = now
         elif rollout.last_data is not None and now - rollout.last_data > signals.silence_is_late(
             rollout, self.ingestion_delay
         ):
-            return self._without_data(rollout, world, now, "no samples")
+            return self._without_data(rollout, context, now, "no samples")
         return rollout
 
-    def _senders(
-        self, rollout: Rollout, cases: Sequence[EvidenceStream], now: float, found: JudgedLookOfAll
+    def _off_weight_callers(
+        self, rollout: Rollout, streams: Sequence[EvidenceStream], now: float, found: JudgedLookOfAll
     ) -> Rollout:
         """Whose requests do not follow the weight, while the traffic as a whole does not: in the record, for
         people."""
-        for place, (part, case, heard) in enumerate(zip(rollout.parts, cases, found.each, strict=True)):
-            told = ""
-            if heard.verdict.off_weight:
-                sources = case.sources(part, now)
+        for service, stream, look in zip(rollout.services, streams, found.each, strict=True):
+            callers = ""
+            if look.verdict.off_weight:
+                sources = stream.sources(rollout, now)
                 if sources is None:
                     continue
-                told = off_weight_callers.told(
+                callers = off_weight_callers.told(
                     sources,
                     rollout.policy.stages[rollout.stage].promised,
-                    part.canary,
-                    part.service,
-                    part.unsteered,
+                    service.canary,
+                    service.name,
+                    service.route.unrouted_reason,
                 )
             else:
-                case.follows()
-            if told != part.senders:
-                rollout = rollout.with_part(place, replace(part, senders=told))
+                stream.follows()
+            rollout = rollout.with_service(replace(service, off_weight_callers=callers))
         return rollout
 
     def _data(
-        self, rollout: Rollout, world: LookContext, now: float, heard: JudgedLook, was_off: bool
+        self, rollout: Rollout, context: LookContext, now: float, judged: JudgedLook, was_off: bool
     ) -> Rollout:
-        if heard.had_data:
+        if judged.had_data:
             # What was counted before an outage and is read after it does not say that the outage is over.
-            is_recent = now - heard.look.end <= signals.silence_is_late(rollout, self.ingestion_delay)
+            is_recent = now - judged.look.end <= signals.silence_is_late(rollout, self.ingestion_delay)
             waits = is_recent and signals.waits_for_data(rollout)
             why = "the traffic follows the weight again" if was_off else "telemetry is back"
-            return take(rollout, Signal.DATA, now, Detail(why)) if waits else rollout
-        why = heard.verdict.reason
-        if heard.verdict.off_weight:
-            why = "; ".join((why, *(part.senders for part in rollout.parts if part.senders)))
-        return self._without_data(rollout, world, now, why) if heard.latest else rollout
+            return apply_signal(rollout, Signal.DATA, now, Detail(why)) if waits else rollout
+        why = judged.verdict.reason
+        if judged.verdict.off_weight:
+            callers = [service.off_weight_callers for service in rollout.services]
+            why = "; ".join((why, *filter(None, callers)))
+        return self._without_data(rollout, context, now, why) if judged.latest else rollout
 
-    def _without_data(self, rollout: Rollout, world: LookContext, now: float, why: str) -> Rollout:
+    def _without_data(self, rollout: Rollout, context: LookContext, now: float, why: str) -> Rollout:
         watched = now - self.since[_key(rollout)]
         for signal, detail in signals.silence(rollout, now, self.ingestion_delay, why, watched):
-            rollout = take(rollout, signal, now, detail, world)
+            rollout = apply_signal(rollout, signal, now, detail, context)
         return rollout
 
-    def _detail(self, rollout: Rollout, signal: Signal, verdict: Verdict, world: LookContext) -> Detail:
+    def _detail(self, rollout: Rollout, signal: Signal, verdict: Verdict, context: LookContext) -> Detail:
         reason = signals.reason_of(rollout, signal, verdict)
         if signal in (Signal.PASS, Signal.LET_PASS):
-            reason = thin(reason, rollout, world, rollout.stage + 1)
+            reason = with_load_warnings(reason, rollout, context, rollout.stage + 1)
         return Detail(reason, verdict)
 
     # ------------------------------------------------------------ doing
 
-    def _apply(self, record: Record, world: LookContext) -> Record:
+    def _apply(self, record: Record, context: LookContext) -> Record:
         """Makes the routes what the record wants, and notes them as confirmed."""
         rollout = record.rollout
         if rollout.phase.ended or (rollout.stage < 0 and rollout.phase in (Phase.WAITING, *LIVE)):
             return record
         is_stopped = any(
-            seen.is_route_unread for _, seen in each(rollout, world)
+            observation.is_route_unread for observation in context.services
         ) and not route_sync.is_taken_away(rollout)
         if rollout.phase in LIVE and is_stopped:
             return record
-        steers = rollout.policy.mode == "steer" and bool(rollout.origin)
-        if not steers or (world.drifted and rollout.phase in LIVE):
-            return self._open(record, [route_sync.left(part) for part in rollout.parts])
-        for place in range(len(rollout.parts)):
-            record = self._subset(record, world, place)
-        lists = self._written(record, world)
+        steers = rollout.policy.mode == "steer" and bool(rollout.entrance.route.origin)
+        if not steers or (context.drifted and rollout.phase in LIVE):
+            return self._open(record, [service.route.last_left for service in rollout.services])
+        for key in rollout.keys:
+            record = self._restore_subset(record, context, key)
+        lists = self._written(record, context)
         troubles = [
-            f"{_of(record.rollout, part)}{seen.view.trouble}"
-            for part, seen in each(record.rollout, world)
-            if seen.view is not None and seen.view.trouble
+            f"{record.rollout.prefix(service)}{observation.view.trouble}"
+            for service, observation in context.each(record.rollout)
+            if observation.view is not None and observation.view.trouble
         ]
         return self._open(record, lists, "; ".join(troubles))
 
-    def _written(self, record: Record, world: LookContext) -> Sequence[RouteLists]:
+    def _written(self, record: Record, context: LookContext) -> Sequence[RouteLists]:
         """The lists that are due, of each service, as they stand in its route now.
 
-        See `steering.order`. What is given waits for each before it; what is taken away does not, for no
-        service has to stay with a version that was given up because another one's route cannot be written.
+        See `route_sync.write_order`. What is given waits for each before it; what is taken away does not, for
+        no service has to stay with a version that was given up because another one's route cannot be written.
         """
         rollout = record.rollout
-        each_part = list(each(rollout, world))
+        observations = {service.key: observation for service, observation in context.each(rollout)}
         is_taken = route_sync.is_taken_away(rollout)
-        lists: dict[int, RouteLists] = {}
-        failures: list[tuple[Rollout, CannotWrite | Conflict | Unavailable]] = []
-        for place in route_sync.order(rollout):
-            part, seen = each_part[place]
+        lists: dict[ServiceKey, RouteLists] = {}
+        failures: list[tuple[ServiceRollout, CannotWrite | Conflict | Unavailable]] = []
+        for service in route_sync.write_order(rollout):
             try:
-                lists[place] = self._route_written(part, seen)
+                lists[service.key] = self._route_written(rollout, service, observations[service.key])
             except (CannotWrite, Conflict, Unavailable) as error:
-                failures.append((part, error))
+                failures.append((service, error))
                 if not is_taken:
                     break
-        for part, failure in failures:
+        for service, failure in failures:
             if not isinstance(failure, CannotWrite):
                 raise failure
-            for place, confirmed in lists.items() if rollout.others else ():
-                rollout = rollout.with_part(place, replace(rollout.parts[place], confirmed=confirmed))
-            self._cannot(record.having(rollout), part, str(failure))
-        return [lists[place] for place in range(len(lists))]
+            for written in rollout.services:
+                if written.key in lists:
+                    rollout = rollout.with_service(written.with_route(confirmed=lists[written.key]))
+            self._refuse_write(record.with_rollout(rollout), service, str(failure))
+        return [lists[key] for key in rollout.keys]
 
-    def _route_written(self, part: Rollout, seen: LookContext) -> RouteLists:
-        """The lists that are due to one route, as they stand there now. Raises CannotWrite, Conflict,
-        Unavailable."""
-        if seen.is_route_unread:
-            raise CannotWrite(f"it cannot be read: {seen.unreadable} (it is tried again at every beat)")
-        if seen.view is None:
-            raise CannotWrite(f"{seen.problem}: put it back, or delete this record to give the rollout up")
+    def _route_written(
+        self, rollout: Rollout, service: ServiceRollout, observation: Observation
+    ) -> RouteLists:
+        """The lists that are due to one service's route, as they stand there now. Raises CannotWrite,
+        Conflict, Unavailable."""
+        view = observation.view
+        if observation.is_route_unread:
+            raise CannotWrite(
+                f"it cannot be read: {observation.unreadable} (it is tried again at every beat)"
+            )
+        if view is None:
+            raise CannotWrite(
+                f"{observation.problem}: put it back, or delete this record to give the rollout up"
+            )
         try:
-            lists = route_sync.due(part, seen.view)
-            if seen.view.displaced or not route_lists.same(seen.view.lists, lists):
-                seen.view = route_sync.write(self.traffic, part, seen.view, lists)
+            lists = route_sync.due(rollout, service, view)
+            if view.displaced or not route_lists.same(view.lists, lists):
+                policy = rollout.policy_of(service)
+                observation.view = route_sync.write(self.traffic, policy, view, lists)
                 log.info(
                     "route.written",
-                    service=part.service,
-                    namespace=part.namespace,
-                    rollout=part.name,
-                    weight=part.weight,
-                    phase=part.phase.value,
+                    service=service.name,
+                    namespace=service.namespace,
+                    rollout=rollout.name,
+                    weight=rollout.weight,
+                    phase=rollout.phase.value,
                 )
         except Conflict:
             raise
@@ -337,15 +349,16 @@ class Reconciler:
             raise CannotWrite(f"{error} (it is tried again at every beat)") from error
         return lists
 
-    def _subset(self, record: Record, world: LookContext, place: int) -> Record:
+    def _restore_subset(self, record: Record, context: LookContext, key: ServiceKey) -> Record:
         """The canary's subset (or Service), and what matched users are split by, put back where someone took
         it out (a tool that keeps the DestinationRule as its repository has it): requests sent to what is not
         there fail, and no replica counts them."""
-        rollout, (part, seen) = record.rollout, list(each(record.rollout, world))[place]
-        if seen.view is None or part.phase not in STEERED or part.stage < 0:
+        rollout = record.rollout
+        service, view = rollout.service_of(key), context.services[rollout.keys.index(key)].view
+        if view is None or rollout.phase not in STEERED or rollout.stage < 0:
             return record
         try:
-            restored, why = self._upheld(part, seen.view)
+            restored, why = self._restored(service, rollout.policy_of(service), view)
         except (Unavailable, Conflict):
             raise
         except Rejected as error:
@@ -353,69 +366,73 @@ class Reconciler:
         for name in restored:
             log.warning(
                 "subset.restored",
-                service=part.service,
-                namespace=part.namespace,
-                rollout=part.name,
+                service=service.name,
+                namespace=service.namespace,
+                rollout=rollout.name,
                 subset=name,
             )
-        return (
-            self._saved(record, take(rollout, Signal.NOT_READY, self.clock.now(), Detail(why), world))
-            if why
-            else record
-        )
+        if not why:
+            return record
+        after = apply_signal(rollout, Signal.NOT_READY, self.clock.now(), Detail(why), context)
+        return self._saved(record, after)
 
-    def _upheld(self, part: Rollout, view: RouteView) -> tuple[Sequence[str], str]:
-        """What was put back, and why the canary's subset cannot be."""
-        if view.subsets.get(part.canary_subset) == part.canary:
-            return self.traffic.uphold(part.policy, view, part.canary), ""
+    def _restored(
+        self, service: ServiceRollout, policy: Policy, view: RouteView
+    ) -> tuple[Sequence[str], str]:
+        """What was put back, and why the canary's subset cannot be. policy: the service's own."""
+        subset = service.route.canary_subset
+        if view.subsets.get(subset) == service.canary:
+            return self.traffic.uphold(policy, view, service.canary), ""
         try:
-            name = self.traffic.add_subset(part.policy, part.canary)
-            why = "" if name == part.canary_subset else f"there is {name} instead"
+            name = self.traffic.add_subset(policy, service.canary)
+            why = "" if name == subset else f"there is {name} instead"
         except TooNew:
-            return (part.canary_subset,), ""  # requests are on their way there already
+            return (subset,), ""  # requests are on their way there already
         except (Unavailable, Conflict):
             raise
         except Rejected as error:
             why = str(error)
-        kind = "Service" if part.policy.route.http_route else "subset"
-        return (
-            ((part.canary_subset,), "")
-            if not why
-            else ((), f"the {kind} {part.canary_subset} of {part.canary} is gone: {why}")
-        )
+        kind = "Service" if policy.route.http_route else "subset"
+        return ((), f"the {kind} {subset} of {service.canary} is gone: {why}") if why else ((subset,), "")
 
-    def _cannot(self, record: Record, part: Rollout, why: str) -> NoReturn:
+    def _refuse_write(self, record: Record, service: ServiceRollout, why: str) -> NoReturn:
         """The route cannot be made what it should be, which stands in the record and not in the log alone.
         Raises Rejected."""
-        reason = route_sync.troubled(part, f"{_of(record.rollout, part)}{why}")
-        self._saved(record, replace(record.rollout, reason=reason))
-        raise Rejected(f"{part.name}: {reason}")
+        rollout = record.rollout
+        reason = route_sync.troubled(rollout, service, f"{rollout.prefix(service)}{why}")
+        self._saved(record, replace(rollout, reason=reason))
+        raise Rejected(f"{rollout.name}: {reason}")
 
     def _open(self, record: Record, lists: Sequence[RouteLists], trouble: str = "") -> Record:
         """Looks begin, or the end is reached: the routes are as wanted, or someone else's, whose users
         deserve to be watched over too.
 
         trouble: why what is wanted is not in force although it is written, for the record."""
-        rollout, parts = record.rollout, record.rollout.parts
+        rollout = record.rollout
         is_looking = rollout.span is not None and rollout.span.end is None
-        confirmed = [part.confirmed for part in parts]
+        confirmed = [service.route.confirmed for service in rollout.services]
         is_known = all(
             before is not None and route_lists.same(before, now)
             for before, now in zip(confirmed, lists, strict=True)
         )
-        reason = route_sync.troubled(parts[0], trouble) if trouble else route_sync.untroubled(rollout)
+        reason = (
+            route_sync.troubled(rollout, rollout.entrance, trouble)
+            if trouble
+            else route_sync.untroubled(rollout)
+        )
         if rollout.phase in LIVE and is_looking and is_known and reason == rollout.reason:
             return record
-        for place in range(1, len(parts)):
-            rollout = rollout.with_part(place, replace(parts[place], confirmed=lists[place]))
+        services = tuple(
+            service.with_route(confirmed=now) for service, now in zip(rollout.services, lists, strict=True)
+        )
         now = self.clock.now()  # not the look's: its reading, or the write, may have taken long
-        detail = Detail(reason, lists=lists[0], start=self._grid(now))
-        return self._saved(record, take(replace(rollout, reason=reason), Signal.ROUTED, now, detail))
+        detail = Detail(reason, services=services, start=self._grid(now))
+        return self._saved(record, apply_signal(replace(rollout, reason=reason), Signal.ROUTED, now, detail))
 
     def _saved(self, record: Record, after: Rollout) -> Record:
         if after == record.rollout:
             return record
-        before, record = record.rollout, self.rollouts.save(record.having(after))
+        before, record = record.rollout, self.rollouts.save(record.with_rollout(after))
         _tell(before, after)
         return record
 
@@ -432,46 +449,44 @@ def _key(rollout: Rollout) -> tuple[str, str]:
     return rollout.namespace, rollout.name
 
 
-def _of(rollout: Rollout, part: Rollout) -> str:
-    """Whose it is, where there are several."""
-    return f"{part.service}: " if rollout.others else ""
+def _adopted(rollout: Rollout, service: ServiceRollout, observation: Observation) -> ServiceRollout:
+    """The service with the routes that are there now to steer from. Raises route_lists.Refusal, which says
+    whose they are."""
+    if observation.view is None:
+        return service
+    lists, route = observation.view.lists, service.route
+    try:
+        origin = route_lists.adopted(lists, route.origin, route.canary_subset)
+    except route_lists.Refusal as error:
+        raise route_lists.Refusal(f"{rollout.prefix(service)}{error}") from error
+    return service.with_route(confirmed=lists, origin=origin)
 
 
-def _unread(rollout: Rollout, world: LookContext) -> Rollout:
+def _unread(rollout: Rollout, context: LookContext) -> Rollout:
     """With what could not be read of its services, since nothing advances then."""
     advances = rollout.phase in (Phase.WAITING, *LIVE)
     why = "; ".join(
-        f"{_of(rollout, part)}{seen.unreadable}"
-        for part, seen in each(rollout, world)
-        if seen.unreadable and advances
+        f"{rollout.prefix(service)}{observation.unreadable}"
+        for service, observation in context.each(rollout)
+        if observation.unreadable and advances
     )
     return replace(rollout, reason=route_sync.unread(rollout.reason, why))
 
 
-def _kept(rollout: Rollout, heard: JudgedLook, found: JudgedLookOfAll) -> Rollout:
-    """With what was heard; of several services, with what was heard of each."""
-    rollout = lifecycle.heard(rollout, heard.verdict, heard.counted, heard.look.end, heard.had_data)
-    for place, (part, one) in enumerate(
-        zip(rollout.parts, found.each, strict=True) if rollout.others else ()
-    ):
-        rollout = rollout.with_part(place, replace(part, verdict=one.verdict, counted=one.counted))
-    return rollout
-
-
-def _absence(cases: Sequence[EvidenceStream], rollout: Rollout, found: JudgedLookOfAll, now: float) -> str:
+def _absence(streams: Sequence[EvidenceStream], rollout: Rollout, found: JudgedLookOfAll, now: float) -> str:
     """Why nothing was counted in a look; "" where something was, or where that is not known."""
     absent = (
-        (part, case.absence(part, now))
-        for part, case, heard in zip(rollout.parts, cases, found.each, strict=True)
-        if not heard.look.sampled
+        (service, stream.absence(rollout, now))
+        for service, stream, look in zip(rollout.services, streams, found.each, strict=True)
+        if not look.look.sampled
     )
-    return "; ".join(f"{_of(rollout, part)}{why}" for part, why in absent if why)
+    return "; ".join(f"{rollout.prefix(service)}{why}" for service, why in absent if why)
 
 
 def _log_look(rollout: Rollout, verdict: Verdict) -> None:
     log.debug(
         "look.judged",
-        service=rollout.service,
+        service=rollout.entrance.name,
         namespace=rollout.namespace,
         rollout=rollout.name,
         at=verdict.at,
@@ -488,11 +503,11 @@ def _tell(before: Rollout, after: Rollout) -> None:
     for news in after.announcements[len(before.announcements) :]:
         log.info(
             f"rollout.{news.event}",
-            service=after.service,
+            service=after.entrance.name,
             namespace=after.namespace,
             rollout=after.name,
-            stable=after.spoken.stable,
-            canary=after.spoken.canary,
+            stable=after.for_display.stable,
+            canary=after.for_display.canary,
             stage=after.stage,
             weight=after.weight,
             reason=news.reason,
@@ -500,7 +515,7 @@ def _tell(before: Rollout, after: Rollout) -> None:
     if after.phase is not before.phase and len(after.announcements) == len(before.announcements):
         log.info(
             "rollout.moved",
-            service=after.service,
+            service=after.entrance.name,
             namespace=after.namespace,
             rollout=after.name,
             phase=after.phase.value,

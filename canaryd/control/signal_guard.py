@@ -1,11 +1,11 @@
-"""Whether a signal is taken: what would advance a rollout stands still in a pause, and what would send
+"""Whether a signal is applied: what would advance a rollout stands still in a pause, and what would send
 traffic back waits for a stable version that can take it."""
 
 from dataclasses import replace
 
 import structlog
 
-from canaryd.control.rollout_state import LookContext
+from canaryd.control.look_context import LookContext
 from canaryd.domain import lifecycle
 from canaryd.domain.lifecycle import TRANSITIONS, Detail, Signal
 from canaryd.domain.rollout import Rollout
@@ -34,29 +34,32 @@ GIVING_BACK = (
 )
 
 
-def take(
-    rollout: Rollout, signal: Signal, now: float, detail: Detail, world: LookContext | None = None
+def apply_signal(
+    rollout: Rollout, signal: Signal, now: float, detail: Detail, context: LookContext | None = None
 ) -> Rollout:
-    """The rollout after a signal, if it means anything in its phase; what would advance it is stopped by a
-    pause, and while the route is someone else's."""
+    """The rollout after a signal; unchanged where the signal has no meaning in its phase.
+
+    context: of the look; what would advance the rollout is stopped by a pause and while the route is someone
+    else's, what would send traffic back waits until stable can take it. None: the signal is applied anyway.
+    """
     if (rollout.phase, signal) not in TRANSITIONS:
         return rollout
-    if world is not None and (world.paused or world.drifted) and signal in ADVANCING:
+    if context is not None and (context.paused or context.drifted) and signal in ADVANCING:
         return rollout
     if (
-        world is not None
+        context is not None
         and signal in GIVING_BACK
         and rollout.stage >= 0
-        and (down := world.not_serving(rollout))
+        and (down := context.not_serving(rollout))
     ):
-        return because(
+        return with_reason(
             rollout, f"{detail.reason}; but no replica of {down} is ready to take the traffic back"
         )
     return lifecycle.advance(rollout, signal, now, detail)
 
 
-def because(rollout: Rollout, reason: str) -> Rollout:
-    """Waits, for that reason."""
+def with_reason(rollout: Rollout, reason: str) -> Rollout:
+    """The rollout where it is, with another reason for that; a new one is logged."""
     if reason != rollout.reason:
         log.warning("rollout.waits", rollout=rollout.name, reason=reason)
     return replace(rollout, reason=reason)

@@ -16,7 +16,15 @@ from canaryd.control.observation import Observation
 from canaryd.domain import announcements
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Gathering, Missing, Rejected, Request, Rollouts, Traffic, Workload, Workloads
-from canaryd.domain.rollout import Phase, Record, Rollout, name_of, together
+from canaryd.domain.rollout import (
+    Phase,
+    Record,
+    Rollout,
+    ServiceKey,
+    ServiceRollout,
+    name_of,
+    together,
+)
 from canaryd.routing import route_lists
 
 log = structlog.get_logger()
@@ -54,7 +62,8 @@ class Supervisor:
 
     def unknown(self, seen: Observation) -> list[Workload]:
         """The versions that are new."""
-        stable, on_record = self.stable(seen), {(r.canary, r.template) for r in seen.mine}
+        stable = self.stable(seen)
+        on_record = {(service.canary, service.template) for _, service in seen.rollouts}
         return [
             w
             for w in seen.workloads
@@ -101,7 +110,8 @@ class Supervisor:
         newest = youngest(unknown)
         if newest is None or seen.active is not None:
             return seen
-        rollout = self.planned(seen, newest, now)
+        service = self.planned(seen, newest)
+        rollout = new_rollout(seen.policy, [service], now)
         return self.begin(self.without_overtaken(seen, newest), rollout, now)
 
     def without_overtaken(self, seen: Observation, newest: Workload) -> Observation:
@@ -145,7 +155,7 @@ class Supervisor:
         be deleted any time (and whose beginning may have ended in a crash before it was remembered)."""
         stable = self.stable(seen)
         there = {key_of(w) for w in seen.workloads if stable and w.version == stable}
-        fresh = there.union(*(_keys_of(rollout) for rollout in seen.mine)) - seen.known.templates
+        fresh = there.union(*(_keys_of(*on_record) for on_record in seen.rollouts)) - seen.known.templates
         return self.remember(seen, fresh) if fresh or seen.known.outdated else seen
 
     def remember(self, seen: Observation, keys: set[str]) -> Observation:
@@ -157,7 +167,7 @@ class Supervisor:
         """The stable version's label, or "" where the route does not say (then nothing begins, and `_begin`
         says why)."""
         if seen.active is not None:
-            return seen.active.rollout.of(seen.policy.key).stable
+            return seen.active.rollout.service_of(seen.policy.key).stable
         if seen.view is None:
             return ""
         try:
@@ -165,10 +175,8 @@ class Supervisor:
         except route_lists.Refusal:
             return ""
 
-    def planned(
-        self, seen: Observation, canary: Workload, now: float, attempt: int = 1, name: str = ""
-    ) -> Rollout:
-        """The rollout of a version, not yet on record. Raises CannotBegin."""
+    def planned(self, seen: Observation, canary: Workload) -> ServiceRollout:
+        """The service with this version as its canary, for a rollout to begin with. Raises CannotBegin."""
         policy = seen.policy
         if seen.view is None:
             raise CannotBegin(seen.problem)
@@ -180,48 +188,42 @@ class Supervisor:
         if canary.version == stable_version:
             raise CannotBegin(f"{canary.version} is the stable version already")
         _only(seen.workloads, canary.version, policy)
-        return Rollout(
-            name=name or name_of(policy.service.name, canary.version, canary.template, attempt),
+        return ServiceRollout(
             namespace=policy.service.namespace,
-            service=policy.service.name,
+            name=policy.service.name,
             stable=stable.version,
             canary=canary.version,
             stable_workload=stable.name,
             canary_workload=canary.name,
             template=canary.template,
             stable_template=stable.template,
-            policy=policy,
-            began=now,
-            attempt=attempt,
-            phase_since=now,
-            reason=f"waiting until {canary.name} is available",
         )
 
     def begin(self, seen: Observation, rollout: Rollout, now: float) -> Observation:
         """Puts it on record; what is seen of its service after that. What is new of the others is remembered
         by `noted`."""
-        spoken = rollout.spoken
-        said = (
-            f"{spoken.canary_workload} {'are' if rollout.others else 'is'} new beside "
-            f"{spoken.stable_workload}: {rollout.reason}"
+        names = rollout.for_display
+        reason = (
+            f"{names.canary_workload} {'are' if rollout.is_bracket else 'is'} new beside "
+            f"{names.stable_workload}: {rollout.reason}"
         )
-        rollout = announcements.announced(rollout, "started", now, said)
+        rollout = announcements.announced(rollout, "started", now, reason)
         record = self.rollouts.create(Record(rollout))
         log.info(
             "rollout.started",
-            service=rollout.service,
+            service=rollout.entrance.name,
             namespace=rollout.namespace,
             rollout=rollout.name,
-            stable=spoken.stable,
-            canary=spoken.canary,
-            template=rollout.template,
+            stable=names.stable,
+            canary=names.canary,
+            template=rollout.entrance.template,
             mode=rollout.policy.mode,
         )
         return self.noted(seen, record)
 
     def noted(self, seen: Observation, record: Record) -> Observation:
         """With a rollout that has begun among its service's."""
-        seen = self.remember(seen, _keys_of(record.rollout.of(seen.policy.key)))
+        seen = self.remember(seen, _keys_of(record.rollout, record.rollout.service_of(seen.policy.key)))
         return replace(seen, records=[*seen.records, record])
 
     def requested(
@@ -235,7 +237,8 @@ class Supervisor:
             if active is not None:
                 raise CannotBegin(f"{active.rollout.name} is under way: abort it first, or wait")
             canary = _only(seen.workloads, request.version, seen.policy)
-            rollout = self.planned(seen, canary, now, _attempt_of(request, canary), request.name)
+            service, attempt = self.planned(seen, canary), _attempt_of(request, canary)
+            rollout = new_rollout(seen.policy, [service], now, attempt, request.name)
         except CannotBegin as error:
             log.warning(
                 "request.refused", service=request.service, version=request.version, reason=str(error)
@@ -249,23 +252,24 @@ class Supervisor:
         CannotBegin."""
         for record in reversed(seen.records):
             rollout, attempt = record.rollout, record.wishes.attempt
-            if rollout.others:
-                continue  # several services are the bracket's to begin: see brackets.py
-            name = name_of(rollout.service, rollout.canary, rollout.template, attempt)
+            if rollout.is_bracket:
+                continue  # several services are the bracket's to begin: see bracket_supervisor.py
+            service = rollout.entrance
+            name = name_of(service.name, service.canary, service.template, attempt)
             begun = (
-                any(r.rollout.name == name for r in seen.records)
-                or attempt_key(rollout, attempt) in seen.known.templates
+                any(earlier.rollout.name == name for earlier in seen.records)
+                or attempt_key(service, attempt) in seen.known.templates
             )
-            overtaken = any(r.phase is Phase.SUCCEEDED and r.began > rollout.began for r in seen.mine)
-            if attempt <= rollout.attempt or begun or overtaken or rollout.canary == self.stable(seen):
+            overtaken = is_overtaken(rollout, seen)
+            if attempt <= rollout.attempt or begun or overtaken or service.canary == self.stable(seen):
                 continue
             canary = next(
-                (w for w in seen.workloads if (w.version, w.template) == (rollout.canary, rollout.template)),
+                (w for w in seen.workloads if (w.version, w.template) == (service.canary, service.template)),
                 None,
             )
             if canary is None:
                 continue  # that template is gone; a changed one is a new version
-            return self.begin(seen, self.planned(seen, canary, now, attempt), now)
+            return self.begin(seen, new_rollout(seen.policy, [self.planned(seen, canary)], now, attempt), now)
         return seen
 
     def _apart(self, seen: Observation, now: float) -> Observation:
@@ -273,8 +277,8 @@ class Supervisor:
         own alone now. Raises CannotBegin."""
         for record in seen.records[-1:] if seen.active is None else ():
             rollout, attempt = record.rollout, record.wishes.attempt
-            is_begun = attempt_key(rollout.of(seen.policy.key), attempt) in seen.known.templates
-            if rollout.others and attempt > rollout.attempt and not is_begun:
+            is_begun = attempt_key(rollout.service_of(seen.policy.key), attempt) in seen.known.templates
+            if rollout.is_bracket and attempt > rollout.attempt and not is_begun:
                 raise CannotBegin(cannot_retry(record, seen.policy, rollout.keys))
         return seen
 
@@ -305,19 +309,19 @@ class Supervisor:
     def after_end(self, seen: Observation, record: Record, now: float) -> Record:
         """Scales what the policy wants scaled of the service after an end, once, and only while nothing is
         routed to it."""
-        rollout = record.rollout.of(seen.policy.key)
-        if not rollout.phase.ended or rollout.scaled or rollout.ended is None:
+        rollout, service = record.rollout, record.rollout.service_of(seen.policy.key)
+        if not rollout.phase.ended or service.scaled or rollout.ended is None:
             return record
-        name, version, replicas, after = to_scale(rollout)
+        name, version, replicas, after = to_scale(rollout, service)
         if name and (now - rollout.ended < max(after, SETTLED) or seen.view is None):
             return record
         if name and self._is_idle(seen, version):
             try:
-                self.workloads.scale(rollout.namespace, name, replicas)
+                self.workloads.scale(service.namespace, name, replicas)
                 log.info(
                     "workload.scaled",
-                    service=rollout.service,
-                    namespace=rollout.namespace,
+                    service=service.name,
+                    namespace=service.namespace,
                     rollout=rollout.name,
                     deployment=name,
                     replicas=replicas,
@@ -325,49 +329,54 @@ class Supervisor:
             except Missing:
                 log.info(
                     "workload.gone",
-                    service=rollout.service,
-                    namespace=rollout.namespace,
+                    service=service.name,
+                    namespace=service.namespace,
                     rollout=rollout.name,
                     deployment=name,
                 )
-        return self._saved(record, replace(rollout, scaled=True))
+        return self._saved(record, replace(service, scaled=True))
 
-    def tidy(self, seen: Observation, record: Record, now: float) -> Record:
+    def clean_up(self, seen: Observation, record: Record, now: float) -> Record:
         """Removes what was made so that a version of the service could be routed to, once nothing is: after a
         rollback the canary's, after a success stable's. Noted only when done, so a crash or an outage in
         between tries it again."""
-        rollout = record.rollout.of(seen.policy.key)
+        rollout, service = record.rollout, record.rollout.service_of(seen.policy.key)
+        policy = rollout.policy_of(service)
         if (
-            not (rollout.policy.route.http_route or rollout.policy.fair_services)
-            or rollout.tidied
+            not (policy.route.http_route or policy.fair_services)
+            or service.cleaned_up
             or not _is_settled(rollout, now)
         ):
             return record
         # Of a later rollout, too, that is under way or has only just ended.
         keep = {
-            version for one in seen.mine if not _is_settled(one, now) for version in (one.canary, one.stable)
+            version
+            for other, own in seen.rollouts
+            if not _is_settled(other, now)
+            for version in (own.canary, own.stable)
         }
-        if keep and rollout.policy.fair_services:
-            # the later one may use what was made for matched users, and tidies nothing where it does not
+        if keep and policy.fair_services:
+            # the later one may use what was made for matched users, and cleans up nothing where it does not
             return record
-        for name in self.traffic.tidy(rollout.policy, keep):
+        for name in self.traffic.tidy(policy, keep):
             log.info(
                 "service.removed",
-                service=rollout.service,
-                namespace=rollout.namespace,
+                service=service.name,
+                namespace=service.namespace,
                 rollout=rollout.name,
                 name=name,
             )
-        return self._saved(record, replace(rollout, tidied=True))
+        return self._saved(record, replace(service, cleaned_up=True))
 
-    def _saved(self, record: Record, part: Rollout) -> Record:
-        place = record.rollout.keys.index((part.namespace, part.service))
-        return self.rollouts.save(record.having(record.rollout.with_part(place, part)))
+    def _saved(self, record: Record, service: ServiceRollout) -> Record:
+        return self.rollouts.save(record.with_rollout(record.rollout.with_service(service)))
 
     def _is_idle(self, seen: Observation, version: str) -> bool:
         """No route sends anything to the version, and no rollout is about it."""
         if seen.view is None or any(
-            version in (one.canary, one.stable) for one in seen.mine if not one.phase.ended
+            version in (service.canary, service.stable)
+            for rollout, service in seen.rollouts
+            if not rollout.phase.ended
         ):
             return False
         return version not in route_lists.versions(seen.view)
@@ -379,7 +388,7 @@ class Supervisor:
         for record in filter(told, ended[: max(0, len(ended) - self.keep)]):
             log.info(
                 "rollout.retired",
-                service=record.rollout.service,
+                service=record.rollout.entrance.name,
                 namespace=record.rollout.namespace,
                 rollout=record.rollout.name,
             )
@@ -390,16 +399,40 @@ def _is_settled(rollout: Rollout, now: float) -> bool:
     return rollout.phase.ended and rollout.ended is not None and now - rollout.ended >= SETTLED
 
 
-def to_scale(rollout: Rollout) -> tuple[str, str, int, float]:
-    """Deployment, version, replicas and pause, or "" for nothing."""
+def new_rollout(
+    policy: Policy, services: Sequence[ServiceRollout], now: float, attempt: int = 1, name: str = ""
+) -> Rollout:
+    """The rollout of these services, callers first, not yet on record. policy: of exactly these; name: ""
+    for the usual one of the first service's canary and attempt."""
+    entrance = services[0]
+    rollout = Rollout(
+        name=name or name_of(entrance.name, entrance.canary, entrance.template, attempt),
+        policy=policy,
+        services=tuple(services),
+        began=now,
+        attempt=attempt,
+        phase_since=now,
+    )
+    are = "are" if rollout.is_bracket else "is"
+    return replace(rollout, reason=f"waiting until {rollout.for_display.canary_workload} {are} available")
+
+
+def is_overtaken(rollout: Rollout, seen: Observation) -> bool:
+    """Whether a later rollout of the service has succeeded."""
+    return any(other.phase is Phase.SUCCEEDED and other.began > rollout.began for other, _ in seen.rollouts)
+
+
+def to_scale(rollout: Rollout, service: ServiceRollout) -> tuple[str, str, int, float]:
+    """Of a service after the end: Deployment, version, replicas, and seconds after the end; the Deployment is
+    "" where nothing is scaled."""
     policy = rollout.policy
     if policy.mode == "observe":
         return "", "", 0, 0.0
     if rollout.phase is Phase.SUCCEEDED and policy.promotion.retire_stable is not None:
         retire = policy.promotion.retire_stable
-        return rollout.stable_workload, rollout.stable, retire.scale_to, retire.after
+        return service.stable_workload, service.stable, retire.scale_to, retire.after
     if rollout.phase is Phase.ROLLED_BACK and policy.rollback.scale_canary_to is not None:
-        return rollout.canary_workload, rollout.canary, policy.rollback.scale_canary_to, policy.rollback.after
+        return service.canary_workload, service.canary, policy.rollback.scale_canary_to, policy.rollback.after
     return "", "", 0, 0.0
 
 
@@ -417,20 +450,21 @@ def youngest(workloads: Iterable[Workload]) -> Workload | None:
     return max(workloads, key=lambda w: (w.created, w.name), default=None)
 
 
-def _keys_of(rollout: Rollout) -> set[str]:
+def _keys_of(rollout: Rollout, service: ServiceRollout) -> set[str]:
     return {
-        f"{rollout.canary}/{rollout.template}",
-        attempt_key(rollout, rollout.attempt),
+        f"{service.canary}/{service.template}",
+        attempt_key(service, rollout.attempt),
         rollout.retries,
     } - {""}
 
 
-def attempt_key(rollout: Rollout, attempt: int) -> str:
-    """Under which a begun attempt is remembered, so that deleting its record does not begin it again."""
-    return f"{rollout.canary}/{rollout.template}#{attempt}"
+def attempt_key(service: ServiceRollout, attempt: int) -> str:
+    """The name under which a begun attempt at a service's canary is remembered, so that deleting its record
+    does not begin it again."""
+    return f"{service.canary}/{service.template}#{attempt}"
 
 
-def cannot_retry(record: Record, policy: Policy, missing: Sequence[tuple[str, str]]) -> str:
+def cannot_retry(record: Record, policy: Policy, missing: Sequence[ServiceKey]) -> str:
     """Why a rollout of several services is not tried again under a policy: for want of these of them."""
     rollout = record.rollout
     not_tried = f"{rollout.name} is not tried again as attempt {record.wishes.attempt}"
@@ -440,9 +474,9 @@ def cannot_retry(record: Record, policy: Policy, missing: Sequence[tuple[str, st
             f"{'is' if len(apart) == 1 else 'are'} in no bracket with {policy.service.name} any more; put "
             "the bracket back into the policy, or begin each version by itself: canaryd start "
             f"{policy.service.name} "
-            f"{rollout.of(policy.key).canary if policy.key in rollout.keys else 'VERSION'}"
+            f"{rollout.service_of(policy.key).canary if policy.key in rollout.keys else 'VERSION'}"
         )
-    gone = [f"{one.service} {one.canary}" for one in map(rollout.of, missing)]
+    gone = [f"{service.name} {service.canary}" for service in map(rollout.service_of, missing)]
     return (
         f"{not_tried}: {together(gone)} {'is' if len(gone) == 1 else 'are'} not there as then (gone, changed "
         "or scaled to 0); put back what was tried, or deploy newer versions"

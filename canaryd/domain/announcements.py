@@ -42,10 +42,10 @@ def announced(rollout: Rollout, event: str, now: float, reason: str) -> Rollout:
         event=event,
         at=now,
         namespace=rollout.namespace,
-        service=rollout.service,
+        service=rollout.entrance.name,
         rollout=rollout.name,
-        stable=rollout.stable,
-        canary=rollout.canary,
+        stable=rollout.entrance.stable,
+        canary=rollout.entrance.canary,
         stage=rollout.stage,
         weight=rollout.weight,
         reason=reason,
@@ -58,6 +58,9 @@ def announced(rollout: Rollout, event: str, now: float, reason: str) -> Rollout:
 
 def versions(rollout: Rollout) -> tuple[Versions, ...] | None:
     """Of every service of a bracket; None for a rollout of one."""
-    if not rollout.others:
+    if not rollout.is_bracket:
         return None
-    return tuple(Versions(one.namespace, one.service, one.stable, one.canary) for one in rollout.parts)
+    return tuple(
+        Versions(service.namespace, service.name, service.stable, service.canary)
+        for service in rollout.services
+    )

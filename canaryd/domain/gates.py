@@ -57,7 +57,7 @@ def closed(rollout: Rollout) -> int | None:
     waits = (
         place
         for place, gate in enumerate(rollout.policy.gates)
-        if gate.before in places and place not in rollout.opened
+        if gate.before in places and place not in rollout.opened_gates
     )
     return next(waits, None)
 
@@ -65,7 +65,7 @@ def closed(rollout: Rollout) -> int | None:
 def next_question(rollout: Rollout) -> AskedGate | None:
     """The question to the gate that is closed, not asked yet."""
     gate = closed(rollout)
-    return rollout.asking if gate is None else AskedGate(gate, _number(rollout) + 1)
+    return rollout.gate_question if gate is None else AskedGate(gate, _number(rollout) + 1)
 
 
 def is_asking(rollout: Rollout) -> bool:
@@ -73,38 +73,41 @@ def is_asking(rollout: Rollout) -> bool:
     waits = rollout.phase is Phase.AWAITING_GATE or (
         rollout.phase is Phase.HELD and rollout.held is Held.GATE
     )
-    return waits and rollout.asking is not None
+    return waits and rollout.gate_question is not None
 
 
 def gate_of(rollout: Rollout) -> Gate | None:
     """The gate that was asked last."""
-    return rollout.policy.gates[rollout.asking.gate] if rollout.asking is not None else None
+    return rollout.policy.gates[rollout.gate_question.gate] if rollout.gate_question is not None else None
 
 
 def put_off(rollout: Rollout) -> Rollout:
     """Not asked for now: what it would say may no longer be so when its answer counts."""
-    if rollout.asking is None or rollout.asking.since is None:
+    if rollout.gate_question is None or rollout.gate_question.since is None:
         return rollout
-    return replace(rollout, asking=replace(rollout.asking, since=None, number=rollout.asking.number + 1))
+    return replace(
+        rollout,
+        gate_question=replace(rollout.gate_question, since=None, number=rollout.gate_question.number + 1),
+    )
 
 
 def begun(rollout: Rollout, now: float) -> Rollout:
     """Asked from now on, unless it is already."""
-    if rollout.asking is None or rollout.asking.since is not None:
+    if rollout.gate_question is None or rollout.gate_question.since is not None:
         return rollout
-    return replace(rollout, asking=replace(rollout.asking, since=now))
+    return replace(rollout, gate_question=replace(rollout.gate_question, since=now))
 
 
 def opened_by(wishes: DesiredActions, rollout: Rollout) -> str:
     """The name of the gate, where a person wishes the one that is waited for now to open."""
-    gate, asking = gate_of(rollout), rollout.asking
+    gate, asking = gate_of(rollout), rollout.gate_question
     is_meant = asking is not None and wishes.opened_gate == asking.number and is_asking(rollout)
     return gate.name if gate is not None and is_meant else ""
 
 
 def keeps_closed(rollout: Rollout, now: float) -> str:
     """Why it waits, in one sentence."""
-    gate, asking = gate_of(rollout), rollout.asking
+    gate, asking = gate_of(rollout), rollout.gate_question
     if gate is None or asking is None:
         return ""
     late = (
@@ -119,14 +122,14 @@ def heard(rollout: Rollout, reply: GateReply) -> Rollout:
     """With the reply on record."""
     return (
         rollout
-        if rollout.asking is None
-        else replace(rollout, asking=replace(rollout.asking, at=reply.at, says=reply.says))
+        if rollout.gate_question is None
+        else replace(rollout, gate_question=replace(rollout.gate_question, at=reply.at, says=reply.says))
     )
 
 
 def is_late(rollout: Rollout, now: float) -> bool:
     """Whether the gate has been closed for as long as it may, and nothing has been made of it yet."""
-    gate, asking = gate_of(rollout), rollout.asking
+    gate, asking = gate_of(rollout), rollout.gate_question
     if rollout.phase is not Phase.AWAITING_GATE or gate is None or asking is None or asking.since is None:
         return False
     return now - asking.since >= gate.deadline
@@ -134,7 +137,7 @@ def is_late(rollout: Rollout, now: float) -> bool:
 
 def question(rollout: Rollout) -> GateQuestion | None:
     """The question that is asked now; None where none is."""
-    gate, asking = gate_of(rollout), rollout.asking
+    gate, asking = gate_of(rollout), rollout.gate_question
     if gate is None or asking is None or asking.since is None or not is_asking(rollout):
         return None
     stages, following = rollout.policy.stages, rollout.stage + 1
@@ -143,10 +146,10 @@ def question(rollout: Rollout) -> GateQuestion | None:
         gate=gate,
         since=asking.since,
         namespace=rollout.namespace,
-        service=rollout.service,
+        service=rollout.entrance.name,
         rollout=rollout.name,
-        stable=rollout.stable,
-        canary=rollout.canary,
+        stable=rollout.entrance.stable,
+        canary=rollout.entrance.canary,
         mode=rollout.policy.mode,
         stage=rollout.stage,
         weight=rollout.weight,
@@ -157,4 +160,4 @@ def question(rollout: Rollout) -> GateQuestion | None:
 
 
 def _number(rollout: Rollout) -> int:
-    return rollout.asking.number if rollout.asking is not None else 0
+    return rollout.gate_question.number if rollout.gate_question is not None else 0

@@ -4,7 +4,7 @@ All transitions are in `TRANSITIONS`; a pair that is not there is refused by nam
 a cluster or a metric, so any rollout can be replayed from its recorded signals.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
@@ -12,7 +12,7 @@ from typing import Protocol
 from canaryd.domain import gates
 from canaryd.domain.announcements import announced, events
 from canaryd.domain.counts import Counts
-from canaryd.domain.rollout import Decision, Held, Phase, Rollout, RouteLists, Span
+from canaryd.domain.rollout import Decision, Held, Phase, Rollout, ServiceRollout, Span
 from canaryd.domain.verdict import Answer, Verdict
 
 MAX_STEP_BACKS = 3  # a version that alarms at 100 this often is looked at by a person, not tried for ever
@@ -55,20 +55,23 @@ class Signal(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Detail:
-    """What a signal brings along. reason: why, in one sentence with numbers. lists: the route as confirmed,
-    or as found.
-    origin: to steer from, where a RESUME takes another one over. start: of the look grid (whole Unix
-    seconds), with ROUTED. stage: approved up to. resumed: the resume that is obeyed. template: stable's, as
-    it is now."""
+    """What a signal brings along.
+
+    reason: why, in one sentence with numbers. services: as the signal leaves them, with their routes as
+    confirmed or found, or with stable's new template (None: unchanged). start: of the look grid (whole Unix
+    seconds), with ROUTED. stage: approved up to. resumed: the resume that is obeyed.
+    """
 
     reason: str = ""
     verdict: Verdict | None = None
-    lists: RouteLists | None = None
-    origin: RouteLists | None = None
+    services: tuple[ServiceRollout, ...] | None = None
     start: int = 0
     stage: int = -1
     resumed: int | None = None
-    template: str = ""
+
+    def services_of(self, rollout: Rollout) -> tuple[ServiceRollout, ...]:
+        """The services after the signal."""
+        return rollout.services if self.services is None else self.services
 
 
 class RefusedSignal(ValueError):
@@ -115,12 +118,7 @@ def _away(phase: Phase) -> Step:
 
 def _end(phase: Phase) -> Step:
     def step(rollout: Rollout, now: float, detail: Detail) -> Rollout:
-        return replace(
-            rollout,
-            phase=phase,
-            ended=now,
-            confirmed=detail.lists if detail.lists is not None else rollout.confirmed,
-        )
+        return replace(rollout, phase=phase, ended=now, services=detail.services_of(rollout))
 
     return step
 
@@ -137,7 +135,7 @@ def _enter(rollout: Rollout, now: float, stage: int) -> Rollout:
         clock=0.0,
         stage_began=None,
         last_data=None,
-        opened=(),
+        opened_gates=(),
     )
 
 
@@ -145,16 +143,16 @@ def _asked(rollout: Rollout, now: float) -> Rollout:
     """Waiting for a gate that is closed to open. The question is on record before it is asked: by the next
     look."""
     return replace(
-        _stop(rollout, now), phase=Phase.AWAITING_GATE, held=None, asking=gates.next_question(rollout)
+        _stop(rollout, now), phase=Phase.AWAITING_GATE, held=None, gate_question=gates.next_question(rollout)
     )
 
 
 def _opened(rollout: Rollout, now: float, detail: Detail) -> Rollout:
     """Back to where it was asked from: the evidence of the moment, or the canary's being available, lets it
     go on, and no old one does."""
-    if rollout.asking is None or not gates.is_asking(rollout):
+    if rollout.gate_question is None or not gates.is_asking(rollout):
         return rollout
-    rollout = replace(rollout, held=None, opened=(*rollout.opened, rollout.asking.gate))
+    rollout = replace(rollout, held=None, opened_gates=(*rollout.opened_gates, rollout.gate_question.gate))
     if rollout.stage < 0:
         return replace(rollout, phase=Phase.WAITING)
     return _run(replace(rollout, phase=Phase.PROGRESSING), now)
@@ -178,13 +176,17 @@ def _onward(rollout: Rollout, now: float, detail: Detail) -> Rollout:
 
 def _routed(rollout: Rollout, now: float, detail: Detail) -> Rollout:
     """The route is as wanted: looks begin, unless they are being taken already."""
-    rollout = replace(rollout, confirmed=detail.lists)
+    rollout = replace(rollout, services=detail.services_of(rollout))
     if rollout.span is not None and rollout.span.end is None:
         return rollout
-    span = Span(rollout.stage, rollout.weight, detail.start, fresh=rollout.stale)
+    span = Span(rollout.stage, rollout.weight, detail.start, fresh=rollout.evidence_void)
     began = rollout.stage_began if rollout.stage_began is not None else float(detail.start)
     rollout = replace(
-        rollout, spans=(*rollout.spans, span), stage_began=began, last_data=float(detail.start), stale=False
+        rollout,
+        spans=(*rollout.spans, span),
+        stage_began=began,
+        last_data=float(detail.start),
+        evidence_void=False,
     )
     return _run(rollout, float(detail.start)) if rollout.phase is Phase.PROGRESSING else rollout
 
@@ -209,15 +211,12 @@ def _resume(rollout: Rollout, now: float, detail: Detail) -> Rollout:
         )
     is_over = detail.resumed is not None and rollout.clock >= rollout.policy.stages[rollout.stage].deadline
     clock = 0.0 if rollout.held is Held.UNDECIDED or is_over else rollout.clock
-    confirmed = detail.lists if rollout.held is Held.DRIFT and detail.lists is not None else rollout.confirmed
-    origin = detail.origin if detail.origin is not None else rollout.origin
     rollout = replace(
         rollout,
         phase=Phase.PROGRESSING,
         held=None,
         clock=clock,
-        confirmed=confirmed,
-        origin=origin,
+        services=detail.services_of(rollout),
         last_data=now,
         resumed=rollout.resumed if detail.resumed is None else detail.resumed,
     )
@@ -277,8 +276,13 @@ def _step_back(rollout: Rollout, now: float, detail: Detail) -> Rollout:
 def _fresh(rollout: Rollout, now: float, detail: Detail) -> Rollout:
     """Stable is another one now: what was compared with the old one is void, and the stage begins anew with
     the next span."""
-    fresh = replace(_close(_stop(rollout, now)), stable_template=detail.template, clock=0.0, stage_began=None)
-    fresh = replace(fresh, stale=bool(rollout.spans))
+    fresh = replace(
+        _close(_stop(rollout, now)),
+        services=detail.services_of(rollout),
+        clock=0.0,
+        stage_began=None,
+        evidence_void=bool(rollout.spans),
+    )
     passed = fresh.phase in (Phase.AWAITING_APPROVAL, Phase.AWAITING_GATE) and fresh.stage >= 0
     return replace(fresh, phase=Phase.PROGRESSING) if passed else fresh
 
@@ -315,7 +319,7 @@ TRANSITIONS: dict[tuple[Phase, Signal], Step] = {
     (P.PROGRESSING, S.NEWER): _away(Phase.GIVING_WAY),
     (P.PROGRESSING, S.OVERDUE): _roll_back,
     (P.PROGRESSING, S.STABLE_CHANGED): _fresh,
-    (P.PROGRESSING, S.STABLE_DOWN): _hold(Held.STABLE),
+    (P.PROGRESSING, S.STABLE_DOWN): _hold(Held.STABLE_NOT_READY),
     (P.AWAITING_APPROVAL, S.ROUTED): _routed,
     (P.AWAITING_APPROVAL, S.APPROVE): _approve,
     # Its users are still served by it while people make up their minds, so harm still ends it.
@@ -330,7 +334,7 @@ TRANSITIONS: dict[tuple[Phase, Signal], Step] = {
     (P.AWAITING_APPROVAL, S.OVERDUE): _roll_back,
     (P.AWAITING_APPROVAL, S.BLIND): _roll_back,
     (P.AWAITING_APPROVAL, S.STABLE_CHANGED): _fresh,
-    (P.AWAITING_APPROVAL, S.STABLE_DOWN): _hold(Held.STABLE),
+    (P.AWAITING_APPROVAL, S.STABLE_DOWN): _hold(Held.STABLE_NOT_READY),
     (P.HELD, S.ROUTED): _routed,
     (P.HELD, S.PASS): _onward_if_undecided,
     # A held canary still serves users, so harm still ends it.
@@ -348,7 +352,7 @@ TRANSITIONS: dict[tuple[Phase, Signal], Step] = {
     (P.HELD, S.NEWER): _away(Phase.GIVING_WAY),
     (P.HELD, S.OVERDUE): _roll_back,
     (P.HELD, S.STABLE_CHANGED): _fresh,
-    (P.HELD, S.STABLE_UP): _resume_if(Held.STABLE),
+    (P.HELD, S.STABLE_UP): _resume_if(Held.STABLE_NOT_READY),
     (P.ROLLING_BACK, S.ROUTED): _end(Phase.ROLLED_BACK),
     (P.GIVING_WAY, S.ROUTED): _end(Phase.SUPERSEDED),
     # The last word on harm is the judge's, until the final route stands.
@@ -384,7 +388,7 @@ def advance(rollout: Rollout, signal: Signal, now: float, detail: Detail = Detai
             f"{rollout.name} is {rollout.phase.value}: {signal.value!r} has no meaning there (what has: "
             f"{known})"
         )
-    judged = replace(rollout, verdict=detail.verdict) if detail.verdict is not None else rollout
+    judged = rollout.with_verdict(detail.verdict) if detail.verdict is not None else rollout
     after = step(judged, now, detail)
     moved = (after.phase, after.stage, after.weight, after.held) != (
         rollout.phase,
@@ -411,18 +415,32 @@ def advance(rollout: Rollout, signal: Signal, now: float, detail: Detail = Detai
 
 def _plain_reason(before: Rollout, signal: Signal) -> str:
     if signal is Signal.AVAILABLE:
-        return f"{before.canary} is available"
+        return f"{before.entrance.canary} is available"
     if signal is Signal.ROUTED:
         return before.reason
     return signal.value
 
 
-def heard(
-    rollout: Rollout, verdict: Verdict, counted: Mapping[str, Counts], counted_to: int, had_data: bool
+def judged(
+    rollout: Rollout,
+    verdict: Verdict,
+    of_services: Sequence[tuple[Verdict, Mapping[str, Counts]]],
+    counted_to: int,
+    had_data: bool,
 ) -> Rollout:
-    """The rollout after a look that was judged: its latest numbers, and nothing decided."""
+    """The rollout after a look that was judged: its latest numbers, and nothing decided.
+
+    verdict: of all services together. of_services: of each service, in their order, its own verdict and what
+    was counted by replica since the beginning. counted_to: end of the look (whole Unix seconds).
+    """
+    services = tuple(
+        replace(service, verdict=own, counted=counted)
+        for service, (own, counted) in zip(rollout.services, of_services, strict=True)
+    )
     last_data = float(counted_to) if had_data else rollout.last_data
-    return replace(rollout, verdict=verdict, counted=counted, counted_to=counted_to, last_data=last_data)
+    return replace(rollout, services=services, counted_to=counted_to, last_data=last_data).with_verdict(
+        verdict
+    )
 
 
 class Judged(Protocol):

@@ -1,10 +1,10 @@
-"""One rollout: one canary of one service, from its first sight to its end, with its history.
+"""One rollout: the canaries of one or more services, from their first sight to the end, with its history.
 
 Frozen: a change is `replace(rollout, ...)`; phase, stage and weight change in `lifecycle.py` alone. The
 record describes the wanted world, not commands; what is there is compared with it on every look.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -18,6 +18,8 @@ from canaryd.domain.verdict import Verdict
 # list, by its name (`canaryd-...`, see added.py). One mapping holds both, so that whatever is kept, compared
 # and written of the one is of the other.
 RouteLists = Mapping[str, tuple[Mapping[str, Any], ...]]
+
+ServiceKey = tuple[str, str]  # namespace and name of a service
 
 
 class Phase(StrEnum):
@@ -51,7 +53,7 @@ class Held(StrEnum):
     NO_DATA = "no data"
     UNDECIDED = "undecided"  # goes on when the evidence passes after all; a deadline never ends it
     ALARMS = "alarms"
-    STABLE = "stable not ready"
+    STABLE_NOT_READY = "stable not ready"
     GATE = "gate closed"  # at its deadline; it goes on being asked, and the hold ends when it opens
 
 
@@ -163,67 +165,105 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """A further service of a rollout of several: what is its own, named as in `Rollout`. All else is
-    shared."""
+class RouteState:
+    """One route of a service: the steered http routes of one VirtualService or HTTPRoute.
+
+    origin: these http routes as they were at the beginning, empty until the rollout steers; confirmed: as
+    canaryd last wrote them and the API server accepted (None: never written).
+    canary_subset: the subset that the canary's requests are sent to; of an HTTPRoute, the Service.
+    unrouted_reason: why calls from inside the mesh do not follow the weight, where the route does not apply
+    to them; "" where it does.
+    """
+
+    origin: RouteLists = field(default_factory=dict)
+    confirmed: RouteLists | None = None
+    canary_subset: str = ""
+    unrouted_reason: str = ""
+
+    @property
+    def last_left(self) -> RouteLists:
+        """The http routes as canaryd last left them."""
+        return self.confirmed if self.confirmed is not None else self.origin
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceRollout:
+    """What a rollout has of each of its services: versions, Deployments, routes, and what was counted.
+
+    template, stable_template: hashes of both versions' pod templates. verdict: of this service alone.
+    unready_since: since when no replica of the canary is ready (Unix seconds; None: one is).
+    counted: by replica, everything since the rollout's beginning, up to its `counted_to`.
+    scaled: scaling after the end is done, or was left since the version still got traffic or was gone.
+    cleaned_up: what was made for versions that nothing leads to any more is gone, as far as it may go.
+    off_weight_callers: whose requests do not follow the weight, as last asked, while the traffic as a whole
+    does not; "" while it does.
+    """
 
     namespace: str
-    service: str
+    name: str
     stable: str
     canary: str
     stable_workload: str
     canary_workload: str
     template: str
     stable_template: str
-    canary_subset: str = ""
-    origin: RouteLists = field(default_factory=dict)
-    confirmed: RouteLists | None = None
+    routes: tuple[RouteState, ...] = (RouteState(),)
     verdict: Verdict | None = None
     unready_since: float | None = None
     counted: Mapping[str, Counts] = field(default_factory=dict)
     scaled: bool = False
-    tidied: bool = False
-    unsteered: str = ""
-    senders: str = ""
+    cleaned_up: bool = False
+    off_weight_callers: str = ""
+
+    @property
+    def key(self) -> ServiceKey:
+        return self.namespace, self.name
+
+    @property
+    def route(self) -> RouteState:
+        """The service's one route: a policy names one for each service today."""
+        (route,) = self.routes
+        return route
+
+    def with_route(self, **changes: Any) -> "ServiceRollout":
+        """The service with these fields of its one route changed."""
+        return replace(self, routes=(replace(self.route, **changes),))
 
 
 @dataclass(frozen=True, slots=True)
-class Rollout:
-    """See the module. Times are Unix seconds. `weight` is the canary's share as wanted now, in per cent.
+class DisplayNames:
+    """How sentences name what a rollout is about: `v2` of one service, `front-end v2 and carts v8` of
+    several."""
 
-    origin: the steered routes as they were at the beginning; confirmed: as last written and accepted (None:
-    never written).
-    clock: seconds of the present stage that count towards its deadline, up to `clock_from`, from which it
-    runs on (None: it stands).
-    resumed: how many resumes have been obeyed; approved: the highest stage index approved; promoted: whether
-    that wish was obeyed.
-    last_data: end of the last look that held data; unready_since: since when no replica of the canary is
-    ready.
-    stale: what was compared so far is void (stable changed), the next span begins anew. counted: per replica,
-    what was counted since the beginning, up to `counted_to`. scaled: done with scaling after the end: scaled,
-    or left since it still got traffic or was gone.
-    tidied: what was made for versions that nothing leads to any more is gone, as far as it may go.
-    unsteered: why calls from inside the mesh do not follow the weight, where the route does not apply to
-    them; senders: whose requests do not, as last asked, while the traffic as a whole does not. asking: the
-    last question to a gate; opened: gates, by their place among the policy's, that have opened for what comes
-    next. retries: the attempt at a bracket that it is, also where newer versions took the place of those that
-    were tried; "" for none.
-
-    Of a bracket it is one rollout of several services: the fields are the first one's, `others` has what is
-    their own of the further ones, in the order of the policy's bracket, and `verdict` is that of all, whose
-    `own_verdict` is the first one's. What concerns each service looks at `parts`.
-    """
-
-    name: str
-    namespace: str
     service: str
     stable: str
     canary: str
     stable_workload: str
     canary_workload: str
-    template: str
-    stable_template: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """One rollout of one service, or of the services of a release bracket. Times are Unix seconds.
+
+    services: what is each service's own, callers first; at least one. policy: of all of them.
+    weight: the canary's share as wanted now, in per cent.
+    clock: seconds of the present stage that count towards its deadline, up to `clock_from`, from which it
+    runs on (None: it stands).
+    resumed: how many resumes have been obeyed; approved: the highest stage index approved; promoted: whether
+    that wish was obeyed.
+    verdict: of all services together. last_data: end of the last look that held data. counted_to: end of the
+    last look that was decided on.
+    evidence_void: what was compared so far is void (stable changed), the next span begins anew.
+    gate_question: the last question to a gate; opened_gates: gates, by their place among the policy's, that
+    have opened for what comes next.
+    retries: which attempt at a bracket this is, also where newer versions took the place of those that were
+    tried; "" for none.
+    """
+
+    name: str
     policy: Policy
+    services: tuple[ServiceRollout, ...]
     began: float
     attempt: int = 1
     phase: Phase = Phase.WAITING
@@ -232,9 +272,6 @@ class Rollout:
     weight: int = 0
     held: Held | None = None
     reason: str = ""
-    canary_subset: str = ""
-    origin: RouteLists = field(default_factory=dict)
-    confirmed: RouteLists | None = None
     spans: tuple[Span, ...] = ()
     stage_began: float | None = None
     clock: float = 0.0
@@ -245,72 +282,79 @@ class Rollout:
     step_backs: int = 0
     verdict: Verdict | None = None
     last_data: float | None = None
-    unready_since: float | None = None
-    stale: bool = False
+    evidence_void: bool = False
     decisions: tuple[Decision, ...] = ()
     announcements: tuple[Announcement, ...] = ()
-    counted: Mapping[str, Counts] = field(default_factory=dict)
     counted_to: int | None = None
     ended: float | None = None
-    scaled: bool = False
-    tidied: bool = False
-    unsteered: str = ""
-    senders: str = ""
-    asking: AskedGate | None = None
-    opened: tuple[int, ...] = ()
+    gate_question: AskedGate | None = None
+    opened_gates: tuple[int, ...] = ()
     retries: str = ""
-    others: tuple[Member, ...] = ()
-    own_verdict: Verdict | None = None
 
     @property
-    def parts(self) -> tuple["Rollout", ...]:
-        """The rollout as each of its services has it, callers first: of that one alone, by its own policy."""
-        return tuple(self._part(place) for place in range(1 + len(self.others)))
-
-    def _part(self, place: int) -> "Rollout":
-        if not self.others:
-            return self
-        own = _own(self.others[place - 1]) if place else {"verdict": self.own_verdict}
-        return replace(self, **own, policy=self.policy.parts[place], others=(), own_verdict=None)
-
-    def with_part(self, place: int, part: "Rollout") -> "Rollout":
-        """The rollout with what is one service's own as that part of it has it; what all share stays."""
-        if not self.others:
-            return part
-        own = _own(part)
-        if place == 0:
-            return replace(self, **{**own, "verdict": self.verdict}, own_verdict=part.verdict)
-        return replace(self, others=(*self.others[: place - 1], Member(**own), *self.others[place:]))
+    def entrance(self) -> ServiceRollout:
+        """The first service, which calls the others: the rollout has its name and its namespace."""
+        return self.services[0]
 
     @property
-    def keys(self) -> tuple[tuple[str, str], ...]:
-        """Namespace and name of each of its services, callers first."""
-        return (self.namespace, self.service), *((one.namespace, one.service) for one in self.others)
+    def namespace(self) -> str:
+        """The namespace that the rollout's record is in."""
+        return self.entrance.namespace
 
     @property
-    def services(self) -> tuple[str, ...]:
-        """The names of its services alone."""
-        return tuple(name for _, name in self.keys)
-
-    def of(self, key: tuple[str, str]) -> "Rollout":
-        """The part that is of a service."""
-        return self._part(self.keys.index(key))
+    def keys(self) -> tuple[ServiceKey, ...]:
+        """Namespace and name of each service, callers first."""
+        return tuple(service.key for service in self.services)
 
     @property
-    def spoken(self) -> "Rollout":
-        """The rollout as sentences name it: of several services, each version with its service's name."""
-        if not self.others:
-            return self
-        own: tuple[Rollout | Member, ...] = (self, *self.others)
+    def service_names(self) -> tuple[str, ...]:
+        """The name of each service, callers first."""
+        return tuple(service.name for service in self.services)
+
+    @property
+    def is_bracket(self) -> bool:
+        """Whether several services are rolled out together, so that sentences say which one is meant."""
+        return len(self.services) > 1
+
+    def service_of(self, key: ServiceKey) -> ServiceRollout:
+        """The service of this namespace and name. Raises ValueError where the rollout is not about it."""
+        return self.services[self.keys.index(key)]
+
+    def policy_of(self, service: ServiceRollout) -> Policy:
+        """The policy by which one service is judged and steered."""
+        return self.policy.parts[self.keys.index(service.key)]
+
+    def with_service(self, service: ServiceRollout) -> "Rollout":
+        """The rollout with this in the place of the service of the same namespace and name."""
         return replace(
-            self,
-            service=together(one.service for one in own),
-            stable=together(f"{one.service} {one.stable}" for one in own),
-            canary=together(f"{one.service} {one.canary}" for one in own),
-            others=(),
-            stable_workload=together(one.stable_workload for one in own),
-            canary_workload=together(one.canary_workload for one in own),
+            self, services=tuple(service if own.key == service.key else own for own in self.services)
         )
+
+    def with_verdict(self, verdict: Verdict | None) -> "Rollout":
+        """The rollout with a verdict of all its services; of one service it is that service's own too."""
+        if self.is_bracket:
+            return replace(self, verdict=verdict)
+        return replace(self, verdict=verdict, services=(replace(self.entrance, verdict=verdict),))
+
+    @property
+    def for_display(self) -> DisplayNames:
+        """How sentences name services, versions and Deployments."""
+        services = self.services
+        return DisplayNames(
+            service=together(self.service_names),
+            stable=together(self.version_name(service, service.stable) for service in services),
+            canary=together(self.version_name(service, service.canary) for service in services),
+            stable_workload=together(service.stable_workload for service in services),
+            canary_workload=together(service.canary_workload for service in services),
+        )
+
+    def prefix(self, service: ServiceRollout) -> str:
+        """`front-end: ` before a sentence about one service of several; "" for the only one."""
+        return f"{service.name}: " if self.is_bracket else ""
+
+    def version_name(self, service: ServiceRollout, version: str) -> str:
+        """`front-end v2` of one service of several; `v2` of the only one."""
+        return f"{service.name} {version}" if self.is_bracket else version
 
     @property
     def share(self) -> str:
@@ -318,7 +362,7 @@ class Rollout:
         return self._share(self.phase, self.stage, self.weight)
 
     def share_in(self, then: "Decision | Verdict") -> str:
-        """The same of a decision or a look of the rollout."""
+        """What the canary got at a decision or a look of the rollout, for a table's cell."""
         return self._share(
             then.phase if isinstance(then, Decision) else Phase.PROGRESSING, then.stage, then.weight
         )
@@ -334,7 +378,8 @@ class Rollout:
 
     @property
     def how(self) -> str:
-        """The same after "in stage 2/4" or "held": `at 10%`, `dark`, `for cookie ~ .*logged_in.*`."""
+        """What the canary gets now, after "in stage 2/4" or "held": `at 10%`, `dark`, `for cookie ~
+        .*logged_in.*`."""
         return (
             self.policy.stages[self.stage].how
             if self._is_more_than_a_weight(self.phase, self.stage)
@@ -343,22 +388,12 @@ class Rollout:
 
     @property
     def span(self) -> Span | None:
+        """The last span; None before the first."""
         return self.spans[-1] if self.spans else None
 
     def stage_clock(self, now: float) -> float:
         """Seconds that count towards the stage's deadline."""
         return self.clock + (now - self.clock_from if self.clock_from is not None else 0.0)
-
-
-def _own(one: Member | Rollout) -> dict[str, Any]:
-    """What is a service's own."""
-    return {name: getattr(one, name) for name in Member.__dataclass_fields__}
-
-
-def joined(policy: Policy, parts: Sequence[Rollout]) -> Rollout:
-    """One rollout of these, which have not begun. policy: of their services alone, in this order."""
-    first, *further = parts
-    return replace(first, policy=policy, others=tuple(Member(**_own(one)) for one in further))
 
 
 def together(names: Iterable[str]) -> str:
@@ -376,7 +411,8 @@ class Record:
     resource_version: str = ""
     uid: str = ""
 
-    def having(self, rollout: Rollout) -> "Record":
+    def with_rollout(self, rollout: Rollout) -> "Record":
+        """The record with another state of its rollout."""
         return replace(self, rollout=rollout)
 
 

@@ -21,7 +21,8 @@ from canaryd.domain.formatting import (
     time_text,
     wrapped,
 )
-from canaryd.domain.rollout import Decision, DesiredActions, Held, Phase, Rollout
+from canaryd.domain.rollout import Decision, DesiredActions, Held, Phase, Rollout, ServiceRollout
+from canaryd.domain.stored_rollout import stored
 from canaryd.domain.verdict import Answer, MetricFinding, Verdict
 from canaryd.report.attribution import decided_by
 from canaryd.report.next_steps import ahead
@@ -84,15 +85,15 @@ def data(rollout: Rollout) -> dict[str, Any]:
 
     `counted` has for each replica its version, requests and failures.
     """
-    plain: dict[str, Any] = as_plain(rollout)
-    for part, own in zip(rollout.parts, (plain, *plain["others"]), strict=True):
+    plain: dict[str, Any] = as_plain(stored(rollout))
+    for service, own in zip(rollout.services, (plain, *plain["others"]), strict=True):
         own["counted"] = {
             replica: {
-                "version": _version_of(part, replica),
+                "version": _version_of(service, replica),
                 "requests": counts.requests,
                 "failures": counts.failures,
             }
-            for replica, counts in part.counted.items()
+            for replica, counts in service.counted.items()
         }
     return plain
 
@@ -101,7 +102,7 @@ def data(rollout: Rollout) -> dict[str, Any]:
 
 
 def _head(rollout: Rollout, now: float) -> Section:
-    named = "; ".join(f"{one.service}, {one.stable} → {one.canary}" for one in rollout.parts)
+    named = "; ".join(f"{service.name}, {service.stable} → {service.canary}" for service in rollout.services)
     title = f"{named}: {describe(rollout)}"
     ended = rollout.ended is not None
     took = (
@@ -168,7 +169,7 @@ def _last_verdict(rollout: Rollout) -> tuple[Section, ...]:
 
 def verdict_section(rollout: Rollout, verdict: Verdict, title: str) -> Section:
     """A verdict with all its numbers: what decided, and each finding."""
-    canary, least = rollout.spoken.canary, " at least" if rollout.others else ""
+    canary, least = rollout.for_display.canary, " at least" if rollout.is_bracket else ""
     lines = [
         f"looks     {verdict.looks} compared in stage {stage_text(rollout, verdict.stage)} "
         f"{_how(rollout, verdict)}, the last one until {time_text(verdict.at)}; {verdict.canary_requests:,} "
@@ -182,11 +183,10 @@ def verdict_section(rollout: Rollout, verdict: Verdict, title: str) -> Section:
             "decided" if verdict.answer is Answer.FAIL else "mostly",
             f"by {by}" if verdict.answer is Answer.FAIL else by,
         )
-    for part in rollout.parts if rollout.others and verdict == rollout.verdict else ():
-        if part.verdict is not None and part.verdict.at == verdict.at:
-            lines.append(
-                f"          {part.service}: {part.verdict.answer.value}, odds {odds_text(part.verdict.odds)}"
-            )
+    for service in rollout.services if rollout.is_bracket and verdict == rollout.verdict else ():
+        own = service.verdict
+        if own is not None and own.at == verdict.at:
+            lines.append(f"          {service.name}: {own.answer.value}, odds {odds_text(own.odds)}")
     if verdict.reason:
         lines += labelled("why", verdict.reason)
     if (
@@ -203,13 +203,13 @@ def verdict_section(rollout: Rollout, verdict: Verdict, title: str) -> Section:
 def _finding(rollout: Rollout, verdict: Verdict, finding: MetricFinding) -> list[str]:
     if not rollout.policy.stages[verdict.stage].rules_out:
         finding = replace(finding, unacceptable=None)
-    rollout = _whose(rollout, finding)
+    service = _whose(rollout, finding)
     name = finding.what if finding.metric in finding.what else f"{finding.metric}, {finding.what}"
     name = f"{finding.service}, {name}" if finding.service else name
     lines = [f"{name}: {finding.answer.value}" + (" (dry run: decides nothing)" if finding.dry_run else "")]
     if finding.says:
         lines += wrapped(finding.says, "  ")
-    lines += _both_counts(rollout, finding)
+    lines += _both_counts(service, finding)
     if finding.ratio is not None:
         lines.append(f"  ratio     {short(finding.ratio)}{_interval(finding)}{_held_against(finding)}")
     elif finding.tolerated is not None:
@@ -237,25 +237,21 @@ def _finding(rollout: Rollout, verdict: Verdict, finding: MetricFinding) -> list
     return lines
 
 
-def _whose(rollout: Rollout, finding: MetricFinding) -> Rollout:
-    """The part of the rollout that a finding is about."""
+def _whose(rollout: Rollout, finding: MetricFinding) -> ServiceRollout:
+    """The service that a finding is about."""
     return next(
-        (
-            part
-            for part in rollout.parts
-            if finding.service in (part.service, f"{part.namespace}/{part.service}")
-        ),
-        rollout,
+        (service for service in rollout.services if finding.service in (service.name, "/".join(service.key))),
+        rollout.entrance,
     )
 
 
-def _both_counts(rollout: Rollout, finding: MetricFinding) -> list[str]:
+def _both_counts(service: ServiceRollout, finding: MetricFinding) -> list[str]:
     """Events of requests on both sides; requests alone where a finding is about no one kind of event, as a
     mean is."""
     events = finding.tolerated is not None or finding.limit is not None
     sides = (
-        (rollout.stable, finding.stable_events, finding.stable_requests),
-        (rollout.canary, finding.canary_events, finding.canary_requests),
+        (service.stable, finding.stable_events, finding.stable_requests),
+        (service.canary, finding.canary_events, finding.canary_requests),
     )
     shown = [
         f"{version} {share_text(happened, of) if events else f'{of:,} requests'}"
@@ -289,16 +285,16 @@ def _held_against(finding: MetricFinding) -> str:
 def _counted(rollout: Rollout) -> tuple[str, ...]:
     """Per replica and per version, since the rollout began, with the traffic served while a weight was in
     change."""
-    if not any(part.counted for part in rollout.parts):
+    if not any(service.counted for service in rollout.services):
         return ()
     rows: list[tuple[str, ...]] = [("version", "replica", "requests", "failures", "share")]
-    for part in rollout.parts:
-        for version in (part.stable, part.canary):
-            called = f"{part.service} {version}" if rollout.others else version
+    for service in rollout.services:
+        for version in (service.stable, service.canary):
+            called = rollout.version_name(service, version)
             mine = {
                 name: counts
-                for name, counts in sorted(part.counted.items())
-                if _version_of(part, name) == version
+                for name, counts in sorted(service.counted.items())
+                if _version_of(service, name) == version
             }
             rows += [_counted_row(called, name, counts) for name, counts in mine.items()]
             if len(mine) > 1:
@@ -325,9 +321,9 @@ def _notes(rollout: Rollout) -> tuple[str, ...]:
     ]
     # Who does not follow the weight is told with why that is.
     routed = [
-        f"{f'{part.service}: ' if rollout.others else ''}{part.senders or part.unsteered}"
-        for part in rollout.parts
-        if part.senders or part.unsteered
+        f"{rollout.prefix(service)}{why}"
+        for service in rollout.services
+        if (why := service.off_weight_callers or service.route.unrouted_reason)
     ]
     notes = dict.fromkeys((*routed, *(rollout.verdict.notes if rollout.verdict else ()), *fresh))
     return tuple(("- " if first else "  ") + line for note in notes for first, line in _marked(wrapped(note)))
@@ -392,10 +388,10 @@ def labelled(label: str, sentence: str) -> list[str]:
     return [f"{label:<10}{lines[0].strip()}", *lines[1:]]
 
 
-def _version_of(rollout: Rollout, replica: str) -> str:
+def _version_of(service: ServiceRollout, replica: str) -> str:
     """Pods are named after their Deployment; of two that fit (`web` and `web-v2`) the longer name says
     more."""
-    sides = ((rollout.stable_workload, rollout.stable), (rollout.canary_workload, rollout.canary))
+    sides = ((service.stable_workload, service.stable), (service.canary_workload, service.canary))
     fits = [
         (len(workload), version)
         for workload, version in sides

@@ -8,8 +8,7 @@ from canaryd.domain.rollout import AskedGate, DesiredActions, Held, Phase, Rollo
 
 def ahead(rollout: Rollout, now: float, wishes: DesiredActions) -> list[str]:
     """What comes next, and on what it depends; a sentence each."""
-    several, rollout = rollout, rollout.spoken
-    name, many = rollout.name, bool(several.others)
+    name, many, names = rollout.name, rollout.is_bracket, rollout.for_display
     unconfirmed = "the routes are not all confirmed yet" if many else "the route is not confirmed yet"
     if rollout.phase is Phase.PROGRESSING:
         told = _next_in_stage(rollout, now, many)
@@ -19,7 +18,7 @@ def ahead(rollout: Rollout, now: float, wishes: DesiredActions) -> list[str]:
         told = {
             Phase.WAITING: [
                 f"Stage 1 begins when the {'Deployments' if many else 'Deployment'} "
-                f"{rollout.canary_workload} {'are' if many else 'is'} available; if "
+                f"{names.canary_workload} {'are' if many else 'is'} available; if "
                 f"{'one' if many else 'it'} misses its progress deadline, the rollout ends as rolled back."
             ],
             Phase.AWAITING_APPROVAL: [
@@ -27,13 +26,13 @@ def ahead(rollout: Rollout, now: float, wishes: DesiredActions) -> list[str]:
                 f"{_stays(rollout)}, and evidence of harm still rolls back."
             ],
             Phase.AWAITING_GATE: _next_at_gate(rollout, now),
-            Phase.ROLLING_BACK: [f"All weight goes to {rollout.stable}; {unconfirmed}."],
-            Phase.GIVING_WAY: [f"All weight goes to {rollout.stable}, then the newer version begins."],
+            Phase.ROLLING_BACK: [f"All weight goes to {names.stable}; {unconfirmed}."],
+            Phase.GIVING_WAY: [f"All weight goes to {names.stable}, then the newer version begins."],
             Phase.PROMOTING: [
                 f"{_at_the_end(rollout, many)}; {unconfirmed if many else 'it is not confirmed yet'}."
             ],
-            Phase.SUCCEEDED: _after_success(several),
-            Phase.ROLLED_BACK: _after_rollback(several),
+            Phase.SUCCEEDED: _after_success(rollout),
+            Phase.ROLLED_BACK: _after_rollback(rollout),
             Phase.SUPERSEDED: [
                 "The next rollout takes along those of these versions that nothing newer replaces. After "
                 f"that they are not tried again unless someone asks: canaryd retry {name}."
@@ -54,7 +53,7 @@ def ahead(rollout: Rollout, now: float, wishes: DesiredActions) -> list[str]:
 
 
 def _next_at_gate(rollout: Rollout, now: float) -> list[str]:
-    gate, asking = gates.gate_of(rollout), rollout.asking
+    gate, asking = gates.gate_of(rollout), rollout.gate_question
     if gate is None or asking is None:
         return []
     told = [
@@ -85,9 +84,9 @@ def _last_reply(asking: AskedGate, now: float) -> str:
 
 def _at_the_end(rollout: Rollout, many: bool) -> str:
     return (
-        f"Each route becomes one destination: {rollout.canary}"
+        f"Each route becomes one destination: {rollout.for_display.canary}"
         if many
-        else f"The route becomes one destination, {rollout.canary}"
+        else f"The route becomes one destination, {rollout.for_display.canary}"
     )
 
 
@@ -110,7 +109,7 @@ def _next_in_stage(rollout: Rollout, now: float, many: bool) -> list[str]:
     left = stage.deadline - rollout.stage_clock(now)
     at_deadline = {
         "advance": f"it goes on if {analysis.minimum_requests} requests of "
-        f"{rollout.canary}{' each' if many else ''} gave less than {odds_text(DEADLINE_ODDS)} "
+        f"{rollout.for_display.canary}{' each' if many else ''} gave less than {odds_text(DEADLINE_ODDS)} "
         "against it, else it holds",
         "hold": "it is held until the evidence passes, or a person decides",
         "rollback": "it is rolled back",
@@ -140,7 +139,7 @@ def _at_an_alarm(rollout: Rollout) -> str:
     if before is None:
         return (
             "Nothing is compared at the same time any more: an alarm against the record sends all back to "
-            f"{rollout.stable} at once."
+            f"{rollout.for_display.stable} at once."
         )
     return (
         f"An alarm against the record steps back to {rollout.policy.stages[before].said}, where both "
@@ -167,9 +166,9 @@ def _next_held(rollout: Rollout, wishes: DesiredActions, many: bool) -> list[str
     comes = "the traffic follows the weight" if _is_off_weight(rollout) else "telemetry is back"
     route, is_as_left = ("routes", "all routes are") if many else ("route", "the route is")
     stable = (
-        f"each of {rollout.stable_workload} has a ready replica"
+        f"each of {rollout.for_display.stable_workload} has a ready replica"
         if many
-        else f"a replica of {rollout.stable_workload} is ready"
+        else f"a replica of {rollout.for_display.stable_workload} is ready"
     )
     waits = {
         Held.PERSON: f"It is held until a person lets it go: {resume}.",
@@ -177,7 +176,7 @@ def _next_held(rollout: Rollout, wishes: DesiredActions, many: bool) -> list[str
         f"{'them' if many else 'it'}. Or {resume}: canaryd steers again, writes the {route} back "
         f"to {rollout.share}, and replaces edits inside the route list{'s' * many}.",
         Held.NO_DATA: f"It goes on by itself when {comes}; or now: {resume}.",
-        Held.STABLE: f"It goes on by itself when {stable} again. To send the traffic back "
+        Held.STABLE_NOT_READY: f"It goes on by itself when {stable} again. To send the traffic back "
         f"regardless: canaryd abort {rollout.name}.",
         Held.UNDECIDED: "The stage did not decide in time. It goes on by itself when the evidence passes. "
         f"Another deadline: {resume}; or canaryd promote, canaryd abort.",
@@ -196,7 +195,7 @@ def _next_held(rollout: Rollout, wishes: DesiredActions, many: bool) -> list[str
     )
     harm = (
         "a rollback waits for stable too"
-        if rollout.held is Held.STABLE
+        if rollout.held is Held.STABLE_NOT_READY
         else "evidence of harm still rolls back"
     )
     if rollout.stage < 0:
@@ -208,9 +207,9 @@ def _next_held(rollout: Rollout, wishes: DesiredActions, many: bool) -> list[str
 def _stays(rollout: Rollout) -> str:
     kind = rollout.policy.stages[rollout.stage].kind if rollout.stage >= 0 else "weight"
     return (
-        f"{rollout.share} stay on {rollout.canary}"
+        f"{rollout.share} stay on {rollout.for_display.canary}"
         if kind == "weight"
-        else f"{rollout.canary} stays {rollout.how}"
+        else f"{rollout.for_display.canary} stays {rollout.how}"
     )
 
 
@@ -222,37 +221,41 @@ def _after_success(rollout: Rollout) -> list[str]:
     retire = rollout.policy.promotion.retire_stable
     if retire is None:
         return [
-            f"Nothing: {_keep(rollout.spoken.stable_workload, rollout)} (the policy has no "
+            f"Nothing: {_keep(rollout.for_display.stable_workload, rollout)} (the policy has no "
             "promotion.retireStable)."
         ]
     return [
         line
-        for part in rollout.parts
-        for line in _scaling(part, part.stable_workload, retire.scale_to, retire.after)
+        for service in rollout.services
+        for line in _scaling(rollout, service.scaled, service.stable_workload, retire.scale_to, retire.after)
     ]
 
 
 def _after_rollback(rollout: Rollout) -> list[str]:
-    this = "These templates are" if rollout.others else "This template is"
+    this = "These templates are" if rollout.is_bracket else "This template is"
     again = f"{this} not tried again unless someone asks: canaryd retry {rollout.name}."
     to = rollout.policy.rollback.scale_canary_to
     if to is None:
-        kept = _keep(rollout.spoken.canary_workload, rollout)
+        kept = _keep(rollout.for_display.canary_workload, rollout)
         return [f"{kept}, without traffic (the policy has no rollback.scaleCanaryTo).", again]
     after = rollout.policy.rollback.after
     return [
-        *(line for part in rollout.parts for line in _scaling(part, part.canary_workload, to, after)),
+        *(
+            line
+            for service in rollout.services
+            for line in _scaling(rollout, service.scaled, service.canary_workload, to, after)
+        ),
         again,
     ]
 
 
 def _keep(workloads: str, rollout: Rollout) -> str:
-    return f"{workloads} {'keep their' if rollout.others else 'keeps its'} replicas"
+    return f"{workloads} {'keep their' if rollout.is_bracket else 'keeps its'} replicas"
 
 
-def _scaling(rollout: Rollout, workload: str, to: int, after: float) -> list[str]:
+def _scaling(rollout: Rollout, is_done: bool, workload: str, to: int, after: float) -> list[str]:
     if rollout.policy.mode == "observe":
         return [f"{workload} is not scaled: the rollout only observes."]
-    if rollout.scaled:
+    if is_done:
         return [f"Scaling is done: {workload} was set to {to}, unless it still got traffic or was gone."]
     return [f"{workload} is scaled to {to} at {time_text((rollout.ended or 0.0) + after)}."]

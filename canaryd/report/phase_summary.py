@@ -6,29 +6,29 @@ from canaryd.domain.rollout import Phase, Rollout
 
 def describe(rollout: Rollout) -> str:
     """Where a rollout is, in half a sentence; of one that only observes, where it would be."""
-    rollout = rollout.spoken
+    names = rollout.for_display
     if rollout.policy.mode == "observe" and rollout.phase is not Phase.WAITING:
         return f"observing: {would_be(rollout)}"
     where = {
-        Phase.WAITING: f"waiting for {rollout.canary_workload} to be available",
+        Phase.WAITING: f"waiting for {names.canary_workload} to be available",
         Phase.PROGRESSING: f"in stage {stage_text(rollout, rollout.stage)} {rollout.how}",
         Phase.AWAITING_APPROVAL: f"stage {stage_text(rollout, rollout.stage)} {rollout.how} has passed, and "
         "waits for approval",
         Phase.AWAITING_GATE: _at_gate(rollout, f"{rollout.how} has passed, and waits"),
         Phase.HELD: f"held {rollout.how} ({rollout.held.value if rollout.held else 'unknown'})",
-        Phase.ROLLING_BACK: f"rolling back to {rollout.stable}",
+        Phase.ROLLING_BACK: f"rolling back to {names.stable}",
         Phase.GIVING_WAY: "giving way to a newer version",
-        Phase.PROMOTING: f"promoting {rollout.canary}",
-        Phase.SUCCEEDED: f"succeeded, all traffic on {rollout.canary}",
-        Phase.ROLLED_BACK: f"rolled back, all traffic on {rollout.stable}",
-        Phase.SUPERSEDED: f"superseded by a newer version, all traffic on {rollout.stable}",
+        Phase.PROMOTING: f"promoting {names.canary}",
+        Phase.SUCCEEDED: f"succeeded, all traffic on {names.canary}",
+        Phase.ROLLED_BACK: f"rolled back, all traffic on {names.stable}",
+        Phase.SUPERSEDED: f"superseded by a newer version, all traffic on {names.stable}",
     }
     return where[rollout.phase]
 
 
 def would_be(rollout: Rollout) -> str:
     """The same for a rollout that moves no traffic, or moved none."""
-    stage = stage_text(rollout, rollout.stage)
+    stage, names = stage_text(rollout, rollout.stage), rollout.for_display
     return {
         Phase.WAITING: "",  # it says the same in both modes
         Phase.PROGRESSING: f"in stage {stage}, would be at {rollout.weight}%",
@@ -37,11 +37,11 @@ def would_be(rollout: Rollout) -> str:
         Phase.AWAITING_GATE: _at_gate(rollout, f"has passed, would be at {rollout.weight}% and wait"),
         Phase.HELD: f"would be held at {rollout.weight}% "
         f"({rollout.held.value if rollout.held else 'unknown'})",
-        Phase.ROLLING_BACK: f"would roll back to {rollout.stable}",
+        Phase.ROLLING_BACK: f"would roll back to {names.stable}",
         Phase.GIVING_WAY: "would give way to a newer version",
-        Phase.PROMOTING: f"would promote {rollout.canary}",
-        Phase.SUCCEEDED: f"would have succeeded, with all traffic on {rollout.canary}",
-        Phase.ROLLED_BACK: f"would have rolled back to {rollout.stable}",
+        Phase.PROMOTING: f"would promote {names.canary}",
+        Phase.SUCCEEDED: f"would have succeeded, with all traffic on {names.canary}",
+        Phase.ROLLED_BACK: f"would have rolled back to {names.stable}",
         Phase.SUPERSEDED: "superseded by a newer version",
     }[rollout.phase]
 

@@ -17,7 +17,7 @@ from canaryd.domain.lifecycle import Detail, Signal, advance, stage_signal
 from canaryd.domain.policy.metrics import Query
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.policy.stages import Stage
-from canaryd.domain.rollout import Held, Phase, Rollout
+from canaryd.domain.rollout import Held, Phase, Rollout, ServiceRollout
 from canaryd.judge.judge import Judge
 from canaryd.judge.matched_users import Apart
 from canaryd.simulation.simulated_service import SimulatedService
@@ -149,7 +149,7 @@ class _Rehearsal:
         stage, began = self._rollout.stage, self._service.now
         requests, looks = self._requests, self._looks
         self._judge.hear(self._look(stage, self._lag.settle), self._values, compared=False)
-        routed = Detail(lists={}, start=self._service.now)
+        routed = Detail(start=self._service.now)
         self._rollout = advance(self._rollout, Signal.ROUTED, float(began), routed)
         if self._rollout.span is not None:
             self._judge.open(self._rollout.span)
@@ -206,15 +206,19 @@ def a_rollout(policy: Policy, now: int) -> Rollout:
     service = policy.service
     return Rollout(
         name=service.name,
-        namespace=service.namespace,
-        service=service.name,
-        stable="stable",
-        canary="canary",
-        stable_workload="stable",
-        canary_workload="canary",
-        template="canary",
-        stable_template="stable",
         policy=policy.without_hooks(),
+        services=(
+            ServiceRollout(
+                namespace=service.namespace,
+                name=service.name,
+                stable="stable",
+                canary="canary",
+                stable_workload="stable",
+                canary_workload="canary",
+                template="canary",
+                stable_template="stable",
+            ),
+        ),
         began=float(now),
         approved=len(policy.stages),
     )

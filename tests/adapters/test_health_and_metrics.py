@@ -6,7 +6,6 @@ import http.client
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -17,6 +16,7 @@ from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Rejected
 from canaryd.domain.rollout import AskedGate, Phase, Rollout
 from canaryd.domain.verdict import Answer
+from tests import builders
 from tests.adapters.notify.receivers import a_verdict
 
 
@@ -81,23 +81,8 @@ def a_rollout(**changed: object) -> Rollout:
             "stages": [{"weight": 10}, {"weight": 100}],
         }
     )
-    rollout = Rollout(
-        name="front-end-v2-abc12",
-        namespace="production",
-        service="front-end",
-        stable="v1",
-        canary="v2",
-        stable_workload="front-end-v1",
-        canary_workload="front-end-v2",
-        template="abc12",
-        stable_template="abc11",
-        policy=policy,
-        began=1_790_000_000.0,
-        phase=Phase.PROGRESSING,
-        stage=0,
-        weight=10,
-    )
-    return replace(rollout, **changed)  # type: ignore[arg-type]
+    values = {"name": "front-end-v2-abc12", "policy": policy, "began": 1_790_000_000.0}
+    return builders.a_rollout(**{**values, **changed})
 
 
 def test_alive_while_the_beat_progresses(server: Server, health: Health, watch: Watch) -> None:
@@ -257,7 +242,9 @@ def test_a_gate_that_is_waited_for_is_shown_with_since_when_and_no_other_rollout
     policy = a_rollout().policy.model_copy(
         update={"hooks": (Hook(before=100, gate="https://tests.example/smoke?token=1"),)}
     )
-    waiting = a_rollout(policy=policy, phase=Phase.AWAITING_GATE, asking=AskedGate(0, 1, 1_790_000_100.0))
+    waiting = a_rollout(
+        policy=policy, phase=Phase.AWAITING_GATE, gate_question=AskedGate(0, 1, 1_790_000_100.0)
+    )
     metrics.show([waiting, a_rollout(service="cart", policy=policy)])
     shown = samples(server, "canaryd_rollout_gate_asked_seconds")
     assert shown == {("https://tests.example/smoke", "production", "front-end", "v2"): 1_790_000_100.0}

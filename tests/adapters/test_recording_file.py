@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from canaryd.adapters.recording_file import FORMAT, Recording, Writer, load, writing
+from canaryd.adapters.recording_file import FORMAT, KIND, Recording, Writer, load, writing
 from canaryd.domain.counts import Counts, Look, Target
 from canaryd.domain.ports import Rejected
 from canaryd.domain.recording import Past
@@ -113,6 +113,16 @@ def test_a_look_without_samples_and_one_without_replicas_are_told_apart(tmp_path
 def test_a_rollout_with_its_decisions_is_read_back_equal(tmp_path: Path) -> None:
     past = replace(PAST, rollout=a_rollout(origin={}))
     assert load(written(tmp_path / "a.gz", [(a_look(T), {})], past)).past == past
+
+
+def test_a_rollout_recorded_by_an_earlier_release_is_written_back_as_it_was(tmp_path: Path) -> None:
+    before = json.loads((Path(__file__).parent / "records" / "recorded_rollout.json").read_text("utf-8"))
+    with gzip.open(tmp_path / "before.gz", "wt", encoding="utf-8") as out:
+        header = {"kind": KIND, "format": FORMAT, "past": before}
+        out.write(f"{json.dumps(header)}\n{json.dumps({'looks': 0})}\n")
+    again = written(tmp_path / "again.gz", [], load(tmp_path / "before.gz").past)
+    with gzip.open(again, "rt", encoding="utf-8") as lines:
+        assert json.dumps(json.loads(next(lines))["past"]) == json.dumps(before)
 
 
 def test_longer_windows_are_made_up_of_the_recorded_looks(tmp_path: Path) -> None:

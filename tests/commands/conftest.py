@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ def shell(still_world: World) -> Iterator[Shell]:
     for record in rollouts.list():
         rollouts.delete(record)
     for request in Cluster(api, rollouts, services, None).asked():
-        rollouts.delete(Record(replace(a_rollout(), name=request.name, namespace=request.namespace)))
+        rollouts.delete(Record(a_rollout(name=request.name, namespace=request.namespace)))
 
 
 @pytest.fixture

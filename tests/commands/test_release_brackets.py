@@ -22,7 +22,17 @@ from canaryd.domain.ports import Gathering, KnownTemplates
 from canaryd.domain.rollout import Held, Phase
 from canaryd.domain.verdict import Answer, MetricFinding
 from canaryd.report.explanation import explain, text
-from tests.builders import NOW, a_bracket, a_bracket_rollout, a_member, a_policy, a_rollout, a_verdict
+from tests.builders import (
+    NOW,
+    a_bracket,
+    a_bracket_rollout,
+    a_member,
+    a_policy,
+    a_rollout,
+    a_verdict,
+    of_carts,
+    with_entrance,
+)
 from tests.commands.conftest import Shell
 
 NAME = "front-end-v2-hash-v2"
@@ -141,7 +151,7 @@ def test_of_what_gathers_a_verb_says_that_no_rollout_has_begun_yet(
 def test_an_explanation_of_what_has_ended_says_what_came_since(shell: Shell, gathers: str, name: str) -> None:
     record = shell.store(a_bracket_rollout())
     assert "What came since" not in shell.fine("explain", name)
-    shell.rollouts.save(record.having(replace(record.rollout, phase=Phase.SUCCEEDED, ended=NOW + 5)))
+    shell.rollouts.save(record.with_rollout(replace(record.rollout, phase=Phase.SUCCEEDED, ended=NOW + 5)))
     told = " ".join(shell.fine("explain", name).split())
     assert (
         f"What came since production/carts, production/front-end: {gathers}, for 2h now Where the numbers "
@@ -171,7 +181,7 @@ PHASES = {
         {"weight": 0},
         "The next rollout takes along those of these versions that nothing newer replaces. After that they",
     ),
-    Held.STABLE: (
+    Held.STABLE_NOT_READY: (
         {},
         "It goes on by itself when each of front-end-v1 and carts-v7 has a ready replica again.",
     ),
@@ -214,15 +224,13 @@ def test_an_explanation_has_each_service_s_verdict_counts_and_findings() -> None
         for service, answer in (("front-end", Answer.UNDECIDED), ("carts", Answer.FAIL))
     )
     whole = a_verdict(Answer.FAIL, reason="carts: errors", findings=findings)
-    of_carts = {
-        "verdict": a_verdict(Answer.FAIL, odds=300.0),
-        "counted": {"carts-v8-a": Counts(7, 2)},
-        "senders": "someone sends",
-    }
-    rollout = a_bracket_rollout(
-        verdict=whole, own_verdict=a_verdict(odds=3.0), counted={"front-end-v2-a": Counts(100, 1)}
+    carts = of_carts(
+        verdict=a_verdict(Answer.FAIL, odds=300.0),
+        counted={"carts-v8-a": Counts(7, 2)},
+        off_weight_callers="someone sends",
     )
-    rollout = rollout.with_part(1, replace(rollout.parts[1], **of_carts))
+    rollout = a_bracket_rollout(carts, verdict=whole, counted={"front-end-v2-a": Counts(100, 1)})
+    rollout = with_entrance(rollout, verdict=a_verdict(odds=3.0))
     said = text(explain(rollout, NOW))
     assert said.startswith("front-end, v1 → v2; carts, v7 → v8: in stage 1/4 at 10%\n")
     assert "front-end: undecided, odds 3.0 to 1" in said

@@ -117,7 +117,7 @@ def at_a_gate(**changes: Any) -> dict[str, Any]:
     policy = a_policy(
         hooks=[{"before": 25, "gate": "https://tests.example/smoke"}, {"before": "promotion", "gate": "load"}]
     )
-    return {"policy": policy, "phase": Phase.AWAITING_GATE, "asking": AskedGate(0, 3, NOW), **changes}
+    return {"policy": policy, "phase": Phase.AWAITING_GATE, "gate_question": AskedGate(0, 3, NOW), **changes}
 
 
 @pytest.mark.parametrize("changes", [{}, {"phase": Phase.HELD, "held": Held.GATE}])
@@ -146,7 +146,7 @@ def test_whoever_tries_another_verb_on_a_closed_gate_is_told_the_right_one(shell
 
 
 def test_promoting_goes_round_no_gate_before_the_promotion(shell: Shell) -> None:
-    shell.store(**at_a_gate(stage=3, weight=100, asking=AskedGate(1, 1, NOW)))
+    shell.store(**at_a_gate(stage=3, weight=100, gate_question=AskedGate(1, 1, NOW)))
     refused = shell.refused("promote", "front-end")
     assert (
         "it is at full weight already; canaryd approve front-end-v2-hash-v2 --gate opens the gate" in refused
@@ -385,7 +385,7 @@ def test_wait_ends_with_the_rollout_and_tells_whether_it_ended_as_wished(
     def a_daemon_that_obeys(seconds: float) -> None:
         present = next(one for one in shell.rollouts.list() if one.rollout.name == record.rollout.name)
         shell.rollouts.save(
-            present.having(replace(present.rollout, phase=phase, reason="as it was", ended=NOW + 10))
+            present.with_rollout(replace(present.rollout, phase=phase, reason="as it was", ended=NOW + 10))
         )
 
     monkeypatch.setattr(wait.time, "sleep", a_daemon_that_obeys)

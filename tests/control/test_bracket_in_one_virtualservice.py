@@ -57,13 +57,14 @@ class Shop(Live):
         return list(self.world.store.get(VIRTUALSERVICES, NAMESPACE, "sockshop")["spec"]["http"])
 
     def rollout(self, version: str) -> Rollout:
-        return next(one.rollout for one in self.rollouts.list() if one.rollout.canary == version)
+        return next(one.rollout for one in self.rollouts.list() if one.rollout.entrance.canary == version)
 
     def until(self, version: str, *phases: Phase) -> Rollout:
         for _ in range(400):
             self.run(1)
             if any(
-                one.rollout.canary == version and one.rollout.phase in phases for one in self.rollouts.list()
+                one.rollout.entrance.canary == version and one.rollout.phase in phases
+                for one in self.rollouts.list()
             ):
                 return self.rollout(version)
         raise AssertionError(self.rollout(version))

@@ -123,17 +123,17 @@ def test_whatever_happens_harm_of_either_ends_with_both_at_stable(
         # by a person, before it began: for a person
         waits = rollout.phase is Phase.WAITING and "is split" in rollout.reason
         # the other's alone, which began late (its old stable was changed), is not harmed
-        spared = bad not in rollout.services
+        spared = bad not in rollout.service_names
         assert rollout.phase.ended or rollout.phase is Phase.HELD or waits or spared, (
             rollout.phase,
             rollout.reason,
         )
         if not rollout.phase.ended:
-            assert rollout.stage < 0 or bad not in rollout.services, (rollout.stage, rollout.reason)
+            assert rollout.stage < 0 or bad not in rollout.service_names, (rollout.stage, rollout.reason)
     last = daemon.rollout
     if not was_ended and last.phase in (Phase.ROLLED_BACK, Phase.SUPERSEDED) and last.stage >= 0:
-        for part in last.parts:
-            assert daemon.parts[part.service].lists == dict(part.origin)
+        for service in last.services:
+            assert daemon.parts[service.name].lists == dict(service.route.origin)
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from canaryd.domain.ports import Request, Unavailable
-from canaryd.domain.rollout import Held, Phase, Rollout
+from canaryd.domain.rollout import Held, Phase, ServiceRollout
 from canaryd.domain.verdict import Answer
 from tests.builders import ORIGIN, a_destination, a_policy
 from tests.control.bracket_world import Bracket
@@ -32,7 +32,7 @@ def test_good_versions_of_both_go_up_together_the_called_one_first() -> None:
     events = [news.event for news in rollout.announcements]
     assert events == ["started", "advanced", "advanced", "advanced", "advanced", "succeeded"]
     assert {news.versions for news in rollout.announcements} == {"front-end v1 to v2 and carts v1 to v2"}
-    assert [sorted(part.counted) for part in rollout.parts] == [
+    assert [sorted(part.counted) for part in rollout.services] == [
         ["front-end-v1-a", "front-end-v2-a"],
         ["carts-v1-a", "carts-v2-a"],
     ]
@@ -99,7 +99,7 @@ def test_a_restart_gathers_on_from_when_the_youngest_version_was_seen() -> None:
     daemon.run(15)
     assert not daemon.rollouts.records
     daemon.run(10)
-    assert daemon.rollout.services == ("front-end", "stock")
+    assert daemon.rollout.service_names == ("front-end", "stock")
 
 
 def test_a_version_that_came_while_the_process_was_away_has_its_time_too() -> None:
@@ -112,7 +112,7 @@ def test_a_version_that_came_while_the_process_was_away_has_its_time_too() -> No
     daemon.run(50)
     assert not daemon.rollouts.records
     daemon.run(15)
-    assert daemon.rollout.services == ("front-end", "stock")
+    assert daemon.rollout.service_names == ("front-end", "stock")
 
 
 def test_a_clock_that_is_set_back_does_not_gather_for_ever() -> None:
@@ -121,7 +121,7 @@ def test_a_clock_that_is_set_back_does_not_gather_for_ever() -> None:
     daemon.run(20)
     daemon.clock.at -= 3600
     daemon.run(70)
-    assert daemon.rollout.service == "carts"
+    assert daemon.rollout.entrance.name == "carts"
 
 
 def test_a_pause_does_not_gather_anew() -> None:
@@ -134,7 +134,7 @@ def test_a_pause_does_not_gather_anew() -> None:
     assert not rollouts.records
     rollouts.notes["carts"] = replace(rollouts.notes["carts"], paused=False)
     daemon.run(10)
-    assert daemon.rollout.service == "carts"
+    assert daemon.rollout.entrance.name == "carts"
 
 
 def test_what_was_gathered_begins_at_once_when_what_kept_it_is_mended() -> None:
@@ -145,17 +145,17 @@ def test_what_was_gathered_begins_at_once_when_what_kept_it_is_mended() -> None:
     assert "route #0 is split" in daemon.rollouts.notes["carts"].problem
     daemon.parts["carts"].edit({"#0": (a_destination("v1", 100),)})
     daemon.run(10)
-    assert daemon.rollout.service == "carts"
+    assert daemon.rollout.entrance.name == "carts"
 
 
 def test_a_version_that_stays_alone_is_a_rollout_like_any_other() -> None:
     daemon = Bracket().run()
     daemon.deploy("v2", "carts")
     rollout = daemon.ends_as(Phase.SUCCEEDED)
-    assert (rollout.service, rollout.name, rollout.others, rollout.policy.bracket) == (
+    assert (rollout.entrance.name, rollout.name, rollout.is_bracket, rollout.policy.bracket) == (
         "carts",
         "carts-v2-hash-carts-v2",
-        (),
+        False,
         None,
     )
     assert rollout.policy.analysis.false_rollback_risk == 0.01
@@ -168,20 +168,24 @@ def test_a_service_that_has_no_deployment_yet_keeps_the_others_from_nothing() ->
     daemon.run()
     daemon.deploy()
     daemon.run_until(lambda r: r.weight == 10)
-    assert daemon.rollout.services == ("front-end", "carts")
+    assert daemon.rollout.service_names == ("front-end", "carts")
     daemon.deploy("v1", "stock")
     daemon.ends_as(Phase.SUCCEEDED)
     daemon.run(60)
     assert len(daemon.rollouts.records) == 1, "its first version is not new"
     daemon.deploy("v3", "front-end", "carts", "stock")
-    assert daemon.run_until(lambda r: r.canary == "v3").services == ("front-end", "carts", "stock")
+    assert daemon.run_until(lambda r: r.entrance.canary == "v3").service_names == (
+        "front-end",
+        "carts",
+        "stock",
+    )
 
 
 def test_with_new_versions_of_all_it_begins_at_once() -> None:
     daemon = Bracket(gather="1h").run()
     daemon.deploy()
     daemon.run(10)
-    assert daemon.rollout.canary == "v2"
+    assert daemon.rollout.entrance.canary == "v2"
 
 
 def test_a_version_of_a_service_that_is_not_under_way_waits_for_the_end() -> None:
@@ -189,16 +193,20 @@ def test_a_version_of_a_service_that_is_not_under_way_waits_for_the_end() -> Non
     daemon.deploy("v2", "front-end")
     daemon.run_until(lambda r: r.weight == 10)
     daemon.deploy("v2", "carts")
-    assert daemon.ends_as(Phase.SUCCEEDED).service == "front-end"
-    daemon.run_until(lambda r: r.service == "carts" and r.phase is Phase.SUCCEEDED)
+    assert daemon.ends_as(Phase.SUCCEEDED).entrance.name == "front-end"
+    daemon.run_until(lambda r: r.entrance.name == "carts" and r.phase is Phase.SUCCEEDED)
     assert daemon.weights() == [100, 100]
 
 
 def test_a_newer_version_supersedes_the_whole_which_begins_again_with_it() -> None:
     daemon = Bracket(scripts=UNDECIDED).begun()
     daemon.deploy("v3", "carts")
-    rollout = daemon.run_until(lambda r: r.others != () and r.others[0].canary == "v3")
-    assert (rollout.canary, rollout.attempt, rollout.name) == ("v2", 2, "front-end-v2-hash-front-end-v2-2")
+    rollout = daemon.run_until(lambda r: r.is_bracket and r.services[1].canary == "v3")
+    assert (rollout.entrance.canary, rollout.attempt, rollout.name) == (
+        "v2",
+        2,
+        "front-end-v2-hash-front-end-v2-2",
+    )
     first = min((record.rollout for record in daemon.rollouts.records.values()), key=lambda one: one.began)
     assert (first.phase, first.reason) == (
         Phase.SUPERSEDED,
@@ -219,7 +227,7 @@ def test_newer_versions_of_all_that_come_one_after_the_other_are_one_rollout() -
     daemon.deploy("v3", "carts")
     daemon.scripts.clear()
     rollout = daemon.ends_as(Phase.SUCCEEDED)
-    assert (rollout.canary, rollout.others[0].canary) == ("v3", "v3")
+    assert (rollout.entrance.canary, rollout.services[1].canary) == ("v3", "v3")
     assert len(daemon.rollouts.records) == 2, "v3 of one was never beside v2 of the other"
 
 
@@ -232,7 +240,7 @@ def test_what_was_rolled_back_stays_so_until_someone_retries_it_with_what_came_s
     daemon.deploy("v3", "carts")
     daemon.rollouts.wish(name, attempt=2)
     rollout = daemon.run_until(lambda r: r.attempt == 2 and r.phase is Phase.SUCCEEDED)
-    assert (rollout.canary, rollout.others[0].canary) == ("v2", "v3")
+    assert (rollout.entrance.canary, rollout.services[1].canary) == ("v2", "v3")
 
 
 def test_a_retry_is_begun_once_also_where_a_newer_version_of_the_first_service_took_its_place() -> None:
@@ -240,8 +248,8 @@ def test_a_retry_is_begun_once_also_where_a_newer_version_of_the_first_service_t
     name = daemon.ends_as(Phase.ROLLED_BACK).name
     daemon.deploy("v3", "front-end")
     daemon.rollouts.wish(name, attempt=2)
-    rollout = daemon.run_until(lambda r: r.canary == "v3" and r.phase is Phase.ROLLED_BACK)
-    assert (rollout.others[0].canary, rollout.attempt) == ("v2", 2)
+    rollout = daemon.run_until(lambda r: r.entrance.canary == "v3" and r.phase is Phase.ROLLED_BACK)
+    assert (rollout.services[1].canary, rollout.attempt) == ("v2", 2)
     daemon.run(600)
     assert len(daemon.rollouts.records) == 2
 
@@ -251,10 +259,10 @@ def test_a_retry_leaves_a_service_that_was_promoted_since_where_it_is() -> None:
     name = daemon.ends_as(Phase.ROLLED_BACK).name
     daemon.scripts.clear()
     daemon.deploy("v3", "carts")
-    daemon.run_until(lambda r: r.canary == "v3" and r.phase is Phase.SUCCEEDED)
+    daemon.run_until(lambda r: r.entrance.canary == "v3" and r.phase is Phase.SUCCEEDED)
     daemon.rollouts.wish(name, attempt=2)
     rollout = daemon.run_until(lambda r: r.attempt == 2 and r.phase is Phase.SUCCEEDED)
-    assert (rollout.services, rollout.canary) == (("front-end",), "v2")
+    assert (rollout.service_names, rollout.entrance.canary) == (("front-end",), "v2")
     assert daemon.parts["carts"].weight("v3") == 100
 
 
@@ -289,7 +297,11 @@ def test_a_service_is_started_by_itself_and_not_while_another_of_the_bracket_is_
     daemon.run()  # known from the beginning
     daemon.rollouts.asked.append(Request("production", "carts", "v2", "carts-v2-hash-carts-v2"))
     daemon.run(10)
-    assert (daemon.rollout.service, daemon.rollout.others, daemon.weights()) == ("carts", (), [0, 10])
+    assert (daemon.rollout.entrance.name, daemon.rollout.is_bracket, daemon.weights()) == (
+        "carts",
+        False,
+        [0, 10],
+    )
     daemon.rollouts.asked.append(Request("production", "front-end", "v1", "front-end-v1-hash"))
     daemon.run(10)
     assert daemon.rollouts.refused == {
@@ -307,7 +319,7 @@ def test_a_beginning_that_a_crash_cut_off_is_begun_again_with_all_services() -> 
     assert not daemon.rollouts.records, "it gathers anew"
     daemon.deploy("v2", "carts")
     daemon.run_until(lambda r: r.weight == 10)
-    assert daemon.rollout.services == ("front-end", "carts")
+    assert daemon.rollout.service_names == ("front-end", "carts")
     assert not daemon.rollouts.asked
     assert not daemon.rollouts.refused
 
@@ -371,7 +383,7 @@ def test_one_stable_version_that_is_down_holds_both_and_lets_them_go_on() -> Non
     daemon = Bracket(scripts=UNDECIDED).begun()
     daemon.change_of("carts", "v1", ready=0)
     daemon.run(10)
-    assert daemon.rollout.held is Held.STABLE
+    assert daemon.rollout.held is Held.STABLE_NOT_READY
     assert "carts-v1" in daemon.rollout.reason
     daemon.change_of("carts", "v1", ready=3)
     daemon.run(10)
@@ -383,7 +395,7 @@ def test_a_changed_stable_version_of_one_begins_the_evidence_of_both_anew(servic
     daemon = Bracket(scripts=UNDECIDED).begun().run(100)
     daemon.change_of(service, "v1", template="another")
     daemon.run(20)
-    assert daemon.rollout.of(("production", service)).stable_template == "another"
+    assert daemon.rollout.service_of(("production", service)).stable_template == "another"
     assert [span.fresh for span in daemon.rollout.spans] == [False, True]
 
 
@@ -410,7 +422,9 @@ def test_a_resume_after_an_edit_steers_on_from_what_is_there(service: str) -> No
     daemon.wish(resumed=1)
     daemon.run(10)
     assert daemon.rollout.phase is Phase.PROGRESSING
-    assert daemon.rollout.of(("production", service)).origin == {"web": (a_destination("v1", 100),)}
+    assert daemon.rollout.service_of(("production", service)).route.origin == {
+        "web": (a_destination("v1", 100),)
+    }
     daemon.wish(abort=True)
     daemon.ends_as(Phase.ROLLED_BACK)
     assert daemon.parts[service].lists == {"web": (a_destination("v1", 100),)}
@@ -485,16 +499,19 @@ def test_looks_of_a_service_whose_telemetry_was_away_are_taken_later_with_the_ot
     whole = daemon.rollout
     daemon.restart()
     daemon.run(10)
-    assert [counted(part) for part in daemon.rollout.parts] == [
-        2 * [counted(part)[0]] for part in daemon.rollout.parts
+    assert [counted(service) for service in daemon.rollout.services] == [
+        2 * [counted(service)[0]] for service in daemon.rollout.services
     ]
-    assert counted(daemon.rollout.parts[0])[0] >= counted(whole.parts[0])[0]
+    assert counted(daemon.rollout.services[0])[0] >= counted(whole.services[0])[0]
 
 
-def counted(part: Rollout) -> list[int]:
+def counted(service: ServiceRollout) -> list[int]:
     """Looks, by each side's requests."""
-    requests = {replica: one.requests for replica, one in part.counted.items()}
-    return [requests[f"{part.stable_workload}-a"] // 900, requests[f"{part.canary_workload}-a"] // 100]
+    requests = {replica: one.requests for replica, one in service.counted.items()}
+    return [
+        requests[f"{service.stable_workload}-a"] // 900,
+        requests[f"{service.canary_workload}-a"] // 100,
+    ]
 
 
 def test_harm_of_one_does_not_wait_for_the_telemetry_of_another() -> None:
@@ -535,7 +552,7 @@ def test_an_abort_sends_both_back_and_a_promotion_takes_both_to_the_end() -> Non
     daemon.ends_as(Phase.ROLLED_BACK)
     assert daemon.weights("v1") == [100, 100]
     daemon.deploy("v3")
-    daemon.run_until(lambda r: r.canary == "v3" and r.weight == 10)
+    daemon.run_until(lambda r: r.entrance.canary == "v3" and r.weight == 10)
     daemon.wish(promote=True)
     daemon.run(10)
     assert daemon.weights("v3") == [100, 100]
@@ -546,8 +563,8 @@ def test_replicas_are_scaled_of_each_service() -> None:
     daemon.ends_as(Phase.SUCCEEDED)
     daemon.run(20)
     assert [daemon.parts[name].workloads[f"{name}-v1"].desired for name in ("front-end", "carts")] == [0, 0]
-    assert daemon.rollout.scaled
-    assert daemon.rollout.others[0].scaled
+    assert daemon.rollout.entrance.scaled
+    assert daemon.rollout.services[1].scaled
 
 
 def test_services_that_were_made_for_versions_are_removed_of_each_service() -> None:
@@ -556,7 +573,7 @@ def test_services_that_were_made_for_versions_are_removed_of_each_service() -> N
     daemon.ends_as(Phase.ROLLED_BACK)
     daemon.run(30)
     assert [daemon.parts[name].made for name in ("front-end", "carts")] == [set(), set()]
-    assert [part.tidied for part in daemon.rollout.parts] == [True, True]
+    assert [service.cleaned_up for service in daemon.rollout.services] == [True, True]
 
 
 def test_a_dark_stage_sends_no_user_of_either_service_to_its_new_version() -> None:
@@ -642,7 +659,7 @@ def test_what_was_superseded_is_taken_along_whatever_step_the_process_died_after
     assert daemon.world.crash_after is None, "the crash never came"
     daemon.run(120)
     ends = [
-        (one.rollout.phase, one.rollout.canary, one.rollout.others[0].canary)
+        (one.rollout.phase, one.rollout.entrance.canary, one.rollout.services[1].canary)
         for one in daemon.rollouts.records.values()
     ]
     assert ends == [(Phase.SUPERSEDED, "v2", "v2"), (Phase.SUCCEEDED, "v2", "v3")]
@@ -673,7 +690,7 @@ def test_a_retry_is_begun_once_whatever_step_the_process_died_after(good: bool, 
     assert daemon.world.crash_after is None, "the crash never came"
     daemon.run(300)
     ends = [
-        (one.rollout.phase, one.rollout.canary, one.rollout.others[0].canary)
+        (one.rollout.phase, one.rollout.entrance.canary, one.rollout.services[1].canary)
         for one in daemon.rollouts.records.values()
     ]
     assert ends == [

@@ -1,7 +1,6 @@
 """What was made so that a version could be routed to goes at the end, once, whatever happens in between; and
 what a gateway's controller says against the route stands in the record."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from canaryd.control.supervisor import SETTLED
 from canaryd.domain.rollout import Phase
 from canaryd.domain.verdict import Answer
-from tests.builders import ORIGIN, a_destination
+from tests.builders import ORIGIN, a_destination, with_entrance
 from tests.control.daemon_on_fakes import Daemon, Script, always, healthy
 from tests.fakes import Crash
 
@@ -26,7 +25,7 @@ def a_daemon(script: Script = healthy, **policy: Any) -> Daemon:
 def tidied(daemon: Daemon, within: float = 3600) -> None:
     """Beats until the last rollout is over and tidy; a crash starts a new process."""
     until = daemon.clock.at + within
-    while not (daemon.rollouts.records and daemon.rollout.tidied):
+    while not (daemon.rollouts.records and daemon.rollout.entrance.cleaned_up):
         try:
             daemon.run()
         except Crash:
@@ -40,7 +39,7 @@ def test_after_a_rollback_the_canarys_goes_when_its_last_requests_are_answered(
     daemon = a_daemon(always(Answer.FAIL))
     daemon.ends_as(Phase.ROLLED_BACK)
     daemon.run(SETTLED - 10)
-    assert (daemon.world.made, daemon.rollout.tidied) == ({"v2"}, False)
+    assert (daemon.world.made, daemon.rollout.entrance.cleaned_up) == ({"v2"}, False)
     tidied(daemon)
     assert (daemon.world.made, daemon.world.subsets, daemon.world.lists) == (set(), {"v1": "v1"}, ORIGIN)
     assert [line["name"] for line in logs if line["event"] == "service.removed"] == ["v2"]
@@ -51,7 +50,7 @@ def test_after_a_success_the_new_one_stays_and_the_next_success_removes_it() -> 
     tidied(daemon)
     assert (daemon.world.made, daemon.world.subsets.keys()) == ({"v2"}, {"v1", "v2"})
     daemon.deploy("v3")
-    daemon.run_until(lambda rollout: rollout.canary == "v3")
+    daemon.run_until(lambda rollout: rollout.entrance.canary == "v3")
     tidied(daemon)
     assert (daemon.world.made, daemon.world.subsets.keys()) == ({"v3"}, {"v1", "v3"}), (
         "v1's was someone else's"
@@ -63,10 +62,13 @@ def test_a_version_that_gives_way_goes_and_the_one_under_way_stays() -> None:
     daemon = a_daemon(always(Answer.UNDECIDED))
     daemon.run_until(lambda rollout: rollout.weight == 10)
     daemon.deploy("v3")
-    daemon.run_until(lambda rollout: rollout.canary == "v3" and rollout.weight == 10)
+    daemon.run_until(lambda rollout: rollout.entrance.canary == "v3" and rollout.weight == 10)
     daemon.run(SETTLED + 10)
     assert daemon.world.made == {"v3"}
-    assert [record.rollout.tidied for record in daemon.rollouts.records.values()] == [True, False]
+    assert [record.rollout.entrance.cleaned_up for record in daemon.rollouts.records.values()] == [
+        True,
+        False,
+    ]
 
 
 def test_one_that_waits_for_its_pods_keeps_what_was_made_for_it() -> None:
@@ -77,7 +79,7 @@ def test_one_that_waits_for_its_pods_keeps_what_was_made_for_it() -> None:
     daemon.world.subsets["v3-new"] = "v3"
     daemon.deploy("v3")
     daemon.run(SETTLED + 20)
-    assert daemon.rollout.canary == "v3"
+    assert daemon.rollout.entrance.canary == "v3"
     assert daemon.rollout.reason == "waiting: it was made just now"
     assert daemon.world.made == {"v3"}
 
@@ -86,12 +88,14 @@ def test_one_that_has_only_just_ended_keeps_its_own_while_an_earlier_one_is_tidi
     daemon = a_daemon(always(Answer.FAIL))
     daemon.ends_as(Phase.ROLLED_BACK)
     daemon.deploy("v3")
-    daemon.run_until(lambda rollout: rollout.canary == "v3" and rollout.phase is Phase.ROLLED_BACK)
-    earlier = next(name for name, record in daemon.rollouts.records.items() if record.rollout.canary == "v2")
+    daemon.run_until(lambda rollout: rollout.entrance.canary == "v3" and rollout.phase is Phase.ROLLED_BACK)
+    earlier = next(
+        name for name, record in daemon.rollouts.records.items() if record.rollout.entrance.canary == "v2"
+    )
     record = daemon.rollouts.records[earlier]
-    daemon.rollouts.records[earlier] = record.having(replace(record.rollout, tidied=False))
+    daemon.rollouts.records[earlier] = record.with_rollout(with_entrance(record.rollout, cleaned_up=False))
     daemon.run(2)
-    assert [one.rollout.tidied for one in daemon.rollouts.records.values()] == [True, False]
+    assert [one.rollout.entrance.cleaned_up for one in daemon.rollouts.records.values()] == [True, False]
     assert daemon.world.made == {"v3"}, "its last requests are not answered yet"
     tidied(daemon)
     assert daemon.world.made == set()
@@ -133,7 +137,7 @@ def test_an_outage_and_a_refusal_only_delay_it_and_are_told_once(logs: list[dict
     daemon.world.down.clear()
     daemon.world.refuses["tidy"] = "403: canaryd cannot delete services"
     daemon.run(60)
-    assert not daemon.rollout.tidied
+    assert not daemon.rollout.entrance.cleaned_up
     assert [line["reason"] for line in logs if line["event"] == "tidying.failed"] == [
         "403: canaryd cannot delete services"
     ]
@@ -147,7 +151,7 @@ def test_a_virtualservice_s_rollout_has_nothing_to_tidy() -> None:
     daemon.ends_as(Phase.ROLLED_BACK)
     daemon.world.refuses["tidy"] = "nobody should ask"
     daemon.run(SETTLED + 20)
-    assert not daemon.rollout.tidied
+    assert not daemon.rollout.entrance.cleaned_up
     assert daemon.beat.troubles == {}
 
 

@@ -138,7 +138,7 @@ def test_an_overtaken_version_does_not_supersede_the_newer_one_after_a_crash(aft
     beats_through_a_crash(daemon, after_steps)
     daemon.to_end()
     daemon.run(60)
-    assert [r.rollout.canary for r in daemon.rollouts.records.values()] == ["v3"]
+    assert [r.rollout.entrance.canary for r in daemon.rollouts.records.values()] == ["v3"]
     assert daemon.rollout.phase is Phase.SUCCEEDED
 
 

@@ -71,8 +71,8 @@ def test_a_histogram_with_fewer_bounds_in_mid_rollout_stops_no_verdict() -> None
 
     daemon.telemetry.look = look
     daemon.restart()
-    before = daemon.run(100).rollout.counted["v2-a"].requests
-    assert daemon.run(100).rollout.counted["v2-a"].requests == before + 1000
+    before = daemon.run(100).rollout.entrance.counted["v2-a"].requests
+    assert daemon.run(100).rollout.entrance.counted["v2-a"].requests == before + 1000
     assert daemon.meter.bugs == 0
 
 

@@ -38,7 +38,7 @@ def asking(rollout: Rollout) -> bool:
 
 def at_gate(before: object = 25, **more: Any) -> Daemon:
     daemon = a_daemon(before, lambda question: CLOSED, **more)
-    daemon.run_until(lambda r: asking(r) and r.asking is not None and r.asking.at is not None)
+    daemon.run_until(lambda r: asking(r) and r.gate_question is not None and r.gate_question.at is not None)
     return daemon
 
 
@@ -174,7 +174,7 @@ def test_an_abort_a_newer_version_and_a_canary_that_fails_end_the_wait(before: o
     failed.run_until(lambda r: r.phase is Phase.ROLLED_BACK)
     overtaken = at_gate(before)
     overtaken.deploy("v3")
-    overtaken.run_until(lambda r: r.canary == "v3")
+    overtaken.run_until(lambda r: r.entrance.canary == "v3")
     for daemon in (aborted, failed, overtaken):
         assert daemon.world.weight("v2") == 0
 
@@ -212,7 +212,7 @@ def test_a_route_that_someone_changes_before_the_start_is_begun_from_as_it_is_th
     daemon.run(30)
     daemon.gates.script = lambda question: OPEN
     daemon.run_until(lambda r: r.weight == 10)
-    assert daemon.rollout.origin["#0"] == other
+    assert daemon.rollout.entrance.route.origin["#0"] == other
 
 
 def test_in_a_pause_no_gate_is_asked_and_after_it_the_question_is_a_new_one() -> None:
@@ -276,9 +276,9 @@ def test_a_person_opens_the_gate_that_is_waited_for_and_no_later_one() -> None:
     daemon.policies[0] = daemon.policy.model_copy(
         update={"hooks": (daemon.policy.hooks[0], daemon.policy.hooks[0])}
     )
-    daemon.run_until(lambda r: asking(r) and r.asking is not None and r.asking.at is not None)
+    daemon.run_until(lambda r: asking(r) and r.gate_question is not None and r.gate_question.at is not None)
     daemon.wish(opened_gate=1)
-    daemon.run_until(lambda r: r.asking is not None and r.asking.number == 2 and asking(r))
+    daemon.run_until(lambda r: r.gate_question is not None and r.gate_question.number == 2 and asking(r))
     daemon.run(120)
     assert (daemon.rollout.phase, daemon.world.weight("v2")) == (Phase.AWAITING_GATE, 10)
     assert any(
@@ -299,7 +299,7 @@ def test_a_person_s_opening_in_a_pause_counts_when_the_pause_ends() -> None:
     daemon = at_gate()
     daemon.rollouts.templates = _paused(daemon, True)
     daemon.run(10)
-    number = daemon.rollout.asking
+    number = daemon.rollout.gate_question
     assert number is not None
     daemon.wish(opened_gate=number.number)
     daemon.run(60)

@@ -13,7 +13,7 @@ from canaryd.domain.counts import Look, Target
 from canaryd.domain.ports import Conflict, KnownTemplates, Rejected, Request, Unavailable
 from canaryd.domain.rollout import Held, Phase, Record, RouteLists
 from canaryd.domain.verdict import Answer
-from tests.builders import ORIGIN, a_destination, a_policy, a_rollout
+from tests.builders import ORIGIN, a_destination, a_policy, a_rollout, with_entrance
 from tests.control.daemon_on_fakes import BEAT, Daemon, always, healthy
 
 
@@ -292,11 +292,11 @@ def test_a_deployment_deleted_after_its_rollback_keeps_nothing_else_from_being_t
     daemon = Daemon(always(Answer.FAIL), rollback={"scaleCanaryTo": 0, "after": "1m"}).run()
     for number in range(2, 16):
         daemon.deploy(f"v{number}")
-        daemon.run_until(lambda r, n=number: r.canary == f"v{n}" and r.phase.ended)  # type: ignore[misc]
+        daemon.run_until(lambda r, n=number: r.entrance.canary == f"v{n}" and r.phase.ended)  # type: ignore[misc]
         del daemon.world.workloads[f"front-end-v{number}"]
         daemon.run(10)
     daemon.run(120)
-    assert all(record.rollout.scaled for record in daemon.rollouts.records.values())
+    assert all(record.rollout.entrance.scaled for record in daemon.rollouts.records.values())
     assert len(daemon.rollouts.records) == 10
 
 
@@ -305,7 +305,7 @@ def test_a_record_whose_rollback_someone_has_not_heard_of_is_kept() -> None:
     daemon.postman.dead.add("oncall")
     for number in range(2, 14):
         daemon.deploy(f"v{number}")
-        daemon.run_until(lambda r, n=number: r.canary == f"v{n}" and r.phase.ended)  # type: ignore[misc]
+        daemon.run_until(lambda r, n=number: r.entrance.canary == f"v{n}" and r.phase.ended)  # type: ignore[misc]
         daemon.run(10)
     assert len(daemon.rollouts.records) == 12
     daemon.postman.dead.clear()
@@ -342,7 +342,9 @@ def test_a_rollback_is_told_when_the_policy_file_has_gone_meanwhile() -> None:
 def test_telemetry_that_refuses_one_of_two_rollouts_is_told_once(logs: list[dict[str, object]]) -> None:
     daemon = Daemon(always(Answer.UNDECIDED)).with_canary()
     cart = a_policy(service={"name": "cart", "namespace": "production", "selector": {"app": "front-end"}})
-    daemon.rollouts.create(Record(replace(daemon.rollout, name="cart", service="cart", policy=cart)))
+    daemon.rollouts.create(
+        Record(with_entrance(replace(daemon.rollout, policy=cart, name="cart"), name="cart"))
+    )
     daemon.policies.append(cart)
     read = daemon.telemetry.read
 

@@ -115,7 +115,7 @@ def test_traffic_is_not_given_back_to_a_stable_without_a_ready_replica() -> None
     daemon = Daemon().with_canary()
     daemon.change("front-end-v1", ready=0, available=False)
     daemon.run(10)
-    assert daemon.rollout.held is Held.STABLE
+    assert daemon.rollout.held is Held.STABLE_NOT_READY
     daemon.script = always(Answer.FAIL)
     daemon.run(120)
     assert (daemon.rollout.phase, daemon.world.weight("v2")) == (Phase.HELD, 10)
@@ -136,17 +136,17 @@ def test_a_newer_version_supersedes_after_the_traffic_is_back_on_stable() -> Non
     daemon = Daemon().with_canary()
     daemon.deploy("v3")
     daemon.run()
-    old = next(r.rollout for r in daemon.rollouts.records.values() if r.rollout.canary == "v2")
+    old = next(r.rollout for r in daemon.rollouts.records.values() if r.rollout.entrance.canary == "v2")
     assert old.phase is Phase.SUPERSEDED
     assert ORIGIN in daemon.world.history
-    daemon.run_until(lambda r: r.canary == "v3" and r.phase.ended)
+    daemon.run_until(lambda r: r.entrance.canary == "v3" and r.phase.ended)
     assert daemon.world.lists == {"#0": (a_destination("v3"),)}
 
 
 def test_the_canary_s_own_changed_template_is_a_newer_version() -> None:
     daemon = Daemon().with_canary()
     daemon.change("front-end-v2", template="other")
-    daemon.run_until(lambda r: r.template == "other" and r.phase.ended)
+    daemon.run_until(lambda r: r.entrance.template == "other" and r.phase.ended)
     assert daemon.rollout.phase is Phase.SUCCEEDED
 
 
@@ -165,7 +165,7 @@ def test_of_two_new_versions_the_youngest_begins_and_the_other_is_no_news() -> N
     daemon.deploy("v3", created=daemon.clock.at + 1)
     daemon.run_until(lambda r: r.phase.ended)
     daemon.run(60)
-    assert [r.rollout.canary for r in daemon.rollouts.records.values()] == ["v3"]
+    assert [r.rollout.entrance.canary for r in daemon.rollouts.records.values()] == ["v3"]
     assert daemon.world.lists == {"#0": (a_destination("v3"),)}
 
 
@@ -182,7 +182,7 @@ def test_a_pause_keeps_a_newer_version_from_superseding() -> None:
     daemon.rollouts.templates = replace(daemon.rollouts.templates, paused=True)
     daemon.deploy("v3")
     daemon.run(60)
-    assert (daemon.rollout.canary, daemon.world.weight("v2")) == ("v2", 10)
+    assert (daemon.rollout.entrance.canary, daemon.world.weight("v2")) == ("v2", 10)
 
 
 def test_a_newer_version_does_not_send_traffic_to_a_dead_stable() -> None:
@@ -198,7 +198,7 @@ def test_a_newer_version_does_not_send_traffic_to_a_dead_stable() -> None:
 def test_a_canary_changed_to_a_template_that_was_judged_before_is_rolled_back() -> None:
     daemon = Daemon().with_canary()
     daemon.change("front-end-v2", template="other")
-    daemon.run_until(lambda r: r.template == "other" and r.weight == 10)
+    daemon.run_until(lambda r: r.entrance.template == "other" and r.weight == 10)
     daemon.change("front-end-v2", template="hash-v2")
     assert "another template" in daemon.ends_as(Phase.ROLLED_BACK).reason
 
@@ -222,13 +222,13 @@ def test_without_its_policy_file_a_rollout_is_not_superseded_by_a_version_that_c
     daemon.run(10)
     daemon.deploy("v3")
     daemon.run(60)
-    assert (daemon.rollout.canary, daemon.rollout.phase, daemon.world.weight("v2")) == (
+    assert (daemon.rollout.entrance.canary, daemon.rollout.phase, daemon.world.weight("v2")) == (
         "v2",
         Phase.PROGRESSING,
         10,
     )
     daemon.policies = [daemon.policy]
-    daemon.run_until(lambda r: r.canary == "v3" and r.weight == 10)
+    daemon.run_until(lambda r: r.entrance.canary == "v3" and r.weight == 10)
 
 
 def test_an_edit_of_the_policy_does_not_touch_the_rollout_under_way() -> None:
@@ -398,7 +398,7 @@ def test_start_begins_a_known_version_by_hand() -> None:
     daemon.run()
     daemon.rollouts.asked.append(Request("production", "front-end", "v0", "by-hand"))
     daemon.run()
-    assert (daemon.rollout.name, daemon.rollout.canary) == ("by-hand", "v0")
+    assert (daemon.rollout.name, daemon.rollout.entrance.canary) == ("by-hand", "v0")
 
 
 @pytest.mark.parametrize(
@@ -628,7 +628,7 @@ def test_a_hold_for_the_split_ends_by_itself_when_the_traffic_follows() -> None:
     assert [one.reason for one in daemon.rollout.announcements if one.event == "resumed"] == [
         "the traffic follows the weight again"
     ]
-    assert daemon.rollout.senders == ""
+    assert daemon.rollout.entrance.off_weight_callers == ""
 
 
 def test_traffic_off_the_weight_passes_no_stage_before_it_is_held() -> None:
@@ -720,10 +720,10 @@ def test_a_route_of_gateways_alone_is_noted_from_the_beginning_and_is_no_error()
     daemon.world.route_raw = BOUND
     daemon.deploy()
     daemon.run()
-    assert "bound to shop alone" in daemon.rollout.unsteered
+    assert "bound to shop alone" in daemon.rollout.entrance.route.unrouted_reason
     assert "bound to shop alone" in text(explain(daemon.rollout, daemon.clock.at)).replace("\n  ", " ")
     daemon.world.route_raw = {**BOUND, "spec": {"gateways": ["shop", "mesh"]}}
-    assert daemon.ends_as(Phase.SUCCEEDED).unsteered == ""
+    assert daemon.ends_as(Phase.SUCCEEDED).entrance.route.unrouted_reason == ""
 
 
 def test_a_quiet_service_is_undecided_and_not_without_data() -> None:
@@ -871,7 +871,7 @@ def test_an_alert_fires_until_a_later_rollout_succeeds() -> None:
     assert [news.event for news in daemon.postman.firing["alerts"]] == ["rolled_back"]
     daemon.script = healthy
     daemon.deploy("v3")
-    daemon.run_until(lambda r: r.canary == "v3" and r.phase.ended)
+    daemon.run_until(lambda r: r.entrance.canary == "v3" and r.phase.ended)
     daemon.run()
     assert daemon.postman.firing["alerts"] == []
 
@@ -950,10 +950,10 @@ def test_the_last_ten_records_of_a_service_are_kept() -> None:
     daemon = Daemon(always(Answer.FAIL)).run()
     for i in range(2, 15):
         daemon.deploy(f"v{i}")
-        daemon.run_until(lambda r, i=i: r.canary == f"v{i}" and r.phase.ended)  # type: ignore[misc]
+        daemon.run_until(lambda r, i=i: r.entrance.canary == f"v{i}" and r.phase.ended)  # type: ignore[misc]
         del daemon.world.workloads[f"front-end-v{i}"]
     daemon.run()
-    assert sorted(r.rollout.canary for r in daemon.rollouts.records.values()) == sorted(
+    assert sorted(r.rollout.entrance.canary for r in daemon.rollouts.records.values()) == sorted(
         f"v{i}" for i in range(5, 15)
     )
 

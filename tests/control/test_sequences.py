@@ -121,7 +121,7 @@ def test_whatever_happens_harm_ends_at_stable(policy: dict[str, Any], actions: l
             rollout.reason,
         )
     if not was_ended and daemon.rollout.phase.ended and daemon.rollout.stage >= 0:
-        assert daemon.world.lists == dict(daemon.rollout.origin)
+        assert daemon.world.lists == dict(daemon.rollout.entrance.route.origin)
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -46,7 +46,7 @@ def test_half_of_the_matched_go_to_each_version_and_at_the_end_nothing_is_left()
     assert daemon.world.lists == {"#0": (a_destination("v2"),)}
     assert daemon.world.fair == {OWN}, "its last requests are still answered"
     daemon.run(SETTLED + 10)
-    assert (daemon.world.fair, daemon.rollout.tidied) == (set(), True)
+    assert (daemon.world.fair, daemon.rollout.entrance.cleaned_up) == (set(), True)
 
 
 def test_in_such_a_stage_the_requests_to_its_service_are_read_and_in_no_other() -> None:
@@ -72,13 +72,13 @@ def test_what_a_newer_rollout_may_use_stays_until_that_has_ended() -> None:
     daemon = in_stage(a_daemon(), 1)
     first = daemon.rollout.name
     daemon.deploy("v3")
-    daemon.run_until(lambda rollout: rollout.canary == "v3" and rollout.stage == 1)
+    daemon.run_until(lambda rollout: rollout.entrance.canary == "v3" and rollout.stage == 1)
     daemon.run(SETTLED + 30)
-    assert (daemon.world.fair, daemon.rollouts.records[first].rollout.tidied) == ({OWN}, False)
+    assert (daemon.world.fair, daemon.rollouts.records[first].rollout.entrance.cleaned_up) == ({OWN}, False)
     daemon.script = always(Answer.FAIL)
     daemon.ends_as(Phase.ROLLED_BACK)
     daemon.run(SETTLED + 20)
-    assert (daemon.world.fair, daemon.rollouts.records[first].rollout.tidied) == (set(), True)
+    assert (daemon.world.fair, daemon.rollouts.records[first].rollout.entrance.cleaned_up) == (set(), True)
 
 
 def test_what_someone_deletes_in_mid_stage_is_made_again(logs: list[dict[str, object]]) -> None:

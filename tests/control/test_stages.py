@@ -73,7 +73,7 @@ def test_a_dark_stage_without_a_preview_writes_no_route() -> None:
     daemon = in_stage(a_daemon(), 0)
     daemon.run(60)
     assert (daemon.world.lists, daemon.world.history) == (ORIGIN, [])
-    assert daemon.rollout.confirmed == ORIGIN
+    assert daemon.rollout.entrance.route.confirmed == ORIGIN
 
 
 @pytest.mark.parametrize("stage", [0, 1, 2])
@@ -256,7 +256,7 @@ def test_a_stage_waits_for_stable_also_while_the_canary_is_dark() -> None:
     daemon = in_stage(a_daemon(), 0)
     daemon.change("front-end-v1", ready=0)
     daemon.run(10)
-    assert daemon.rollout.held is Held.STABLE
+    assert daemon.rollout.held is Held.STABLE_NOT_READY
 
 
 def test_the_subset_is_put_back_also_where_there_is_no_weight() -> None:

@@ -125,7 +125,7 @@ def test_a_newer_version_supersedes_nothing_while_it_could_not_begin(how: Break)
     daemon.run(30)
     assert daemon.weights() == [10, 10]
     mend(daemon.parts["carts"])
-    daemon.run_until(lambda r: r.canary == "v3")
+    daemon.run_until(lambda r: r.entrance.canary == "v3")
 
 
 def test_a_stable_version_that_is_down_is_not_taken_for_ready_when_it_is_not_known() -> None:
@@ -134,7 +134,7 @@ def test_a_stable_version_that_is_down_is_not_taken_for_ready_when_it_is_not_kno
     daemon.run(10)
     broken(daemon.parts["carts"], _may_not_list)
     daemon.run(30)
-    assert daemon.rollout.held is Held.STABLE
+    assert daemon.rollout.held is Held.STABLE_NOT_READY
     daemon.scripts["front-end"] = always(Answer.FAIL)
     daemon.run(30)
     assert "but no replica of carts-v1 is ready to take the traffic back" in daemon.rollout.reason

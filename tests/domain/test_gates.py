@@ -12,7 +12,7 @@ from canaryd.domain.policy.hooks import Gate
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.policy.validation import InvalidPolicy
 from canaryd.domain.rollout import AskedGate, DesiredActions, Held, Phase, Rollout
-from tests.builders import NOW, a_policy, a_rollout
+from tests.builders import NOW, a_policy, a_rollout, a_service
 
 SMOKE = "https://tests.example/smoke"
 
@@ -34,7 +34,7 @@ def waiting(*befores: object) -> Rollout:
 
 
 def at_gate(rollout: Rollout) -> tuple[Phase, int, int | None]:
-    return rollout.phase, rollout.weight, rollout.asking.gate if rollout.asking else None
+    return rollout.phase, rollout.weight, rollout.gate_question.gate if rollout.gate_question else None
 
 
 # ---------------------------------------------------------------- what people write
@@ -138,9 +138,9 @@ def test_a_gate_before_the_start_is_asked_when_the_canary_is_available_and_nothi
     asked = advance(waiting("start"), Signal.AVAILABLE, NOW)
     assert at_gate(asked) == (Phase.AWAITING_GATE, 0, 0)
     opened = advance(asked, Signal.GATE_OPEN, NOW)
-    assert (opened.phase, opened.opened) == (Phase.WAITING, (0,))
+    assert (opened.phase, opened.opened_gates) == (Phase.WAITING, (0,))
     begun = advance(opened, Signal.AVAILABLE, NOW)
-    assert (begun.phase, begun.weight, begun.opened) == (Phase.PROGRESSING, 10, ())
+    assert (begun.phase, begun.weight, begun.opened_gates) == (Phase.PROGRESSING, 10, ())
 
 
 def test_a_gate_before_a_weight_is_asked_after_the_stage_below_it_has_passed_and_the_evidence_of_the_moment_lets_it_go_on() -> (  # noqa: E501
@@ -170,7 +170,7 @@ def test_several_gates_at_one_place_are_asked_one_after_the_other_under_numbers_
     asked = advance(a_rollout(policy=gated(25, 25)), Signal.PASS, NOW)
     again = advance(advance(asked, Signal.GATE_OPEN, NOW), Signal.PASS, NOW)
     assert (at_gate(asked), at_gate(again)) == ((Phase.AWAITING_GATE, 10, 0), (Phase.AWAITING_GATE, 10, 1))
-    assert (asked.asking, again.asking) == (AskedGate(0, 1), AskedGate(1, 2))
+    assert (asked.gate_question, again.gate_question) == (AskedGate(0, 1), AskedGate(1, 2))
     assert advance(advance(again, Signal.GATE_OPEN, NOW), Signal.PASS, NOW).weight == 25
 
 
@@ -196,7 +196,7 @@ def test_a_deadline_does_not_go_round_a_gate_nor_does_late_evidence() -> None:
 
 
 def test_an_open_gate_stays_open_over_a_hold_and_is_asked_again_after_a_step_back() -> None:
-    rollout = a_rollout(policy=gated(100), stage=2, weight=50, opened=(0,))
+    rollout = a_rollout(policy=gated(100), stage=2, weight=50, opened_gates=(0,))
     resumed = advance(advance(rollout, Signal.HOLD, NOW), Signal.RESUME, NOW)
     full = advance(resumed, Signal.PASS, NOW)
     assert full.weight == 100
@@ -229,9 +229,19 @@ def test_the_stage_s_clock_stands_still_while_a_gate_is_asked() -> None:
 
 def test_a_stable_version_that_changes_before_the_start_ends_no_gate() -> None:
     asked = advance(waiting("start"), Signal.AVAILABLE, NOW)
-    assert advance(asked, Signal.STABLE_CHANGED, NOW, Detail(template="other")).phase is Phase.AWAITING_GATE
+    assert (
+        advance(
+            asked, Signal.STABLE_CHANGED, NOW, Detail(services=(a_service(stable_template="other"),))
+        ).phase
+        is Phase.AWAITING_GATE
+    )
     later = advance(a_rollout(policy=gated(25)), Signal.PASS, NOW)
-    assert advance(later, Signal.STABLE_CHANGED, NOW, Detail(template="other")).phase is Phase.PROGRESSING
+    assert (
+        advance(
+            later, Signal.STABLE_CHANGED, NOW, Detail(services=(a_service(stable_template="other"),))
+        ).phase
+        is Phase.PROGRESSING
+    )
 
 
 def test_a_hold_for_a_closed_gate_is_told_and_ends_when_the_gate_opens() -> None:
@@ -245,16 +255,18 @@ def test_a_hold_for_a_closed_gate_is_told_and_ends_when_the_gate_opens() -> None
 
 @pytest.mark.parametrize("held", [one for one in Held if one is not Held.GATE])
 def test_an_open_gate_ends_no_other_hold(held: Held) -> None:
-    rollout = a_rollout(policy=gated(25), phase=Phase.HELD, held=held, asking=AskedGate(0, 1, NOW))
+    rollout = a_rollout(policy=gated(25), phase=Phase.HELD, held=held, gate_question=AskedGate(0, 1, NOW))
     assert advance(rollout, Signal.GATE_OPEN, NOW) == rollout
 
 
 def test_resuming_a_hold_for_a_closed_gate_asks_anew() -> None:
     held = advance(advance(a_rollout(policy=gated(25)), Signal.PASS, NOW), Signal.GATE_STUCK, NOW)
     asked = advance(advance(held, Signal.RESUME, NOW), Signal.PASS, NOW)
-    assert asked.asking == AskedGate(0, 2)
+    assert asked.gate_question == AskedGate(0, 2)
     before = advance(advance(waiting("start"), Signal.AVAILABLE, NOW), Signal.GATE_STUCK, NOW)
-    assert advance(advance(before, Signal.RESUME, NOW), Signal.AVAILABLE, NOW).asking == AskedGate(0, 2)
+    assert advance(advance(before, Signal.RESUME, NOW), Signal.AVAILABLE, NOW).gate_question == AskedGate(
+        0, 2
+    )
 
 
 def test_a_gate_that_rolls_back_at_its_deadline_does() -> None:
@@ -302,6 +314,9 @@ def test_a_gate_is_late_at_its_deadline_and_no_more_once_it_is_held_for_that() -
 def test_only_the_question_that_a_person_saw_is_opened_by_a_person() -> None:
     assert gates.opened_by(DesiredActions(opened_gate=1), asked_at()) == SMOKE
     assert (
-        gates.opened_by(DesiredActions(opened_gate=1), replace(asked_at(), asking=AskedGate(0, 2, NOW))) == ""
+        gates.opened_by(
+            DesiredActions(opened_gate=1), replace(asked_at(), gate_question=AskedGate(0, 2, NOW))
+        )
+        == ""
     )
     assert gates.opened_by(DesiredActions(), asked_at()) == ""

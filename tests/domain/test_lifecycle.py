@@ -8,10 +8,13 @@ from canaryd.domain import lifecycle
 from canaryd.domain.lifecycle import TRANSITIONS, Detail, RefusedSignal, Signal, advance, stage_signal
 from canaryd.domain.rollout import Held, Phase, Rollout, Span
 from canaryd.domain.verdict import Answer, MetricFinding
-from tests.builders import NOW, ORIGIN, a_policy, a_rollout, a_verdict
+from tests.builders import NOW, ORIGIN, a_policy, a_rollout, a_service, a_verdict, with_entrance
 
 LIVE = (Phase.PROGRESSING, Phase.AWAITING_APPROVAL, Phase.HELD)
 SERVING_HARM = (Signal.HARM, Signal.ABORT, Signal.NOT_READY, Signal.OVERDUE)
+
+
+ROUTED = (a_service(confirmed=ORIGIN),)  # with its route confirmed
 
 
 def in_phase(phase: Phase, **changes: object) -> Rollout:
@@ -34,7 +37,7 @@ def test_every_pair_is_either_in_the_table_or_refused_by_name(phase: Phase, sign
             advance(rollout, signal, NOW + 400)
         return
     after = advance(
-        rollout, signal, NOW + 400, Detail("because", lists=ORIGIN, start=int(NOW) + 410, stage=0)
+        rollout, signal, NOW + 400, Detail("because", services=ROUTED, start=int(NOW) + 410, stage=0)
     )
     assert 0 <= after.weight <= 100
     assert (after.held is None) == (after.phase is not Phase.HELD)
@@ -63,7 +66,7 @@ def test_the_ladder_is_climbed_stage_by_stage_and_ends_in_promotion() -> None:
     weights = [rollout.weight]
     now = NOW
     while rollout.phase is Phase.PROGRESSING:
-        rollout = advance(rollout, Signal.ROUTED, now, Detail(lists=ORIGIN, start=int(now) + 5))
+        rollout = advance(rollout, Signal.ROUTED, now, Detail(services=ROUTED, start=int(now) + 5))
         now += 100
         rollout = advance(rollout, Signal.PASS, now, Detail("fine", a_verdict(Answer.PASS, at=int(now) - 5)))
         weights.append(rollout.weight)
@@ -81,7 +84,7 @@ def test_spans_follow_one_another_and_end_at_the_last_judged_look() -> None:
         rollout, Signal.PASS, NOW + 75, Detail("fine", a_verdict(Answer.PASS, at=int(NOW) + 60))
     )
     assert rollout.spans == (Span(0, 10, int(NOW), int(NOW) + 60),)
-    rollout = advance(rollout, Signal.ROUTED, NOW + 76, Detail(lists=ORIGIN, start=int(NOW) + 92))
+    rollout = advance(rollout, Signal.ROUTED, NOW + 76, Detail(services=ROUTED, start=int(NOW) + 92))
     assert rollout.spans[-1] == Span(1, 25, int(NOW) + 92)
 
 
@@ -165,9 +168,15 @@ def test_promote_goes_to_full_weight_and_is_obeyed_once() -> None:
 
 
 def test_a_changed_stable_voids_what_was_compared() -> None:
-    changed = advance(a_rollout(), Signal.STABLE_CHANGED, NOW + 100, Detail(template="other"))
-    assert (changed.stable_template, changed.weight, changed.phase) == ("other", 10, Phase.PROGRESSING)
-    reopened = advance(changed, Signal.ROUTED, NOW + 100, Detail(lists=ORIGIN, start=int(NOW) + 116))
+    changed = advance(
+        a_rollout(), Signal.STABLE_CHANGED, NOW + 100, Detail(services=(a_service(stable_template="other"),))
+    )
+    assert (changed.entrance.stable_template, changed.weight, changed.phase) == (
+        "other",
+        10,
+        Phase.PROGRESSING,
+    )
+    reopened = advance(changed, Signal.ROUTED, NOW + 100, Detail(services=ROUTED, start=int(NOW) + 116))
     assert reopened.spans[-1] == Span(0, 10, int(NOW) + 116, fresh=True)
     later = advance(
         advance(reopened, Signal.PASS, NOW + 200), Signal.ROUTED, NOW + 201, Detail(start=int(NOW) + 216)
@@ -313,7 +322,7 @@ def test_the_record_of_decisions_is_bounded() -> None:
 
 def test_a_reason_survives_to_the_end() -> None:
     bad = advance(a_rollout(), Signal.HARM, NOW, Detail("errors 5% against 0.5%", a_verdict(Answer.FAIL)))
-    done = advance(replace(bad, confirmed=ORIGIN), Signal.ROUTED, NOW + 1, Detail(lists=ORIGIN))
+    done = advance(with_entrance(bad, confirmed=ORIGIN), Signal.ROUTED, NOW + 1, Detail(services=ROUTED))
     assert (done.phase, done.reason) == (Phase.ROLLED_BACK, "errors 5% against 0.5%")
     assert done.announcements[-1].reason == "errors 5% against 0.5%"
     assert done.announcements[-1].verdict is not None

@@ -13,11 +13,12 @@ from canaryd.domain.counts import Counts
 from canaryd.domain.formatting import aligned, lasting, odds_text, percent_text, share_text
 from canaryd.domain.lifecycle import Detail, Signal, advance
 from canaryd.domain.policy.policy import Policy
-from canaryd.domain.rollout import AskedGate, DesiredActions, Held, Phase, Rollout
+from canaryd.domain.rollout import AskedGate, DesiredActions, Held, Phase, Rollout, RouteState
 from canaryd.domain.verdict import Answer, MetricFinding, Verdict
 from canaryd.report.explanation import Section, data, explain, text
 from canaryd.report.phase_summary import describe
 from canaryd.report.serialization import finite
+from tests.builders import OF_SERVICE, a_service, with_entrance
 
 BEGAN = 1_700_000_000.0  # 2023-11-14 22:13:20 UTC
 
@@ -34,25 +35,16 @@ def a_policy(**more: Any) -> Policy:
 
 
 def a_rollout(**changes: Any) -> Rollout:
-    rollout = Rollout(
-        name="front-end-v2-abc",
-        namespace="production",
-        service="front-end",
-        stable="v1",
-        canary="v2",
-        stable_workload="front-end-v1",
-        canary_workload="front-end-v2",
-        template="abc",
-        stable_template="x",
-        policy=a_policy(),
-        began=BEGAN,
-    )
-    return replace(rollout, **changes)
+    """Not begun yet. changes: its fields, or those of its first service."""
+    own = {name: changes.pop(name) for name in OF_SERVICE & changes.keys()}
+    service = a_service(**{"template": "abc", "stable_template": "x", "routes": (RouteState(),), **own})
+    rollout = Rollout(name="front-end-v2-abc", policy=a_policy(), services=(service,), began=BEGAN)
+    return replace(rollout, **changes).with_verdict(changes.get("verdict"))
 
 
 def a_rollout_in_its_first_stage() -> Rollout:
     rollout = advance(a_rollout(), Signal.AVAILABLE, BEGAN + 5, Detail("front-end-v2 is available"))
-    return advance(rollout, Signal.ROUTED, BEGAN + 6, Detail(lists={}, start=int(BEGAN) + 8))
+    return advance(rollout, Signal.ROUTED, BEGAN + 6, Detail(start=int(BEGAN) + 8))
 
 
 def at_a_gate(**asking: Any) -> Rollout:
@@ -61,7 +53,9 @@ def at_a_gate(**asking: Any) -> Rollout:
         hooks=[{"before": 50, "gate": "https://tests.example/smoke?token=1", "deadline": "10m"}]
     )
     asked = AskedGate(0, 1, **{"since": BEGAN + 200, **asking})
-    return replace(a_rollout_in_its_first_stage(), policy=policy, phase=Phase.AWAITING_GATE, asking=asked)
+    return replace(
+        a_rollout_in_its_first_stage(), policy=policy, phase=Phase.AWAITING_GATE, gate_question=asked
+    )
 
 
 def a_verdict(**changes: Any) -> Verdict:
@@ -115,9 +109,9 @@ def a_rollout_rolled_back() -> Rollout:
         "front-end-v1-b": Counts(1100, 5),
         "front-end-v2-c": Counts(250, 24),
     }
-    looked = replace(a_rollout_in_its_first_stage(), counted=counted, counted_to=verdict.at)
+    looked = with_entrance(replace(a_rollout_in_its_first_stage(), counted_to=verdict.at), counted=counted)
     harmed = advance(looked, Signal.HARM, BEGAN + 70, Detail(verdict.reason, verdict))
-    return advance(harmed, Signal.ROUTED, BEGAN + 71, Detail(verdict.reason, lists={}))
+    return advance(harmed, Signal.ROUTED, BEGAN + 71, Detail(verdict.reason))
 
 
 def said(rollout: Rollout, now: float = BEGAN + 60, wishes: DesiredActions = DesiredActions()) -> str:  # noqa: B008 (frozen)
@@ -207,12 +201,12 @@ def test_every_phase_says_where_the_rollout_is_and_what_comes_next(phase: Phase)
 
 
 def test_a_hold_for_stable_s_sake_says_that_a_rollback_waits_too() -> None:
-    rollout = replace(a_rollout_in_its_first_stage(), phase=Phase.HELD, held=Held.STABLE)
+    rollout = replace(a_rollout_in_its_first_stage(), phase=Phase.HELD, held=Held.STABLE_NOT_READY)
     assert "a rollback waits for stable too" in said(rollout)
     assert "canaryd abort front-end-v2-abc" in said(rollout)
 
 
-@pytest.mark.parametrize("held", [one for one in Held if one is not Held.STABLE])
+@pytest.mark.parametrize("held", [one for one in Held if one is not Held.STABLE_NOT_READY])
 def test_every_hold_says_how_it_ends(held: Held) -> None:
     rollout = replace(a_rollout_in_its_first_stage(), phase=Phase.HELD, held=held)
     assert "canaryd resume front-end-v2-abc" in said(rollout)
@@ -272,7 +266,7 @@ def test_a_stage_that_asks_for_approval_says_so_before_it_has_passed() -> None:
 def test_a_stage_before_a_gate_names_it_until_it_has_opened() -> None:
     rollout = replace(at_a_gate(), phase=Phase.PROGRESSING)
     assert "Then 50%, once the gate https://tests.example/smoke is open." in said(rollout)
-    assert "is open" not in said(replace(rollout, opened=(0,)))
+    assert "is open" not in said(replace(rollout, opened_gates=(0,)))
 
 
 def test_at_full_weight_it_says_what_an_alarm_does() -> None:
@@ -355,7 +349,7 @@ def test_scaling_after_the_end_is_told_before_and_after_it_is_done() -> None:
     rollout = replace(a_rollout_rolled_back(), policy=a_policy(rollback={"scaleCanaryTo": 0, "after": "5m"}))
     assert "front-end-v2 is scaled to 0 at 22:19:31" in said(rollout)
     assert "Scaling is done: front-end-v2 was set to 0, unless it still got traffic or was gone." in said(
-        replace(rollout, scaled=True)
+        with_entrance(rollout, scaled=True)
     )
 
 
@@ -466,10 +460,10 @@ def test_what_the_route_does_not_steer_is_told_and_whose_requests_are_off_in_its
             for line in one.lines
         )
 
-    noted = replace(a_rollout_in_its_first_stage(), unsteered="bound to shop alone")
+    noted = with_entrance(a_rollout_in_its_first_stage(), unrouted_reason="bound to shop alone")
     assert to_know(noted) == "- bound to shop alone"
     assert (
-        to_know(replace(noted, senders="those of orders do not. bound to shop alone"))
+        to_know(with_entrance(noted, off_weight_callers="those of orders do not. bound to shop alone"))
         == "- those of orders do not. bound to shop alone"
     )
 

@@ -160,7 +160,7 @@ def test_a_route_to_all_versions_is_refused_with_the_service_that_is_wanted(move
     service_of(moved, "v0")  # the version of an earlier world is nobody's stable
     change(moved, rules=[{"backendRefs": [{"name": "front-end-v1", "port": 80}]}])
     live.run(10)
-    assert [one.rollout.canary for one in live.rollouts.list()] == ["v2"]
+    assert [one.rollout.entrance.canary for one in live.rollouts.list()] == ["v2"]
 
 
 def test_a_service_that_someone_deletes_in_mid_rollout_is_put_back(moved: World) -> None:

@@ -17,6 +17,7 @@ from pydantic.alias_generators import to_camel
 from canaryd.adapters.kube.client import Json
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.rollout import Announcement, Decision, DesiredActions, Record, Rollout
+from canaryd.domain.stored_rollout import StoredRollout, restored, stored
 from canaryd.domain.verdict import Verdict
 
 GROUP, VERSION, PLURAL, KIND = "canaryd.dev", "v1alpha1", "canaryrollouts", "CanaryRollout"
@@ -32,7 +33,7 @@ MOST_BYTES = 800_000  # etcd takes 1.5 MiB in one request, and the server adds m
 _SHAPE = ConfigDict(alias_generator=to_camel, ser_json_inf_nan="strings")
 # A list of them, since a TypeAdapter takes a shape for plain dataclasses only where they are part of
 # something.
-_ROLLOUT = TypeAdapter(list[Rollout], config=_SHAPE)
+_ROLLOUT = TypeAdapter(list[StoredRollout], config=_SHAPE)
 _WISHES = TypeAdapter(list[DesiredActions], config=_SHAPE)
 _WISH_FIELDS = tuple(to_camel(name) for name in DesiredActions.__dataclass_fields__)
 
@@ -42,10 +43,10 @@ def spec_of(record: Record) -> Json:
     rollout = record.rollout
     wishes = _WISHES.dump_python([record.wishes], mode="json", by_alias=True, exclude_defaults=True)[0]
     about = {
-        "service": rollout.service,
-        "version": rollout.canary,
-        "stable": rollout.stable,
-        "templateHash": rollout.template,
+        "service": rollout.entrance.name,
+        "version": rollout.entrance.canary,
+        "stable": rollout.entrance.stable,
+        "templateHash": rollout.entrance.template,
     }
     return {**about, **wishes}
 
@@ -55,9 +56,9 @@ def status_of(rollout: Rollout) -> Json:
     declared."""
     status: Json
     [status] = json.loads(
-        _ROLLOUT.dump_json([rollout], by_alias=True, exclude_none=True, exclude={0: {"policy"}})
+        _ROLLOUT.dump_json([stored(rollout)], by_alias=True, exclude_none=True, exclude={0: {"policy"}})
     )
-    if not rollout.others:
+    if not rollout.is_bracket:
         del status["others"]
     status["policy"] = rollout.policy.dump()
     status["shown"] = _shown(rollout)
@@ -72,7 +73,8 @@ def record_of(obj: Json) -> Record:
     policy = status.pop("policy", None)
     if policy is None:
         raise ValueError("status.policy is missing")
-    rollout = _ROLLOUT.validate_python([{**status, "policy": Policy.load(policy)}])[0]
+    [form] = _ROLLOUT.validate_python([{**status, "policy": Policy.load(policy)}])
+    rollout = restored(form)
     if (rollout.namespace, rollout.name) != (metadata["namespace"], metadata["name"]):
         there, own = f"{metadata['namespace']}/{metadata['name']}", f"{rollout.namespace}/{rollout.name}"
         raise ValueError(f"its status is of {own}, and the object is {there}: was it copied?")

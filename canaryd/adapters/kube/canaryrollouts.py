@@ -81,7 +81,7 @@ class KubeRollouts:
         start fills.
         """
         rollout = record.rollout
-        labels = {**MANAGED_BY, SERVICE_LABEL: rollout.service}
+        labels = {**MANAGED_BY, SERVICE_LABEL: rollout.entrance.name}
         metadata = {"name": rollout.name, "namespace": rollout.namespace, "labels": labels}
         try:
             obj = self._api.request(

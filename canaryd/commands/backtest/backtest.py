@@ -28,7 +28,7 @@ from canaryd.domain.formatting import odds_text, time_text
 from canaryd.domain.lifecycle import TRANSITIONS, Detail, Signal
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.recording import Past
-from canaryd.domain.rollout import Phase, Rollout
+from canaryd.domain.rollout import Phase, Rollout, ServiceRollout
 from canaryd.domain.verdict import Answer, Verdict
 from canaryd.report.decision_differences import differences_of
 
@@ -114,15 +114,19 @@ def imagined(past: Past, policy: Policy) -> Rollout:
     taken as open."""
     waiting = Rollout(
         name=f"{past.service}-{past.canary}",
-        namespace=past.namespace,
-        service=past.service,
-        stable=past.stable,
-        canary=past.canary,
-        stable_workload=past.stable_workload,
-        canary_workload=past.canary_workload,
-        template="",
-        stable_template="",
         policy=policy.without_hooks(),
+        services=(
+            ServiceRollout(
+                namespace=past.namespace,
+                name=past.service,
+                stable=past.stable,
+                canary=past.canary,
+                stable_workload=past.stable_workload,
+                canary_workload=past.canary_workload,
+                template="",
+                stable_template="",
+            ),
+        ),
         began=float(past.start),
         phase_since=float(past.start),
     )
@@ -135,7 +139,7 @@ def step(rollout: Rollout, verdict: Verdict, counted: Mapping[str, Counts], samp
     people."""
     at = float(verdict.at)
     has_data = sampled and verdict.answer is not Answer.NO_DATA
-    rollout = lifecycle.heard(rollout, verdict, counted, verdict.at, has_data)
+    rollout = lifecycle.judged(rollout, verdict, [(verdict, counted)], verdict.at, has_data)
     if reason := signals.overdue(rollout, at):
         rollout = _take(rollout, Signal.OVERDUE, at, Detail(reason))
     if not has_data:
@@ -162,7 +166,7 @@ def _routed(rollout: Rollout, at: int) -> Rollout:
     is_looking = rollout.span is not None and rollout.span.end is None
     if rollout.phase.ended or (rollout.phase in LOOKING and is_looking):
         return rollout
-    return lifecycle.advance(rollout, Signal.ROUTED, float(at), Detail(rollout.reason, lists={}, start=at))
+    return lifecycle.advance(rollout, Signal.ROUTED, float(at), Detail(rollout.reason, start=at))
 
 
 # ---------------------------------------------------------------- on record
@@ -173,7 +177,8 @@ def as_recorded(past: Past) -> Rollout:
     there is none."""
     if past.rollout is None:
         raise ValueError("the past has no rollout on record")
-    return replace(past.rollout, counted={}, counted_to=None)
+    uncounted = past.rollout.with_service(replace(past.rollout.entrance, counted={}))
+    return replace(uncounted, counted_to=None)
 
 
 def retold(past: Past, verdicts: Sequence[Verdict], counted: Mapping[str, Counts]) -> Course:
@@ -189,13 +194,8 @@ def retold(past: Past, verdicts: Sequence[Verdict], counted: Mapping[str, Counts
         decisions.append(replace(decision, verdict=verdict))
     differences += _unheeded(rollout, verdicts)
     last = verdicts[-1] if verdicts else None
-    again = replace(
-        rollout,
-        decisions=tuple(decisions),
-        verdict=last,
-        counted=counted,
-        counted_to=last.at if last else None,
-    )
+    again = replace(rollout, decisions=tuple(decisions), counted_to=last.at if last else None)
+    again = again.with_service(replace(again.entrance, counted=counted)).with_verdict(last)
     return Course(rollout.policy, again, tuple(verdicts), True, tuple(differences))
 
 

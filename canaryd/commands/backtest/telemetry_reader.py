@@ -60,10 +60,10 @@ def past_between(
 def past_of(rollout: Rollout, readable: float) -> Past:
     """The past of a rollout, up to its end or to what can be read by now. Raises Rejected when no stage's
     looks had begun, and for one of several services, whose verdicts are not one past's."""
-    if rollout.others:
+    if rollout.is_bracket:
         raise Rejected(
-            f"{rollout.name} is of {together(rollout.services)}, and a past is of one service: say which "
-            "with --policies (of that service alone), --stable, --canary and --from"
+            f"{rollout.name} is of {together(rollout.service_names)}, and a past is of one service: say "
+            "which with --policies (of that service alone), --stable, --canary and --from"
         )
     if not rollout.spans or rollout.spans[0].start + rollout.policy.analysis.interval > readable:
         raise Rejected(
@@ -73,16 +73,16 @@ def past_of(rollout: Rollout, readable: float) -> Past:
     interval, began, first = rollout.policy.analysis.interval, floor(rollout.began), rollout.spans[0].start
     # One look more than the rollout took, so that the last one of the grid is whole; none that is not.
     end = readable if rollout.ended is None else min(rollout.ended + interval, readable)
-    names = (rollout.stable, rollout.canary), (rollout.stable_workload, rollout.canary_workload)
+    service = rollout.entrance
+    names = (service.stable, service.canary), (service.stable_workload, service.canary_workload)
     grid = past_between(rollout.policy, *names, began, end)
     # People were told with the findings of each; what is kept says when, what and at which odds.
     decisions = tuple(
         replace(one, verdict=replace(one.verdict, findings=()) if one.verdict else None)
         for one in rollout.decisions
     )
-    bare = replace(
-        rollout, announcements=(), decisions=decisions, verdict=None, counted={}, origin={}, confirmed=None
-    )
+    bare = replace(rollout, announcements=(), decisions=decisions).with_verdict(None)
+    bare = bare.with_service(replace(bare.entrance.with_route(origin={}, confirmed=None), counted={}))
     # before it the canary had no traffic to be judged by
     start = began + ceil((first - began) / interval) * interval
     return replace(grid, start=start, rollout=bare)
@@ -179,7 +179,9 @@ def _read_grid(past: Past, tape: Tape) -> None:
 def _read_own(past: Past, tape: Tape) -> None:
     if past.rollout is not None:
         rollout = fold.as_recorded(past)
-        for _ in EvidenceStream(rollout, tape, 0.0, lambda policy, history: Deaf()).next(rollout, past.until):
+        for _ in EvidenceStream(rollout, rollout.entrance, tape, 0.0, lambda policy, history: Deaf()).next(
+            rollout, past.until
+        ):
             pass
 
 
@@ -236,7 +238,9 @@ def backtest(past: Past, policy: Policy, telemetry: Telemetry) -> Course:
 
 def _on_record(past: Past, telemetry: Telemetry) -> Course:
     rollout = fold.as_recorded(past)
-    heard: list[JudgedLook] = list(EvidenceStream(rollout, telemetry, 0.0).next(rollout, past.until))
+    heard: list[JudgedLook] = list(
+        EvidenceStream(rollout, rollout.entrance, telemetry, 0.0).next(rollout, past.until)
+    )
     counted = heard[-1].counted if heard else {}
     return fold.retold(past, [one.verdict for one in heard if one.compared], counted)
 
@@ -249,7 +253,12 @@ def _imagined(past: Past, policy: Policy, telemetry: Telemetry) -> Course:
         )
     rollout = fold.imagined(past, policy)
     case = EvidenceStream(
-        rollout, telemetry, 0.0, partial(reporting_judge_of, by_weight=False), imagined=True
+        rollout,
+        rollout.entrance,
+        telemetry,
+        0.0,
+        partial(reporting_judge_of, by_weight=False),
+        imagined=True,
     )
     verdicts: list[Verdict] = []
     before = -1

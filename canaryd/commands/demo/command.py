@@ -178,7 +178,11 @@ def _watch(release: Release, stage: RunningDaemon, view: View) -> Record:
         while True:
             stage.check()
             record = next(
-                (one for one in reversed(stage.cluster.records()) if one.rollout.canary == release.version),
+                (
+                    one
+                    for one in reversed(stage.cluster.records())
+                    if one.rollout.entrance.canary == release.version
+                ),
                 None,
             )
             events = tuple(

@@ -198,7 +198,8 @@ def picture(frame: Frame) -> Any:
         ),
         Text.assemble(("webhook  ", "dim"), " → ".join(frame.events) or "nothing yet"),
     ]
-    title = f"{rollout.service} {rollout.stable} → {rollout.canary}, {_clock(frame)}"
+    service = rollout.entrance
+    title = f"{service.name} {service.stable} → {service.canary}, {_clock(frame)}"
     return Panel(Group(*lines), title=title, title_align="left", border_style=style)
 
 
@@ -216,7 +217,7 @@ def _ladder(rollout: Rollout) -> Any:
     text.append("   ")
     text.append("█" * filled, "cyan")
     text.append("░" * (CELLS - filled), "dim")
-    text.append(f" {now}% on {rollout.canary}")
+    text.append(f" {now}% on {rollout.entrance.canary}")
     return text
 
 
@@ -224,7 +225,7 @@ def _speed_lines(frame: Frame, rollout: Rollout) -> list[Any]:
     from rich.text import Text
 
     lines = [Text(f"{'':9}{'':10}{'requests/s':>12}{'errors':>10}{'p95 within':>14}", "dim")]
-    for role, version in (("stable", rollout.stable), ("canary", rollout.canary)):
+    for role, version in (("stable", rollout.entrance.stable), ("canary", rollout.entrance.canary)):
         speed = frame.speeds.get(version, Speed(0.0, None, None))
         errors = "-" if speed.errors is None else percent_text(speed.errors)
         p95 = "-" if speed.p95 is None else f"{speed.p95:g} ms"
@@ -251,7 +252,8 @@ def _odds_lines(rollout: Rollout) -> list[Any]:
     text.append("─" * (CELLS - 1 - cell), "dim")
     text.append("┤", "red")
     text.append(
-        f" {odds_text(verdict.odds)} against {rollout.canary}; rolled back at {odds_text(verdict.bar)}",
+        f" {odds_text(verdict.odds)} against {rollout.entrance.canary}; "
+        f"rolled back at {odds_text(verdict.bar)}",
         colour,
     )
     return [text]

@@ -211,7 +211,9 @@ def _recomputed(
         source.close()
         return None, "there is no look yet that could be read, so nothing was recomputed."
     what = (
-        " and ".join(f"{part.stable_workload} and {part.canary_workload}" for part in rollout.parts)
+        " and ".join(
+            f"{service.stable_workload} and {service.canary_workload}" for service in rollout.services
+        )
         + f" in {source.name}"
     )
     try:
@@ -226,7 +228,7 @@ def _recomputed(
     found = recomputed(rollout, again.hearing, source.name)
     if found.forgotten:
         return None, f"{source.name} has no samples of that time (any more)."
-    if brief or rollout.others:
+    if brief or rollout.is_bracket:
         return found, ""
     asked = inquiry(rollout, found, most)
     with told(asked.looks, "what would have decided otherwise", "judging", "judged") as judged:
@@ -268,7 +270,7 @@ def show(
         if found is None and not problem:
             sections = (
                 *sections,
-                telling.hint((HINT_OF_SEVERAL if rollout.others else HINT).format(name=rollout.name)),
+                telling.hint((HINT_OF_SEVERAL if rollout.is_bracket else HINT).format(name=rollout.name)),
             )
     output.explanation(sections)
     if every_look and found is not None:

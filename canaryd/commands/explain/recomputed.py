@@ -90,7 +90,7 @@ def recomputed(rollout: Rollout, hearing: Transcript, source: str) -> Recomputed
 
 
 def _requests(rollout: Rollout, hearing: Transcript) -> tuple[int, int] | None:
-    if not rollout.counted or rollout.counted_to is None:
+    if not rollout.entrance.counted or rollout.counted_to is None:
         return None
     again = 0
     for step in hearing.steps:
@@ -98,7 +98,7 @@ def _requests(rollout: Rollout, hearing: Transcript) -> tuple[int, int] | None:
             again += sum(
                 counts.requests for side in (step.look.stable, step.look.canary) for counts in side.values()
             )
-    return sum(counts.requests for part in rollout.parts for counts in part.counted.values()), again
+    return sum(counts.requests for service in rollout.services for counts in service.counted.values()), again
 
 
 def _passing(rollout: Rollout, hearing: Transcript, verdict: Verdict) -> tuple[Passing, ...]:
@@ -157,4 +157,5 @@ def completed(rollout: Rollout, found: Recomputed) -> Rollout:
             counted[name] = counted.get(name, Counts()) + Counts(counts.requests, counts.failures)
     verdicts = found.hearing.compared
     until = found.hearing.steps[-1].look.end if found.hearing.steps else None
-    return replace(rollout, verdict=verdicts[-1] if verdicts else None, counted=counted, counted_to=until)
+    rollout = replace(rollout, counted_to=until).with_verdict(verdicts[-1] if verdicts else None)
+    return rollout.with_service(replace(rollout.entrance, counted=counted))

@@ -11,7 +11,7 @@ from math import floor
 
 from canaryd.commands.explain.transcript import TranscribingJudge, Transcript
 from canaryd.control.evidence_stream import EvidenceStream
-from canaryd.control.synchronized_streams import in_step, names_of
+from canaryd.control.evidence_streams import in_step, names_of
 from canaryd.domain.counts import HISTORY_LOOKS, Counts, Look, Source, Target
 from canaryd.domain.ports import Presence, Rejected, Telemetry, Unavailable
 from canaryd.domain.rollout import Rollout
@@ -78,26 +78,26 @@ def reread(
     """Every look of the rollout up to now, judged again. now: Unix seconds; delay: seconds after a look until
     its samples are there.
     read: told how many looks were read since it was told last. Raises Unavailable, Rejected."""
-    bare = replace(rollout, counted={}, counted_to=None)
-    asked, hearings = _Told(telemetry, read), [Transcript() for _ in bare.parts]
-    cases = [
-        EvidenceStream(part, asked, delay, partial(TranscribingJudge, hearing))
-        for part, hearing in zip(bare.parts, hearings, strict=True)
+    bare = replace(rollout, counted_to=None)
+    asked, hearings = _Told(telemetry, read), [Transcript() for _ in bare.services]
+    streams = [
+        EvidenceStream(bare, service, asked, delay, partial(TranscribingJudge, hearing))
+        for service, hearing in zip(bare.services, hearings, strict=True)
     ]
     names, whole, last = names_of(bare), Transcript(), None
-    for step in in_step([case.next(part, now) for case, part in zip(cases, bare.parts, strict=True)]):
+    for step in in_step([stream.next(bare, now) for stream in streams]):
         if step.failure is not None:
             raise step.failure
-        each = [one for one in step.heard if one is not None]
+        each = [one for one in step.looks if one is not None]
         last = each[-1].look.end
-        if bare.others:
+        if bare.is_bracket:
             whole.steps.append(replace(hearings[0].steps[-1], look=_both([one.look for one in each])))
             whole.verdicts.append(
                 verdict_of({name: one.verdict for name, one in zip(names, each, strict=True)})
             )
     asked.raise_failure()
-    counted = {replica: counts for case in cases for replica, counts in case.counted.items()}
-    return Reread(whole if bare.others else hearings[0], counted, last, asked.problems)
+    counted = {replica: counts for stream in streams for replica, counts in stream.counted.items()}
+    return Reread(whole if bare.is_bracket else hearings[0], counted, last, asked.problems)
 
 
 def _both(looks: Sequence[Look]) -> Look:

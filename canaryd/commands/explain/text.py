@@ -96,7 +96,7 @@ def _source(rollout: Rollout, found: Recomputed) -> Section:
     if decided and not found.same and found.requests is not None:
         before, now = found.requests
         lines += wrapped(_why_not(before, now))
-    if rollout.others:
+    if rollout.is_bracket:
         lines += wrapped(
             "What would have decided otherwise is not asked where several services decide together."
         )
@@ -161,7 +161,7 @@ def _odds(rollout: Rollout, found: Recomputed, width: int, ascii_only: bool) -> 
         f"ruled out: of what the stage must rule out to pass (full: {odds_text(1 / series.low)})"
         f"{f'; decided: {marks}' if marks else ''}"
     )
-    return (Section(f"Odds over time, against {rollout.spoken.canary}", tuple(lines)),)
+    return (Section(f"Odds over time, against {rollout.for_display.canary}", tuple(lines)),)
 
 
 def _highest(rollout: Rollout, verdicts: list[Verdict]) -> str:

@@ -255,7 +255,7 @@ def _abort(work: Reset, plan: Due) -> None:
             continue
         if kept.rollout is not None and (Phase(kept.phase), Signal.ABORT) in TRANSITIONS:
             work.cluster.rollouts.wish(kept.namespace, kept.name, abort=True)
-        stable = kept.stable if kept.rollout is None else kept.rollout.spoken.stable
+        stable = kept.stable if kept.rollout is None else kept.rollout.for_display.stable
         click.echo(f"{kept.namespace}/{kept.name} goes back: all traffic to {stable}")
         _await_end(work, kept)
 

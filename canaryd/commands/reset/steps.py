@@ -195,7 +195,7 @@ def _reroute(work: Reset, plan: Due, policy: Policy, to: str, active: Kept | Non
     else:
         stable = ""
         if active is not None:
-            stable = active.stable if active.rollout is None else active.rollout.of(policy.key).stable
+            stable = active.stable if active.rollout is None else active.rollout.service_of(policy.key).stable
         try:
             plan.version = restored_routes.kept_version(view, to, stable)
         except Refusal as error:
@@ -272,9 +272,9 @@ def _forget(
     for kept in finished:
         plan.patches.append(work.cleanup.record(kept))
         due_to_scale = (
-            to_scale(part)
-            for part in (kept.rollout.parts if kept.rollout is not None else ())
-            if not part.scaled
+            to_scale(kept.rollout, service)
+            for service in (kept.rollout.services if kept.rollout is not None else ())
+            if kept.rollout is not None and not service.scaled
         )
         for name, replicas in ((name, replicas) for name, _, replicas, _ in due_to_scale if name):
             plan.said.append(

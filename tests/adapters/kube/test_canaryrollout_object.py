@@ -7,6 +7,7 @@ import json
 import types
 import typing
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,11 +34,23 @@ from canaryd.domain.rollout import (
     Phase,
     Record,
     Rollout,
+    RouteState,
+    ServiceRollout,
 )
 from canaryd.domain.verdict import Answer, MetricFinding, Verdict
 from tests.adapters.kube.api_servers import CRD
-from tests.builders import a_bracket, a_bracket_rollout, a_member, a_policy, a_rollout, a_verdict
+from tests.builders import (
+    a_bracket,
+    a_bracket_rollout,
+    a_member,
+    a_policy,
+    a_rollout,
+    a_verdict,
+    with_entrance,
+)
 
+# objects as canaryd 0.1 stored them, with every field in use, and before anything has happened
+RECORDS = Path(__file__).parent / "records"
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 LEAF = st.booleans() | st.integers(-9, 9) | TEXT
 JSON = st.recursive(
@@ -53,6 +66,12 @@ def any_of(kind: Any) -> st.SearchStrategy[Any]:
             kind, **{field.name: any_of(hints[field.name]) for field in dataclasses.fields(kind)}
         )  # type: ignore[arg-type]
     origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if args[:1] == (RouteState,):
+        return any_of(RouteState).map(lambda route: (route,))
+    if args[:1] == (ServiceRollout,):
+        return st.lists(any_of(ServiceRollout), min_size=1, max_size=3, unique_by=lambda one: one.key).map(
+            tuple
+        )
     if origin is tuple:
         return st.lists(any_of(args[0]), max_size=2).map(tuple)
     if origin is Mapping:
@@ -94,7 +113,7 @@ def stored(record: Record) -> Record:
 @given(any_of(Rollout), any_of(DesiredActions))
 def test_every_record_is_read_back_equal(rollout: Rollout, wishes: DesiredActions) -> None:
     printable = dataclasses.replace(rollout, began=1.8e9, ended=None if rollout.ended is None else 1.9e9)
-    record = Record(printable, wishes, "7", "u")
+    record = Record(printable.with_verdict(printable.verdict), wishes, "7", "u")
     assert stored(record) == record
 
 
@@ -102,10 +121,12 @@ def test_a_record_of_several_services_is_read_back_equal_and_one_of_a_single_ser
     None
 ):
     record = Record(
-        a_bracket_rollout(
-            verdict=a_verdict(),
-            own_verdict=a_verdict(reason="own"),
-            policy=a_bracket(a_member(analysis={"metrics": [{"errors": {}}], "warmup": "5s"})),
+        with_entrance(
+            a_bracket_rollout(
+                verdict=a_verdict(),
+                policy=a_bracket(a_member(analysis={"metrics": [{"errors": {}}], "warmup": "5s"})),
+            ),
+            verdict=a_verdict(reason="own"),
         ),
         resource_version="1",
     )
@@ -115,6 +136,15 @@ def test_a_record_of_several_services_is_read_back_equal_and_one_of_a_single_ser
         *status_of(a_rollout()),
         *status_of(a_rollout())["policy"],
     }
+
+
+@pytest.mark.parametrize("path", sorted(RECORDS.glob("*.json")), ids=lambda path: path.stem)
+def test_a_record_of_an_earlier_release_is_read_and_written_back_byte_by_byte(path: Path) -> None:
+    written = path.read_text(encoding="utf-8")
+    obj = json.loads(written)
+    record = record_of(obj)
+    again = {"metadata": obj["metadata"], "spec": spec_of(record), "status": status_of(record.rollout)}
+    assert json.dumps(again, indent=1) + "\n" == written
 
 
 def test_infinite_odds_are_kept() -> None:
@@ -175,7 +205,7 @@ def test_the_crd_declares_every_wish_and_only_what_is_written() -> None:
             verdict=a_verdict(),
             held=Held.PERSON,
             ended=1.8e9,
-            asking=AskedGate(0, 1, 1.8e9, 1.8e9, "HTTP 503"),
+            gate_question=AskedGate(0, 1, 1.8e9, 1.8e9, "HTTP 503"),
         )
     )
     assert set(declared["spec"]["properties"]) == wishes | set(spec_of(record))

@@ -17,7 +17,7 @@ from canaryd.domain.ports import Conflict, Gathering, KnownTemplates, Missing, R
 from canaryd.domain.rollout import Announcement, Decision, DesiredActions, Phase, Record
 from canaryd.domain.verdict import Answer, MetricFinding
 from tests.adapters.kube.api_servers import REAL, Place
-from tests.builders import a_rollout, a_verdict
+from tests.builders import a_rollout, a_verdict, with_entrance
 
 
 def a_record(place: Place, name: str = "front-end-v2-abc", **changes: Any) -> Record:
@@ -70,8 +70,12 @@ def a_rich_record(place: Place) -> Record:
         delivered=("oncall",),
     )
     decided = Decision(1_800_000_000.123456, "fail", Phase.ROLLING_BACK, 0, 0, "harm", verdict)
-    return record.having(
-        replace(rollout, confirmed=rollout.origin, decisions=(decided,), announcements=(told,))
+    return record.with_rollout(
+        replace(
+            with_entrance(rollout, confirmed=rollout.entrance.route.origin),
+            decisions=(decided,),
+            announcements=(told,),
+        )
     )
 
 
@@ -108,7 +112,7 @@ def test_a_save_is_seen_by_the_next_list_and_by_others(place: Place) -> None:
     ours, theirs = KubeRollouts(place.api), KubeRollouts(place.api)
     record = ours.create(a_record(place))
     assert listed(theirs, place) == [record]
-    saved = ours.save(record.having(replace(record.rollout, weight=25, stage=1, counted={})))
+    saved = ours.save(record.with_rollout(replace(record.rollout, weight=25, stage=1)))
     assert saved.rollout.weight == 25
     assert listed(ours, place) == listed(theirs, place) == [saved]
 
@@ -116,8 +120,8 @@ def test_a_save_is_seen_by_the_next_list_and_by_others(place: Place) -> None:
 def test_what_is_no_longer_there_is_gone_from_the_record(place: Place) -> None:
     rollouts = KubeRollouts(place.api)
     record = rollouts.create(a_record(place, counted={"a": Counts(1), "b": Counts(2)}, held=None))
-    rollouts.save(record.having(replace(record.rollout, counted={"b": Counts(3)})))
-    assert listed(KubeRollouts(place.api), place)[0].rollout.counted == {"b": Counts(3)}
+    rollouts.save(record.with_rollout(with_entrance(record.rollout, counted={"b": Counts(3)})))
+    assert listed(KubeRollouts(place.api), place)[0].rollout.entrance.counted == {"b": Counts(3)}
 
 
 def test_a_verb_in_between_is_a_conflict_and_its_wish_is_seen(place: Place) -> None:
@@ -137,7 +141,7 @@ def test_saving_leaves_what_people_wrote(place: Place) -> None:
     rollouts.create(a_record(place))
     wish(place, {"resumed": 3})
     [record] = listed(rollouts, place)
-    rollouts.save(record.having(replace(record.rollout, weight=50)))
+    rollouts.save(record.with_rollout(replace(record.rollout, weight=50)))
     assert rollouts.get(place.namespace, record.rollout.name)["spec"]["resumed"] == 3
 
 

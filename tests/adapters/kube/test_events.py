@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from canaryd.domain.policy.hooks import EVENTS
 from canaryd.domain.rollout import Announcement as Told
 from canaryd.domain.rollout import Record, Versions
 from tests.adapters.kube.api_servers import Place
-from tests.builders import a_bracket_rollout, a_rollout
+from tests.builders import a_bracket_rollout, a_rollout, of_carts
 
 ABOUT = {
     "apiVersion": "canaryd.dev/v1alpha1",
@@ -89,9 +88,9 @@ def test_both_objects_are_told_once_however_often_it_is_tried(place: Place) -> N
 
 
 def test_the_deployments_of_all_services_of_a_bracket_are_told_once(place: Place) -> None:
-    rollout = a_bracket_rollout(name="front-end-v2-abc", namespace=place.namespace)
-    carts = replace(rollout.parts[1], namespace=place.namespace, canary_workload="carts-v2")
-    KubeRollouts(place.api).create(Record(rollout.with_part(1, carts)))
+    carts = of_carts(namespace=place.namespace, canary_workload="carts-v2")
+    rollout = a_bracket_rollout(carts, name="front-end-v2-abc", namespace=place.namespace)
+    KubeRollouts(place.api).create(Record(rollout))
     names = {a_deployment(place, app)["metadata"]["name"] for app in ("front-end", "carts")}
     bracket = (
         Versions(place.namespace, "front-end", "v1", "v2"),

@@ -18,7 +18,7 @@ from canaryd.domain.ports import Conflict, Forbidden, KnownTemplates, Missing, R
 from canaryd.domain.rollout import Phase, Record
 from canaryd_sandbox.kubernetes.api import KubernetesServer
 from tests.adapters.kube.api_servers import ISTIO, Place
-from tests.builders import a_bracket_rollout, a_rollout
+from tests.builders import a_bracket_rollout, a_rollout, of_carts, with_entrance
 from tests.commands.deploy.two_namespaces import (
     a_budget,
     a_deployment,
@@ -88,8 +88,7 @@ def test_what_canaryd_noted_and_has_on_record_is_read(place: Place) -> None:
 
 
 def test_a_service_of_a_bracket_is_on_record_in_whichever_namespace_the_record_is(place: Place) -> None:
-    member = replace(a_bracket_rollout().others[0], namespace=place.namespace)
-    rollout = a_bracket_rollout(namespace=place.namespace, others=(member,))
+    rollout = a_bracket_rollout(of_carts(namespace=place.namespace), namespace=place.namespace)
     KubeRollouts(place.api).create(Record(rollout))
     found = [
         (one.service, one.canary, one.stable_workload, one.ended)
@@ -102,7 +101,9 @@ def test_a_service_of_a_bracket_is_on_record_in_whichever_namespace_the_record_i
         path_to("v1", "namespaces"),
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": elsewhere}},
     )
-    record = KubeRollouts(place.api).create(Record(replace(rollout, namespace=elsewhere, name="elsewhere")))
+    record = KubeRollouts(place.api).create(
+        Record(with_entrance(replace(rollout, name="elsewhere"), namespace=elsewhere))
+    )
     there = {(one.service, one.name) for one in KubeObjects(place.api, place.namespace).read().rollouts}
     KubeRollouts(place.api).delete(record)
     place.api.request("DELETE", path_to("v1", "namespaces", name=elsewhere))

@@ -15,7 +15,7 @@ def test_a_receiver_and_a_gate_are_told_all_versions_and_of_one_service_what_the
     asked = replace(
         a_bracket_rollout(policy=a_bracket(hooks=hooks)),
         phase=Phase.AWAITING_GATE,
-        asking=AskedGate(0, 1, NOW),
+        gate_question=AskedGate(0, 1, NOW),
     )
     question = gates.question(asked)
     told = announcements.announced(asked, "held", NOW, "waits").announcements[-1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -87,7 +87,7 @@ def test_the_course_of_a_rollout_on_record_has_its_decisions_counts_and_end(
     assert [(one.at, one.signal, one.verdict) for one in told.decisions] == [
         (one.at, one.signal, one.verdict) for one in was.decisions
     ]
-    assert told.counted == was.counted
+    assert told.entrance.counted == was.entrance.counted
 
 
 def test_a_rollout_that_was_held_met_an_outage_and_a_restart_and_a_new_stable_is_had_again(
@@ -139,7 +139,7 @@ def test_a_version_that_a_compared_query_rolled_back_is_had_again_with_stable_s_
     assert list(verdicts) == live.said
     query = rollout.policy.analysis.queries[0]
     assert recording.past.queries == (query.promql, query.of_stable)
-    target = Target("production", rollout.stable_workload, rollout.canary_workload, since=0)
+    target = Target("production", rollout.entrance.stable_workload, rollout.entrance.canary_workload, since=0)
     before = recording.measure(target, query.of_stable, recording.past.start - 120, recording.past.start, 2)
     assert sum(value is not None for value in before) > 50
 
@@ -293,7 +293,7 @@ def test_a_past_that_ends_before_the_stage_does_leaves_it_there() -> None:
 def test_a_rollout_under_way_is_read_up_to_what_can_be_read() -> None:
     past = past_of(a_rollout(began=NOW - 3.5), NOW + 47)
     assert (past.start, past.end) == (int(NOW) + 6, int(NOW) + 46)
-    assert past.rollout == replace(a_rollout(began=NOW - 3.5), origin={})
+    assert past.rollout == a_rollout(began=NOW - 3.5, origin={})
 
 
 def make_counts(start: int, end: int) -> Look:

@@ -16,7 +16,7 @@ from canaryd.domain.rollout import Phase, Rollout
 from canaryd.domain.verdict import Answer, MetricFinding, Verdict
 from canaryd.report.attribution import decided_by, shares
 from canaryd.report.explanation import Section, explain, text
-from tests.builders import a_policy, a_verdict
+from tests.builders import a_policy, a_verdict, with_entrance
 from tests.commands.explain.recorded_rollout import lived
 from tests.judge.looks import Sampled, a_ladder
 
@@ -269,10 +269,10 @@ def test_what_is_ruled_out_is_that_of_the_metric_that_lacks_most(good: Lived) ->
 
 def test_a_recording_s_rollout_gets_its_counts_and_its_last_verdict_back(failing: Lived) -> None:
     rollout, _ = failing
-    bare = replace(rollout, counted={}, counted_to=None, verdict=None)
+    bare = with_entrance(replace(rollout, counted_to=None), counted={}).with_verdict(None)
     again = completed(bare, found_of(failing))
-    assert (again.counted, again.counted_to, again.verdict) == (
-        rollout.counted,
+    assert (again.entrance.counted, again.counted_to, again.verdict) == (
+        rollout.entrance.counted,
         rollout.counted_to,
         rollout.verdict,
     )

@@ -36,7 +36,9 @@ def ended(**changes: object) -> Rollout:
 
 def test_what_is_heard_is_what_a_live_walk_hears_with_its_stretches_and_all_that_was_counted() -> None:
     rollout = ended()
-    live = list(EvidenceStream(rollout, FakeTelemetry(FakeWorld()), 0.0).next(rollout, NOW + 1000))
+    live = list(
+        EvidenceStream(rollout, rollout.entrance, FakeTelemetry(FakeWorld()), 0.0).next(rollout, NOW + 1000)
+    )
     again = reread(rollout, FakeTelemetry(FakeWorld()), NOW + 1000)
     assert again.hearing.verdicts == [heard.verdict for heard in live]
     assert [(step.look, step.compared) for step in again.hearing.steps] == [

@@ -397,7 +397,7 @@ def obeys(place: Place, phase: Phase = Phase.ROLLED_BACK) -> Callable[[float], N
                 view = place.traffic.read(a_policy())
                 place.traffic.write(a_policy(), view, {"#0": (to("v1"),)})
                 place.rollouts.save(
-                    record.having(replace(record.rollout, phase=phase, weight=0, ended=NOW + 50))
+                    record.with_rollout(replace(record.rollout, phase=phase, weight=0, ended=NOW + 50))
                 )
 
     return a_daemon

@@ -8,8 +8,8 @@ import pytest
 
 from canaryd.commands.reset import command
 from canaryd.domain.ports import KnownTemplates
-from canaryd.domain.rollout import Member, Phase, Rollout
-from tests.builders import NOW, a_bracket, a_bracket_rollout, a_destination, a_member
+from canaryd.domain.rollout import Phase, Rollout
+from tests.builders import NOW, a_bracket, a_bracket_rollout, a_member, a_service
 from tests.commands.reset.test_command import Place, place
 from tests.scenarios.test_two_services import NAME, NAMESPACE, carts
 
@@ -22,19 +22,10 @@ def a_rollout_of_two(place: Place) -> Rollout:
     carts(place.world)
     place.world.advance(place.world.now + 30)
     place.services.remember(POLICY.among({(NAMESPACE, NAME)}), KnownTemplates(frozenset()))
-    member = Member(
-        NAMESPACE,
-        NAME,
-        "v1",
-        "v2",
-        f"{NAME}-v1",
-        f"{NAME}-v2",
-        "hash-v2",
-        "hash-v1",
-        "v2",
-        {"#0": (a_destination("v1"),)},
+    service = a_service(
+        namespace=NAMESPACE, name=NAME, stable_workload=f"{NAME}-v1", canary_workload=f"{NAME}-v2"
     )
-    rollout = a_bracket_rollout(policy=POLICY, others=(member,), weight=0)
+    rollout = a_bracket_rollout(service, policy=POLICY, weight=0)
     place.store(rollout)
     return rollout
 
@@ -56,7 +47,7 @@ def test_with_all_services_a_bracket_is_aborted_once(place: Place, monkeypatch: 
         for record in place.rollouts.list():
             if record.wishes.abort:
                 place.rollouts.save(
-                    record.having(replace(record.rollout, phase=Phase.ROLLED_BACK, ended=NOW + 50))
+                    record.with_rollout(replace(record.rollout, phase=Phase.ROLLED_BACK, ended=NOW + 50))
                 )
 
     monkeypatch.setattr(command.time, "sleep", a_daemon)

@@ -1,18 +1,14 @@
-"""A policy of several services, and the rollout of them: what is each one's own, what all share, and what is
-refused."""
+"""A policy of several services: what is each one's own, what all share, and what is refused."""
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
 from typing import Any
 
 import pytest
 
-from canaryd.domain import announcements
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.policy.validation import InvalidPolicy
-from canaryd.domain.rollout import Member, Rollout, joined, together
-from tests.builders import NOW, a_bracket, a_bracket_rollout, a_member, a_policy, a_rollout, a_verdict
+from tests.builders import a_bracket, a_member, a_policy
 
 FRONT_END, CARTS, STOCK = ("production", "front-end"), ("production", "carts"), ("back", "stock")
 ERRORS_ALONE = {"metrics": [{"errors": {}}]}
@@ -139,70 +135,3 @@ def test_keys_that_all_share_are_refused_of_a_member() -> None:
     assert refusals(written(bracket={"members": [{**a_member(), "stages": []}]})) == [
         "bracket.members[0].stages is not known here, wanted one of service, route, analysis"
     ]
-
-
-# ---------------------------------------------------------------- the rollout
-
-
-def test_a_member_has_only_what_a_rollout_has_under_the_same_name() -> None:
-    assert {field.name for field in fields(Member)} <= {field.name for field in fields(Rollout)}
-
-
-def test_a_rollout_of_one_service_is_its_own_only_part() -> None:
-    rollout = a_rollout()
-    assert rollout.parts == (rollout,)
-    assert rollout.with_part(0, replace(rollout, canary="v9")).canary == "v9"
-    assert rollout.spoken is rollout
-    assert rollout.keys == (FRONT_END,)
-    assert announcements.versions(rollout) is None
-
-
-def test_the_parts_have_what_is_their_own_and_what_all_share() -> None:
-    whole, own, theirs = (
-        a_verdict(reason="of all"),
-        a_verdict(reason="of front-end"),
-        a_verdict(reason="of carts"),
-    )
-    rollout = a_bracket_rollout(verdict=whole, own_verdict=own, weight=25)
-    rollout = rollout.with_part(1, replace(rollout.parts[1], verdict=theirs))
-    first, second = rollout.parts
-    assert [
-        (part.service, part.canary, part.weight, part.spans, part.others) for part in (first, second)
-    ] == [("front-end", "v2", 25, rollout.spans, ()), ("carts", "v8", 25, rollout.spans, ())]
-    assert (first.verdict, second.verdict, rollout.verdict) == (own, theirs, whole)
-    assert (first.policy, second.policy) == rollout.policy.parts
-    assert rollout.of(CARTS) == second
-    assert rollout.keys == (FRONT_END, CARTS)
-
-
-@pytest.mark.parametrize("place", [0, 1])
-def test_putting_a_part_back_changes_what_is_its_own_and_nothing_that_all_share(place: int) -> None:
-    rollout = a_bracket_rollout(verdict=a_verdict())
-    assert rollout.with_part(place, rollout.parts[place]) == rollout
-    changed = replace(rollout.parts[place], unready_since=NOW, weight=99, verdict=a_verdict(reason="its own"))
-    after = rollout.with_part(place, changed)
-    assert (after.weight, after.verdict) == (rollout.weight, rollout.verdict)
-    assert [part.unready_since for part in after.parts] == [NOW if at == place else None for at in (0, 1)]
-    assert after.parts[place].verdict == changed.verdict
-    assert after.parts[1 - place] == rollout.parts[1 - place]
-
-
-def test_sentences_name_every_version_with_its_service() -> None:
-    spoken = a_bracket_rollout().spoken
-    assert (spoken.stable, spoken.canary) == ("front-end v1 and carts v7", "front-end v2 and carts v8")
-    assert spoken.canary_workload == "front-end-v2 and carts-v8"
-    assert together(["a", "b", "c"]) == "a, b and c"
-
-
-def test_rollouts_that_have_not_begun_are_joined_into_one() -> None:
-    whole = a_bracket_rollout(verdict=None)
-    parts = [replace(part, policy=alone) for part, alone in zip(whole.parts, whole.policy.parts, strict=True)]
-    assert joined(whole.policy, parts) == whole
-
-
-def test_an_announcement_is_of_all_versions() -> None:
-    told = announcements.announced(a_bracket_rollout(), "started", NOW, "new").announcements[-1]
-    assert told.versions == "front-end v1 to v2 and carts v7 to v8"
-    assert told.canaries == "front-end v2 and carts v8"
-    alone = announcements.announced(a_rollout(), "started", NOW, "new").announcements[-1]
-    assert (alone.versions, alone.canaries, alone.bracket) == ("front-end v1 to v2", "front-end v2", None)

@@ -1,4 +1,4 @@
-"""The cases of a rollout's services in step: the same look of each, and one verdict of all.
+"""The evidence streams of a rollout's services in step: the same look of each, and one verdict of all.
 
 All services of a bracket share the spans, and so the grid of looks. Where one of them could not be read, the
 others' looks are not lost: a case hands out again what the record does not have.
@@ -25,7 +25,7 @@ CATCH_UP = 10.0
 @dataclass(frozen=True, slots=True)
 class JudgedLookOfAll:
     """One look of every service. whole: the first one's, with the verdict of all. each: in the order of the
-    rollout's parts; only those that could be read and found harm where others could not be (`failed`)."""
+    rollout's services; only those that could be read and found harm where others could not be (`failed`)."""
 
     whole: JudgedLook
     each: tuple[JudgedLook, ...]
@@ -38,42 +38,43 @@ class EvidenceStreams:
     ingestion_delay: float
     clock: Clock
     judge_of: JudgeOf = reporting_judge_of
-    cases: dict[tuple[str, str], tuple[EvidenceStream, ...]] = field(default_factory=dict)
+    # by the rollout's namespace and name, one stream for each of its services
+    streams: dict[tuple[str, str], tuple[EvidenceStream, ...]] = field(default_factory=dict)
 
     def of(self, rollout: Rollout) -> tuple[EvidenceStream, ...]:
-        """Of each service. What one has to begin again, all do."""
-        key, parts = (rollout.namespace, rollout.name), rollout.parts
-        cases = self.cases.get(key, ())
-        if len(cases) != len(parts) or not all(
-            case.fits(part) for case, part in zip(cases, parts, strict=True)
-        ):
-            cases = self.cases[key] = tuple(
-                EvidenceStream(part, self.telemetry, self.ingestion_delay, self.judge_of) for part in parts
+        """The stream of each service. What one has to begin again, all do."""
+        key = rollout.namespace, rollout.name
+        streams = self.streams.get(key, ())
+        if len(streams) != len(rollout.services) or not all(stream.fits(rollout) for stream in streams):
+            streams = self.streams[key] = tuple(
+                EvidenceStream(rollout, service, self.telemetry, self.ingestion_delay, self.judge_of)
+                for service in rollout.services
             )
-        return cases
+        return streams
 
     def forget(self, rollout: Rollout) -> None:
-        self.cases.pop((rollout.namespace, rollout.name), None)
+        """Drops what was read of a rollout."""
+        self.streams.pop((rollout.namespace, rollout.name), None)
 
-    def heard(
-        self, cases: Sequence[EvidenceStream], rollout: Rollout, now: float
+    def judged(
+        self, streams: Sequence[EvidenceStream], rollout: Rollout, now: float
     ) -> Iterator[JudgedLookOfAll]:
         """The looks that are due, as many as a beat has time for: what a long rollout has gathered takes
         minutes to judge again. Raises Unavailable, Rejected, after the harm that was found in the looks that
         could be read."""
         began, services = self.clock.now(), names_of(rollout)
-        for step in in_step([case.next(part, now) for case, part in zip(cases, rollout.parts, strict=True)]):
+        for step in in_step([stream.next(rollout, now) for stream in streams]):
             if step.failure is not None:
-                if harm := _harm(dict(zip(services, step.heard, strict=True)), rollout.counted_to or 0):
+                if harm := _harm(dict(zip(services, step.looks, strict=True)), rollout.counted_to or 0):
                     yield JudgedLookOfAll(_whole(harm), tuple(harm.values()), failed=True)
                 raise step.failure
-            each = [one for one in step.heard if one is not None]
-            whole = _whole(dict(zip(services, each, strict=True))) if rollout.others else each[0]
+            each = [look for look in step.looks if look is not None]
+            whole = _whole(dict(zip(services, each, strict=True))) if rollout.is_bracket else each[0]
             yield JudgedLookOfAll(whole, tuple(each))
             if not whole.latest and self.clock.now() - began > CATCH_UP:
                 log.info(
                     "rollout.catches_up",
-                    service=rollout.service,
+                    service=rollout.entrance.name,
                     namespace=rollout.namespace,
                     rollout=rollout.name,
                     seconds_left=round(now - whole.look.end),
@@ -85,7 +86,7 @@ class EvidenceStreams:
 class SameLook:
     """The same look of each walk, or why one of them ended; None: of a walk that did."""
 
-    heard: Sequence[JudgedLook | None]
+    looks: Sequence[JudgedLook | None]
     failure: Unavailable | Rejected | None = None
 
 
@@ -116,14 +117,13 @@ def in_step(walks: Sequence[Iterator[JudgedLook]]) -> Iterator[SameLook]:
 
 
 def _whole(each: Mapping[str, JudgedLook]) -> JudgedLook:
-    """The first one's look, with the verdict of all."""
-    heard = each.values()
-    verdict = verdict_of({name: one.verdict for name, one in each.items()})
+    """The first one's look, with the verdict of all. each: by the service's name as sentences have it."""
+    looks = [*each.values()]
     return replace(
-        next(iter(heard)),
-        verdict=verdict,
-        had_data=all(one.had_data for one in heard),
-        latest=all(one.latest for one in heard),
+        looks[0],
+        verdict=verdict_of({name: look.verdict for name, look in each.items()}),
+        had_data=all(look.had_data for look in looks),
+        latest=all(look.latest for look in looks),
     )
 
 
@@ -131,17 +131,17 @@ def _harm(each: Mapping[str, JudgedLook | None], known: int) -> dict[str, Judged
     """What does not wait for the services that could not be read. known: looks up to there were decided
     on."""
     return {
-        name: one
-        for name, one in each.items()
-        if one is not None
-        and one.compared
-        and one.look.end > known
-        and one.verdict.answer in (Answer.FAIL, Answer.ALARM)
+        name: look
+        for name, look in each.items()
+        if look is not None
+        and look.compared
+        and look.look.end > known
+        and look.verdict.answer in (Answer.FAIL, Answer.ALARM)
     }
 
 
 def names_of(rollout: Rollout) -> list[str]:
-    """Of its services, each with its namespace where two have one name."""
-    parts = rollout.parts
-    alike = len({part.service for part in parts}) < len(parts)
-    return [f"{part.namespace}/{part.service}" if alike else part.service for part in parts]
+    """The name of each of a rollout's services, with its namespace where two have one name."""
+    services = rollout.services
+    alike = len(set(rollout.service_names)) < len(services)
+    return ["/".join(service.key) if alike else service.name for service in services]
