@@ -12,10 +12,12 @@ ARGS   ?=
 hash    = $(shell cat $(1) | sha256sum | cut -c1-12)
 RUNTIME := $(VENV)/runtime-$(call hash,requirements/runtime.txt pyproject.toml)
 MADE    := $(VENV)/made-$(call hash,requirements/runtime.txt requirements/dev.txt pyproject.toml)
+DOCS    := .venv-docs
+DOCSMADE := $(DOCS)/made-$(call hash,requirements/docs.txt pyproject.toml)
 HELM    = $(firstword $(shell command -v helm) $(wildcard $(PARTS)/bin/helm))
 
 .DEFAULT_GOAL := help
-.PHONY: demo test bench bench-real lint types image chart parts clean help venv
+.PHONY: demo test bench bench-real docs lint types image chart parts clean help venv
 
 demo: $(if $(filter real,$(WORLD)),$(MADE),$(RUNTIME))  ## a good v2 to 100%, a bad v3 back to 0%, in this terminal (ARGS=--help; WORLD=real: on the real parts)
 ifeq ($(WORLD),real)
@@ -36,6 +38,9 @@ bench: $(MADE)  ## the numbers that canaryd promises, in a table (fixed seeds)
 
 bench-real: $(MADE)  ## 20 healthy and 20 bad releases on the real parts, in about 25 minutes (ARGS="--quick"; not in CI)
 	@$(VENV)/bin/python -m bench.real_calibration $(ARGS)
+
+docs: $(DOCSMADE)  ## the documentation as a site, in site/; dead links, and commands that do not exist, fail it
+	@NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/python -m mkdocs build --quiet --clean && echo "site/index.html"
 
 lint: $(MADE)  ## style
 	@$(VENV)/bin/ruff check . && $(VENV)/bin/ruff format --check .
@@ -58,7 +63,7 @@ parts: $(MADE)  ## the real parts for tests/real: Kubernetes, Istio, Prometheus,
 	@tests/real/cluster/debian
 
 clean:  ## removes what the targets above made here (not the parts)
-	@rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	@rm -rf $(VENV) $(DOCS) site build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help:  ## this list
@@ -76,4 +81,9 @@ $(RUNTIME):
 
 $(MADE): $(RUNTIME)
 	@$(VENV)/bin/python requirements/install.py requirements/dev.txt
+	@touch $@
+
+$(DOCSMADE):
+	@$(PYTHON) -m venv --clear $(DOCS) || { echo "no venv module: apt-get install python3-venv" >&2; exit 1; }
+	@$(DOCS)/bin/python requirements/install.py requirements/docs.txt
 	@touch $@

@@ -1,4 +1,4 @@
-"""docs/tutorial.md as its reader follows it, on real parts: every command is typed, and shows what the page
+"""The tutorial as its reader follows it, on real parts: every command is typed, and shows what the page
 says."""
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from tests.real.test_deploy import of_staging
 from tests.real.walkthrough import follow
 from tests.real.world import CRDS, PARTS, ROOT, World, eventually
 
-TUTORIAL = ROOT / "docs" / "tutorial.md"
+TUTORIAL = ROOT / "docs" / "getting-started" / "first-release.md"
 KINDS = (
     "deployments,services,configmaps,events,virtualservices.networking.istio.io,destinationrules.networking.istio.io,"
     "gateways.networking.istio.io,canaryrollouts.canaryd.dev"

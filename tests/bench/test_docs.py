@@ -1,4 +1,4 @@
-"""The README's tables are what was measured."""
+"""The tables of the benchmarks' page and of the README are what was measured."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import readme
+from bench import docs
 from bench.calibration import CASES, summary
 from bench.results import MEASURED, Results
 from bench.rollouts import Outcome
@@ -23,50 +23,58 @@ def some_results(path: Path) -> Results:
     return results
 
 
-def test_between_its_markers_it_has_the_tables_and_the_rest_is_as_it_was(tmp_path: Path) -> None:
+PAGE = f"before\n{docs.BEGINS}\nold\n{docs.ENDS}\nafter\n"
+
+
+def test_between_their_markers_the_pages_have_the_tables_and_the_rest_is_as_it_was(tmp_path: Path) -> None:
     some_results(tmp_path / "measured.json")
     (tmp_path / "odds.svg").write_text("<svg/>")
-    path = tmp_path / "README.md"
-    path.write_text(f"before\n{readme.BEGINS}\nold\n{readme.ENDS}\nafter\n")
-    assert readme.main(path, tmp_path / "measured.json") == 0
-    text = path.read_text()
-    assert text.startswith(f"before\n{readme.BEGINS}\n")
-    assert text.endswith(f"{readme.ENDS}\nafter\n")
-    assert "old" not in text
-    assert "| independent errors | 100 | 0 (0.0% to 3.6%) | 7.5 min | 1.0% |" in text
-    assert "| daemon memory with 10 rollouts under way, at most | 101 MB |" in text
-    assert "odds.svg)" in text
-    assert readme.main(path, tmp_path / "measured.json") == 0
-    assert path.read_text() == text  # writing it twice changes nothing
+    page, readme = tmp_path / "benchmarks.md", tmp_path / "README.md"
+    for path in (page, readme):
+        path.write_text(PAGE)
+    assert docs.main(page, readme, tmp_path / "measured.json") == 0
+    texts = [path.read_text() for path in (page, readme)]
+    for text in texts:
+        assert text.startswith(f"before\n{docs.BEGINS}\n")
+        assert text.endswith(f"{docs.ENDS}\nafter\n")
+        assert "old" not in text
+    assert "| independent errors | 100 | 0 (0.0% to 3.6%) | 7.5 min | 1.0% |" in texts[0]
+    assert "| daemon memory with 10 rollouts under way, at most | 101 MB |" in texts[0]
+    assert "(odds.svg)" in texts[0]
+    assert "| a healthy version is rolled back | at most 1% | 0 (0.0% to 3.6%) of 100 |" in texts[1]
+    assert docs.main(page, readme, tmp_path / "measured.json") == 0
+    assert [path.read_text() for path in (page, readme)] == texts  # writing them twice changes nothing
 
 
 def test_what_was_measured_on_other_code_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path, measured = tmp_path / "README.md", tmp_path / "measured.json"
-    path.write_text(f"{readme.BEGINS}\n{readme.ENDS}")
+    page, readme, measured = tmp_path / "benchmarks.md", tmp_path / "README.md", tmp_path / "measured.json"
+    for path in (page, readme):
+        path.write_text(f"{docs.BEGINS}\n{docs.ENDS}")
     some_results(measured)
     measured.write_text(measured.read_text().replace(Results(measured).tree, "0" * 12, 1))
-    assert readme.main(path, measured) == 1
+    assert docs.main(page, readme, measured) == 1
     assert "calibration: independent errors" in capsys.readouterr().err
 
 
-def test_a_readme_without_markers_and_a_missing_file_are_refused(
+def test_a_page_without_markers_and_a_missing_file_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(ValueError, match="once each"):
-        readme.rewritten(f"{readme.ENDS} {readme.BEGINS}", "")
-    assert readme.main(tmp_path / "README.md", tmp_path / "none.json") == 1
+        docs.rewritten(f"{docs.ENDS} {docs.BEGINS}", "")
+    assert docs.main(tmp_path / "page.md", tmp_path / "README.md", tmp_path / "none.json") == 1
     assert "make bench" in capsys.readouterr().err
 
 
-def test_the_readme_there_is_has_its_markers() -> None:
-    assert "new" in readme.rewritten(readme.README.read_text(), "new")
+def test_the_pages_there_are_say_what_was_measured() -> None:
+    results = Results(MEASURED)
+    for path, block in ((docs.BENCHMARKS, docs.measured(results)), (docs.README, docs.promises(results))):
+        text = path.read_text()
+        assert docs.rewritten(text, block) == text, "python -m bench.docs writes it"
 
 
-def test_the_readme_there_is_says_what_was_measured() -> None:
-    text = readme.README.read_text()
-    assert readme.rewritten(text, readme.measured(Results(MEASURED))) == text, (
-        "python -m bench.readme writes it"
-    )
+def test_the_readme_has_a_row_for_each_of_its_six_promises() -> None:
+    rows = docs.promises(Results(MEASURED)).splitlines()
+    assert len(rows) == 2 + 6
 
 
 def test_numbers_that_are_not_finite_are_kept_as_nothing(tmp_path: Path) -> None:
