@@ -185,5 +185,5 @@ def test_a_person_without_the_right_to_patch_is_told_so_before_anything_is_done(
         world.kubectl("delete", "clusterrolebinding/reader", "clusterrole/reader", "serviceaccount/reader")
     assert done.returncode == 1
     assert 'cannot patch resource "destinationrules"' in done.stderr
-    assert "README, Cleaning up" in done.stderr
+    assert "docs/guides/uninstall.md" in done.stderr
     assert world.get("destinationrules.networking.istio.io", "front-end")["spec"] == rule["spec"]

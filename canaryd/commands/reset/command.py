@@ -25,7 +25,7 @@ TRIES = 5  # of a write that someone overtook; each on a fresh read
 # seconds until a daemon that runs has given all traffic back to stable; its look is seconds
 ABORTED_WITHIN = 60.0
 EVERY = 1.0  # seconds between two readings
-_RIGHTS = "what `canaryd reset` needs is in README, Cleaning up"
+_RIGHTS = "what `canaryd reset` needs is in docs/guides/uninstall.md"
 
 
 @click.command(

@@ -535,7 +535,7 @@ def test_a_missing_right_is_named_with_where_they_are_listed_and_nothing_is_done
     before = place.everything()
     said = place.refused("reset", "front-end", "--to", "v1", "--yes")
     assert 'User "dev" cannot patch resource' in said
-    assert "README, Cleaning up" in said
+    assert "docs/guides/uninstall.md" in said
     assert place.everything() == before
 
 
@@ -556,7 +556,7 @@ def test_everything_stops_before_anything_is_done_where_routes_may_not_be_read(
     before = place.everything()
     said = place.refused("reset", "--everything", "--yes")
     assert (
-        "cannot list resource at the cluster scope; what `canaryd reset` needs is in README, Cleaning up"
+        "cannot list resource at the cluster scope; what `canaryd reset` needs is in docs/guides/uninstall.md"
         in said
     )
     assert place.everything() == before
