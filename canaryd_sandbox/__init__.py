@@ -3,14 +3,15 @@
 
 The real daemon runs against it with its real clients, in `canaryd demo` and in the tests. Everything is
 simulated, seeded and takes its time from outside, and every outside thing can be made to fail on demand.
-Nothing here knows how canaryd decides, and nothing in canaryd but `cli` knows that this exists.
+Nothing here knows how canaryd decides: no module here imports canaryd, and of canaryd only `commands/demo`
+imports this.
 
-    server.py             one HTTP server in a thread, and the faults it can have
-    kubernetes.py         the Kubernetes API: discovery, CRUD, patches, watch     (kubernetes_*.py: its parts)
-    deployments.py        the Deployment controller: pods that come, crash and go
-    mesh.py               requests by the route's weights, Istio's counters per pod, the exact tally
-    prometheus.py         samples scraped from the mesh, and the HTTP API over them
-    receiver.py           collects posted webhooks
-    world.py              all of it together, seeded with the worked example
-    scenarios.py          what `canaryd demo --scenario` plays
+    world.py       all of it together, seeded with the worked example
+    scenarios.py   what `canaryd demo --scenario` plays
+    kubernetes/    the Kubernetes API: discovery, CRUD, patches, watches, access reviews (api, store, patch,
+                   schema, watch, access, ...), and the Deployment controller: pods that come, crash and go
+    mesh/          requests by the weights of the routes, Istio's counters per pod, and the exact tally
+    prometheus/    samples scraped from the mesh, PromQL, and the HTTP API over them
+    receiver.py    collects posted webhooks
+    server.py      one HTTP server in a thread, and the faults it can have
 """

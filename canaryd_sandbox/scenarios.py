@@ -5,11 +5,13 @@ Data, not scripts: whoever plays a scenario starts `World(rate=s.rate, stable=s.
 `release.ending`.
 """
 
+import json
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from canaryd_sandbox.mesh.mesh import Behaviour
-from canaryd_sandbox.world import Disturbance, World
+from canaryd_sandbox.kubernetes.resources import Object
+from canaryd_sandbox.mesh.mesh import BEHAVIOUR, Behaviour
+from canaryd_sandbox.world import Disturbance, World, deployment
 
 Ending = Literal["succeeded", "rolled back", "held"]
 HEALTHY = Behaviour(errors=0.005, latency_ms=20.0, sigma=0.5)
@@ -78,6 +80,7 @@ SCENARIOS: dict[str, Scenario] = {
     for scenario in (
         Scenario("story", "a good v2 goes to 100%, then a bad v3 goes back to 0%", (GOOD, BAD)),
         Scenario("good", "a healthy v2 is promoted", (GOOD,)),
+        Scenario("none", "nothing is released: with --keep, every release is yours", ()),
         Scenario(
             "errors",
             "v2 fails 5% of its requests where stable fails 0.5%",
@@ -121,3 +124,11 @@ SCENARIOS: dict[str, Scenario] = {
     )
 }
 DEFAULT = "story"
+
+# How the next version answers that `canaryd demo release` applies to a world that is kept.
+BY_HAND: dict[str, dict[str, float]] = {"good": {"errors": 0.005}, "bad": {"errors": 0.05}}
+
+
+def release_by_hand(kind: str, version: str) -> Object:
+    """The Deployment of a good or a bad version, which says itself how its pods answer."""
+    return deployment(version, replicas=2, annotations={BEHAVIOUR: json.dumps(BY_HAND[kind])})

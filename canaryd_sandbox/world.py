@@ -15,7 +15,7 @@ import json
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -48,6 +48,42 @@ HEAD_START = 1.0  # seconds before the present where a world begins, so that the
 SLOWEST_START = 60.0  # simulated seconds that a seeded Deployment may take to become ready
 
 CRDS = Path(__file__).parents[1] / "charts/canaryd/crds"  # of a checkout
+
+
+def deployment(
+    version: str,
+    replicas: int = 1,
+    pod: str | None = None,
+    annotations: Mapping[str, str] = {},
+    progress_deadline: int = 600,
+) -> Object:
+    """The Deployment of a version of the worked example's service, as a person applies it.
+
+    pod: how its pods live (see `deployment_controller`); annotations: of the pods; `canaryd.test/behaviour`
+    says in JSON how they answer, in the fields of `Behaviour`.
+    """
+    template: Object = {
+        "metadata": {"labels": {"app": SERVICE, "version": version} | ({MODE: pod} if pod else {})},
+        "spec": {
+            "containers": [
+                {
+                    "name": SERVICE,
+                    "image": f"sockshop/{SERVICE}:{version}",
+                    "ports": [{"containerPort": 8080}],
+                }
+            ]
+        },
+    }
+    if annotations:
+        template["metadata"]["annotations"] = dict(annotations)
+    spec = {
+        "replicas": replicas,
+        "progressDeadlineSeconds": progress_deadline,
+        "template": template,
+        "selector": {"matchLabels": {"app": SERVICE, "version": version}},
+    }
+    return {"metadata": {"name": f"{SERVICE}-{version}"}, "spec": spec}
+
 
 Disturbance = Callable[["World", float], None]
 """Called on every tick with the world and the present: what goes wrong, and when."""
@@ -216,33 +252,13 @@ class World:
     ) -> Object:
         """Applies the Deployment front-end-VERSION; one that exists gets the new template.
 
-        pod, after: how its pods live (see `deployments`); behaviour: how they answer, as the fields of
-        `Behaviour`.
+        pod, after: how its pods live (see `deployment_controller`); behaviour: how they answer, as the fields
+        of `Behaviour`.
         """
         if behaviour or version not in self.mesh.behaviours:
             self.set_behaviour(version, **behaviour)
-        labels = {"app": SERVICE, "version": version} | ({MODE: pod} if pod else {})
-        template: Object = {
-            "metadata": {"labels": labels},
-            "spec": {
-                "containers": [
-                    {
-                        "name": SERVICE,
-                        "image": f"sockshop/{SERVICE}:{version}",
-                        "ports": [{"containerPort": 8080}],
-                    }
-                ]
-            },
-        }
-        if after:
-            template["metadata"]["annotations"] = {AFTER: after}
-        spec = {
-            "replicas": replicas,
-            "progressDeadlineSeconds": progress_deadline,
-            "template": template,
-            "selector": {"matchLabels": {"app": SERVICE, "version": version}},
-        }
-        name = f"{SERVICE}-{version}"
+        made = deployment(version, replicas, pod, {AFTER: after} if after else {}, progress_deadline)
+        name, spec = made["metadata"]["name"], made["spec"]
         with self.store.lock:
             known = {
                 deployment["metadata"]["name"]: deployment
@@ -250,7 +266,7 @@ class World:
             }
             if name in known:
                 return self.store.replace(DEPLOYMENTS, NAMESPACE, name, {**known[name], "spec": spec})
-            return self.store.create(DEPLOYMENTS, NAMESPACE, {"metadata": {"name": name}, "spec": spec})
+            return self.store.create(DEPLOYMENTS, NAMESPACE, made)
 
     def scale(self, version: str, replicas: int) -> None:
         """Sets how many pods a version has. Those that go drain first."""

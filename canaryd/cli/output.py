@@ -1,19 +1,23 @@
 """Tables and explanations on a terminal with colour, and the same plain and aligned when piped. rich is
 imported for a terminal only."""
 
+from __future__ import annotations
+
 import json
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from textwrap import wrap
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from canaryd.domain import formatting
 from canaryd.domain.formatting import aligned
-from canaryd.report.explanation import Section, text
+
+if TYPE_CHECKING:
+    from canaryd.report.explanation import Section
 
 STYLES = {
     "Succeeded": "green",
@@ -149,6 +153,8 @@ def width_of_prose() -> Iterator[int]:
 def explanation(sections: tuple[Section, ...]) -> None:
     """On a terminal with headings in bold, and what is wider than it broken between words."""
     if not is_terminal():
+        from canaryd.report.explanation import text
+
         click.echo(encodable(text(sections)), nl=False)
         return
     for number, section in enumerate(sections):

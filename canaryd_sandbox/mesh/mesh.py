@@ -7,11 +7,13 @@ vanish with the pod; and the tally, which is the truth. Time is an argument: `ad
 since the last one.
 """
 
+import contextlib
+import json
 import math
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,8 @@ from canaryd_sandbox.kubernetes.resources import PODS, Object
 from canaryd_sandbox.kubernetes.store import Store
 from canaryd_sandbox.mesh.routing import EVERYONE, Audience, Share, Way, full_host, way
 from canaryd_sandbox.mesh.users import Users
+
+BEHAVIOUR = "canaryd.test/behaviour"  # annotation of pods: how their version answers, see `Behaviour.parse`
 
 # The upper bounds in milliseconds of Istio's (Envoy's) latency histogram, and how they are written as `le`.
 BOUNDS = (
@@ -98,6 +102,14 @@ class Behaviour:
                     f"behaviour {name}: a number from {low} to {high} is wanted, but it is "
                     f"{getattr(self, name)!r}"
                 )
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """From the JSON of a pod's annotation; unnamed fields at their default. Raises ValueError."""
+        try:
+            return cls(**json.loads(text))
+        except TypeError as error:
+            raise ValueError(f"behaviour {text}: {error}") from error
 
     def error_rate(self, now: float) -> float:
         return min(1.0, self.errors * (1 + self.swing * math.sin(2 * math.pi * now / self.swing_seconds)))
@@ -379,6 +391,9 @@ class Mesh:
     def _join(self, name: str, pod: Object) -> _Replica:
         labels = pod["metadata"].get("labels") or {}
         version = labels.get("version", "none")
+        if written := (pod["metadata"].get("annotations") or {}).get(BEHAVIOUR):
+            with contextlib.suppress(ValueError):  # a typing mistake of somebody's must not stop the world
+                self.behaviours[version] = Behaviour.parse(written)
         self._tally.setdefault(name, Tally(version))
         workload = (
             pod["metadata"]

@@ -146,6 +146,8 @@ def past_options(function: Callable[..., None]) -> Callable[..., None]:
             type=click.Path(path_type=Path),
             default="config/canaryd.yaml",
             show_default=True,
+            envvar="CANARYD_CONFIG",
+            show_envvar=True,
             help="The daemon's settings, for Prometheus. With --prometheus it need not be there.",
         ),
     ):

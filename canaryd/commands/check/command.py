@@ -73,6 +73,8 @@ Examples:
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
+    envvar="CANARYD_CONFIG",
+    show_envvar=True,
     help="The daemon's settings. Default: config/canaryd.yaml, if it is there.",
 )
 @click.option(

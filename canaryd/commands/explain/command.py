@@ -71,7 +71,11 @@ class ReadableTelemetry:
     help="Recompute from this Prometheus. Its scrape interval is 15s, unless --config says otherwise.",
 )
 @click.option(
-    "--config", type=click.Path(path_type=Path), help="The daemon's settings: recompute from its Prometheus."
+    "--config",
+    type=click.Path(path_type=Path),
+    envvar="CANARYD_CONFIG",
+    show_envvar=True,
+    help="The daemon's settings: recompute from its Prometheus.",
 )
 @click.option(
     "--recorded",

@@ -1,0 +1,50 @@
+"""How each release of the demo ended, in three lines; and what can be done with a world that is kept."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.request import getproxies
+
+from canaryd.commands.demo.served_traffic import Served, hurt_text
+from canaryd.domain.formatting import lasting
+from canaryd.domain.rollout import Rollout
+from canaryd.report.phase_summary import describe
+
+
+def ending(
+    rollout: Rollout, now: float, served: Mapping[str, Served], why: str, as_planned: bool
+) -> Sequence[str]:
+    """What came of a release, what its users met, and where to read why.
+
+    now: Unix seconds; served: by version, since the world began; why: where the explanation is; as_planned:
+    whether a scenario says that it ends so.
+    """
+    took = lasting((rollout.ended or now) - rollout.began)
+    expected = ", as expected" if as_planned else ""
+    hurt, usual = hurt_text(
+        served.get(rollout.entrance.canary, Served()), served.get(rollout.entrance.stable, Served())
+    )
+    return (
+        f"{rollout.entrance.canary}: {describe(rollout)}, after {took}{expected}",
+        f"users hurt: {hurt}; on {rollout.entrance.stable} about {usual}",
+        f"why, in numbers: {why}",
+    )
+
+
+def kept(kubeconfig: Path, settings: Path) -> Sequence[str]:
+    """How to use the world from another terminal."""
+    proxied = ("  export NO_PROXY=127.0.0.1",) if getproxies() else ()
+    return (
+        "The world stays up until Ctrl-C. In another terminal:",
+        "",
+        f"  export KUBECONFIG={kubeconfig}",
+        f"  export CANARYD_CONFIG={settings}",
+        *proxied,
+        "",
+        "  canaryd demo release good    # applies the next version, a healthy one",
+        "  canaryd demo release bad     # one that fails 5% of its requests",
+        "  canaryd status --watch       # and hold, resume, promote, abort, pause, retry",
+        "  canaryd explain front-end    # why, in numbers, and what would have been decided otherwise",
+        "  canaryd check                # what canaryd needs of a cluster, and what this one has",
+        "",
+        f"The daemon's settings, policy and log are in {settings.parent}.",
+    )
