@@ -18,6 +18,22 @@ CONTROL_PLANE, DAEMON = "Deployment of Istio", "Deployment of canaryd"
 Key = tuple[str, str]
 """Namespace and name of a service."""
 
+# Kind -> the API group that it is meant of: other groups have kinds of these names too, such as the Gateway
+# API's Gateway and Knative's Service.
+GROUPS = {
+    "Service": "",
+    "Deployment": "apps",
+    "VirtualService": "networking.istio.io",
+    "DestinationRule": "networking.istio.io",
+    "Gateway": "networking.istio.io",
+    "HTTPRoute": "gateway.networking.k8s.io",
+    "CanaryRollout": "canaryd.dev",
+    "Telemetry": "telemetry.istio.io",
+    "Application": "argoproj.io",
+    "Rollout": "argoproj.io",
+    "Canary": "flagger.app",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Listing:
@@ -114,8 +130,9 @@ class Facts:
 
     kinds: kind -> its objects, of the namespaces that matter; groups: API group -> its served versions;
     routes: each service's as the daemon reads them, or the daemon's words on why it cannot. pods_of_gateways:
-    (namespace, name) of a Gateway -> its pods. places: kind, namespace and name -> file and line. here,
-    server_clock: Unix seconds, of this machine and of the API server at the same time.
+    (namespace, name) of a Gateway -> its pods. left_out: VirtualServices in files of which no policy could be
+    made, each with the reason. places: kind, namespace and name -> file and line. here, server_clock: Unix
+    seconds, of this machine and of the API server at the same time.
     """
 
     policies: Sequence[Policy] = ()
@@ -126,6 +143,7 @@ class Facts:
     rights: Sequence[Rights] = ()
     telemetry: TelemetryFacts | None = None
     flaws: Sequence[Flaw] = ()
+    left_out: Sequence[tuple[Object, str]] = ()
     places: Mapping[tuple[str, str, str], tuple[str, int]] = field(default_factory=dict)
     domain: str = "cluster.local"
     server: str = ""

@@ -15,7 +15,7 @@ from canaryd.commands.check import (
     sidecar_injection,
     workloads,
 )
-from canaryd.commands.check.finding import Finding, Level, problem
+from canaryd.commands.check.finding import Finding, Level, problem, warning
 from canaryd.domain.check_facts import Facts
 from canaryd.domain.policy.policy import Policy
 
@@ -55,6 +55,13 @@ def _of_files(facts: Facts) -> Iterator[Finding]:
             problem("files.indent", flaw.about, flaw.found, wanted, flaw.mended),
             file=flaw.file,
             line=flaw.line,
+        )
+    for route, why in facts.left_out:
+        yield warning(
+            "routes.steerable",
+            route_agreement.named(route),
+            f"canaryd cannot steer it: {why}",
+            "a VirtualService with an http route to a Service of its own namespace",
         )
 
 

@@ -200,7 +200,8 @@ def of_files(
     wanted = {*names, *(one.service.name for one in chosen if names)}
     meant = [one for one in facts.policies if not names or one.service.name in wanted]
     views = {policy.key: view for policy in meant if (view := offline_view(facts, policy)) is not None}
-    return replace(facts, policies=tuple(meant), routes=views)
+    left_out = () if names else facts.left_out
+    return replace(facts, policies=tuple(meant), routes=views, left_out=left_out)
 
 
 def offline_view(facts: Facts, policy: Policy) -> RouteView | str | None:

@@ -2,6 +2,7 @@
 on that."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from canaryd.commands.check.finding import as_yaml, some
@@ -9,7 +10,17 @@ from canaryd.commands.check.lost_indentation import SHAPES, Line, Restored, rest
 from canaryd.commands.check.lost_match_indentation import is_misplaced
 from canaryd.commands.check.policy_suggestions import shortest
 from canaryd.commands.check.route_agreement import rule_host
-from canaryd.domain.check_facts import Facts, Flaw, Listing, Manifest, Object, name_of, namespace_of, spec_of
+from canaryd.domain.check_facts import (
+    GROUPS,
+    Facts,
+    Flaw,
+    Listing,
+    Manifest,
+    Object,
+    name_of,
+    namespace_of,
+    spec_of,
+)
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.policy.validation import InvalidPolicy
 from canaryd.routing.documents import ServiceKey, destinations
@@ -54,10 +65,9 @@ def facts_of(
     ]
     kinds: dict[str, list[Object]] = {}
     for one in placed:
-        kinds.setdefault(str(one.get("kind")), []).append(one)
+        kinds.setdefault(kind_of(one), []).append(one)
     places = {
-        (str(one.get("kind")), namespace_of(one), name_of(one)): line
-        for one, line in zip(placed, lines, strict=True)
+        (kind_of(one), namespace_of(one), name_of(one)): line for one, line in zip(placed, lines, strict=True)
     }
     facts = Facts(
         tuple(policies),
@@ -66,11 +76,34 @@ def facts_of(
         places=places,
         domain=domain,
     )
-    return (
-        facts
-        if policies
-        else Facts(tuple(_policies(facts)), facts.kinds, flaws=facts.flaws, places=places, domain=domain)
-    )
+    if policies:
+        return facts
+    return replace(facts, policies=tuple(_policies(facts)), left_out=tuple(_left_out(facts)))
+
+
+def kind_of(obj: Object) -> str:
+    """The kind of an object; with the API group behind it where another group is meant by the kind alone."""
+    kind, version = str(obj.get("kind")), str(obj.get("apiVersion") or "")
+    group = version.rpartition("/")[0]
+    return f"{kind}.{group}" if version and GROUPS.get(kind, group) != group else kind
+
+
+def _left_out(facts: Facts) -> Iterator[tuple[Object, str]]:
+    """The VirtualServices whose http routes lead to no Service of their own namespace, and why canaryd cannot
+    steer them."""
+    for route in facts.of("VirtualService").items:
+        namespace = namespace_of(route)
+        meant = list(dict.fromkeys(_services(route, facts.domain)))
+        if any(place == namespace for place, _ in meant):
+            continue
+        if meant:
+            services = some([f"{place}/{name}" for place, name in meant])
+            why = f"its http routes lead to {services}, and it is in {namespace}"
+            yield route, f"{why}: a policy steers routes of its service's own namespace"
+        elif spec_of(route).get("http"):
+            yield route, "its http routes lead to no Service of this cluster"
+        else:
+            yield route, "it has no http route, and canaryd counts and steers HTTP and gRPC requests alone"
 
 
 def understood(manifest: Manifest) -> tuple[Any, Flaw | None]:
@@ -153,7 +186,7 @@ def _usual(objects: Sequence[Object], policies: Sequence[Policy], domain: str) -
 def _services(route: Object, domain: str) -> Iterator[ServiceKey]:
     """The Services that the author of a VirtualService means by the hosts that its http routes send to: what
     istiod takes them for is judged later. The namespace is "" where neither host nor object says it."""
-    if route.get("kind") != "VirtualService":
+    if kind_of(route) != "VirtualService":
         return
     for to in destinations(route, domain):
         if to.section == "http" and to.host.meant is not None:
