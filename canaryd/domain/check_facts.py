@@ -160,10 +160,10 @@ class Facts:
         return self.kinds.get(kind, Listing(served=False))
 
     def within(self, kind: str, namespace: str) -> list[Object]:
-        return [one for one in self.of(kind).items if namespace_of(one) == namespace]
+        return [obj for obj in self.of(kind).items if namespace_of(obj) == namespace]
 
     def find(self, kind: str, namespace: str, name: str) -> Object | None:
-        return next((one for one in self.within(kind, namespace) if name_of(one) == name), None)
+        return next((obj for obj in self.within(kind, namespace) if name_of(obj) == name), None)
 
 
 def name_of(obj: Object) -> str:

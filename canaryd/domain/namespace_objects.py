@@ -138,14 +138,18 @@ class Place:
     unreadable: Mapping[str, str] = field(default_factory=dict)
 
     def deployment(self, name: str) -> Deployed | None:
-        return next((one for one in self.deployments if one.name == name), None)
+        return next((deployment for deployment in self.deployments if deployment.name == name), None)
 
     def service(self, name: str) -> Manifest | None:
-        return next((one for one in self.services if name_of(one) == name), None)
+        return next((service for service in self.services if name_of(service) == name), None)
 
     def selected(self, selector: Mapping[str, str]) -> list[Deployed]:
         """The Deployments whose pods have all these labels; none for an empty selector, as with a Service."""
-        return [one for one in self.deployments if selector and selector.items() <= one.labels.items()]
+        return [
+            deployment
+            for deployment in self.deployments
+            if selector and selector.items() <= deployment.labels.items()
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,9 +206,9 @@ def images(template: Manifest) -> Mapping[str, str]:
     spec = template.get("spec") or {}
     found = [*(spec.get("initContainers") or []), *(spec.get("containers") or [])]
     return {
-        str(one["name"]): str(one.get("image", ""))
-        for one in found
-        if not str(one["name"]).startswith("istio-")
+        str(container["name"]): str(container.get("image", ""))
+        for container in found
+        if not str(container["name"]).startswith("istio-")
     }
 
 
@@ -237,5 +241,5 @@ def owners(obj: Manifest) -> list[str]:
         if key.startswith(_OF_OWNERS)
     ]
     return [key for key in keys if not key.startswith("canaryd.dev/")] + [
-        f"{one.get('kind')} {one.get('name')}" for one in metadata.get("ownerReferences") or []
+        f"{owner.get('kind')} {owner.get('name')}" for owner in metadata.get("ownerReferences") or []
     ]

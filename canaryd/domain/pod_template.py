@@ -52,20 +52,20 @@ def template_hash(template: Mapping[str, Any]) -> str:
 def _without_noise(value: Any) -> Any:
     if isinstance(value, Mapping):
         kept = {}
-        for key, one in value.items():
+        for key, inner in value.items():
             # serviceAccount is the deprecated twin that the server writes beside serviceAccountName.
-            if one is None or (key == "serviceAccount" and value.get("serviceAccountName") == one):
+            if inner is None or (key == "serviceAccount" and value.get("serviceAccountName") == inner):
                 continue
             if key in _VERBATIM:
-                kept[key] = one
+                kept[key] = inner
             elif (
-                one not in ({}, [], "")
-                and not (key in _DEFAULTS and _DEFAULTS[key] == one)
-                and not _is_own_default(key, one, value)
+                inner not in ({}, [], "")
+                and not (key in _DEFAULTS and _DEFAULTS[key] == inner)
+                and not _is_own_default(key, inner, value)
             ):
-                kept[key] = _without_noise(one)
+                kept[key] = _without_noise(inner)
         return kept
-    return [_without_noise(one) for one in value] if isinstance(value, list) else value
+    return [_without_noise(item) for item in value] if isinstance(value, list) else value
 
 
 def _is_own_default(key: str, one: Any, container: Mapping[str, Any]) -> bool:

@@ -243,8 +243,8 @@ def _of_rule(rule: Document, at: int, namespace: str, domain: str) -> Iterator[D
         weight = 100 if weight and len(refs) == 1 else weight
         yield _of_ref(rule, at, ref, namespace, domain, weight)
     for holder in (rule, *refs):
-        for one in _maps(holder.get("filters")):
-            mirror = one.get("requestMirror") or {}
+        for filter_ in _maps(holder.get("filters")):
+            mirror = filter_.get("requestMirror") or {}
             if mirrored := mirror.get("backendRef"):
                 yield _of_ref(rule, at, mirrored, namespace, domain)
 
@@ -349,11 +349,11 @@ def _host_of(rule: Document) -> str:
 
 def _maps(value: Any) -> list[Document]:
     """The maps of a list; what a person may have written instead is none."""
-    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list | tuple) else []
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list | tuple) else []
 
 
 def _numbered(value: Any) -> Iterator[tuple[int, Document]]:
     """As `_maps`, each with its position in the list."""
-    for at, one in enumerate(value if isinstance(value, list | tuple) else ()):
-        if isinstance(one, Mapping):
-            yield at, one
+    for at, item in enumerate(value if isinstance(value, list | tuple) else ()):
+        if isinstance(item, Mapping):
+            yield at, item

@@ -50,14 +50,14 @@ def receivers(place: Place, service: str, found: list[Deployed]) -> list[Deploye
     selected = found
     if (own := place.service(service)) is not None:
         selector = (own.get("spec") or {}).get("selector") or {}
-        selected = [one for one in found if selector.items() <= one.labels.items()]
-    steered = [one for one in exposures(place, service) if one.by_default and one.weight]
+        selected = [deployment for deployment in found if selector.items() <= deployment.labels.items()]
+    steered = [exposure for exposure in exposures(place, service) if exposure.by_default and exposure.weight]
     if not steered:
         return selected
     return [
-        one
-        for one in selected
-        if any((to.labels or {}).items() <= one.labels.items() for to in steered if to.known)
+        deployment
+        for deployment in selected
+        if any((to.labels or {}).items() <= deployment.labels.items() for to in steered if to.known)
     ]
 
 
@@ -74,15 +74,15 @@ def exposed(place: Place, service: str, labels: Mapping[str, str]) -> str:
             f"no VirtualService and no HTTPRoute of {place.namespace} routes to {service}, so its Service "
             "sends the new pods requests as soon as they are ready"
         )
-    for one in found:
-        if one.weight and one.labels is None:
+    for exposure in found:
+        if exposure.weight and exposure.labels is None:
             return (
-                f"{one.where} sends to {service} without a subset, so the new pods get requests as soon as "
-                "they are ready"
+                f"{exposure.where} sends to {service} without a subset, so the new pods get requests as soon "
+                "as they are ready"
             )
-        if one.weight and one.known and (one.labels or {}).items() <= labels.items():
-            share = f"{one.weight}% " if one.by_default else ""
-            return f"{one.where} sends {share}to {one.to}, which selects the new pods already"
+        if exposure.weight and exposure.known and (exposure.labels or {}).items() <= labels.items():
+            share = f"{exposure.weight}% " if exposure.by_default else ""
+            return f"{exposure.where} sends {share}to {exposure.to}, which selects the new pods already"
     return ""
 
 

@@ -39,8 +39,8 @@ def _matched(
 def _mirrored(
     service: str, key: str, rule: HttpRoute, share: float, to: Sequence[Mapping[str, Any]]
 ) -> HttpRoute:
-    filters = [deepcopy(dict(one)) for one in rule.get("filters") or []]
-    if any(one.get("requestMirror") for one in filters):
+    filters = [deepcopy(dict(filter_)) for filter_ in rule.get("filters") or []]
+    if any(filter_.get("requestMirror") for filter_ in filters):
         raise CannotAdd(f"rule {key} is mirrored already: take that out, or leave mirror out of the stages")
     (ref,) = refs(to)
     copied = {"backendRef": {name: value for name, value in ref.items() if name not in ("weight", "filters")}}
@@ -69,8 +69,8 @@ def _both(key: str, own: Rule, further: Match) -> dict[str, Any]:
     alone, so there is no such match where they differ."""
     together = deepcopy(dict(own))
     for kind, ours in _conditions(further).items():
-        theirs = {_name(kind, one): one for one in own.get(kind) or []}
-        twice = [name for name, one in ours.items() if name in theirs and theirs[name] != one]
+        theirs = {_name(kind, condition): condition for condition in own.get(kind) or []}
+        twice = [name for name, our in ours.items() if name in theirs and theirs[name] != our]
         if twice:
             raise CannotAdd(
                 f"rule {key} has a condition on the {_LISTS[kind]} {', '.join(twice)} of its own, and the "
@@ -80,7 +80,7 @@ def _both(key: str, own: Rule, further: Match) -> dict[str, Any]:
         if ours:
             together[kind] = [
                 *(own.get(kind) or []),
-                *(one for name, one in ours.items() if name not in theirs),
+                *(our for name, our in ours.items() if name not in theirs),
             ]
     return together
 
@@ -124,7 +124,12 @@ def check(service: str, there: Sequence[Rule], steered: Mapping[str, int], added
     there: the HTTPRoute's rules as they stand; steered: the place of each steered rule, by key.
     """
     for key, place in steered.items():
-        own = [one for name in added for one in added[name] if (name.partition(".")[2] or FIRST) == key]
+        own = [
+            added_rule
+            for name in added
+            for added_rule in added[name]
+            if (name.partition(".")[2] or FIRST) == key
+        ]
         for at, other in enumerate(there):
             if at in steered.values() or is_of(service, str(other.get("name") or "")):
                 continue
@@ -144,11 +149,11 @@ def _overtakes(ours: Rule, other: Rule, steered: Rule, is_before: bool) -> bool:
     the other stands before both."""
     for theirs in other.get("matches") or [_ALL]:
         won = any(
-            (_rank(theirs), is_before) > (_rank(one), False) for one in steered.get("matches") or [_ALL]
+            (_rank(theirs), is_before) > (_rank(match), False) for match in steered.get("matches") or [_ALL]
         )
         if won and any(
-            _overlap(one, theirs) and (_rank(one), not is_before) > (_rank(theirs), False)
-            for one in ours["matches"]
+            _overlap(match, theirs) and (_rank(match), not is_before) > (_rank(theirs), False)
+            for match in ours["matches"]
         ):
             return True
     return False
@@ -171,13 +176,13 @@ def _overlap(one: Rule, other: Rule) -> bool:
     if one.get("method") and other.get("method") and one["method"] != other["method"]:
         return False
     for kind in _LISTS:
-        there = {_name(kind, each): each for each in other.get(kind) or []}
-        for each in one.get(kind) or []:
-            twin = there.get(_name(kind, each))
+        there = {_name(kind, condition): condition for condition in other.get(kind) or []}
+        for condition in one.get(kind) or []:
+            twin = there.get(_name(kind, condition))
             if (
                 twin
-                and {each.get("type", "Exact"), twin.get("type", "Exact")} == {"Exact"}
-                and each["value"] != twin["value"]
+                and {condition.get("type", "Exact"), twin.get("type", "Exact")} == {"Exact"}
+                and condition["value"] != twin["value"]
             ):
                 return False
     return _paths_overlap(one.get("path") or _ALL["path"], other.get("path") or _ALL["path"])
@@ -201,12 +206,14 @@ def _paths_overlap(one: Rule, other: Rule) -> bool:
 def as_route(rule: Rule) -> HttpRoute:
     """An added rule as the added route of a VirtualService that says the same, for whoever tells of it."""
     match = [
-        {kind: dict(_told(one.get(kind) or [])) for kind in _LISTS if one.get(kind)}
-        for one in rule.get("matches") or []
+        {kind: dict(_told(match.get(kind) or [])) for kind in _LISTS if match.get(kind)}
+        for match in rule.get("matches") or []
     ]
     route: dict[str, Any] = {"match": match, "route": list(entries(rule.get("backendRefs") or [], ""))}
     if str(rule.get("name")).partition(".")[0].endswith("-mirror"):
-        for mirror in (one["requestMirror"] for one in rule.get("filters") or [] if one.get("requestMirror")):
+        for mirror in (
+            filter_["requestMirror"] for filter_ in rule.get("filters") or [] if filter_.get("requestMirror")
+        ):
             part = mirror.get("fraction") or {"numerator": mirror.get("percent", 100)}
             share = 100 * part["numerator"] / part.get("denominator", 100)
             route |= {
@@ -217,6 +224,6 @@ def as_route(rule: Rule) -> HttpRoute:
 
 
 def _told(conditions: Sequence[Rule]) -> Iterator[tuple[str, Mapping[str, str]]]:
-    for one in conditions:
-        how = "regex" if one.get("type") == "RegularExpression" else "exact"
-        yield str(one.get("name")), {how: str(one.get("value"))}
+    for condition in conditions:
+        how = "regex" if condition.get("type") == "RegularExpression" else "exact"
+        yield str(condition.get("name")), {how: str(condition.get("value"))}

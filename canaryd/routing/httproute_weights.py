@@ -75,12 +75,12 @@ def trouble(route: Mapping[str, Any]) -> str:
     generation = (route.get("metadata") or {}).get("generation")
     for parent in (route.get("status") or {}).get("parents") or []:
         ref = parent.get("parentRef") or {}
-        for one in parent.get("conditions") or []:
-            is_current = one.get("observedGeneration", generation) == generation
-            if is_current and one.get("status") == "False" and one.get("type") in CONDITIONS:
+        for condition in parent.get("conditions") or []:
+            is_current = condition.get("observedGeneration", generation) == generation
+            if is_current and condition.get("status") == "False" and condition.get("type") in CONDITIONS:
                 who = f"{ref.get('kind', 'Gateway')} {ref.get('name', '')}"
                 return (
-                    f"its parent {who} says {one['type']}=False: {one.get('reason', '')} "
-                    f"({one.get('message', '')})"
+                    f"its parent {who} says {condition['type']}=False: {condition.get('reason', '')} "
+                    f"({condition.get('message', '')})"
                 )
     return ""

@@ -139,7 +139,7 @@ def _previews(policy: Policy, stage: Stage) -> Sequence[Match]:
     if not stage.split or not policy.route.http_route:
         return policy.route.preview
     both = [preview.merged(match) for preview in policy.route.preview for match in stage.match]
-    return (*policy.route.preview, *(one for one in both if one is not None))
+    return (*policy.route.preview, *(merged for merged in both if merged is not None))
 
 
 def _to(
@@ -188,7 +188,7 @@ def _conditional(
     conditions: Sequence[Mapping[str, Any]],
     entries: Sequence[Mapping[str, Any]],
 ) -> HttpRoute:
-    both = [_both(key, own, one) for own in route.get("match") or [{}] for one in conditions]
+    both = [_both(key, own, condition) for own in route.get("match") or [{}] for condition in conditions]
     return _instead(
         service, kind, key, route, {"match": both, "route": [deepcopy(dict(entry)) for entry in entries]}
     )

@@ -46,7 +46,7 @@ def kept_version(view: RouteView, to: str, stable: str) -> str:
     try:
         return stable_version(view)
     except Refusal as error:
-        ways = " or ".join(f"--to {one}" for one in there)
+        ways = " or ".join(f"--to {known}" for known in there)
         raise Refusal(
             f"it is not clear which version is to be left: {described(view.lists)}; choose with "
             f"{ways or '--to, once the DestinationRule has a subset for it'}"

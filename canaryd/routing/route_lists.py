@@ -175,7 +175,7 @@ def staged(
     except CannotAdd as error:
         raise Refusal(str(error)) from error
     if (
-        any(one.get("sourceLabels") for (route,) in more.values() for one in route.get("match") or [])
+        any(match.get("sourceLabels") for (route,) in more.values() for match in route.get("match") or [])
         and view
         and unsteered(view)
     ):
@@ -292,13 +292,15 @@ def described(lists: RouteLists) -> str:
 
 
 def _all_described(key: str, entries: Sequence[RouteEntry], lists: RouteLists) -> str:
-    mine = [httproute_rules.as_route(one) if "backendRefs" in one else one for one in beside(key, lists)]
-    to = [f"{_who(one)} to {_where(one['route'])}" for one in mine if "mirror" not in one]
+    mine = [
+        httproute_rules.as_route(route) if "backendRefs" in route else route for route in beside(key, lists)
+    ]
+    to = [f"{_who(route)} to {_where(route['route'])}" for route in mine if "mirror" not in route]
     rest = f"else {_described(entries)}" if to else _described(entries)
     copied = [
-        f"{one['mirrorPercentage']['value']:g}% mirrored to {one['mirror'].get('subset')}"
-        for one in mine
-        if "mirror" in one
+        f"{route['mirrorPercentage']['value']:g}% mirrored to {route['mirror'].get('subset')}"
+        for route in mine
+        if "mirror" in route
     ]
     return "; ".join((*to, ", ".join((rest, *copied))))
 
@@ -336,7 +338,8 @@ def _without(
     if at is None:
         return tuple(entries)
     if own and any(
-        _plain(_weightless(entries)) == _plain(_weightless(one)) for one in _own_lists(own, canary_subset)
+        _plain(_weightless(entries)) == _plain(_weightless(own_list))
+        for own_list in _own_lists(own, canary_subset)
     ):
         return tuple(own)
     before = own or next(iter(origin.values()))
@@ -418,7 +421,7 @@ def _described(entries: Sequence[RouteEntry]) -> str:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):  # a record keeps no null, and to the API server it is no value
-        return {key: _plain(one) for key, one in value.items() if one is not None}
+        return {key: _plain(inner) for key, inner in value.items() if inner is not None}
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     return value

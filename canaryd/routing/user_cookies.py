@@ -74,7 +74,7 @@ def condition(
 ) -> dict[str, Any]:
     """Istio's match of the users whose cookie says that they are the canary's at `weight`, or stable's. RE2,
     of the whole Cookie header."""
-    mine = "|".join(str(one) for one in bounds(weights) if (one <= weight) is canary)
+    mine = "|".join(str(bound) for bound in bounds(weights) if (bound <= weight) is canary)
     value = rf"{re.escape(wanted.cookie)}=canaryd\.{re.escape(mark)}\.from-({mine})"
     return {"headers": {"cookie": {"regex": rf"(.*;\s*)?{value}(\s*;.*)?"}}}
 

@@ -103,7 +103,7 @@ class KubeCleanup:
     def records(self, namespace: str | None = None) -> Sequence[Kept]:
         """Every CanaryRollout, also such as cannot be understood; none where there is no such kind (any
         more)."""
-        return [_kept(one) for one in self._list(API_VERSION, PLURAL, namespace)]
+        return [_kept(obj) for obj in self._list(API_VERSION, PLURAL, namespace)]
 
     # ------------------------------------------------------------ what is due
 
@@ -118,7 +118,7 @@ class KubeCleanup:
             return [self._rules(dict(view.raw["route"]), operations, after)] if operations else []
         wanted = restored_routes.at_one(view, version) if version else own_less(view.lists)
         http: Sequence[Json] = view.raw["spec"]["http"]
-        routed = [dict(one) for one in http]
+        routed = [dict(route) for route in http]
         tests = [_at(view.raw)]
         replaced: list[Json] = []
         for key, place in self._traffic.places(policy, view).items():
@@ -145,17 +145,22 @@ class KubeCleanup:
         """Subset of the service's host -> the route that names it, of all VirtualServices of the cluster,
         with these patches applied; behind an HTTPRoute Services, of all HTTPRoutes."""
         if policy.route.http_route:
-            due = {_key(one.obj): one.http for one in changed if one.kind == "HTTPRoute"}
+            due = {_key(patch.obj): patch.http for patch in changed if patch.kind == "HTTPRoute"}
             services = matched_user_services.services_in(self._api, policy.service.namespace)
-            of_all = [name for name, one in services.items() if version_services.serves_all(policy, one)]
+            of_all = [
+                name for name, service in services.items() if version_services.serves_all(policy, service)
+            ]
             return httproute_cleanup.uses(
                 policy, self._list(self._gateway_version(), "httproutes", None), due, of_all
             )
-        routed = [one for one in changed if one.kind == "VirtualService"]
-        after = {_key(one.obj): {**one.obj, "spec": {**one.obj["spec"], "http": one.http}} for one in routed}
+        routed = [patch for patch in changed if patch.kind == "VirtualService"]
+        after = {
+            _key(patch.obj): {**patch.obj, "spec": {**patch.obj["spec"], "http": patch.http}}
+            for patch in routed
+        }
         found: dict[str, str] = {}
-        for one in self._istio("virtualservices", None):
-            current = after.get(_key(one), one)
+        for virtual_service in self._istio("virtualservices", None):
+            current = after.get(_key(virtual_service), virtual_service)
             for subset, place in restored_routes.uses(current, policy.key, self._domain).items():
                 found.setdefault(subset, place)
         return found
@@ -170,11 +175,11 @@ class KubeCleanup:
             return [
                 Patch(
                     "Service",
-                    path_to("v1", "services", policy.service.namespace, one["metadata"]["name"]),
-                    one,
+                    path_to("v1", "services", policy.service.namespace, service["metadata"]["name"]),
+                    service,
                     None,
                 )
-                for one in idle
+                for service in idle
             ], kept
         rule = self._traffic.rule(policy)
         added = added_subsets(rule)
@@ -189,7 +194,9 @@ class KubeCleanup:
                 ]
         if gone and len(gone) == len(there):  # as it was before canaryd added the first one
             operations = [{"op": "remove", "path": "/spec/subsets"}]
-        still = [name for name in added if name not in gone and any(one["name"] == name for one in there)]
+        still = [
+            name for name in added if name not in gone and any(subset["name"] == name for subset in there)
+        ]
         if still != added:
             operations.append(annotating(rule, SUBSETS, ",".join(still)))
         if not operations:
@@ -201,38 +208,38 @@ class KubeCleanup:
         or every one."""
         where = policy.service.namespace if policy is not None else namespace
         listed = [
-            (kind, version, plural, one)
+            (kind, version, plural, obj)
             for kind, version, plural in self._marked()
             if kind in ("DestinationRule", "Service")
-            for one in self._list(version, plural, where)
+            for obj in self._list(version, plural, where)
         ]
         return [
             Patch(
                 kind,
-                path_to(version, plural, one["metadata"]["namespace"], one["metadata"]["name"]),
-                one,
+                path_to(version, plural, obj["metadata"]["namespace"], obj["metadata"]["name"]),
+                obj,
                 None,
             )
-            for kind, version, plural, one in listed
+            for kind, version, plural, obj in listed
             if (
-                matched_user_services.is_own(policy, one)
+                matched_user_services.is_own(policy, obj)
                 if policy is not None
-                else matched_user_services.is_made(one)
+                else matched_user_services.is_made(obj)
             )
         ]
 
     def marks(self, namespace: str | None = None) -> list[Patch]:
         """The labels and annotations `canaryd.dev/...` of everything that is no object of canaryd's own."""
         listed = [
-            (kind, path_to(version, plural, one["metadata"]["namespace"], one["metadata"]["name"]), one)
+            (kind, path_to(version, plural, obj["metadata"]["namespace"], obj["metadata"]["name"]), obj)
             for kind, version, plural in self._marked()
-            for one in self._list(version, plural, namespace)
-            if not matched_user_services.is_made(one)
+            for obj in self._list(version, plural, namespace)
+            if not matched_user_services.is_made(obj)
         ]
         return [
-            Patch(kind, path, one, [_at(one), *taken])
-            for kind, path, one in listed
-            if (taken := _unmarked(one))
+            Patch(kind, path, obj, [_at(obj), *taken])
+            for kind, path, obj in listed
+            if (taken := _unmarked(obj))
         ]
 
     def leftovers(self, namespace: str | None = None) -> list[Patch]:
@@ -240,21 +247,21 @@ class KubeCleanup:
         users, the Events it wrote."""
         label = {"labelSelector": ",".join(f"{key}={value}" for key, value in MANAGED_BY.items())}
         found = [
-            ("CanaryRollout", API_VERSION, PLURAL, one) for one in self._list(API_VERSION, PLURAL, namespace)
+            ("CanaryRollout", API_VERSION, PLURAL, obj) for obj in self._list(API_VERSION, PLURAL, namespace)
         ]
         for version, plural in _KEPT:
             kind = {"configmaps": "ConfigMap", "leases": "Lease"}[plural]
-            found += [(kind, version, plural, one) for one in self._list(version, plural, namespace, label)]
+            found += [(kind, version, plural, obj) for obj in self._list(version, plural, namespace, label)]
         events = self._list("events.k8s.io/v1", "events", namespace)
-        found += [("Event", "events.k8s.io/v1", "events", one) for one in events if _is_own_event(one)]
+        found += [("Event", "events.k8s.io/v1", "events", event) for event in events if _is_own_event(event)]
         return [
             Patch(
                 kind,
-                path_to(version, plural, one["metadata"]["namespace"], one["metadata"]["name"]),
-                one,
+                path_to(version, plural, obj["metadata"]["namespace"], obj["metadata"]["name"]),
+                obj,
                 None,
             )
-            for kind, version, plural, one in found
+            for kind, version, plural, obj in found
         ] + self.split(namespace=namespace)
 
     def record(self, kept: Kept) -> Patch:

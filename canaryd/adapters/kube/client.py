@@ -215,7 +215,11 @@ def _configure(settings: Configuration, kubeconfig: str | None, context: str | N
         contexts, current = config.list_kube_config_contexts(config_file=path)  # type: ignore[no-untyped-call]
     except (ConfigException, OSError, ValueError, TypeError) as error:
         raise Rejected(f"the kubeconfig {path or 'of this pod'} cannot be used: {error}") from error
-    chosen = next((one for one in contexts if one["name"] == context), current) if context else current
+    chosen = (
+        next((known_context for known_context in contexts if known_context["name"] == context), current)
+        if context
+        else current
+    )
     return str(chosen["context"].get("namespace") or "default")
 
 

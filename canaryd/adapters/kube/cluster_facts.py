@@ -60,8 +60,8 @@ class KubeSurvey:
         """API group -> its served versions, the preferred one first."""
         found = self._api.request("GET", "/apis").get("groups") or []
         return {
-            str(one["name"]): tuple(str(each["version"]) for each in one.get("versions") or [])
-            for one in found
+            str(group["name"]): tuple(str(version["version"]) for version in group.get("versions") or [])
+            for group in found
         }
 
     def clock(self) -> float | None:
@@ -94,11 +94,11 @@ class KubeSurvey:
     def pods_of(self, gateways: Iterable[Any]) -> dict[Key, Listing]:
         """The pods of each Gateway's selector, in all namespaces."""
         found = {}
-        for one in gateways:
+        for gateway in gateways:
             selector = ",".join(
-                f"{key}={value}" for key, value in (spec_of(one).get("selector") or {}).items()
+                f"{key}={value}" for key, value in (spec_of(gateway).get("selector") or {}).items()
             )
-            found[namespace_of(one), name_of(one)] = self._get(
+            found[namespace_of(gateway), name_of(gateway)] = self._get(
                 "/api/v1/pods", {"labelSelector": selector, "limit": str(MOST_PODS)}
             )
         return found
@@ -143,8 +143,8 @@ class KubeSurvey:
         return Rights(
             who,
             {
-                right: bool((one.get("status") or {}).get("allowed"))
-                for right, one in zip(rights, answers, strict=True)
+                right: bool((answer.get("status") or {}).get("allowed"))
+                for right, answer in zip(rights, answers, strict=True)
             },
         )
 
@@ -229,14 +229,16 @@ def _attributes(right: Right) -> Json:
 
 def _joined(*listings: Listing) -> Listing:
     """All of them as one, each object once. The first problem is the problem."""
-    items = {(namespace_of(one), name_of(one)): one for listing in listings for one in listing.items}
-    problem = next((one.problem for one in listings if one.problem), "")
-    return Listing(tuple(items.values()), problem, all(one.served for one in listings) if listings else True)
+    items = {(namespace_of(obj), name_of(obj)): obj for listing in listings for obj in listing.items}
+    problem = next((listing.problem for listing in listings if listing.problem), "")
+    return Listing(
+        tuple(items.values()), problem, all(listing.served for listing in listings) if listings else True
+    )
 
 
 def _of_kind(kind: str, listing: Listing) -> Listing:
     """With the kind in each object: a list's items do not say theirs."""
-    return Listing(tuple({**one, "kind": kind} for one in listing.items), listing.problem, listing.served)
+    return Listing(tuple({**obj, "kind": kind} for obj in listing.items), listing.problem, listing.served)
 
 
 def _is_forbidden(refusal: Rejected) -> bool:

@@ -30,7 +30,11 @@ class KubeWorkloads:
         # No label selector for the server: it would ask for the Deployment's own labels, and only the
         # template's are sure.
         found = self._api.request("GET", path_to("apps/v1", "deployments", namespace)).get("items") or []
-        workloads = [workload(one, version_label) for one in found if _is_one(one, selector, version_label)]
+        workloads = [
+            workload(deployment, version_label)
+            for deployment in found
+            if _is_one(deployment, selector, version_label)
+        ]
         return sorted(workloads, key=lambda one: (one.created, one.name))
 
     def scale(self, namespace: str, name: str, replicas: int) -> None:
@@ -46,7 +50,7 @@ def workload(deployment: Json, version_label: str) -> Workload:
     pods may well serve, and prove nothing about the new ones.
     """
     metadata, spec, status = deployment["metadata"], deployment["spec"], deployment.get("status") or {}
-    conditions = {one["type"]: one for one in status.get("conditions") or []}
+    conditions = {condition["type"]: condition for condition in status.get("conditions") or []}
     labels = _labels(deployment)
     desired = int(spec.get("replicas", 1))
     observed = int(status.get("observedGeneration") or 0) >= int(metadata.get("generation") or 0)

@@ -70,7 +70,7 @@ class GatewayTraffic:
             for key, refs in changed.items()
         ]
         patch += moves
-        if any(one["op"] == "add" for one in moves):
+        if any(move["op"] == "add" for move in moves):
             self._check_names(policy, patch, lists)
         return _view(
             policy,
@@ -84,7 +84,7 @@ class GatewayTraffic:
         tried = self._api.request(
             "PATCH", self._path(policy), patch, {"dryRun": "All"}, content_type=JSON_PATCH
         )
-        names = {one.get("name") for one in tried["spec"]["rules"]}
+        names = {rule.get("name") for rule in tried["spec"]["rules"]}
         if not set(lists) - set(steered(lists)) <= names:
             raise Rejected(
                 f"the rules that stages add to {_named(policy)} are known by rules[].name, which this "
@@ -149,8 +149,8 @@ class GatewayTraffic:
         services = services_in(self._api, policy.service.namespace)
         idle = {
             name: version
-            for name, one in services.items()
-            if (version := services_of.made_for(policy, one)) and version not in keep
+            for name, service in services.items()
+            if (version := services_of.made_for(policy, service)) and version not in keep
         }
         used = self._used(policy) if idle else frozenset()
         gone = [] if keep else self._fair.remove(policy, services)
@@ -266,8 +266,8 @@ def _steered(policy: Policy, route: Json, services: Services) -> dict[str, int]:
     rules: Sequence[Json] = (route.get("spec") or {}).get("rules") or []
     mine = [
         at
-        for at, one in enumerate(rules)
-        if any(_is_own(policy, ref, services) for ref in one.get("backendRefs") or [])
+        for at, candidate in enumerate(rules)
+        if any(_is_own(policy, ref, services) for ref in candidate.get("backendRefs") or [])
     ]
     if policy.route.rules:
         places = by_name.places(_named(policy), "rule", "route.rules", policy.route.rules, rules)

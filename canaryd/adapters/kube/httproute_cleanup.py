@@ -19,7 +19,7 @@ def changes(policy: Policy, view: RouteView, version: str) -> tuple[list[Json], 
         view.raw["route"],
         restored_routes.at_one(view, version) if version else steered(view.lists),
     )
-    after: list[Json] = [dict(one) for one in route["spec"]["rules"]]
+    after: list[Json] = [dict(rule) for rule in route["spec"]["rules"]]
     operations: list[Json] = []
     for key, place in view.places.items():
         refs = httproute_weights.refs(wanted[key])
@@ -34,7 +34,7 @@ def changes(policy: Policy, view: RouteView, version: str) -> tuple[list[Json], 
     if not operations:
         return [], []
     return [*managed_route_patch.unedited(route), *operations], [
-        one for one in after if not is_of(policy.service.name, str(one.get("name") or ""))
+        rule for rule in after if not is_of(policy.service.name, str(rule.get("name") or ""))
     ]
 
 
@@ -62,9 +62,9 @@ def removable(
 ) -> tuple[list[Json], list[str]]:
     """The Services that canaryd made and no route names, and what to say of those that stay."""
     made = {
-        name: one
-        for name, one in services.items()
-        if services_of.made_for(policy, one) or matched_user_services.is_own(policy, one)
+        name: service
+        for name, service in services.items()
+        if services_of.made_for(policy, service) or matched_user_services.is_own(policy, service)
     }
     said = [f"Service {name} stays: {used[name]} leads to it" for name in made if name in used]
-    return [one for name, one in made.items() if name not in used], said
+    return [service for name, service in made.items() if name not in used], said

@@ -13,9 +13,15 @@ def lists(service: str, there: Sequence[Json], places: Mapping[str, int]) -> dic
     is steered (they were taken out), all of them: they go on sending requests, and have to be seen to be
     removed."""
     if not places:
-        return {str(one.get("name")): (one,) for one in there if is_of(service, str(one.get("name") or ""))}
+        return {
+            str(route.get("name")): (route,)
+            for route in there
+            if is_of(service, str(route.get("name") or ""))
+        }
     return {
-        one["name"]: (one,) for key, place in places.items() for one in _before(service, there, key, place)
+        route["name"]: (route,)
+        for key, place in places.items()
+        for route in _before(service, there, key, place)
     }
 
 
@@ -27,7 +33,7 @@ def displaced(service: str, there: Sequence[Json], places: Mapping[str, int]) ->
         for key, place in places.items()
         for at in range(place - len(_before(service, there, key, place)), place)
     }
-    names = {at: str(one.get("name") or "") for at, one in enumerate(there)}
+    names = {at: str(route.get("name") or "") for at, route in enumerate(there)}
     return tuple(name for at, name in names.items() if places and at not in standing and is_of(service, name))
 
 
@@ -41,7 +47,7 @@ def unedited(route: Json) -> list[Json]:
 
 
 def are_left(service: str, there: Sequence[Json]) -> bool:
-    return any(is_of(service, str(one.get("name") or "")) for one in there)
+    return any(is_of(service, str(route.get("name") or "")) for route in there)
 
 
 def moves(
@@ -62,7 +68,7 @@ def moves(
                 staying |= set(range(place - len(now), place))
             else:
                 found += [
-                    {"op": "add", "path": f"{path}/{place}", "value": dict(one)} for one in reversed(due)
+                    {"op": "add", "path": f"{path}/{place}", "value": dict(route)} for route in reversed(due)
                 ]
         elif is_of(service, name) and place not in staying:
             found.append({"op": "test", "path": f"{path}/{place}/name", "value": name})

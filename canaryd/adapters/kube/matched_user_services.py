@@ -26,7 +26,7 @@ FOR = "(match)"  # where a version's Service has the version
 def services_in(api: KubernetesApi, namespace: str) -> Services:
     """The Services of a namespace."""
     found = api.request("GET", path_to("v1", "services", namespace)).get("items") or []
-    return {one["metadata"]["name"]: one for one in found}
+    return {service["metadata"]["name"]: service for service in found}
 
 
 class Fair:
@@ -88,7 +88,7 @@ class Fair:
             and is_own(policy, found)
             and version_services.selector(found) != version_services.selector(model)
         }
-        since = [self._outdated.setdefault(one["metadata"]["uid"], now) for one in outdated.values()]
+        since = [self._outdated.setdefault(service["metadata"]["uid"], now) for service in outdated.values()]
         if since and now - max(since) < self._settle:
             raise TooNew(
                 f"what matched users were split by in the last rollout ({', '.join(outdated)}) is made anew "

@@ -64,8 +64,8 @@ class KubeObjects:
         return Place(
             namespace=self.namespace,
             deployments=[
-                Deployed(one, workload(one, VERSION_LABEL))
-                for one in self._list("Deployment", *_KINDS["Deployment"])
+                Deployed(deployment, workload(deployment, VERSION_LABEL))
+                for deployment in self._list("Deployment", *_KINDS["Deployment"])
             ],
             services=self._list("Service", *_KINDS["Service"]),
             autoscalers=listed["HorizontalPodAutoscaler"],
@@ -106,19 +106,19 @@ class KubeObjects:
         for pod in pods:
             # In a rolling update, or with a wider selector, there are pods of other templates.
             specified = {
-                one["name"]: one.get("image")
+                container["name"]: container.get("image")
                 for part in ("initContainers", "containers")
-                for one in pod["spec"].get(part) or []
+                for container in pod["spec"].get(part) or []
             }
             if any(specified.get(name) != image for name, image in deployment.images.items()):
                 continue
             status = pod.get("status") or {}
-            for one in [
+            for container in [
                 *(status.get("initContainerStatuses") or []),
                 *(status.get("containerStatuses") or []),
             ]:
-                if match := _DIGEST.search(str(one.get("imageID") or "")):
-                    found.setdefault(one["name"], set()).add(match[0])
+                if match := _DIGEST.search(str(container.get("imageID") or "")):
+                    found.setdefault(container["name"], set()).add(match[0])
         return {name: frozenset(digests) for name, digests in found.items() if name in deployment.images}
 
     def create(self, manifest: Manifest, dry_run: bool = False) -> Manifest:
@@ -151,7 +151,7 @@ class KubeObjects:
     def _list(self, kind: str, version: str, plural: str) -> list[Json]:
         """All objects of a kind; items of a list have no kind of their own."""
         items = self._api.request("GET", path_to(version, plural, self.namespace)).get("items") or []
-        return [{**one, "apiVersion": version, "kind": kind} for one in items]
+        return [{**item, "apiVersion": version, "kind": kind} for item in items]
 
     def _optional(self, kind: str, version: str, plural: str, unreadable: dict[str, str]) -> list[Json]:
         try:
@@ -177,8 +177,12 @@ class KubeObjects:
         except Rejected:
             return {}, frozenset()
         return (
-            {one.service: DeployRemark(one.selector, one.version_label) for one in notes if one.selector},
-            frozenset(one.service for one in notes if one.paused),
+            {
+                note.service: DeployRemark(note.selector, note.version_label)
+                for note in notes
+                if note.selector
+            },
+            frozenset(note.service for note in notes if note.paused),
         )
 
     def _rollouts(self, unreadable: dict[str, str]) -> Sequence[OnRecord]:
@@ -187,20 +191,20 @@ class KubeObjects:
         found = self._optional(KIND, API_VERSION, PLURAL, unreadable)
         with suppress(Forbidden, Missing):
             everywhere = self._api.request("GET", path_to(API_VERSION, PLURAL)).get("items") or []
-            found += [one for one in everywhere if one["metadata"]["namespace"] != self.namespace]
+            found += [record for record in everywhere if record["metadata"]["namespace"] != self.namespace]
         found.sort(key=lambda one: str(one["metadata"].get("creationTimestamp")))
         return [
             part
-            for one in found
-            if not (one.get("status") or {}).get("refused")
-            for part in _on_record(one, self.namespace)
+            for record in found
+            if not (record.get("status") or {}).get("refused")
+            for part in _on_record(record, self.namespace)
         ]
 
 
 def _on_record(obj: Json, namespace: str) -> Iterator[OnRecord]:
     """Of each service of the rollout that is in a namespace."""
     name, spec, status = obj["metadata"]["name"], obj.get("spec") or {}, obj.get("status") or {}
-    phase = next((one for one in Phase if one.value == status.get("phase")), None)
+    phase = next((known for known in Phase if known.value == status.get("phase")), None)
     if obj["metadata"]["namespace"] == namespace:
         yield OnRecord(
             name,
@@ -209,12 +213,12 @@ def _on_record(obj: Json, namespace: str) -> Iterator[OnRecord]:
             str(status.get("stableWorkload") or ""),
             phase,
         )
-    for one in status.get("others") or []:
-        if one.get("namespace") == namespace:
+    for part in status.get("others") or []:
+        if part.get("namespace") == namespace:
             yield OnRecord(
                 name,
-                str(one.get("service", "")),
-                str(one.get("canary", "")),
-                str(one.get("stableWorkload") or ""),
+                str(part.get("service", "")),
+                str(part.get("canary", "")),
+                str(part.get("stableWorkload") or ""),
                 phase,
             )

@@ -12,10 +12,10 @@ from canaryd.routing.managed_routes import is_added
 def places(about: str, noun: str, key: str, wanted: Sequence[str], there: Sequence[Json]) -> list[int]:
     """Where each of the names in `wanted` (the policy's `key`) stands in `there`. Raises Rejected for one
     that is not there just once."""
-    names = [str(one.get("name") or "") for one in there]
+    names = [str(route.get("name") or "") for route in there]
     for name in wanted:
         if names.count(name) != 1:
-            known = ", ".join(one for one in names if one) or "none with a name"
+            known = ", ".join(name for name in names if name) or "none with a name"
             number = "no" if name not in names else "more than one"
             raise Rejected(
                 f"{about} has {number} {noun} {name!r}, which the policy's {key} names; it has: {known}"

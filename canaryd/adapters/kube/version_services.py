@@ -142,9 +142,9 @@ def name_for(policy: Policy, version: str, taken: Services) -> str:
     plain = re.sub(r"[^a-z0-9-]", "-", version.lower()).strip("-")[:40].strip("-") or "canary"
     stem = f"{policy.service.name[: 60 - len(plain)].rstrip('-')}-{plain}"
     return next(
-        one
-        for one in (stem, *(f"{stem}-{number}" for number in range(2, len(taken) + 3)))
-        if one not in taken
+        candidate
+        for candidate in (stem, *(f"{stem}-{number}" for number in range(2, len(taken) + 3)))
+        if candidate not in taken
     )
 
 
@@ -152,16 +152,16 @@ def as_yaml(value: Any, depth: int = 0) -> str:
     """Plain data as a person would write it in YAML, each line ending in a line break."""
     pad, lines = "  " * depth, ""
     if isinstance(value, Mapping):
-        for key, one in value.items():
-            is_nested = isinstance(one, Mapping | list) and one
+        for key, inner in value.items():
+            is_nested = isinstance(inner, Mapping | list) and inner
             lines += (
-                f"{pad}{key}:\n{as_yaml(one, depth + isinstance(one, Mapping))}"
+                f"{pad}{key}:\n{as_yaml(inner, depth + isinstance(inner, Mapping))}"
                 if is_nested
-                else f"{pad}{key}: {_scalar(one)}\n"
+                else f"{pad}{key}: {_scalar(inner)}\n"
             )
     elif isinstance(value, list):
-        for one in value:
-            text = as_yaml(one, depth + 1).strip(" ") if isinstance(one, Mapping) else f"{_scalar(one)}\n"
+        for item in value:
+            text = as_yaml(item, depth + 1).strip(" ") if isinstance(item, Mapping) else f"{_scalar(item)}\n"
             lines += f"{pad}- {text}"
     return lines
 

@@ -128,7 +128,7 @@ class KubeTraffic:
         place, now = (rule["metadata"]["namespace"], rule["metadata"]["name"]), time.monotonic()
         known = self._since.get(place, {})
         self._since[place] = {
-            name: known.get(name, now) for name in (str(one.get("name")) for one in _subsets(rule))
+            name: known.get(name, now) for name in (str(subset.get("name")) for subset in _subsets(rule))
         }
         return self._since[place]
 
@@ -148,11 +148,11 @@ class KubeTraffic:
         rule = self.rule(policy)
         subsets, whole = _subsets(rule), set(policy.service.selector) | {policy.service.version_label}
         for name, known in _versions(policy, rule).items():
-            labels = next(one["labels"] for one in subsets if one["name"] == name)
+            labels = next(subset["labels"] for subset in subsets if subset["name"] == name)
             # a further label selects some of its pods only, or none
             if known == version and set(labels) <= whole:
                 return name, rule
-        name = subset_name(version, {str(one.get("name")) for one in subsets})
+        name = subset_name(version, {str(subset.get("name")) for subset in subsets})
         label = policy.service.version_label
         rule_name = policy.route.destination_rule
         if not policy.route.add_subset:
@@ -168,7 +168,13 @@ class KubeTraffic:
         at_end: Json = {"op": "add", "path": "/spec/subsets/-", "value": subset}
         patch.append(at_end if subsets else {"op": "add", "path": "/spec/subsets", "value": [subset]})
         patch.append(
-            annotating(rule, SUBSETS, ",".join([*(one for one in added_subsets(rule) if one != name), name]))
+            annotating(
+                rule,
+                SUBSETS,
+                ",".join(
+                    [*(added_subset for added_subset in added_subsets(rule) if added_subset != name), name]
+                ),
+            )
         )
         rule = self._api.request(
             "PATCH", self._path(policy, "destinationrules", rule_name), patch, content_type=JSON_PATCH
@@ -250,7 +256,7 @@ def _check_rule(policy: Policy, rule: Json, domain: str) -> None:
 def added_subsets(rule: Json) -> list[str]:
     """The subsets of a DestinationRule that canaryd added, as its annotation has them."""
     noted = (rule["metadata"].get("annotations") or {}).get(SUBSETS, "")
-    return [name for name in (one.strip() for one in noted.split(",")) if name]
+    return [name for name in (name.strip() for name in noted.split(",")) if name]
 
 
 def annotating(obj: Json, key: str, value: str) -> Json:

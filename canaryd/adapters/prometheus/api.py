@@ -124,10 +124,13 @@ class PrometheusApi(PrometheusConnect):  # type: ignore[misc]  # the library has
         try:
             return [
                 (
-                    one["metric"],
-                    [(float(moment), str(value)) for moment, value in one.get("values") or [one["value"]]],
+                    series["metric"],
+                    [
+                        (float(moment), str(value))
+                        for moment, value in series.get("values") or [series["value"]]
+                    ],
                 )
-                for one in data["result"]
+                for series in data["result"]
             ]
         except (KeyError, TypeError, ValueError) as error:
             raise Unavailable(
@@ -209,8 +212,8 @@ class PrometheusApi(PrometheusConnect):  # type: ignore[misc]  # the library has
                 f"Prometheus at {self.shown}: the answer is no JSON of its API: "
                 f"{said or response.text[:200]!r}"
             )
-        partial = [str(one) for one in answer.get("warnings") or ()]
-        partial += [str(one) for one in answer.get("infos") or () if "partial" in str(one).lower()]
+        partial = [str(warning) for warning in answer.get("warnings") or ()]
+        partial += [str(info) for info in answer.get("infos") or () if "partial" in str(info).lower()]
         if partial or answer.get("isPartial"):
             raise Unavailable(
                 f"Prometheus at {self.shown} answered in part: {'; '.join(partial) or 'isPartial'}"

@@ -174,13 +174,13 @@ class PrometheusTelemetry:
                     found.setdefault(round(at), []).append(_float(value))
             # At one time, not over all: series that follow each other (a pod's successor) were each the only
             # one when read live.
-            many = max((len(each) for each in found.values()), default=0)
+            many = max((len(value) for value in found.values()), default=0)
             if many > 1:
                 raise Rejected(
                     f"the query must answer one number, but answers {many} series: aggregate them, as in "
                     f"max(...): {query}"
                 )
-            values |= {at: each[0] for at, each in found.items()}
+            values |= {at: look[0] for at, look in found.items()}
         return [None if math.isnan(values.get(at, math.nan)) else values[at] for at in times]
 
     def sources(self, target: Target, start: int, end: int) -> Sequence[Source]:
@@ -210,7 +210,7 @@ class PrometheusTelemetry:
             for (name, namespace), versions in sent.items()
         ]
         return sorted(
-            (one for one in counted if one.stable + one.canary),
+            (counts for counts in counted if counts.stable + counts.canary),
             key=lambda one: (-one.stable - one.canary, one.workload),
         )
 
@@ -353,7 +353,7 @@ def _by_source(series: Iterable[Series]) -> dict[int, dict[Replica, Sample]]:
                 value, labels
             )
     return {
-        at: {replica: Sample(requests) for replica, requests in each.items()} for at, each in counts.items()
+        at: {replica: Sample(requests) for replica, requests in count.items()} for at, count in counts.items()
     }
 
 

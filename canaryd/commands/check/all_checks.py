@@ -26,10 +26,10 @@ def findings(facts: Facts) -> Sequence[Finding]:
     if not facts.offline:
         found += [*control_plane.check(facts), *service_telemetry.check_all(facts), *daemon_rbac.check(facts)]
     for policy in facts.policies:
-        found += [replace(one, service="/".join(policy.key)) for one in of_service(facts, policy)]
+        found += [replace(finding, service="/".join(policy.key)) for finding in of_service(facts, policy)]
     if not facts.policies and not facts.offline:
         found += policy_suggestions.check(facts)
-    return [_placed(facts, one) for one in dict.fromkeys(found)]
+    return [_placed(facts, finding) for finding in dict.fromkeys(found)]
 
 
 def of_service(facts: Facts, policy: Policy) -> Iterator[Finding]:
@@ -83,4 +83,4 @@ def _placed(facts: Facts, finding: Finding) -> Finding:
 def exit_code(found: Sequence[Finding], strict: bool) -> int:
     """0 where nothing is worse than a warning; with `strict`, where nothing is worse than unknown."""
     bad = (Level.PROBLEM, Level.WARNING) if strict else (Level.PROBLEM,)
-    return 1 if any(one.level in bad for one in found) else 0
+    return 1 if any(finding.level in bad for finding in found) else 0

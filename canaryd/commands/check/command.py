@@ -169,8 +169,8 @@ def chosen_policies(
     loaded = load(path or usual)
     if loaded.problems:
         raise InvalidPolicy(loaded.problems)
-    found = [one for one in loaded.policies if namespace is None or namespace in dict(one.keys)]
-    known = [name for one in found for _, name in one.keys]
+    found = [policy for policy in loaded.policies if namespace is None or namespace in dict(policy.keys)]
+    known = [name for policy in found for _, name in policy.keys]
     if unknown := [name for name in services if name not in known]:
         raise Failure(
             f"no policy is of the service {', '.join(unknown)} (there are policies of: "
@@ -178,10 +178,10 @@ def chosen_policies(
         )
     # Of a bracket each service alone, and with one of them all: they are rolled out together.
     return [
-        one.among({key})
-        for one in found
-        if not services or {name for _, name in one.keys} & {*services}
-        for key in one.keys
+        policy.among({key})
+        for policy in found
+        if not services or {name for _, name in policy.keys} & {*services}
+        for key in policy.keys
     ]
 
 
@@ -193,12 +193,16 @@ def of_files(
 ) -> Facts:
     """What files say. A shell gives `-f *.yaml` as one file of the option and more arguments, so these may be
     files too."""
-    more = [Path(one) for one in services if Path(one).is_file() and Path(one).suffix in (".yaml", ".yml")]
-    names = [one for one in services if Path(one) not in more]
+    more = [
+        Path(service)
+        for service in services
+        if Path(service).is_file() and Path(service).suffix in (".yaml", ".yml")
+    ]
+    names = [service for service in services if Path(service) not in more]
     chosen = chosen_policies(policies, None, names, namespace) if policies else []
     facts = facts_of(manifest_files.read([*files, *more]), chosen, namespace, "cluster.local")
-    wanted = {*names, *(one.service.name for one in chosen if names)}
-    meant = [one for one in facts.policies if not names or one.service.name in wanted]
+    wanted = {*names, *(policy.service.name for policy in chosen if names)}
+    meant = [policy for policy in facts.policies if not names or policy.service.name in wanted]
     views = {policy.key: view for policy in meant if (view := offline_view(facts, policy)) is not None}
     left_out = () if names else facts.left_out
     return replace(facts, policies=tuple(meant), routes=views, left_out=left_out)
@@ -264,7 +268,7 @@ def of_cluster(
     )
     named = {key for policy in policies for key in gateways.names(facts, policy)}
     proxies = survey.pods_of(
-        one for one in facts.of("Gateway").items if (namespace_of(one), name_of(one)) in named
+        gateway for gateway in facts.of("Gateway").items if (namespace_of(gateway), name_of(gateway)) in named
     )
     return replace(
         facts,
@@ -278,11 +282,11 @@ def with_routes(kinds: dict[str, Listing], routes: Mapping[Key, RouteView | str]
     """With the VirtualServices that may be read one by one where they may not be listed, as with the daemon's
     own rights."""
     listing = kinds.get("VirtualService", Listing())
-    there = {(namespace_of(one), name_of(one)) for one in listing.items}
+    there = {(namespace_of(obj), name_of(obj)) for obj in listing.items}
     found = [
         {**view.raw, "kind": "VirtualService"} for view in routes.values() if isinstance(view, RouteView)
     ]
-    more = [one for one in found if (namespace_of(one), name_of(one)) not in there]
+    more = [route for route in found if (namespace_of(route), name_of(route)) not in there]
     return {**kinds, "VirtualService": replace(listing, items=(*listing.items, *more))} if more else kinds
 
 
@@ -295,13 +299,13 @@ def rights_of(
     if not who:
         return found
     by_gateway_api, split = (
-        any(each)
-        for each in (
-            [one.route.http_route for one in facts.policies],
-            [one.fair_services for one in facts.policies],
+        any(answers)
+        for answers in (
+            [policy.route.http_route for policy in facts.policies],
+            [policy.fair_services for policy in facts.policies],
         )
     )
-    places = [one.service.namespace for one in facts.policies]
+    places = [policy.service.namespace for policy in facts.policies]
     return [*found, survey.account(who, of_daemon(places, by_gateway_api, split))]
 
 
@@ -315,9 +319,9 @@ def full_account(account: str, namespace: str) -> str:
 
 def deployed_account(facts: Facts) -> str:
     """Of the Deployment that the chart makes; "" where there is none."""
-    for one in facts.of(DAEMON).items:
-        name = spec_of(template_of(one)).get("serviceAccountName") or "default"
-        return f"system:serviceaccount:{namespace_of(one)}:{name}"
+    for deployment in facts.of(DAEMON).items:
+        name = spec_of(template_of(deployment)).get("serviceAccountName") or "default"
+        return f"system:serviceaccount:{namespace_of(deployment)}:{name}"
     return ""
 
 
@@ -327,7 +331,8 @@ def telemetry_of(facts: Facts, settings: Settings | None) -> TelemetryFacts | No
     survey = PrometheusSurvey(telemetry_access(settings))
     try:
         with_workloads = [
-            (policy, [name_of(one) for one in of_service(facts, policy)]) for policy in facts.policies
+            (policy, [name_of(deployment) for deployment in of_service(facts, policy)])
+            for policy in facts.policies
         ]
         return survey.look(with_workloads, time.time())
     finally:

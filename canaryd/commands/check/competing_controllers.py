@@ -43,7 +43,7 @@ def _about(route: Object) -> str:
 
 def _argo(facts: Facts, policy: Policy, route: Object) -> Iterator[Finding]:
     listing = facts.of("Application")
-    applications = {name_of(one): one for one in listing.items}
+    applications = {name_of(application): application for application in listing.items}
     label, identity = labels_of(route).get(ARGO_LABEL, ""), annotations_of(route).get(ARGO_ID, "")
     # The label alone is Helm's too: it is Argo CD's where an application has this name, or may have.
     name = identity.partition(":")[0] or (label if label in applications or listing.problem else "")
@@ -108,11 +108,11 @@ def _ignores(spec: Object, policy: Policy) -> bool:
     """Whether an Application leaves the http routes of the VirtualService alone, in comparing and in
     syncing."""
     options = (spec.get("syncPolicy") or {}).get("syncOptions") or []
-    for one in spec.get("ignoreDifferences") or []:
-        paths = [*(one.get("jqPathExpressions") or []), *(one.get("jsonPointers") or [])]
+    for difference in spec.get("ignoreDifferences") or []:
+        paths = [*(difference.get("jqPathExpressions") or []), *(difference.get("jsonPointers") or [])]
         if (
-            one.get("kind") in ("VirtualService", "*")
-            and one.get("name") in (None, policy.route.virtual_service)
+            difference.get("kind") in ("VirtualService", "*")
+            and difference.get("name") in (None, policy.route.virtual_service)
             and any(str(path).startswith((".spec.http", "/spec/http")) for path in paths)
         ):
             return "RespectIgnoreDifferences=true" in options
@@ -187,12 +187,12 @@ def _managers(policy: Policy, route: Object) -> Iterator[Finding]:
     """Who wrote the http routes, by the API server's own book."""
     managers = sorted(
         {
-            str(one.get("manager"))
-            for one in (route.get("metadata") or {}).get("managedFields") or []
-            if "f:http" in ((one.get("fieldsV1") or {}).get("f:spec") or {})
+            str(entry.get("manager"))
+            for entry in (route.get("metadata") or {}).get("managedFields") or []
+            if "f:http" in ((entry.get("fieldsV1") or {}).get("f:spec") or {})
         }
     )
-    others = [one for one in managers if one != OWN and not one.startswith(BY_HAND)]
+    others = [manager for manager in managers if manager != OWN and not manager.startswith(BY_HAND)]
     if (
         others
         and not any(annotations_of(route).get(key) for key in (ARGO_ID, HELM))
@@ -209,26 +209,26 @@ def _managers(policy: Policy, route: Object) -> Iterator[Finding]:
 
 
 def _flagger(facts: Facts, policy: Policy) -> Iterator[Finding]:
-    names = {policy.service.name, *(name_of(one) for one in of_service(facts, policy))}
-    for one in facts.within("Canary", policy.service.namespace):
-        target = str((spec_of(one).get("targetRef") or {}).get("name") or "")
-        service = str((spec_of(one).get("service") or {}).get("name") or target)
+    names = {policy.service.name, *(name_of(deployment) for deployment in of_service(facts, policy))}
+    for canary in facts.within("Canary", policy.service.namespace):
+        target = str((spec_of(canary).get("targetRef") or {}).get("name") or "")
+        service = str((spec_of(canary).get("service") or {}).get("name") or target)
         if service in names or target in names:
             yield problem(
                 "rivals.flagger",
-                f"Canary {namespace_of(one)}/{name_of(one)}",
+                f"Canary {namespace_of(canary)}/{name_of(canary)}",
                 f"Flagger steers {service} too",
                 "one of the two",
-                f"kubectl -n {namespace_of(one)} delete canary {name_of(one)}   # it restores nothing, but "
-                "with revertOnDeletion",
+                f"kubectl -n {namespace_of(canary)} delete canary {name_of(canary)}   # it restores nothing, "
+                "but with revertOnDeletion",
             )
     if facts.of("Canary").problem:
         yield unknown("rivals.flagger", "Flagger", facts.of("Canary").problem)
 
 
 def _rollouts(facts: Facts, policy: Policy) -> Iterator[Finding]:
-    for one in facts.within("Rollout", policy.service.namespace):
-        routing = ((spec_of(one).get("strategy") or {}).get("canary") or {}).get("trafficRouting") or {}
+    for rollout in facts.within("Rollout", policy.service.namespace):
+        routing = ((spec_of(rollout).get("strategy") or {}).get("canary") or {}).get("trafficRouting") or {}
         istio = routing.get("istio") or {}
         named = [istio.get("virtualService") or {}, *(istio.get("virtualServices") or [])]
         routes = {str(route.get("name") or "") for route in named}
@@ -240,10 +240,10 @@ def _rollouts(facts: Facts, policy: Policy) -> Iterator[Finding]:
         if steered:
             yield problem(
                 "rivals.argoRollouts",
-                f"Rollout {namespace_of(one)}/{name_of(one)}",
+                f"Rollout {namespace_of(rollout)}/{name_of(rollout)}",
                 f"Argo Rollouts steers {steered} too",
                 "one of the two",
-                f"kubectl -n {namespace_of(one)} edit rollout {name_of(one)}   # take "
+                f"kubectl -n {namespace_of(rollout)} edit rollout {name_of(rollout)}   # take "
                 "strategy.canary.trafficRouting out",
             )
     if facts.of("Rollout").problem:

@@ -43,7 +43,8 @@ def version_of(deployment: Object) -> str:
     """The tag of its image, such as `1.27.1`; "" where there is none."""
     containers = spec_of(template_of(deployment)).get("containers") or []
     chosen = next(
-        (one for one in containers if one.get("name") == "discovery"), containers[0] if containers else {}
+        (container for container in containers if container.get("name") == "discovery"),
+        containers[0] if containers else {},
     )
     return str(chosen.get("image") or "").rsplit("/", 1)[-1].partition("@")[0].partition(":")[2]
 
@@ -65,8 +66,8 @@ def _control_plane(facts: Facts) -> Iterator[Finding]:
             "istiod here, or outside as an external control plane",
             "kubectl get deployments -A -l app=istiod",
         )
-    for one in found:
-        yield from _one(one)
+    for deployment in found:
+        yield from _one(deployment)
 
 
 def _one(istiod: Object) -> Iterator[Finding]:

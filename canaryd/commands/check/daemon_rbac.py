@@ -37,7 +37,7 @@ def of_daemon(namespaces: Iterable[str], http_routes: bool = False, split: bool 
     namespaces. http_routes: whether a policy steers one; split: whether one splits matched requests."""
     places = sorted(set(namespaces)) or [""]
     everywhere = [Right(CANARYD, "canaryrollouts", "list")]
-    needed = [one for one in DAEMON if one not in (*BY_GATEWAY_API, *BY_SPLIT)]
+    needed = [right for right in DAEMON if right not in (*BY_GATEWAY_API, *BY_SPLIT)]
     needed += [*(BY_GATEWAY_API if http_routes else ()), *(BY_SPLIT if split else ())]
     each = [
         Right(group, resource, verb, place)
@@ -189,8 +189,8 @@ def _role(who: str, lacking: Sequence[Right]) -> str:
         found = verbs.setdefault((right.group, right.resource), [])
         found += [right.verb] if right.verb not in found else []
     rules = [
-        {"apiGroups": [group], "resources": [resource], "verbs": each}
-        for (group, resource), each in verbs.items()
+        {"apiGroups": [group], "resources": [resource], "verbs": verb}
+        for (group, resource), verb in verbs.items()
     ]
     role = {
         "apiVersion": "rbac.authorization.k8s.io/v1",

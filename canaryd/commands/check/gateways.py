@@ -25,11 +25,11 @@ def names(facts: Facts, policy: Policy) -> set[tuple[str, str]]:
     """(namespace, name) of the Gateways of a service's VirtualService."""
     route = virtual_service(facts, policy)
     found = (
-        [gateway_key(str(one), namespace_of(route)) for one in spec_of(route).get("gateways") or []]
+        [gateway_key(str(gateway), namespace_of(route)) for gateway in spec_of(route).get("gateways") or []]
         if route
         else []
     )
-    return {(one.partition("/")[0], one.partition("/")[2]) for one in found if one != MESH}
+    return {(gateway.partition("/")[0], gateway.partition("/")[2]) for gateway in found if gateway != MESH}
 
 
 def _one(facts: Facts, route: Object, name: str, key: tuple[str, str]) -> Iterator[Finding]:
@@ -40,7 +40,9 @@ def _one(facts: Facts, route: Object, name: str, key: tuple[str, str]) -> Iterat
         if listing.problem or facts.offline:
             yield unknown("gateways.there", about, listing.problem or "it is not among the files")
             return
-        there = sorted(f"{namespace_of(one)}/{name_of(one)}" for one in listing.items)
+        there = sorted(
+            f"{namespace_of(other_gateway)}/{name_of(other_gateway)}" for other_gateway in listing.items
+        )
         yield problem(
             "gateways.there",
             about,

@@ -185,7 +185,7 @@ def _is_word(free: _Open, known: _Open, line: Line) -> bool:
     """Whether a key that `known` has a place for is a word of `free` all the same, since the indentation says
     so: a header called `uri`."""
     below = free.line is not None and line.indent > free.line.indent + 2 * free.line.items
-    return below and not any(one.indent + 2 * one.items >= line.indent for one in known.keys)
+    return below and not any(key.indent + 2 * key.items >= line.indent for key in known.keys)
 
 
 def _fits(item: Shape, line: Line) -> bool:

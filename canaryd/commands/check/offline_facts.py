@@ -55,19 +55,19 @@ def facts_of(
     for manifest in manifests:
         obj, flaw = understood(manifest)
         flaws += [flaw] if flaw else []
-        for one in _each(obj):
-            objects.append(one)
+        for item in _each(obj):
+            objects.append(item)
             lines.append((manifest.file, manifest.line))
     place = namespace or _usual(objects, policies, domain)
     placed = [
-        {**one, "metadata": {**(one.get("metadata") or {}), "namespace": namespace_of(one) or place}}
-        for one in objects
+        {**obj, "metadata": {**(obj.get("metadata") or {}), "namespace": namespace_of(obj) or place}}
+        for obj in objects
     ]
     kinds: dict[str, list[Object]] = {}
     for one in placed:
         kinds.setdefault(kind_of(one), []).append(one)
     places = {
-        (kind_of(one), namespace_of(one), name_of(one)): line for one, line in zip(placed, lines, strict=True)
+        (kind_of(obj), namespace_of(obj), name_of(obj)): line for obj, line in zip(placed, lines, strict=True)
     }
     facts = Facts(
         tuple(policies),
@@ -168,7 +168,7 @@ def _lost(manifest: Manifest, meant: Restored) -> Flaw:
 def _each(obj: Any) -> Iterator[Object]:
     """The objects of a document: one, or those of a List."""
     if isinstance(obj, dict) and obj.get("kind") == "List":
-        yield from (one for one in obj.get("items") or [] if isinstance(one, dict))
+        yield from (item for item in obj.get("items") or [] if isinstance(item, dict))
     elif isinstance(obj, dict):
         yield obj
 
@@ -176,8 +176,8 @@ def _each(obj: Any) -> Iterator[Object]:
 def _usual(objects: Sequence[Object], policies: Sequence[Policy], domain: str) -> str:
     if policies:
         return policies[0].service.namespace
-    for one in objects:
-        for namespace, _ in _services({**one, "metadata": {}}, domain):
+    for obj in objects:
+        for namespace, _ in _services({**obj, "metadata": {}}, domain):
             if namespace:  # a short host does not say it
                 return namespace
     return "default"

@@ -25,7 +25,9 @@ def check(facts: Facts) -> Iterator[Finding]:
 def _candidate(facts: Facts, service: Object) -> Finding | None:
     selector = dict(spec_of(service).get("selector") or {})
     namespace, name = namespace_of(service), name_of(service)
-    templates = [dict(labels_of(template_of(one))) for one in facts.within("Deployment", namespace)]
+    templates = [
+        dict(labels_of(template_of(deployment))) for deployment in facts.within("Deployment", namespace)
+    ]
     versions = sorted(
         {
             labels[LABEL]

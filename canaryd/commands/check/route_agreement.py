@@ -70,10 +70,10 @@ def named(obj: Object) -> str:
 
 def under_way(facts: Facts, policy: Policy) -> str:
     """The name of the service's rollout that has not ended, ""."""
-    for one in facts.within("CanaryRollout", policy.service.namespace):
-        phase = (one.get("status") or {}).get("phase")
-        if spec_of(one).get("service") == policy.service.name and phase and phase not in ENDED:
-            return name_of(one)
+    for record in facts.within("CanaryRollout", policy.service.namespace):
+        phase = (record.get("status") or {}).get("phase")
+        if spec_of(record).get("service") == policy.service.name and phase and phase not in ENDED:
+            return name_of(record)
     return ""
 
 
@@ -244,13 +244,14 @@ def _is_elsewhere(host: Host, policy: Policy) -> bool:
 def _order(policy: Policy, route: Object) -> Iterator[Finding]:
     """A route that takes everything leaves nothing for those after it."""
     http: Sequence[Json] = spec_of(route).get("http") or []
-    for place, one in enumerate(http[:-1]):
-        if takes_all(one):
+    for place, http_route in enumerate(http[:-1]):
+        if takes_all(http_route):
             hidden = [_called(later, place + 1 + at) for at, later in enumerate(http[place + 1 :])]
             yield problem(
                 "routes.order",
                 named(route),
-                f"http route {_called(one, place)} takes every request, so {some(hidden)} is never reached",
+                f"http route {_called(http_route, place)} takes every request, so {some(hidden)} is never "
+                "reached",
                 "the route without a match at the end",
                 f"kubectl -n {namespace_of(route)} edit virtualservice {name_of(route)}   # move it to the "
                 "end of spec.http",
@@ -263,7 +264,7 @@ def _order(policy: Policy, route: Object) -> Iterator[Finding]:
 def takes_all(route: Json) -> bool:
     """No match, or one that any request meets."""
     matches = route.get("match")
-    return not matches or any(_any(one) for one in matches)
+    return not matches or any(_any(match) for match in matches)
 
 
 def _any(match: Json) -> bool:
@@ -278,14 +279,14 @@ def _called(route: Json, place: int) -> str:
 
 
 def _weights(policy: Policy, route: Object) -> Iterator[Finding]:
-    for place, one in enumerate(spec_of(route).get("http") or []):
-        entries = one.get("route") or []
+    for place, http_route in enumerate(spec_of(route).get("http") or []):
+        entries = http_route.get("route") or []
         total = sum(int(entry.get("weight") or 0) for entry in entries)
         if len(entries) > 1 and total != 100:
             yield warning(
                 "routes.weights",
                 named(route),
-                f"the weights of http route {_called(one, place)} sum to {total}: to Istio they are "
+                f"the weights of http route {_called(http_route, place)} sum to {total}: to Istio they are "
                 "proportions, not per cent",
                 "a sum of 100",
                 f"kubectl -n {namespace_of(route)} edit virtualservice {name_of(route)}",
@@ -295,9 +296,9 @@ def _weights(policy: Policy, route: Object) -> Iterator[Finding]:
 def _left_over(facts: Facts, policy: Policy, route: Object) -> Iterator[Finding]:
     """Routes that a rollout made, when there is none."""
     names = [
-        str(one.get("name"))
-        for one in spec_of(route).get("http") or []
-        if str(one.get("name") or "").startswith(OWN_ROUTE)
+        str(http_route.get("name"))
+        for http_route in spec_of(route).get("http") or []
+        if str(http_route.get("name") or "").startswith(OWN_ROUTE)
     ]
     if names and not under_way(facts, policy):
         yield warning(
@@ -322,7 +323,9 @@ def _subsets(facts: Facts, policy: Policy, route: Object) -> Iterator[Finding]:
             listing.problem or f"no DestinationRule of {host} is among the files",
         )
         return
-    defined = {str(one.get("name")): one for rule in rules for one in spec_of(rule).get("subsets") or []}
+    defined = {
+        str(subset.get("name")): subset for rule in rules for subset in spec_of(rule).get("subsets") or []
+    }
     used = {to.subset for to in http_destinations(facts, route) if to.host.service == policy.key}
     about = f"DestinationRule {policy.service.namespace}/{policy.route.destination_rule}"
     missing = sorted(used - defined.keys() - {""})
@@ -351,15 +354,17 @@ def _selecting(
     """Subsets that select no Deployment's pods: wrong where traffic is sent there, and left over where
     not."""
     deployments = [
-        one
-        for one in facts.within("Deployment", policy.service.namespace)
-        if policy.service.selector.items() <= dict(labels_of(template_of(one))).items()
+        deployment
+        for deployment in facts.within("Deployment", policy.service.namespace)
+        if policy.service.selector.items() <= dict(labels_of(template_of(deployment))).items()
     ]
     if not deployments:
         return
     for name, subset in defined.items():
         labels: Mapping[str, str] = subset.get("labels") or {}
-        if any(labels.items() <= dict(labels_of(template_of(one))).items() for one in deployments):
+        if any(
+            labels.items() <= dict(labels_of(template_of(deployment))).items() for deployment in deployments
+        ):
             continue
         shown = ", ".join(f"{key}={value}" for key, value in labels.items())
         found = f"subset {name} selects {shown}, and no Deployment of {policy.service.name} has such pods"
@@ -396,7 +401,8 @@ def _selecting(
 def _versions(facts: Facts, policy: Policy) -> set[str]:
     label, selector = policy.service.version_label, policy.service.selector.items()
     found = [
-        dict(labels_of(template_of(one))) for one in facts.within("Deployment", policy.service.namespace)
+        dict(labels_of(template_of(deployment)))
+        for deployment in facts.within("Deployment", policy.service.namespace)
     ]
     return {labels[label] for labels in found if selector <= labels.items() and labels.get(label)}
 

@@ -102,7 +102,10 @@ def _nothing(policy: Policy, counted: Counted, telemetry: TelemetryFacts, about:
     wanted, reporters = policy.analysis.reporter, sorted({reporter for reporter, _ in counted.reporters})
     within = f"in the last {telemetry.window:.0f} s"
     if reporters:
-        other = next((one for one in ("waypoint", "source", "destination") if one in reporters), reporters[0])
+        other = next(
+            (reporter for reporter in ("waypoint", "source", "destination") if reporter in reporters),
+            reporters[0],
+        )
         return problem(
             "telemetry.reporter",
             about,
@@ -133,7 +136,7 @@ def _nothing(policy: Policy, counted: Counted, telemetry: TelemetryFacts, about:
 
 
 def _labels(policy: Policy, counted: Counted, about: str) -> Iterator[Finding]:
-    missing = [label for label in NEEDED if any(not one.labels.get(label) for one in counted.series)]
+    missing = [label for label in NEEDED if any(not series.labels.get(label) for series in counted.series)]
     if missing:
         yield problem(
             "telemetry.labels",
@@ -142,7 +145,7 @@ def _labels(policy: Policy, counted: Counted, about: str) -> Iterator[Finding]:
             "the labels that requests are told apart by",
             "kubectl get telemetries.telemetry.istio.io -A -o yaml   # a tagOverride that removes them?",
         )
-    if any(not one.labels.get("pod") for one in counted.series):
+    if any(not series.labels.get("pod") for series in counted.series):
         yield problem(
             "telemetry.labels",
             about,
@@ -217,9 +220,9 @@ def interval(series: Sequence[Scraped]) -> float | None:
     none."""
     gaps = [
         later - before
-        for one in series
-        if len(one.times) >= 3
-        for before, later in zip(one.times, one.times[1:], strict=False)
+        for scraped in series
+        if len(scraped.times) >= 3
+        for before, later in zip(scraped.times, scraped.times[1:], strict=False)
     ]
     return median(gaps) if gaps else None
 
@@ -227,18 +230,23 @@ def interval(series: Sequence[Scraped]) -> float | None:
 def copies(series: Sequence[Scraped]) -> int:
     """How often the same counter is there, where that is more than once; else 0. Series that follow each
     other are no copies."""
-    alive = max((one.times[-1] for one in series if one.times), default=0.0)
-    now = [one for one in series if one.times and one.times[-1] >= alive - 2 * (interval([one]) or 0.0)]
+    alive = max((scraped.times[-1] for scraped in series if scraped.times), default=0.0)
+    now = [
+        scraped
+        for scraped in series
+        if scraped.times and scraped.times[-1] >= alive - 2 * (interval([scraped]) or 0.0)
+    ]
     found = Counter(
-        tuple(sorted((key, value) for key, value in one.labels.items() if key not in COPIES)) for one in now
+        tuple(sorted((key, value) for key, value in scraped.labels.items() if key not in COPIES))
+        for scraped in now
     )
     most = max(found.values(), default=1)
     return most if most > 1 else 0
 
 
 def _jobs(series: Sequence[Scraped]) -> list[str]:
-    by = "job" if len({one.labels.get("job") for one in series}) > 1 else "prometheus_replica"
-    return sorted({f"{by} {one.labels.get(by)}" for one in series if one.labels.get(by)}) or [
+    by = "job" if len({scraped.labels.get("job") for scraped in series}) > 1 else "prometheus_replica"
+    return sorted({f"{by} {scraped.labels.get(by)}" for scraped in series if scraped.labels.get(by)}) or [
         "labels such as instance"
     ]
 
@@ -269,7 +277,7 @@ def _histogram(policy: Policy, counted: Counted) -> Iterator[Finding]:
 
 def _grpc(facts: Facts, policy: Policy, counted: Counted) -> Iterator[Finding]:
     about = f"istio_requests_total of {policy.service.name}"
-    grpc = [one for one in counted.series if one.labels.get("request_protocol") == "grpc"]
+    grpc = [series for series in counted.series if series.labels.get("request_protocol") == "grpc"]
     service = facts.find("Service", policy.service.namespace, policy.service.name)
     if not grpc:
         if service and any(protocol(port).startswith("grpc") for port in spec_of(service).get("ports") or []):
@@ -279,7 +287,7 @@ def _grpc(facts: Facts, policy: Policy, counted: Counted) -> Iterator[Finding]:
                 "the Service says gRPC, and no request counted is gRPC",
                 "request_protocol grpc",
             )
-    elif any("grpc_response_status" not in one.labels for one in grpc):
+    elif any("grpc_response_status" not in scraped.labels for scraped in grpc):
         yield problem(
             "telemetry.grpc",
             about,
@@ -315,12 +323,12 @@ def _switched_off(facts: Facts, policy: Policy) -> Iterator[Finding]:
             "Istio's Telemetry objects",
             f"not all can be listed: {facts.of('Telemetry').problem}",
         )
-    for one in facts.of("Telemetry").items:
-        if namespace_of(one) not in (policy.service.namespace, ROOT):
+    for telemetry in facts.of("Telemetry").items:
+        if namespace_of(telemetry) not in (policy.service.namespace, ROOT):
             continue
         overrides = [
             override
-            for metrics in spec_of(one).get("metrics") or []
+            for metrics in spec_of(telemetry).get("metrics") or []
             for override in metrics.get("overrides") or []
         ]
         off = {
@@ -329,13 +337,14 @@ def _switched_off(facts: Facts, policy: Policy) -> Iterator[Finding]:
             if _is_off(override)
         }
         counts = sorted(off & {"ALL_METRICS", "REQUEST_COUNT", "REQUEST_DURATION"})
-        if counts and _concerns(one, facts, policy):
+        if counts and _concerns(telemetry, facts, policy):
             yield problem(
                 "telemetry.disabled",
-                f"Telemetry {namespace_of(one)}/{name_of(one)}",
+                f"Telemetry {namespace_of(telemetry)}/{name_of(telemetry)}",
                 f"it disables {', '.join(counts)}",
                 "REQUEST_COUNT, and REQUEST_DURATION for latency",
-                f"kubectl -n {namespace_of(one)} edit telemetry {name_of(one)}   # take `disabled: true` out",
+                f"kubectl -n {namespace_of(telemetry)} edit telemetry {name_of(telemetry)}   # take "
+                "`disabled: true` out",
             )
 
 
@@ -350,7 +359,7 @@ def _concerns(telemetry: Object, facts: Facts, policy: Policy) -> bool:
     if not selector:
         return True
     labels = [
-        dict((spec_of(one).get("template") or {}).get("metadata", {}).get("labels") or {})
-        for one in of_service(facts, policy)
+        dict((spec_of(deployment).get("template") or {}).get("metadata", {}).get("labels") or {})
+        for deployment in of_service(facts, policy)
     ]
-    return any(selector.items() <= one.items() for one in labels)
+    return any(selector.items() <= label.items() for label in labels)

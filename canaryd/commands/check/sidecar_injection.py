@@ -91,12 +91,12 @@ def _known(facts: Facts) -> set[str]:
     """Revisions and tags that inject, by the webhooks, which are what injects."""
     hooks = facts.of("MutatingWebhookConfiguration").items
     found = {
-        str(labels_of(one)[key])
-        for one in hooks
+        str(labels_of(hook)[key])
+        for hook in hooks
         for key in (REVISION, "istio.io/tag")
-        if labels_of(one).get(key)
+        if labels_of(hook).get(key)
     }
-    return found or {revision(one) for one in control_planes(facts)}
+    return found or {revision(control_plane) for control_plane in control_planes(facts)}
 
 
 def _is_half_seen(facts: Facts) -> bool:
@@ -250,10 +250,10 @@ def _of(facts: Facts, policy: Policy) -> list[Object]:
 def _deployments(facts: Facts, policy: Policy, pods: list[Object]) -> list[str]:
     """Names of the Deployments whose template these pods are of, by labels."""
     found = []
-    for one in facts.within("Deployment", policy.service.namespace):
-        wanted = dict(labels_of(template_of(one))).items()
+    for deployment in facts.within("Deployment", policy.service.namespace):
+        wanted = dict(labels_of(template_of(deployment))).items()
         if wanted and any(wanted <= dict(labels_of(pod)).items() for pod in pods):
-            found.append(name_of(one))
+            found.append(name_of(deployment))
     return found or ["NAME"]
 
 
@@ -266,5 +266,7 @@ def _kind(pod: Object) -> str:
     if annotations_of(pod).get(REDIRECTED) == "enabled":
         return "ztunnel (ambient)"
     spec = spec_of(pod)
-    names = [one.get("name") for key in ("containers", "initContainers") for one in spec.get(key) or []]
+    names = [
+        container.get("name") for key in ("containers", "initContainers") for container in spec.get(key) or []
+    ]
     return "a sidecar" if PROXY in names else ""

@@ -33,10 +33,10 @@ def show(facts: Facts, found: Sequence[Finding], quiet: bool) -> None:
     """All of it, or (quiet) only what is not ok, and a last line that counts."""
     if not quiet:
         click.echo(heading(facts))
-    for title, group in groups([one for one in found if not quiet or one.level is not Level.OK]):
+    for title, group in groups([finding for finding in found if not quiet or finding.level is not Level.OK]):
         click.secho(f"{title}" if quiet else f"\n{title}", bold=True)
-        for one in group:
-            for line in lines(one):
+        for finding in group:
+            for line in lines(finding):
                 click.echo(output.encodable(line))
     click.echo(f"{'' if quiet else chr(10)}{summary(found)}")
 
@@ -55,9 +55,11 @@ def heading(facts: Facts) -> str:
 def groups(found: Sequence[Finding]) -> Iterator[tuple[str, list[Finding]]]:
     """Findings under their titles, in their order; a service's are named with it."""
     titles: dict[str, list[Finding]] = {}
-    for one in found:
-        title = TITLES[one.check.partition(".")[0]]
-        titles.setdefault(f"{one.service}: {title.lower()}" if one.service else title, []).append(one)
+    for finding in found:
+        title = TITLES[finding.check.partition(".")[0]]
+        titles.setdefault(f"{finding.service}: {title.lower()}" if finding.service else title, []).append(
+            finding
+        )
     yield from titles.items()
 
 
@@ -88,7 +90,7 @@ def _wrapped(text: str, margin: int) -> list[str]:
 
 
 def summary(found: Sequence[Finding]) -> str:
-    counts = {level: sum(one.level is level for one in found) for level in Level}
+    counts = {level: sum(finding.level is level for finding in found) for level in Level}
     parts = [
         many(counts[Level.PROBLEM], "problem"),
         many(counts[Level.WARNING], "warning"),
@@ -104,19 +106,19 @@ def as_data(facts: Facts, found: Sequence[Finding], code: int) -> dict[str, Any]
         "server": facts.server or None,
         "services": ["/".join(policy.key) for policy in facts.policies],
         "exitCode": code,
-        "counts": {level.value: sum(one.level is level for one in found) for level in Level},
+        "counts": {level.value: sum(finding.level is level for finding in found) for level in Level},
         "findings": [
             {
-                "check": one.check,
-                "level": one.level.value,
-                "service": one.service or None,
-                "about": one.about,
-                "found": one.found,
-                "wanted": one.wanted or None,
-                "mend": one.mend or None,
-                "file": one.file or None,
-                "line": one.line or None,
+                "check": finding.check,
+                "level": finding.level.value,
+                "service": finding.service or None,
+                "about": finding.about,
+                "found": finding.found,
+                "wanted": finding.wanted or None,
+                "mend": finding.mend or None,
+                "file": finding.file or None,
+                "line": finding.line or None,
             }
-            for one in found
+            for finding in found
         ],
     }

@@ -71,14 +71,16 @@ def of_people(policies: Sequence[Policy], source: str = "") -> list[Right]:
     """All that people need for every command: in each namespace with a policy, by the kinds of route that are
     steered there. source: where `canaryd deploy` takes versions from; "" where there is no such namespace."""
     found: dict[Right, list[str]] = {}
-    for place in sorted({one.service.namespace for one in policies}) or [""]:
-        here = [one for one in policies if one.service.namespace == place]
+    for place in sorted({policy.service.namespace for policy in policies}) or [""]:
+        here = [policy for policy in policies if policy.service.namespace == place]
         _add(found, EVERYONE, place)
-        _add(found, BY_ISTIO if not here or any(one.route.virtual_service for one in here) else (), place)
-        _add(found, BY_GATEWAY_API if any(one.route.http_route for one in here) else (), place)
+        _add(
+            found, BY_ISTIO if not here or any(policy.route.virtual_service for policy in here) else (), place
+        )
+        _add(found, BY_GATEWAY_API if any(policy.route.http_route for policy in here) else (), place)
         _add(
             found,
-            BY_SPLIT if any(one.fair_services and one.route.virtual_service for one in here) else (),
+            BY_SPLIT if any(policy.fair_services and policy.route.virtual_service for policy in here) else (),
             place,
         )
     _add(found, SOURCE if source else (), source)

@@ -40,9 +40,9 @@ def of_service(facts: Facts, policy: Policy) -> list[Object]:
     """The Deployments with the policy's selector on their template, with a version label or not."""
     selector = policy.service.selector.items()
     return [
-        one
-        for one in facts.within("Deployment", policy.service.namespace)
-        if selector <= dict(labels_of(template_of(one))).items()
+        deployment
+        for deployment in facts.within("Deployment", policy.service.namespace)
+        if selector <= dict(labels_of(template_of(deployment))).items()
     ]
 
 
@@ -57,7 +57,7 @@ def _service(facts: Facts, policy: Policy) -> Iterator[Finding]:
         if listing.problem or facts.offline:
             yield unknown("workloads.service", about, listing.problem or "it is not among the files")
             return
-        there = sorted(name_of(one) for one in facts.within("Service", namespace))
+        there = sorted(name_of(service) for service in facts.within("Service", namespace))
         yield problem(
             "workloads.service",
             about,
@@ -134,9 +134,9 @@ def _selector(facts: Facts, policy: Policy, service: Object, about: str) -> Iter
         )
         return
     outside = [
-        name_of(one)
-        for one in of_service(facts, policy)
-        if not selector.items() <= dict(labels_of(template_of(one))).items()
+        name_of(deployment)
+        for deployment in of_service(facts, policy)
+        if not selector.items() <= dict(labels_of(template_of(deployment))).items()
     ]
     if outside:
         shown = ", ".join(f"{key}={value}" for key, value in selector.items())
@@ -164,7 +164,7 @@ def _deployments(facts: Facts, policy: Policy) -> Iterator[Finding]:
         if facts.offline:
             yield unknown("workloads.versions", about, "none is among the files")
             return
-        there = sorted(name_of(one) for one in facts.within("Deployment", namespace))
+        there = sorted(name_of(deployment) for deployment in facts.within("Deployment", namespace))
         yield problem(
             "workloads.versions",
             about,
@@ -181,8 +181,8 @@ def _deployments(facts: Facts, policy: Policy) -> Iterator[Finding]:
 def _versions(policy: Policy, found: list[Object], label: str) -> Iterator[Finding]:
     about = f"Deployments of {policy.service.name}"
     of: dict[str, list[str]] = {}
-    for one in found:
-        of.setdefault(labels_of(template_of(one)).get(label, ""), []).append(name_of(one))
+    for deployment in found:
+        of.setdefault(labels_of(template_of(deployment)).get(label, ""), []).append(name_of(deployment))
     for name in of.pop("", []):
         yield problem(
             "workloads.versions",
@@ -231,9 +231,11 @@ def _deployment(facts: Facts, policy: Policy, one: Object) -> Iterator[Finding]:
             f"kubectl -n {namespace} scale deployment {name} --replicas=2",
         )
     containers = [
-        one for one in spec_of(template).get("containers") or [] if one.get("name") != "istio-proxy"
+        container
+        for container in spec_of(template).get("containers") or []
+        if container.get("name") != "istio-proxy"
     ]
-    unprobed = [str(one.get("name")) for one in containers if not one.get("readinessProbe")]
+    unprobed = [str(container.get("name")) for container in containers if not container.get("readinessProbe")]
     if unprobed:
         yield warning(
             "workloads.probes",
@@ -251,7 +253,9 @@ def _deployment(facts: Facts, policy: Policy, one: Object) -> Iterator[Finding]:
             ),
         )
     unmeasured = [
-        str(one.get("name")) for one in containers if not (one.get("resources") or {}).get("requests")
+        str(container.get("name"))
+        for container in containers
+        if not (container.get("resources") or {}).get("requests")
     ]
     if unmeasured:
         yield warning(
@@ -280,5 +284,7 @@ def _deployment(facts: Facts, policy: Policy, one: Object) -> Iterator[Finding]:
 
 def _port(container: Mapping[str, Any]) -> int:
     return int(
-        next((one["containerPort"] for one in container.get("ports") or [] if "containerPort" in one), 8080)
+        next(
+            (port["containerPort"] for port in container.get("ports") or [] if "containerPort" in port), 8080
+        )
     )

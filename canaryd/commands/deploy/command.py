@@ -215,10 +215,14 @@ def deploy(
 
 def _findings(policies: Path | None, target: str) -> Mapping[str, DeployRemark]:
     found = (
-        [part.service for one in policies_of(policies) for part in one.parts] if policies is not None else []
+        [part.service for policy in policies_of(policies) for part in policy.parts]
+        if policies is not None
+        else []
     )
     return {
-        one.name: DeployRemark(one.selector, one.version_label) for one in found if one.namespace == target
+        note.name: DeployRemark(note.selector, note.version_label)
+        for note in found
+        if note.namespace == target
     }
 
 
@@ -256,34 +260,34 @@ def _show_all(
         _objects(plans, how.form)
     elif plans:
         rows = [
-            deploy_text.row(one.service, one.prepared, one.refused.message if one.refused else "", places)
-            for one in plans
+            deploy_text.row(plan.service, plan.prepared, plan.refused.message if plan.refused else "", places)
+            for plan in plans
         ]
         output.table(deploy_text.head(places), rows)
     else:
         click.echo(f"no Service of {places[0].namespace} has a Deployment")
     for line in left_out:
         click.echo(f"left out: {line}", err=how.form != "text")
-    for one in plans:
-        if one.creates and one.prepared is not None:
-            for line in deploy_text.remarks(one.prepared.draft):
-                click.echo(f"{one.service}: {line}", err=how.form != "text")
+    for plan in plans:
+        if plan.creates and plan.prepared is not None:
+            for line in deploy_text.remarks(plan.prepared.draft):
+                click.echo(f"{plan.service}: {line}", err=how.form != "text")
             if how.diff and how.form == "text":
-                _diff(one.prepared)
+                _diff(plan.prepared)
 
 
 def _objects(plans: Sequence[PlannedDeploy], form: str) -> None:
     """On stdout the objects alone; what there is to say of them on stderr."""
-    prepared = [one.prepared for one in plans if one.prepared is not None]
-    objects = [made.manifest for one in prepared for made in one.draft.made]
+    prepared = [plan.prepared for plan in plans if plan.prepared is not None]
+    objects = [made.manifest for new in prepared for made in new.draft.made]
     if form == "json":
         output.as_json({"apiVersion": "v1", "kind": "List", "items": objects})
     else:
         click.echo("---\n".join(map(deploy_text.as_yaml, objects)), nl=False)
-    for one in prepared:
-        for line in [one.draft.nothing, *deploy_text.remarks(one.draft)]:
+    for new in prepared:
+        for line in [new.draft.nothing, *deploy_text.remarks(new.draft)]:
             if line:
-                click.echo(f"{one.draft.service}: {line}", err=True)
+                click.echo(f"{new.draft.service}: {line}", err=True)
 
 
 def _diff(prepared: Prepared) -> None:
@@ -297,13 +301,15 @@ def _diff(prepared: Prepared) -> None:
 
 def _finish(deployer: Deployer, plans: Sequence[PlannedDeploy], target: Place, how: How) -> None:
     """Asks, creates, waits. Raises Failure, with all that failed, and Exit when there was no yes."""
-    failures = [one.refused for one in plans if one.refused is not None]
-    wanted = [one for one in plans if one.creates]
+    failures = [plan.refused for plan in plans if plan.refused is not None]
+    wanted = [plan for plan in plans if plan.creates]
     answered = how.yes or not wanted or how.dry_run or _confirmed(wanted, target)
     if answered and not how.dry_run:
         failures += _create_all(deployer, wanted, target, how)
     if failures:
-        raise Failure("\n".join(one.message for one in failures), max(one.exit_code for one in failures))
+        raise Failure(
+            "\n".join(failure.message for failure in failures), max(failure.exit_code for failure in failures)
+        )
     if not answered:
         click.echo("canaryd: nothing was created: --yes says that it be done", err=True)
         raise click.exceptions.Exit(ONLY_SHOWN)
@@ -313,7 +319,7 @@ def _confirmed(wanted: Sequence[PlannedDeploy], target: Place) -> bool:
     if not output.is_asking():
         return False
     what = ", ".join(
-        f"{one.service} {one.prepared.draft.version}" for one in wanted if one.prepared is not None
+        f"{plan.service} {plan.prepared.draft.version}" for plan in wanted if plan.prepared is not None
     )
     return click.confirm(f"Deploy {what} to {target.namespace}?", err=True)
 
@@ -323,14 +329,14 @@ def _create_all(
 ) -> list[Failure]:
     """Each, whatever became of the others; what failed."""
     failures, created = [], []
-    for one in wanted:
-        assert one.prepared is not None
+    for plan in wanted:
+        assert plan.prepared is not None
         try:
-            for title in deployer.create(one.prepared):
+            for title in deployer.create(plan.prepared):
                 click.echo(f"created {title} in {target.namespace}", err=how.form != "text")
-            created.append(one.prepared)
+            created.append(plan.prepared)
         except (Rejected, Unavailable) as error:
-            failures.append(_failure(one.service, error))
+            failures.append(_failure(plan.service, error))
     for prepared in created:
         try:
             if how.wait is not None:

@@ -40,14 +40,14 @@ def autoscaler(
             f"whether {stable.name} has an autoscaler cannot be told ({why}): if it has one, the new version "
             "needs its own"
         ]
-    found = next((one for one in place.autoscalers if _scaled(one) == stable.name), None)
-    if found is None or any(_scaled(one) == name for one in place.autoscalers):
+    found = next((other for other in place.autoscalers if _scaled(other) == stable.name), None)
+    if found is None or any(_scaled(other) == name for other in place.autoscalers):
         return None, []
     keda = next(
         (
-            str(one.get("name"))
-            for one in found["metadata"].get("ownerReferences") or []
-            if one.get("kind") == _KEDA
+            str(owner.get("name"))
+            for owner in found["metadata"].get("ownerReferences") or []
+            if owner.get("kind") == _KEDA
         ),
         None,
     )
@@ -80,11 +80,13 @@ def budget(
         return None, [f"whether a PodDisruptionBudget is for {stable.name} alone cannot be told ({why})"]
     before = stable.labels.get(label)
     own = [
-        one
-        for one in place.budgets
-        if before and _selected(one).get(label) == before and _selected(one).items() <= stable.labels.items()
+        other
+        for other in place.budgets
+        if before
+        and _selected(other).get(label) == before
+        and _selected(other).items() <= stable.labels.items()
     ]
-    if not own or any(_selected(one) == {**_selected(own[0]), label: version} for one in place.budgets):
+    if not own or any(_selected(other) == {**_selected(own[0]), label: version} for other in place.budgets):
         return None, []
     made = _copy(own[0], stable.name, name)
     _free(made, place.budgets, f"selects {label}={version}")
@@ -137,7 +139,7 @@ def _copy(found: Manifest, before: str, after: str) -> dict[str, Any]:
 
 
 def _free(made: Manifest, there: Any, purpose: str) -> None:
-    if any(name_of(one) == name_of(made) for one in there):
+    if any(name_of(other) == name_of(made) for other in there):
         raise CannotDeploy(
             f"{made['kind']} {name_of(made)} is there already, and is not the one that {purpose}; rename or "
             "delete it"

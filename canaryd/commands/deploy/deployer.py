@@ -59,18 +59,18 @@ class Deployer:
             raise CannotDeploy(*missing)
         if copied:
             made = with_copied(made, copied, self.source.namespace)
-        answers = tuple(self.target.create(one.manifest, dry_run=True) for one in made.made)
+        answers = tuple(self.target.create(new.manifest, dry_run=True) for new in made.made)
         return Prepared(made, answers, tuple(unchecked))
 
     def create(self, prepared: Prepared) -> Sequence[str]:
         """Creates all; what was created, by kind and name. Raises Rejected, Unavailable, with what was
         created before."""
         done: list[str] = []
-        for one in prepared.draft.made:
+        for new in prepared.draft.made:
             try:
-                self.target.create(one.manifest)
+                self.target.create(new.manifest)
             except (Rejected, Unavailable) as error:
-                if isinstance(error, Conflict) and one.manifest["kind"] == CONFIG_MAP:
+                if isinstance(error, Conflict) and new.manifest["kind"] == CONFIG_MAP:
                     continue  # copied for another service meanwhile; what is there is never overwritten
                 so_far = (
                     f"; created before that: {', '.join(done)}; run it again to go on from there"
@@ -78,7 +78,7 @@ class Deployer:
                     else ""
                 )
                 raise type(error)(f"{error}{so_far}") from error
-            done.append(title_of(one.manifest))
+            done.append(title_of(new.manifest))
         return done
 
     def state(self, prepared: Prepared) -> Workload:
@@ -113,23 +113,23 @@ class Deployer:
         missing: list[str] = []
         unchecked: list[Reference] = []
         copied: list[dict[str, object]] = []
-        for one in needs:
+        for need in needs:
             try:
-                keys = self.target.keys(one.kind, one.name)
+                keys = self.target.keys(need.kind, need.name)
             except Missing:
-                if one.optional:
+                if need.optional:
                     continue
-                if one.kind == CONFIG_MAP and self.copy_config:
-                    copied.append(self._copy(one))
+                if need.kind == CONFIG_MAP and self.copy_config:
+                    copied.append(self._copy(need))
                 else:
-                    missing.append(self._lacking(one))
+                    missing.append(self._lacking(need))
                 continue
             if keys is None:
-                unchecked.append(one)
-            elif one.kind in WITH_KEYS and not one.optional and (lost := sorted(one.keys - keys)):
+                unchecked.append(need)
+            elif need.kind in WITH_KEYS and not need.optional and (lost := sorted(need.keys - keys)):
                 missing.append(
-                    f"{one.kind} {one.name} in {self.target.namespace} lacks {', '.join(lost)} "
-                    f"({', '.join(one.used)}): add it there"
+                    f"{need.kind} {need.name} in {self.target.namespace} lacks {', '.join(lost)} "
+                    f"({', '.join(need.used)}): add it there"
                 )
         return missing, unchecked, copied
 

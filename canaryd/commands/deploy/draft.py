@@ -99,7 +99,12 @@ class _Case:
     @property
     def under_way(self) -> OnRecord | None:
         return next(
-            (one for one in self.target.rollouts if one.service == self.wish.service and not one.ended), None
+            (
+                rollout
+                for rollout in self.target.rollouts
+                if rollout.service == self.wish.service and not rollout.ended
+            ),
+            None,
         )
 
     def stable(self) -> Deployed | None:
@@ -192,9 +197,9 @@ def _there_already(case: _Case, same: Deployed) -> Draft:
     )
     notes = [f"{same.name} was made by an earlier deploy, which did not end"] if made else []
     notes += [
-        f"its rollout was rolled back: canaryd retry {one.name} tries it once more"
-        for one in target.rollouts
-        if (one.service, one.canary, one.phase) == (wish.service, version, Phase.ROLLED_BACK)
+        f"its rollout was rolled back: canaryd retry {rollout.name} tries it once more"
+        for rollout in target.rollouts
+        if (rollout.service, rollout.canary, rollout.phase) == (wish.service, version, Phase.ROLLED_BACK)
     ][-1:]
     again, _ = _deployment(case, same.name, same.labels, same)
     if template_hash(again["spec"]["template"]) != template_hash(same.template):
@@ -296,8 +301,14 @@ def _floats(image: str) -> bool:
 
 def _same(case: _Case) -> Deployed | None:
     """The Deployment there that runs these very images, one with replicas first."""
-    alike = [one for one in case.found if one.images == pinned(case.chosen.images, case.digests)]
-    return next((one for one in alike if one.state.desired > 0), alike[0] if alike else None)
+    alike = [
+        deployment
+        for deployment in case.found
+        if deployment.images == pinned(case.chosen.images, case.digests)
+    ]
+    return next(
+        (deployment for deployment in alike if deployment.state.desired > 0), alike[0] if alike else None
+    )
 
 
 def _check_name(case: _Case, version: str, name: str) -> None:
@@ -315,12 +326,18 @@ def _check_name(case: _Case, version: str, name: str) -> None:
             f"another version: canaryd deploy {case.wish.service} VERSION"
         )
     if (
-        other := next((one for one in case.found if one.labels.get(case.label) == version), None)
+        other := next(
+            (deployment for deployment in case.found if deployment.labels.get(case.label) == version), None
+        )
     ) is not None:
         raise CannotDeploy(
             f"{other.name} in {where} has {case.label}={version} already: a version is one Deployment"
         )
-    unnamed = [one.name for one in case.found if not one.labels.get(case.label) and one.state.desired > 0]
+    unnamed = [
+        deployment.name
+        for deployment in case.found
+        if not deployment.labels.get(case.label) and deployment.state.desired > 0
+    ]
     if unnamed:
         raise CannotDeploy(
             f"the pods of {', '.join(unnamed)} in {where} have no label {case.label}, so no route can tell "

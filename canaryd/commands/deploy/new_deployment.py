@@ -93,14 +93,14 @@ def new_deployment(
 def renamed(value: Any, label: str, before: str, after: str) -> None:
     """Puts another version into every label selector below a value, in place."""
     if isinstance(value, dict):
-        for key, one in value.items():
-            if key == "matchLabels" and isinstance(one, dict) and one.get(label) == before:
-                one[label] = after
+        for key, inner in value.items():
+            if key == "matchLabels" and isinstance(inner, dict) and inner.get(label) == before:
+                inner[label] = after
             else:
-                renamed(one, label, before, after)
+                renamed(inner, label, before, after)
     elif isinstance(value, list):
-        for one in value:
-            renamed(one, label, before, after)
+        for item in value:
+            renamed(item, label, before, after)
 
 
 def beside_stable(new: Mapping[str, Any], stable: Deployed) -> list[str]:
@@ -180,4 +180,4 @@ def _containers(spec: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _has_sidecar(template: Mapping[str, Any]) -> bool:
-    return any(one["name"] == _SIDECAR for one in _containers(template["spec"]))
+    return any(container["name"] == _SIDECAR for container in _containers(template["spec"]))

@@ -116,14 +116,14 @@ def mentions(value: Any, word: str) -> list[str]:
 
 def _texts(value: Any, path: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, Mapping):
-        for key, one in value.items():
+        for key, inner in value.items():
             # told by the path already
-            if not (key == "name" and isinstance(one, str) and path.endswith(f"[{one}]")):
-                yield from _texts(one, f"{path}.{key}" if path else str(key))
+            if not (key == "name" and isinstance(inner, str) and path.endswith(f"[{inner}]")):
+                yield from _texts(inner, f"{path}.{key}" if path else str(key))
     elif isinstance(value, list):
-        for at, one in enumerate(value):
-            name = one.get("name") if isinstance(one, Mapping) else None
-            yield from _texts(one, f"{path}[{name if name is not None else at}]")
+        for at, item in enumerate(value):
+            name = item.get("name") if isinstance(item, Mapping) else None
+            yield from _texts(item, f"{path}[{name if name is not None else at}]")
     elif isinstance(value, str):
         for line in value.splitlines():
             yield path, line.strip()

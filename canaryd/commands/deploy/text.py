@@ -22,16 +22,16 @@ def described(prepared: Prepared, places: tuple[Place, Place]) -> list[str]:
         f"{draft.service}: {draft.version} to {target.namespace}, {beside}; from {draft.source.name} of "
         f"{source.namespace}"
     ]
-    made = next((one.manifest for one in draft.made if one.manifest["kind"] == "Deployment"), None)
+    made = next((new.manifest for new in draft.made if new.manifest["kind"] == "Deployment"), None)
     if made is not None:
         lines.append(f"  image     {', '.join(images(made['spec']['template']).values())}{_before(draft)}")
         lines.append(f"  replicas  {made['spec']['replicas']}")
-    lines.append(f"  creates   {', '.join(title_of(one.manifest) for one in draft.made)}")
-    unchecked = {(one.kind, one.name) for one in prepared.unchecked}
+    lines.append(f"  creates   {', '.join(title_of(new.manifest) for new in draft.made)}")
+    unchecked = {(reference.kind, reference.name) for reference in prepared.unchecked}
     unread = ", which this user may not read: not checked"
     lines += [
-        f"  needs     {_needed(one)}{unread if (one.kind, one.name) in unchecked else ''}"
-        for one in draft.needs
+        f"  needs     {_needed(need)}{unread if (need.kind, need.name) in unchecked else ''}"
+        for need in draft.needs
     ]
     return [*lines, *(f"  {line}" for line in remarks(draft))]
 
@@ -147,7 +147,7 @@ def _sorted(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _sorted(value[key]) for key in sorted(value)}
     return (
-        [_sorted(one) for one in value]
+        [_sorted(item) for item in value]
         if isinstance(value, Sequence) and not isinstance(value, str)
         else value
     )

@@ -29,7 +29,7 @@ def finding(service: str, source: Place, target: Place, asked: DeployRemark | No
                 f"Service {place.namespace}/{service} selects no pods by labels other than {label}: say in a "
                 "policy (--policies) which labels its Deployments have"
             )
-    there = ", ".join(name_of(one) for one in source.services) or "none"
+    there = ", ".join(name_of(known_service) for known_service in source.services) or "none"
     raise CannotDeploy(
         f"there is no Service {service} in {source.namespace} or {target.namespace} (in {source.namespace} "
         f"there are: {there}), and no policy that says which labels its Deployments have (--policies)"
@@ -49,7 +49,7 @@ def running(
     if named:
         chosen = _named(named, service, place, found)
     else:
-        live = [one for one in found if one.state.desired > 0] or found
+        live = [deployment for deployment in found if deployment.state.desired > 0] or found
         chosen = _only(service, place, live)
     problem = not_serving(chosen.state)
     if problem and not force:
@@ -67,7 +67,7 @@ def _of_service(service: str, place: Place, found_by: DeployRemark) -> list[Depl
         found = place.selected((own.get("spec") or {}).get("selector") or {})
     if not found:
         labels = ",".join(f"{key}={value}" for key, value in found_by.selector.items())
-        there = ", ".join(one.name for one in place.deployments) or "none"
+        there = ", ".join(deployment.name for deployment in place.deployments) or "none"
         raise CannotDeploy(
             f"no Deployment of {service} runs in {place.namespace}: wanted one whose pods have {labels}, or "
             f"those that Service {service} selects; Deployments there: {there}"
@@ -76,11 +76,11 @@ def _of_service(service: str, place: Place, found_by: DeployRemark) -> list[Depl
 
 
 def _named(named: str, service: str, place: Place, found: Sequence[Deployed]) -> Deployed:
-    chosen = next((one for one in found if one.name == named), None)
+    chosen = next((deployment for deployment in found if deployment.name == named), None)
     if chosen is None:
         raise CannotDeploy(
             f"{named} is no Deployment of {service} in {place.namespace}; these are: "
-            f"{', '.join(one.name for one in found)}"
+            f"{', '.join(deployment.name for deployment in found)}"
         )
     return chosen
 
@@ -91,7 +91,7 @@ def _only(service: str, place: Place, live: list[Deployed]) -> Deployed:
     served = receivers(place, service, live)
     if len(served) == 1:
         return served[0]
-    each = "; ".join(f"{one.name} ({standing(one.state)})" for one in live)
+    each = "; ".join(f"{deployment.name} ({standing(deployment.state)})" for deployment in live)
     raise CannotDeploy(
         f"{len(live)} Deployments of {service} run in {place.namespace}, and no route there sends all "
         f"requests to one of them: {each}; say which with --deployment NAME"
@@ -128,10 +128,12 @@ def stable(
     if not found:
         return None
     if under_way is not None and under_way.stable_workload:
-        recorded = next((one for one in found if one.name == under_way.stable_workload), None)
+        recorded = next(
+            (deployment for deployment in found if deployment.name == under_way.stable_workload), None
+        )
         if recorded is not None:
             return recorded
-    live = [one for one in found if one.state.desired > 0]
+    live = [deployment for deployment in found if deployment.state.desired > 0]
     if len(live) <= 1:
         return live[0] if live else max(found, key=lambda one: one.state.created)
     served = receivers(place, service, live)
@@ -139,25 +141,25 @@ def stable(
         return served[0]
     raise CannotDeploy(
         f"which version of {service} is stable in {place.namespace} cannot be told: "
-        f"{', '.join(one.name for one in live)} all have replicas, and no route sends all requests to one of "
-        "them; route to one, or scale the others to 0"
+        f"{', '.join(deployment.name for deployment in live)} all have replicas, and no route sends all "
+        "requests to one of them; route to one, or scale the others to 0"
     )
 
 
 def next_version(service: str, place: Place, found: Sequence[Deployed], label: str) -> str:
     """The next free `vN`: after those of its Deployments, of names SERVICE-vN, and of the rollouts on record,
     whose names telemetry knows. Raises CannotDeploy when versions there are not numbered so."""
-    labelled = {one.labels.get(label, "") for one in found} - {""}
+    labelled = {deployment.labels.get(label, "") for deployment in found} - {""}
     named = {
-        one.name.removeprefix(f"{service}-")
-        for one in place.deployments
-        if one.name.startswith(f"{service}-")
+        deployment.name.removeprefix(f"{service}-")
+        for deployment in place.deployments
+        if deployment.name.startswith(f"{service}-")
     }
-    recorded = {one.canary for one in place.rollouts if one.service == service}
+    recorded = {rollout.canary for rollout in place.rollouts if rollout.service == service}
     numbers = [
-        int(match[1]) for one in labelled | named | recorded if (match := re.fullmatch(r"v(\d+)", one))
+        int(match[1]) for known in labelled | named | recorded if (match := re.fullmatch(r"v(\d+)", known))
     ]
-    if labelled and not any(re.fullmatch(r"v\d+", one) for one in labelled):
+    if labelled and not any(re.fullmatch(r"v\d+", known) for known in labelled):
         raise CannotDeploy(
             f"the version must be said: those of {service} in {place.namespace} are not numbered as v1, v2 "
             f"({', '.join(sorted(labelled))}); for example: canaryd deploy {service} VERSION"
@@ -172,16 +174,19 @@ def services(place: Place) -> tuple[list[str], list[str]]:
     twin, or a Service over many, is no service of its own.
     """
     selected = {
-        name_of(one): place.selected((one.get("spec") or {}).get("selector") or {}) for one in place.services
+        name_of(service): place.selected((service.get("spec") or {}).get("selector") or {})
+        for service in place.services
     }
     owners = {
-        one.name: _owner(one.name, [name for name, found in selected.items() if one in found])
-        for one in place.deployments
+        deployment.name: _owner(
+            deployment.name, [name for name, found in selected.items() if deployment in found]
+        )
+        for deployment in place.deployments
     }
     taken = [name for name in sorted(selected) if name in owners.values()]
     left_out = []
     for name in sorted(selected.keys() - set(taken)):
-        others = sorted({owners[one.name] for one in selected[name]})
+        others = sorted({owners[deployment.name] for deployment in selected[name]})
         left_out.append(
             f"{name} selects the Deployments of {', '.join(others)}"
             if others

@@ -263,7 +263,9 @@ def _abort(work: Reset, plan: Due) -> None:
 def _await_end(work: Reset, kept: Kept) -> None:
     until = time.monotonic() + ABORTED_WITHIN
     while True:
-        now = next((one for one in work.cleanup.records(kept.namespace) if one.uid == kept.uid), None)
+        now = next(
+            (record for record in work.cleanup.records(kept.namespace) if record.uid == kept.uid), None
+        )
         if now is None or now.finished:
             return
         if time.monotonic() > until:

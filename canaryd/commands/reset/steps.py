@@ -75,7 +75,7 @@ class Due:
         )
         done += (
             ["subsets removed"]
-            if any(one.kind == "DestinationRule" and one.operations for one in self.patches)
+            if any(patch.kind == "DestinationRule" and patch.operations for patch in self.patches)
             else []
         )
         done += ["Services removed"] if "Service" in kinds else []
@@ -92,28 +92,28 @@ def is_forbidden(error: Exception) -> bool:
 def services(work: Reset, service: str | None) -> list[Name]:
     """The services that are meant. Raises Failure, naming what there is, for one that is not there."""
     cluster = work.cluster
-    there = {(one.namespace, one.service) for one in cluster.notes()}
+    there = {(note.namespace, note.service) for note in cluster.notes()}
     there |= {
         key
-        for one in work.cleanup.records()
-        if one.service
-        for key in one.keys
+        for record in work.cleanup.records()
+        if record.service
+        for key in record.keys
         if cluster.namespace in (None, key[0])
     }
     there |= {key for policy in work.policies for key in policy.keys if cluster.namespace in (None, key[0])}
     if service is None:
         return sorted(there)
-    found = sorted(one for one in there if one[1] == service)
+    found = sorted(key for key in there if key[1] == service)
     if not found:
-        known = ", ".join("/".join(one) for one in sorted(there)) or "none"
+        known = ", ".join("/".join(key) for key in sorted(there)) or "none"
         raise Failure(
             f"canaryd has nothing of a service {service} (it has of: {known}); with --policies, its policy "
             "says where it is"
         )
     if len(found) > 1:
         raise Failure(
-            f"{service} is in several namespaces ({', '.join(one[0] for one in found)}): say which with "
-            "--namespace"
+            f"{service} is in several namespaces ({', '.join(namespace for namespace, _ in found)}): say "
+            "which with --namespace"
         )
     return found
 
@@ -126,15 +126,15 @@ def due(work: Reset, namespace: str, service: str, to: str = "", despite: bool =
     """
     options = work.options
     # A bracket's record may be in another namespace, its first service's.
-    mine = [one for one in work.cleanup.records() if (namespace, service) in one.keys]
-    note = next((one for one in work.cluster.services.notes(namespace) if one.service == service), None)
-    plan = Due(namespace, service, under_way=[one for one in mine if not one.finished])
+    mine = [record for record in work.cleanup.records() if (namespace, service) in record.keys]
+    note = next((note for note in work.cluster.services.notes(namespace) if note.service == service), None)
+    plan = Due(namespace, service, under_way=[record for record in mine if not record.finished])
     if plan.under_way and not despite:
         first = plan.under_way[0]
         raise Refusal(
             f"{first.name} is {first.phase or 'asked for'}; abort it with --abort, or wait until it has ended"
         )
-    active = next((one for one in plan.under_way if one.phase), None)
+    active = next((record for record in plan.under_way if record.phase), None)
     policy = _policy(work, (namespace, service), note, mine)
     with _said(plan, options, "its routes stay as they are"):
         if policy is None:
@@ -146,15 +146,15 @@ def due(work: Reset, namespace: str, service: str, to: str = "", despite: bool =
     with _said(plan, options, "its subsets stay as they are"):
         if policy is not None:
             _unsubset(work, plan, policy)
-            known = (policy, *(one.rollout.policy for one in mine if one.rollout is not None))
-            _unsplit(work, plan, policy, any(each.fair_services for each in known))
+            known = (policy, *(record.rollout.policy for record in mine if record.rollout is not None))
+            _unsplit(work, plan, policy, any(known_policy.fair_services for known_policy in known))
     if not options.keep_records and not options.everything:  # with everything, they go with all else
         _forget(
             work,
             plan,
             note,
             policy,
-            [one for one in mine if one.finished and one.keys[0] == (namespace, service)],
+            [record for record in mine if record.finished and record.keys[0] == (namespace, service)],
         )
     return plan
 
@@ -163,12 +163,12 @@ def _policy(work: Reset, name: Name, note: ServiceNote | None, mine: Sequence[Ke
     """What says where the routes are: a rollout's under way, a file's, what is noted, or the latest
     record's."""
     rollouts = sorted(
-        (one.rollout for one in mine if one.rollout is not None),
+        (record.rollout for record in mine if record.rollout is not None),
         key=lambda one: (not one.phase.ended, one.began),
     )
     if rollouts and not rollouts[-1].phase.ended:
         return rollouts[-1].policy.among({name})
-    of_file = next((one.among({name}) for one in work.policies if name in one.keys), None)
+    of_file = next((policy.among({name}) for policy in work.policies if name in policy.keys), None)
     noted = note.policy() if note is not None else None
     return of_file or noted or (rollouts[-1].policy.among({name}) if rollouts else None)
 
@@ -236,10 +236,10 @@ def _unsplit(work: Reset, plan: Due, policy: Policy, is_known: bool) -> None:
 
 def _check_serves(policy: Policy, workloads: Sequence[Workload], version: str) -> None:
     """Raises Refusal where the version could not take the traffic."""
-    found = [one for one in workloads if one.version == version]
-    if not any(one.ready for one in found):
+    found = [workload for workload in workloads if workload.version == version]
+    if not any(workload.ready for workload in found):
         named = (
-            " and ".join(one.name for one in found)
+            " and ".join(workload.name for workload in found)
             or f"no Deployment with the pod label {policy.service.version_label}={version}"
         )
         raise Refusal(
@@ -253,12 +253,12 @@ def _idle(policy: Policy, view: RouteView, workloads: Sequence[Workload], used: 
     if "" in used:  # a route without a subset goes to the pods of all versions
         return []
     reached = {view.subsets[subset] for subset in used if subset in view.subsets}
-    idle = [one for one in workloads if one.version not in reached]
+    idle = [workload for workload in workloads if workload.version not in reached]
     said = [
-        f"no route sends anything to {one.name} ({one.version}, {one.desired} "
-        f"replica{'s' * (one.desired != 1)}); to delete it: kubectl -n {policy.service.namespace} delete "
-        f"deployment {one.name}"
-        for one in idle
+        f"no route sends anything to {workload.name} ({workload.version}, {workload.desired} "
+        f"replica{'s' * (workload.desired != 1)}); to delete it: kubectl -n {policy.service.namespace} "
+        f"delete deployment {workload.name}"
+        for workload in idle
     ]
     unsteered = route_lists.unsteered(view)
     return [*said, *([unsteered] if idle and unsteered else [])]
@@ -283,12 +283,13 @@ def _forget(
     if note is None or policy is None:
         return
     there = KubeWorkloads(work.cluster.api).list(policy)
-    templates = frozenset(key_of(one) for one in there)
+    templates = frozenset(key_of(workload) for workload in there)
     if templates == note.known:
         return
     plan.renewed = note, templates
     plan.said += [
-        f"{one.name} is not new any more; to roll it out: canaryd start {plan.service} {one.version}"
-        for one in there
-        if key_of(one) not in note.known and one.version != plan.version and not one.ignored
+        f"{workload.name} is not new any more; to roll it out: canaryd start {plan.service} "
+        f"{workload.version}"
+        for workload in there
+        if key_of(workload) not in note.known and workload.version != plan.version and not workload.ignored
     ]

@@ -42,8 +42,12 @@ def _headline(plan: Due) -> str:
 
 def without_shown(swept: Sequence[Change], shown_before: Sequence[Change]) -> list[Change]:
     """What is swept away besides: not what was shown before as deleted, nor as left without a mark."""
-    clean = {_key(one) for one in shown_before if one.after is None or not _plain(one.after)["metadata"]}
-    return [one for one in swept if _key(one) not in clean]
+    clean = {
+        _key(change)
+        for change in shown_before
+        if change.after is None or not _plain(change.after)["metadata"]
+    }
+    return [change for change in swept if _key(change) not in clean]
 
 
 def _key(change: Change) -> tuple[str, str, str]:
@@ -55,7 +59,7 @@ def diff_of(change: Change) -> str:
     name = f"{change.kind} {change.namespace}/{change.name}"
     if change.after is None:
         return f"  delete {name}"
-    before, after = (_yaml(_plain(one)) for one in (change.before, change.after))
+    before, after = (_yaml(_plain(obj)) for obj in (change.before, change.after))
     lines = list(difflib.unified_diff(before, after, name, name, lineterm=""))
     if not output.is_terminal():
         return "\n".join(f"  {line}" for line in lines)
