@@ -1,11 +1,12 @@
-"""The rules that canaryd adds to an HTTPRoute for a while, as `added.py` has them for a VirtualService. Pure.
+"""The rules that canaryd adds to an HTTPRoute during a rollout; managed_routes.py does the same for a
+VirtualService. Pure.
 
-The Gateway API takes of all rules the one with the most specific match: an exact path, then the longest
-prefix, then a method, then more headers, then more query parameters; of equals the first in the list. A rule
-of canaryd's has all that the steered one's match has and its own conditions besides, so it wins over the
-steered one wherever it stands; of other people's rules it may win over no more than the steered one does,
-which is looked into before anything is added. It is written as the API server gives it back, defaults
-included, so that what stands there can be compared with what is wanted.
+For a request the Gateway API chooses the rule with the most specific match: an exact path first, then the
+longest prefix, then a method, then more headers, then more query parameters; of equals the first in the list
+(HTTPRouteRule in the API's reference). A rule that canaryd adds has all conditions of the steered rule and
+further ones, so it wins over the steered rule wherever it stands. It must not win over rules of other people
+that the steered rule does not win over; `check` looks into that before anything is added. A rule is written
+as the API server returns it, defaults included, so that it can be compared with what is there.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -65,8 +66,8 @@ def _instead(service: str, kind: str, key: str, rule: HttpRoute, changed: Mappin
 
 
 def _both(key: str, own: Rule, further: Match) -> dict[str, Any]:
-    """Own conditions and the policy's in one match. Of two conditions on one header the API takes the first
-    alone, so there is no such match where they differ."""
+    """The rule's own conditions and the policy's in one match. Of two conditions on one header the API takes
+    only the first, so two that differ cannot be in one match. Raises CannotAdd for such."""
     together = deepcopy(dict(own))
     for kind, ours in _conditions(further).items():
         theirs = {_name(kind, condition): condition for condition in own.get(kind) or []}
@@ -97,7 +98,8 @@ def _conditions(match: Match) -> dict[str, dict[str, Rule]]:
 
 
 def _how(condition: Mapping[str, str]) -> Mapping[str, str]:
-    """There is no `prefix` in the Gateway API; an expression of the whole value says the same."""
+    """A condition of a policy as the Gateway API has it. That has no `prefix`: an expression of the whole
+    value says the same."""
     if "exact" in condition:
         return {"type": "Exact", "value": condition["exact"]}
     expression = condition["regex"] if "regex" in condition else quoted(condition["prefix"]) + ".*"
@@ -105,7 +107,8 @@ def _how(condition: Mapping[str, str]) -> Mapping[str, str]:
 
 
 def quoted(text: str) -> str:
-    """RE2 that matches this text alone; Python's own quoting has escapes that RE2 refuses."""
+    """A regular expression (RE2) that matches this text alone. Python's own quoting has escapes that RE2
+    refuses."""
     return "".join(f"\\{sign}" if sign in _RE2_SIGNS else sign for sign in text)
 
 
@@ -118,10 +121,11 @@ def _name(kind: str, condition: Rule) -> str:
 
 
 def check(service: str, there: Sequence[Rule], steered: Mapping[str, int], added: RouteLists) -> None:
-    """Raises CannotAdd where a rule to add would take requests from someone else's rule that the steered one
+    """Raises CannotAdd where a rule to add would take requests of another person's rule that the steered rule
     leaves to it.
 
-    there: the HTTPRoute's rules as they stand; steered: the place of each steered rule, by key.
+    there: the HTTPRoute's rules as they stand; steered: the position of each steered rule in `there`, by its
+    key; added: the rules to add.
     """
     for key, place in steered.items():
         own = [
@@ -204,7 +208,8 @@ def _paths_overlap(one: Rule, other: Rule) -> bool:
 
 
 def as_route(rule: Rule) -> HttpRoute:
-    """An added rule as the added route of a VirtualService that says the same, for whoever tells of it."""
+    """An added rule as the route of a VirtualService that says the same, so that both kinds are described
+    alike."""
     match = [
         {kind: dict(_told(match.get(kind) or [])) for kind in _LISTS if match.get(kind)}
         for match in rule.get("matches") or []

@@ -1,8 +1,8 @@
-"""The `backendRefs` of an HTTPRoute as the `route` lists that `routes.py` works on, and back, with nothing
-lost.
+"""The `backendRefs` of an HTTPRoute as `route` lists of a VirtualService, and back, without loss: the rest of
+canaryd computes with one form.
 
-What is a subset there is a backend Service here: the entry's `subset` is its name, and all else of a
-reference (port, filters, group, kind) stays beside it as it is. Pure.
+A backend Service stands for a subset: an entry's `subset` is the Service's name. All else of a reference
+(port, filters, group, kind) is kept beside it. Pure.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,10 +18,10 @@ CONDITIONS = ("Accepted", "ResolvedRefs")  # what has to be true of a route at a
 
 
 def entries(refs: Sequence[Ref], service: str) -> tuple[dict[str, Any], ...]:
-    """The references as entries of a `route` list, whose host is `service`.
+    """The references as entries of a `route` list, each with `service` as its host.
 
-    A reference alone takes all, so the weight that the API server gave it is left out; among several each has
-    its weight.
+    A single reference takes all requests, so the weight that the API server gave it is left out; among
+    several each keeps its weight.
     """
     result = []
     for ref in refs:
@@ -34,7 +34,7 @@ def entries(refs: Sequence[Ref], service: str) -> tuple[dict[str, Any], ...]:
 
 
 def refs(route: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The entries as `backendRefs`; one without a weight gets the API's own."""
+    """The entries of a `route` list as `backendRefs`; an entry without a weight gets the API's default."""
     return [
         {"name": entry["destination"]["subset"]}
         | {key: deepcopy(value) for key, value in entry.items() if key not in ("destination", "weight")}
@@ -44,8 +44,8 @@ def refs(route: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def unsteered(name: str, spec: Mapping[str, Any], service: str) -> str:
-    """Whose requests an HTTPRoute does not steer, by its parents, and what to do if it should; empty where it
-    steers all."""
+    """Whose requests an HTTPRoute does not steer, judged by its parents, and how to change that; "" where it
+    steers all. name, spec: the HTTPRoute's; service: the Service to add as a parent."""
     gateways, services = (
         [str(ref.get("name", "")) for ref in parents(spec, kind)] for kind in ("Gateway", "Service")
     )
@@ -70,8 +70,8 @@ def unsteered(name: str, spec: Mapping[str, Any], service: str) -> str:
 
 
 def trouble(route: Mapping[str, Any]) -> str:
-    """What a parent says against the route as it stands now; empty while none does, and while none has looked
-    at it since it changed."""
+    """What a parent's condition says against the route as it stands now; "" where none says anything, or none
+    has looked at the route since it changed."""
     generation = (route.get("metadata") or {}).get("generation")
     for parent in (route.get("status") or {}).get("parents") or []:
         ref = parent.get("parentRef") or {}

@@ -1,12 +1,12 @@
-"""The http routes that canaryd adds to a VirtualService for a while: for previews, for matched requests, for
-copies. Pure. (Of an HTTPRoute they are rules, with the same names: `rules.py`.)
+"""The http routes that canaryd adds to a VirtualService during a rollout: for previews, for matched requests,
+for mirrored requests, and for users with a cookie. Pure. (In an HTTPRoute they are rules with the same names:
+httproute_rules.py.)
 
-Each is a whole route of its own, put just before the steered route whose requests it takes over, so that
-routes of other people keep their order and precedence; its name says whose it is. A copy has all else that
-the steered route has (timeouts, retries, rewrites, CORS, faults), for the requests it takes over were
-promised that too. Mirroring is such a route as well, not a field of the steered one: so nothing of what a
-person wrote is ever edited but `route` lists, a mirror of their own stays theirs, and the way back is to take
-out what bears these names.
+Each is a whole route, just before the steered route whose requests it takes over, so that other people's
+routes keep their order and precedence. Its name says which service it belongs to. It copies everything else
+from the steered route (timeouts, retries, rewrites, CORS, faults), because the requests that it takes over
+would have had that too. Mirroring is a route of its own, not a field of the steered route: what a person
+wrote is never edited except for `route` lists, and the way back is to remove the routes with these names.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -35,16 +35,18 @@ _MERGED = ("headers", "withoutHeaders", "queryParams", "sourceLabels")
 
 
 class Shape(NamedTuple):
-    """How added routes are written in one kind of object. matched: of service, kind, key, the steered route,
-    conditions, destinations; mirrored: of service, key, the steered route, the share, destinations."""
+    """How added routes are written in one kind of object.
+
+    matched: makes a route from service, kind, key, the steered route, conditions and destinations. mirrored:
+    makes one from service, key, the steered route, the share of requests to copy (0 to 1) and destinations.
+    """
 
     matched: Callable[[str, str, str, HttpRoute, Sequence[Match], Sequence[Mapping[str, Any]]], HttpRoute]
     mirrored: Callable[[str, str, HttpRoute, float, Sequence[Mapping[str, Any]]], HttpRoute]
 
 
 class CannotAdd(ValueError):
-    """A route cannot be added before a steered one; the message says which, what was wanted, and what to
-    do."""
+    """A route cannot be added before a steered route; the message says which, why, and what to do."""
 
 
 def name_of(service: str, kind: str, key: str) -> str:
@@ -57,7 +59,7 @@ def name_of(service: str, kind: str, key: str) -> str:
 
 
 def is_of(service: str, name: str) -> bool:
-    """Whether a route's name is one that canaryd gives for this service."""
+    """Whether a route has a name that canaryd gives to the routes of this service."""
     return name.partition(".")[0] in {name_of(service, kind, FIRST) for kind in KINDS}
 
 
@@ -72,8 +74,7 @@ def steered(lists: RouteLists) -> RouteLists:
 
 
 def beside(key: str, lists: RouteLists) -> list[HttpRoute]:
-    """The added routes among `lists` that belong to the steered route of this key, whichever service they
-    name."""
+    """The added routes in `lists` that belong to the steered route of this key, of whichever service."""
     return [
         route
         for name, (route, *_) in lists.items()
@@ -82,7 +83,8 @@ def beside(key: str, lists: RouteLists) -> list[HttpRoute]:
 
 
 def before(service: str, key: str, lists: RouteLists) -> list[HttpRoute]:
-    """The routes among `lists` that belong before the steered route of this key, in their order."""
+    """The routes in `lists` that belong before the steered route of this key, in the order in which they
+    stand."""
     names = [name_of(service, kind, key) for kind in KINDS]
     return [lists[name][0] for name in names if name in lists]
 
@@ -95,11 +97,12 @@ def wanted(
     shape: Shape | None = None,
     mark: str = "",
 ) -> RouteLists:
-    """The routes to add in a stage, by their names: each alone in its list.
+    """The routes to add in a stage, by name, each alone in its list.
 
-    whole: the steered routes as they stand, by key, with all traffic on stable; to_canary: their lists with
-    all on the canary. shape: how they are written, a VirtualService's by default; mark: what cookies name the
-    rollout by. Raises CannotAdd.
+    stage: its position in the policy, from 0. whole: the steered routes as they stand, by key, with all
+    traffic on stable. to_canary: their `route` lists with all traffic on the canary. shape: how routes are
+    written, by default as in a VirtualService. mark: the rollout's name in cookies (`user_cookies.token`).
+    Raises CannotAdd.
     """
     now, service, shape = policy.stages[stage], policy.service.name, shape or ISTIO
     found: dict[str, tuple[HttpRoute, ...]] = {}
@@ -133,9 +136,9 @@ def wanted(
 
 
 def _previews(policy: Policy, stage: Stage) -> Sequence[Match]:
-    """What previews are known by. An HTTPRoute prefers the match with more conditions, whatever comes first:
-    there a preview that is matched as well has those of both, so that it never goes by the lot of the
-    matched."""
+    """The conditions of preview requests. An HTTPRoute prefers the match with more conditions, whatever the
+    order: there a preview request that a stage matches as well has the conditions of both, so that it always
+    reaches the canary."""
     if not stage.split or not policy.route.http_route:
         return policy.route.preview
     both = [preview.merged(match) for preview in policy.route.preview for match in stage.match]
@@ -216,9 +219,8 @@ def _instead(service: str, kind: str, key: str, route: HttpRoute, changed: Mappi
 
 
 def _both(key: str, own: Mapping[str, Any], further: Mapping[str, Any]) -> dict[str, Any]:
-    """Istio's conditions of two matches in one, which holds where both do. A value has one condition in
-    Istio, so there is no such match where both have a different one of the same header, parameter or
-    label."""
+    """One match of Istio's that holds where both hold. Istio takes one condition for each header, parameter
+    and label. Raises CannotAdd where the two differ on one."""
     together = deepcopy(dict(own))
     for kind in _MERGED:
         theirs, ours = own.get(kind) or {}, further.get(kind) or {}

@@ -1,7 +1,7 @@
-"""What a service's routes and subsets are without canaryd: which are its own, which version is left, what may
-be taken away.
+"""A service's routes and subsets without canaryd: which routes canaryd added, which version keeps the
+traffic, and which subsets may be removed.
 
-Pure, on objects as they stand in the cluster; who reads and writes them is `adapters/kube/cleanup.py`.
+Pure, on objects as they stand in the cluster; adapters/kube/cleanup.py reads and writes them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,8 +18,8 @@ from canaryd.routing.route_lists import Refusal, described, stable_version
 
 
 def is_own(http_route: Document, service: ServiceKey, domain: str) -> bool:
-    """Whether canaryd added this http route of a VirtualService in the service's namespace for the service:
-    then nothing is left of it. domain: the cluster's."""
+    """Whether canaryd added an http route for a service: it is to be removed whole. http_route: of a
+    VirtualService in the service's namespace; domain: the cluster's."""
     namespace, name = service
     services = {service, *((namespace, fair) for fair in fair_services(name, by_gateway_api=False))}
     return is_added(str(http_route.get("name") or "")) and any(
@@ -29,10 +29,10 @@ def is_own(http_route: Document, service: ServiceKey, domain: str) -> bool:
 
 
 def kept_version(view: RouteView, to: str, stable: str) -> str:
-    """The version that is left with all traffic: the one asked for, else stable's of the rollout under way,
-    else the one that has it.
+    """The version that keeps all traffic: the one asked for (`to`), else the stable one of the rollout under
+    way (`stable`), else the one that has it; "" for neither.
 
-    Raises Refusal, naming the choice, where there is no such version or no subset for it.
+    Raises Refusal, naming the choices, where there is no such version or no subset for it.
     """
     there = sorted(set(view.subsets.values()))
     version = to or stable
@@ -54,8 +54,8 @@ def kept_version(view: RouteView, to: str, stable: str) -> str:
 
 
 def at_one(view: RouteView, version: str) -> RouteLists:
-    """The steered routes with one destination each, the version's. A route that has no other already stays as
-    it is; canaryd's own are left out."""
+    """The steered routes with one destination each, that of the version. A route that has no other
+    destination stays as it is; routes that canaryd added are left out."""
     subsets = [name for name, of in view.subsets.items() if of == version]
     return {key: _at_one(entries, subsets) for key, entries in steered(view.lists).items()}
 
@@ -89,10 +89,10 @@ def uses(virtual_service: Document, service: ServiceKey, domain: str) -> dict[st
 def removable(
     rule: Mapping[str, Any], added: Sequence[str], used: Mapping[str, str], version_label: str
 ) -> tuple[list[str], list[str]]:
-    """Which subsets of a DestinationRule canaryd takes away, and what is to be said of those that stay.
+    """The subsets of a DestinationRule to remove, and a sentence on each that stays.
 
-    added: those that it noted as its own; used: subset -> the route that names it. What someone has changed
-    since is no longer canaryd's.
+    added: the subsets that canaryd noted as its own; used: subset -> the route that names it. A subset that
+    someone has changed since is no longer canaryd's.
     """
     gone, said = [], []
     for subset in (rule.get("spec") or {}).get("subsets") or []:

@@ -145,7 +145,7 @@ def test_the_use_case_as_it_is_has_warnings_and_no_problem(newcomer: Newcomer) -
     assert {one["check"] for one in found} == USUAL, found
     shown = newcomer.run("--as", ACCOUNT)
     print(shown)
-    assert "scraped each 1 s, as prometheus.scrapeInterval says" in shown
+    assert "scraped every 1 s, as prometheus.scrapeInterval says" in shown
     assert "has all 18 rights that the chart grants" in shown
     assert "ok       API server's clock: agrees" in shown
     assert "ok       Prometheus' clock: agrees" in shown

@@ -136,7 +136,7 @@ def test_abort_goes_back_before_the_reset_and_uninstalling_in_mid_rollout_leaves
     world.kubectl("annotate", "deployment/front-end-v1", "canaryd.dev/ignore=true")
     assert len(mentions(world)) > 4
     said = daemon.cli("reset", "--everything", "--abort", "--yes", seconds=200)
-    assert "everything of canaryd's is removed but its CRD" in said
+    assert "everything of canaryd is removed but its CRD" in said
     assert (
         spec(world, "virtualservice", "sockshop"),
         spec(world, "destinationrule", "front-end"),

@@ -59,6 +59,7 @@ class Kept:
 
     @property
     def finished(self) -> bool:
+        """Whether nothing of it is under way: it has ended, or was refused."""
         return self.refused or self.phase in {phase.value for phase in Phase if phase.ended}
 
 

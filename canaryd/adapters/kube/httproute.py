@@ -43,7 +43,8 @@ class GatewayTraffic:
     def write(self, policy: Policy, view: RouteView, lists: RouteLists) -> RouteView:
         """The view after the write. What is as wanted is left alone; if all is, nothing is sent. Of the
         service's added rules those that `lists` has stand just before their steered rule after it, and no
-        other is there."""
+        other is there.
+        Raises Rejected where a steered rule is gone, Conflict where the route was edited since."""
         unknown = sorted(set(steered(lists)) - set(view.lists))
         if unknown:
             raise Rejected(

@@ -47,6 +47,7 @@ def unedited(route: Json) -> list[Json]:
 
 
 def are_left(service: str, there: Sequence[Json]) -> bool:
+    """Whether routes that canaryd added for a service are there."""
     return any(is_of(service, str(route.get("name") or "")) for route in there)
 
 

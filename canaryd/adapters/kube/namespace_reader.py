@@ -80,6 +80,7 @@ class KubeObjects:
         )
 
     def state(self, deployment: str) -> Workload:
+        """See `Objects.state`."""
         return workload(self._api.request("GET", self._path("Deployment", deployment)), VERSION_LABEL)
 
     def keys(self, kind: str, name: str) -> frozenset[str] | None:
@@ -95,6 +96,7 @@ class KubeObjects:
         )
 
     def config_map(self, name: str) -> Manifest:
+        """See `Objects.config_map`."""
         return self._api.request("GET", self._path("ConfigMap", name))
 
     def digests(self, deployment: Deployed) -> Mapping[str, frozenset[str]]:
@@ -122,7 +124,7 @@ class KubeObjects:
         return {name: frozenset(digests) for name, digests in found.items() if name in deployment.images}
 
     def create(self, manifest: Manifest, dry_run: bool = False) -> Manifest:
-        """See `Objects.create`."""
+        """See `Objects.create`. Raises Forbidden, and what the port raises."""
         version, plural = _KINDS[manifest["kind"]]
         query = {"fieldManager": "canaryd-deploy", "fieldValidation": "Strict"} | (
             {"dryRun": "All"} if dry_run else {}

@@ -20,18 +20,23 @@ class Routers:
         self._istio, self._gateway_api = KubeTraffic(api, domain, settle), GatewayTraffic(api, settle)
 
     def read(self, policy: Policy) -> RouteView:
+        """See `Traffic.read`."""
         return self._of(policy).read(policy)
 
     def write(self, policy: Policy, view: RouteView, lists: RouteLists) -> RouteView:
+        """See `Traffic.write`."""
         return self._of(policy).write(policy, view, lists)
 
     def add_subset(self, policy: Policy, version: str) -> str:
+        """See `Traffic.add_subset`."""
         return self._of(policy).add_subset(policy, version)
 
     def uphold(self, policy: Policy, view: RouteView, version: str) -> Sequence[str]:
+        """See `Traffic.uphold`."""
         return self._of(policy).uphold(policy, view, version)
 
     def tidy(self, policy: Policy, keep: Collection[str]) -> Sequence[str]:
+        """See `Traffic.tidy`."""
         return self._of(policy).tidy(policy, keep)
 
     def _of(self, policy: Policy) -> Traffic:

@@ -83,6 +83,7 @@ def serves_all(policy: Policy, service: Json) -> bool:
 
 
 def selector(service: Json) -> Mapping[str, str]:
+    """The labels by which a Service selects pods; none for one without a selector."""
     return (service.get("spec") or {}).get("selector") or {}
 
 

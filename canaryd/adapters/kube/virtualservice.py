@@ -1,13 +1,13 @@
-"""The routes of a service: Istio's VirtualService and the subsets of its DestinationRule.
+"""The routes of a service in Istio: a VirtualService, and the subsets of a DestinationRule.
 
-Reads both; writes nothing but the `route` lists of the steered http routes, whole routes of its own just
-before these, and a missing subset if the policy lets it. Every write carries what was read as its
-precondition, so no one's edit is overwritten unseen, and all else stays as it was. `tcp` and `tls` routes
-have no requests to count, and are not looked at.
+Reads both. Writes only the `route` lists of the steered http routes, whole routes that canaryd adds just
+before them, and a missing subset where the policy allows that. Each write carries what was read as its
+precondition, so nobody's edit is overwritten unseen. `tcp` and `tls` routes are not steered: they have no
+requests to count.
 
-A subset is routed to only when it has been there for a while. istiod tells a proxy of a subset and of the
-route to it in one go, and the proxy takes the route before it has made the cluster: for that moment it
-answers 503 by itself, which no telemetry of a server counts.
+A new subset is routed to only after a while. istiod sends a proxy the subset and the route to it together,
+and the proxy applies the route before it has built the cluster: for that moment the proxy answers 503 by
+itself, which the telemetry of no server counts.
 """
 
 import re
@@ -63,11 +63,11 @@ class KubeTraffic:
 
     def write(self, policy: Policy, view: RouteView, lists: RouteLists) -> RouteView:
         """The view after the write, which is one patch. What is as wanted is left alone; if all is, nothing
-        is sent.
+               is sent.
 
         Of the service's added routes those that `lists` has stand just before their steered route after it,
-        and no other is there.
-        """
+        and no other is there. Raises Rejected where a steered route is gone, Conflict where someone edited it
+        meanwhile."""
         unknown = sorted(set(steered(lists)) - set(view.lists))
         if unknown:
             raise Rejected(

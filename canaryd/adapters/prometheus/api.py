@@ -96,7 +96,8 @@ class PrometheusApi(PrometheusConnect):  # type: ignore[misc]  # the library has
         self.shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"  # without a password
 
     def range(self, query: str, times: range) -> list[Series]:
-        """The series of a query at these times (whole Unix seconds, evenly spaced)."""
+        """The series of a query at these times (whole Unix seconds, evenly spaced). Raises Unavailable,
+        Rejected."""
         form = {
             "query": query,
             "start": str(times[0]),
@@ -117,7 +118,7 @@ class PrometheusApi(PrometheusConnect):  # type: ignore[misc]  # the library has
 
     def instant(self, query: str, at: float) -> list[Series]:
         """The series of a query at one time (Unix seconds): one value of each, or its samples where the query
-        asks for a window."""
+        asks for a window. Raises Unavailable, Rejected."""
         data = self.ask(
             "POST", "/api/v1/query", {"query": query, "time": f"{at:.3f}", "timeout": f"{self._limits[1]:g}"}
         )
@@ -138,7 +139,8 @@ class PrometheusApi(PrometheusConnect):  # type: ignore[misc]  # the library has
             ) from error
 
     def ask(self, method: str, path: str, form: Mapping[str, str] | None = None) -> Any:
-        """The `data` of one answer. The query goes in the body, so that it may be long."""
+        """The `data` of one answer. The query goes in the body, so that it may be long.
+        Raises Unavailable (no answer, or not all of it), Rejected (a query refused)."""
         try:
             response = self._session.request(
                 method,

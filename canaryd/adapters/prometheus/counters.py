@@ -94,7 +94,7 @@ class _Known:
 
 def failing_statuses(names: Iterable[str]) -> frozenset[str]:
     """The `grpc_response_status` labels that count as failures, for gRPC status names as policies write them.
-    ValueError: unknown name."""
+    Raises ValueError for an unknown name."""
     wanted = [name.upper() for name in names]
     if unknown := [name for name in wanted if name not in GRPC_NUMBERS]:
         raise ValueError(
@@ -243,8 +243,8 @@ def _rising(histogram: Mapping[float, int]) -> bool:
 class Reading:
     """Takes a ledger further over one stretch of time, and keeps the books of its looks.
 
-    The looks are (start, start + step], ... as far as they fit before `end`. Points up to `start` only take
-    the ledger there.
+    The looks are (start, start + step], ... as far as they fit before `end`, all in Unix seconds. Points up
+    to `start` only take the ledger there. Raises ValueError for a step under 1 s or an end before the start.
     """
 
     def __init__(self, target: Target, ledger: Ledger, start: int, end: int, step: int) -> None:

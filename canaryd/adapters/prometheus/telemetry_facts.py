@@ -31,6 +31,7 @@ class PrometheusSurvey:
         self._window = max(LEAST_WINDOW, SCRAPES * access.scrape_interval)
 
     def close(self) -> None:
+        """Closes the connection to Prometheus."""
         self._api.close()
         self._telemetry.close()
 

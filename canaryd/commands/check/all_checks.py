@@ -33,6 +33,7 @@ def findings(facts: Facts) -> Sequence[Finding]:
 
 
 def of_service(facts: Facts, policy: Policy) -> Iterator[Finding]:
+    """The findings on one service, by its policy."""
     if not facts.offline:
         yield from sidecar_injection.check(facts, policy)
     if policy.route.http_route:

@@ -1,5 +1,5 @@
-"""`check`: will canaryd work here? Gathers what there is, and prints what `the checks beside it say of it.
-Changes nothing."""
+"""`check`: gathers facts of a cluster or of manifests, and prints what the checks find in them. Changes
+nothing."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -48,9 +48,9 @@ EXAMPLE = """
 \b
 Examples:
   canaryd check front-end --policies policies/ --prometheus http://127.0.0.1:9090
-  canaryd check --strict -o json            # in CI: warnings fail it too
-  canaryd check --as canaryd/canaryd -q     # the rights of the daemon's account, and nothing that is ok
-  canaryd check -f istio/*.yaml             # files alone, no cluster
+  canaryd check --strict -o json            # in CI: warnings count as problems
+  canaryd check --as canaryd/canaryd -q     # the permissions of the daemon's account; only what is not ok
+  canaryd check -f istio/*.yaml             # manifest files, without a cluster
 """
 
 
@@ -63,41 +63,41 @@ Examples:
     multiple=True,
     type=click.Path(path_type=Path),
     metavar="FILE...",
-    help="Manifests, or directories of them: checked as they are, without a cluster.",
+    help="Manifest files, or directories of them, to check without a cluster.",
 )
 @click.option(
     "--policies",
     type=click.Path(path_type=Path),
-    help="A policy's file, or a directory. Default: the settings' `policies`.",
+    help="A policy file, or a directory of them. Default: `policies` of the settings.",
 )
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
     envvar="CANARYD_CONFIG",
     show_envvar=True,
-    help="The daemon's settings. Default: config/canaryd.yaml, if it is there.",
+    help="The daemon's settings. Default: config/canaryd.yaml, if it exists.",
 )
 @click.option(
     "--prometheus",
     metavar="URL",
     envvar="CANARYD_PROMETHEUS",
     show_envvar=True,
-    help="Instead of the settings' prometheus.url.",
+    help="The address of Prometheus. Default: prometheus.url of the settings.",
 )
 @click.option(
     "--as",
     "account",
     metavar="ACCOUNT",
-    help="canaryd's own account, as NAMESPACE/NAME. Default: that of its Deployment.",
+    help="The daemon's service account, as NAMESPACE/NAME. Default: that of its Deployment.",
 )
 @click.option(
     "--deploy-from",
     metavar="NAMESPACE",
-    help="Where `canaryd deploy` takes versions from, for your rights there. Default: "
-    f"{USUAL_SOURCE}, if it is there.",
+    help="The namespace that `canaryd deploy` takes versions from; your rights there are checked. "
+    f"Default: {USUAL_SOURCE}, if it exists.",
 )
-@click.option("--strict", is_flag=True, help="Warnings fail it too.")
-@click.option("-q", "--quiet", is_flag=True, help="Only what is not ok.")
+@click.option("--strict", is_flag=True, help="Exit with 1 also on warnings.")
+@click.option("-q", "--quiet", is_flag=True, help="Show only what is not ok.")
 @click.option(
     "-o", "--output", "form", type=click.Choice(["table", "json"]), default="table", show_default=True
 )
@@ -117,14 +117,14 @@ def check(
     kubeconfig: str | None,
     context: str | None,
 ) -> None:
-    """Check whether canaryd will work here, before the first release or, in CI, before each.
+    """Check whether canaryd will work here: before the first release, and in CI before each release.
 
-    Istio and its version, sidecars, VirtualService, DestinationRule and Gateway, Deployments, Prometheus'
-    counts, rights, and tools that would fight over the weights. Each finding says what was wanted, what was
-    found, and the command or YAML that mends it.
+    Looks at Istio and its version, sidecars, VirtualService, DestinationRule and Gateway, Deployments, the
+    request counts in Prometheus, permissions, and other tools that write the route's weights. Each problem is
+    reported with the command or the YAML that fixes it. Changes nothing.
 
-    Exit codes: 0 nothing worse than warnings; 1 problems (with --strict warnings too); 2 wrong usage; 3 the
-    API server did not answer.
+    Exit codes: 0 no problem; 1 a problem (with --strict also a warning); 2 wrong usage; 3 the API server did
+    not answer.
     """
     if files:
         facts = of_files(services, files, policies, namespace)
@@ -146,7 +146,8 @@ def check(
 
 
 def settings_of(config: Path | None, prometheus: str | None) -> Settings | None:
-    """The daemon's settings; None where there are none, and then Prometheus is not asked."""
+    """The daemon's settings; None where there are none, and then Prometheus is not asked.
+    Raises Failure where the file given does not exist."""
     if config is not None and not config.exists():
         raise Failure(f"{config}: cannot be read: No such file or directory")
     path = config or (USUAL_CONFIG if USUAL_CONFIG.exists() else None)
@@ -156,8 +157,8 @@ def settings_of(config: Path | None, prometheus: str | None) -> Settings | None:
 def chosen_policies(
     path: Path | None, settings: Settings | None, services: Sequence[str], namespace: str | None
 ) -> list[Policy]:
-    """The policies meant; none where there is no directory of them. Raises Refused with all mistakes, Failure
-    for an unknown service."""
+    """The policies of the services; of all services where none is named, and none where there is no directory
+    of policies. Raises InvalidPolicy with all mistakes, Failure for an unknown service."""
     usual = Path(settings.policies) if settings else Path("policies")
     if path is None and not usual.is_dir():
         if services:
@@ -293,6 +294,11 @@ def with_routes(kinds: dict[str, Listing], routes: Mapping[Key, RouteView | str]
 def rights_of(
     survey: KubeSurvey, facts: Facts, account: str | None, deploy_from: str | None, namespace: str
 ) -> list[Rights]:
+    """The permissions of the caller, and those of the daemon's account where that is known.
+
+    account: the daemon's as given; deploy_from: the namespace that `canaryd deploy` takes versions from;
+    namespace: the one that an account without a namespace is in.
+    """
     source = deploy_from or (USUAL_SOURCE if survey.has_namespace(USUAL_SOURCE) else "")
     found = [survey.caller(of_people(facts.policies, source))]
     who = full_account(account, namespace) if account else deployed_account(facts)
@@ -326,6 +332,7 @@ def deployed_account(facts: Facts) -> str:
 
 
 def telemetry_of(facts: Facts, settings: Settings | None) -> TelemetryFacts | None:
+    """What Prometheus has of the services; None where its address is not known."""
     if settings is None:
         return None
     survey = PrometheusSurvey(telemetry_access(settings))

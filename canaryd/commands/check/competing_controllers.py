@@ -24,6 +24,7 @@ BY_HAND = ("kubectl", "Mozilla", "curl", "istioctl")
 
 
 def check(facts: Facts, policy: Policy) -> Iterator[Finding]:
+    """The findings on who else writes a service's routes."""
     route = virtual_service(facts, policy)
     if route is not None:
         found = [
@@ -32,7 +33,7 @@ def check(facts: Facts, policy: Policy) -> Iterator[Finding]:
             *_helm(policy, route),
             *_managers(policy, route),
         ]
-        yield from found or [ok("rivals.gitops", _about(route), "no sign of a tool that writes it back")]
+        yield from found or [ok("rivals.gitops", _about(route), "no sign of a tool that would set it back")]
     yield from _flagger(facts, policy)
     yield from _rollouts(facts, policy)
 

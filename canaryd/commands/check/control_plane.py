@@ -26,16 +26,19 @@ Version = tuple[int, int]
 
 
 def check(facts: Facts) -> Iterator[Finding]:
+    """The findings on istiod, Istio's API and the API server's clock."""
     yield from _control_plane(facts)
     yield from _api(facts)
     yield from _clock(facts)
 
 
 def control_planes(facts: Facts) -> list[Object]:
+    """The Deployments of istiod."""
     return list(facts.of(CONTROL_PLANE).items)
 
 
 def revision(deployment: Object) -> str:
+    """The revision of Istio that a Deployment of istiod is."""
     return labels_of(deployment).get("istio.io/rev") or "default"
 
 
@@ -149,7 +152,7 @@ def _clock(facts: Facts) -> Iterator[Finding]:
 def skew(check: str, about: str, clock: float | None, here: float) -> Iterator[Finding]:
     """How far a clock is from this machine's."""
     if clock is None:
-        yield unknown(check, about, "it does not tell the time")
+        yield unknown(check, about, "it does not say the time")
         return
     off = clock - here
     text = f"{abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} this machine's"

@@ -50,6 +50,7 @@ def of_daemon(namespaces: Iterable[str], http_routes: bool = False, split: bool 
 
 
 def check(facts: Facts) -> Iterator[Finding]:
+    """The findings on the CRD, the daemon's account and the caller's own permissions."""
     yield from _definition(facts)
     for rights in facts.rights:
         yield from _account(rights) if rights.who else _caller(rights)
@@ -57,7 +58,7 @@ def check(facts: Facts) -> Iterator[Finding]:
         yield unknown(
             "rights.account",
             "canaryd's account",
-            "no Deployment of canaryd is here to tell whose rights it has",
+            "there is no Deployment of canaryd that tells which account it has",
             "--as NAMESPACE/NAME of the ServiceAccount that it will have",
         )
 
@@ -69,7 +70,7 @@ def _definition(facts: Facts) -> Iterator[Finding]:
         yield problem(
             "rights.crd",
             about,
-            "it is not installed: canaryd's records have nowhere to be",
+            "it is not installed, so canaryd cannot store its records",
             f"{VERSION} of it",
             apply,
         )
@@ -129,7 +130,7 @@ def _caller(rights: Rights) -> Iterator[Finding]:
             "\n".join(_can_i(right) for right in each),
         )
     if not lacking:
-        yield ok("rights.caller", about, "all that the commands need")
+        yield ok("rights.caller", about, "all permissions that the commands need")
 
 
 def _account(rights: Rights) -> Iterator[Finding]:
@@ -138,7 +139,7 @@ def _account(rights: Rights) -> Iterator[Finding]:
         yield unknown(
             "rights.account",
             about,
-            f"what it may do cannot be asked: {rights.problem}",
+            f"its permissions cannot be asked: {rights.problem}",
             "an answer to this, for each right",
             _can_i(Right(ISTIO, "virtualservices", "patch", _place(rights)), rights.who),
         )

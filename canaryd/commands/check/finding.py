@@ -43,18 +43,22 @@ class Finding:
 
 
 def ok(check: str, about: str, found: str) -> Finding:
+    """A finding that all is as wanted."""
     return Finding(check, Level.OK, about, found)
 
 
 def unknown(check: str, about: str, found: str, wanted: str = "", mend: str = "") -> Finding:
+    """A finding that something could not be looked at."""
     return Finding(check, Level.UNKNOWN, about, found, wanted, mend)
 
 
 def warning(check: str, about: str, found: str, wanted: str, mend: str = "") -> Finding:
+    """A finding that does not keep canaryd from working."""
     return Finding(check, Level.WARNING, about, found, wanted, mend)
 
 
 def problem(check: str, about: str, found: str, wanted: str, mend: str = "") -> Finding:
+    """A finding that keeps canaryd from working."""
     return Finding(check, Level.PROBLEM, about, found, wanted, mend)
 
 
@@ -85,4 +89,5 @@ def some(names: list[str], most: int = 3) -> str:
 
 
 def many(number: int, noun: str) -> str:
+    """A number with its noun: `1 pod`, `2 pods`."""
     return f"{number} {noun}{'' if number == 1 else 's'}"

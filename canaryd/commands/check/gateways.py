@@ -11,6 +11,7 @@ from canaryd.routing.documents import MESH, Host, hosts_of
 
 
 def check(facts: Facts, policy: Policy) -> Iterator[Finding]:
+    """The findings on the Gateways of a service's VirtualService."""
     route = virtual_service(facts, policy)
     if route is None:
         return
@@ -46,9 +47,9 @@ def _one(facts: Facts, route: Object, name: str, key: tuple[str, str]) -> Iterat
         yield problem(
             "gateways.there",
             about,
-            f"{name_of(route)} names it, and it is not there (there: {some(there)}): its requests are "
-            "answered with 404",
-            "a Gateway that is there, as NAMESPACE/NAME where it is in another namespace",
+            f"{name_of(route)} names it, but it does not exist (Gateways: {some(there)}): its requests "
+            "are answered with 404",
+            "a Gateway that exists, as NAMESPACE/NAME if it is in another namespace",
             as_yaml({"gateways": [there[0]]}, f"in spec of {named(route)}") if there else "",
         )
         return

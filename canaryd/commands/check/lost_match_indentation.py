@@ -20,6 +20,7 @@ WHOLE = ("uri", "scheme", "method", "authority")
 
 
 def check(facts: Facts, policy: Policy) -> Iterator[Finding]:
+    """The findings on the conditions of a service's VirtualServices."""
     for route in facts.within("VirtualService", policy.service.namespace):
         if leads_to(facts, route, policy.key):
             yield from of(route)
@@ -44,6 +45,7 @@ def of(route: Object) -> Iterator[Finding]:
 
 
 def is_misplaced(match: Mapping[str, Any]) -> bool:
+    """Whether a condition stands beside the name that it belongs to, instead of below it."""
     return repaired(match) != match
 
 

@@ -12,6 +12,7 @@ LABEL = "version"
 
 
 def check(facts: Facts) -> Iterator[Finding]:
+    """The findings on the cluster's services, with the shortest policy of each that could have one."""
     found = [finding for service in facts.of("Service").items if (finding := _candidate(facts, service))]
     yield from found
     if not found:

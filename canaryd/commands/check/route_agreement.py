@@ -23,6 +23,7 @@ ENDED = ("Succeeded", "RolledBack", "Superseded")
 
 
 def check(facts: Facts, policy: Policy) -> Iterator[Finding]:
+    """The findings on a service's VirtualService and DestinationRule, and on those of others for it."""
     yield from _steerable(facts, policy)
     route = virtual_service(facts, policy)
     if route is not None:
@@ -36,6 +37,7 @@ def check(facts: Facts, policy: Policy) -> Iterator[Finding]:
 
 
 def virtual_service(facts: Facts, policy: Policy) -> Object | None:
+    """The VirtualService that the policy names; None where it does not exist."""
     return facts.find("VirtualService", policy.service.namespace, policy.route.virtual_service)
 
 
@@ -65,6 +67,7 @@ def leads_to(facts: Facts, obj: Object, service: ServiceKey) -> bool:
 
 
 def named(obj: Object) -> str:
+    """Kind, namespace and name of an object, for people."""
     return f"{obj.get('kind', 'VirtualService')} {namespace_of(obj)}/{name_of(obj)}"
 
 
@@ -83,7 +86,7 @@ def under_way(facts: Facts, policy: Policy) -> str:
 def _steerable(facts: Facts, policy: Policy) -> Iterator[Finding]:
     about = f"VirtualService {policy.service.namespace}/{policy.route.virtual_service}"
     view = facts.routes.get(policy.key)
-    wanted = "a route that canaryd can steer; it refuses this one in these words"
+    wanted = "a route that canaryd can steer; the reason is the one that the daemon gives"
     if view is None:
         yield unknown(
             "routes.steerable",
@@ -110,7 +113,7 @@ def _steerable(facts: Facts, policy: Policy) -> Iterator[Finding]:
             "routes.mesh",
             "calls inside the mesh",
             why,
-            "callers inside the mesh steered too, where there are any",
+            "calls from inside the mesh steered too, if there are any",
             mend,
         )
 
@@ -178,7 +181,7 @@ def of_http_route(facts: Facts, policy: Policy) -> Iterator[Finding]:
         f"HTTPRoute {policy.service.namespace}/{policy.route.http_route}",
         facts.routes.get(policy.key),
     )
-    wanted = "a route that canaryd can steer; it refuses this one in these words"
+    wanted = "a route that canaryd can steer; the reason is the one that the daemon gives"
     if view is None:
         yield unknown(
             "routes.steerable",
@@ -201,7 +204,7 @@ def of_http_route(facts: Facts, policy: Policy) -> Iterator[Finding]:
     if view.trouble:
         yield problem("routes.parents", about, view.trouble, "a route that its parents accept")
     if why := unsteered(view):
-        yield warning("routes.mesh", about, why, "every caller steered, where there are such")
+        yield warning("routes.mesh", about, why, "the calls of every caller steered, if there are others")
 
 
 # ---------------------------------------------------------------- inside the VirtualService
@@ -222,7 +225,7 @@ def _hosts(facts: Facts, policy: Policy, route: Object) -> Iterator[Finding]:
         what = (
             "the Service of another namespace"
             if _is_elsewhere(host, policy)
-            else "which Istio takes as it is: it is no Service"
+            else "which Istio takes as it is: it is not a Service"
         )
         yield problem(
             "routes.host",
@@ -304,9 +307,9 @@ def _left_over(facts: Facts, policy: Policy, route: Object) -> Iterator[Finding]
         yield warning(
             "routes.leftover",
             named(route),
-            f"http route {some(names)} looks like a rollout's, and none is under way",
-            "no route of a rollout that has ended",
-            f"kubectl -n {namespace_of(route)} edit virtualservice {name_of(route)}   # take it out",
+            f"http route {some(names)} looks like one of a rollout, but none is under way",
+            "no routes of a rollout that has ended",
+            f"kubectl -n {namespace_of(route)} edit virtualservice {name_of(route)}   # remove it",
         )
 
 
@@ -394,7 +397,7 @@ def _selecting(
                 f"{found}: left over?",
                 "subsets of versions that are there",
                 f"kubectl -n {policy.service.namespace} edit destinationrule "
-                f"{policy.route.destination_rule}   # take {name} out",
+                f"{policy.route.destination_rule}   # remove {name}",
             )
 
 

@@ -62,6 +62,7 @@ def check_all(facts: Facts) -> Iterator[Finding]:
 
 
 def check(facts: Facts, policy: Policy) -> Iterator[Finding]:
+    """The findings on what Prometheus has of a service."""
     yield from _switched_off(facts, policy)
     telemetry = facts.telemetry
     if telemetry is None or telemetry.problem:
@@ -179,15 +180,15 @@ def _scrapes(counted: Counted, telemetry: TelemetryFacts, about: str) -> Iterato
         yield unknown(
             "telemetry.interval",
             about,
-            f"scraped less than three times in {telemetry.window:.0f} s, so how often is not known",
-            f"a scrape each {configured:g} s (the settings' prometheus.scrapeInterval)",
+            f"scraped less than three times in {telemetry.window:.0f} s, so the interval is not known",
+            f"a scrape every {configured:g} s (the settings' prometheus.scrapeInterval)",
         )
     elif real < 0.9 * configured:
         yield problem(
             "telemetry.interval",
             about,
-            f"scraped each {real:.3g} s, but prometheus.scrapeInterval is {configured:g}s: of two scrapes in "
-            "one window a restart between them can be misread",
+            f"scraped every {real:.3g} s, but prometheus.scrapeInterval is {configured:g}s: a restart "
+            "between two scrapes in one window can be misread",
             "a scrapeInterval that is not longer than the real one",
             as_yaml(
                 {"prometheus": {"scrapeInterval": f"{max(1, int(real + 0.1))}s"}}, "in config/canaryd.yaml"
@@ -197,20 +198,21 @@ def _scrapes(counted: Counted, telemetry: TelemetryFacts, about: str) -> Iterato
         yield warning(
             "telemetry.interval",
             about,
-            f"scraped each {real:.3g} s, but prometheus.scrapeInterval is {configured:g}s: looks wait less "
+            f"scraped every {real:.3g} s, but prometheus.scrapeInterval is {configured:g}s: looks wait less "
             "than a scrape takes to arrive",
             "the real one",
             as_yaml({"prometheus": {"scrapeInterval": f"{round(real)}s"}}, "in config/canaryd.yaml"),
         )
     else:
-        yield ok("telemetry.interval", about, f"scraped each {real:.3g} s, as prometheus.scrapeInterval says")
+        yield ok(
+            "telemetry.interval", about, f"scraped every {real:.3g} s, as prometheus.scrapeInterval says"
+        )
     twice = copies(counted.series)
     if twice:
         yield warning(
             "telemetry.copies",
             about,
-            f"each counter is there {twice} times, by {some(_jobs(counted.series))}: canaryd counts it once, "
-            "Prometheus stores it twice",
+            f"each counter is stored {twice} times, by {some(_jobs(counted.series))}: canaryd counts it once",
             "one scrape job for the proxies",
         )
 

@@ -19,6 +19,7 @@ LOOK = "kubectl get mutatingwebhookconfigurations -l app=sidecar-injector --show
 
 
 def check(facts: Facts, policy: Policy) -> Iterator[Finding]:
+    """The findings on whether a service's pods are in the mesh, and whether new ones will be."""
     name = policy.service.namespace
     namespace = facts.find("Namespace", "", name)
     if namespace is None:
@@ -29,7 +30,7 @@ def check(facts: Facts, policy: Policy) -> Iterator[Finding]:
             else problem(
                 "injection.namespace",
                 f"namespace {name}",
-                "it is not there",
+                "it does not exist",
                 "the namespace of the policy's service",
                 f"kubectl create namespace {name}",
             )
@@ -193,7 +194,9 @@ def _pods(facts: Facts, policy: Policy, labels: Mapping[str, str]) -> Iterator[F
         return
     bare = [pod for pod in pods if not in_mesh(pod)]
     if not pods:
-        yield unknown("injection.pods", about, "there are none now, so whether they get sidecars is not seen")
+        yield unknown(
+            "injection.pods", about, "there are none now, so whether they get sidecars is not known"
+        )
     elif not bare:
         by_hand = (
             ""

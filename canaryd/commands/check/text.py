@@ -42,6 +42,7 @@ def show(facts: Facts, found: Sequence[Finding], quiet: bool) -> None:
 
 
 def heading(facts: Facts) -> str:
+    """The first line: which services were checked, and where."""
     services = ", ".join("/".join(policy.key) for policy in facts.policies) or (
         "no service" if facts.offline else "no policy given"
     )
@@ -90,6 +91,7 @@ def _wrapped(text: str, margin: int) -> list[str]:
 
 
 def summary(found: Sequence[Finding]) -> str:
+    """The last line: how many findings there are of each level."""
     counts = {level: sum(finding.level is level for finding in found) for level in Level}
     parts = [
         many(counts[Level.PROBLEM], "problem"),

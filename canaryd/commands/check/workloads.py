@@ -19,6 +19,7 @@ NAMES_OF_APP = (
 
 
 def check(facts: Facts, policy: Policy) -> Iterator[Finding]:
+    """The findings on a policy's Service and Deployments."""
     yield from _service(facts, policy)
     yield from _deployments(facts, policy)
 
@@ -61,7 +62,7 @@ def _service(facts: Facts, policy: Policy) -> Iterator[Finding]:
         yield problem(
             "workloads.service",
             about,
-            f"it is not there (in {namespace}: {some(there)})",
+            f"it does not exist (in {namespace}: {some(there)})",
             "the Service that the policy names",
             as_yaml(
                 {
@@ -105,7 +106,7 @@ def _ports(service: Object, about: str) -> Iterator[Finding]:
         yield warning(
             "workloads.protocol",
             about,
-            f"port {some(guessed)} says no protocol, so Istio guesses at the first bytes",
+            f"port {some(guessed)} names no protocol, so Istio guesses it from the first bytes",
             "a name such as http, http-web or grpc, or appProtocol",
             named,
         )
@@ -226,7 +227,8 @@ def _deployment(facts: Facts, policy: Policy, one: Object) -> Iterator[Finding]:
         yield warning(
             "workloads.replicas",
             about,
-            "1 replica: a slow node cannot be told from a slow version, so more difference may be luck",
+            "1 replica: a slow node cannot be told from a slow version, so a larger difference is put down "
+            "to chance",
             "2 or more",
             f"kubectl -n {namespace} scale deployment {name} --replicas=2",
         )

@@ -28,7 +28,7 @@ EVERY = 1.0  # seconds between two readings of `--wait`
 EXAMPLE = """
 \b
 Examples:
-  canaryd deploy front-end    # what runs in staging, as production's next version; shows a diff and asks
+  canaryd deploy front-end    # staging's version becomes production's next one; shows a diff and asks
   canaryd deploy front-end v2 --yes --wait
   canaryd deploy front-end --dry-run -o yaml > front-end-v2.yaml
   canaryd deploy --all --policies policies/
@@ -45,6 +45,7 @@ class PlannedDeploy:
 
     @property
     def creates(self) -> bool:
+        """Whether there is anything to create."""
         return self.prepared is not None and not self.prepared.draft.nothing
 
 
@@ -69,25 +70,30 @@ def _seconds(ctx: click.Context, parameter: click.Parameter, text: str) -> float
 @click.command(epilog=EXAMPLE)
 @click.argument("service", required=False)
 @click.argument("version", required=False)
-@click.option("--all", "every", is_flag=True, help="Every Service that has Deployments.")
+@click.option("--all", "every", is_flag=True, help="Deploy every Service that has Deployments.")
 @click.option(
     "--from",
     "source",
     default=USUAL_SOURCE,
     show_default=True,
     metavar="NAMESPACE",
-    help="Where the versions run.",
+    help="The namespace where the versions run.",
 )
 @click.option(
-    "--to", "target", default=USUAL_TARGET, show_default=True, metavar="NAMESPACE", help="Where they go."
+    "--to",
+    "target",
+    default=USUAL_TARGET,
+    show_default=True,
+    metavar="NAMESPACE",
+    help="The namespace to deploy to.",
 )
 @click.option(
     "--from-context",
     metavar="CONTEXT",
-    help="The kubeconfig's context for --from, where that is another cluster.",
+    help="The kubeconfig context for --from, if that namespace is in another cluster.",
 )
 @click.option(
-    "--deployment", default="", metavar="NAME", help="Which Deployment of --from, where several run."
+    "--deployment", default="", metavar="NAME", help="The Deployment in --from to deploy, if several run."
 )
 @click.option(
     "--policies",
@@ -95,31 +101,37 @@ def _seconds(ctx: click.Context, parameter: click.Parameter, text: str) -> float
     "policies",
     type=click.Path(path_type=Path),
     metavar="PATH",
-    help="A file or directory that says which labels a service's Deployments have. Default: what canaryd "
-    "noted, or the Service.",
+    help="Policy file or directory that says which labels the service's Deployments have. Default: what "
+    "canaryd has noted, or else the Service's selector.",
 )
 @click.option(
     "--replicas",
     type=click.IntRange(min=1),
-    help="Default: as many as stable has, for it carries all traffic at the end.",
+    help="Replicas of the new Deployment. Default: as many as stable has.",
 )
-@click.option("--pin-digest", is_flag=True, help="Pin each image to the digest that runs.")
+@click.option("--pin-digest", is_flag=True, help="Pin each image to the digest that runs in --from.")
 @click.option(
-    "--copy-config", is_flag=True, help="Copy ConfigMaps that are missing. Secrets are never copied."
-)
-@click.option(
-    "--same-image", is_flag=True, help="Though these images run there already: for a change of configuration."
+    "--copy-config", is_flag=True, help="Copy missing ConfigMaps from --from. Secrets are never copied."
 )
 @click.option(
-    "--supersede", is_flag=True, help="Though a rollout is under way: it gives way to the newer version."
+    "--same-image",
+    is_flag=True,
+    help="Deploy even if these images run there already, for example to change the configuration.",
 )
-@click.option("--expose", is_flag=True, help="Though no route keeps requests from the new pods.")
-@click.option("--force", is_flag=True, help="Though it is not available where it runs.")
-@click.option("--dry-run", is_flag=True, help="Only show, checked by the server.")
+@click.option(
+    "--supersede", is_flag=True, help="Deploy even if a rollout is under way; the newer version replaces it."
+)
+@click.option("--expose", is_flag=True, help="Deploy even if new pods would receive traffic at once.")
+@click.option("--force", is_flag=True, help="Deploy even if the version is not available in --from.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Show what would be created, as validated by the server, and create nothing.",
+)
 @click.option(
     "--diff/--no-diff",
     default=None,
-    help="What is created, against stable's. Default: of one service yes, with --all no.",
+    help="Show how each new object differs from stable's. Default: yes for one service, no with --all.",
 )
 @click.option(
     "-o",
@@ -128,12 +140,17 @@ def _seconds(ctx: click.Context, parameter: click.Parameter, text: str) -> float
     type=click.Choice(["text", "yaml", "json"]),
     default="text",
     show_default=True,
-    help="yaml and json: the objects, for kubectl or a repository.",
+    help="yaml and json print the objects, for kubectl or a repository.",
 )
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
-@click.option("--wait", is_flag=True, help="Until each new Deployment is available.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option("--wait", is_flag=True, help="Wait until each new Deployment is available.")
 @click.option(
-    "--timeout", default="10m", show_default=True, metavar="DURATION", callback=_seconds, help="Of --wait."
+    "--timeout",
+    default="10m",
+    show_default=True,
+    metavar="DURATION",
+    callback=_seconds,
+    help="How long --wait waits.",
 )
 @server_options
 def deploy(
@@ -161,20 +178,21 @@ def deploy(
     kubeconfig: str | None,
     context: str | None,
 ) -> None:
-    """Deploy the version of SERVICE that runs in staging to production, as a Deployment of its own beside the
-    present one.
+    """Deploy the version of SERVICE that runs in staging to production, beside the version that runs there.
 
-    Its template is the one that runs there, with production's names, labels and size; the autoscaler and the
-    disruption budget of the stable version are copied for it. Routes are not touched: canaryd notices the new
-    version and begins its rollout. VERSION is v2 after v1 and so on, if it is not said.
+    The new Deployment has the pod template of staging with the names, labels and size of production. The
+    stable version's autoscaler and disruption budget are copied for it. Routes are not changed: canaryd sees
+    the new version and begins its rollout. VERSION is the next free number (v2 after v1) by default.
 
-    All is shown first, as the server would take it. Exit code 4: only shown, since neither a person nor --yes
-    said that it be done.
+    All objects are shown before they are created, as validated by the server. Exit code 4: nothing was
+    created, because nobody could be asked and --yes was not given.
     """
     if every == (service is not None):
-        raise click.UsageError("wanted is either a SERVICE or --all")
+        raise click.UsageError("give either a SERVICE or --all")
     if every and deployment:
-        raise click.UsageError("--deployment is of one service: leave it out with --all")
+        raise click.UsageError(
+            "--deployment names the Deployment of one service: it cannot be used with --all"
+        )
     if source == target and from_context is None:
         raise click.UsageError(f"--from and --to must be two namespaces, but both are {source}")
     api = KubernetesApi(kubeconfig, context)
@@ -265,7 +283,7 @@ def _show_all(
         ]
         output.table(deploy_text.head(places), rows)
     else:
-        click.echo(f"no Service of {places[0].namespace} has a Deployment")
+        click.echo(f"no Service in {places[0].namespace} has a Deployment")
     for line in left_out:
         click.echo(f"left out: {line}", err=how.form != "text")
     for plan in plans:
@@ -311,7 +329,7 @@ def _finish(deployer: Deployer, plans: Sequence[PlannedDeploy], target: Place, h
             "\n".join(failure.message for failure in failures), max(failure.exit_code for failure in failures)
         )
     if not answered:
-        click.echo("canaryd: nothing was created: --yes says that it be done", err=True)
+        click.echo("canaryd: nothing was created: confirm with --yes", err=True)
         raise click.exceptions.Exit(ONLY_SHOWN)
 
 

@@ -153,8 +153,8 @@ def _new(case: _Case) -> Draft:
     needed = _needed(case, version)
     if stable is not None and not wish.expose and (why := exposed(target, wish.service, needed)):
         raise CannotDeploy(
-            f"{why}: a canary has to begin without any. Give {wish.service} a VirtualService and a "
-            "DestinationRule with a subset for each version, or deploy it all the same with --expose"
+            f"{why}: a canary must begin without traffic. Give {wish.service} a VirtualService and a "
+            "DestinationRule with a subset for each version, or deploy it anyway with --expose"
         )
     made, notes = _deployment(case, name, needed, stable)
     objects = [Made(made, stable.manifest if stable else None)]
@@ -195,7 +195,7 @@ def _there_already(case: _Case, same: Deployed) -> Draft:
     made, worries = (
         _beside(stable, target, same.name, case.label, version) if stable is not None else ([], [])
     )
-    notes = [f"{same.name} was made by an earlier deploy, which did not end"] if made else []
+    notes = [f"{same.name} was made by an earlier deploy that did not finish"] if made else []
     notes += [
         f"its rollout was rolled back: canaryd retry {rollout.name} tries it once more"
         for rollout in target.rollouts
@@ -204,7 +204,7 @@ def _there_already(case: _Case, same: Deployed) -> Draft:
     again, _ = _deployment(case, same.name, same.labels, same)
     if template_hash(again["spec"]["template"]) != template_hash(same.template):
         notes.append(
-            f"beyond the images its pods differ from {case.chosen.name} of {case.chosen.namespace}; "
+            f"its pods differ in more than the images from {case.chosen.name} of {case.chosen.namespace}; "
             "--same-image makes a version of that"
         )
     told = "" if made else f"{where} runs {_said(case.chosen)} already"
@@ -274,7 +274,7 @@ def _warnings(case: _Case, made: Mapping[str, Any], stable: Deployed | None) -> 
     told = beside_stable(made, stable) if stable is not None else []
     if stable is not None and (why := case.target.unreadable.get("CanaryRollout")) is not None:
         told.append(
-            f"whether a rollout is under way cannot be told ({why}): if one is, it gives way to this version"
+            f"whether a rollout is under way cannot be told ({why}): if one is, this version replaces it"
         )
     if why := without_sidecar(made):
         told.append(why)
@@ -283,13 +283,13 @@ def _warnings(case: _Case, made: Mapping[str, Any], stable: Deployed | None) -> 
     floating = [] if case.digests else [image for image in case.chosen.images.values() if _floats(image)]
     if floating:
         told.append(
-            f"the image {', '.join(floating)} says by its tag nothing about what is in it, and may be "
-            "another one tomorrow; --pin-digest pins what runs"
+            f"the image {', '.join(floating)} has a tag that may name another image tomorrow; "
+            "--pin-digest pins the one that runs"
         )
     if len(name := name_of(made)) > _LONG_NAME:
         told.append(
-            f"{name} is a long name: those of its pods are cut, and $canary_pods of a policy's queries does "
-            "not match them"
+            f"{name} is a long name: Kubernetes shortens the names of its pods, and $canary_pods of a "
+            "policy's queries does not match them"
         )
     return told
 
@@ -348,8 +348,8 @@ def _check_name(case: _Case, version: str, name: str) -> None:
 def _check_peace(case: _Case, version: str) -> None:
     if case.under_way is not None and not case.wish.supersede:
         raise CannotDeploy(
-            f"{case.under_way.name} ({case.under_way.canary}) is under way, and gives way to a newer "
-            "version: its traffic goes back first. Wait until it has ended (canaryd status "
+            f"{case.under_way.name} ({case.under_way.canary}) is under way, and a newer version "
+            "replaces it: its traffic goes back to stable first. Wait until it has ended (canaryd status "
             f"{case.wish.service}), or deploy {version} over it with --supersede"
         )
 

@@ -37,6 +37,7 @@ def described(prepared: Prepared, places: tuple[Place, Place]) -> list[str]:
 
 
 def remarks(draft: Draft) -> list[str]:
+    """The notes and warnings of a draft, a line each."""
     return [*(f"note      {line}" for line in draft.notes), *(f"warning   {line}" for line in draft.warnings)]
 
 
@@ -50,6 +51,7 @@ def _needed(one: Reference) -> str:
 
 
 def head(places: tuple[Place, Place]) -> tuple[str, ...]:
+    """The headings of the table of `deploy --all`."""
     return ("SERVICE", places[0].namespace.upper(), places[1].namespace.upper(), "NEW", "WHAT HAPPENS")
 
 

@@ -54,7 +54,7 @@ def running(
     problem = not_serving(chosen.state)
     if problem and not force:
         raise CannotDeploy(
-            f"{chosen.name} in {place.namespace} {problem}; wait until it serves, or take it as it is with "
+            f"{chosen.name} in {place.namespace} {problem}; wait until it serves, or deploy it anyway with "
             "--force"
         )
     return chosen
@@ -94,7 +94,7 @@ def _only(service: str, place: Place, live: list[Deployed]) -> Deployed:
     each = "; ".join(f"{deployment.name} ({standing(deployment.state)})" for deployment in live)
     raise CannotDeploy(
         f"{len(live)} Deployments of {service} run in {place.namespace}, and no route there sends all "
-        f"requests to one of them: {each}; say which with --deployment NAME"
+        f"requests to one of them: {each}; choose one with --deployment NAME"
     )
 
 
@@ -140,7 +140,7 @@ def stable(
     if len(served) == 1:
         return served[0]
     raise CannotDeploy(
-        f"which version of {service} is stable in {place.namespace} cannot be told: "
+        f"it is not clear which version of {service} is stable in {place.namespace}: "
         f"{', '.join(deployment.name for deployment in live)} all have replicas, and no route sends all "
         "requests to one of them; route to one, or scale the others to 0"
     )
@@ -161,7 +161,7 @@ def next_version(service: str, place: Place, found: Sequence[Deployed], label: s
     ]
     if labelled and not any(re.fullmatch(r"v\d+", known) for known in labelled):
         raise CannotDeploy(
-            f"the version must be said: those of {service} in {place.namespace} are not numbered as v1, v2 "
+            f"name the version: those of {service} in {place.namespace} are not numbered v1, v2 "
             f"({', '.join(sorted(labelled))}); for example: canaryd deploy {service} VERSION"
         )
     return f"v{max(numbers, default=0) + 1}"

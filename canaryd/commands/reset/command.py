@@ -1,6 +1,6 @@
 """`reset`: takes back what canaryd left, with the caller's own kubeconfig; shown first, done when agreed to.
 
-Here are the questions and the order of things; what is due to a service is in reset_plan.py.
+Here are the questions and the order of things; what is due to a service is in steps.py.
 """
 
 import time
@@ -37,36 +37,41 @@ _RIGHTS = "what `canaryd reset` needs is in docs/guides/uninstall.md"
     )
 )
 @click.argument("service", required=False)
-@click.option("--all", "all_", is_flag=True, help="Each service that canaryd has seen or has records of.")
+@click.option("--all", "all_", is_flag=True, help="Every service that canaryd has seen or has records of.")
 @click.option(
     "--everything",
     is_flag=True,
-    help="For uninstalling: all services, and every record, note, Event and mark of canaryd's.",
+    help="For uninstalling: reset all services, and remove every record, note, Event and mark of canaryd.",
 )
 @click.option(
     "--to",
     metavar="VERSION",
     default="",
-    help="The version that gets all traffic. Default: the one that has it now; with a "
-    "rollout under way, its stable one.",
+    help="The version to give all traffic. Default: the version that has it now, or the stable one of "
+    "a rollout under way.",
 )
 @click.option(
-    "--abort", is_flag=True, help="Abort a rollout under way first, and wait until it has gone back."
+    "--abort",
+    is_flag=True,
+    help="Abort a rollout under way first, and wait until its traffic is back on stable.",
 )
 @click.option(
-    "--keep-records", is_flag=True, help="Keep the CanaryRollouts, and what canaryd knows of the service."
+    "--keep-records", is_flag=True, help="Keep the CanaryRollouts and what canaryd has noted of the service."
 )
 @click.option(
-    "--dry-run", is_flag=True, help="Show what would be done, as tried on the server, and do nothing."
+    "--dry-run", is_flag=True, help="Show what would be done, as validated by the server, and change nothing."
 )
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.option(
     "--policies",
     type=click.Path(exists=True, path_type=Path),
-    help="Policy files, where canaryd has noted no routes.",
+    help="Policy file or directory, for services whose routes canaryd has not noted.",
 )
 @click.option(
-    "--cluster-domain", default="cluster.local", show_default=True, help="What hosts of the cluster end in."
+    "--cluster-domain",
+    default="cluster.local",
+    show_default=True,
+    help="The DNS domain of the cluster, which its hosts end with.",
 )
 @cluster_options
 def reset(
@@ -82,11 +87,11 @@ def reset(
     cluster_domain: str,
     cluster: Cluster,
 ) -> None:
-    """Bring the routes of SERVICE to one version, and remove what canaryd added: subsets, routes, finished
+    """Give all traffic of SERVICE to one version, and remove what canaryd added: subsets, routes and finished
     records.
 
-    Nothing else of the routes changes, and no Deployment is deleted: those without traffic are named. What
-    runs now is not new to canaryd afterwards, so nothing begins by itself.
+    The routes are otherwise left as they are. No Deployment is deleted; those without traffic are named. The
+    versions that run now are not rolled out afterwards: the next new one is.
     """
     _check_usage(service, all_, everything, to, keep_records)
     options = Options(to=to, abort=abort, keep_records=keep_records, everything=everything)
@@ -101,11 +106,11 @@ def reset(
 
 def _check_usage(service: str | None, all_: bool, everything: bool, to: str, keep_records: bool) -> None:
     if sum((service is not None, all_, everything)) != 1:
-        raise click.UsageError("say which: SERVICE, --all or --everything")
+        raise click.UsageError("give SERVICE, --all or --everything")
     if to and service is None:
-        raise click.UsageError("--to is about one service: name it")
+        raise click.UsageError("--to needs a SERVICE")
     if keep_records and everything:
-        raise click.UsageError("--everything keeps no records: leave --keep-records out, or say --all")
+        raise click.UsageError("--everything removes all records: leave out --keep-records, or use --all")
 
 
 def _reset(work: Reset, service: str | None, dry_run: bool, yes: bool) -> None:
@@ -118,7 +123,7 @@ def _reset(work: Reset, service: str | None, dry_run: bool, yes: bool) -> None:
     if not swept and not any(plan.anything for plan in plans):
         if work.options.everything:
             click.echo(
-                "nothing of canaryd's is left in this cluster but its CRD: kubectl delete crd "
+                "nothing of canaryd is left in this cluster but its CRD: kubectl delete crd "
                 "canaryrollouts.canaryd.dev"
             )
         return
@@ -132,7 +137,7 @@ def _reset(work: Reset, service: str | None, dry_run: bool, yes: bool) -> None:
     if work.options.everything:
         _swept(work)
         click.echo(
-            "everything of canaryd's is removed but its CRD: kubectl delete crd canaryrollouts.canaryd.dev"
+            "everything of canaryd is removed but its CRD: kubectl delete crd canaryrollouts.canaryd.dev"
         )
 
 
@@ -144,7 +149,7 @@ def _seen(work: Reset, service: str | None) -> tuple[list[Due], list[list[Change
             return plans, [_tried(work, plan) for plan in plans]
         except Conflict as error:
             if not left:
-                raise Failure(f"someone else wrote in between, {TRIES} times; try again ({error})") from error
+                raise Failure(f"someone else wrote in between {TRIES} times; try again ({error})") from error
     return [], []
 
 
@@ -165,7 +170,7 @@ def _agree(yes: bool) -> None:
     if yes:
         return
     if not output.is_asking():
-        raise Failure("nothing was changed: this is no terminal to ask on; say --yes")
+        raise Failure("nothing was changed: there is no terminal to ask on; confirm with --yes")
     click.confirm("Do this?", abort=True)
 
 
@@ -200,7 +205,7 @@ def _do(work: Reset, plan: Due) -> None:
         except Conflict as error:
             if not left:
                 raise Failure(
-                    f"{plan.name}: someone else wrote in between, {TRIES} times; try again ({error})"
+                    f"{plan.name}: someone else wrote in between {TRIES} times; try again ({error})"
                 ) from error
             moved = True  # perhaps
         else:
@@ -278,4 +283,4 @@ def _await_end(work: Reset, kept: Kept) -> None:
             f"{said}: does the daemon run? Where it is uninstalled, canaryd reset --everything --abort goes "
             "on without it"
         )
-    click.echo(f"canaryd: {said}; as no daemon obeys, it is taken back here", err=True)
+    click.echo(f"canaryd: {said}; as no daemon answers, its traffic is taken back here", err=True)

@@ -57,10 +57,12 @@ class Due:
 
     @property
     def name(self) -> str:
+        """`NAMESPACE/SERVICE`."""
         return f"{self.namespace}/{self.service}"
 
     @property
     def anything(self) -> bool:
+        """Whether there is anything to do."""
         return bool(self.patches or self.renewed or self.under_way)
 
     @property
@@ -139,8 +141,8 @@ def due(work: Reset, namespace: str, service: str, to: str = "", despite: bool =
     with _said(plan, options, "its routes stay as they are"):
         if policy is None:
             raise Refusal(
-                "canaryd has not noted where its routes are (an earlier release did not): give its policy "
-                "with --policies"
+                "canaryd has not noted where its routes are (an earlier release did not do so): give its "
+                "policy with --policies"
             )
         _reroute(work, plan, policy, to or options.to, active)
     with _said(plan, options, "its subsets stay as they are"):
@@ -243,7 +245,7 @@ def _check_serves(policy: Policy, workloads: Sequence[Workload], version: str) -
             or f"no Deployment with the pod label {policy.service.version_label}={version}"
         )
         raise Refusal(
-            f"{version} cannot take the traffic, it has no ready replica ({named}); scale it up, or choose "
+            f"{version} cannot take the traffic: it has no ready replica ({named}); scale it up, or choose "
             "another with --to"
         )
 
@@ -278,7 +280,7 @@ def _forget(
         )
         for name, replicas in ((name, replicas) for name, _, replicas, _ in due_to_scale if name):
             plan.said.append(
-                f"with the record {kept.name} goes that {name} was still to be scaled to {replicas}"
+                f"with the record {kept.name} is lost that {name} was still to be scaled to {replicas}"
             )
     if note is None or policy is None:
         return

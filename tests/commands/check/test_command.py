@@ -148,7 +148,7 @@ def test_the_text_is_in_groups_and_says_what_was_looked_at(newcomer: Newcomer) -
         "a sidecar\n" in shown
     )
     assert "account system:serviceaccount:canaryd:canaryd: has all 18 rights that the chart grants" in shown
-    assert "scraped each 1 s, as prometheus.scrapeInterval says" in shown
+    assert "scraped every 1 s, as prometheus.scrapeInterval says" in shown
     assert shown.rstrip().splitlines()[-1].startswith("0 problems, 3 warnings, 0 not known, ")
     assert all(len(line) <= 120 and line == line.rstrip() for line in shown.splitlines())
 
@@ -419,7 +419,7 @@ def test_a_reporter_that_counts_nothing_and_another_scrape_interval_are_found(ne
     )
     (found,) = [one for one in newcomer.findings(code=1) if one["level"] == "problem"]
     assert found["check"] == "telemetry.interval"
-    assert "scraped each 1 s, but prometheus.scrapeInterval is 5s" in found["found"]
+    assert "scraped every 1 s, but prometheus.scrapeInterval is 5s" in found["found"]
 
 
 def test_queries_are_asked_and_those_without_an_answer_told(newcomer: Newcomer) -> None:

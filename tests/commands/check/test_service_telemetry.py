@@ -102,7 +102,7 @@ def test_of_less_than_three_scrapes_the_interval_is_not_known() -> None:
 
 def test_a_counter_that_is_there_twice_is_told_and_one_after_the_other_is_not() -> None:
     found = only(world(counted(series=(scraped(), scraped(job="pods")))), "telemetry.copies")
-    assert "there 2 times, by job istio, job pods" in found.found
+    assert "stored 2 times, by job istio, job pods" in found.found
     assert copies((scraped(), scraped(response_code="500"))) == 0
     ended = scraped(instance="10.0.0.9:15020")
     before = type(ended)(ended.labels, tuple(at - 300 for at in ended.times))

@@ -142,7 +142,7 @@ def test_without_a_terminal_and_without_a_yes_it_only_shows_with_an_exit_code_of
     assert "front-end: v2 to production, beside front-end-v1; from front-end of staging" in result.stdout
     assert f"image     {IMAGE} (stable: sockshop/front-end:v1)" in result.stdout
     assert "creates   Deployment front-end-v2" in result.stdout
-    assert result.stderr == "canaryd: nothing was created: --yes says that it be done\n"
+    assert result.stderr == "canaryd: nothing was created: confirm with --yes\n"
     assert not shop.has("Deployment", "front-end-v2")
 
 
@@ -510,7 +510,7 @@ def test_a_creation_that_fails_does_not_hide_the_others(whole: Shop) -> None:
 
 def test_a_namespace_without_deployments_has_nothing_to_deploy(shop: Shop) -> None:
     shop.world.store.create(NAMESPACES, None, {"metadata": {"name": "bare"}})
-    assert shop.fine("--all", "--from", "bare") == "no Service of bare has a Deployment\n"
+    assert shop.fine("--all", "--from", "bare") == "no Service in bare has a Deployment\n"
     shop.world.store.delete(NAMESPACES, None, "bare")
 
 

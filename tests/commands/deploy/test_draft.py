@@ -294,7 +294,7 @@ def test_versions_that_are_not_numbered_have_to_be_said() -> None:
     target = production(
         of_production("0.5.0"), virtual_services=[a_virtual_service(("0.5.0", 100))], rules=[a_rule("0.5.0")]
     )
-    assert "are not numbered as v1, v2 (0.5.0); for example: canaryd deploy front-end VERSION" in refusal(
+    assert "are not numbered v1, v2 (0.5.0); for example: canaryd deploy front-end VERSION" in refusal(
         target=target
     )
     assert drafted(target=target, version="0.6.0").name == "front-end-0.6.0"
@@ -405,7 +405,7 @@ def test_of_several_it_is_the_one_that_gets_the_requests(routes: dict[str, Any],
 def test_of_several_that_get_requests_none_is_guessed(routes: dict[str, Any]) -> None:
     said = refusal(staging(*TWO, **routes))
     assert (
-        "front-end-v1 (2 replicas, available); front-end-v2 (2 replicas, available); say which with "
+        "front-end-v1 (2 replicas, available); front-end-v2 (2 replicas, available); choose one with "
         "--deployment NAME" in said
     )
     assert drafted(staging(*TWO, **routes), deployment="front-end-v2").source.name == "front-end-v2"
@@ -452,7 +452,7 @@ def test_the_same_image_with_another_configuration_is_said_and_deployed_when_ask
     own = running()
     own.manifest["spec"]["template"]["spec"]["containers"][0]["env"] = [{"name": "A", "value": "2"}]
     target = production(of_production(image=IMAGE))
-    assert "beyond the images its pods differ" in drafted(staging(own), target).notes[0]
+    assert "its pods differ in more than the images" in drafted(staging(own), target).notes[0]
     assert drafted(staging(own), target, same_image=True).name == "front-end-v2"
 
 
@@ -532,7 +532,7 @@ def test_stable_that_cannot_be_told_is_refused() -> None:
         rules=[a_rule("v1", "v2")],
     )
     assert (
-        "which version of front-end is stable in production cannot be told: front-end-v1, front-end-v2"
+        "it is not clear which version of front-end is stable in production: front-end-v1, front-end-v2"
         in refusal(target=target)
     )
 

@@ -190,7 +190,7 @@ def test_a_version_without_a_subset_and_one_without_a_replica_are_refused(place:
     place.world.scale("v2", 0)
     place.world.advance(place.world.now + 30)
     said = place.refused("reset", "front-end", "--to", "v2", "--yes")
-    assert "v2 cannot take the traffic, it has no ready replica (front-end-v2)" in said
+    assert "v2 cannot take the traffic: it has no ready replica (front-end-v2)" in said
     assert place.http() == [{"route": [to("v1", weight=90), to("v2", weight=10)]}]
 
 
@@ -336,7 +336,9 @@ def test_a_scaling_that_was_still_to_come_goes_with_its_record_and_is_named(plac
     policy = a_policy(promotion={"retireStable": {"scaleTo": 0, "after": "1h"}})
     place.store(policy=policy, phase=Phase.SUCCEEDED, weight=100, ended=NOW + 9)
     said = place.fine("reset", "front-end", "--yes")
-    assert "with the record front-end-v2-hash-v2 goes that front-end-v1 was still to be scaled to 0" in said
+    assert (
+        "with the record front-end-v2-hash-v2 is lost that front-end-v1 was still to be scaled to 0" in said
+    )
 
 
 def test_records_are_kept_on_request_and_another_services_always(place: Place) -> None:
@@ -455,7 +457,9 @@ def test_a_dry_run_shows_the_difference_and_changes_nothing(place: Place) -> Non
 def test_without_a_terminal_nothing_is_done_unless_yes_is_said(place: Place) -> None:
     place.weigh("v2", 100)
     before = place.everything()
-    assert "this is no terminal to ask on; say --yes" in place.refused("reset", "front-end", "--to", "v1")
+    assert "there is no terminal to ask on; confirm with --yes" in place.refused(
+        "reset", "front-end", "--to", "v1"
+    )
     assert place.everything() == before
 
 
@@ -512,7 +516,7 @@ def test_someone_who_always_overtakes_is_told_and_not_overwritten(
 ) -> None:
     place.weigh("v2", 50)
     Overtaken(place, 99, monkeypatch)
-    assert "someone else wrote in between, 5 times; try again" in place.refused(
+    assert "someone else wrote in between 5 times; try again" in place.refused(
         "reset", "front-end", "--to", "v1", "--yes"
     )
     assert place.http()[0]["route"] == [to("v1", weight=50), to("v2", weight=50)]
@@ -565,10 +569,10 @@ def test_everything_stops_before_anything_is_done_where_routes_may_not_be_read(
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ([], "say which: SERVICE, --all or --everything"),
-        (["front-end", "--all"], "say which"),
-        (["--all", "--to", "v1"], "--to is about one service"),
-        (["--everything", "--keep-records"], "--everything keeps no records"),
+        ([], "give SERVICE, --all or --everything"),
+        (["front-end", "--all"], "give SERVICE, --all or --everything"),
+        (["--all", "--to", "v1"], "--to needs a SERVICE"),
+        (["--everything", "--keep-records"], "--everything removes all records"),
     ],
 )
 def test_a_call_that_is_not_clear_is_wrong_usage(place: Place, arguments: list[str], says: str) -> None:
@@ -652,7 +656,7 @@ def test_everything_leaves_nothing_that_mentions_canaryd_but_the_crd(tmp_path: P
             no_daemon.setattr(command, "EVERY", 0.0)
             said = place.run("reset", "--everything", "--abort", "--yes")
         assert said.exit_code == 0, said.output
-        assert "as no daemon obeys, it is taken back here" in said.stderr
+        assert "as no daemon answers, its traffic is taken back here" in said.stderr
         assert "kubectl delete crd canaryrollouts.canaryd.dev" in said.stdout
         assert mentions(place) == []
         assert place.http() == [{"route": [to("v2")]}]
@@ -664,7 +668,7 @@ def test_everything_leaves_nothing_that_mentions_canaryd_but_the_crd(tmp_path: P
         ] == []
         again = place.fine("reset", "--everything", "--yes")
         assert (
-            again == "nothing of canaryd's is left in this cluster but its CRD: kubectl delete crd "
+            again == "nothing of canaryd is left in this cluster but its CRD: kubectl delete crd "
             "canaryrollouts.canaryd.dev\n"
         )
 
