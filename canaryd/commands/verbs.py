@@ -265,7 +265,9 @@ def refuse_while_another(cluster: Cluster, namespace: str, service: str) -> None
 def wish(cluster: Cluster, record: Record, **wishes: bool | int) -> None:
     """Writes it. Not with the version that was read: the daemon writes the status at every look, and takes
     nothing away from a wish."""
-    cluster.rollouts.wish(record.rollout.namespace, record.rollout.name, resource_version="", **wishes)
+    cluster.rollouts.wish(
+        record.rollout.namespace, record.rollout.name, resource_version="", requests=None, **wishes
+    )
 
 
 def where(record: Record) -> str:

@@ -18,6 +18,7 @@ from canaryd.control.supervisor import (
     MOST_ATTEMPTS,
     CannotBegin,
     Supervisor,
+    asked_by,
     attempt_key,
     cannot_retry,
     is_overtaken,
@@ -155,7 +156,8 @@ class BracketSupervisor:
             there = {key: workload for key, workload in self._there(every, rollout).items() if key in wanted}
             versions = there | self._newest(every)
             if wanted and versions.keys() >= set(wanted):
-                return self._begin(policy, every, versions, now, attempt, retry)
+                asked = asked_by(record.wishes.request("retry"), "tried again")
+                return self._begin(policy, every, versions, now, attempt, retry, asked)
             of = next((seen for seen in every if seen.records and seen.records[-1] is record), None)
             if wanted and of is not None:
                 refused = _Cannot(
@@ -234,10 +236,12 @@ class BracketSupervisor:
         now: float,
         attempt: int = 0,
         retries: str = "",
+        asked: str = "",
     ) -> list[Observation]:
         """Begins with these versions; of one, as the rollout of a single service that it is. attempt: 0 takes
         the first that is free.
-        retries: as of a Rollout, so that it is begun once, be the process to die before it is remembered."""
+        retries: as of a Rollout, so that it is begun once, be the process to die before it is remembered.
+        asked: who asked for it and why, as the announcement says it."""
         chosen = [seen for seen in every if seen.policy.key in versions]
         services = []
         for seen in chosen:
@@ -254,7 +258,7 @@ class BracketSupervisor:
             if seen.policy.key in versions:
                 every[place] = self.supervisor.without_overtaken(seen, versions[seen.policy.key])
         first = next(place for place, seen in enumerate(every) if seen.policy.key == rollout.keys[0])
-        every[first] = self.supervisor.begin(every[first], rollout, now)
+        every[first] = self.supervisor.begin(every[first], rollout, now, asked)
         record = every[first].records[-1]
         return [
             self.supervisor.noted(seen, record) if place != first and seen.policy.key in versions else seen

@@ -7,7 +7,8 @@ is never sent: `apply_signal` asks the table.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from math import ceil
+from functools import partial
+from math import ceil, inf
 from typing import NoReturn
 
 import structlog
@@ -45,6 +46,15 @@ log = structlog.get_logger()
 
 # seconds until the proxies follow a route; 0.11 s measured on one machine, more in a large mesh
 MESH_DELAY = 1
+# the verb by which a person gives each signal
+VERBS = {
+    Signal.HOLD: "hold",
+    Signal.RESUME: "resume",
+    Signal.APPROVE: "approve",
+    Signal.GATE_OPEN: "openGate",
+    Signal.PROMOTE: "promote",
+    Signal.ABORT: "abort",
+}
 URGENT = (Signal.HARM, Signal.ALARM)  # what is acted on while later looks wait to be read
 
 
@@ -101,9 +111,9 @@ class Reconciler:
     # ------------------------------------------------------------ what people wish
 
     def _wishes(self, record: Record, context: LookContext, now: float) -> Rollout:
-        rollout, wishes = record.rollout, record.wishes
+        rollout, wishes, asked = record.rollout, record.wishes, partial(_asked_by, record)
         if wishes.abort:
-            rollout = apply_signal(rollout, Signal.ABORT, now, Detail("aborted by a person"))
+            rollout = apply_signal(rollout, Signal.ABORT, now, Detail(asked(Signal.ABORT, "aborted")))
         if context.newer:
             reason = f"{context.newer} came while {rollout.for_display.canary} was being rolled out"
             rollout = apply_signal(rollout, Signal.NEWER, now, Detail(reason), context)
@@ -114,7 +124,7 @@ class Reconciler:
                 rollout,
                 Signal.APPROVE,
                 now,
-                Detail("approved by a person", stage=wishes.approved_stage),
+                Detail(asked(Signal.APPROVE, "approved"), stage=wishes.approved_stage),
                 context,
             )
         if (
@@ -125,13 +135,23 @@ class Reconciler:
                 for service, observation in context.each(rollout)
             )
         ):
-            rollout = apply_signal(rollout, Signal.PROMOTE, now, Detail("promoted by a person"), context)
+            rollout = apply_signal(
+                rollout,
+                Signal.PROMOTE,
+                now,
+                Detail(asked(Signal.PROMOTE, "promoted")),
+                context,
+            )
         if gate := gate_rules.opened_by(wishes, rollout):
             rollout = apply_signal(
-                rollout, Signal.GATE_OPEN, now, Detail(f"the gate {gate} was opened by a person"), context
+                rollout,
+                Signal.GATE_OPEN,
+                now,
+                Detail(asked(Signal.GATE_OPEN, f"the gate {gate} was opened")),
+                context,
             )
         if wishes.hold and rollout.held is not Held.PERSON:
-            rollout = apply_signal(rollout, Signal.HOLD, now, Detail("held by a person"))
+            rollout = apply_signal(rollout, Signal.HOLD, now, Detail(asked(Signal.HOLD, "held")))
         is_let_go = rollout.held is Held.PERSON and not wishes.hold
         if rollout.phase is Phase.HELD and (
             is_let_go or (wishes.resumed > rollout.resumed and not wishes.hold)
@@ -152,7 +172,8 @@ class Reconciler:
                 services = tuple(_adopted(rollout, *both) for both in context.each(rollout))
             except route_lists.Refusal as error:
                 return with_reason(rollout, f"cannot be resumed: {error}")
-        detail = Detail("resumed by a person", services=services, resumed=record.wishes.resumed)
+        reason = _asked_by(record, Signal.RESUME, "resumed")
+        detail = Detail(reason, services=services, resumed=record.wishes.resumed)
         return apply_signal(rollout, Signal.RESUME, now, detail)
 
     # ------------------------------------------------------------ what gates say
@@ -447,6 +468,13 @@ class CannotWrite(Exception):
 
 def _key(rollout: Rollout) -> tuple[str, str]:
     return rollout.namespace, rollout.name
+
+
+def _asked_by(record: Record, signal: Signal, action: str) -> str:
+    """`held by alice: the database is down`, as the record has it of this request and not of an earlier
+    one."""
+    obeyed = [decision.at for decision in record.rollout.decisions if decision.signal == signal.value]
+    return record.wishes.request(VERBS[signal], max(obeyed, default=-inf)).sentence(action)
 
 
 def _adopted(rollout: Rollout, service: ServiceRollout, observation: Observation) -> ServiceRollout:

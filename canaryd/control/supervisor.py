@@ -17,6 +17,7 @@ from canaryd.domain import announcements
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Gathering, Missing, Rejected, Request, Rollouts, Traffic, Workload, Workloads
 from canaryd.domain.rollout import (
+    ActionRequest,
     Phase,
     Record,
     Rollout,
@@ -199,13 +200,13 @@ class Supervisor:
             stable_template=stable.template,
         )
 
-    def begin(self, seen: Observation, rollout: Rollout, now: float) -> Observation:
+    def begin(self, seen: Observation, rollout: Rollout, now: float, asked_by: str = "") -> Observation:
         """Puts it on record; what is seen of its service after that. What is new of the others is remembered
-        by `noted`."""
+        by `noted`. asked_by: who asked for it and why, as the announcement says it; "" where nobody did."""
         names = rollout.for_display
         reason = (
             f"{names.canary_workload} {'are' if rollout.is_bracket else 'is'} new beside "
-            f"{names.stable_workload}: {rollout.reason}"
+            f"{names.stable_workload}: {rollout.reason}{f'; {asked_by}' if asked_by else ''}"
         )
         rollout = announcements.announced(rollout, "started", now, reason)
         record = self.rollouts.create(Record(rollout))
@@ -245,7 +246,7 @@ class Supervisor:
             )
             self.rollouts.refuse(request, str(error))
             return seen
-        return self.begin(seen, rollout, now)
+        return self.begin(seen, rollout, now, asked_by(request.asked, "started"))
 
     def retries(self, seen: Observation, now: float) -> Observation:
         """`canaryd retry` raises an ended record's attempt: a new attempt is a new record. Raises
@@ -269,7 +270,8 @@ class Supervisor:
             )
             if canary is None:
                 continue  # that template is gone; a changed one is a new version
-            return self.begin(seen, new_rollout(seen.policy, [self.planned(seen, canary)], now, attempt), now)
+            again = new_rollout(seen.policy, [self.planned(seen, canary)], now, attempt)
+            return self.begin(seen, again, now, asked_by(record.wishes.request("retry"), "tried again"))
         return seen
 
     def _apart(self, seen: Observation, now: float) -> Observation:
@@ -434,6 +436,11 @@ def to_scale(rollout: Rollout, service: ServiceRollout) -> tuple[str, str, int, 
     if rollout.phase is Phase.ROLLED_BACK and policy.rollback.scale_canary_to is not None:
         return service.canary_workload, service.canary, policy.rollback.scale_canary_to, policy.rollback.after
     return "", "", 0, 0.0
+
+
+def asked_by(request: ActionRequest, action: str) -> str:
+    """`tried again by alice: the database is back`; "" where it is not known who asked or why."""
+    return request.sentence(action) if request.by or request.reason else ""
 
 
 def _attempt_of(request: Request, canary: Workload) -> int:

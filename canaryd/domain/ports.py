@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from canaryd.domain.counts import Look, Source, Target
 from canaryd.domain.gates import GateQuestion, GateReply
 from canaryd.domain.policy.policy import Policy
-from canaryd.domain.rollout import Announcement, DesiredActions, Record, RouteLists
+from canaryd.domain.rollout import NOBODY, ActionRequest, Announcement, DesiredActions, Record, RouteLists
 
 
 class Unavailable(Exception):
@@ -116,14 +116,18 @@ class KnownTemplates:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A rollout that a person asked for (`canaryd start`): a record that has no status yet. begun: canaryd
-    itself made it, and died before it could say which rollout it is."""
+    """A rollout that a person asked for (`canaryd start`): a record that has no status yet.
+
+    begun: canaryd itself made it, and died before it could say which rollout it is. asked: who asked, and
+    why.
+    """
 
     namespace: str
     service: str
     version: str
     name: str
     begun: bool = False
+    asked: ActionRequest = NOBODY
 
 
 @dataclass(frozen=True, slots=True)

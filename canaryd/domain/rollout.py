@@ -7,6 +7,7 @@ record describes the wanted world, not commands; what is there is compared with 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from math import inf
 from typing import Any
 
 from canaryd.domain.counts import Counts
@@ -72,9 +73,32 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class ActionRequest:
+    """Who asked for an action, when (Unix seconds), and why, as their client wrote it; "" and None where it
+    did not say. Who it really was is in the API server's audit log."""
+
+    by: str = ""
+    at: float | None = None
+    reason: str = ""
+
+    def sentence(self, action: str) -> str:
+        """`held by alice: the database is down`, of the action `held`; `held by a person` where nothing is
+        known."""
+        reason = " ".join(self.reason.split())
+        return f"{action} by {self.by or 'a person'}{f': {reason}' if reason else ''}"
+
+
+NOBODY = ActionRequest()  # it is not known who asked
+
+
+@dataclass(frozen=True, slots=True)
 class DesiredActions:
     """What people ask for, by the record's `spec`. A verb raises or sets one of these; canaryd never writes
-    them."""
+    them.
+
+    requests: who asked last, by the verb: hold, resume, approve, openGate (`approve --gate`), promote, abort,
+    retry, start.
+    """
 
     hold: bool = False
     abort: bool = False
@@ -83,6 +107,13 @@ class DesiredActions:
     resumed: int = 0  # raised by `resume`: ends holds that no person began
     opened_gate: int = 0  # the number of the question whose gate a person opens
     attempt: int = 1  # raised by `retry`
+    requests: Mapping[str, ActionRequest] = field(default_factory=dict)
+
+    def request(self, verb: str, after: float = -inf) -> ActionRequest:
+        """Who asked for what a verb asks for. after: when such a request was last obeyed (Unix seconds); one
+        that is no younger is not what is asked for now, and says nothing."""
+        found = self.requests.get(verb, NOBODY)
+        return NOBODY if found.at is not None and found.at <= after else found
 
 
 @dataclass(frozen=True, slots=True)

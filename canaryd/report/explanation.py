@@ -21,7 +21,15 @@ from canaryd.domain.formatting import (
     time_text,
     wrapped,
 )
-from canaryd.domain.rollout import Decision, DesiredActions, Held, Phase, Rollout, ServiceRollout
+from canaryd.domain.rollout import (
+    ActionRequest,
+    Decision,
+    DesiredActions,
+    Held,
+    Phase,
+    Rollout,
+    ServiceRollout,
+)
 from canaryd.domain.stored_rollout import stored
 from canaryd.domain.verdict import Answer, MetricFinding, Verdict
 from canaryd.report.attribution import decided_by
@@ -330,7 +338,8 @@ def _notes(rollout: Rollout) -> tuple[str, ...]:
 
 
 def _people(rollout: Rollout, wishes: DesiredActions) -> tuple[str, ...]:
-    """What people did, as the record shows it; who it was is in the API server's audit log."""
+    """What people did, as the record shows it, and who last asked for each and why, as far as they said. Who
+    it really was is in the API server's audit log."""
     said = []
     if wishes.hold:
         said.append("asked to hold (canaryd resume ends it)")
@@ -352,7 +361,18 @@ def _people(rollout: Rollout, wishes: DesiredActions) -> tuple[str, ...]:
         said.append(f"resumed it {rollout.resumed} time{'s' * (rollout.resumed != 1)}")
     if wishes.attempt > rollout.attempt:
         said.append(f"asked for attempt {wishes.attempt}")
-    return (f"A person {', '.join(said)}.",) if said else ()
+    done = (f"A person {', '.join(said)}.",) if said else ()
+    asked = tuple(
+        line for verb, request in wishes.requests.items() for line in wrapped(_request_text(verb, request))
+    )
+    return (*done, *asked)
+
+
+def _request_text(verb: str, request: ActionRequest) -> str:
+    """`hold asked for by alice at 09:30:00: the database is down`."""
+    when = f" at {time_text(request.at)}" if request.at is not None else ""
+    reason = " ".join(request.reason.split())
+    return f"{verb} asked for by {request.by or 'a person'}{when}{f': {reason}' if reason else ''}"
 
 
 def _told(rollout: Rollout) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import pytest
 from canaryd.control.evidence_stream import ASK_AGAIN, EMPTY_LOOKS
 from canaryd.domain.counts import Counts, Look, Source
 from canaryd.domain.ports import Presence, Rejected, Request
-from canaryd.domain.rollout import Held, Phase, Span
+from canaryd.domain.rollout import ActionRequest, Held, Phase, Span
 from canaryd.domain.verdict import Answer
 from canaryd.report.explanation import explain, text
 from canaryd.report.reporting_judge import reporting_judge_of
@@ -713,6 +713,44 @@ def test_a_rollout_goes_on_by_itself_when_the_requests_are_counted_after_all() -
     daemon.telemetry.look = FakeTelemetry(daemon.world).look
     daemon.run_until(lambda r: r.phase is Phase.PROGRESSING)
     assert "TCP" not in daemon.rollout.reason
+
+
+def test_a_hold_says_who_asked_for_it_and_why() -> None:
+    daemon = Daemon().with_canary()
+    asked = ActionRequest("alice", daemon.clock.at, "the database\n is down")
+    daemon.wish(hold=True, requests={"hold": asked})
+    daemon.run(2)
+    assert daemon.rollout.reason == "held by alice: the database is down"
+    assert daemon.rollout.announcements[-1].reason == "held by alice: the database is down"
+    daemon.wish(hold=False, requests={"hold": asked, "resume": ActionRequest("bob", daemon.clock.at)})
+    daemon.run(2)
+    assert daemon.rollout.decisions[-1].reason == "resumed by bob"
+    daemon.wish(hold=True)  # written by hand, with nothing said of who or why
+    daemon.run(2)
+    assert daemon.rollout.reason == "held by a person"
+
+
+@pytest.mark.parametrize(
+    ("wish", "verb", "says"),
+    [
+        ({"abort": True}, "abort", "aborted by alice: wrong version"),
+        ({"promote": True}, "promote", "promoted by alice: wrong version"),
+    ],
+)
+def test_each_verb_says_who_asked_for_it_and_why(wish: dict[str, Any], verb: str, says: str) -> None:
+    daemon = Daemon(always(Answer.UNDECIDED)).with_canary()
+    daemon.wish(**wish, requests={verb: ActionRequest("alice", daemon.clock.at, "wrong version")})
+    daemon.run(1)
+    assert says in [decision.reason for decision in daemon.rollout.decisions]
+
+
+def test_a_retry_says_who_asked_for_it_and_why() -> None:
+    daemon = Daemon(always(Answer.FAIL)).with_canary()
+    daemon.ends_as(Phase.ROLLED_BACK)
+    daemon.wish(attempt=2, requests={"retry": ActionRequest("alice", daemon.clock.at, "it was the network")})
+    daemon.run(2)
+    assert daemon.rollout.attempt == 2
+    assert daemon.rollout.announcements[0].reason.endswith("; tried again by alice: it was the network")
 
 
 def test_a_route_of_gateways_alone_is_noted_from_the_beginning_and_is_no_error() -> None:

@@ -7,7 +7,7 @@ wishes and never writes them.
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ from pydantic.alias_generators import to_camel
 
 from canaryd.adapters.kube.client import Json
 from canaryd.domain.policy.policy import Policy
-from canaryd.domain.rollout import Announcement, Decision, DesiredActions, Record, Rollout
+from canaryd.domain.rollout import ActionRequest, Announcement, Decision, DesiredActions, Record, Rollout
 from canaryd.domain.stored_rollout import StoredRollout, restored, stored
 from canaryd.domain.verdict import Verdict
 
@@ -41,7 +41,9 @@ _WISH_FIELDS = tuple(to_camel(name) for name in DesiredActions.__dataclass_field
 def spec_of(record: Record) -> Json:
     """The `spec` of a new object: what it is about, and the wishes that are not the usual ones."""
     rollout = record.rollout
-    wishes = _WISHES.dump_python([record.wishes], mode="json", by_alias=True, exclude_defaults=True)[0]
+    [wishes] = json.loads(_WISHES.dump_json([record.wishes], by_alias=True, exclude_defaults=True))
+    if not record.wishes.requests:
+        wishes.pop("requests", None)
     about = {
         "service": rollout.entrance.name,
         "version": rollout.entrance.canary,
@@ -84,6 +86,11 @@ def record_of(obj: Json) -> Record:
 def wishes_of(spec: Mapping[str, Any]) -> DesiredActions:
     """What people wish; what is left out is not wished. Raises ValueError."""
     return _WISHES.validate_python([{key: spec[key] for key in _WISH_FIELDS if spec.get(key) is not None}])[0]
+
+
+def request_of(request: ActionRequest) -> Json:
+    """Who asked for an action, as `spec.requests` has it; what is not known is left out."""
+    return {key: value for key, value in asdict(request).items() if value not in ("", None)}
 
 
 def bounded(rollout: Rollout) -> Rollout:

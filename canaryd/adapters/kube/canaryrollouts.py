@@ -4,7 +4,7 @@ The daemon writes `status`, people and verbs write `spec`, each with the version
 spec and no status is a request: someone wants this rollout begun.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pydantic.alias_generators import to_camel
 
@@ -16,6 +16,7 @@ from canaryd.adapters.kube.canaryrollout_object import (
     SERVICE_LABEL,
     bounded,
     record_of,
+    request_of,
     spec_of,
     status_of,
     wishes_of,
@@ -24,13 +25,13 @@ from canaryd.adapters.kube.client import MERGE_PATCH, Json, KubernetesApi, path_
 from canaryd.adapters.kube.service_notes import KubeServices
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Conflict, KnownTemplates, Missing, Rejected, Request
-from canaryd.domain.rollout import DesiredActions, Record
+from canaryd.domain.rollout import NOBODY, ActionRequest, DesiredActions, Record
 
 # With these few changes since the last list, each is fetched by itself; with more, one list is cheaper.
 _FEW = 5
 _WHOLE = "application/json"
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
-_WISHES = tuple(DesiredActions.__dataclass_fields__)
+_WISHES = tuple(name for name in DesiredActions.__dataclass_fields__ if name != "requests")
 Key = tuple[str, str]
 
 
@@ -147,13 +148,25 @@ class KubeRollouts:
         """The object as it stands. Raises Missing."""
         return self._api.request("GET", _path(namespace, name))
 
-    def wish(self, namespace: str, name: str, resource_version: str = "", **wishes: bool | int) -> None:
-        """Sets fields of `spec`, named as in `DesiredActions` (`approved_stage=1`). resource_version: refuses
-        (Conflict) if it has changed."""
+    def wish(
+        self,
+        namespace: str,
+        name: str,
+        resource_version: str = "",
+        requests: Mapping[str, ActionRequest | None] | None = None,
+        **wishes: bool | int,
+    ) -> None:
+        """Sets fields of `spec`, named as in `DesiredActions` (`approved_stage=1`).
+
+        requests: who asks, by the verb, in the place of who asked before; None takes that out. Raises
+        Conflict where `resource_version` is given and is no longer the object's.
+        """
         unknown = sorted(set(wishes) - set(_WISHES))
         if unknown:
             raise ValueError(f"wishes are {', '.join(_WISHES)}, but {', '.join(unknown)} came")
         patch: Json = {"spec": {to_camel(key): value for key, value in wishes.items()}}
+        if requests:
+            patch["spec"]["requests"] = {verb: _replaced(request) for verb, request in requests.items()}
         if resource_version:
             patch["metadata"] = {"resourceVersion": resource_version}
         self._api.request("PATCH", _path(namespace, name), patch, content_type=MERGE_PATCH)
@@ -169,6 +182,8 @@ class KubeRollouts:
         spec: Json = {"service": request.service, "version": request.version} | (
             {"attempt": attempt} if attempt > 1 else {}
         )
+        if asked := request_of(request.asked):
+            spec["requests"] = {"start": asked}
         self._api.request("POST", _path(request.namespace), {**_head(), "metadata": metadata, "spec": spec})
 
     # ------------------------------------------------------------ reading
@@ -215,6 +230,7 @@ class KubeRollouts:
                     version=spec["version"],
                     name=name,
                     begun=begun,
+                    asked=self._start_request(namespace, name, spec),
                 )
             self._problem(
                 f"{namespace}/{name}", "it asks for a rollout and names no service or version in its spec"
@@ -227,6 +243,15 @@ class KubeRollouts:
         except (ValueError, KeyError, TypeError) as error:
             self._problem(f"{namespace}/{name}", str(error))
             return None
+
+    def _start_request(self, namespace: str, name: str, spec: Json) -> ActionRequest:
+        """Who asked for a rollout to begin; nobody where that cannot be understood, which keeps nothing from
+        beginning."""
+        try:
+            return wishes_of(spec).request("start")
+        except ValueError as error:
+            self._problem(f"{namespace}/{name}", str(error))
+            return NOBODY
 
     def _version(self, key: Key) -> str:
         return self._seen[key][0] if key in self._seen else ""
@@ -251,6 +276,11 @@ def _path(namespace: str, name: str | None = None) -> str:
 
 def _key(obj: Json) -> Key:
     return obj["metadata"]["namespace"], obj["metadata"]["name"]
+
+
+def _replaced(request: ActionRequest | None) -> Json | None:
+    """A request for a merge patch, in which nothing of an earlier one is left."""
+    return None if request is None else {"by": None, "at": None, "reason": None, **request_of(request)}
 
 
 def _is_begun(obj: Json) -> bool:

@@ -11,17 +11,19 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from canaryd.adapters.kube.canaryrollout_object import MANAGED_BY, SERVICE_LABEL
+from canaryd.adapters.kube.canaryrollout_object import MANAGED_BY, SERVICE_LABEL, request_of
 from canaryd.adapters.kube.client import MERGE_PATCH, Json, KubernetesApi, path_to
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Conflict, Gathering, KnownTemplates, Missing, Rejected
+from canaryd.domain.rollout import NOBODY, ActionRequest
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceNote:
     """One service as noted. selector, version_label: how its Deployments are found; problem: why no rollout
     can begin, or "".
-    gathering: what waits for new versions of the other services of its bracket.
+    gathering: what waits for new versions of the other services of its bracket. pause_request: who paused it
+    last, and why; says nothing where it is not paused.
 
     route: the policy's `route` and mode its `mode`; empty where an earlier release noted none. known:
     templates that are not new, empty where they cannot be read.
@@ -38,6 +40,7 @@ class ServiceNote:
     mode: str = ""
     known: frozenset[str] = frozenset()
     resource_version: str = ""
+    pause_request: ActionRequest = NOBODY
 
     def policy(self) -> Policy | None:
         """As much of the policy as says where the service's Deployments and routes are; None where no route
@@ -131,17 +134,22 @@ class KubeServices:
         )
 
     def pause(
-        self, paused: bool, service: str | None = None, namespace: str | None = None
+        self,
+        paused: bool,
+        service: str | None = None,
+        namespace: str | None = None,
+        asked: ActionRequest = NOBODY,
     ) -> Sequence[ServiceNote]:
-        """Pauses (or not) one service, or all; what was reached. Raises Missing when there is none of that
-        name."""
+        """Pauses (or not) one service, or all; what was reached. asked: who pauses it, and why; kept while it
+        is paused. Raises Missing when there is none of that name."""
         seen = self.notes(namespace)
         chosen = [one for one in seen if service in (None, one.service)]
         if not chosen:
             where = f"namespace {namespace}" if namespace else "any namespace"
             there = ", ".join(f"{one.namespace}/{one.service}" for one in seen) or "none"
             raise Missing(f"canaryd has seen no service {service or ''} in {where}; it has seen: {there}")
-        patch = {"data": {"paused": "true" if paused else "false"}}
+        request = json.dumps(request_of(asked)) if paused and asked != NOBODY else None
+        patch = {"data": {"paused": "true" if paused else "false", "pauseRequest": request}}
         return [
             _note(
                 self._api.request("PATCH", _path(one.namespace, one.service), patch, content_type=MERGE_PATCH)
@@ -204,7 +212,18 @@ def _note(note: Json) -> ServiceNote:
         mode=data.get("mode", ""),
         known=_templates(note),
         resource_version=metadata["resourceVersion"],
+        pause_request=_pause_request(note),
     )
+
+
+def _pause_request(note: Json) -> ActionRequest:
+    """Says nothing too for what someone has made unreadable: it is only for people to read."""
+    if (note.get("data") or {}).get("paused") == "true":
+        with suppress(Rejected, TypeError, ValueError):
+            found = _read(note, "pauseRequest", dict)
+            at = float(found["at"]) if "at" in found else None
+            return ActionRequest(str(found.get("by", "")), at, str(found.get("reason", "")))
+    return NOBODY
 
 
 def _templates(note: Json) -> frozenset[str]:

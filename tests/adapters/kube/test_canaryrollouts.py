@@ -14,7 +14,7 @@ from canaryd.adapters.kube.client import MERGE_PATCH, path_to
 from canaryd.adapters.kube.service_notes import KubeServices
 from canaryd.domain.counts import Counts
 from canaryd.domain.ports import Conflict, Gathering, KnownTemplates, Missing, Rejected, Request, Unavailable
-from canaryd.domain.rollout import Announcement, Decision, DesiredActions, Phase, Record
+from canaryd.domain.rollout import ActionRequest, Announcement, Decision, DesiredActions, Phase, Record
 from canaryd.domain.verdict import Answer, MetricFinding
 from tests.adapters.kube.api_servers import REAL, Place
 from tests.builders import a_rollout, a_verdict, with_entrance
@@ -153,6 +153,44 @@ def test_a_wish_can_be_bound_to_what_was_read(place: Place) -> None:
         rollouts.wish(place.namespace, record.rollout.name, record.resource_version, resumed=2)
     with pytest.raises(ValueError, match="dance"):
         rollouts.wish(place.namespace, record.rollout.name, dance=True)
+
+
+def test_who_asked_for_a_wish_is_kept_beside_it_until_someone_else_asks(place: Place) -> None:
+    rollouts = KubeRollouts(place.api)
+    name = rollouts.create(a_record(place)).rollout.name
+    alice = ActionRequest("alice", 1_800_000_000.5, "the database is down")
+    rollouts.wish(place.namespace, name, requests={"hold": alice}, hold=True)
+    assert listed(rollouts, place)[0].wishes == DesiredActions(hold=True, requests={"hold": alice})
+    rollouts.wish(place.namespace, name, requests={"hold": ActionRequest("bob"), "abort": None}, hold=True)
+    [record] = listed(rollouts, place)
+    assert record.wishes.requests == {"hold": ActionRequest("bob")}
+    rollouts.save(record.with_rollout(replace(record.rollout, weight=50)))
+    rollouts.wish(place.namespace, name, requests={"hold": None}, hold=False)
+    assert rollouts.get(place.namespace, name)["spec"]["requests"] == {}
+    assert listed(rollouts, place)[0].wishes == DesiredActions()
+
+
+def test_who_asked_for_a_rollout_to_begin_is_kept_when_it_has_begun(place: Place) -> None:
+    rollouts = KubeRollouts(place.api)
+    alice = ActionRequest("alice", 1_800_000_000.0, "once more")
+    rollouts.ask(Request(place.namespace, "front-end", "v2", "mine", asked=alice))
+    [request] = asked(rollouts, place)
+    assert request.asked == alice
+    assert rollouts.create(a_record(place, "mine")).wishes.request("start") == alice
+
+
+def test_a_service_note_says_who_paused_it_as_long_as_it_is_paused(place: Place) -> None:
+    services = KubeServices(place.api)
+    services.remember(place.policy(), KnownTemplates(frozenset()))
+    alice = ActionRequest("alice", 1_800_000_000.0, "release freeze")
+    [note] = services.pause(True, "front-end", place.namespace, alice)
+    assert (note.paused, note.pause_request) == (True, alice)
+    known = services.known(place.policy())
+    services.remember(place.policy(), replace(known, templates=frozenset({"v1/a"})))
+    [note] = services.notes(place.namespace)
+    assert note.pause_request == alice
+    [note] = services.pause(False, "front-end", place.namespace)
+    assert (note.paused, note.pause_request) == (False, ActionRequest())
 
 
 def test_an_object_without_status_is_a_request_until_it_is_begun(place: Place) -> None:
