@@ -17,17 +17,20 @@ EXIT_CODES = (
 
 
 def command(name: str) -> click.Command:
-    """The command of this name. Raises KeyError where there is none."""
-    found = main.get_command(click.Context(main), name)
-    if found is None:
-        raise KeyError(name)
-    return found
+    """The command of this name, as `demo` or `demo release`. Raises KeyError where there is none."""
+    return context_of(name).command
 
 
 def context_of(name: str) -> click.Context:
-    """The context in which click shows a command's help."""
-    group = click.Context(main, info_name="canaryd", **main.context_settings)
-    return click.Context(command(name), parent=group, info_name=name)
+    """The context in which click shows a command's help. Raises KeyError where there is no such command."""
+    context = click.Context(main, info_name="canaryd", **main.context_settings)
+    for word in name.split():
+        group = context.command
+        found = group.get_command(context, word) if isinstance(group, click.Group) else None
+        if found is None:
+            raise KeyError(name)
+        context = click.Context(found, parent=context, info_name=word)
+    return context
 
 
 def cli_page() -> str:
@@ -66,6 +69,8 @@ def _command(name: str) -> list[str]:
     if found.epilog:
         lines = found.epilog.replace("\b\n", "").splitlines()[1:]
         blocks.append("```sh\n" + "\n".join(line.strip() for line in lines) + "\n```")
+    for below in found.list_commands(context) if isinstance(found, click.Group) else ():
+        blocks += _command(f"{name} {below}")
     return blocks
 
 

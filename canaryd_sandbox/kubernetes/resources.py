@@ -164,6 +164,14 @@ RESOURCES = (
         namespaced=False,
         asked=True,
     ),
+    Resource(
+        "authentication.k8s.io",
+        ("v1",),
+        "selfsubjectreviews",
+        "SelfSubjectReview",
+        namespaced=False,
+        asked=True,
+    ),
 )
 REVIEWS = [one for one in RESOURCES if one.asked]
 (

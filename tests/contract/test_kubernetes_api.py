@@ -624,6 +624,12 @@ def review(kind: str, **spec: Any) -> dict[str, Any]:
     return {"apiVersion": "authorization.k8s.io/v1", "kind": kind, "spec": spec}
 
 
+def test_a_caller_is_told_who_they_are(kubernetes_api: Kubernetes) -> None:
+    body = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+    told = kubernetes_api.made("/apis/authentication.k8s.io/v1/selfsubjectreviews", body)
+    assert told["status"]["userInfo"]["username"]
+
+
 def test_an_access_review_is_answered_and_not_kept(kubernetes_api: Kubernetes) -> None:
     attributes = {
         "group": "apps",

@@ -32,6 +32,7 @@ Json = dict[str, Any]
 
 MERGE_PATCH = "application/merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
+AUTHENTICATION = "authentication.k8s.io/v1"
 CONNECT_SECONDS = 3.0  # a reachable API server accepts in milliseconds; a black hole must not eat a look
 READ_SECONDS = 10.0  # the slowest of canaryd's calls is a list of Deployments, well under a second
 POOL_SIZE = 16  # one thread per rollout at work; more only means opening a connection anew
@@ -160,6 +161,12 @@ class KubernetesApi(ApiClient):
         """The server's version, as `v1.36.3`: the cheapest question that proves it reachable. Raises as
         `request`."""
         return str(self.request("GET", "/version").get("gitVersion", ""))
+
+    def user(self) -> str:
+        """Who asks, by the name that the server knows; "" where it does not tell. Raises as `request`."""
+        body = {"apiVersion": AUTHENTICATION, "kind": "SelfSubjectReview"}
+        said = self.request("POST", path_to(AUTHENTICATION, "selfsubjectreviews"), body)
+        return str(((said.get("status") or {}).get("userInfo") or {}).get("username") or "")
 
     def preferred_version(self, group: str) -> str:
         """The version of an API group that the server itself prefers, asked once. Raises Missing when the
