@@ -22,7 +22,7 @@ def run(case: Case, service: SimulatedService) -> Rolling:
 
 
 def summary(case: Case, outcomes: Sequence[Outcome]) -> Entry:
-    full = [one.full / 60 if one.full is not None else np.inf for one in outcomes]
+    full = [outcome.full / 60 if outcome.full is not None else np.inf for outcome in outcomes]
     back = [one for one in outcomes if one.rolled_back]
     outside = [one for one in outcomes if one.outside]
     inside_back = sum(one.rolled_back and not one.outside for one in outcomes)
@@ -55,26 +55,27 @@ def reached(name: str, one: Entry) -> bool:
 
 def tables(entries: Mapping[str, Entry]) -> list[Table]:
     notes, rows = [], []
-    for name, one in entries.items():
+    for name, entry in entries.items():
         case = CASES[name]
         mark = ""
         if case.note:
             mark = f"[{len(notes) + 1}]"
             notes.append(
-                f"{mark} {name}: {case.note}. In {one['outside']:,} of {one['runs']:,} rollouts it is not "
-                f"so; {one['outside_rolled_back']} of the {one['rolled_back']} rolled back are of those."
+                f"{mark} {name}: {case.note}. In {entry['outside']:,} of {entry['runs']:,} rollouts it is "
+                f"not so; {entry['outside_rolled_back']} of the {entry['rolled_back']} rolled back are of "
+                "those."
             )
-        rolled = missed(how_many(one["rolled_back"], one), reached(name, one))
-        pace = (minutes(one["full"]), minutes(one["full_90"])) if case.climbing else ("kept at 10%", "")
+        rolled = missed(how_many(entry["rolled_back"], entry), reached(name, entry))
+        pace = (minutes(entry["full"]), minutes(entry["full_90"])) if case.climbing else ("kept at 10%", "")
         rows.append(
             (
                 f"{name} {mark}".rstrip(),
-                f"{one['runs']:,}",
+                f"{entry['runs']:,}",
                 rolled,
                 *pace,
-                share(one["promoted"]),
-                share(one["undecided"]),
-                share(one["stepped_back"]),
+                share(entry["promoted"]),
+                share(entry["undecided"]),
+                share(entry["stepped_back"]),
             )
         )
     heads = (

@@ -108,7 +108,7 @@ def _theirs(match: Match, service: SimulatedService) -> Outcome:
         if faulty.any() and fault is None:
             fault = start - began + int((faulty == 0).sum()) * world.interval
         end = rule.minute(
-            total(one for look in looks for one in look.stable.values()), total(served), world.bounds
+            total(counts for look in looks for counts in look.stable.values()), total(served), world.bounds
         )
     passed = service.now - began
     return Outcome(
@@ -123,12 +123,12 @@ def _theirs(match: Match, service: SimulatedService) -> Outcome:
 
 
 def summary(match: Match, outcomes: Sequence[Outcome]) -> Entry:
-    full = [one.full / MINUTE if one.full is not None else np.inf for one in outcomes]
+    full = [outcome.full / MINUTE if outcome.full is not None else np.inf for outcome in outcomes]
     delays = [one.delay / MINUTE for one in outcomes]
     return {
         "rolled_back": float(np.mean([one.rolled_back for one in outcomes])),
         "caught": quantile(delays, 0.5),
-        "caught_mean": float(np.mean([one for one in delays if np.isfinite(one)] or [np.inf])),
+        "caught_mean": float(np.mean([delay for delay in delays if np.isfinite(delay)] or [np.inf])),
         "hurt": float(np.mean([one.hurt for one in outcomes])),
         "full": quantile(full, 0.5),
     }

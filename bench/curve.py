@@ -26,8 +26,8 @@ def reached(name: str, one: Entry) -> bool:
 
 def tables(entries: Mapping[str, Entry]) -> list[Table]:
     rows = [
-        (name, number(one["requests_mean"]), *map(number, limits_of(CASES[name])))
-        for name, one in entries.items()
+        (name, number(entry["requests_mean"]), *map(number, limits_of(CASES[name])))
+        for name, entry in entries.items()
     ]
     return [
         Table(

@@ -25,7 +25,7 @@ def run(case: Case, service: SimulatedService) -> Rolling:
 
 
 def summary(case: Case, outcomes: Sequence[Outcome]) -> Entry:
-    early = sum(one.full is not None and one.full < DEADLINE for one in outcomes)
+    early = sum(outcome.full is not None and outcome.full < DEADLINE for outcome in outcomes)
     low, high = exact_interval(early, len(outcomes))
     return {
         "early": early,
@@ -43,11 +43,11 @@ def tables(entries: Mapping[str, Entry]) -> list[Table]:
     rows = [
         (
             name,
-            f"{one['runs']:,}",
-            missed(how_many(one["early"], one), reached(name, one)),
-            share(one["caught"]),
+            f"{entry['runs']:,}",
+            missed(how_many(entry["early"], entry), reached(name, entry)),
+            share(entry["caught"]),
         )
-        for name, one in entries.items()
+        for name, entry in entries.items()
     ]
     heads = (
         "unacceptable versions at weight 50",

@@ -27,7 +27,7 @@ from bench.rollouts import a_policy
 from bench.running import Runner
 from canaryd.domain.counts import HISTORY_LOOKS
 from canaryd.domain.rollout import Span
-from canaryd.judge.judge import Judge, hear_all
+from canaryd.judge.judge import Judge, observe_all
 from canaryd.simulation.simulated_service import Scenario, SimulatedService
 
 PARTS = ("pace", "power", "late", "early", "calibration", "users", "comparison", "curve")
@@ -64,7 +64,7 @@ def looks_per_second(looks: int) -> tuple[float, int]:
         heard.append(service.looks(10, looks // TOGETHER))
     began = time.process_time()  # of this process alone: what else runs on the machine is no part of it
     for each in zip(*heard, strict=True):
-        hear_all(list(zip(judges, each, strict=True)))
+        observe_all(list(zip(judges, each, strict=True)))
     took = time.process_time() - began
     return looks / took, min(int(judge.latency.joined.sum()) if judge.latency else 0 for judge in judges)
 

@@ -199,4 +199,6 @@ class Fleet:
 def weights(route: Object) -> dict[str, int]:
     """Subset to weight of a VirtualService's first route; a single destination without a weight is 100."""
     found = route["spec"]["http"][0]["route"]
-    return {one["destination"]["subset"]: one.get("weight", 100 if len(found) == 1 else 0) for one in found}
+    return {
+        route["destination"]["subset"]: route.get("weight", 100 if len(found) == 1 else 0) for route in found
+    }

@@ -23,7 +23,7 @@ def counts(case: Case, outcome: Outcome) -> bool:
 
 
 def summary(case: Case, outcomes: Sequence[Outcome]) -> Entry:
-    there = [one for one in outcomes if counts(case, one)]
+    there = [outcome for outcome in outcomes if counts(case, outcome)]
     delays = [one.delay for one in there]
     steps = [one.stepped - (one.fault or 0) if one.stepped is not None else np.inf for one in there]
     in_time = [delay <= (ROLLED_BACK if case.goal == 100 else COMPARED) for delay in delays]
@@ -49,20 +49,20 @@ def reached(name: str, one: Entry) -> bool:
 
 def tables(entries: Mapping[str, Entry]) -> list[Table]:
     rows = []
-    for name, one in entries.items():
+    for name, entry in entries.items():
         step: tuple[str, ...] = ("", "", "")
         if CASES[name].goal == 100:
             step = (
-                seconds(one["stepped_median"]),
-                seconds(one["stepped_most"]),
-                share(one["stepped_in_time"] or 0.0),
+                seconds(entry["stepped_median"]),
+                seconds(entry["stepped_most"]),
+                share(entry["stepped_in_time"] or 0.0),
             )
         back = (
-            missed(seconds(one["median"]), reached(name, one)),
-            seconds(one["most"]),
-            share(one["in_time"] or 0.0),
+            missed(seconds(entry["median"]), reached(name, entry)),
+            seconds(entry["most"]),
+            share(entry["in_time"] or 0.0),
         )
-        rows.append((name, f"{one['there']} of {one['of']}", *step, *back, f"{one['hurt'] or 0:,.0f}"))
+        rows.append((name, f"{entry['there']} of {entry['of']}", *step, *back, f"{entry['hurt'] or 0:,.0f}"))
     heads = (
         "late faults",
         "rollouts there",

@@ -16,7 +16,7 @@ CASES = {case.name: case for case in PACE}
 
 
 def summary(case: Case, outcomes: Sequence[Outcome]) -> Entry:
-    full = [one.full / 60 if one.full is not None else np.inf for one in outcomes]
+    full = [outcome.full / 60 if outcome.full is not None else np.inf for outcome in outcomes]
     return {"median": quantile(full, 0.5), "by_90": quantile(full, 0.9)}
 
 
@@ -29,12 +29,12 @@ def tables(entries: Mapping[str, Entry]) -> list[Table]:
     rows = [
         (
             name,
-            f"{one['runs']:,}",
-            missed(minutes(one["median"]), reached(name, one)),
+            f"{entry['runs']:,}",
+            missed(minutes(entry["median"]), reached(name, entry)),
             minutes(CASES[name].goal),
-            minutes(one["by_90"]),
+            minutes(entry["by_90"]),
         )
-        for name, one in entries.items()
+        for name, entry in entries.items()
     ]
     return [
         Table(

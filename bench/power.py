@@ -21,7 +21,7 @@ TIMES_THE_LIMIT = 2.0  # at most, on independent failures
 
 def summary(case: Case, outcomes: Sequence[Outcome]) -> Entry:
     """Delays in seconds; requests_mean: the canary's until the rollback, or as far as was watched."""
-    delays = [one.delay for one in outcomes]
+    delays = [outcome.delay for outcome in outcomes]
     requests = float(np.mean([one.canary_requests for one in outcomes]))
     caught = [one.delay for one in outcomes if one.rolled_back]
     return {
@@ -69,14 +69,16 @@ def _near_the_limit(name: str, one: Entry) -> bool:
 
 def tables(entries: Mapping[str, Entry]) -> list[Table]:
     rows = []
-    for name, one in entries.items():
-        looks = one["median"] / CASES[name].world.interval if one["median"] is not None else None
+    for name, entry in entries.items():
+        looks = entry["median"] / CASES[name].world.interval if entry["median"] is not None else None
         limit, tolerant = limits_of(CASES[name])
-        delays = (seconds(one["mean"]), seconds(one["by_90"]), seconds(one["most"]))
-        times = (missed(_times(one, limit), _near_the_limit(name, one)), _times(one, tolerant))
-        costs = (number(one["hurt"]), number(one["requests_mean"]), number(limit), *times)
-        median = missed(seconds(one["median"]), _in_time(name, one))
-        rows.append((name, f"{one['runs']:,}", median, number(looks), *delays, share(one["missed"]), *costs))
+        delays = (seconds(entry["mean"]), seconds(entry["by_90"]), seconds(entry["most"]))
+        times = (missed(_times(entry, limit), _near_the_limit(name, entry)), _times(entry, tolerant))
+        costs = (number(entry["hurt"]), number(entry["requests_mean"]), number(limit), *times)
+        median = missed(seconds(entry["median"]), _in_time(name, entry))
+        rows.append(
+            (name, f"{entry['runs']:,}", median, number(looks), *delays, share(entry["missed"]), *costs)
+        )
     heads = (
         "bad versions",
         "rollouts",

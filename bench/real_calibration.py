@@ -73,7 +73,10 @@ def _seconds(value: float) -> str:
 
 def table(outcomes: Sequence[Outcome]) -> str:
     """In Markdown, healthy releases by service and bad ones by fault."""
-    healthy, bad = [one for one in outcomes if not one.fault], [one for one in outcomes if one.fault]
+    healthy, bad = (
+        [outcome for outcome in outcomes if not outcome.fault],
+        [outcome for outcome in outcomes if outcome.fault],
+    )
     parts = []
     if healthy:
         lines = _head(
@@ -107,7 +110,7 @@ def _head(what: str, right: str, wrong: str, took: str) -> list[str]:
 def _row(name: str, outcomes: Sequence[Outcome], right: str, wrong: str) -> list[str]:
     if not outcomes:
         return []
-    ends = [one.end for one in outcomes]
+    ends = [outcome.end for outcome in outcomes]
     times = [one.seconds for one in outcomes if one.end == right]
     return [
         row(
@@ -137,7 +140,9 @@ def broken(outcomes: Sequence[Outcome], planned: int, wrong: Mapping[str, str]) 
         f"{one.service} {one.version} ({one.fault}) was promoted" for one in bad if one.end == "promoted"
     ]
     told += [
-        f"{one.service} {one.version}: {pod}: {what}" for one in outcomes for pod, what in one.inexact.items()
+        f"{outcome.service} {outcome.version}: {pod}: {what}"
+        for outcome in outcomes
+        for pod, what in outcome.inexact.items()
     ]
     told += [f"{pod}: {what}" for pod, what in wrong.items()]
     if len(outcomes) < planned:
@@ -180,14 +185,16 @@ def measure(given: argparse.Namespace, folder: Path, outcomes: list[Outcome]) ->
                         raise error
             finally:
                 took = time.monotonic() - run.began
-        sent, unanswered = (sum(one.result[key] for one in requests) for key in ("sent", "unanswered"))
+        sent, unanswered = (
+            sum(request.result[key] for request in requests) for key in ("sent", "unanswered")
+        )
         print(
             f"\n{sent:,} requests, {unanswered} unanswered, in {took:.0f} s to {len(releases)} services "
             f"({sent / took:.0f}/s); load {os.getloadavg()[0]:.1f}; the daemon {daemon.memory():.0f} MB",
             flush=True,
         )
         wrong = untold(world, 10)
-        served = [one["requests"] for one in world.tally().values() if one["requests"]]
+        served = [counts["requests"] for counts in world.tally().values() if counts["requests"]]
         same = len(served) - len(wrong)
         print(
             f"{len(served)} pods served {sum(served):,} requests; of {same} Prometheus has the same counts",
@@ -231,7 +238,7 @@ def main(arguments: list[str]) -> int:
             print(f"\nended by signal {ended_by}; so far:", flush=True)
     told = broken(outcomes, 0 if ended_by else given.healthy + given.bad, wrong)
     print(f"\n{table(outcomes)}\n")
-    counted = sum(requests for one in outcomes for requests, _ in one.counted.values())
+    counted = sum(requests for outcome in outcomes for requests, _ in outcome.counted.values())
     exact = sum(not one.inexact for one in outcomes)
     print(
         f"canaryd counted {counted:,} requests; in {exact} of {len(outcomes)} releases exactly what "

@@ -319,7 +319,7 @@ class Releaser:
 
 def weight_before_the_end(status: Document) -> int:
     """The last weight above 0 that the record tells of: where the decision fell."""
-    return next((one["weight"] for one in reversed(status["decisions"]) if one["weight"]), 0)
+    return next((decision["weight"] for decision in reversed(status["decisions"]) if decision["weight"]), 0)
 
 
 def set_up(world: World, daemon: Canaryd, services: Sequence[str]) -> None:

@@ -16,8 +16,8 @@ from canaryd.domain.counts import HISTORY_LOOKS, Look
 from canaryd.domain.lifecycle import Detail, Signal, advance, stage_signal
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.rollout import Held, Phase
-from canaryd.judge.judge import Judge, hear_all
-from canaryd.judge.matched_users import Apart, judge_of
+from canaryd.judge.judge import Judge, observe_all
+from canaryd.judge.matched_users import SplitStageJudge, judge_of
 from canaryd.simulation.simulated_rollout import a_rollout, served
 from canaryd.simulation.simulated_service import Scenario, SimulatedService
 
@@ -89,7 +89,7 @@ def a_policy(
     )
 
 
-Rolling = Generator[tuple[Judge | Apart, Look], Assessment, Outcome]
+Rolling = Generator[tuple[Judge | SplitStageJudge, Look], Assessment, Outcome]
 """A rollout under way: it gives a look and its judge, and goes on when it is told the assessment."""
 
 
@@ -118,7 +118,7 @@ def roll_out(many: Iterable[Rolling]) -> list[Outcome]:
     no verdict."""
     under_way = list(many)
     outcomes: dict[int, Outcome] = {}
-    asked: dict[int, tuple[Judge | Apart, Look]] = {}
+    asked: dict[int, tuple[Judge | SplitStageJudge, Look]] = {}
 
     def go_on(place: int, verdict: Any) -> None:
         try:
@@ -131,8 +131,10 @@ def roll_out(many: Iterable[Rolling]) -> list[Outcome]:
         go_on(place, None)
     while asked:
         of_one = {place: (judge, look) for place, (judge, look) in asked.items() if isinstance(judge, Judge)}
-        verdicts = dict(zip(of_one, hear_all(list(of_one.values())), strict=True))
-        verdicts |= {place: judge.hear(look) for place, (judge, look) in asked.items() if place not in of_one}
+        verdicts = dict(zip(of_one, observe_all(list(of_one.values())), strict=True))
+        verdicts |= {
+            place: judge.observe(look) for place, (judge, look) in asked.items() if place not in of_one
+        }
         for place, verdict in verdicts.items():
             go_on(place, verdict)
     return [outcomes[place] for place in range(len(under_way))]
@@ -142,7 +144,7 @@ class _Course:
     """The rollout as it goes on, and what it has cost so far."""
 
     def __init__(
-        self, service: SimulatedService, policy: Policy, judge: Judge | Apart, keeps_path: bool
+        self, service: SimulatedService, policy: Policy, judge: Judge | SplitStageJudge, keeps_path: bool
     ) -> None:
         self._service, self._judge, self._keeps_path = service, judge, keeps_path
         self._began = self._now = service.now
@@ -168,7 +170,7 @@ class _Course:
             if self._rollout.held is Held.ALARMS:
                 return self._outcome("held")
             if self._rollout.span is None or self._rollout.span.end is not None:
-                self._judge.hear(self._look(), compared=False)
+                self._judge.observe(self._look(), compared=False)
                 self._settled()
         return self._outcome("watched")
 
@@ -213,7 +215,7 @@ class _Course:
             self._drawn = self._service.looks(canary, many, stable_weight=stable)
         look = self._drawn.pop(0)
         start, self._now = look.start, look.end
-        requests = sum(one.requests for one in look.canary.values())
+        requests = sum(counts.requests for counts in look.canary.values())
         faulty = float(self._service.faulty(weight, np.array([look.end]), look.seconds)[0])
         self._requests += requests
         self._hurt += requests * faulty * self._excess

@@ -122,7 +122,7 @@ class MannWhitney:
             return None
         for metric in (0, 1):
             baseline, experiment = (
-                np.array([one[metric][arm] for one in self.points if not isnan(one[metric][arm])])
+                np.array([point[metric][arm] for point in self.points if not isnan(point[metric][arm])])
                 for arm in (0, 1)
             )
             if is_high(experiment, baseline):

@@ -89,7 +89,7 @@ class Runner:
         # The first `runs` that count are taken, and what is between them: which those are does not depend on
         # the cores.
         while (
-            sum(module.counts(module.CASES[name], one) for one in outcomes) < runs
+            sum(module.counts(module.CASES[name], outcome) for outcome in outcomes) < runs
             and len(outcomes) < MOST * runs
         ):
             outcomes += self._in_chunks(pool, part, name, range(len(outcomes), len(outcomes) + runs // 2 + 1))

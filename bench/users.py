@@ -69,7 +69,7 @@ def run(case: Users, service: SimulatedService) -> Rolling:
 def summary(case: Users, outcomes: Sequence[Outcome]) -> Entry:
     """Times in minutes; events, low, high: what the promise is about, or for bad versions is to be hoped
     for."""
-    full = [one.full / 60 if one.full is not None else np.inf for one in outcomes]
+    full = [outcome.full / 60 if outcome.full is not None else np.inf for outcome in outcomes]
     back = [one.rolled_back for one in outcomes]
     events = (
         sum(one.full is not None and one.full < DEADLINE for one in outcomes)
@@ -141,7 +141,7 @@ def tables(entries: Mapping[str, Entry]) -> list[Table]:
             ),
         ),
     ):
-        rows = [_row(name, one) for name, one in entries.items() if CASES[name].kind is kind]
+        rows = [_row(name, entry) for name, entry in entries.items() if CASES[name].kind is kind]
         if rows:
             found.append(Table(title, heads, rows, () if found else NOTES))
     return found

@@ -312,7 +312,7 @@ class ScriptedJudge:
     def open(self, span: Span) -> None:
         self.span = span
 
-    def hear(self, look: Look, values: Mapping[str, float | None], compared: bool) -> Verdict:
+    def observe(self, look: Look, values: Mapping[str, float | None], compared: bool) -> Verdict:
         if not compared or self.span is None:
             return a_verdict(at=look.end, stage=-1)
         answer = self.script(look.end, self.span) if look.sampled else Answer.NO_DATA

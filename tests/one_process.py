@@ -46,8 +46,8 @@ class Listened(ReportingJudge):
         super().__init__(Judge(policy, history))
         self._said = said
 
-    def hear(self, look: Look, values: Mapping[str, float | None] = {}, compared: bool = True) -> Verdict:
-        verdict = super().hear(look, values, compared)
+    def observe(self, look: Look, values: Mapping[str, float | None] = {}, compared: bool = True) -> Verdict:
+        verdict = super().observe(look, values, compared)
         if compared:
             self._said.append(verdict)
         return verdict

@@ -36,7 +36,7 @@ class JudgePort(Protocol):
 
     def open(self, span: Span) -> None: ...
 
-    def hear(self, look: Look, values: Mapping[str, float | None], compared: bool) -> Verdict: ...
+    def observe(self, look: Look, values: Mapping[str, float | None], compared: bool) -> Verdict: ...
 
 
 JudgeOf = Callable[[Policy, Sequence[Look]], JudgePort]
@@ -193,7 +193,7 @@ class EvidenceStream:
                 self._open(judge, rollout)
                 promised = self._policy.stages[window.span.stage].promised
             for look, at in zip(looks, values, strict=True):
-                verdict = judge.hear(look, at, window.span is not None)
+                verdict = judge.observe(look, at, window.span is not None)
                 self._count(look)
                 self._position = look.end
                 had_data = (
@@ -303,7 +303,7 @@ class EvidenceStream:
                 reason=str(error),
             )
             return self._absent
-        self._absent = missing_telemetry.told(found, self._target.reporter, self._target.service)
+        self._absent = missing_telemetry.describe(found, self._target.reporter, self._target.service)
         if self._absent and self._absent != before:
             log.warning(
                 "traffic.uncounted",

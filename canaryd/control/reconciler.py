@@ -246,7 +246,7 @@ class Reconciler:
                 sources = stream.sources(rollout, now)
                 if sources is None:
                     continue
-                callers = off_weight_callers.told(
+                callers = off_weight_callers.describe(
                     sources,
                     rollout.policy.stages[rollout.stage].promised,
                     service.canary,

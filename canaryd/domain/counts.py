@@ -52,8 +52,8 @@ class Counts:
 def total(counts: Iterable[Counts]) -> Counts:
     """The sum over replicas, or over looks."""
     result = Counts()
-    for one in counts:
-        result = result + one
+    for count in counts:
+        result = result + count
     return result
 
 
@@ -137,26 +137,28 @@ def joined(looks: Sequence[Look]) -> Look:
     if len(looks) == 1:
         return looks[0]
     bounds = looks[-1].bounds
-    had = [look.bounds for look in looks]
+    bounds_of_looks = [look.bounds for look in looks]
     stable, canary = (
-        _side(each, had, bounds)
+        _side(each, bounds_of_looks, bounds)
         for each in ([look.stable for look in looks], [look.canary for look in looks])
     )
-    seen: dict[str, float] = {}
+    earliest: dict[str, float] = {}
     for look in looks:
         for name, first in look.first_seen.items():
-            seen[name] = min(first, seen.get(name, first))
+            earliest[name] = min(first, earliest.get(name, first))
     return Look(
-        looks[0].start, looks[-1].end, bounds, stable, canary, any(look.sampled for look in looks), seen
+        looks[0].start, looks[-1].end, bounds, stable, canary, any(look.sampled for look in looks), earliest
     )
 
 
 def _side(
-    each: Sequence[Mapping[str, Counts]], had: Sequence[tuple[float, ...]], bounds: tuple[float, ...]
+    each: Sequence[Mapping[str, Counts]],
+    bounds_of_looks: Sequence[tuple[float, ...]],
+    bounds: tuple[float, ...],
 ) -> dict[str, Counts]:
     """One version's replicas over several looks, each with bounds of its own."""
     found: dict[str, Counts] = {}
-    for replicas, own in zip(each, had, strict=True):
+    for replicas, own in zip(each, bounds_of_looks, strict=True):
         places = [own.index(bound) for bound in bounds if bound in own]
         for name, counts in replicas.items():
             within = (

@@ -19,8 +19,8 @@ def reason_of(rollout: Rollout, signal: Signal, verdict: Verdict) -> str:
     if signal is Signal.STUCK:
         wanted = rollout.policy.analysis.minimum_requests
         few = f", of {wanted} that it takes" if verdict.canary_requests < wanted else ""
-        seen = f"with {verdict.canary_requests:,} canary requests{few}"
-        return f"still undecided at the stage's deadline of {deadline} {seen}: {verdict.reason}"
+        requests = f"with {verdict.canary_requests:,} canary requests{few}"
+        return f"still undecided at the stage's deadline of {deadline} {requests}: {verdict.reason}"
     if signal is Signal.TIMED_OUT:
         return (
             f"undecided at the stage's deadline of {deadline}, where the policy rolls back: {verdict.reason}"

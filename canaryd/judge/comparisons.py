@@ -99,7 +99,7 @@ class Comparisons:
         self.burst, self.clear_past, self.clear_usual = np.ones(len(cap)), log_past, usual
         self.clear_prior = np.tile(CLEAR.prior[: CLEAR.border], (len(cap), 1))
         self.whole = self.stage = Gathered(log_past)
-        self._heard = False
+        self._has_evidence = False
         self._begin_clearing()
 
     def in_bursts(self, burst: Array, log_past: Single, usual: Array) -> None:
@@ -115,7 +115,7 @@ class Comparisons:
     def begin_stage(self, alarmed: bool = False) -> None:
         """The stage's own evidence, against harm and for clearing, begins anew. alarmed: an alarm led back to
         it."""
-        if self._heard:
+        if self._has_evidence:
             self.whole.new_stage(alarmed)
             self.stage = Gathered(self.log_past)
             self._begin_clearing()
@@ -141,12 +141,13 @@ class Comparisons:
         self.log_cleared = np.zeros(len(self.cap))
 
     @property
-    def heard(self) -> bool:
-        """Whether anything was."""
-        return self._heard
+    def has_evidence(self) -> bool:
+        """Whether any unit was folded."""
+        return self._has_evidence
 
     @property
     def gathering(self) -> tuple[Gathered, ...]:
+        """What gathers now: the whole rollout's evidence, and the stage's where that is another."""
         return (self.whole,) if self.stage is self.whole else (self.whole, self.stage)
 
     def fold(self, unit: Unit) -> None:
@@ -159,7 +160,7 @@ class Comparisons:
         return np.exp(low), np.exp(high)
 
     def _take(self, unit: Unit) -> "_Part | None":
-        self._heard = True
+        self._has_evidence = True
         n1, n2 = unit.stable_requests, unit.canary_requests
         if n1 <= 0 or n2 <= 0:
             return None
@@ -256,10 +257,10 @@ def _gather(parts: list[_Part], lengths: list[int], log_lik: Single, gains: Arra
     ratio = scale - log_null(HARM, likelihood, past, luck)
     odds = np.logaddexp(ratio + np.log(RATIO_WEIGHT), log_total(kept) + np.log(1 - RATIO_WEIGHT))
     place = 0
-    for part, one, start, end in work:
+    for part, gathered, start, end in work:
         here, rows = slice(place, place + end - start), part.rows
-        one.mass[rows], one.scale[rows], one.purse[rows] = mass[here], scale[here], kept[here]
-        one.log_likelihood[rows], one.log_odds[rows] = likelihood[here], odds[here]
+        gathered.mass[rows], gathered.scale[rows], gathered.purse[rows] = mass[here], scale[here], kept[here]
+        gathered.log_likelihood[rows], gathered.log_odds[rows] = likelihood[here], odds[here]
         place += end - start
 
 

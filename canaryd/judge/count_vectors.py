@@ -24,28 +24,34 @@ Replicas = Mapping[str, Array]
 
 
 def vectors(
-    replicas: Mapping[str, Counts], had: Sequence[float], bounds: Sequence[float], cold: Iterable[str] = ()
+    replicas: Mapping[str, Counts],
+    own_bounds: Sequence[float],
+    bounds: Sequence[float],
+    cold: Iterable[str] = (),
 ) -> dict[str, Array]:
     """Each replica's vector over `bounds`; had: those of the look. The latency of replicas in `cold` is left
     out, and so is that of a look without some of `bounds`."""
     if not replicas:
         return {}
     warm = [name not in cold for name in replicas] if cold else None
-    return dict(zip(replicas, _matrix(list(replicas.values()), had, bounds, warm), strict=True))
+    return dict(zip(replicas, _matrix(list(replicas.values()), own_bounds, bounds, warm), strict=True))
 
 
 def _matrix(
-    each: Sequence[Counts], had: Sequence[float], bounds: Sequence[float], warm: Sequence[bool] | None = None
+    each: Sequence[Counts],
+    own_bounds: Sequence[float],
+    bounds: Sequence[float],
+    warm: Sequence[bool] | None = None,
 ) -> Array:
     """A row for each."""
-    width, places = len(bounds), [had.index(bound) for bound in bounds if bound in had]
+    width, places = len(bounds), [own_bounds.index(bound) for bound in bounds if bound in own_bounds]
     matrix = np.zeros((len(each), SLOWER + width))
     matrix[:, REQUESTS], matrix[:, FAILURES] = [one.requests for one in each], [one.failures for one in each]
     if 0 < width == len(places):
         timed = [
             i
             for i, one in enumerate(each)
-            if one.timed and len(one.within) == len(had) and (warm is None or warm[i])
+            if one.timed and len(one.within) == len(own_bounds) and (warm is None or warm[i])
         ]
         if timed:
             within = np.array([each[i].within for i in timed], dtype=np.float64)
@@ -60,16 +66,16 @@ def _matrix(
 def past_vectors(looks: Sequence[Look], bounds: Sequence[float]) -> list[dict[str, Array]]:
     """Stable's vectors of many looks, each as `vectors` has them; all looks with the same bounds at once."""
     result: list[dict[str, Array]] = [{} for _ in looks]
-    for had in {look.bounds for look in looks}:
+    for own_bounds in {look.bounds for look in looks}:
         rows = [
-            (place, name, one)
+            (place, name, counts)
             for place, look in enumerate(looks)
-            if look.bounds == had
-            for name, one in look.stable.items()
+            if look.bounds == own_bounds
+            for name, counts in look.stable.items()
         ]
         if rows:
             for (place, name, _), vector in zip(
-                rows, _matrix([one for _, _, one in rows], had, bounds), strict=True
+                rows, _matrix([row for _, _, row in rows], own_bounds, bounds), strict=True
             ):
                 result[place][name] = vector
     return result
@@ -94,4 +100,4 @@ class Warmth:
         if self._old is None:
             self._old = set(look.stable)
         since = look.start - self._warmup
-        return {name for name, seen in look.first_seen.items() if seen > since and name not in self._old}
+        return {name for name, first in look.first_seen.items() if first > since and name not in self._old}

@@ -146,7 +146,13 @@ class ErrorEvidence(MetricEvidence):
             of_users, (worse, added) = self.users.luck(np.full(2, usual)), self._unacceptable
             self._hidden = self.users.hides(np.full(2, usual), worse, added)
         return luck(
-            lucky(self.users), centre, sd, self.siblings.seen, self.stable_replicas, replicas, of_users
+            lucky(self.users),
+            centre,
+            sd,
+            self.siblings.replicas_seen,
+            self.stable_replicas,
+            replicas,
+            of_users,
         )
 
     def ratio_by_luck(self, replicas: int) -> float:
@@ -169,6 +175,7 @@ class ErrorEvidence(MetricEvidence):
 
     @property
     def unacceptable_increase(self) -> float:
+        """The share more of all requests, 0 to 1, that this stage must rule out."""
         return excess(self._wanted.unacceptable_increase, self.next_weight)
 
     @property

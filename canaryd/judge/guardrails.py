@@ -43,6 +43,7 @@ class RateLimits:
         self.odds = np.ones(count)  # against each limit being kept
 
     def new_stage(self) -> None:
+        """A stage begins, with which a limit may well begin to be broken."""
         self._turning = AT_STAGE
 
     def remember(self, other: "RateLimits", mine: Sequence[int], theirs: Sequence[int]) -> None:
@@ -99,7 +100,7 @@ class Guardrails:
         self._shares = np.array([limit.share for limit in self.limits])
         self._events = np.array([limit.events for limit in self.limits], dtype=np.intp)
         self._requests = np.array([limit.requests for limit in self.limits], dtype=np.intp)
-        self.seen = np.zeros((2, len(self.limits)))  # events and requests of this stage
+        self.counted = np.zeros((2, len(self.limits)))  # events and requests of this stage
 
     def remember(self, other: "Guardrails") -> None:
         """Takes over what another one gathered, of the limits that both have."""
@@ -107,17 +108,18 @@ class Guardrails:
         mine = [place for place, limit in enumerate(self.limits) if limit.named in theirs]
         places = [theirs[self.limits[place].named] for place in mine]
         self._rates.remember(other._rates, mine, places)
-        self.seen[:, mine] = other.seen[:, places]
+        self.counted[:, mine] = other.counted[:, places]
 
     def begin_stage(self) -> None:
+        """A stage begins: what is shown as seen begins anew, what was gathered stays."""
         self._rates.new_stage()
-        self.seen = np.zeros_like(self.seen)
+        self.counted = np.zeros_like(self.counted)
 
     def fold(self, canary: Array) -> None:
         """canary: the version's vector of one look."""
         if self.limits:
             self._rates.fold(canary[self._events], canary[self._requests], self._shares)
-            self.seen += canary[self._events], canary[self._requests]
+            self.counted += canary[self._events], canary[self._requests]
 
     @property
     def odds(self) -> Array:
@@ -128,7 +130,7 @@ class Guardrails:
         """What was found of each limit. stable: its vector over all that was counted, shape (width,)."""
         return tuple(
             _assessed(limit, float(odds), float(events), float(requests), bar, stable)
-            for limit, odds, events, requests in zip(self.limits, self.odds, *self.seen, strict=True)
+            for limit, odds, events, requests in zip(self.limits, self.odds, *self.counted, strict=True)
         )
 
 

@@ -101,7 +101,7 @@ class Judge:
         replicas = past_vectors(usable, self._bounds)
         for place, each in enumerate(replicas):
             past[place] = summed(each, width)
-        self.siblings.hear_past(replicas, past)
+        self.siblings.observe_past(replicas, past)
         analysis = policy.analysis
         alone, rest = analysis.errors is None or analysis.latency is None, 1.0 - self.compared.share
         self.errors = errors
@@ -115,7 +115,9 @@ class Judge:
         if analysis.latency is not None:
             share, risk = rest * (1.0 if alone else 1 - ERRORS_SHARE), analysis.false_rollback_risk
             self.latency = LatencyEvidence(analysis.latency, share, risk, self._bounds, past, self.siblings)
-        self.metrics: list[MetricEvidence] = [one for one in (self.errors, self.latency) if one is not None]
+        self.metrics: list[MetricEvidence] = [
+            metric for metric in (self.errors, self.latency) if metric is not None
+        ]
         self.guardrails = Guardrails(policy, self._bounds)
         self.alarm = Alarm(analysis.errors, analysis.latency, self._bounds, past)
         self._begin_stage()
@@ -242,19 +244,24 @@ class Judge:
         """Whether an alarm leads to a stage in which both versions can be compared."""
         return self._span is not None and self._policy.leads_back_to(self._span.stage) is not None
 
-    def hear(self, look: Look, values: Mapping[str, float | None] = {}, compared: bool = True) -> Assessment:
+    def observe(
+        self, look: Look, values: Mapping[str, float | None] = {}, compared: bool = True
+    ) -> Assessment:
         """One look further. values: the policy's queries by name, at the look's end. compared=False: traffic
         at a weight in change; it is counted, guardrails hold, and nothing is compared."""
-        fold_all(self.take(look, values, compared))
+        fold_all(self.gather(look, values, compared))
         return self.conclude()
 
-    def take(
+    def gather(
         self, look: Look, values: Mapping[str, float | None] = {}, compared: bool = True
     ) -> list[tuple[Comparisons, Unit]]:
-        """The first half of `hear`: what is to be gathered. `hear_all` does it for many judges at once."""
+        """The first half of `observe`: what is to be gathered. `observe_all` does it for many judges at
+        once."""
         self._learn_bounds(look)
         cold = self._warmth.cold(look)
-        stable, canary = (vectors(one, look.bounds, self._bounds, cold) for one in (look.stable, look.canary))
+        stable, canary = (
+            vectors(counts, look.bounds, self._bounds, cold) for counts in (look.stable, look.canary)
+        )
         stable_sum, canary_sum = summed(stable, len(self._bounds)), summed(canary, len(self._bounds))
         if look.sampled:
             self.guardrails.fold(canary_sum)
@@ -262,22 +269,22 @@ class Judge:
         units: list[tuple[Comparisons, Unit]] = []
         if compared and self._span is not None:
             for query in self._queries:
-                query.hear(values, look.end)
+                query.observe(values, look.end)
             if not missing:
                 units = self._compare(look, stable, stable_sum, canary, canary_sum)
                 if self.comparing and not cold.intersection(look.canary):
-                    self.compared.hear(self._queries, look.end, self.bar)
+                    self.compared.observe(self._queries, look.end, self.bar)
             if self._split is not None and look.sampled:
-                self._split.hear(float(canary_sum[REQUESTS]), float(stable_sum[REQUESTS]))
-        self._taken = look, missing, compared
+                self._split.observe(float(canary_sum[REQUESTS]), float(stable_sum[REQUESTS]))
+        self._gathered = look, missing, compared
         return units
 
     def conclude(self, detailed: bool = True) -> Assessment:
         """The second half. detailed=False: what sentences are made of is left out, which costs more than the
         rest, unless something goes wrong."""
-        look, missing, compared = self._taken
+        look, missing, compared = self._gathered
         for metric in self.metrics:
-            metric.heard()
+            metric.settle()
         self._assessment = (
             replace(self._failed, at=look.end)
             if self._failed is not None
@@ -375,7 +382,7 @@ class Judge:
 
     def _replica_luck(self) -> Iterator[ReplicaLuck]:
         """Of errors, and of latency at the bound where stable's replicas differ most."""
-        if not self.comparing or self.siblings.seen == 0:
+        if not self.comparing or self.siblings.replicas_seen == 0:
             return
         canary = max(1, self.canary_replicas)
         if self.errors is not None:
@@ -433,10 +440,14 @@ class Judge:
         long_enough = (
             look.end - span.start >= stage.minimum and served >= self._policy.analysis.minimum_requests
         )
-        seen = (self.latency is None or self.timed) and not self.blind
+        is_seen = (self.latency is None or self.timed) and not self.blind
         odds = self.alarm.odds if self.at_full else self.stage_odds
         return (
-            long_enough and seen and self._looks >= FEWEST_LOOKS and odds < SUSPICION and self._queries_hold
+            long_enough
+            and is_seen
+            and self._looks >= FEWEST_LOOKS
+            and odds < SUSPICION
+            and self._queries_hold
         )
 
     def _quiet(self, look: Look, span: Span) -> bool:
@@ -501,8 +512,8 @@ class Judge:
                 self.users,
                 self.kind == "split",
             )
-            units += metric.hear(stable_sum, canary)
-        self.siblings.hear(stable, stable_sum)
+            units += metric.observe(stable_sum, canary)
+        self.siblings.observe(stable, stable_sum)
         return units
 
     def _resteered(self, canary: float, stable: float) -> bool:
@@ -562,6 +573,8 @@ class Judge:
 
     @property
     def stage_odds(self) -> float:
+        """Against the canary from this stage's own looks: weighted over metrics; 1 where nothing is
+        compared."""
         if not self.comparing or not (self.metrics or self.compared.share):
             return 1.0
         return sum(metric.weight * metric.stage_odds for metric in self.metrics) + self.compared.stage_odds
@@ -577,8 +590,8 @@ def _harmful_odds(metric: MetricEvidence) -> float:
     return metric.harmful_odds() if metric.odds > 1.0 else metric.odds
 
 
-def hear_all(looks: Sequence[tuple[Judge, Look]], detailed: bool = False) -> list[Assessment]:
+def observe_all(looks: Sequence[tuple[Judge, Look]], detailed: bool = False) -> list[Assessment]:
     """A look further for many judges at once, each with the assessment that it would have come to alone;
     several times as fast."""
-    fold_all([unit for judge, look in looks for unit in judge.take(look)])
+    fold_all([unit for judge, look in looks for unit in judge.gather(look)])
     return [judge.conclude(detailed) for judge, _ in looks]

@@ -121,11 +121,11 @@ class LatencyEvidence(MetricEvidence):
         self.mean.begin_stage()
         self._begin_stage()
 
-    def hear(self, stable: Array, canary: Replicas) -> list[tuple[Comparisons, Unit]]:
+    def observe(self, stable: Array, canary: Replicas) -> list[tuple[Comparisons, Unit]]:
         """As for every metric; the stage's plain counts are known at once, also while a block is open."""
         if stable[TIMED] > 0 and (timed := _timed(canary)):
             self._remember_stage(stable, self._summed(canary), timed)
-        return super().hear(stable, canary)
+        return super().observe(stable, canary)
 
     def unit(self, stable: Array, canary: Replicas) -> Unit | None:
         self._join()
@@ -206,7 +206,11 @@ class LatencyEvidence(MetricEvidence):
         )
         at = share_slower_than(self.bounds, share, self.bounds / factors[:, None])
         tolerated, unacceptable = (np.maximum(share, at) + TINY) / (share + TINY)
-        sd, seen, of_stable = self._siblings.sd[1:], self._siblings.seen, max(1, self.stable_replicas)
+        sd, seen, of_stable = (
+            self._siblings.sd[1:],
+            self._siblings.replicas_seen,
+            max(1, self.stable_replicas),
+        )
         if replicas == 1 and not self.split:
             floor = np.minimum(ratio_by_luck(sd, seen, of_stable, 1, self._risk / 2.0), 1.0 / share)
             unacceptable = np.maximum(unacceptable, 1.25 * floor)
@@ -367,8 +371,8 @@ class LatencyEvidence(MetricEvidence):
         """The replicas with most slow requests over their share, summed over bounds that joined."""
         share = self.stage_stable[SLOWER:] / max(self.stage_stable[TIMED], 1.0)
         surplus = {
-            name: float(((one[1:] - one[0] * share) * self.joined).sum())
-            for name, one in self._stage_replicas.items()
+            name: float(((replica[1:] - replica[0] * share) * self.joined).sum())
+            for name, replica in self._stage_replicas.items()
         }
         return sorted(surplus, key=lambda name: (-surplus[name], name))[:SUSPECTS]
 
@@ -398,5 +402,5 @@ def _correlation_time(timed: Array, slower: Array) -> float:
     share = slower.sum(axis=0) / timed.sum()
     chosen = {int(np.argmax(share <= most)) for most in (0.5, 0.1, 0.01) if (share <= most).any()}
     return max(
-        (correlation_time(slower[:, one], timed) for one in chosen if slower[:, one].any()), default=1.0
+        (correlation_time(slower[:, row], timed) for row in chosen if slower[:, row].any()), default=1.0
     )

@@ -34,10 +34,11 @@ class ReplicaRecord:
 
 @dataclass
 class Shadow:
-    """Comparisons told another story; told: records so far. pending: units of a block that is not closed."""
+    """Comparisons that a record is replayed to; replayed: records so far. pending: units of a block that is
+    not closed."""
 
     comparisons: Comparisons
-    told: int = 0
+    replayed: int = 0
     pending: tuple[Unit, ...] = ()
 
 
@@ -57,6 +58,7 @@ class Replays:
         return sum(record.unit is not None for record in self._records)
 
     def begin_stage(self, alarmed: bool = False) -> None:
+        """Records that a stage began. alarmed: an alarm led back to it."""
         self._records.append(ReplicaRecord(None, {}, alarmed))
 
     def add(self, unit: Unit, replicas: dict[str, Array]) -> None:
@@ -75,15 +77,15 @@ class Replays:
             )
         return self._shadows[key]
 
-    def _untold(self, shadow: Shadow) -> list[ReplicaRecord]:
-        untold = self._records[max(0, shadow.told - self._dropped) :]
-        shadow.told = self._dropped + len(self._records)
-        return untold
+    def _not_replayed(self, shadow: Shadow) -> list[ReplicaRecord]:
+        records = self._records[max(0, shadow.replayed - self._dropped) :]
+        shadow.replayed = self._dropped + len(self._records)
+        return records
 
     def without(self, replica: str) -> Comparisons:
         """The comparisons as they would be without one canary replica."""
         shadow = self._shadow(replica)
-        for record in self._untold(shadow):
+        for record in self._not_replayed(shadow):
             if record.unit is None:
                 shadow.comparisons.begin_stage(record.alarmed)
                 continue
@@ -101,7 +103,7 @@ class Replays:
         """The comparisons as they would be with `units` units in a block, and without what the past says; a
         block that is not full waits, a new stage closes it."""
         shadow = self._shadow(units)
-        for record in self._untold(shadow):
+        for record in self._not_replayed(shadow):
             if record.unit is None:
                 if shadow.pending:
                     shadow.comparisons.fold(_together(shadow.pending))

@@ -20,14 +20,16 @@ from canaryd.domain.verdict import Answer
 from canaryd.judge.judge import Judge
 
 
-def judge_of(policy: Policy, history: Sequence[Look] = (), by_weight: bool = True) -> "Judge | Apart":
+def judge_of(
+    policy: Policy, history: Sequence[Look] = (), by_weight: bool = True
+) -> "Judge | SplitStageJudge":
     """The judge that a policy's rollout needs; see `Judge` for the arguments."""
     is_split = any(stage.split for stage in policy.stages)
-    return Apart(policy, history, by_weight) if is_split else Judge(policy, history, by_weight)
+    return SplitStageJudge(policy, history, by_weight) if is_split else Judge(policy, history, by_weight)
 
 
-class Apart:
-    """What `Judge` is to whoever has looks to be judged in order: `remember`, `open`, `hear`."""
+class SplitStageJudge:
+    """What `Judge` is to whoever has looks to be judged in order: `remember`, `open`, `observe`."""
 
     def __init__(self, policy: Policy, history: Sequence[Look] = (), by_weight: bool = True) -> None:
         risk = policy.analysis.false_rollback_risk / 2
@@ -54,6 +56,7 @@ class Apart:
         self._matched.remember(past)
 
     def open(self, span: Span) -> None:
+        """A new stretch at one weight; the judge of its stage goes on from there."""
         before, self._now = self._now, self._matched if self._policy.stages[span.stage].split else self._all
         if before is not self._now:
             for metric in before.metrics:
@@ -65,11 +68,14 @@ class Apart:
                 self._matched = self._without_past(())
         self._now.open(span)
 
-    def hear(self, look: Look, values: Mapping[str, float | None] = {}, compared: bool = True) -> Assessment:
+    def observe(
+        self, look: Look, values: Mapping[str, float | None] = {}, compared: bool = True
+    ) -> Assessment:
+        """One look further, for the judge of the present stage; see `Judge`."""
         if self._now is self._matched:
             for mine, of_all in zip(self._matched.metrics, self._all.metrics, strict=True):
                 mine.as_noisy_as(of_all)
-        assessment = self._now.hear(look, values, compared)
+        assessment = self._now.observe(look, values, compared)
         if not look.sampled and compared and self._now is self._matched:
             assessment = replace(
                 assessment, missing=MissingData(Lacking.MATCHED_REQUESTS, look.seconds, look.end)

@@ -25,6 +25,7 @@ class MeanEvidence:
         self._luck: MeanLuck | None = None
 
     def begin_stage(self) -> None:
+        """A stage begins, with which the canary may well begin to be slower."""
         self._bets.new_stage()
 
     def fold(
@@ -54,7 +55,7 @@ class MeanEvidence:
         timed, spent = (each.sum(axis=0) - each).T
         usable = (timed > 0) & (spent > 0)
         mean = np.where(usable, spent, 1.0) / np.where(usable, timed, 1.0)
-        self._bets.hear(
+        self._bets.observe(
             np.where(usable, np.log(mean / (self._tolerated * stable[DURATION] / stable[TIMED])), np.nan)
         )
 

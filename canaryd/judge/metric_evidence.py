@@ -28,6 +28,7 @@ LARGEST_LOG = 690.0  # exp of it is still a float
 
 
 def odds_of(log_odds: float) -> float:
+    """exp(log_odds), and the largest that is still a float beyond it."""
     return exp(min(log_odds, LARGEST_LOG))
 
 
@@ -62,7 +63,7 @@ class MetricEvidence(ABC):
         self.block = block
         self.closed = 0  # blocks of this stage
         self._open_looks = 0
-        self._unheard = False  # a block was closed, and what it showed is not gathered yet
+        self._unsettled = False  # a block was closed, and what it showed is not gathered yet
         self._open_stable: Array | None = None
         self._open_canary: dict[str, Array] = {}
         self.next_weight = 100
@@ -94,7 +95,7 @@ class MetricEvidence(ABC):
         """What was cleared is cleared no more, since a fault may show only under this stage's load. alarmed:
         an alarm led back to it."""
         self.next_weight = next_weight
-        if self.users is not None and self.comparisons.heard:
+        if self.users is not None and self.comparisons.has_evidence:
             self._earlier.append(self.stage_odds)
         self.comparisons.begin_stage(alarmed)
         self.cleared = 1.0
@@ -108,9 +109,9 @@ class MetricEvidence(ABC):
         if self.comparisons.burst.shape == other.comparisons.burst.shape:
             self.comparisons.burst = other.comparisons.burst
 
-    def hear(self, stable: Array, canary: Replicas) -> list[tuple[Comparisons, Unit]]:
+    def observe(self, stable: Array, canary: Replicas) -> list[tuple[Comparisons, Unit]]:
         """Adds a look to the open block. What that closed has to be folded by the caller, together with
-        others' (`fold_all`), and then `heard` be called."""
+        others' (`fold_all`), and then `settle` be called."""
         self._open_stable = stable if self._open_stable is None else self._open_stable + stable
         for name, vector in canary.items():
             before = self._open_canary.get(name)
@@ -124,14 +125,14 @@ class MetricEvidence(ABC):
         unit = self.unit(self._open_stable, self._open_canary)
         self._open_looks, self._open_stable, self._open_canary = 0, None, {}
         self.closed += 1
-        self._unheard = True
+        self._unsettled = True
         return [(self.comparisons, unit)] if unit is not None else []
 
-    def heard(self) -> None:
+    def settle(self) -> None:
         """What a block showed has been gathered."""
-        if not self._unheard:
+        if not self._unsettled:
             return
-        self._unheard = False
+        self._unsettled = False
         # Evidence is valid whenever one looks, so what was ruled out once stays ruled out; later harm is the
         # other side's matter.
         self.cleared = max(self.cleared, self.clearing())
@@ -140,7 +141,7 @@ class MetricEvidence(ABC):
     def close(self) -> None:
         """Closes the open block, full or not."""
         fold_all(self._closed())
-        self.heard()
+        self.settle()
 
     @property
     def odds(self) -> float:
@@ -191,11 +192,11 @@ class MetricEvidence(ABC):
         return ReplicaLuck(
             metric=self.name,
             bound_ms=bound_ms,
-            replicas_seen=siblings.seen,
+            replicas_seen=siblings.replicas_seen,
             raw_sd=float(siblings.raw[place]),
             stable_replicas=stable_replicas,
             canary_replicas=canary_replicas,
-            ratio=float(ratio_by_luck(sd, siblings.seen, stable_replicas, canary_replicas, RARE)),
+            ratio=float(ratio_by_luck(sd, siblings.replicas_seen, stable_replicas, canary_replicas, RARE)),
             assumed_sd=PRIOR_SD,
             assumed_replicas=PRIOR_REPLICAS,
         )

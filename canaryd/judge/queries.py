@@ -90,7 +90,7 @@ class QueryWatch:
     stable_value: float | None = None
     reached: int | None = None
 
-    def hear(self, values: Mapping[str, float | None], at: int = 0) -> None:
+    def observe(self, values: Mapping[str, float | None], at: int = 0) -> None:
         """A look without a value neither breaks a streak nor adds to it: nothing is known of it."""
         self.value = _number(values.get(self.query.name))
         self.stable_value = _number(values.get(self.query.stable_name))
@@ -102,6 +102,7 @@ class QueryWatch:
 
     @property
     def limited(self) -> bool:
+        """Whether the policy sets a limit on its value."""
         return self.query.max is not None or self.query.min is not None
 
     @property
@@ -160,6 +161,7 @@ class Bets:
 
     @property
     def odds(self) -> float:
+        """Against the canary: the mean over sides and stakes."""
         return float(np.exp(np.minimum(self.log_gains, LARGEST_LOG)).mean())
 
 
@@ -180,7 +182,7 @@ class CompareEvidence:
         self._processes: list[Bets] = []
         self._open: list[float] = []
         self._scores: list[float] = []
-        self._heard_since = 0  # blocks since their length was asked for
+        self._blocks_since = 0  # blocks since their length was asked for
         self._past_bets: tuple[list[float], list[float]] = ([], [])
         self.looks = 0  # of this stage, with a value of both
         self._surplus = 0.0  # sum of the stage's scores
@@ -192,7 +194,7 @@ class CompareEvidence:
         self._processes.append(Bets(1.0 / (begun * (begun + 1))))
         self.looks, self.sums, self._surplus = 0, (0.0, 0.0), 0.0
 
-    def hear(self, canary: float | None, stable: float | None) -> None:
+    def observe(self, canary: float | None, stable: float | None) -> None:
         """One look's values. One that is missing on either side is no evidence for anyone."""
         if canary is None or stable is None:
             return
@@ -209,10 +211,10 @@ class CompareEvidence:
         if len(self._open) >= self.block:
             self._bet(BLOCKS, sum(self._open) / len(self._open))
             self._open = []
-            self._heard_since += 1
+            self._blocks_since += 1
             # often enough, and cheap where a block is a look
-            if self._heard_since * self.block >= UNKNOWN_BLOCK:
-                self.block, self._heard_since = self._next_block(), 0
+            if self._blocks_since * self.block >= UNKNOWN_BLOCK:
+                self.block, self._blocks_since = self._next_block(), 0
 
     def _drift(self, usual: Spread) -> float:
         """How far equal versions drift apart. Where the difference steps about more than stable's past did,
@@ -304,21 +306,21 @@ class ComparedQueries:
             CompareEvidence(query, whole / (deciding + query.dry_run), past.get(query.stable_name, ()))
             for query in compared
         ]
-        self._deciding = [one for one in self.all if not one.query.dry_run]
+        self._deciding = [evidence for evidence in self.all if not evidence.query.dry_run]
 
     def begin(self) -> None:
         """A stage."""
-        for one in self.all:
-            one.begin()
+        for evidence in self.all:
+            evidence.begin()
 
-    def hear(self, watches: Iterable[QueryWatch], at: int, bar: float) -> None:
+    def observe(self, watches: Iterable[QueryWatch], at: int, bar: float) -> None:
         """One look, whose values the watches have. bar: of the total, which tells when a dry run would have
         rolled back."""
         values = {watch.query.name: (watch.value, watch.stable_value) for watch in watches}
-        for one in self.all:
-            one.hear(*values[one.query.name])
-            if one.reached is None and one.odds >= one.bar(bar):
-                one.reached = at
+        for evidence in self.all:
+            evidence.observe(*values[evidence.query.name])
+            if evidence.reached is None and evidence.odds >= evidence.bar(bar):
+                evidence.reached = at
 
     def assessed(self, watches: Iterable[QueryWatch], bar: float) -> tuple[QueryAssessment, ...]:
         """What was found of every query of the policy. bar: of the weighted total."""
@@ -333,14 +335,15 @@ class ComparedQueries:
     @property
     def odds(self) -> float:
         """Their part of the total: weighted, with what has not begun."""
-        return sum(one.weight * one.odds for one in self._deciding)
+        return sum(evidence.weight * evidence.odds for evidence in self._deciding)
 
     @property
     def stage_odds(self) -> float:
-        return sum(one.weight * one.stage_odds for one in self._deciding)
+        """The same from this stage's own looks."""
+        return sum(evidence.weight * evidence.stage_odds for evidence in self._deciding)
 
     def suspected(self, suspicion: float) -> bool:
         """Whether one of them has such odds against the canary in this stage, or is worse than tolerated in
         the stage's mean: where there is little past, odds alone would take longer than a stage lasts to say
         so."""
-        return any(one.stage_odds >= suspicion or one.worse for one in self._deciding)
+        return any(evidence.stage_odds >= suspicion or evidence.worse for evidence in self._deciding)

@@ -39,7 +39,7 @@ class Siblings:
         self._sd: Array | None = None
         self._mean_sd: float | None = None
 
-    def hear_past(self, looks: Sequence[Replicas], both: Array) -> None:
+    def observe_past(self, looks: Sequence[Replicas], both: Array) -> None:
         """Looks of stable that follow each other, replica by replica, and their sums, shape (looks,
         width)."""
         for stable in looks:
@@ -55,7 +55,7 @@ class Siblings:
         self._surprise[0] += ((k1 - events * n1 / requests) ** 2).sum(axis=0)
         self._surprise[1] += (events * n1 * n2 / requests**2).sum(axis=0)
 
-    def hear(self, stable: Replicas, both: Array) -> None:
+    def observe(self, stable: Replicas, both: Array) -> None:
         """A look more; what it says counts with those that follow it."""
         self._open.append((stable, both))
         if len(self._open) == REFRESHED:
@@ -75,7 +75,7 @@ class Siblings:
 
     def _count_open(self) -> None:
         if self._open:
-            self.hear_past([one for one, _ in self._open], np.array([one for _, one in self._open]))
+            self.observe_past([one for one, _ in self._open], np.array([one for _, one in self._open]))
             self._open = []
 
     @property
@@ -85,7 +85,7 @@ class Siblings:
         return np.sum(each, axis=0) if each else np.zeros(SLOWER + self._bounds)
 
     @property
-    def seen(self) -> int:
+    def replicas_seen(self) -> int:
         """Replicas with requests."""
         return sum(vector[REQUESTS] > 0 for vector in self._totals.values())
 
@@ -100,7 +100,7 @@ class Siblings:
     @property
     def sd(self) -> Array:
         """The same drawn towards the prior."""
-        return shrunk(self.raw, self.seen)
+        return shrunk(self.raw, self.replicas_seen)
 
     def _estimated(self) -> Array:
         if not self._totals:
@@ -116,10 +116,10 @@ class Siblings:
         """What the draw of replicas brings to the ratio of two equal versions' mean latencies."""
         if self._mean_sd is None:
             self._mean_sd = self._estimated_mean_sd()
-        scale = float(shrunk(np.array(self._mean_sd), self.seen)) * sqrt(
+        scale = float(shrunk(np.array(self._mean_sd), self.replicas_seen)) * sqrt(
             1 / max(1, stable_replicas) + 1 / max(1, canary_replicas)
         )
-        return MeanLuck(scale, degrees(self.seen))
+        return MeanLuck(scale, degrees(self.replicas_seen))
 
     def _estimated_mean_sd(self) -> float:
         """Between replicas, of the log of the mean duration; 0 for fewer than two replicas. Sampling noise is

@@ -68,13 +68,13 @@ class SampleRatio:
     def __init__(self, weight: float, observes: bool = False, due: str = "", luck: float = 0.0) -> None:
         self.weight, self.observes, self._due, self._luck = weight, observes, due, luck
         self.off: ServedShare | None = None  # None: the traffic follows, or nothing is certain
-        self._heard = 0
+        self._observed = 0
         self._looks: deque[tuple[float, float]] = deque(maxlen=LONG.looks)  # requests of the canary, of both
 
-    def hear(self, canary: float, stable: float) -> None:
+    def observe(self, canary: float, stable: float) -> None:
         """One look's requests."""
-        self._heard += 1
-        if self._heard <= SETTLE_LOOKS:
+        self._observed += 1
+        if self._observed <= SETTLE_LOOKS:
             return
         self._looks.append((canary, canary + stable))
         if self.off is None:
@@ -123,10 +123,10 @@ class SampleRatio:
         looks = list(self._looks)[-window.looks :]
         size = window.looks // window.blocks
         blocks = [
-            (sum(one[0] for one in looks[at : at + size]), sum(one[1] for one in looks[at : at + size]))
+            (sum(look[0] for look in looks[at : at + size]), sum(look[1] for look in looks[at : at + size]))
             for at in range(0, window.looks, size)
         ]
-        served, of = (sum(one[place] for one in blocks) for place in (0, 1))
+        served, of = (sum(block[place] for block in blocks) for place in (0, 1))
         share = (served + 0.5) / (of + 1)
         strayed = [
             (canary - share * both) ** 2 / (both * share * (1 - share)) for canary, both in blocks if both
@@ -142,7 +142,7 @@ class SampleRatio:
 
     def _last(self, looks: int) -> ServedShare:
         some = list(islice(reversed(self._looks), looks))
-        return ServedShare(int(sum(one[0] for one in some)), int(sum(one[1] for one in some)), len(some))
+        return ServedShare(int(sum(look[0] for look in some)), int(sum(look[1] for look in some)), len(some))
 
 
 def tolerated(weight: float, apart: float = LONG.apart, luck: float = 0.0, more: bool = False) -> float:

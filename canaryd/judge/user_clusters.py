@@ -48,8 +48,8 @@ class Drawn:
         stay. A mean of odds is as valid as each is, however they hang together. (Of 150 healthy versions with
         300 users three were rolled back at 50% for what had been seen before.)
         """
-        seen = [*earlier, now][-self.stages :]  # after a step back a stage comes again
-        return (sum(seen) + self.stages - len(seen)) / self.stages
+        odds = [*earlier, now][-self.stages :]  # after a step back a stage comes again
+        return (sum(odds) + self.stages - len(odds)) / self.stages
 
     def with_mean(self, luck: MeanLuck) -> MeanLuck:
         """Of mean latencies: what replicas' luck brings, and users'."""
@@ -66,7 +66,7 @@ def drawn(policy: Policy, span: Span | None) -> Drawn | None:
     return Drawn(
         wants.users * (1 - span.weight / 100),
         wants.users * span.weight / 100,
-        sum(0 < one < 100 for one in policy.weights),
+        sum(0 < weight < 100 for weight in policy.weights),
     )
 
 

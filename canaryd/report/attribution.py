@@ -15,16 +15,23 @@ from canaryd.report.query_findings import COMPARED
 def whole(verdict: Verdict) -> tuple[MetricFinding, ...]:
     """The findings that are about a metric as a whole: neither a single bound of latency, nor a limit."""
     return tuple(
-        one
-        for one in verdict.findings
-        if one.what in (one.metric, ALL_BOUNDS) and one.limit is None and one.answer is not Answer.ALARM
+        finding
+        for finding in verdict.findings
+        if finding.what in (finding.metric, ALL_BOUNDS)
+        and finding.limit is None
+        and finding.answer is not Answer.ALARM
     )
 
 
 def broken(verdict: Verdict) -> MetricFinding | None:
     """The limit of the policy's own that a rollback rests on; None where it rests on the comparison."""
     return next(
-        (one for one in verdict.findings if one.answer is Answer.FAIL and one.limit is not None), None
+        (
+            finding
+            for finding in verdict.findings
+            if finding.answer is Answer.FAIL and finding.limit is not None
+        ),
+        None,
     )
 
 
@@ -35,7 +42,7 @@ def shares(verdict: Verdict) -> dict[str, float]:
     The weight is told from the bar that the metric reaches alone: bar = (total bar - (1 - weight)) / weight.
     {} where nothing is compared.
     """
-    queries = [one for one in verdict.findings if one.what == COMPARED and not one.dry_run]
+    queries = [finding for finding in verdict.findings if finding.what == COMPARED and not finding.dry_run]
     found = {one.named: _weight(verdict, one) * one.odds for one in (*whole(verdict), *queries)}
     largest = max(found.values(), default=0.0)
     if not largest:
@@ -62,7 +69,7 @@ def decided_by(verdict: Verdict) -> str:
     if not found:
         return ""
     (loudest, share), *others = found
-    rest = "".join(f"; {metric} {_part(one)}" for metric, one in others)
+    rest = "".join(f"; {metric} {_part(other)}" for metric, other in others)
     return f"{loudest} ({_part(share)} of the odds{rest})"
 
 
@@ -96,7 +103,12 @@ def passings(stage: Sequence[Verdict], span: Span, minimum: float) -> tuple[Pass
     for last in whole(stage[-1]) if stage else ():
         if last.unacceptable is None and last.what != ALL_BOUNDS:
             continue
-        each = [(verdict.at, one) for verdict in stage for one in whole(verdict) if one.named == last.named]
+        each = [
+            (verdict.at, finding)
+            for verdict in stage
+            for finding in whole(verdict)
+            if finding.named == last.named
+        ]
         first = next((at for at, one in each if one.cleared >= one.clear_bar), None)
         late = next((one.cleared for at, one in each if at - span.start >= minimum), None)
         found.append(Passing(last.named, first, last.cleared, last.clear_bar, late))
@@ -111,15 +123,15 @@ def part_text(odds: float, bar: float) -> str:
 
 def lacked(verdict: Verdict) -> list[str]:
     """What a stage has not ruled out, metric by metric."""
-    said = []
-    for one in whole(verdict):
-        if one.answer is Answer.NO_DATA:
-            said.append(f"{one.named} has nothing to be compared by")
-        elif one.cleared < one.clear_bar:
-            said.append(f"{one.named} is at {part_text(one.cleared, one.clear_bar)}")
-    said += [
+    sentences = []
+    for finding in whole(verdict):
+        if finding.answer is Answer.NO_DATA:
+            sentences.append(f"{finding.named} has nothing to be compared by")
+        elif finding.cleared < finding.clear_bar:
+            sentences.append(f"{finding.named} is at {part_text(finding.cleared, finding.clear_bar)}")
+    sentences += [
         f"{one.named} ({one.what}) is {'without a value' if one.answer is Answer.NO_DATA else 'at its limit'}"
         for one in verdict.findings
         if one.limit is not None and one.answer is not Answer.PASS and one.odds == 1.0
     ]
-    return said
+    return sentences

@@ -16,17 +16,19 @@ def differences_of(
     rollout: Rollout, decision: Decision, before: Decision | None, again: Verdict | None
 ) -> list[str]:
     """Where a decision by evidence would not be made again, or on other numbers."""
-    told = decision.verdict
-    if told is None or decision.signal not in BY_EVIDENCE:
+    recorded = decision.verdict
+    if recorded is None or decision.signal not in BY_EVIDENCE:
         return []
     when = f"{time_text(decision.at)} UTC, {decision.signal}"
     if again is None:
-        return [f"{when}: its look, until {time_text(told.at)} UTC, is not among those that were read again"]
+        return [
+            f"{when}: its look, until {time_text(recorded.at)} UTC, is not among those that were read again"
+        ]
     found = []
-    if (again.answer, again.odds, again.reason) != (told.answer, told.odds, told.reason):
+    if (again.answer, again.odds, again.reason) != (recorded.answer, recorded.odds, recorded.reason):
         found.append(
-            f"{when}: {again.answer.value} at {odds_text(again.odds)} now, and {told.answer.value} at "
-            f"{odds_text(told.odds)} on record ({told.reason})"
+            f"{when}: {again.answer.value} at {odds_text(again.odds)} now, and {recorded.answer.value} at "
+            f"{odds_text(recorded.odds)} on record ({recorded.reason})"
         )
     signal = _signal_again(rollout, decision, before, again)
     if signal is None or signal.value != decision.signal:

@@ -34,8 +34,9 @@ from canaryd.domain.stored_rollout import stored
 from canaryd.domain.verdict import Answer, MetricFinding, Verdict
 from canaryd.report.attribution import decided_by
 from canaryd.report.next_steps import ahead
-from canaryd.report.phase_summary import describe, stage_text
+from canaryd.report.phase_summary import describe, stage_text, version_of
 from canaryd.report.serialization import plain as as_plain
+from canaryd.report.summary import summary
 
 # The judge's rule for latency (see `LatencyEvidence.harmful_odds`), for a reader who sees the odds above the
 # bar and no rollback.
@@ -44,6 +45,12 @@ ABOVE_AND_NOT_ROLLED_BACK = (
     "one of its replicas left out, and by more than a single bound that the mean does not agree with"
 )
 UNEVEN = 2.0  # odds below which it means nothing which metric they are from
+HOW_TO_READ = (
+    "A look is one interval of counts. Odds say how many times likelier the counts are if the canary is "
+    "worse than tolerated (what the policy takes for no harm); at the bar it is rolled back. Cleared, or "
+    "ruled out, are the odds that nothing unacceptable is there (what a stage must rule out); at its bar the "
+    "stage passes. More: docs/concepts/glossary.md."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,7 @@ def explain(
         Section("People", _people(rollout, wishes)),
         Section("Who was told", _told(rollout)),
         Section("What happens next", _lines(ahead(rollout, now, wishes))),
+        Section("How to read this", _how_to_read(rollout)),
     )
     return tuple(section for section in sections if section.lines)
 
@@ -97,7 +105,7 @@ def data(rollout: Rollout) -> dict[str, Any]:
     for service, own in zip(rollout.services, (plain, *plain["others"]), strict=True):
         own["counted"] = {
             replica: {
-                "version": _version_of(service, replica),
+                "version": version_of(service, replica),
                 "requests": counts.requests,
                 "failures": counts.failures,
             }
@@ -119,6 +127,7 @@ def _head(rollout: Rollout, now: float) -> Section:
         else f"for {lasting(now - rollout.began)} now"
     )
     facts = [
+        *labelled("summary", f"{summary(rollout, now)}."),
         f"rollout   {rollout.namespace}/{rollout.name}"
         + (f", attempt {rollout.attempt}" if rollout.attempt > 1 else ""),
         f"began     {time_text(rollout.began, day=True)}, {took}",
@@ -139,12 +148,14 @@ def timeline(rollout: Rollout) -> tuple[str, ...]:
     if len(rows) == 1:
         return ()
     lines = aligned(rows)
-    told, before = [lines[0]], ""
+    shown, before = [lines[0]], ""
     for line, decision in zip(lines[1:], rollout.decisions, strict=True):
         # The end has the reason of the decision that led there: once is enough.
-        told += [line, *wrapped(decision.reason, " " * 10)] if decision.reason not in ("", before) else [line]
+        shown += (
+            [line, *wrapped(decision.reason, " " * 10)] if decision.reason not in ("", before) else [line]
+        )
         before = decision.reason
-    return tuple(told)
+    return tuple(shown)
 
 
 def _decision_row(rollout: Rollout, decision: Decision) -> tuple[str, ...]:
@@ -302,7 +313,7 @@ def _counted(rollout: Rollout) -> tuple[str, ...]:
             mine = {
                 name: counts
                 for name, counts in sorted(service.counted.items())
-                if _version_of(service, name) == version
+                if version_of(service, name) == version
             }
             rows += [_counted_row(called, name, counts) for name, counts in mine.items()]
             if len(mine) > 1:
@@ -340,28 +351,28 @@ def _notes(rollout: Rollout) -> tuple[str, ...]:
 def _people(rollout: Rollout, wishes: DesiredActions) -> tuple[str, ...]:
     """What people did, as the record shows it, and who last asked for each and why, as far as they said. Who
     it really was is in the API server's audit log."""
-    said = []
+    deeds = []
     if wishes.hold:
-        said.append("asked to hold (canaryd resume ends it)")
+        deeds.append("asked to hold (canaryd resume ends it)")
     elif rollout.held is Held.PERSON:
-        said.append("held it")
+        deeds.append("held it")
     if rollout.approved >= 0:
-        said.append(f"approved up to stage {stage_text(rollout, rollout.approved)}")
+        deeds.append(f"approved up to stage {stage_text(rollout, rollout.approved)}")
     if wishes.approved_stage > rollout.approved:
-        said.append(f"approved up to stage {wishes.approved_stage + 1}, not obeyed yet")
+        deeds.append(f"approved up to stage {wishes.approved_stage + 1}, not obeyed yet")
     if rollout.promoted:
-        said.append("promoted it to full weight")
+        deeds.append("promoted it to full weight")
     elif wishes.promote:
-        said.append("asked to promote, not obeyed yet")
+        deeds.append("asked to promote, not obeyed yet")
     if gate := gates.opened_by(wishes, rollout):
-        said.append(f"opened the gate {gate}, not obeyed yet")
+        deeds.append(f"opened the gate {gate}, not obeyed yet")
     if wishes.abort:
-        said.append("aborted it")
+        deeds.append("aborted it")
     if rollout.resumed:
-        said.append(f"resumed it {rollout.resumed} time{'s' * (rollout.resumed != 1)}")
+        deeds.append(f"resumed it {rollout.resumed} time{'s' * (rollout.resumed != 1)}")
     if wishes.attempt > rollout.attempt:
-        said.append(f"asked for attempt {wishes.attempt}")
-    done = (f"A person {', '.join(said)}.",) if said else ()
+        deeds.append(f"asked for attempt {wishes.attempt}")
+    done = (f"A person {', '.join(deeds)}.",) if deeds else ()
     asked = tuple(
         line for verb, request in wishes.requests.items() for line in wrapped(_request_text(verb, request))
     )
@@ -379,11 +390,22 @@ def _told(rollout: Rollout) -> tuple[str, ...]:
     """Each announcement, with the notifiers that confirmed it; what is neither delivered nor given up is
     still tried."""
     rows: list[tuple[str, ...]] = [("UTC", "event", "delivered to", "given up")]
-    for one in rollout.announcements:
+    for announcement in rollout.announcements:
         rows.append(
-            (time_text(one.at), one.event, ", ".join(one.delivered) or "nobody yet", ", ".join(one.given_up))
+            (
+                time_text(announcement.at),
+                announcement.event,
+                ", ".join(announcement.delivered) or "nobody yet",
+                ", ".join(announcement.given_up),
+            )
         )
     return tuple(aligned(rows)) if len(rows) > 1 else ()
+
+
+def _how_to_read(rollout: Rollout) -> tuple[str, ...]:
+    """The terms, where a verdict uses them."""
+    judged = rollout.verdict is not None or any(decision.verdict for decision in rollout.decisions)
+    return _lines([HOW_TO_READ]) if judged else ()
 
 
 # ---------------------------------------------------------------- small things
@@ -406,15 +428,3 @@ def labelled(label: str, sentence: str) -> list[str]:
     """A fact as a verdict's section has it, its name before it."""
     lines = wrapped(sentence, " " * 10)
     return [f"{label:<10}{lines[0].strip()}", *lines[1:]]
-
-
-def _version_of(service: ServiceRollout, replica: str) -> str:
-    """Pods are named after their Deployment; of two that fit (`web` and `web-v2`) the longer name says
-    more."""
-    sides = ((service.stable_workload, service.stable), (service.canary_workload, service.canary))
-    fits = [
-        (len(workload), version)
-        for workload, version in sides
-        if replica.startswith((f"{workload}-", f"{workload} "))
-    ]
-    return max(fits)[1] if fits else ""

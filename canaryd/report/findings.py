@@ -225,7 +225,7 @@ def _limit(assessment: Assessment, limit: LimitAssessment) -> MetricFinding:
     what = "errors" if limit.bound_ms is None else f"slower than {limit.bound_ms:g} ms"
     allowed, share = percent_text(limit.limit), limit.share
     counted = f"({limit.events:,.0f} of {limit.requests:,.0f})"
-    seen = f"{percent_text(share)} {counted}" if share is not None else "nothing seen"
+    observed = f"{percent_text(share)} {counted}" if share is not None else "nothing seen"
     of_stable = f"; stable has {percent_text(limit.stable_share)}" if limit.stable_share is not None else ""
     return MetricFinding(
         limit.metric,
@@ -237,7 +237,7 @@ def _limit(assessment: Assessment, limit: LimitAssessment) -> MetricFinding:
         bar=assessment.bar,
         value=share,
         limit=limit.limit,
-        says=f"{what} {seen} where at most {allowed} is allowed{of_stable}, odds {odds_text(limit.odds)} "
+        says=f"{what} {observed} where at most {allowed} is allowed{of_stable}, odds {odds_text(limit.odds)} "
         "that it is broken",
     )
 
@@ -315,14 +315,14 @@ def _replica_luck(luck: ReplicaLuck) -> str:
 
 def _drawn_users(drawn: DrawnUsers) -> str:
     """That users were drawn, and what their luck may bring."""
-    said = (
+    drawn_text = (
         f"users were drawn, and not requests: of {drawn.users:,.0f} by the policy, {drawn.canary_users:,.0f} "
         "are the canary's"
     )
     if drawn.ratio is None:
-        return f"{said}; what may be the luck of their draw is not held against it"
+        return f"{drawn_text}; what may be the luck of their draw is not held against it"
     ratio = f"a ratio of errors of up to {drawn.ratio:.2g}"
-    return f"{said}; {ratio} may be the luck of their draw, and is not held against it"
+    return f"{drawn_text}; {ratio} may be the luck of their draw, and is not held against it"
 
 
 # ---------------------------------------------------------------- the reason
@@ -362,12 +362,12 @@ def _reason(assessment: Assessment, details: Details, findings: Sequence[MetricF
     if details.kind == "dark" and assessment.answer is not Answer.FAIL:
         return _dark(assessment)
     deciding = [finding for finding in findings if not finding.dry_run]
-    said = {
+    reason = {
         Answer.FAIL: _harm,
         Answer.ALARM: _alarm,
         Answer.PASS: _passed,
     }.get(assessment.answer, _undecided)(assessment, details, deciding)
-    return f"{said}; {MATCHED}" if details.kind == "match" else said
+    return f"{reason}; {MATCHED}" if details.kind == "match" else reason
 
 
 def _dark(assessment: Assessment) -> str:
@@ -404,9 +404,9 @@ def _alarm(assessment: Assessment, details: Details, findings: Sequence[MetricFi
 
 def _passed(assessment: Assessment, details: Details, findings: Sequence[MetricFinding]) -> str:
     requests = f"{assessment.canary_requests:,.0f} of its requests"
-    seen = f"nothing against the canary in {assessment.looks} looks and {requests}"
+    looked = f"nothing against the canary in {assessment.looks} looks and {requests}"
     whole = (finding.says for finding in findings if not finding.what.startswith("slower"))
-    return "; ".join((seen, *whole))
+    return "; ".join((looked, *whole))
 
 
 def _undecided(assessment: Assessment, details: Details, findings: Sequence[MetricFinding]) -> str:

@@ -17,14 +17,14 @@ _INSTEAD = {
 }
 
 
-def told(presence: Presence, reporter: str, service: str) -> str:
+def describe(presence: Presence, reporter: str, service: str) -> str:
     """One sentence or two; empty where nothing is known, or the reporter that is asked for has counted
     requests."""
     if reporter in presence.reporters:
         return ""
     others = [one for one in REPORTERS if one in presence.reporters]
     if others:
-        there = " and ".join(f"reporter={one}" for one in others)
+        there = " and ".join(f"reporter={other}" for other in others)
         return (
             f"there are requests with {there}, but the policy asks for {reporter}: set its analysis.reporter "
             f"to {others[0]}{_INSTEAD[others[0]]}"

@@ -11,11 +11,11 @@ def ahead(rollout: Rollout, now: float, wishes: DesiredActions) -> list[str]:
     name, many, names = rollout.name, rollout.is_bracket, rollout.for_display
     unconfirmed = "the routes are not all confirmed yet" if many else "the route is not confirmed yet"
     if rollout.phase is Phase.PROGRESSING:
-        told = _next_in_stage(rollout, now, many)
+        sentences = _next_in_stage(rollout, now, many)
     elif rollout.phase is Phase.HELD:
-        told = _next_held(rollout, wishes, many)
+        sentences = _next_held(rollout, wishes, many)
     else:
-        told = {
+        sentences = {
             Phase.WAITING: [
                 f"Stage 1 begins when the {'Deployments' if many else 'Deployment'} "
                 f"{names.canary_workload} {'are' if many else 'is'} available; if "
@@ -41,35 +41,37 @@ def ahead(rollout: Rollout, now: float, wishes: DesiredActions) -> list[str]:
             ],
         }[rollout.phase]
     if rollout.policy.mode == "observe":
-        told.append(
+        sentences.append(
             "It only observes: no route is changed, and what is said here of traffic is what canaryd would "
             "do."
         )
     limit = rollout.policy.schedule.deadline
     if limit is not None and not rollout.phase.ended:
         left = lasting(rollout.began + limit - now)
-        told.append(f"The whole rollout has {left} left of its {lasting(limit)}; then it is rolled back.")
-    return told
+        sentences.append(
+            f"The whole rollout has {left} left of its {lasting(limit)}; then it is rolled back."
+        )
+    return sentences
 
 
 def _next_at_gate(rollout: Rollout, now: float) -> list[str]:
     gate, asking = gates.gate_of(rollout), rollout.gate_question
     if gate is None or asking is None:
         return []
-    told = [
+    sentences = [
         f"Before {gate.place}, the gate {gate.name} is asked until it answers 2xx (not 202), "
         f"{lasting(gate.every)} after each other answer. {_last_reply(asking, now)}"
     ]
     if asking.since is not None:
         then = "it is held, and asked on" if gate.closed == "hold" else "it is rolled back"
-        told.append(
+        sentences.append(
             f"If it is still closed in {lasting(max(0.0, asking.since + gate.deadline - now))} (the gate's "
             f"deadline), {then}."
         )
-    told.append(f"To go on without it: canaryd approve {rollout.name} --gate.")
+    sentences.append(f"To go on without it: canaryd approve {rollout.name} --gate.")
     if rollout.stage >= 0:
-        told.append(f"Until then {_stays(rollout)}, and evidence of harm still rolls back.")
-    return told
+        sentences.append(f"Until then {_stays(rollout)}, and evidence of harm still rolls back.")
+    return sentences
 
 
 def _last_reply(asking: AskedGate, now: float) -> str:
@@ -103,9 +105,9 @@ def _next_in_stage(rollout: Rollout, now: float, many: bool) -> list[str]:
             f"It waits for {awaited}; the stage's deadline stands still, and nothing advances without data. "
             f"After {lasting(analysis.no_data_for)} without any: {analysis.no_data}."
         ]
-    told = [_minimum_text(span, stage.minimum, now) + f" {_after_stage(rollout, many)}"]
+    sentences = [_minimum_text(span, stage.minimum, now) + f" {_after_stage(rollout, many)}"]
     if rollout.weight == 100:
-        told.append(_at_an_alarm(rollout))
+        sentences.append(_at_an_alarm(rollout))
     left = stage.deadline - rollout.stage_clock(now)
     at_deadline = {
         "advance": f"it goes on if {analysis.minimum_requests} requests of "
@@ -114,12 +116,12 @@ def _next_in_stage(rollout: Rollout, now: float, many: bool) -> list[str]:
         "hold": "it is held until the evidence passes, or a person decides",
         "rollback": "it is rolled back",
     }[analysis.undecided]
-    told.append(
+    sentences.append(
         f"If it is still undecided in {lasting(left)} (the stage's deadline), {at_deadline}."
         if left > 0
         else f"The stage's deadline has passed: {at_deadline}."
     )
-    return told
+    return sentences
 
 
 def _minimum_text(span: Span, minimum: float, now: float) -> str:

@@ -110,7 +110,7 @@ def plot(series: Series, width: int, plain: bool = False) -> list[str]:
 
 
 def _known(odds: Sequence[float | None]) -> list[float]:
-    return [one for one in odds if one is not None]
+    return [known for known in odds if known is not None]
 
 
 def _level(series: Series, odds: Sequence[float]) -> int | None:

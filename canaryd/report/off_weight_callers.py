@@ -16,23 +16,23 @@ CERTAIN = 3.0  # standard errors; that some do not follow is known already, and 
 NAMELESS = ("", "unknown")  # what telemetry calls a caller that it cannot tell
 
 
-def told(sources: Sequence[Source], weight: float, canary: str, service: str, unsteered: str = "") -> str:
+def describe(sources: Sequence[Source], weight: float, canary: str, service: str, unsteered: str = "") -> str:
     """Which callers' requests follow the weight, which do not, and what to do. Empty where nothing can be
     told of any.
 
     canary: its version; unsteered: why calls from inside the mesh are not steered (`routes.unsteered`), if
     they are not.
     """
-    off = [one for one in sources if _is_off(one, weight)]
+    off = [source for source in sources if _is_off(source, weight)]
     if not off:
         return unsteered
     follow = [one for one in sources if one not in off and is_telling(one.stable + one.canary, weight)]
-    said = f"requests of {_named(off, canary)} do not follow it"
+    sentence = f"requests of {_named(off, canary)} do not follow it"
     if follow:
-        said = (
+        sentence = (
             f"requests of {_named(follow, canary)} follow the weight, those of {_named(off, canary)} do not"
         )
-    return ". ".join((said, *_advice(off, service, unsteered)))
+    return ". ".join((sentence, *_advice(off, service, unsteered)))
 
 
 def _is_off(source: Source, weight: float) -> bool:
@@ -43,30 +43,30 @@ def _is_off(source: Source, weight: float) -> bool:
 def _named(sources: Sequence[Source], canary: str) -> str:
     """`istio-ingressgateway in istio-system (10.2% of 5,000 went to v2)`."""
     names = []
-    for one in sources[:MOST_NAMED]:
-        of = one.stable + one.canary
+    for source in sources[:MOST_NAMED]:
+        of = source.stable + source.canary
         who = (
             "callers without a name"
-            if one.workload in NAMELESS
-            else one.workload + (f" in {one.namespace}" if one.namespace else "")
+            if source.workload in NAMELESS
+            else source.workload + (f" in {source.namespace}" if source.namespace else "")
         )
-        names.append(f"{who} ({100 * one.canary / of:.3g}% of {of:,} went to {canary})")
+        names.append(f"{who} ({100 * source.canary / of:.3g}% of {of:,} went to {canary})")
     if more := len(sources) - MOST_NAMED:
         names += [f"{more} more"] if more > 0 else []
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _advice(off: Sequence[Source], service: str, unsteered: str) -> list[str]:
-    said = [unsteered] if unsteered else []
-    named = [one for one in off if one.workload not in NAMELESS]
+    advice = [unsteered] if unsteered else []
+    named = [source for source in off if source.workload not in NAMELESS]
     if named and not unsteered:
-        said.append(
+        advice.append(
             f"Is the route visible to them (a VirtualService's spec.exportTo), is {service} among its hosts "
             "as they call it, and does no other route take their requests first?"
         )
     if len(named) < len(off):
-        said.append(
+        advice.append(
             "Callers without a name are as a rule pods without a sidecar, which no route steers: give them "
             "one, or let them call through the gateway"
         )
-    return said
+    return advice

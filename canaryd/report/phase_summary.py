@@ -1,7 +1,7 @@
 """Where a rollout stands, in half a sentence: what `explain`, `status` and the verbs' refusals say alike."""
 
 from canaryd.domain import gates
-from canaryd.domain.rollout import Phase, Rollout
+from canaryd.domain.rollout import Phase, Rollout, ServiceRollout
 
 
 def describe(rollout: Rollout) -> str:
@@ -59,3 +59,15 @@ def _at_gate(rollout: Rollout, waits: str) -> str:
 def stage_text(rollout: Rollout, stage: int) -> str:
     """`2/4`: of the policy's stages; `-` before the first."""
     return f"{stage + 1}/{len(rollout.policy.stages)}" if stage >= 0 else "-"
+
+
+def version_of(service: ServiceRollout, replica: str) -> str:
+    """Pods are named after their Deployment; of two that fit (`web` and `web-v2`) the longer name says
+    more."""
+    sides = ((service.stable_workload, service.stable), (service.canary_workload, service.canary))
+    fits = [
+        (len(workload), version)
+        for workload, version in sides
+        if replica.startswith((f"{workload}-", f"{workload} "))
+    ]
+    return max(fits)[1] if fits else ""

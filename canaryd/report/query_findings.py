@@ -106,8 +106,8 @@ def notes(queries: Sequence[QueryAssessment], is_comparing: bool) -> Iterator[st
         reached = [at for at in (assessed.reached, compared_at) if at is not None]
         if assessed.query.dry_run and reached:
             when = f"at {time_text(min(reached))} UTC"
-            told = f"{assessed.query.name} would have rolled back the canary {when}"
-            yield f"{told}; it is a dry run and decides nothing"
+            dry_run = f"{assessed.query.name} would have rolled back the canary {when}"
+            yield f"{dry_run}; it is a dry run and decides nothing"
     for assessed in queries if is_comparing else ():
         if assessed.comparison is None:
             continue

@@ -8,14 +8,14 @@ from canaryd.domain.policy.policy import Policy
 from canaryd.domain.rollout import Span
 from canaryd.domain.verdict import Verdict
 from canaryd.judge.judge import Judge
-from canaryd.judge.matched_users import Apart, judge_of
+from canaryd.judge.matched_users import SplitStageJudge, judge_of
 from canaryd.report.findings import verdict_from
 
 
 class ReportingJudge:
     """What `Judge` is, with verdicts in place of assessments."""
 
-    def __init__(self, judge: Judge | Apart) -> None:
+    def __init__(self, judge: Judge | SplitStageJudge) -> None:
         self.judge = judge
 
     def remember(self, past: Mapping[str, Sequence[float | None]]) -> None:
@@ -26,9 +26,9 @@ class ReportingJudge:
         """A new stretch at one weight begins."""
         self.judge.open(span)
 
-    def hear(self, look: Look, values: Mapping[str, float | None] = {}, compared: bool = True) -> Verdict:
-        """The verdict after one look more; see `Judge.hear`."""
-        return verdict_from(self.judge.hear(look, values, compared))
+    def observe(self, look: Look, values: Mapping[str, float | None] = {}, compared: bool = True) -> Verdict:
+        """The verdict after one look more; see `Judge.observe`."""
+        return verdict_from(self.judge.observe(look, values, compared))
 
 
 def reporting_judge_of(

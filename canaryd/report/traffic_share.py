@@ -33,7 +33,7 @@ def note(traffic: TrafficShare) -> str:
     return f"{_counted(traffic, traffic.off)}; the policy only observes, so it is compared as it comes"
 
 
-def _counted(traffic: TrafficShare, seen: ServedShare) -> str:
-    of_all = f"{seen.served:,} of {seen.of:,} requests ({100 * seen.share:.3g}%)"
+def _counted(traffic: TrafficShare, share: ServedShare) -> str:
+    of_all = f"{share.served:,} of {share.of:,} requests ({100 * share.share:.3g}%)"
     due_by = f" ({traffic.due_by})" if traffic.due_by else ""
-    return f"the canary served {of_all} in {seen.looks} looks where {traffic.due:.3g}% were due{due_by}"
+    return f"the canary served {of_all} in {share.looks} looks where {traffic.due:.3g}% were due{due_by}"

@@ -19,7 +19,7 @@ from canaryd.domain.policy.policy import Policy
 from canaryd.domain.policy.stages import Stage
 from canaryd.domain.rollout import Held, Phase, Rollout, ServiceRollout
 from canaryd.judge.judge import Judge
-from canaryd.judge.matched_users import Apart
+from canaryd.judge.matched_users import SplitStageJudge
 from canaryd.simulation.simulated_service import SimulatedService
 
 LONGEST = 2000  # looks of a rollout that is watched: with looks of 15 s more than eight hours
@@ -107,7 +107,7 @@ class SimulatedOutcome:
 
 def rehearse(
     policy: Policy,
-    judge: Judge | Apart,
+    judge: Judge | SplitStageJudge,
     service: SimulatedService,
     lag: Lag = USUAL_LAG,
     longest: int = LONGEST,
@@ -120,7 +120,12 @@ class _Rehearsal:
     """The rollout as it goes on, and what it has cost so far."""
 
     def __init__(
-        self, policy: Policy, judge: Judge | Apart, service: SimulatedService, lag: Lag, longest: int
+        self,
+        policy: Policy,
+        judge: Judge | SplitStageJudge,
+        service: SimulatedService,
+        lag: Lag,
+        longest: int,
     ) -> None:
         self._judge, self._service, self._lag, self._longest = judge, service, lag, longest
         self._began = service.now
@@ -148,7 +153,7 @@ class _Rehearsal:
         """One stretch at one weight, from its beginning to the signal that ends it."""
         stage, began = self._rollout.stage, self._service.now
         requests, looks = self._requests, self._looks
-        self._judge.hear(self._look(stage, self._lag.settle), self._values, compared=False)
+        self._judge.observe(self._look(stage, self._lag.settle), self._values, compared=False)
         routed = Detail(start=self._service.now)
         self._rollout = advance(self._rollout, Signal.ROUTED, float(began), routed)
         if self._rollout.span is not None:
@@ -157,13 +162,13 @@ class _Rehearsal:
         while signal is None and self._looks < self._longest:
             signal = self._one_look(stage)
         if signal is not None:  # the weight is what it was until the decision is acted on
-            self._judge.hear(self._look(stage, self._lag.late), self._values, compared=False)
+            self._judge.observe(self._look(stage, self._lag.late), self._values, compared=False)
         passed = self._service.now - began
         self._visits.append(Visit(stage, signal, passed, self._looks - looks, self._requests - requests))
 
     def _one_look(self, stage: int) -> Signal | None:
         """The signal that a look leads to, taken."""
-        assessment = self._judge.hear(self._look(stage), self._values)
+        assessment = self._judge.observe(self._look(stage), self._values)
         self._looks += 1
         now = float(assessment.at + self._lag.late)
         deadline = self._rollout.policy.schedule.deadline

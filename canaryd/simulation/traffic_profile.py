@@ -92,9 +92,9 @@ def as_given(given: Given) -> TrafficProfile:
     _check(given)
     median = _or(given.median_ms, USUAL.median_ms)
     sigma = USUAL_SIGMA if given.p99_ms is None else _sigma(median, given.p99_ms)
-    said = [name for name, value in vars(given).items() if value is not None]
-    source = "as given, the rest assumed" if said else "assumed"
-    if {"rate", "errors", "median_ms", "replicas"} <= set(said):
+    names_given = [name for name, value in vars(given).items() if value is not None]
+    source = "as given, the rest assumed" if names_given else "assumed"
+    if {"rate", "errors", "median_ms", "replicas"} <= set(names_given):
         source = "as given"
     return TrafficProfile(
         _or(given.rate, USUAL.rate),
@@ -113,19 +113,19 @@ def changed(measured: TrafficProfile, given: Given) -> TrafficProfile:
     _check(given)
     if given == Given():
         return measured
-    said: dict[str, float | int] = {}
+    overrides: dict[str, float | int] = {}
     for name in ("rate", "errors", "replicas"):
         value = getattr(given, name)
         if value is not None:
-            said[name] = value
-    one = replace(measured, history=(), source=f"{measured.source}, but for what is given", **said)  # type: ignore[arg-type]
+            overrides[name] = value
+    profile = replace(measured, history=(), source=f"{measured.source}, but for what is given", **overrides)  # type: ignore[arg-type]
     if given.median_ms is None and given.p99_ms is None:
-        return one
+        return profile
     median = _or(given.median_ms, measured.median_ms)
     sigma = USUAL_SIGMA if given.p99_ms is None else _sigma(median, given.p99_ms)
     bounds = measured.bounds or ISTIO_BOUNDS
     return replace(
-        one,
+        profile,
         median_ms=median,
         sigma=sigma,
         mean_ms=median * float(np.exp(sigma**2 / 2)),
@@ -168,7 +168,7 @@ def _sigma(median: float, p99: float) -> float:
 def workload_of(workloads: Sequence[str], wanted: str) -> str:
     """The workload of that name, or the one whose name ends with it (`v1`: front-end-v1). Raises ValueError,
     naming what there is."""
-    found = [one for one in workloads if one == wanted] or [
+    found = [workload for workload in workloads if workload == wanted] or [
         one for one in workloads if one.endswith(f"-{wanted}")
     ]
     if len(found) == 1:

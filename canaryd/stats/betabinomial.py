@@ -57,6 +57,7 @@ class Grid:
 
     @property
     def cells(self) -> int:
+        """How many cells the past is asked about: combinations of concentration and disturbance."""
         return len(self.weights)
 
 
@@ -72,7 +73,7 @@ def a_grid(
 
     Concentrations and disturbed shares other than the default ones are weighted equally.
     """
-    theta = np.array([*(-one for one in reversed(below)), 0.0, *over])
+    theta = np.array([*(-distance for distance in reversed(below)), 0.0, *over])
     density = np.exp(-0.5 * theta**2) * np.gradient(theta)
     prior = np.zeros(len(theta))
     for side in (theta < 0, theta > 0):

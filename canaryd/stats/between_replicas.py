@@ -65,7 +65,7 @@ def ratio_by_luck(sd: Array, seen: int, replicas1: int, replicas2: int, risk: fl
     sd, which is a shrunk one.
 
     exp(t * sd * sqrt(1/m1 + 1/m2)), t the one-sided Student quantile. seen: replicas that sd was estimated
-    from.
+    from. Raises ValueError for a version without a replica.
     """
     if replicas1 < 1 or replicas2 < 1:
         raise ValueError(f"both versions must have a replica, but have {replicas1} and {replicas2}")
@@ -126,8 +126,11 @@ def luck(
 
 
 def widened(scale: Array, degrees: float, variance: Array) -> tuple[Array, Array]:
-    """Scale and degrees of freedom of the sum of a Student's deviate and a normal one (Welch and
-    Satterthwaite)."""
+    """Scale and degrees of freedom of the sum of a Student's deviate and a normal one, each of the shape of
+    scale (Welch, Biometrika 34, 1947; Satterthwaite, Biometrics Bulletin 2, 1946).
+
+    scale, degrees: of the Student's deviate, scale > 0; variance: of the normal one, shape as scale.
+    """
     both = scale**2 + variance
     return np.sqrt(both), degrees * (both / scale**2) ** 2
 

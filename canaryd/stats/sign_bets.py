@@ -24,7 +24,7 @@ class ScoreBets:
 
     def __init__(self, count: int = 1) -> None:
         self._purse = purse(count)
-        self._heard, self._turning = 0, 0.0
+        self._observed, self._turning = 0, 0.0
         self._sums = np.zeros((3, count))  # of 1, the numbers and their squares, the older the less
         self.log_odds = np.zeros(count)
 
@@ -43,27 +43,27 @@ class ScoreBets:
         """Of the latest numbers of each, shape (series,)."""
         return np.asarray(self._sums[1] / np.maximum(self._sums[0], 1e-9))
 
-    def hear(self, numbers: Array) -> None:
+    def observe(self, numbers: Array) -> None:
         """The next number of each, measured from the border (above 0 is worse), shape (series,); NaN for
         none."""
         known = np.isfinite(numbers)
         weight, total, squares = self._sums
-        if self._heard >= SCALE_FROM:
+        if self._observed >= SCALE_FROM:
             # Around its own average, not around the border: the effect itself is no noise.
             average = total / np.maximum(weight, 1e-9)
             spread = np.sqrt(
                 np.maximum(squares / np.maximum(weight, 1e-9) - average**2, 0.0)
-                * self._heard
-                / (self._heard - 1.0)
+                * self._observed
+                / (self._observed - 1.0)
             )
             usable = known & (spread > 0)
             scores = np.where(
                 usable, np.clip(numbers / (CLIPPED_AT * np.where(usable, spread, 1.0)), -1.0, 1.0), 0.0
             )
-            turning = np.full(len(scores), max(self._turning, hazard(self._heard - SCALE_FROM)))
+            turning = np.full(len(scores), max(self._turning, hazard(self._observed - SCALE_FROM)))
             self._purse = staked(self._purse, np.log1p(STAKES * scores[:, None]), turning)
             self._turning = 0.0
             self.log_odds = log_total(self._purse)
-        self._heard += 1
+        self._observed += 1
         with_it = FORGETS * self._sums + np.where(known, numbers, 0.0) ** np.arange(3)[:, None]
         self._sums = np.where(known, with_it, self._sums)

@@ -126,7 +126,7 @@ def test_healthy_versions_whose_past_was_another_are_judged_by_that_past() -> No
     failures = []
     for _ in range(40):
         failures += [counts.failures for counts in look.stable.values()]
-        _, look = one.send(judge.hear(look))
+        _, look = one.send(judge.observe(look))
     assert set(failures) == {0, 16}
     same = next(calibration.run(replace(case, before=None), service(case.world, case.name, 0)))[0]
     assert same.errors is not None

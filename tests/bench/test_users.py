@@ -15,7 +15,7 @@ from bench.running import Runner, run_some, seeded
 from bench.unlike_users import Crowd, Mixed
 from bench.worlds import BAD_USERS, HEALTHY_USERS, NOT_ALLOWED, UNACCEPTABLE_USERS, Kind, Users
 from canaryd.judge.judge import Judge
-from canaryd.judge.matched_users import Apart
+from canaryd.judge.matched_users import SplitStageJudge
 
 GOOD, BACK, KEPT = (
     Outcome("succeeded", 60, 600, full=450),
@@ -26,7 +26,7 @@ STAY, MATCHED = "300 users who stay", "matched users who always fare worse"
 TWICE = "errors 0.5% to 1%, 300 users who stay"
 
 
-def begun(name: str) -> tuple[Judge | Apart, Users]:
+def begun(name: str) -> tuple[Judge | SplitStageJudge, Users]:
     case = users.CASES[name]
     judge, _ = next(users.run(case, users.service(case, seeded(case.name, 0))))
     return judge, case
@@ -51,7 +51,7 @@ def test_users_who_stay_are_judged_as_such_unless_the_policy_does_not_say_so() -
 def test_matched_users_are_split_and_judged_apart_from_all_others() -> None:
     judge, case = begun(MATCHED)
     assert isinstance(users.service(case, seeded(case.name, 0)), Mixed)
-    assert isinstance(judge, Apart)
+    assert isinstance(judge, SplitStageJudge)
     [split, *ladder] = users.policy_for(case).stages
     assert (split.kind, [stage.weight for stage in ladder]) == ("split", [10, 25, 50, 100])
     of_bad = users.policy_for(replace(case, kind=Kind.BAD)).stages[0]

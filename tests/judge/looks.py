@@ -11,7 +11,7 @@ from canaryd.domain.counts import Counts, Look
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.verdict import Verdict
 from canaryd.judge.judge import Judge
-from canaryd.judge.matched_users import Apart
+from canaryd.judge.matched_users import SplitStageJudge
 from canaryd.report.findings import verdict_from
 from tests.builders import a_policy
 
@@ -118,10 +118,10 @@ class Sampled:
 
 
 def verdict_after(
-    judge: Judge | Apart, look: Look, values: Mapping[str, float | None] = {}, compared: bool = True
+    judge: Judge | SplitStageJudge, look: Look, values: Mapping[str, float | None] = {}, compared: bool = True
 ) -> Verdict:
     """The verdict after one look more, in sentences."""
-    return verdict_from(judge.hear(look, values, compared))
+    return verdict_from(judge.observe(look, values, compared))
 
 
 def last_verdict(judge: Judge) -> Verdict:

@@ -11,7 +11,7 @@ from canaryd.domain.counts import Counts
 from canaryd.domain.lifecycle import Signal, stage_signal
 from canaryd.domain.rollout import Held, Phase, Span
 from canaryd.domain.verdict import Answer
-from canaryd.judge.judge import Judge, hear_all
+from canaryd.judge.judge import Judge, observe_all
 from tests.builders import NOW, a_rollout
 from tests.commands.explain.recorded_rollout import lived
 from tests.judge.looks import (
@@ -83,7 +83,7 @@ def test_a_verdict_says_that_too_few_of_its_blocks_have_closed():
     few = [verdict_after(judge, service.look(10)).few_blocks for _ in range(3 * judge.errors.block)]
     assert judge.errors.block > 1
     assert few == [True] * (len(few) - 1) + [False]
-    assert not a_judge(history=Sampled(9).history(200)).hear(service.look(10)).few_blocks
+    assert not a_judge(history=Sampled(9).history(200)).observe(service.look(10)).few_blocks
 
 
 def test_the_reason_names_the_metric_that_decided_also_where_an_earlier_stage_gathered_it():
@@ -678,8 +678,8 @@ def test_names_of_replicas_change_nothing_in_the_pooled_evidence(looks, order):
     for number, (failed_stable, failed, slow) in enumerate(looks):
         stable = {"s0": some_counts(300, failed_stable, slow=3 * slow), "s1": some_counts(100)}
         parts = [some_counts(20, failed), some_counts(30, slow=slow), some_counts(7)]
-        one.hear(a_look(number, stable, {f"c{i}": part for i, part in enumerate(parts)}))
-        other.hear(a_look(number, stable, {f"x{i}": parts[i] for i in order}))
+        one.observe(a_look(number, stable, {f"c{i}": part for i, part in enumerate(parts)}))
+        other.observe(a_look(number, stable, {f"x{i}": parts[i] for i in order}))
     assert other.odds == pytest.approx(one.odds, rel=1e-9)
 
 
@@ -770,13 +770,17 @@ def test_fewer_bounds_in_mid_rollout_forget_neither_limits_nor_what_replicas_dif
     judge = a_judge({"errors": {"max": "2%"}}, {"latency": {}}, history=service.history())
     for _ in range(12):
         verdict_after(judge, service.look(10))
-    seen, odds, counted = judge.siblings.seen, judge.guardrails.odds.copy(), judge.guardrails.seen.copy()
+    seen, odds, counted = (
+        judge.siblings.replicas_seen,
+        judge.guardrails.odds.copy(),
+        judge.guardrails.counted.copy(),
+    )
     look = service.look(10)
     fewer = {name: replace(one, within=one.within[1:]) for name, one in look.stable.items()}
     less = {name: replace(one, within=one.within[1:]) for name, one in look.canary.items()}
     verdict_after(judge, replace(look, bounds=BOUNDS[1:], stable=fewer, canary=less))
-    assert judge.siblings.seen == seen == 3
-    assert judge.guardrails.seen[1, 0] > counted[1, 0] > 0
+    assert judge.siblings.replicas_seen == seen == 3
+    assert judge.guardrails.counted[1, 0] > counted[1, 0] > 0
     assert judge.guardrails.odds[0] == pytest.approx(odds[0], rel=0.5)
 
 
@@ -786,14 +790,14 @@ def test_assessments_without_details_are_the_same_assessments():
     service = Sampled(63, errors=0.02, more_errors=1.6)
     for _ in range(40):
         look = service.look(25)
-        one, [other] = told.hear(look), hear_all([(silent, look)])
+        one, [other] = told.observe(look), observe_all([(silent, look)])
         assert (other.answer, other.odds, other.few_blocks) == (one.answer, one.odds, one.few_blocks)
 
 
 def test_assessments_without_details_tell_too_that_latency_was_never_seen():
     judge, service = a_judge({"latency": {}}), Sampled(65)
     for _ in range(12):
-        (verdict,) = hear_all([(judge, without_histogram(service.look(10)))])
+        (verdict,) = observe_all([(judge, without_histogram(service.look(10)))])
     rollout = a_rollout(
         policy=judge.policy, phase=Phase.PROGRESSING, stage=0, weight=10, spans=(judge.span,), clock=1000.0
     )

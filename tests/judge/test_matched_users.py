@@ -16,7 +16,7 @@ from canaryd.domain.policy.policy import Policy
 from canaryd.domain.rollout import Span
 from canaryd.domain.verdict import Answer, Verdict
 from canaryd.judge.judge import Judge
-from canaryd.judge.matched_users import Apart, judge_of
+from canaryd.judge.matched_users import SplitStageJudge, judge_of
 from tests.builders import a_policy
 from tests.judge.looks import START, Sampled, a_ladder, a_look, some_counts, verdict_after
 
@@ -48,7 +48,12 @@ def callers(look: Look) -> Look:
 
 
 def heard(
-    judge: Judge | Apart, stage: int, weight: int, service: Sampled, looks: int, share: float | None = None
+    judge: Judge | SplitStageJudge,
+    stage: int,
+    weight: int,
+    service: Sampled,
+    looks: int,
+    share: float | None = None,
 ) -> list[Verdict]:
     judge.open(Span(stage, weight, service.now))
     return [
@@ -64,7 +69,9 @@ def test_a_policy_without_split_has_the_judge_that_it_always_had() -> None:
     service, twin = Sampled(1), Sampled(1)
     one.open(Span(0, 10, START))
     other.open(Span(0, 10, START))
-    assert [one.hear(service.look(10)) for _ in range(40)] == [other.hear(twin.look(10)) for _ in range(40)]
+    assert [one.observe(service.look(10)) for _ in range(40)] == [
+        other.observe(twin.look(10)) for _ in range(40)
+    ]
 
 
 def test_users_who_always_fare_worse_pass_by_the_evidence_of_their_halves() -> None:

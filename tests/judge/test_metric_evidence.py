@@ -32,7 +32,7 @@ class Heard:
     )
     units: list[Unit] = field(default_factory=list)
 
-    def hear(
+    def observe(
         self, looks: int, failing: set[int], siblings: bool = True, sick: frozenset[int] = frozenset()
     ) -> "Heard":
         """failing: looks in which 2 of the first replica's requests fail; sick: those in which 1 of each
@@ -42,10 +42,10 @@ class Heard:
             canary = {"c0": a_version(17, 2 * (look in failing))}
             if siblings:
                 canary |= {f"c{i}": a_version(17, look % 12 == 6 * (i - 1) or look in sick) for i in (1, 2)}
-            closed = self.evidence.hear(a_version(450, 2 + look % 2), canary)
+            closed = self.evidence.observe(a_version(450, 2 + look % 2), canary)
             self.units += [unit for _, unit in closed]
             fold_all(closed)
-            self.evidence.heard()
+            self.evidence.settle()
         return self
 
     def odds_in_blocks(self, length: int) -> float:
@@ -69,13 +69,13 @@ class Heard:
 def test_before_replicas_were_compared_for_long_enough_blocks_speak_though_nothing_lasts():
     """After a few looks nobody can know how long it lasts: one and a half looks, and blocks of three times
     that, or the next longer."""
-    heard = Heard().hear(TOLD_APART - 1, NOW_AND_THEN)
+    heard = Heard().observe(TOLD_APART - 1, NOW_AND_THEN)
     assert heard.evidence.harmful_odds() == pytest.approx(heard.odds_in_blocks(5), rel=1e-4)
     assert heard.evidence.odds > 2 * heard.evidence.harmful_odds()
 
 
 def test_once_they_were_and_no_single_one_s_trouble_lasts_the_odds_are_as_they_are():
-    heard = Heard().hear(TOLD_APART, NOW_AND_THEN)
+    heard = Heard().observe(TOLD_APART, NOW_AND_THEN)
     assert heard.evidence.harmful_odds() == heard.evidence.odds
     assert heard.evidence.odds > 1.5 * heard.odds_in_blocks(5)
 
@@ -83,19 +83,19 @@ def test_once_they_were_and_no_single_one_s_trouble_lasts_the_odds_are_as_they_a
 @pytest.mark.parametrize("looks", [TOLD_APART, 2 * TOLD_APART])
 def test_a_single_replica_s_trouble_that_lasts_is_heard_in_blocks_however_long_they_were_compared(looks):
     """It lasts about four looks, of which three times as many are more than 10 and at most 20."""
-    heard = Heard().hear(looks, IN_A_SPELL | {look + TOLD_APART for look in IN_A_SPELL})
+    heard = Heard().observe(looks, IN_A_SPELL | {look + TOLD_APART for look in IN_A_SPELL})
     assert heard.evidence.harmful_odds() == pytest.approx(heard.odds_in_blocks(20), rel=1e-4)
     assert heard.evidence.odds > 5 * heard.evidence.harmful_odds()
 
 
 def test_where_the_siblings_speak_against_the_canary_too_the_odds_are_as_they_are():
-    heard = Heard().hear(TOLD_APART - 1, IN_A_SPELL, sick=frozenset(range(1, TOLD_APART, 4)))
+    heard = Heard().observe(TOLD_APART - 1, IN_A_SPELL, sick=frozenset(range(1, TOLD_APART, 4)))
     assert heard.evidence.harmful_odds() == heard.evidence.odds
     assert heard.evidence.odds > 1.5 * min(heard.odds_in_blocks(length) for length in (5, 10, 20))
 
 
 def test_a_canary_of_one_replica_has_no_siblings_to_differ_from():
-    heard = Heard().hear(12, {10, 11}, siblings=False)
+    heard = Heard().observe(12, {10, 11}, siblings=False)
     assert heard.evidence.harmful_odds() == heard.evidence.odds
     assert SIBLINGS_AGREE > heard.evidence.odds > 1.5 * heard.odds_in_blocks(5)
 

@@ -37,7 +37,7 @@ def caught(stable: Sequence[float], canary: Sequence[float], past: Sequence[floa
     for number, (one, other) in enumerate(zip(canary, stable, strict=True)):
         if number % 40 == 0:
             evidence.begin()
-        evidence.hear(one, other)
+        evidence.observe(one, other)
         if evidence.odds >= evidence.bar(BAR):
             return number + 1
     return 0
@@ -139,8 +139,8 @@ def test_a_value_that_is_missing_on_either_side_is_no_evidence() -> None:
     evidence = CompareEvidence(a_query(), 1.0, [1.0] * 120)
     evidence.begin()
     for _ in range(100):
-        evidence.hear(9.0, None)
-        evidence.hear(None, 1.0)
+        evidence.observe(9.0, None)
+        evidence.observe(None, 1.0)
     assert (evidence.odds, evidence.looks, evidence.means) == (1.0, 0, None)
 
 
@@ -148,10 +148,10 @@ def test_a_single_look_never_decides_and_what_was_gathered_is_kept_with_the_proc
     evidence = CompareEvidence(a_query(), 1.0, [1.0] * 120)
     evidence.begin()
     before = evidence.odds
-    evidence.hear(1e300, 1.0)
+    evidence.observe(1e300, 1.0)
     assert before == 1.0 < evidence.odds < 2.0
     for _ in range(30):
-        evidence.hear(2.0, 1.0)
+        evidence.observe(2.0, 1.0)
     gathered = evidence.odds
     evidence.begin()
     # a process more is neutral until it has gathered
@@ -176,7 +176,7 @@ def test_a_stage_worse_in_the_mean_than_tolerated_is_under_suspicion_and_the_nex
         for one in (deciding, dry):
             one.begin()
             for _ in range(3):
-                one.all[0].hear(value, 1.0)
+                one.all[0].observe(value, 1.0)
         assert deciding.all[0].stage_odds < 1.1
         assert deciding.suspected(3.0) is suspected
         assert not dry.suspected(3.0)
@@ -218,5 +218,5 @@ def test_what_a_pass_needs_of_a_query(
     changes: dict[str, object], values: tuple[float | None, float | None], comparing: bool, holds: bool
 ) -> None:
     watch = QueryWatch(a_query(**changes))
-    watch.hear({"cpu": values[0], watch.query.stable_name: values[1]})
+    watch.observe({"cpu": values[0], watch.query.stable_name: values[1]})
     assert watch.holds(comparing) is holds

@@ -59,7 +59,7 @@ def heard(look: Looks, weight: int, looks: int = 120) -> list[bool]:
     """After each look, whether the traffic is said not to follow."""
     split, said = SampleRatio(weight), []
     for number in range(looks):
-        split.hear(*look(number))
+        split.observe(*look(number))
         said.append(split.traffic.is_off)
     return said
 
@@ -100,7 +100,7 @@ def test_less_than_half_of_what_is_due_is_told_in_seven_looks_where_there_are_re
 def test_it_is_told_with_its_numbers() -> None:
     split = SampleRatio(10)
     for _ in range(FIRST):
-        split.hear(150, 350)
+        split.observe(150, 350)
     assert (
         traffic_share.reason(split.traffic)
         == "traffic does not follow the weight: the canary served 900 of 3,000 requests (30%) in 6 looks "
@@ -191,7 +191,7 @@ def test_pods_scraped_at_different_moments_are_not_told_of() -> None:
             both = rng.poisson(750)
             canary = rng.binomial(both, 0.1)
             keeps = canary * rng.random()
-            split.hear(round(canary - keeps + lent), int(both - canary))
+            split.observe(round(canary - keeps + lent), int(both - canary))
             lent = keeps
             said.append(split.traffic.is_off)
         assert not any(said)
@@ -265,7 +265,7 @@ def test_honest_draws_are_seldom_in_doubt() -> None:
     for seed in range(40):
         split, look = SampleRatio(10), drawn(np.random.default_rng(seed), 0.1, 60)
         for number in range(40):
-            split.hear(*look(number))
+            split.observe(*look(number))
             doubted += split.traffic.is_in_doubt
     assert doubted <= 2  # of 1,600
 

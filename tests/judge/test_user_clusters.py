@@ -14,7 +14,7 @@ from bench.unlike_users import Crowd, People
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.rollout import Span
 from canaryd.judge.comparisons import CLEAR, HARM
-from canaryd.judge.judge import Judge, hear_all
+from canaryd.judge.judge import Judge, observe_all
 from canaryd.judge.sample_ratio import SampleRatio
 from canaryd.judge.user_clusters import Drawn, drawn, shown_by_none
 from canaryd.simulation.simulated_service import Scenario, services
@@ -122,7 +122,7 @@ def test_judges_of_users_and_of_requests_are_heard_together_as_alone() -> None:
         judge.open(Span(0, 10, several[0].now))
     for _ in range(8):
         looks = [service.look(10) for service in several]
-        hear_all(list(zip(together, looks, strict=True)))
+        observe_all(list(zip(together, looks, strict=True)))
         for judge, look in zip(alone, looks, strict=True):
             verdict_after(judge, look)
         assert [[one.cleared for one in judge.metrics] for judge in together] == [
@@ -262,8 +262,8 @@ def test_the_share_of_requests_follows_users_roughly_and_none_or_nearly_all_is_s
 ) -> None:
     split = SampleRatio(10, luck=Drawn(0.9 * users, 0.1 * users, 1).share_luck if users else 0.0)
     for _ in range(30):
-        split.hear(2000 * share, 2000 * (1 - share))
+        split.observe(2000 * share, 2000 * (1 - share))
     assert split.traffic.is_off is is_off
     for _ in range(30):
-        split.hear(200, 1800)
+        split.observe(200, 1800)
     assert not split.traffic.is_off

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from canaryd.domain.ports import Presence
-from canaryd.report.missing_telemetry import told
+from canaryd.report.missing_telemetry import describe
 
 
 @pytest.mark.parametrize(
@@ -29,11 +29,11 @@ from canaryd.report.missing_telemetry import told
     ],
 )
 def test_another_reporter_that_counts_is_named(reporters: set[str], asked: str, says: str) -> None:
-    assert says in told(Presence(frozenset(reporters), connections=True), asked, "front-end")
+    assert says in describe(Presence(frozenset(reporters), connections=True), asked, "front-end")
 
 
 def test_connections_alone_are_tcp_and_the_service_is_named() -> None:
-    said = told(Presence(connections=True), "destination", "front-end")
+    said = describe(Presence(connections=True), "destination", "front-end")
     assert "connections cannot be judged" in said
     assert "the Service front-end" in said
 
@@ -48,4 +48,4 @@ def test_connections_alone_are_tcp_and_the_service_is_named() -> None:
     ],
 )
 def test_quiet_is_no_absence_and_what_is_not_known_is_not_guessed(presence: Presence) -> None:
-    assert told(presence, "destination", "front-end") == ""
+    assert describe(presence, "destination", "front-end") == ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from canaryd.domain.counts import Source
-from canaryd.report.off_weight_callers import told
+from canaryd.report.off_weight_callers import describe
 
 GATEWAY = Source("istio-ingressgateway", "istio-system", 4490, 510)
 ORDERS = Source("orders", "production", 1500, 1500)
@@ -11,7 +11,7 @@ BOUND = "VirtualService sockshop is bound to shop alone"
 
 
 def said(*sources: Source, unsteered: str = "") -> str:
-    return told(sources, 10, "v2", "front-end", unsteered)
+    return describe(sources, 10, "v2", "front-end", unsteered)
 
 
 def test_who_follows_and_who_does_not_are_told_apart() -> None:

@@ -203,7 +203,7 @@ def _unheeded(rollout: Rollout, verdicts: Sequence[Verdict]) -> list[str]:
     """Harm or an alarm that the looks show and no decision was made on: live, stable had no replica to give
     the traffic back to."""
     judged = {decision.verdict.at for decision in rollout.decisions if decision.verdict is not None}
-    loud = next((one for one in verdicts if one.answer in (Answer.FAIL, Answer.ALARM)), None)
+    loud = next((verdict for verdict in verdicts if verdict.answer in (Answer.FAIL, Answer.ALARM)), None)
     if loud is None or loud.at in judged:
         return []
     found = f"{loud.answer.value} at {odds_text(loud.odds)} now"

@@ -39,16 +39,16 @@ class SeveralPolicies(click.Command):
     is several words."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        told: list[str] = []
+        arguments: list[str] = []
         open_list = False
         for word in args:
-            first = bool(told) and told[-1] == "--policies"
+            first = bool(arguments) and arguments[-1] == "--policies"
             if open_list and not first and (word.endswith((".yaml", ".yml")) or Path(word).is_dir()):
-                told.append("--policies")
+                arguments.append("--policies")
             elif not first:
                 open_list = word == "--policies" or word.startswith("--policies=")
-            told.append(word)
-        return super().parse_args(ctx, told)
+            arguments.append(word)
+        return super().parse_args(ctx, arguments)
 
 
 @click.command(epilog=EXAMPLE, cls=SeveralPolicies)
@@ -94,12 +94,12 @@ def named(paths: Sequence[Path], past: Past | None, default: str) -> dict[str, P
     short = len({path.name for path in given}) == len(given)
     for path in given:
         # of a bracket each service's own, with its share of the risk
-        found = [part for one in policies_of(path) for part in one.parts]
-        for one in found:
-            if (path.is_dir() or len(found) > 1) and past is not None and one.key != past.policy.key:
+        found = [part for policy in policies_of(path) for part in policy.parts]
+        for policy in found:
+            if (path.is_dir() or len(found) > 1) and past is not None and policy.key != past.policy.key:
                 continue
             name = path.name if short else str(path)
-            policies[f"{name}/{one.service.name}" if path.is_dir() or len(found) > 1 else name] = one
+            policies[f"{name}/{policy.service.name}" if path.is_dir() or len(found) > 1 else name] = policy
     if not policies and paths and past is not None:
         raise Failure(
             f"{', '.join(map(str, paths))}: a policy of {'/'.join(past.policy.key)} was wanted, but there is "
@@ -153,7 +153,7 @@ def show_from_prometheus(paths: Sequence[Path], every_look: bool, form: str, ask
         raise click.UsageError(
             "wanted is a FILE of `canaryd record`, or --policies, or --rollout, whose policy is on record"
         )
-    services = sorted({"/".join(one.key) for one in policies.values()})
+    services = sorted({"/".join(policy.key) for policy in policies.values()})
     if len(services) > 1:
         raise Failure(f"policies of one service were wanted, but they are of {', '.join(services)}")
     prometheus = source(asked)

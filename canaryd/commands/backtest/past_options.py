@@ -169,12 +169,12 @@ class LookSource:
     def read(self, past: Past, take: Take) -> None:
         """Reads a past, telling how far it is. Raises Failure when there was nothing of a version,
         Unavailable, Rejected."""
-        seen = {"stable": 0, "canary": 0}
+        served = {"stable": 0, "canary": 0}
 
         def taking(look: Look, values: Mapping[str, float | None]) -> None:
             if look.start >= past.start:
-                for side in seen:
-                    seen[side] += total(getattr(look, side).values()).requests
+                for side in served:
+                    served[side] += total(getattr(look, side).values()).requests
             take(look, values)
 
         with progress(
@@ -184,7 +184,7 @@ class LookSource:
         missing = [
             name
             for side, name in (("stable", past.stable_workload), ("canary", past.canary_workload))
-            if not seen[side]
+            if not served[side]
         ]
         if missing:
             raise self._nothing(past, missing)

@@ -61,7 +61,7 @@ def record(path: Path, policies: Path | None, force: bool, asked: PastQuery) -> 
 
 def _one(path: Path) -> Policy:
     """The policy of a file, or of a directory that has one alone."""
-    found = [part for one in policies_of(path) for part in one.parts]
+    found = [part for policy in policies_of(path) for part in policy.parts]
     if len(found) > 1:
         raise Failure(
             f"{path}: the policy of one service was wanted, but there are "

@@ -78,8 +78,8 @@ def past_of(rollout: Rollout, readable: float) -> Past:
     grid = past_between(rollout.policy, *names, began, end)
     # People were told with the findings of each; what is kept says when, what and at which odds.
     decisions = tuple(
-        replace(one, verdict=replace(one.verdict, findings=()) if one.verdict else None)
-        for one in rollout.decisions
+        replace(decision, verdict=replace(decision.verdict, findings=()) if decision.verdict else None)
+        for decision in rollout.decisions
     )
     bare = replace(rollout, announcements=(), decisions=decisions).with_verdict(None)
     bare = bare.with_service(replace(bare.entrance.with_route(origin={}, confirmed=None), counted={}))
@@ -221,7 +221,7 @@ class Deaf:
 
     def open(self, span: Span) -> None: ...
 
-    def hear(self, look: Look, values: Mapping[str, float | None], compared: bool) -> Verdict:
+    def observe(self, look: Look, values: Mapping[str, float | None], compared: bool) -> Verdict:
         return Verdict(Answer.UNDECIDED, look.end, -1, 0)
 
 
@@ -242,7 +242,7 @@ def _on_record(past: Past, telemetry: Telemetry) -> Course:
         EvidenceStream(rollout, rollout.entrance, telemetry, 0.0).next(rollout, past.until)
     )
     counted = heard[-1].counted if heard else {}
-    return fold.retold(past, [one.verdict for one in heard if one.compared], counted)
+    return fold.retold(past, [look.verdict for look in heard if look.compared], counted)
 
 
 def _imagined(past: Past, policy: Policy, telemetry: Telemetry) -> Course:

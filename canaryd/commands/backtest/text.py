@@ -72,8 +72,8 @@ def _remarks(course: Course) -> list[str]:
         return wrapped(IMAGINED)
     if not course.differences:
         return wrapped(SAME)
-    told = ["By the record's own stages, and not as it was on record:"]
-    return told + [line for one in course.differences for line in wrapped(f"- {one}", "  ")]
+    lines = ["By the record's own stages, and not as it was on record:"]
+    return lines + [line for difference in course.differences for line in wrapped(f"- {difference}", "  ")]
 
 
 def _took(course: Course, past: Past) -> float:
@@ -108,7 +108,9 @@ def _left_by(course: Course, span: Span) -> Decision | None:
     if span.end is None:
         return None
     after = [
-        one for one in course.rollout.decisions if one.at >= span.end and one.signal != Signal.ROUTED.value
+        decision
+        for decision in course.rollout.decisions
+        if decision.at >= span.end and decision.signal != Signal.ROUTED.value
     ]
     return next(
         (one for one in after if one.verdict is not None and one.verdict.at == span.end),
@@ -121,14 +123,14 @@ def looks(course: Course) -> list[tuple[str, ...]]:
     rollout = course.rollout
     return [
         (
-            time_text(one.at),
-            one.answer.value,
-            stage_text(rollout, one.stage),
-            rollout.share_in(one),
-            odds_text(one.odds),
-            one.reason,
+            time_text(verdict.at),
+            verdict.answer.value,
+            stage_text(rollout, verdict.stage),
+            rollout.share_in(verdict),
+            odds_text(verdict.odds),
+            verdict.reason,
         )
-        for one in course.verdicts
+        for verdict in course.verdicts
     ]
 
 
@@ -137,16 +139,16 @@ def data(name: str, course: Course, every_look: bool) -> dict[str, Any]:
     rollout = course.rollout
     decisions = [
         {
-            **_of(one.verdict),
-            "at": one.at,
-            "after": one.at - rollout.began,
-            "signal": one.signal,
-            "phase": one.phase.value,
-            "stage": one.stage + 1,
-            "weight": one.weight,
-            "reason": one.reason,
+            **_of(decision.verdict),
+            "at": decision.at,
+            "after": decision.at - rollout.began,
+            "signal": decision.signal,
+            "phase": decision.phase.value,
+            "stage": decision.stage + 1,
+            "weight": decision.weight,
+            "reason": decision.reason,
         }
-        for one in rollout.decisions
+        for decision in rollout.decisions
     ]
     found = {
         "policy": name,
@@ -166,8 +168,14 @@ def data(name: str, course: Course, every_look: bool) -> dict[str, Any]:
         "last": plain(course.verdicts[-1]) if course.verdicts else None,
     }
     shown = [
-        {**_of(one), "at": one.at, "stage": one.stage + 1, "weight": one.weight, "reason": one.reason}
-        for one in course.verdicts
+        {
+            **_of(verdict),
+            "at": verdict.at,
+            "stage": verdict.stage + 1,
+            "weight": verdict.weight,
+            "reason": verdict.reason,
+        }
+        for verdict in course.verdicts
     ]
     return {**found, "looks": shown} if every_look else found
 

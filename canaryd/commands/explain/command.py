@@ -157,8 +157,8 @@ def explain(
     if name is None and found is not None:
         rollout = completed(rollout, found)
     if form == "json":
-        said = None if source is None else telling.data(found, source.name, problem)
-        output.as_json({**explaining.data(rollout), "recomputed": said})
+        recomputed_data = None if source is None else telling.data(found, source.name, problem)
+        output.as_json({**explaining.data(rollout), "recomputed": recomputed_data})
         return
     show(rollout, wishes, now, found, problem, every_look, since)
 
@@ -229,7 +229,7 @@ def _recomputed(
         source.close()
     for promql, why in again.problems.items():
         click.echo(f"canaryd: a query has no value, and nothing passes without it: {promql}: {why}", err=True)
-    found = recomputed(rollout, again.hearing, source.name)
+    found = recomputed(rollout, again.transcript, source.name)
     if found.forgotten:
         return None, f"{source.name} has no samples of that time (any more)."
     if brief or rollout.is_bracket:

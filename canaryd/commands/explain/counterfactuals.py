@@ -29,7 +29,7 @@ LAXER, STRICTER = 5.0, 0.1  # times the policy's falseRollbackRisk
 BOLDER = 2.0  # times its badAdvanceRisk
 MOST_RISK = 0.5
 HALVINGS, DOUBLINGS = 5, 4  # of the search for a tolerance: a tenth of the way on a log scale is near enough
-Told = Callable[[int], None]
+Progress = Callable[[int], None]
 BY_HARM = (Signal.HARM, Signal.ALARM)
 BY_PASSING = (Signal.PASS, Signal.LET_PASS, Signal.STUCK, Signal.TIMED_OUT)
 
@@ -64,7 +64,7 @@ class Counterfactual:
 
     change: str
     looks: int
-    ask: Callable[[Told], Sequence[WhatIf]]
+    ask: Callable[[Progress], Sequence[WhatIf]]
 
 
 @dataclass
@@ -79,20 +79,21 @@ class Inquiry:
 
     def add(self, number: int, decision: Decision, questions: Iterable[Counterfactual]) -> None:
         """number: the decision's place among the rollout's."""
-        for one in questions:
-            if self.looks + one.looks > self.most:
+        for question in questions:
+            if self.looks + question.looks > self.most:
                 self.skipped.append(
-                    f"{time_text(decision.at)} {decision.signal}: {one.change} ({one.looks:,} looks)"
+                    f"{time_text(decision.at)} {decision.signal}: {question.change} "
+                    f"({question.looks:,} looks)"
                 )
                 continue
-            self.looks += one.looks
-            self.asked.append((number, one))
+            self.looks += question.looks
+            self.asked.append((number, question))
 
-    def answers(self, told: Told = lambda looks: None) -> dict[int, tuple[WhatIf, ...]]:
+    def answers(self, progress: Progress = lambda looks: None) -> dict[int, tuple[WhatIf, ...]]:
         """By the decision's place. told: how many looks were heard since it was told last."""
         found: dict[int, tuple[WhatIf, ...]] = {}
         for number, question in self.asked:
-            found[number] = (*found.get(number, ()), *question.ask(told))
+            found[number] = (*found.get(number, ()), *question.ask(progress))
         return found
 
 
@@ -100,21 +101,21 @@ class Inquiry:
 
 
 def questions(
-    rollout: Rollout, hearing: Transcript, decision: Decision, verdict: Verdict
+    rollout: Rollout, transcript: Transcript, decision: Decision, verdict: Verdict
 ) -> list[Counterfactual]:
     """Of a decision by evidence, the most telling first. verdict: the one had again at its look."""
     if decision.signal in BY_HARM:
-        return _of_harm(rollout.policy, hearing, decision, verdict)
+        return _of_harm(rollout.policy, transcript, decision, verdict)
     if decision.signal in BY_PASSING and rollout.policy.stages[verdict.stage].rules_out:
-        return _of_passing(rollout, hearing, verdict)
+        return _of_passing(rollout, transcript, verdict)
     return []
 
 
 def _of_harm(
-    policy: Policy, hearing: Transcript, decision: Decision, verdict: Verdict
+    policy: Policy, transcript: Transcript, decision: Decision, verdict: Verdict
 ) -> list[Counterfactual]:
-    case = _Harm(policy, hearing, verdict)
-    looks = hearing.until(verdict.at)
+    case = _Harm(policy, transcript, verdict)
+    looks = transcript.until(verdict.at)
     found = []
     limit = broken(verdict)
     if limit is not None and (variant := without_limit(policy, limit)) is not None:
@@ -155,18 +156,18 @@ def _of_harm(
     return found
 
 
-def _of_passing(rollout: Rollout, hearing: Transcript, verdict: Verdict) -> list[Counterfactual]:
-    policy, span, looks = rollout.policy, span_of(rollout, verdict), hearing.until(verdict.at)
+def _of_passing(rollout: Rollout, transcript: Transcript, verdict: Verdict) -> list[Counterfactual]:
+    policy, span, looks = rollout.policy, span_of(rollout, verdict), transcript.until(verdict.at)
     if span is None:
         return []
     risk = min(MOST_RISK, BOLDER * policy.analysis.bad_advance_risk)
     others = {f"badAdvanceRisk {risk_text(risk)}": with_analysis(policy, bad_advance_risk=risk)}
-    last = min(whole(verdict), key=lambda one: one.cleared, default=None)
+    last = min(whole(verdict), key=lambda finding: finding.cleared, default=None)
     # what the stage waited for, or waits for
     if last is not None and sum(metric.decides for metric in policy.analysis.metrics) > 1:
         others[f"without {last.metric}"] = without_metric(policy, last.metric)
     return [
-        Counterfactual(change, looks, partial(_passed, policy, hearing, verdict, span, change, other))
+        Counterfactual(change, looks, partial(_passed, policy, transcript, verdict, span, change, other))
         for change, other in others.items()
     ]
 
@@ -175,9 +176,9 @@ def span_of(rollout: Rollout, verdict: Verdict) -> Span | None:
     """The stretch at one weight in which a look lies."""
     return next(
         (
-            one
-            for one in rollout.spans
-            if one.start < verdict.at and (one.end is None or verdict.at <= one.end)
+            span
+            for span in rollout.spans
+            if span.start < verdict.at and (span.end is None or verdict.at <= span.end)
         ),
         None,
     )
@@ -189,20 +190,22 @@ def span_of(rollout: Rollout, verdict: Verdict) -> Span | None:
 class _Harm:
     """The looks up to a rollback, or a step back, and the questions about it."""
 
-    def __init__(self, policy: Policy, hearing: Transcript, verdict: Verdict) -> None:
-        self._policy, self._hearing, self._verdict = policy, hearing, verdict
+    def __init__(self, policy: Policy, transcript: Transcript, verdict: Verdict) -> None:
+        self._policy, self._transcript, self._verdict = policy, transcript, verdict
         # An alarm is this stretch's; what was harm once is harm for good, wherever it came.
         self._since = 0
-        for step in hearing.steps:
+        for step in transcript.steps:
             if step.opened and step.look.start < verdict.at and verdict.answer is Answer.ALARM:
                 self._since = step.look.start
 
-    def _heard(self, policy: Policy, told: Told, without: str = "") -> tuple[Verdict | None, Verdict]:
+    def _judged_again(
+        self, policy: Policy, progress: Progress, without: str = ""
+    ) -> tuple[Verdict | None, Verdict]:
         """The verdict that decides, if one does, and the last that was heard."""
         last = self._verdict
         wanted = (Answer.FAIL, Answer.ALARM) if self._verdict.answer is Answer.ALARM else (Answer.FAIL,)
-        for step, last in self._hearing.again(policy, self._verdict.at, without):
-            told(1)
+        for step, last in self._transcript.again(policy, self._verdict.at, without):
+            progress(1)
             if last.answer in wanted and step.look.end > self._since:
                 return last, last
         return None, last
@@ -232,46 +235,46 @@ class _Harm:
         says = f"{back} {lasting(earlier)} earlier, at {time_text(found.at)}: {why}{more}"
         return WhatIf(change, CounterfactualOutcome.EARLIER, found.at, found.odds, found.bar, says)
 
-    def changed(self, change: str, policy: Policy, told: Told) -> Sequence[WhatIf]:
-        return (self._answer(change, *self._heard(policy, told)),)
+    def changed(self, change: str, policy: Policy, progress: Progress) -> Sequence[WhatIf]:
+        return (self._answer(change, *self._judged_again(policy, progress)),)
 
     def loudest_replicas(self) -> list[str]:
         """The canary's, those first whose counts weigh most in what decided."""
         by = shares(self._verdict)
         errors = max(by, key=lambda name: by[name], default="errors") == "errors"
         weigh: dict[str, float] = {}
-        for step in self._hearing.steps:
+        for step in self._transcript.steps:
             for name, counts in step.look.canary.items() if step.look.end <= self._verdict.at else ():
                 weigh[name] = weigh.get(name, 0.0) + (counts.failures if errors else counts.duration_ms)
         return sorted(weigh, key=lambda name: (-weigh[name], name))
 
-    def replicas(self, names: Sequence[str], told: Told) -> Sequence[WhatIf]:
+    def replicas(self, names: Sequence[str], progress: Progress) -> Sequence[WhatIf]:
         """Each left out in turn; the one that carries the evidence is named where it is one alone. Of two,
         either has half of the evidence, so that says nothing."""
-        heard = {name: self._heard(self._policy, told, name) for name in names[:MOST_REPLICAS]}
+        heard = {name: self._judged_again(self._policy, progress, name) for name in names[:MOST_REPLICAS]}
         saved = [name for name, (found, _) in heard.items() if found is None]
         carries = "; the evidence rests on it" if len(saved) == 1 and len(names) > 2 else ""
         return [
-            self._answer(f"without {name}", *one, carries if name in saved else "")
-            for name, one in heard.items()
+            self._answer(f"without {name}", *look, carries if name in saved else "")
+            for name, look in heard.items()
         ]
 
-    def tolerated(self, metric: str, told: Told) -> Sequence[WhatIf]:
+    def tolerated(self, metric: str, progress: Progress) -> Sequence[WhatIf]:
         """The least tolerance, near enough, that would have let it go on; () where none does, as another
         metric convicts it too."""
         tolerance = _Tolerance(self._policy, metric, self._verdict)
         low, high = tolerance.own, tolerance.first
-        found, last = self._heard(tolerance.policy(high), told)
+        found, last = self._judged_again(tolerance.policy(high), progress)
         for _ in range(DOUBLINGS):
             if found is None:
                 break
             low, high = high, 2.0 * high
-            found, last = self._heard(tolerance.policy(high), told)
+            found, last = self._judged_again(tolerance.policy(high), progress)
         if found is not None:
             return ()
         for _ in range(HALVINGS):
             middle = exp((log(low) + log(high)) / 2)
-            found, heard = self._heard(tolerance.policy(middle), told)
+            found, heard = self._judged_again(tolerance.policy(middle), progress)
             if found is None:
                 high, last = middle, heard
             else:
@@ -338,12 +341,18 @@ def risk_text(risk: float) -> str:
 
 
 def _passed(
-    policy: Policy, hearing: Transcript, verdict: Verdict, span: Span, change: str, other: Policy, told: Told
+    policy: Policy,
+    transcript: Transcript,
+    verdict: Verdict,
+    span: Span,
+    change: str,
+    other: Policy,
+    progress: Progress,
 ) -> Sequence[WhatIf]:
     """When the stage would have passed by another policy, on the looks there were."""
     minimum, last = policy.stages[verdict.stage].minimum, verdict
-    for step, last in hearing.again(other, verdict.at):
-        told(1)
+    for step, last in transcript.again(other, verdict.at):
+        progress(1)
         if (
             step.compared
             and step.look.end - span.start >= minimum
@@ -401,4 +410,4 @@ def without_limit(policy: Policy, limit: MetricFinding) -> Policy | None:
     if limit.metric == "latency":
         return with_metric(policy, "latency", slo={})
     without = without_metric(policy, limit.metric)
-    return without if any(one.decides for one in without.analysis.metrics) else None
+    return without if any(metric.decides for metric in without.analysis.metrics) else None

@@ -8,7 +8,14 @@ Pure: what was read again comes in (`commands/explain/reread.py` reads it). How 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from canaryd.commands.explain.counterfactuals import USUAL_LOOKS, Inquiry, Told, WhatIf, questions, span_of
+from canaryd.commands.explain.counterfactuals import (
+    USUAL_LOOKS,
+    Inquiry,
+    Progress,
+    WhatIf,
+    questions,
+    span_of,
+)
 from canaryd.commands.explain.transcript import Transcript
 from canaryd.domain.counts import Counts
 from canaryd.domain.lifecycle import Signal
@@ -53,7 +60,7 @@ class Recomputed:
     telemetry."""
 
     source: str
-    hearing: Transcript
+    transcript: Transcript
     decisions: tuple[RecomputedDecision, ...]
     requests: tuple[int, int] | None
     unsampled: int
@@ -62,17 +69,17 @@ class Recomputed:
     @property
     def same(self) -> bool:
         """Whether every decision by evidence is had again as it is on record."""
-        return all(one.same for one in self.decisions)
+        return all(decision.same for decision in self.decisions)
 
     @property
     def forgotten(self) -> bool:
         """Whether telemetry has nothing of the rollout's time any more."""
-        return self.unsampled == len(self.hearing.steps)
+        return self.unsampled == len(self.transcript.steps)
 
 
-def recomputed(rollout: Rollout, hearing: Transcript, source: str) -> Recomputed:
+def recomputed(rollout: Rollout, transcript: Transcript, source: str) -> Recomputed:
     """Each decision beside what is had again; without what would have decided otherwise."""
-    by_look = {verdict.at: verdict for verdict in hearing.verdicts}
+    by_look = {verdict.at: verdict for verdict in transcript.verdicts}
     found = []
     for decision, before in zip(rollout.decisions, (None, *rollout.decisions), strict=False):
         if decision.verdict is None or decision.signal not in BY_VERDICT:
@@ -80,20 +87,20 @@ def recomputed(rollout: Rollout, hearing: Transcript, source: str) -> Recomputed
         again = by_look.get(decision.verdict.at)
         differences = tuple(differences_of(rollout, decision, before, again))
         passing = (
-            _passing(rollout, hearing, again)
+            _passing(rollout, transcript, again)
             if again is not None and decision.signal != Signal.HARM.value
             else ()
         )
         found.append(RecomputedDecision(decision, again, not differences, differences, passing))
-    unsampled = sum(not step.look.sampled for step in hearing.steps)
-    return Recomputed(source, hearing, tuple(found), _requests(rollout, hearing), unsampled)
+    unsampled = sum(not step.look.sampled for step in transcript.steps)
+    return Recomputed(source, transcript, tuple(found), _requests(rollout, transcript), unsampled)
 
 
-def _requests(rollout: Rollout, hearing: Transcript) -> tuple[int, int] | None:
+def _requests(rollout: Rollout, transcript: Transcript) -> tuple[int, int] | None:
     if not rollout.entrance.counted or rollout.counted_to is None:
         return None
     again = 0
-    for step in hearing.steps:
+    for step in transcript.steps:
         if step.look.end <= rollout.counted_to:
             again += sum(
                 counts.requests for side in (step.look.stable, step.look.canary) for counts in side.values()
@@ -101,19 +108,19 @@ def _requests(rollout: Rollout, hearing: Transcript) -> tuple[int, int] | None:
     return sum(counts.requests for service in rollout.services for counts in service.counted.values()), again
 
 
-def _passing(rollout: Rollout, hearing: Transcript, verdict: Verdict) -> tuple[Passing, ...]:
+def _passing(rollout: Rollout, transcript: Transcript, verdict: Verdict) -> tuple[Passing, ...]:
     span = span_of(rollout, verdict)
     if span is None:
         return ()
-    return passings(stage_of(hearing, verdict), span, rollout.policy.stages[verdict.stage].minimum)
+    return passings(stage_of(transcript, verdict), span, rollout.policy.stages[verdict.stage].minimum)
 
 
-def stage_of(hearing: Transcript, verdict: Verdict) -> list[Verdict]:
+def stage_of(transcript: Transcript, verdict: Verdict) -> list[Verdict]:
     """The compared looks of a verdict's stage up to its own: evidence to pass is gathered from the stage's
     beginning, or from where stable changed."""
     found: list[Verdict] = []
     before = None
-    for step, one in zip(hearing.steps, hearing.verdicts, strict=True):
+    for step, one in zip(transcript.steps, transcript.verdicts, strict=True):
         for span in step.opened:
             if span.fresh or before is None or (before.stage, before.weight) != (span.stage, span.weight):
                 found = []
@@ -135,15 +142,15 @@ def inquiry(rollout: Rollout, found: Recomputed, most: float = USUAL_LOOKS) -> I
         if one.agrees and one.verdict is not None
     ]
     for place, decision, verdict in sorted(answers, key=lambda each: each[1].signal != Signal.HARM.value):
-        asked.add(place, decision, questions(rollout, found.hearing, decision, verdict))
+        asked.add(place, decision, questions(rollout, found.transcript, decision, verdict))
     return asked
 
 
-def answered(found: Recomputed, asked: Inquiry, told: Told = lambda looks: None) -> Recomputed:
+def answered(found: Recomputed, asked: Inquiry, progress: Progress = lambda looks: None) -> Recomputed:
     """With what would have decided otherwise."""
-    answers: Mapping[int, tuple[WhatIf, ...]] = asked.answers(told)
+    answers: Mapping[int, tuple[WhatIf, ...]] = asked.answers(progress)
     decisions = tuple(
-        replace(one, what_ifs=answers.get(place, ())) for place, one in enumerate(found.decisions)
+        replace(decision, what_ifs=answers.get(place, ())) for place, decision in enumerate(found.decisions)
     )
     return replace(found, decisions=decisions, skipped=tuple(asked.skipped))
 
@@ -152,10 +159,10 @@ def completed(rollout: Rollout, found: Recomputed) -> Rollout:
     """The rollout of a recording, which has neither the last verdict nor what was counted: both as they are
     had again."""
     counted: dict[str, Counts] = {}
-    for step in found.hearing.steps:
+    for step in found.transcript.steps:
         for name, counts in (*step.look.stable.items(), *step.look.canary.items()):
             counted[name] = counted.get(name, Counts()) + Counts(counts.requests, counts.failures)
-    verdicts = found.hearing.compared
-    until = found.hearing.steps[-1].look.end if found.hearing.steps else None
+    verdicts = found.transcript.compared
+    until = found.transcript.steps[-1].look.end if found.transcript.steps else None
     rollout = replace(rollout, counted_to=until).with_verdict(verdicts[-1] if verdicts else None)
     return rollout.with_service(replace(rollout.entrance, counted=counted))

@@ -19,12 +19,12 @@ from canaryd.judge.combined_verdict import verdict_of
 
 
 @dataclass
-class _Told:
+class _ProgressTelemetry:
     """Telemetry that tells how much has been read. A query that is refused has no value, as live; an outage
     ends the reading, since what is read without its values would be another past."""
 
     telemetry: Telemetry
-    told: Callable[[int], None]
+    progress: Callable[[int], None]
     failure: Unavailable | None = None
     problems: dict[str, str] = field(default_factory=dict)
 
@@ -33,7 +33,7 @@ class _Told:
     ) -> Mapping[Target, Sequence[Look]]:
         self.raise_failure()
         answers = self.telemetry.read(targets, start, end, step)
-        self.told((end - start) // step)
+        self.progress((end - start) // step)
         return answers
 
     def measure(self, target: Target, promql: str, start: int, end: int, step: int) -> Sequence[float | None]:
@@ -58,11 +58,11 @@ class _Told:
 
 @dataclass(frozen=True)
 class Reread:
-    """hearing: every look, with the verdict had again; of several services the verdict of all. counted: by
+    """transcript: every look, with the verdict had again; of several services the verdict of all. counted: by
     replica, up to `counted_to`.
     problems: why a query has no value."""
 
-    hearing: Transcript
+    transcript: Transcript
     counted: Mapping[str, Counts]
     counted_to: int | None
     problems: Mapping[str, str]
@@ -79,10 +79,10 @@ def reread(
     its samples are there.
     read: told how many looks were read since it was told last. Raises Unavailable, Rejected."""
     bare = replace(rollout, counted_to=None)
-    asked, hearings = _Told(telemetry, read), [Transcript() for _ in bare.services]
+    asked, transcripts = _ProgressTelemetry(telemetry, read), [Transcript() for _ in bare.services]
     streams = [
-        EvidenceStream(bare, service, asked, delay, partial(TranscribingJudge, hearing))
-        for service, hearing in zip(bare.services, hearings, strict=True)
+        EvidenceStream(bare, service, asked, delay, partial(TranscribingJudge, transcript))
+        for service, transcript in zip(bare.services, transcripts, strict=True)
     ]
     names, whole, last = names_of(bare), Transcript(), None
     for step in in_step([stream.next(bare, now) for stream in streams]):
@@ -91,13 +91,13 @@ def reread(
         each = [one for one in step.looks if one is not None]
         last = each[-1].look.end
         if bare.is_bracket:
-            whole.steps.append(replace(hearings[0].steps[-1], look=_both([one.look for one in each])))
+            whole.steps.append(replace(transcripts[0].steps[-1], look=_both([one.look for one in each])))
             whole.verdicts.append(
                 verdict_of({name: one.verdict for name, one in zip(names, each, strict=True)})
             )
     asked.raise_failure()
     counted = {replica: counts for stream in streams for replica, counts in stream.counted.items()}
-    return Reread(whole if bare.is_bracket else hearings[0], counted, last, asked.problems)
+    return Reread(whole if bare.is_bracket else transcripts[0], counted, last, asked.problems)
 
 
 def _both(looks: Sequence[Look]) -> Look:

@@ -51,7 +51,7 @@ def sections(
     rollout: Rollout, found: Recomputed, width: int, ascii_only: bool = False
 ) -> tuple[Section, ...]:
     """What takes the place of the record's verdicts. width: columns there are for the plot."""
-    decided = [_decision(rollout, one) for one in found.decisions]
+    decided = [_decision(rollout, decision) for decision in found.decisions]
     return (
         _source(rollout, found),
         *_odds(rollout, found, width, ascii_only),
@@ -63,7 +63,9 @@ def sections(
 def stored(rollout: Rollout, why: str) -> tuple[Section, ...]:
     """The same from the record alone, where nothing could be had again. why: in words, a sentence."""
     note = Section(SOURCE, tuple(wrapped(f"The record, as it was decided then: {why}")))
-    decided = [_on_record(rollout, one) for one in rollout.decisions if one.verdict is not None]
+    decided = [
+        _on_record(rollout, decision) for decision in rollout.decisions if decision.verdict is not None
+    ]
     verdicts = [one.verdict for one in rollout.decisions]
     last = rollout.verdict
     return (
@@ -83,14 +85,14 @@ def hint(how: str) -> Section:
 
 
 def _source(rollout: Rollout, found: Recomputed) -> Section:
-    looks, decided = len(found.hearing.compared), len(found.decisions)
+    looks, decided = len(found.transcript.compared), len(found.decisions)
     lines = wrapped(
         f"Recomputed from {found.source}: {looks:,} look{'s' * (looks != 1)} judged again. "
         f"{_agreement(found)}"
     )
     if found.unsampled:
         lines += wrapped(
-            f"In {found.unsampled:,} of all {len(found.hearing.steps):,} looks it has no telemetry (any "
+            f"In {found.unsampled:,} of all {len(found.transcript.steps):,} looks it has no telemetry (any "
             "more)."
         )
     if decided and not found.same and found.requests is not None:
@@ -106,7 +108,7 @@ def _source(rollout: Rollout, found: Recomputed) -> Section:
 
 
 def _agreement(found: Recomputed) -> str:
-    decided, other = len(found.decisions), sum(not one.same for one in found.decisions)
+    decided, other = len(found.decisions), sum(not decision.same for decision in found.decisions)
     if not decided:
         return "No decision rests on evidence so far."
     if other == 0:
@@ -142,7 +144,7 @@ def _why_not(before: int, now: int) -> str:
 
 
 def _odds(rollout: Rollout, found: Recomputed, width: int, ascii_only: bool) -> tuple[Section, ...]:
-    verdicts = found.hearing.compared
+    verdicts = found.transcript.compared
     if not verdicts:
         return ()
     series = series_of(rollout, verdicts)
@@ -166,7 +168,7 @@ def _odds(rollout: Rollout, found: Recomputed, width: int, ascii_only: bool) -> 
 
 def _highest(rollout: Rollout, verdicts: list[Verdict]) -> str:
     """The odds nearest to a rollback."""
-    judged = [one for one in verdicts if one.answer is not Answer.NO_DATA]
+    judged = [verdict for verdict in verdicts if verdict.answer is not Answer.NO_DATA]
     if not judged:
         return "No look had data of both versions."
     top = max(judged, key=lambda one: one.odds)
@@ -182,10 +184,10 @@ def _highest(rollout: Rollout, verdicts: list[Verdict]) -> str:
 def series_of(rollout: Rollout, verdicts: list[Verdict]) -> Series:
     """The looks that were compared, as they are drawn."""
     stages: dict[int, tuple[str, ...]] = {}
-    for place, (one, before) in enumerate(zip(verdicts, [None, *verdicts], strict=False)):
-        if before is None or (before.stage, before.weight) != (one.stage, one.weight):
-            share = rollout.share_in(one)
-            stages[place] = (f"{stage_text(rollout, one.stage)} {share}", share, str(one.stage + 1))
+    for place, (verdict, before) in enumerate(zip(verdicts, [None, *verdicts], strict=False)):
+        if before is None or (before.stage, before.weight) != (verdict.stage, verdict.weight):
+            share = rollout.share_in(verdict)
+            stages[place] = (f"{stage_text(rollout, verdict.stage)} {share}", share, str(verdict.stage + 1))
     marks: dict[int, str] = {}
     for decision in rollout.decisions:
         at = decision.verdict.at if decision.verdict is not None else decision.at
@@ -203,17 +205,27 @@ def sign_of(decision: Decision) -> str:
     return next((sign for signal, sign in MARKS.items() if signal.value == decision.signal), OTHER)
 
 
-def _decision(rollout: Rollout, had: RecomputedDecision) -> Section:
-    if not had.same or had.verdict is None:
-        shown = _on_record(rollout, had.decision)
-        said = [line for one in had.differences for line in wrapped(f"recomputed: {one}", "  ")]
+def _decision(rollout: Rollout, recomputed: RecomputedDecision) -> Section:
+    if not recomputed.same or recomputed.verdict is None:
+        shown = _on_record(rollout, recomputed.decision)
+        differences = [
+            line
+            for difference in recomputed.differences
+            for line in wrapped(f"recomputed: {difference}", "  ")
+        ]
         return Section(
-            f"{shown.title} (stored, and not had again)", (*said, "", *shown.lines, *_what_ifs(had))
+            f"{shown.title} (stored, and not had again)",
+            (*differences, "", *shown.lines, *_what_ifs(recomputed)),
         )
-    shown = verdict_section(rollout, had.verdict, _title(had.decision))
+    shown = verdict_section(rollout, recomputed.verdict, _title(recomputed.decision))
     return Section(
         shown.title,
-        (*shown.lines, *_own_notes(rollout, had.verdict), *_passing_lines(rollout, had), *_what_ifs(had)),
+        (
+            *shown.lines,
+            *_own_notes(rollout, recomputed.verdict),
+            *_passing_lines(rollout, recomputed),
+            *_what_ifs(recomputed),
+        ),
     )
 
 
@@ -234,17 +246,17 @@ def _own_notes(rollout: Rollout, verdict: Verdict) -> list[str]:
     return ["", *noted] if noted else []
 
 
-def _passing_lines(rollout: Rollout, had: RecomputedDecision) -> list[str]:
-    verdict = had.verdict
+def _passing_lines(rollout: Rollout, recomputed: RecomputedDecision) -> list[str]:
+    verdict = recomputed.verdict
     span = span_of(rollout, verdict) if verdict is not None else None
     if (
         verdict is None
         or span is None
-        or had.decision.signal == Signal.HARM.value
+        or recomputed.decision.signal == Signal.HARM.value
         or not rollout.policy.stages[verdict.stage].rules_out
     ):
         return []
-    if had.decision.signal != Signal.PASS.value:
+    if recomputed.decision.signal != Signal.PASS.value:
         missing = lacked(verdict)
         return (
             ["", *wrapped(f"Undecided, of what this stage must rule out: {'; '.join(missing)}.")]
@@ -255,7 +267,7 @@ def _passing_lines(rollout: Rollout, had: RecomputedDecision) -> list[str]:
     lines = ["", "What passed when"]
     rows = [
         (one.metric, _passed_text(one, span.start))
-        for one in sorted(had.passing, key=lambda one: one.at or verdict.at)
+        for one in sorted(recomputed.passing, key=lambda one: one.at or verdict.at)
     ]
     lines += [
         f"  {line}"
@@ -264,7 +276,7 @@ def _passing_lines(rollout: Rollout, had: RecomputedDecision) -> list[str]:
         )
     ]
     interval = rollout.policy.analysis.interval
-    return lines + wrapped(_last_to_pass(had.passing, verdict, span.start, minimum, interval), "  ")
+    return lines + wrapped(_last_to_pass(recomputed.passing, verdict, span.start, minimum, interval), "  ")
 
 
 def _passed_text(one: Passing, start: int) -> str:
@@ -299,23 +311,35 @@ def _last_to_pass(
     )
 
 
-def _what_ifs(had: RecomputedDecision) -> list[str]:
-    if not had.what_ifs:
+def _what_ifs(recomputed: RecomputedDecision) -> list[str]:
+    if not recomputed.what_ifs:
         return []
-    heading = "Otherwise, on the same looks" if had.same else "Otherwise, on the looks that there are now"
-    return ["", heading, *(f"  {line}" for line in aligned([(one.change, one.says) for one in had.what_ifs]))]
+    heading = (
+        "Otherwise, on the same looks" if recomputed.same else "Otherwise, on the looks that there are now"
+    )
+    return [
+        "",
+        heading,
+        *(f"  {line}" for line in aligned([(one.change, one.says) for one in recomputed.what_ifs])),
+    ]
 
 
 def _last(rollout: Rollout, found: Recomputed) -> tuple[Section, ...]:
     """The latest look's, where no decision rests on it: as had again, or as stored where it is not the
     same."""
-    shown = {one.decision.verdict.at for one in found.decisions if one.decision.verdict is not None}
-    again = found.hearing.compared[-1] if found.hearing.compared else None
-    told = rollout.verdict
-    if told is not None and (
-        again is None or told.at > again.at or (told.at == again.at and told.odds != again.odds)
+    shown = {
+        decision.decision.verdict.at for decision in found.decisions if decision.decision.verdict is not None
+    }
+    again = found.transcript.compared[-1] if found.transcript.compared else None
+    recorded = rollout.verdict
+    if recorded is not None and (
+        again is None or recorded.at > again.at or (recorded.at == again.at and recorded.odds != again.odds)
     ):
-        return (verdict_section(rollout, told, "The last verdict, stored"),) if told.at not in shown else ()
+        return (
+            (verdict_section(rollout, recorded, "The last verdict, stored"),)
+            if recorded.at not in shown
+            else ()
+        )
     if again is None or again.at in shown:
         return ()
     return (verdict_section(rollout, again, "The last look"),)
@@ -325,16 +349,16 @@ def looks(rollout: Rollout, found: Recomputed) -> list[tuple[str, ...]]:
     """A row for each look that was compared."""
     return [
         (
-            time_text(one.at),
-            stage_text(rollout, one.stage),
-            rollout.share_in(one),
-            odds_text(one.odds),
-            odds_text(one.stage_odds),
-            odds_text(cleared) if (cleared := cleared_of(one)) is not None else "-",
-            one.answer.value,
-            one.reason,
+            time_text(verdict.at),
+            stage_text(rollout, verdict.stage),
+            rollout.share_in(verdict),
+            odds_text(verdict.odds),
+            odds_text(verdict.stage_odds),
+            odds_text(cleared) if (cleared := cleared_of(verdict)) is not None else "-",
+            verdict.answer.value,
+            verdict.reason,
         )
-        for one in found.hearing.compared
+        for verdict in found.transcript.compared
     ]
 
 
@@ -343,7 +367,9 @@ LOOKS = ("UTC", "STAGE", "WEIGHT", "ODDS", "IN STAGE", "RULED OUT", "ANSWER", "W
 
 def cleared_of(verdict: Verdict) -> float | None:
     """Of the metric that has ruled out least; None at full weight, where nothing is ruled out."""
-    return min((one.cleared for one in whole(verdict)), default=None) if verdict.weight < 100 else None
+    return (
+        min((finding.cleared for finding in whole(verdict)), default=None) if verdict.weight < 100 else None
+    )
 
 
 # ---------------------------------------------------------------- as data
@@ -364,8 +390,8 @@ def data(found: Recomputed | None, source: str, problem: str) -> dict[str, Any]:
         "same": found.same,
         "requests": requests,
         "looksWithoutTelemetry": found.unsampled,
-        "looks": [_look_data(one) for one in found.hearing.compared],
-        "decisions": [_decision_data(one) for one in found.decisions],
+        "looks": [_look_data(verdict) for verdict in found.transcript.compared],
+        "decisions": [_decision_data(decision) for decision in found.decisions],
         "skipped": list(found.skipped),
     }
 
@@ -383,9 +409,9 @@ def _look_data(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _decision_data(had: RecomputedDecision) -> dict[str, Any]:
-    decision, told = had.decision, had.decision.verdict
-    by: Mapping[str, float] = shares(had.verdict) if had.verdict is not None else {}
+def _decision_data(recomputed: RecomputedDecision) -> dict[str, Any]:
+    decision, recorded = recomputed.decision, recomputed.decision.verdict
+    by: Mapping[str, float] = shares(recomputed.verdict) if recomputed.verdict is not None else {}
     return {
         "at": decision.at,
         "signal": decision.signal,
@@ -393,13 +419,18 @@ def _decision_data(had: RecomputedDecision) -> dict[str, Any]:
         "stage": decision.stage + 1,
         "weight": decision.weight,
         "reason": decision.reason,
-        "same": had.same,
-        "differences": list(had.differences),
-        "verdict": plain(had.verdict),
+        "same": recomputed.same,
+        "differences": list(recomputed.differences),
+        "verdict": plain(recomputed.verdict),
         "stored": None
-        if told is None
-        else {"at": told.at, "answer": told.answer.value, "odds": finite(told.odds), "reason": told.reason},
+        if recorded is None
+        else {
+            "at": recorded.at,
+            "answer": recorded.answer.value,
+            "odds": finite(recorded.odds),
+            "reason": recorded.reason,
+        },
         "shares": by,
-        "passing": [plain(one) for one in had.passing],
-        "whatIf": [plain(one) for one in had.what_ifs],
+        "passing": [plain(one) for one in recomputed.passing],
+        "whatIf": [plain(one) for one in recomputed.what_ifs],
     }

@@ -1,8 +1,8 @@
-"""What a judge of one rollout heard, taken down so that another judge can hear the same: by another policy,
+"""What a judge of one rollout observed, kept so that another judge can observe the same: by another policy,
 or without one replica.
 
 Pure, and exact: the same policy gives the same verdicts again. Nothing here says what a verdict means;
-`otherwise.py` asks.
+`counterfactuals.py` asks.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,7 @@ from canaryd.report.reporting_judge import reporting_judge_of
 
 @dataclass(frozen=True, slots=True)
 class TranscribedLook:
-    """One look as it was heard. opened: stretches at one weight that began with it. values: the policy's
+    """One look as it was observed. opened: stretches at one weight that began with it. values: the policy's
     queries by name."""
 
     look: Look
@@ -28,7 +28,7 @@ class TranscribedLook:
 
 @dataclass
 class Transcript:
-    """All that was heard, in order. history: stable's looks before the rollout."""
+    """All that was observed, in order. history: stable's looks before the rollout."""
 
     history: Sequence[Look] = ()
     steps: list[TranscribedLook] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Transcript:
     past: Mapping[str, Sequence[float | None]] = field(default_factory=dict)
 
     def until(self, at: int) -> int:
-        """Looks up to that moment, the one that ends there included: what hearing them again costs."""
+        """Looks up to that moment, the one that ends there included: what judging them again costs."""
         return sum(step.look.end <= at for step in self.steps)
 
     def again(
@@ -52,7 +52,7 @@ class Transcript:
                 return
             for span in step.opened:
                 judge.open(span)
-            yield step, judge.hear(_without(step.look, without), step.values, step.compared)
+            yield step, judge.observe(_without(step.look, without), step.values, step.compared)
 
     @property
     def compared(self) -> list[Verdict]:
@@ -67,24 +67,24 @@ def _without(look: Look, replica: str) -> Look:
 
 
 class TranscribingJudge:
-    """The judge of a rollout, with all that it hears taken down: what `control` takes for a judge."""
+    """The judge of a rollout, which keeps all that it observes: what `control` takes for a judge."""
 
-    def __init__(self, hearing: Transcript, policy: Policy, history: Sequence[Look]) -> None:
-        self._hearing, self._judge = hearing, reporting_judge_of(policy, history)
+    def __init__(self, transcript: Transcript, policy: Policy, history: Sequence[Look]) -> None:
+        self._transcript, self._judge = transcript, reporting_judge_of(policy, history)
         self._opened: tuple[Span, ...] = ()
-        hearing.history = history
+        transcript.history = history
 
     def remember(self, past: Mapping[str, Sequence[float | None]]) -> None:
         self._judge.remember(past)
-        self._hearing.past = past
+        self._transcript.past = past
 
     def open(self, span: Span) -> None:
         self._judge.open(span)
         self._opened = (*self._opened, span)
 
-    def hear(self, look: Look, values: Mapping[str, float | None], compared: bool) -> Verdict:
-        verdict = self._judge.hear(look, values, compared)
-        self._hearing.steps.append(TranscribedLook(look, values, compared, self._opened))
-        self._hearing.verdicts.append(verdict)
+    def observe(self, look: Look, values: Mapping[str, float | None], compared: bool) -> Verdict:
+        verdict = self._judge.observe(look, values, compared)
+        self._transcript.steps.append(TranscribedLook(look, values, compared, self._opened))
+        self._transcript.verdicts.append(verdict)
         self._opened = ()
         return verdict

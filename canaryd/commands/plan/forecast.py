@@ -160,7 +160,7 @@ def rehearsals(
     if policy.analysis.reporter != "destination":
         # the callers' and waypoints' telemetry has no replicas to tell apart
         healthy = replace(healthy, replicas=1)
-    worlds = (healthy, *(one.world(traffic, healthy) for one in regressions))
+    worlds = (healthy, *(regression.world(traffic, healthy) for regression in regressions))
     wanted = ROLLOUTS if rollouts is None else rollouts
     results: list[tuple[SimulatedOutcome, ...]] = []
     while len(results) < wanted:
@@ -278,7 +278,8 @@ def plan_of(
     """What the results of `rehearsals` say, of the same arguments."""
     versions = list(zip(*results, strict=True))
     worse = tuple(
-        _caught(policy, one, outcomes) for one, outcomes in zip(regressions, versions[1:], strict=True)
+        _caught(policy, regression, outcomes)
+        for regression, outcomes in zip(regressions, versions[1:], strict=True)
     )
     looks = sum(one.looks for each in results for one in each)
     return Forecast(
@@ -289,7 +290,7 @@ def plan_of(
 def _healthy(policy: Policy, traffic: TrafficProfile, outcomes: Sequence[SimulatedOutcome]) -> Healthy:
     stages = tuple(_healthy_stage(policy, traffic, stage, outcomes) for stage in range(len(policy.stages)))
     last = len(policy.stages) - 1
-    promoted = [one.seconds if one.end is End.PROMOTED else inf for one in outcomes]
+    promoted = [outcome.seconds if outcome.end is End.PROMOTED else inf for outcome in outcomes]
     stepped = sum(any(visit.signal is Signal.ALARM for visit in one.visits) for one in outcomes)
     return Healthy(
         stages,
@@ -314,7 +315,7 @@ def _healthy_stage(
     policy: Policy, traffic: TrafficProfile, stage: int, outcomes: Sequence[SimulatedOutcome]
 ) -> HealthyStage:
     """By the first visit of each: one after a step back is no healthy version's usual way."""
-    visits = [visit for visit in (_first(one, stage) for one in outcomes) if visit is not None]
+    visits = [visit for visit in (_first(outcome, stage) for outcome in outcomes) if visit is not None]
     return HealthyStage(
         policy.stages[stage].weight,
         traffic.rate * served(policy.stages[stage])[0] / 100,
@@ -330,11 +331,11 @@ def _first(outcome: SimulatedOutcome, stage: int) -> Visit | None:
 
 
 def _ends(outcomes: Sequence[SimulatedOutcome]) -> Mapping[End, Share]:
-    return {end: Share(sum(one.end is end for one in outcomes), len(outcomes)) for end in End}
+    return {end: Share(sum(outcome.end is end for outcome in outcomes), len(outcomes)) for end in End}
 
 
 def _caught(policy: Policy, regression: Regression, outcomes: Sequence[SimulatedOutcome]) -> Caught:
-    caught = [one for one in outcomes if one.end is End.CAUGHT]
+    caught = [outcome for outcome in outcomes if outcome.end is End.CAUGHT]
     stages = []
     for stage in range(len(policy.stages)):
         there = [one for one in caught if one.caught_in == stage]

@@ -29,44 +29,44 @@ def warnings(plan: Forecast) -> tuple[str, ...]:
 def notes(plan: Forecast) -> tuple[str, ...]:
     """What the numbers rest on, that the world may do otherwise."""
     policy, traffic = plan.policy, plan.traffic
-    said = [
+    sentences = [
         f"A look is acted on {plan.lag.late} s after its end, and a new weight settles for {plan.lag.settle} "
         "s: both are in the times."
     ]
     if any(stage.approval for stage in policy.stages):
-        said.append("Approvals are taken to be given at once: a person's time comes on top.")
+        sentences.append("Approvals are taken to be given at once: a person's time comes on top.")
     if policy.gates:
-        said.append("Gates are taken to be open: the time of what they ask comes on top.")
+        sentences.append("Gates are taken to be open: the time of what they ask comes on top.")
     if any(stage.match for stage in policy.stages):
-        said.append(
+        sentences.append(
             f"Of the requests {ASSUMED_MATCHING}% are taken to match, where a stage has a match, and to be "
             "as all others."
         )
     if policy.route.preview:
-        said.append("Nobody is taken to ask for previews.")
+        sentences.append("Nobody is taken to ask for previews.")
     if policy.analysis.queries:
-        names = ", ".join(one.name for one in policy.analysis.queries)
-        said.append(
+        names = ", ".join(query.name for query in policy.analysis.queries)
+        sentences.append(
             f"Queries ({names}) are taken to keep their limits, and not to differ between the versions."
         )
     if policy.mode == "observe":
-        said.append("The policy only observes: the plan is of what it would do if it steered.")
+        sentences.append("The policy only observes: the plan is of what it would do if it steered.")
     if traffic.bad:
-        said.append(
+        sentences.append(
             f"Stable's failures come in spells of about {traffic.spell} looks ({percent_text(traffic.bad)} "
             "of looks are bad): each version is taken to have its own."
         )
     if not traffic.slower:
         spread = f"lognormal with a median of {traffic.median_ms:g} ms"
-        said.append(
+        sentences.append(
             f"Latency is taken to be {spread}; measured from Prometheus it is the service's own "
             "(--prometheus)."
         )
-    said.append(
+    sentences.append(
         "Regressions are there from the first request on, on every replica, and are looked for by the "
         "policy's own metrics alone."
     )
-    return tuple(said)
+    return tuple(sentences)
 
 
 def _limits(plan: Forecast) -> Iterator[str]:
@@ -106,7 +106,8 @@ def _healthy(plan: Forecast) -> Iterator[str]:
             "are compared again"
         )
     running = sum(
-        ends[End.RUNNING].events for ends in (healthy.ends, *(one.ends for one in plan.regressions))
+        ends[End.RUNNING].events
+        for ends in (healthy.ends, *(regression.ends for regression in plan.regressions))
     )
     if running:
         yield f"{running} rollouts were still running after {LONGEST:,} looks, and are watched no further"
@@ -184,12 +185,15 @@ def _blocks(plan: Forecast) -> Iterator[str]:
 
 
 def _missed(plan: Forecast) -> Iterator[str]:
-    for one in plan.regressions:
-        missed = one.ends[End.PROMOTED]
-        if is_unacceptable(plan.policy, plan.traffic.errors, one.regression) and missed.value >= MANY_MISSED:
+    for regression in plan.regressions:
+        missed = regression.ends[End.PROMOTED]
+        if (
+            is_unacceptable(plan.policy, plan.traffic.errors, regression.regression)
+            and missed.value >= MANY_MISSED
+        ):
             yield (
-                f"{one.regression} is unacceptable by the policy, and {_share(missed)} of such versions are "
-                f"promoted{_why(one)}"
+                f"{regression.regression} is unacceptable by the policy, and {_share(missed)} of such "
+                f"versions are promoted{_why(regression)}"
             )
 
 

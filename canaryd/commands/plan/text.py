@@ -122,7 +122,7 @@ def _regressions(plan: Forecast) -> Part:
         "REQUESTS AT RISK",
         "BY 90%",
     )
-    rows = [_row(plan, one) for one in plan.regressions]
+    rows = [_row(plan, regression) for regression in plan.regressions]
     return Part(
         "A worse version: how often each stage catches it, and how long after the stage began (median)",
         (head, *rows),
@@ -209,13 +209,13 @@ def as_data(plan: Forecast) -> dict[str, Any]:
             "slower": list(traffic.slower) or None,
         },
         "healthy": {
-            "stages": [_stage_data(number, one) for number, one in enumerate(healthy.stages, start=1)],
+            "stages": [_stage_data(number, stage) for number, stage in enumerate(healthy.stages, start=1)],
             "fullWeight": _spread_data(healthy.full),
             "promoted": _spread_data(healthy.promoted),
             "ends": _ends_data(healthy.ends),
             "steppedBack": _share_data(healthy.stepped_back),
         },
-        "regressions": [_regression_data(plan, one) for one in plan.regressions],
+        "regressions": [_regression_data(plan, regression) for regression in plan.regressions],
         "warnings": list(warnings(plan)),
         "assumed": list(notes(plan)),
     }

@@ -53,7 +53,7 @@ def course(policy: Policy, looks: Iterator[Look], by_weight: bool = False) -> tu
         for span in rollout.spans[opened:]:
             judge.open(span)
         opened = len(rollout.spans)
-        verdicts.append(judge.hear(look))
+        verdicts.append(judge.observe(look))
         rollout = step(rollout, verdicts[-1], {}, look.sampled)
         if rollout.phase.ended:
             break

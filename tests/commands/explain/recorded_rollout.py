@@ -39,8 +39,8 @@ def lived(
         START + 10 * looks,
         policy,
     )
-    rollout, hearing, opened = imagined(past, policy), Transcript(), 0
-    scribe = TranscribingJudge(hearing, policy, ())
+    rollout, transcript, opened = imagined(past, policy), Transcript(), 0
+    scribe = TranscribingJudge(transcript, policy, ())
     scribe.remember(before)
     counted: dict[str, Counts] = {}
     for number in range(looks):
@@ -52,6 +52,6 @@ def lived(
         heard = look(rollout.weight)
         for name, one in (*heard.stable.items(), *heard.canary.items()):
             counted[name] = counted.get(name, Counts()) + Counts(one.requests, one.failures)
-        verdict = scribe.hear(heard, values(number), True)
+        verdict = scribe.observe(heard, values(number), True)
         rollout = step(rollout, verdict, dict(counted), heard.sampled)
-    return rollout, hearing
+    return rollout, transcript

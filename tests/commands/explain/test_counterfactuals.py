@@ -34,11 +34,11 @@ def decided(rollout: Rollout, signal: Signal) -> tuple[Decision, Verdict]:
     return decision, decision.verdict
 
 
-def asked(rollout: Rollout, hearing: Transcript, signal: Signal) -> dict[str, WhatIf]:
+def asked(rollout: Rollout, transcript: Transcript, signal: Signal) -> dict[str, WhatIf]:
     """By what is supposed."""
     decision, verdict = decided(rollout, signal)
     inquiry = Inquiry()
-    inquiry.add(0, decision, questions(rollout, hearing, decision, verdict))
+    inquiry.add(0, decision, questions(rollout, transcript, decision, verdict))
     assert inquiry.skipped == []
     heard = 0
 
@@ -51,17 +51,17 @@ def asked(rollout: Rollout, hearing: Transcript, signal: Signal) -> dict[str, Wh
     return {one.change: one for one in answers}
 
 
-def fails(hearing: Transcript, policy: Policy, until: int) -> bool:
-    return any(verdict.answer is Answer.FAIL for _, verdict in hearing.again(policy, until))
+def fails(transcript: Transcript, policy: Policy, until: int) -> bool:
+    return any(verdict.answer is Answer.FAIL for _, verdict in transcript.again(policy, until))
 
 
 @pytest.fixture(scope="module")
 def failing() -> tuple[Rollout, Transcript]:
     """Four times stable's errors, on every replica."""
     service = Sampled(2, errors=0.01, more_errors=4.0)
-    rollout, hearing = lived(a_ladder(), service.look)
+    rollout, transcript = lived(a_ladder(), service.look)
     assert rollout.phase is Phase.ROLLED_BACK
-    return rollout, hearing
+    return rollout, transcript
 
 
 @pytest.fixture(scope="module")
@@ -72,18 +72,18 @@ def answers(failing: tuple[Rollout, Transcript]) -> dict[str, WhatIf]:
 @pytest.fixture(scope="module")
 def good() -> tuple[Rollout, Transcript]:
     service = Sampled(1)
-    rollout, hearing = lived(a_ladder(), service.look)
+    rollout, transcript = lived(a_ladder(), service.look)
     assert rollout.phase is Phase.SUCCEEDED
-    return rollout, hearing
+    return rollout, transcript
 
 
 def test_the_same_policy_gives_the_same_verdicts_again(failing: tuple[Rollout, Transcript]) -> None:
-    rollout, hearing = failing
+    rollout, transcript = failing
     assert [
-        verdict for _, verdict in hearing.again(rollout.policy, hearing.verdicts[-1].at)
-    ] == hearing.verdicts
-    half = hearing.verdicts[len(hearing.verdicts) // 2].at
-    assert hearing.until(half) == len(list(hearing.again(rollout.policy, half)))
+        verdict for _, verdict in transcript.again(rollout.policy, transcript.verdicts[-1].at)
+    ] == transcript.verdicts
+    half = transcript.verdicts[len(transcript.verdicts) // 2].at
+    assert transcript.until(half) == len(list(transcript.again(rollout.policy, half)))
 
 
 def test_without_the_metric_that_decided_it_is_not_rolled_back_and_without_the_other_it_is(
@@ -92,9 +92,9 @@ def test_without_the_metric_that_decided_it_is_not_rolled_back_and_without_the_o
     assert answers["without errors"].outcome is CounterfactualOutcome.NOT_BY_THEN
     assert answers["without errors"].at is None
     assert answers["without latency"].outcome in (CounterfactualOutcome.SAME, CounterfactualOutcome.EARLIER)
-    rollout, hearing = failing
+    rollout, transcript = failing
     _, verdict = decided(rollout, Signal.HARM)
-    assert not fails(hearing, without_metric(rollout.policy, "errors"), verdict.at)
+    assert not fails(transcript, without_metric(rollout.policy, "errors"), verdict.at)
 
 
 def test_a_laxer_risk_is_never_later_and_a_stricter_one_has_its_own_bar(
@@ -112,7 +112,7 @@ def test_a_laxer_risk_is_never_later_and_a_stricter_one_has_its_own_bar(
 def test_the_tolerance_that_would_have_let_it_go_on_does_and_somewhat_less_does_not(
     failing: tuple[Rollout, Transcript], answers: dict[str, WhatIf]
 ) -> None:
-    rollout, hearing = failing
+    rollout, transcript = failing
     _, verdict = decided(rollout, Signal.HARM)
     change, answer = next((one, said) for one, said in answers.items() if one.startswith("errors of "))
     assert answer.outcome is CounterfactualOutcome.NOT_BY_THEN
@@ -120,12 +120,12 @@ def test_the_tolerance_that_would_have_let_it_go_on_does_and_somewhat_less_does_
     assert factor > 1.1
     own = rollout.policy
     assert fails(
-        hearing,
+        transcript,
         with_metric(own, "errors", tolerated_ratio=max(0.1, factor / 1.08 - 1), unacceptable_ratio=9.0),
         verdict.at,
     )
     assert not fails(
-        hearing,
+        transcript,
         with_metric(own, "errors", tolerated_ratio=factor + 0.005 - 1, unacceptable_ratio=9.0),
         verdict.at,
     )
@@ -133,8 +133,8 @@ def test_the_tolerance_that_would_have_let_it_go_on_does_and_somewhat_less_does_
 
 def test_the_replica_that_alone_is_sick_is_named() -> None:
     service = Sampled(3, errors=0.01, more_errors=12.0, only=1)
-    rollout, hearing = lived(a_ladder({"errors": {}}), service.look)
-    answers = asked(rollout, hearing, Signal.HARM)
+    rollout, transcript = lived(a_ladder({"errors": {}}), service.look)
+    answers = asked(rollout, transcript, Signal.HARM)
     assert answers["without c1"].outcome is CounterfactualOutcome.NOT_BY_THEN
     assert answers["without c1"].says.endswith("the evidence rests on it")
     assert all(answers[f"without {name}"].at is not None for name in ("c0", "c2"))
@@ -143,8 +143,8 @@ def test_the_replica_that_alone_is_sick_is_named() -> None:
 
 def test_latency_that_decided_has_a_tolerance_too() -> None:
     service = Sampled(4, slower=1.6)
-    rollout, hearing = lived(a_ladder(), service.look)
-    answers = asked(rollout, hearing, Signal.HARM)
+    rollout, transcript = lived(a_ladder(), service.look)
+    answers = asked(rollout, transcript, Signal.HARM)
     assert answers["without latency"].outcome is CounterfactualOutcome.NOT_BY_THEN
     (change,) = [one for one in answers if one.startswith("latency of ")]
     assert 1.1 < float(change.split()[2]) < 2.5
@@ -160,15 +160,15 @@ def test_stable_without_any_failure_is_tolerated_in_percentage_points() -> None:
             canary={name: replace(one, failures=one.requests // 20) for name, one in made.canary.items()},
         )
 
-    rollout, hearing = lived(a_ladder({"errors": {}}), look)
-    changes = list(asked(rollout, hearing, Signal.HARM))
+    rollout, transcript = lived(a_ladder({"errors": {}}), look)
+    changes = list(asked(rollout, transcript, Signal.HARM))
     assert [one for one in changes if one.endswith("more errors tolerated, not 0.1%")] != []
 
 
 def test_a_limit_of_one_s_own_is_taken_away() -> None:
     service = Sampled(6, errors=0.03)
-    rollout, hearing = lived(a_ladder({"errors": {"max": "1%"}}), service.look)
-    answers = asked(rollout, hearing, Signal.HARM)
+    rollout, transcript = lived(a_ladder({"errors": {"max": "1%"}}), service.look)
+    answers = asked(rollout, transcript, Signal.HARM)
     assert answers["without the limit (at most 1.0% errors)"].outcome is CounterfactualOutcome.NOT_BY_THEN
     # no tolerance is asked for where none was exceeded
     assert not [one for one in answers if "tolerated" in one]
@@ -202,10 +202,10 @@ def left_out(answers: dict[str, WhatIf]) -> set[str]:
 
 
 def test_a_compared_query_that_decided_is_named_and_left_out_in_its_turn() -> None:
-    rollout, hearing = costly({"errors": {}}, COST, DRY)
+    rollout, transcript = costly({"errors": {}}, COST, DRY)
     _, verdict = decided(rollout, Signal.HARM)
     assert decided_by(verdict) == "cost (over 99% of the odds; errors under 1%)"
-    answers = asked(rollout, hearing, Signal.HARM)
+    answers = asked(rollout, transcript, Signal.HARM)
     assert left_out(answers) == {"without errors", "without cost"}
     assert answers["without cost"].outcome is CounterfactualOutcome.NOT_BY_THEN
     # the query has all of the weight then
@@ -214,8 +214,8 @@ def test_a_compared_query_that_decided_is_named_and_left_out_in_its_turn() -> No
 
 @pytest.mark.parametrize("metrics", [(COST,), (COST, DRY), (HEAP,), ({"errors": {}}, DRY)])
 def test_the_only_metric_that_decides_is_never_left_out(metrics: tuple[dict[str, Any], ...]) -> None:
-    rollout, hearing = costly(*metrics, more_errors=6.0)
-    answers = asked(rollout, hearing, Signal.HARM)
+    rollout, transcript = costly(*metrics, more_errors=6.0)
+    answers = asked(rollout, transcript, Signal.HARM)
     assert left_out(answers) == set()
     assert "falseRollbackRisk 0.1%" in answers
 
@@ -242,11 +242,11 @@ def test_a_stage_passes_no_later_when_more_risk_is_taken(good: tuple[Rollout, Tr
 
 
 def test_what_would_take_too_long_is_left_out_and_named(failing: tuple[Rollout, Transcript]) -> None:
-    rollout, hearing = failing
+    rollout, transcript = failing
     decision, verdict = decided(rollout, Signal.HARM)
-    looks = hearing.until(verdict.at)
+    looks = transcript.until(verdict.at)
     inquiry = Inquiry(most=2 * looks)
-    inquiry.add(0, decision, questions(rollout, hearing, decision, verdict))
+    inquiry.add(0, decision, questions(rollout, transcript, decision, verdict))
     assert [one.change for _, one in inquiry.asked] == ["without errors", "without latency"]
     assert inquiry.looks == 2 * looks
     assert any(f"falseRollbackRisk 5% ({looks} looks)" in one for one in inquiry.skipped)
@@ -263,7 +263,7 @@ def test_a_step_back_from_full_weight_is_asked_about_in_its_own_stretch() -> Non
         service.more_errors = 20.0 if weight == 100 else 1.0
         return service.look(weight)
 
-    rollout, hearing = lived(policy, look, 150)
+    rollout, transcript = lived(policy, look, 150)
     alarms = [one for one in rollout.decisions if one.signal == Signal.ALARM.value]
     assert len(alarms) > 1
     verdict = alarms[-1].verdict
@@ -274,7 +274,7 @@ def test_a_step_back_from_full_weight_is_asked_about_in_its_own_stretch() -> Non
         alarms[-1],
         [
             one
-            for one in questions(rollout, hearing, alarms[-1], verdict)
+            for one in questions(rollout, transcript, alarms[-1], verdict)
             if one.change == "falseRollbackRisk 5%"
         ],
     )

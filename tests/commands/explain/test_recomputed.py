@@ -32,14 +32,14 @@ def failing() -> Lived:
 @pytest.fixture(scope="module")
 def good() -> Lived:
     service = Sampled(1)
-    rollout, hearing = lived(a_ladder(), service.look)
+    rollout, transcript = lived(a_ladder(), service.look)
     assert rollout.phase is Phase.SUCCEEDED
-    return rollout, hearing
+    return rollout, transcript
 
 
 def found_of(one: Lived, otherwise: bool = False) -> Recomputed:
-    rollout, hearing = one
-    found = recomputed(rollout, hearing, "a test")
+    rollout, transcript = one
+    found = recomputed(rollout, transcript, "a test")
     return answered(found, inquiry(rollout, found)) if otherwise else found
 
 
@@ -73,9 +73,9 @@ def test_every_decision_by_evidence_is_had_again_as_it_was_made(good: Lived, fai
 def test_a_verdict_that_is_not_had_again_to_the_digit_is_shown_as_stored_beside_the_other(
     failing: Lived,
 ) -> None:
-    rollout, hearing = failing
+    rollout, transcript = failing
     changed = with_other_odds(rollout, Signal.HARM)
-    found = found_of((changed, hearing), otherwise=True)
+    found = found_of((changed, transcript), otherwise=True)
     assert (found.same, found.decisions[0].agrees) == (False, True)
     told = said(sections(changed, found, 100))
     assert "harm: fail (stored, and not had again)" in told
@@ -86,21 +86,23 @@ def test_a_verdict_that_is_not_had_again_to_the_digit_is_shown_as_stored_beside_
 
 
 def test_of_a_decision_whose_answer_is_another_now_nothing_more_is_asked(failing: Lived) -> None:
-    rollout, hearing = failing
-    undecided = replace(hearing, verdicts=[replace(one, answer=Answer.UNDECIDED) for one in hearing.verdicts])
+    rollout, transcript = failing
+    undecided = replace(
+        transcript, verdicts=[replace(one, answer=Answer.UNDECIDED) for one in transcript.verdicts]
+    )
     found = found_of((rollout, undecided), otherwise=True)
     assert (found.same, found.decisions[0].agrees, found.decisions[0].what_ifs) == (False, False, ())
     assert "the same verdict means to go on looking now" in said(sections(rollout, found, 100))
 
 
 def test_looks_that_telemetry_has_forgotten_are_counted_and_the_stored_verdict_stands(failing: Lived) -> None:
-    rollout, hearing = failing
-    gone = len(hearing.steps) // 2
+    rollout, transcript = failing
+    gone = len(transcript.steps) // 2
     steps = [
         replace(step, look=replace(step.look, stable={}, canary={}, sampled=False)) if at < gone else step
-        for at, step in enumerate(hearing.steps)
+        for at, step in enumerate(transcript.steps)
     ]
-    partly = Transcript(hearing.history, steps)
+    partly = Transcript(transcript.history, steps)
     partly.verdicts = [verdict for _, verdict in partly.again(rollout.policy, steps[-1].look.end)]
     found = found_of((rollout, partly))
     told = said(sections(rollout, found, 100))
@@ -112,11 +114,12 @@ def test_looks_that_telemetry_has_forgotten_are_counted_and_the_stored_verdict_s
 
 
 def test_nothing_left_at_all_is_known_as_forgotten(failing: Lived) -> None:
-    rollout, hearing = failing
+    rollout, transcript = failing
     steps = [
-        replace(step, look=replace(step.look, stable={}, canary={}, sampled=False)) for step in hearing.steps
+        replace(step, look=replace(step.look, stable={}, canary={}, sampled=False))
+        for step in transcript.steps
     ]
-    assert found_of((rollout, Transcript((), steps, hearing.verdicts))).forgotten
+    assert found_of((rollout, Transcript((), steps, transcript.verdicts))).forgotten
     told = said(explain(rollout, 0.0, evidence=stored(rollout, "it has no samples.")))
     assert "The record, as it was decided then: it has no samples." in told
     assert "harm: fail" in told
@@ -169,7 +172,7 @@ def test_a_pass_tells_when_each_metric_passed_and_which_was_the_last(good: Lived
     assert {one.metric for one in first.passing} == {"errors", "latency"}
     for one in first.passing:
         assert one.at is not None
-        before = [verdict for verdict in found.hearing.compared if verdict.at < one.at]
+        before = [verdict for verdict in found.transcript.compared if verdict.at < one.at]
         assert all(
             finding.cleared < finding.clear_bar
             for verdict in before
@@ -211,8 +214,8 @@ def test_notes_of_an_earlier_verdict_are_told_with_its_decision(good: Lived) -> 
 
 def test_a_rollout_under_way_shows_its_last_look() -> None:
     service = Sampled(8)
-    rollout, hearing = lived(a_ladder(), service.look, 5)
-    parts = sections(rollout, found_of((rollout, hearing)), 100)
+    rollout, transcript = lived(a_ladder(), service.look, 5)
+    parts = sections(rollout, found_of((rollout, transcript)), 100)
     assert [part.title for part in parts][-1] == "The last look: undecided"
     assert "No decision rests on evidence so far." in said(parts)
 
@@ -230,7 +233,7 @@ def test_the_data_have_every_look_and_each_decision_with_its_numbers(failing: Li
         "decisions",
         "skipped",
     }
-    assert len(told["looks"]) == len(found.hearing.compared)
+    assert len(told["looks"]) == len(found.transcript.compared)
     assert set(told["looks"][0]) == {"at", "stage", "weight", "answer", "odds", "stageOdds", "cleared"}
     (decision,) = told["decisions"]
     assert set(decision) == {
@@ -255,7 +258,7 @@ def test_the_data_have_every_look_and_each_decision_with_its_numbers(failing: Li
 
 
 def test_what_is_ruled_out_is_that_of_the_metric_that_lacks_most(good: Lived) -> None:
-    verdicts = found_of(good).hearing.compared
+    verdicts = found_of(good).transcript.compared
     least = [
         min(one.cleared for one in verdict.findings if one.what in ("errors", "all bounds"))
         for verdict in verdicts[:5]

@@ -40,22 +40,22 @@ def test_what_is_heard_is_what_a_live_walk_hears_with_its_stretches_and_all_that
         EvidenceStream(rollout, rollout.entrance, FakeTelemetry(FakeWorld()), 0.0).next(rollout, NOW + 1000)
     )
     again = reread(rollout, FakeTelemetry(FakeWorld()), NOW + 1000)
-    assert again.hearing.verdicts == [heard.verdict for heard in live]
-    assert [(step.look, step.compared) for step in again.hearing.steps] == [
+    assert again.transcript.verdicts == [heard.verdict for heard in live]
+    assert [(step.look, step.compared) for step in again.transcript.steps] == [
         (heard.look, heard.compared) for heard in live
     ]
-    assert [(step.look.start, step.opened) for step in again.hearing.steps if step.opened] == [
+    assert [(step.look.start, step.opened) for step in again.transcript.steps if step.opened] == [
         (span.start, (span,)) for span in rollout.spans
     ]
     assert (again.counted, again.counted_to) == (live[-1].counted, START + 418)
-    assert len(again.hearing.compared) == 40
-    assert len(again.hearing.history) == HISTORY_LOOKS
+    assert len(again.transcript.compared) == 40
+    assert len(again.transcript.history) == HISTORY_LOOKS
 
 
 def test_what_was_counted_and_saved_before_is_no_reason_to_leave_it_out() -> None:
     """A live walk hands out only what the record lacks."""
     assert (
-        len(reread(ended(counted_to=START + 418), FakeTelemetry(FakeWorld()), NOW + 1000).hearing.compared)
+        len(reread(ended(counted_to=START + 418), FakeTelemetry(FakeWorld()), NOW + 1000).transcript.compared)
         == 40
     )
 
@@ -63,7 +63,7 @@ def test_what_was_counted_and_saved_before_is_no_reason_to_leave_it_out() -> Non
 def test_looks_whose_samples_are_not_in_yet_are_not_read() -> None:
     under_way = ended(spans=(Span(0, 10, START),), phase=Phase.PROGRESSING, ended=None)
     again = reread(under_way, FakeTelemetry(FakeWorld()), NOW + 100, delay=15)
-    assert [verdict.at for verdict in again.hearing.compared][-1] == START + 80
+    assert [verdict.at for verdict in again.transcript.compared][-1] == START + 80
 
 
 def test_it_is_told_how_many_looks_are_read() -> None:
@@ -82,7 +82,7 @@ def test_a_refused_query_has_no_value_and_an_outage_ends_the_reading() -> None:
     )
     again = reread(ended(policy=policy), Silent(FakeWorld()), NOW + 1000)
     assert again.problems == {"cpu": "two series"}
-    assert {step.values["cpu"] for step in again.hearing.steps if step.compared} == {None}
+    assert {step.values["cpu"] for step in again.transcript.steps if step.compared} == {None}
     with pytest.raises(Unavailable):
         reread(ended(policy=policy), Silent(FakeWorld(), refuses=False), NOW + 1000)
     with pytest.raises(Unavailable):
