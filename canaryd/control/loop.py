@@ -22,6 +22,7 @@ from canaryd.control.supervisor import Supervisor
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Clock, Conflict, Postman, Rejected, Unavailable
 from canaryd.domain.rollout import Announcement, Phase, Record, ServiceKey
+from canaryd.report.summary import summarized
 
 log = structlog.get_logger()
 
@@ -235,7 +236,7 @@ class ControlLoop:
                     self.meter.delivered(notifier)
         for news in noted:
             if missing := self._untold(news, record):
-                self.postman.offer(news, missing)
+                self.postman.offer(summarized(rollout, news), missing)
         return record
 
     def _untold(self, news: Announcement, record: Record) -> list[str]:
@@ -283,7 +284,7 @@ class ControlLoop:
             )
             if news is not None:
                 for notifier in self._receivers(news, record):
-                    firing.setdefault(notifier, []).append(news)
+                    firing.setdefault(notifier, []).append(summarized(record.rollout, news))
         for notifier in sorted(notifiers):
             self.postman.keep_firing(notifier, firing.get(notifier, []))
 

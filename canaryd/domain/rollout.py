@@ -180,6 +180,24 @@ class Announcement:
         own = self.bracket or (self,)
         return together(f"{one.service} {one.canary}" for one in own)
 
+    @property
+    def services(self) -> str:
+        """`front-end and carts`."""
+        own = self.bracket or (self,)
+        return together(named.service for named in own)
+
+    @property
+    def summary(self) -> str:
+        """What happened in one line without statistics; empty until it is handed over."""
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class SummarizedAnnouncement(Announcement):
+    """An announcement as it is handed over, with its summary, which no record has."""
+
+    summary: str = ""
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:

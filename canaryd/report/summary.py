@@ -5,10 +5,10 @@ with it. A failed request is taken for one user; where users get no answer of th
 stage), requests are told instead. Of a rollout of several services, each version has its service's name."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from canaryd.domain.formatting import lasting, percent_text, short
-from canaryd.domain.rollout import Announcement, Held, Phase, Rollout
+from canaryd.domain.rollout import Announcement, Held, Phase, Rollout, SummarizedAnnouncement
 from canaryd.domain.verdict import Answer, MetricFinding, Verdict
 from canaryd.report.findings import ALL_BOUNDS, loudest
 from canaryd.report.phase_summary import version_of
@@ -36,6 +36,12 @@ def announced(rollout: Rollout, announcement: Announcement) -> str:
     )
     line = _summary(then, announcement.event, announcement.verdict, announcement.at)
     return _with_users(rollout, line) if announcement.event == "rolled_back" else line
+
+
+def summarized(rollout: Rollout, announcement: Announcement) -> SummarizedAnnouncement:
+    """An announcement of the rollout as it is handed over."""
+    stored = {field.name: getattr(announcement, field.name) for field in fields(Announcement)}
+    return SummarizedAnnouncement(**stored, summary=announced(rollout, announcement))
 
 
 def _event(rollout: Rollout) -> str:

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+from canaryd.adapters.kube.events import event_of
+from canaryd.adapters.notify import alertmanager, webhook
 from canaryd.domain.counts import Counts
 from canaryd.domain.rollout import Announcement, Held, Phase, Rollout
 from canaryd.domain.verdict import Answer, MetricFinding, Verdict
-from canaryd.report.summary import announced, summary
+from canaryd.report.serialization import plain
+from canaryd.report.summary import announced, summarized, summary
 from tests.builders import NOW, a_policy, a_rollout
 
 FAILING = MetricFinding("errors", "errors", Answer.FAIL, 8, 2000, 11, 145, odds=900.0)
@@ -179,3 +182,22 @@ def test_an_announcement_has_the_numbers_of_its_own_moment() -> None:
     assert announced(rollout, moment).startswith("v2 fails 0.45% of its requests, v1 0.5%: in stage 1 of 4")
     last = an_announcement(event="rolled_back", at=NOW + 12, verdict=a_verdict(FAILING))
     assert announced(rollout, last) == summary(rollout, NOW)
+
+
+def test_whoever_is_told_reads_the_summary_first_and_then_the_numbers() -> None:
+    rollout = ended(Phase.ROLLED_BACK, FAILING)
+    stored = an_announcement(event="rolled_back", at=NOW + 12, verdict=a_verdict(FAILING))
+    told = summarized(rollout, replace(stored, reason="errors 7.6% against 0.4%, odds 900 to 1"))
+    line = summary(rollout, NOW)
+    about = {"apiVersion": "v1", "kind": "x", "metadata": {"namespace": "n", "name": "x", "uid": "1"}}
+    note = event_of(told, {**about, "namespace": "n"}, None, "canaryd-0")["note"]
+    assert note == f"{line}. front-end v1 to v2, weight 10%: errors 7.6% against 0.4%, odds 900 to 1"
+    assert alertmanager.summary(told) == f"front-end in production: {line}"
+    assert alertmanager.description(told).startswith("errors 7.6% against 0.4%, odds 900 to 1")
+    assert webhook.payload(told)["summary"] == line
+
+
+def test_a_record_keeps_announcements_without_a_summary() -> None:
+    stored = an_announcement(event="rolled_back", at=NOW + 12, verdict=a_verdict(FAILING))
+    assert stored.summary == ""
+    assert "summary" not in plain(stored)

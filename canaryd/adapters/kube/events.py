@@ -115,7 +115,8 @@ def event_of(
 def _note(announcement: Announcement) -> str:
     of = announcement
     share = f"weight {of.weight}%" if of.share in ("", f"{of.weight}%") else of.share
-    text = f"{of.versions}, {share}: {of.reason or of.event.replace('_', ' ')}"
+    numbers = f"{of.versions}, {share}: {of.reason or of.event.replace('_', ' ')}"
+    text = f"{of.summary}. {numbers}" if of.summary else numbers
     raw = text.encode()
     if len(raw) <= MOST_BYTES:
         return text

@@ -96,8 +96,10 @@ def name_of(event: str) -> str:
 
 
 def summary(announcement: Announcement) -> str:
-    """One line: `front-end v3 rolled back in production`; where it stood is in the description, with the
-    reason."""
+    """One line: `front-end in production: v3 fails 7.6% of its requests, v2 0.4%: rolled back after 12 s`;
+    where it stood is in the description, with the reason."""
+    if announcement.summary:
+        return f"{announcement.services} in {announcement.namespace}: {announcement.summary}"
     return f"{announcement.canaries} {announcement.event.replace('_', ' ')} in {announcement.namespace}"
 
 

@@ -60,6 +60,7 @@ def payload(announcement: Announcement) -> dict[str, Any]:
         "stage": int(announcement.stage),
         "weight": int(announcement.weight),
         "share": announcement.share or f"{announcement.weight}%",
+        "summary": announcement.summary,
         "reason": announcement.reason,
         "at": moment(announcement.at),
         "verdict": verdict_data(announcement.verdict),
