@@ -60,7 +60,8 @@ class Results:
     """Entries by part and name, read from a file and written back after each change. Numbers that are not
     finite are kept as null.
 
-    fresh: what is in the file is not taken for done, and stays until it is measured again."""
+    fresh: what is in the file is not taken for done, and stays until it is measured again.
+    """
 
     def __init__(self, path: Path, fresh: bool = False) -> None:
         self.path, self.tree = path, tree()

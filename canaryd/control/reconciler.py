@@ -428,7 +428,8 @@ class Reconciler:
         """Looks begin, or the end is reached: the routes are as wanted, or someone else's, whose users
         deserve to be watched over too.
 
-        trouble: why what is wanted is not in force although it is written, for the record."""
+        trouble: why what is wanted is not in force although it is written, for the record.
+        """
         rollout = record.rollout
         is_looking = rollout.span is not None and rollout.span.end is None
         confirmed = [service.route.confirmed for service in rollout.services]

@@ -16,7 +16,7 @@ from canaryd.domain.rollout import Decision, Held, Phase, Rollout, ServiceRollou
 from canaryd.domain.verdict import Answer, Verdict
 
 MAX_STEP_BACKS = 3  # a version that alarms at 100 this often is looked at by a person, not tried for ever
-DEADLINE_ODDS = 3.0  # evidence.md, section 5: at a deadline, advance only below 3 to 1 against the canary
+DEADLINE_ODDS = 3.0  # docs/concepts/evidence.md: at a deadline, advance only below 3 to 1 against the canary
 KEPT_DECISIONS = 100  # bounds the record: a rollout has some ten; a flapping hold may make many
 
 

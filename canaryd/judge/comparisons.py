@@ -44,7 +44,7 @@ class Unit:
     log_luck: of the log ratios over the border that luck brings, shape (comparisons, LUCKY or more); lucky:
     the ratio over the border that luck hardly ever exceeds, at least 1, for the bet, which knows no
     distributions. hidden: where users are drawn, of the log ratios from what must be ruled out down, how
-    likely luck makes it look so (`users.luck_below`).
+    likely luck makes it look so (`cluster_randomization.luck_below`).
     """
 
     joined: Rows
@@ -103,7 +103,7 @@ class Comparisons:
         self._begin_clearing()
 
     def in_bursts(self, burst: Array, log_past: Single, usual: Array) -> None:
-        """For passing, so many events count as one; burst: >= 1, shape (comparisons,); log_past, usual: of
+        """Counts so many events as one for passing. burst: >= 1, shape (comparisons,); log_past, usual: of
         the past when it is so counted.
 
         No beta-binomial split is as wide as that of one large burst, which falls on one version whole.
@@ -155,7 +155,8 @@ class Comparisons:
         fold_all([(self, unit)])
 
     def intervals(self, rows: Indices) -> tuple[Array, Array]:
-        """Of the ratio over what is tolerated, from the stage's own units; anytime-valid at 95%."""
+        """Anytime-valid 95% intervals of the ratio over what is tolerated, from the stage's own units: low
+        and high, shape (rows,) each."""
         low, high = log_ratio_interval(HARM, self.stage.log_likelihood[rows], self.log_past[rows])
         return np.exp(low), np.exp(high)
 
@@ -296,7 +297,8 @@ def _clear(parts: list[_Part], lengths: list[int], log_lik: Single) -> None:
 
 
 def _hidden(parts: list[_Part]) -> Single | None:
-    """Of all rows to be cleared; where requests are drawn luck hides nothing."""
+    """What luck hides in all rows to be cleared, shape (rows, CLEAR.border + 1); None where requests are
+    drawn: then luck hides nothing."""
     if all(part.unit.hidden is None for part in parts):
         return None
     none = np.where(np.arange(CLEAR.border + 1) == CLEAR.border, 0.0, -np.inf).astype(np.float32)

@@ -35,7 +35,8 @@ BOTH = np.ones(2, dtype=bool)
 
 
 class ErrorEvidence(MetricEvidence):
-    """See the module. past: stable's vectors before the rollout, look by look, shape (looks, width)."""
+    """The evidence on failed requests. past: stable's vectors before the rollout, look by look, shape (looks,
+    width)."""
 
     name = "errors"
 
@@ -80,7 +81,7 @@ class ErrorEvidence(MetricEvidence):
         self._served = self._failed = 0.0
 
     def _expect(self) -> None:
-        """Where a canary as good as stable lies from what the stage must rule out, and which of both
+        """Sets where a canary as good as stable lies from what the stage must rule out, and which of both
         comparisons will say so sooner: that one has most of the weight, by stable's rate as it is known when
         the stage begins."""
         usual = (self._past_failed + 0.5) / (self._past_served + 1.0)
@@ -128,16 +129,16 @@ class ErrorEvidence(MetricEvidence):
         return unit
 
     def _luck(self, replicas: int) -> Luck:
-        """As `_estimated_luck`, once for each state of stable's counts: a fiftieth more of them changes
-        nothing that anyone could see."""
+        """Replicas' and users' luck (`_estimated_luck`), estimated once for each state of stable's counts: a
+        fiftieth more of them changes nothing that anyone could see."""
         state, known = (replicas, self.stable_replicas, self.users), self._known_luck
         if known is None or known[0] != state or self._past_served > known[1]:
             known = self._known_luck = state, 1.02 * self._past_served, self._estimated_luck(replicas)
         return known[2]
 
     def _estimated_luck(self, replicas: int) -> Luck:
-        """Of both comparisons. Equal versions lie below the border by what is tolerated: an increase in the
-        measure of stable's rate."""
+        """The luck in both comparisons. Equal versions lie below the border by what is tolerated: an increase
+        in the measure of stable's rate."""
         usual = (self._past_failed + 0.5) / (self._past_served + 1.0)
         centre = -np.log(np.array([self.tolerated, 1.0 + self._wanted.tolerated_increase / usual]))
         sd = np.full(2, self.siblings.sd[0])
@@ -156,7 +157,8 @@ class ErrorEvidence(MetricEvidence):
         )
 
     def ratio_by_luck(self, replicas: int) -> float:
-        """Of the rates of equal versions: what luck hardly ever exceeds."""
+        """The ratio of the error rates of two equal versions that luck hardly ever exceeds. replicas: of the
+        canary, at least 1."""
         return float(self._luck(replicas).hardly_more[RATIO]) * self.tolerated
 
     def harmful_odds(self) -> float:
@@ -218,7 +220,7 @@ class ErrorEvidence(MetricEvidence):
         )
 
     def interval(self) -> tuple[float, float]:
-        """Of the ratio of the error rates."""
+        """The anytime-valid 95% interval of the ratio of the error rates, from this stage's own looks."""
         low, high = self._comparisons.intervals(np.array([RATIO]))
         return float(low[0] * self.tolerated), float(high[0] * self.tolerated)
 

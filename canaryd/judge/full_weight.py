@@ -132,8 +132,9 @@ class Alarm:
 
     @property
     def odds(self) -> float:
-        """That something is worse than the record: the louder of errors and of the average over bounds. What
-        it costs in false alarms is a step back; what a slow alarm costs is borne by all users."""
+        """The odds that something is worse than the record: the louder of errors and of the average over
+        bounds. What it costs in false alarms is a step back; what a slow alarm costs is borne by all
+        users."""
         each = self.each
         return max(float(each[0]), float(each[1:].mean()) if len(each) > 1 else 1.0)
 

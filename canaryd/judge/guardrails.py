@@ -123,7 +123,7 @@ class Guardrails:
 
     @property
     def odds(self) -> Array:
-        """That each limit is broken, shape (limits,)."""
+        """The odds that each limit is broken, shape (limits,)."""
         return self._rates.odds
 
     def assessed(self, bar: float, stable: Array) -> tuple[LimitAssessment, ...]:

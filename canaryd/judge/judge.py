@@ -2,8 +2,8 @@
 
 A pure fold: nothing here reads a clock or the world, so the same policy, spans and looks give the same
 verdicts, live, after a restart and in a backtest; and nothing grows with the looks but what a replay without
-one replica needs. What is gathered is in `errors`, `latency`, `guardrails`, `queries` and `alarm`; how it is
-said, in `words`.
+one replica needs. What is gathered is in `errors`, `latency`, `guardrails`, `queries` and `full_weight`; how
+it is put into sentences, in `report.findings`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -154,7 +154,8 @@ class Judge:
 
     @property
     def kind(self) -> str:
-        """By what the canary gets its requests in the present span: see `Stage.kind`."""
+        """The kind of the present span's stage, which is how the canary gets its requests: see
+        `Stage.kind`."""
         return self._kind_of(self._span)
 
     def _kind_of(self, span: Span | None) -> str:
@@ -234,7 +235,7 @@ class Judge:
 
     @property
     def next_weight(self) -> int:
-        """Where the present stage leads."""
+        """The weight that follows the present stage, in per cent."""
         stages = self._policy.stages
         following = self._span.stage + 1 if self._span else 0
         return next((stage.weight for stage in stages[following:] if stage.weight), 100)
@@ -367,7 +368,8 @@ class Judge:
         )
 
     def _records(self) -> Iterator[RecordComparison]:
-        """At full weight: errors against the record, and of latency the bound that speaks loudest."""
+        """What is held against the record at full weight: errors, and of latency the bound that speaks
+        loudest."""
         canary = self.stage_canary
         if self.errors is not None:
             yield self.alarm.assessed(
@@ -381,7 +383,8 @@ class Judge:
             yield self.alarm.assessed(1 + row, bound_ms, slower, timed, self.bar, self.blind)
 
     def _replica_luck(self) -> Iterator[ReplicaLuck]:
-        """Of errors, and of latency at the bound where stable's replicas differ most."""
+        """What replicas' luck may bring to errors, and to latency at the bound where stable's replicas differ
+        most."""
         if not self.comparing or self.siblings.replicas_seen == 0:
             return
         canary = max(1, self.canary_replicas)
@@ -435,7 +438,8 @@ class Judge:
         return cleared and self._looks >= FEWEST_LOOKS and self._queries_hold
 
     def _settled(self, look: Look, span: Span) -> bool:
-        """At full weight, and for matched requests: the minimum time and traffic without harm near."""
+        """Whether the minimum time and traffic have passed without harm near: so full weight passes, and a
+        stage of matched requests."""
         stage, served = self._policy.stages[span.stage], self.stage_canary[REQUESTS]
         long_enough = (
             look.end - span.start >= stage.minimum and served >= self._policy.analysis.minimum_requests

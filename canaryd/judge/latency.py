@@ -68,8 +68,8 @@ class Borders:
 
 
 class LatencyEvidence(MetricEvidence):
-    """See the module. bounds: in ms, rising; past: stable's vectors before the rollout, look by look, shape
-    (looks, width)."""
+    """The evidence on latency. bounds: in ms, rising; past: stable's vectors before the rollout, look by
+    look, shape (looks, width)."""
 
     name = "latency"
 
@@ -122,7 +122,8 @@ class LatencyEvidence(MetricEvidence):
         self._begin_stage()
 
     def observe(self, stable: Array, canary: Replicas) -> list[tuple[Comparisons, Unit]]:
-        """As for every metric; the stage's plain counts are known at once, also while a block is open."""
+        """Adds a look, as for every metric; the stage's plain counts are known at once, also while a block is
+        open."""
         if stable[TIMED] > 0 and (timed := _timed(canary)):
             self._remember_stage(stable, self._summed(canary), timed)
         return super().observe(stable, canary)
@@ -156,7 +157,7 @@ class LatencyEvidence(MetricEvidence):
         )
 
     def _remember_stage(self, stable: Array, canary: Array, timed: dict[str, Array]) -> None:
-        """Of both versions, in the same seconds."""
+        """Adds a look to the stage's counts of both versions, which are of the same seconds."""
         self.stage_stable += stable
         self.stage_canary += canary
         for name, vector in timed.items():
@@ -180,8 +181,8 @@ class LatencyEvidence(MetricEvidence):
             )
 
     def borders(self, replicas: int) -> "Borders":
-        """As `_borders`, once for each state of stable's counts: a fiftieth more of them moves no border that
-        anyone could see."""
+        """What is tolerated at each bound (`_borders`), computed once for each state of stable's counts: a
+        fiftieth more of them moves no border that anyone could see."""
         state, known = (replicas, self.stable_replicas, self.next_weight, self.users), self._known_borders
         if known is None or known[0] != state or self._stable_timed > known[1]:
             known = self._known_borders = (
@@ -231,11 +232,12 @@ class LatencyEvidence(MetricEvidence):
         return log(bounds + MEAN_WEIGHT * odds_of(mean))
 
     def replayed(self, comparisons: Comparisons, without: str = "") -> float:
-        """In blocks the bounds speak alone: of the mean there is no replay."""
+        """The log evidence of a replay. In blocks the bounds speak alone: the mean is not replayed."""
         return self._with_mean(comparisons.whole, self.mean.without(without) if without else 0.0)
 
     def clearing(self) -> float:
-        """By the bounds alone: what lies within one of them, the mean may find and cannot rule out."""
+        """The odds by the bounds alone: what lies within one of them, the mean may find and cannot rule
+        out."""
         gathered = 1.0
         if len(self.bounds):
             gathered = float(
@@ -261,7 +263,7 @@ class LatencyEvidence(MetricEvidence):
 
     @property
     def tolerated(self) -> float:
-        """So much more of its latency, as a share."""
+        """The share that a canary may be slower without harm: 0.1 for 10%."""
         return self._wanted.tolerated
 
     @property
@@ -333,8 +335,8 @@ class LatencyEvidence(MetricEvidence):
         return tuple(assessed)
 
     def _rows_that_matter(self) -> Indices:
-        """Of the bounds that joined: those with most odds against the canary, and those nearest to stable's
-        median and 95th percentile; shape (rows,), rising."""
+        """The places of the bounds worth naming, of those that joined: those with most odds against the
+        canary, and those nearest to stable's median and 95th percentile; shape (rows,), rising."""
         joined = np.flatnonzero(self.joined)
         if not len(joined):
             return np.empty(0, dtype=np.intp)
@@ -377,7 +379,8 @@ class LatencyEvidence(MetricEvidence):
         return sorted(surplus, key=lambda name: (-surplus[name], name))[:SUSPECTS]
 
     def interval(self, rows: Indices) -> tuple[Array, Array]:
-        """Of the ratio of the shares slower than each bound of `rows`."""
+        """The anytime-valid 95% intervals of the ratio of the shares slower than each bound of `rows`: low
+        and high, shape (rows,) each."""
         low, high = self._comparisons.intervals(rows)
         tolerated = self.borders(self.replicas).tolerated
         share = smoothed_shares(self._stable_slower, self._stable_timed)
@@ -386,7 +389,7 @@ class LatencyEvidence(MetricEvidence):
 
 
 def _timed(canary: Replicas) -> dict[str, Array]:
-    """Of each replica with latency: timed requests, then those slower than each bound."""
+    """Timed requests of each replica with latency, then those slower than each bound; shape (1 + bounds,)."""
     return {
         name: np.concatenate(([vector[TIMED]], vector[SLOWER:]))
         for name, vector in canary.items()

@@ -65,7 +65,7 @@ class MeanEvidence:
         return self._of(0)
 
     def without(self, replica: str) -> float:
-        """The same without one canary replica."""
+        """The log odds against the canary without one of its replicas."""
         return self._of(1 + self._names.index(replica)) if replica in self._names else self.log_odds
 
     def _of(self, series: int) -> float:

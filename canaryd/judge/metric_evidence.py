@@ -160,7 +160,8 @@ class MetricEvidence(ABC):
 
     @abstractmethod
     def harmful_odds(self) -> float:
-        """As `odds`, but what a single replica's bad spell shows is not taken for the version's doing."""
+        """The odds that a rollback may rest on: what a single replica's bad spell shows is not taken for the
+        version's doing."""
 
     def lasting_odds(self, replays: Replays, comparison: int) -> float:
         """The less of the odds as they are, and in blocks as long as a single replica's trouble lasts, with
@@ -212,7 +213,8 @@ class MetricEvidence(ABC):
 
 
 def past_says(events: Array, requests: Array, block: int) -> Single:
-    """As `log_past`, of units of `block` looks; nothing where these are blocks.
+    """What stable's past says (`log_past`) of units of `block` looks; nothing where these are blocks. events:
+    shape (units, comparisons); requests: shape (units,).
 
     An hour holds few of them, and in each trouble that lasts is mixed anew: of 1,000 good versions in bad
     spells of 3 looks 11 were rolled back with a past that spoke with at most 3 nats, and 3 without; in spells

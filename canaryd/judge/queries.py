@@ -258,7 +258,7 @@ class CompareEvidence:
 
     @property
     def stage_odds(self) -> float:
-        """From this stage's own looks."""
+        """The odds against the canary from this stage's own looks."""
         return self._processes[-1].odds if self._processes else 1.0
 
     def bar(self, total: float) -> float:
@@ -288,7 +288,8 @@ class CompareEvidence:
 
     @property
     def means(self) -> tuple[float, float] | None:
-        """Of stable's and of the canary's values in this stage's looks."""
+        """The means of stable's values and of the canary's in this stage's looks; None where there is
+        none."""
         return (self.sums[0] / self.looks, self.sums[1] / self.looks) if self.looks else None
 
 
@@ -339,7 +340,7 @@ class ComparedQueries:
 
     @property
     def stage_odds(self) -> float:
-        """The same from this stage's own looks."""
+        """Their part of the stage's odds: weighted, from this stage's own looks."""
         return sum(evidence.weight * evidence.stage_odds for evidence in self._deciding)
 
     def suspected(self, suspicion: float) -> bool:

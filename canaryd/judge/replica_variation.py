@@ -16,7 +16,8 @@ REFRESHED = 10  # looks after which differences are estimated anew
 
 @dataclass(frozen=True, slots=True)
 class MeanLuck:
-    """Of the log of a ratio of means: Student's distribution."""
+    """How luck distributes the log of a ratio of means: Student's distribution with this scale and these
+    degrees of freedom."""
 
     scale: float
     degrees: float
@@ -99,7 +100,7 @@ class Siblings:
 
     @property
     def sd(self) -> Array:
-        """The same drawn towards the prior."""
+        """The standard deviations between replicas (`raw`) drawn towards the prior; shape (1 + bounds,)."""
         return shrunk(self.raw, self.replicas_seen)
 
     def _estimated(self) -> Array:

@@ -45,7 +45,7 @@ SURE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class SplitWindow:
-    """So many of the last looks, put together into `blocks` of one size. apart: of the smaller version's
+    """A number of the last looks, put together into `blocks` of one size. apart: of the smaller version's
     share, by how much the canary's must differ; errors: standard errors beyond that border from which it is
     no chance."""
 
@@ -134,7 +134,8 @@ class SampleRatio:
         return max(1.0, sum(strayed) / max(1, len(strayed) - 1))
 
     def _latest(self) -> ServedShare:
-        """Of the latest looks as many as it takes to tell the third, or all there are."""
+        """What was served in as many of the latest looks as it takes to tell the third, or in all there
+        are."""
         looks = min(SHORT.looks, len(self._looks))
         while looks < len(self._looks) and not is_telling(self._last(looks).of, self.weight):
             looks += 1
@@ -146,10 +147,9 @@ class SampleRatio:
 
 
 def tolerated(weight: float, apart: float = LONG.apart, luck: float = 0.0, more: bool = False) -> float:
-    """By how much a share may differ from a weight in per cent. Either version's counts alike: of 90% a third
-    is 3.3 points as well.
-    luck: by how much it may besides, as far as either version keeps a tenth of what is its own; more: the
-    share is above the weight."""
+    """The difference that a share (0 to 1) may have from a weight in per cent. Either version's counts alike:
+    of 90% a third is 3.3 points as well. luck: by how much it may besides, as far as either version keeps a
+    tenth of what is its own; more: the share is above the weight."""
     third = apart * min(weight, 100 - weight) / 100
     return min(third + luck, NEARLY_ALL * (100 - weight if more else weight) / 100) if luck else third
 

@@ -28,16 +28,18 @@ class Drawn:
 
     @property
     def share_luck(self) -> float:
-        """By how much the canary's share of the requests may differ from its share of the users."""
+        """The difference that the canary's share of the requests may have from its share of the users, 0 to
+        1."""
         both = self.stable + self.canary
         return SHARE_SDS * share_sd(both, self.canary / both)
 
     def luck(self, rate: Array) -> UserLuck:
-        """See `user_luck`; rate: stable's, so far."""
+        """What the draw of users may bring (`user_luck`). rate: stable's so far, shape (comparisons,)."""
         return user_luck(rate, self.stable, self.canary, self.stages)
 
     def hides(self, rate: Array, worse: Array, added: Array) -> Single:
-        """See `luck_below`, of what a stage must rule out."""
+        """How likely luck hides what a stage must rule out (`luck_below`), shape (comparisons, CLEAR.border +
+        1). rate, worse, added: shape (comparisons,)."""
         return luck_below(CLEAR.theta[: CLEAR.border + 1], rate, worse, added, self.stable, self.canary)
 
     def together(self, earlier: Sequence[float], now: float) -> float:
@@ -52,7 +54,7 @@ class Drawn:
         return (sum(odds) + self.stages - len(odds)) / self.stages
 
     def with_mean(self, luck: MeanLuck) -> MeanLuck:
-        """Of mean latencies: what replicas' luck brings, and users'."""
+        """What replicas' luck and users' luck together bring to the ratio of mean latencies."""
         scale, freedom = widened(
             np.array(luck.scale), luck.degrees, np.array(mean_variance(self.stable, self.canary))
         )

@@ -61,7 +61,7 @@ def _weight(verdict: Verdict, finding: MetricFinding) -> float:
 
 
 def decided_by(verdict: Verdict) -> str:
-    """In words; empty where no metric was compared."""
+    """Which metric decided, in words; empty where no metric was compared."""
     limit = broken(verdict)
     if limit is not None:
         return f"the policy's own limit, {limit.named}: {limit.what}"

@@ -15,7 +15,8 @@ AT_DEADLINE = (Signal.LET_PASS, Signal.STUCK, Signal.TIMED_OUT)
 def differences_of(
     rollout: Rollout, decision: Decision, before: Decision | None, again: Verdict | None
 ) -> list[str]:
-    """Where a decision by evidence would not be made again, or on other numbers."""
+    """The differences of a decision by evidence from the same one made again, in sentences; [] where it would
+    be made again on the same numbers."""
     recorded = decision.verdict
     if recorded is None or decision.signal not in BY_EVIDENCE:
         return []

@@ -285,7 +285,7 @@ def _one_replica(details: Details) -> str:
 
 
 def unseen_limit(limit: UnseenLimit) -> str:
-    """That a latency limit is not held."""
+    """The note that a latency limit is not held."""
     return (
         f"{limit.quantile} of {limit.limit_ms:g} ms lies beyond the histogram's last bound "
         f"({limit.last_bound_ms:g} ms) and is not held"
@@ -314,7 +314,7 @@ def _replica_luck(luck: ReplicaLuck) -> str:
 
 
 def _drawn_users(drawn: DrawnUsers) -> str:
-    """That users were drawn, and what their luck may bring."""
+    """The note that users were drawn, and what their luck may bring."""
     drawn_text = (
         f"users were drawn, and not requests: of {drawn.users:,.0f} by the policy, {drawn.canary_users:,.0f} "
         "are the canary's"

@@ -20,8 +20,8 @@ def describe(sources: Sequence[Source], weight: float, canary: str, service: str
     """Which callers' requests follow the weight, which do not, and what to do. Empty where nothing can be
     told of any.
 
-    canary: its version; unsteered: why calls from inside the mesh are not steered (`routes.unsteered`), if
-    they are not.
+    canary: its version; unsteered: why calls from inside the mesh are not steered
+    (`RouteState.unrouted_reason`), if they are not.
     """
     off = [source for source in sources if _is_off(source, weight)]
     if not off:

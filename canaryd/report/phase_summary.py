@@ -27,7 +27,7 @@ def describe(rollout: Rollout) -> str:
 
 
 def would_be(rollout: Rollout) -> str:
-    """The same for a rollout that moves no traffic, or moved none."""
+    """Where a rollout would be that moves no traffic, or moved none, in half a sentence."""
     stage, names = stage_text(rollout, rollout.stage), rollout.for_display
     return {
         Phase.WAITING: "",  # it says the same in both modes
@@ -62,8 +62,8 @@ def stage_text(rollout: Rollout, stage: int) -> str:
 
 
 def version_of(service: ServiceRollout, replica: str) -> str:
-    """Pods are named after their Deployment; of two that fit (`web` and `web-v2`) the longer name says
-    more."""
+    """The version that a replica is of; empty where none fits. Pods are named after their Deployment; of two
+    that fit (`web` and `web-v2`) the longer name says more."""
     sides = ((service.stable_workload, service.stable), (service.canary_workload, service.canary))
     fits = [
         (len(workload), version)

@@ -11,7 +11,8 @@ DRY_RUN = "would roll back (dry run)"
 
 
 def findings(query: QueryAssessment, is_comparing: bool) -> Iterator[MetricFinding]:
-    """Of a query's limits, and of its comparison while there is a stable version to compare with."""
+    """The findings of a query: of its limits, and of its comparison while there is a stable version to
+    compare with."""
     if query.limit_answer is not None:
         yield _limits(query, query.limit_answer)
     if query.comparison is not None and is_comparing:
@@ -100,7 +101,7 @@ def _comparison(assessed: QueryAssessment, comparison: QueryComparison, ratio: f
 
 
 def notes(queries: Sequence[QueryAssessment], is_comparing: bool) -> Iterator[str]:
-    """When a dry run would have rolled back, and what a comparison cannot know."""
+    """Notes on queries: when a dry run would have rolled back, and what a comparison cannot know."""
     for assessed in queries:
         compared_at = assessed.comparison.reached if assessed.comparison is not None else None
         reached = [at for at in (assessed.reached, compared_at) if at is not None]

@@ -26,8 +26,8 @@ def plain(value: Any) -> Any:
 
 
 def finite(number: float) -> float | None:
-    """For JSON, which has no infinity: it becomes the largest float, so that a reader's comparisons still
-    hold; no number becomes None."""
+    """The number as JSON can have it, which has no infinity: it becomes the largest float, so that a reader's
+    comparisons still hold; no number becomes None."""
     if isnan(number):
         return None
     return number if isfinite(number) else copysign(float_info.max, number)

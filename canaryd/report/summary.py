@@ -2,7 +2,8 @@
 
 From the record alone, for whoever has no time for more: `explain` shows it first, and announcements begin
 with it. A failed request is taken for one user; where users get no answer of the canary (a dark or a mirrored
-stage), requests are told instead. Of a rollout of several services, each version has its service's name."""
+stage), requests are told instead. Of a rollout of several services, each version has its service's name.
+"""
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -148,7 +149,7 @@ def _worth_telling(verdict: Verdict, findings: Sequence[MetricFinding]) -> Metri
 
 
 def _beyond_its_own(canary: str, stable: str, found: MetricFinding, findings: Sequence[MetricFinding]) -> str:
-    """Of a limit, or of full weight's record: the canary's value, and what is allowed or usual."""
+    """The canary's value beside what a limit allows, or what is usual by full weight's record."""
     limit = f"{found.limit:g}" if found.limit is not None else ""
     if found.what.endswith("against the record"):
         usual = f"up to {percent_text(found.limit or 0.0)} is usual"

@@ -5,7 +5,7 @@ from canaryd.domain.assessment import ServedShare, TrafficShare
 
 
 def reason(traffic: TrafficShare) -> str:
-    """That the traffic does not follow the weight, with its numbers; empty where it does."""
+    """The sentence that the traffic does not follow the weight, with its numbers; empty where it does."""
     if traffic.off is None or not traffic.is_off:
         return ""
     what = (

@@ -7,7 +7,7 @@ from scipy.special import bdtr, betaincinv
 
 
 def exact_interval(events: int, runs: int) -> tuple[float, float]:
-    """Of a share, at 95% (Clopper and Pearson)."""
+    """The exact 95% interval of a share (Clopper and Pearson, Biometrika 26, 1934)."""
     low = float(betaincinv(events, runs - events + 1, 0.025)) if events else 0.0
     high = float(betaincinv(events + 1, runs - events, 0.975)) if events < runs else 1.0
     return low, high
@@ -23,8 +23,8 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 def quantile_interval(values: Sequence[float], share: float) -> tuple[float, float]:
-    """Of the quantile of what the values were drawn from, at 95% at least: two of the values, or -inf and inf
-    where there are too few.
+    """The interval of the quantile of what the values were drawn from, at 95% at least: two of the values, or
+    -inf and inf where there are too few.
 
     So many of n values lie below the quantile as a binomial(n, share) says, whatever the distribution (David
     and Nagaraja, Order Statistics, section 7.1).

@@ -66,8 +66,8 @@ class Lag:
 
     @classmethod
     def of(cls, scrape_interval: float, ingestion_delay: float, beat: float) -> "Lag":
-        """By the daemon's settings: half a beat passes until a look is read, and the mesh needs a second to
-        follow a route."""
+        """The lag by the daemon's settings, in seconds: half a beat passes until a look is read, and the mesh
+        needs a second to follow a route."""
         return cls(ceil(ingestion_delay + beat / 2), ceil(scrape_interval + 1))
 
 

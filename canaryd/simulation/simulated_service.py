@@ -95,7 +95,8 @@ class Scenario:
     fault_begins: float = 0.0
 
     def share_slower(self, times: float) -> Array:
-        """Of a version `times` as slow as stable: its share slower than each bound, nothing being stuck."""
+        """The share of requests slower than each bound of a version `times` as slow as stable, nothing being
+        stuck; shape (bounds,)."""
         if not self.bounds:
             return np.zeros(0)
         if self.slower:
@@ -105,7 +106,7 @@ class Scenario:
 
     @property
     def mean_ms(self) -> float:
-        """Of stable's latency."""
+        """The mean of stable's latency, in ms."""
         return self.mean if self.slower else float(self.median * np.exp(self.sigma**2 / 2))
 
     @property
@@ -200,8 +201,8 @@ class _Version:
         self.read_latency()
 
     def read_latency(self) -> None:
-        """Of each replica, without and with the fault: shares of requests in each bucket, and mean and second
-        moment of their latency."""
+        """The shares of requests in each bucket of each replica, without and with the fault, and mean and
+        second moment of their latency."""
         world, each = (
             self.world,
             self.latencies if len(set(self.latencies.tolist())) > 1 else self.latencies[:1],

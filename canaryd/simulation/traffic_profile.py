@@ -29,8 +29,8 @@ OFTEN_BAD = 1 / (1 + BAD)
 
 @dataclass(frozen=True)
 class TrafficProfile:
-    """See the module. rate: requests/s of all versions; errors: share that fails; median_ms, mean_ms: of the
-    latency.
+    """A service's traffic in a few numbers. rate: requests/s of all versions; errors: share that fails;
+    median_ms, mean_ms: of the latency.
 
     burst: failures that come together within a look; bad: share of looks in which BAD times as many fail as
     usual, for `spell` looks.
@@ -187,9 +187,9 @@ def busiest(looks: Mapping[str, Sequence[Look]]) -> str:
 
 
 def measured(looks: Mapping[str, Sequence[Look]], stable: str, source: str) -> TrafficProfile:
-    """From the looks of every workload of a service over the same window, each as the `stable` of its looks;
-    `stable`: whose latency and errors are meant. Raises ValueError where there is too little of it.
-    """
+    """The profile by the looks of every workload of a service over the same window, each as the `stable` of
+    its looks; `stable`: whose latency and errors are meant. Raises ValueError where there is too little of
+    it."""
     own = [look for look in looks[stable] if look.sampled]
     if len(own) < FEWEST:
         raise ValueError(

@@ -6,7 +6,7 @@ mean rho and a concentration s (small: events come in bursts); with a chance pi 
 replica of one version hung, or a node died. Such a look has more events than usual, and says nothing of the
 ratio: either version's replicas hang as often, however little of the traffic is theirs, so its events are
 split in any way, most often nearly all or nothing. s and pi are not known, so each pair of them is a cell of
-the grid; what is made of the cells is in `switching.py`. Looks multiply, so looks at different weights may
+the grid; what is made of the cells is in `changepoint.py`. Looks multiply, so looks at different weights may
 follow each other.
 """
 

@@ -11,7 +11,7 @@ expected rates matter, and events may come in any burst within a look. Unweighte
 make a share of 1.
 
 The bettor keeps a purse back and stakes a part of it at each look, since harm may begin at any
-(`switching.py` has the shares).
+(`changepoint.py` has the shares).
 """
 
 import numpy as np

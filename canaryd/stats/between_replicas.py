@@ -56,7 +56,7 @@ def shrunk(sd: Array, replicas: int) -> Array:
 
 
 def degrees(seen: int) -> int:
-    """Of freedom, of an estimate from so many replicas that was drawn towards the prior."""
+    """Degrees of freedom of an estimate from so many replicas that was drawn towards the prior."""
     return max(seen, 1) - 1 + PRIOR_REPLICAS
 
 
@@ -74,12 +74,13 @@ def ratio_by_luck(sd: Array, seen: int, replicas1: int, replicas2: int, risk: fl
 
 
 def chance_beyond(deviate: float, degrees: float) -> float:
-    """Of a Student deviate's being larger, at least 1e-300."""
+    """The chance that a Student deviate is larger, at least 1e-300."""
     return max(float(stdtr(degrees, -deviate)), 1e-300)
 
 
 def chance_of_as_many(events: float, expected: float) -> float:
-    """That independent events are so many, > 0, or more, where `expected` are (Poisson); at least 1e-300."""
+    """The chance of so many independent events, > 0, or more, where `expected` are (Poisson); at least
+    1e-300."""
     return max(float(gammainc(events, expected)), 1e-300)
 
 
@@ -105,8 +106,8 @@ def luck(
     replicas2: int,
     users: UserLuck | None = None,
 ) -> Luck:
-    """Of the log ratios theta over a border: rising from 0, shape (L,); the first takes all that is less, the
-    last all that is more.
+    """The luck of the draw of replicas, at the log ratios theta over a border: rising from 0, shape (L,); the
+    first takes all that is less, the last all that is more.
 
     centre: where equal versions lie from the border, at most 0, shape (comparisons,); sd: between replicas
     (shrunk), shape (comparisons,), estimated from `seen` of them. Student's distribution, since those are a

@@ -12,9 +12,9 @@ so often would cost as much and be old already when it begins.
 
 **The null** is the ratio at or below the border; and beside it, where replicas of one version differ from
 each other, the same version once more, its replicas drawn anew: a ratio that luck alone brings, by its
-distribution (`noise.luck`). A fixed tolerance as wide as luck's quantile would make harm beyond it hardly
-cheaper to find (1% to 2% would need three times the requests, with three replicas each); the distribution
-gives luck its due and no more.
+distribution (`between_replicas.luck`). A fixed tolerance as wide as luck's quantile would make harm beyond it
+hardly cheaper to find (1% to 2% would need three times the requests, with three replicas each); the
+distribution gives luck its due and no more.
 
 **The past** of stable says which cells are likely (`betabinomial.log_past`); it enters both sides, as data
 that came before, so the null may leave it only at the price of what the past says against it, and the

@@ -30,9 +30,9 @@ LATENCY_SPREAD = 2.0  # squared coefficient of variation of one request's latenc
 
 @dataclass(frozen=True, slots=True)
 class UserLuck:
-    """Of the log ratio of the rates of two equal versions, where all users differ: its variance, its mean
-    (few users have a low rate as a rule, and a high one at times), and the largest chance of its being above
-    0 by a user's doing; each of shape (comparisons,).
+    """The luck in the log ratio of the rates of two equal versions, where all users differ: its variance, its
+    mean (few users have a low rate as a rule, and a high one at times), and the largest chance of its being
+    above 0 by a user's doing; each of shape (comparisons,).
 
     Where few users do all the failing: of some numbers of them on the canary the chance, shape (comparisons,
     numbers); and `whole`, how many of the canary's users, had each the same requests, would fail always at
@@ -66,8 +66,8 @@ class UserLuck:
 
 
 def user_luck(rate: Array, stable: float, canary: float, stages: int = 1) -> UserLuck:
-    """rate: of both versions, shape (comparisons,), above 0 and below 1; stable, canary: how many users each
-    has; stages: see there.
+    """The luck of the draw of users. rate: of both versions, shape (comparisons,), above 0 and below 1;
+    stable, canary: how many users each has; stages: see there.
 
     Of how users differ only the variance is assumed, and two extremes have it. All differ: an arm's rate is
     lognormal around the true one; where few users are expected who fail at all, that has too much in its
@@ -84,7 +84,7 @@ def user_luck(rate: Array, stable: float, canary: float, stages: int = 1) -> Use
 
 
 def luck_below(theta: Array, rate: Array, worse: Array, added: Array, stable: float, canary: float) -> Single:
-    """Of the log ratios theta from a border down, rising to 0 at the border: their log chances where the
+    """The log chances of the log ratios theta from a border down, rising to 0 at the border, where the
     canary's true rate is at it.
 
     A version may be as bad as must be ruled out and look better, for the users who fail happen to be
@@ -123,7 +123,8 @@ def _failing_users(expected: Array) -> tuple[Array, Array]:
 
 
 def mean_variance(stable: float, canary: float) -> float:
-    """Of the log of the ratio of two equal versions' mean latencies."""
+    """The variance of the log of the ratio of two equal versions' mean latencies. stable, canary: how many
+    users each has."""
     return BUSY * ALIKE * LATENCY_SPREAD * (1.0 / stable + 1.0 / canary)
 
 

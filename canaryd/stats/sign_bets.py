@@ -19,7 +19,7 @@ FORGETS = 0.97  # of the usual distance, from one number to the next
 
 
 class ScoreBets:
-    """Bets on several series, hearing a number of each at a time. Nothing is staked on one until SCALE_FROM
+    """Bets on several series, one number of each at a time. Nothing is staked on one until SCALE_FROM
     numbers have said how much it varies. log_odds: of each."""
 
     def __init__(self, count: int = 1) -> None:
@@ -40,7 +40,7 @@ class ScoreBets:
 
     @property
     def averages(self) -> Array:
-        """Of the latest numbers of each, shape (series,)."""
+        """The averages of the latest numbers of each series, shape (series,)."""
         return np.asarray(self._sums[1] / np.maximum(self._sums[0], 1e-9))
 
     def observe(self, numbers: Array) -> None:

@@ -1,5 +1,5 @@
 """Going through a past: reading one out of telemetry, and letting a policy meet it. Both by the walk of a
-live rollout (`case.py`).
+live rollout (`control/evidence_stream.py`).
 
 What `read_out` hands over is all that `backtest` asks for, and neither writes or decides anything.
 """

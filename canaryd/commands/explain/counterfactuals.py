@@ -90,7 +90,8 @@ class Inquiry:
             self.asked.append((number, question))
 
     def answers(self, progress: Progress = lambda looks: None) -> dict[int, tuple[WhatIf, ...]]:
-        """By the decision's place. told: how many looks were heard since it was told last."""
+        """The answers by the decision's place. progress: called with how many looks were judged since it was
+        called last."""
         found: dict[int, tuple[WhatIf, ...]] = {}
         for number, question in self.asked:
             found[number] = (*found.get(number, ()), *question.ask(progress))
@@ -103,7 +104,8 @@ class Inquiry:
 def questions(
     rollout: Rollout, transcript: Transcript, decision: Decision, verdict: Verdict
 ) -> list[Counterfactual]:
-    """Of a decision by evidence, the most telling first. verdict: the one had again at its look."""
+    """The questions about a decision by evidence, the most telling first. verdict: the one had again at its
+    look."""
     if decision.signal in BY_HARM:
         return _of_harm(rollout.policy, transcript, decision, verdict)
     if decision.signal in BY_PASSING and rollout.policy.stages[verdict.stage].rules_out:
@@ -336,7 +338,7 @@ def times(value: float) -> str:
 
 
 def risk_text(risk: float) -> str:
-    """As a policy has it: `5%`, `0.1%`."""
+    """A risk as a policy has it: `5%`, `0.1%`."""
     return f"{100 * risk:.3g}%"
 
 

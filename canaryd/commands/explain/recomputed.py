@@ -2,7 +2,7 @@
 on, what would differ.
 
 Pure: what was read again comes in (`commands/explain/reread.py` reads it). How it is said is in
-`recomputed_text.py`.
+`text.py`.
 """
 
 from collections.abc import Mapping
@@ -55,9 +55,9 @@ class RecomputedDecision:
 
 @dataclass(frozen=True)
 class Recomputed:
-    """See the module. requests: of both versions as counted on record, and as telemetry has them up to the
-    same moment; None where the record does not say. unsampled: looks, of all, in which there was no
-    telemetry."""
+    """What was recomputed of a rollout. requests: of both versions as counted on record, and as telemetry has
+    them up to the same moment; None where the record does not say. unsampled: looks, of all, in which there
+    was no telemetry."""
 
     source: str
     transcript: Transcript

@@ -61,7 +61,7 @@ def sections(
 
 
 def stored(rollout: Rollout, why: str) -> tuple[Section, ...]:
-    """The same from the record alone, where nothing could be had again. why: in words, a sentence."""
+    """The sections from the record alone, where nothing could be had again. why: in words, a sentence."""
     note = Section(SOURCE, tuple(wrapped(f"The record, as it was decided then: {why}")))
     decided = [
         _on_record(rollout, decision) for decision in rollout.decisions if decision.verdict is not None
@@ -80,7 +80,7 @@ def stored(rollout: Rollout, why: str) -> tuple[Section, ...]:
 
 
 def hint(how: str) -> Section:
-    """That all is from the record, and how to have more."""
+    """The note that all is from the record, and how to have more."""
     return Section(SOURCE, tuple(wrapped(f"The record, as it was decided then; {how}")))
 
 
@@ -366,7 +366,7 @@ LOOKS = ("UTC", "STAGE", "WEIGHT", "ODDS", "IN STAGE", "RULED OUT", "ANSWER", "W
 
 
 def cleared_of(verdict: Verdict) -> float | None:
-    """Of the metric that has ruled out least; None at full weight, where nothing is ruled out."""
+    """The odds of the metric that has ruled out least; None at full weight, where nothing is ruled out."""
     return (
         min((finding.cleared for finding in whole(verdict)), default=None) if verdict.weight < 100 else None
     )

@@ -1,10 +1,10 @@
 """What a policy means for a service's traffic, before any rollout: how long a healthy version takes, and what
 is caught where.
 
-Every number comes from rehearsals (`rehearsal.py`), seeded: the same policy, traffic, seed and number of
-rollouts give the same plan, whatever runs them. A rehearsal of each regression goes on from the same past,
-with the same chance, as the healthy one. In words and as data: `plan_text.py`; what to mind:
-`plan_warnings.py`.
+Every number comes from rehearsals (`simulation/simulated_rollout.py`), seeded: the same policy, traffic, seed
+and number of rollouts give the same plan, whatever runs them. A rehearsal of each regression goes on from the
+same past, with the same chance, as the healthy one. In words and as data: `text.py`; what to mind:
+`policy_warnings.py`.
 """
 
 import re
@@ -97,8 +97,8 @@ def regression_of(text: str) -> Regression:
 
 
 def usual_regressions(policy: Policy, traffic: TrafficProfile) -> tuple[Regression, ...]:
-    """Of what the policy judges: error ratios (shares where stable has no errors at all) and latency
-    ratios."""
+    """The regressions that a plan tries, of what the policy judges: error ratios (shares where stable has no
+    errors at all) and latency ratios."""
     errors = [Regression("errors", times) for times in ERROR_TIMES if times * traffic.errors <= 1]
     if not traffic.errors:
         errors = [Regression("errors", share=share) for share in ERROR_SHARES]
@@ -180,7 +180,7 @@ def rehearsals(
 
 @dataclass(frozen=True)
 class Share:
-    """So many of the runs. low, high: the exact interval at 95%, which is the simulation's own error."""
+    """A share of the runs. low, high: the exact interval at 95%, which is the simulation's own error."""
 
     events: int
     runs: int
@@ -210,8 +210,8 @@ class Quantiles:
 
 @dataclass(frozen=True)
 class HealthyStage:
-    """Of a healthy version. time: s at this weight until it goes on; undecided, held: of those that reached
-    the stage."""
+    """A stage of a healthy version. time: s at this weight until it goes on; undecided, held: of those that
+    reached the stage."""
 
     weight: int
     canary_rate: float
@@ -244,8 +244,8 @@ class CaughtIn:
 
 @dataclass(frozen=True)
 class Caught:
-    """Of one regression. seconds, requests, failures: from the beginning until all traffic is back, of those
-    that are caught."""
+    """How often one regression is caught, and what it costs. seconds, requests, failures: from the beginning
+    until all traffic is back, of those that are caught."""
 
     regression: Regression
     stages: tuple[CaughtIn, ...]

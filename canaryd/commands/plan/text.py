@@ -1,5 +1,5 @@
 """A plan as people read it, and as data for machines. Only words and layout; the numbers are made in
-`plan.py`."""
+`forecast.py`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """What counts as harm: failed requests and response times against stable's, and PromQL queries of one's own.
 
 Here is what may be asked for, with its defaults, as a policy's `analysis.metrics` has it; how a canary is
-compared by it is `analysis/`'s matter.
+compared by it is the matter of `judge/`.
 """
 
 import re
