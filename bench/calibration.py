@@ -23,9 +23,9 @@ def run(case: Case, service: SimulatedService) -> Rolling:
 
 def summary(case: Case, outcomes: Sequence[Outcome]) -> Entry:
     full = [outcome.full / 60 if outcome.full is not None else np.inf for outcome in outcomes]
-    back = [one for one in outcomes if one.rolled_back]
-    outside = [one for one in outcomes if one.outside]
-    inside_back = sum(one.rolled_back and not one.outside for one in outcomes)
+    back = [outcome for outcome in outcomes if outcome.rolled_back]
+    outside = [outcome for outcome in outcomes if outcome.outside]
+    inside_back = sum(outcome.rolled_back and not outcome.outside for outcome in outcomes)
     low, high = exact_interval(len(back), len(outcomes))
     inside = (
         exact_interval(inside_back, len(outcomes) - len(outside))
@@ -38,9 +38,9 @@ def summary(case: Case, outcomes: Sequence[Outcome]) -> Entry:
         "high": high,
         "full": quantile(full, 0.5),
         "full_90": quantile(full, 0.9),
-        "promoted": float(np.mean([one.end == "succeeded" for one in outcomes])),
-        "undecided": float(np.mean([one.end in ("watched", "held") for one in outcomes])),
-        "stepped_back": float(np.mean([one.steps_back > 0 for one in outcomes])),
+        "promoted": float(np.mean([outcome.end == "succeeded" for outcome in outcomes])),
+        "undecided": float(np.mean([outcome.end in ("watched", "held") for outcome in outcomes])),
+        "stepped_back": float(np.mean([outcome.steps_back > 0 for outcome in outcomes])),
         "outside": len(outside),
         "outside_rolled_back": len(back) - inside_back,
         "inside_low": inside[0],

@@ -124,12 +124,12 @@ def _theirs(match: Match, service: SimulatedService) -> Outcome:
 
 def summary(match: Match, outcomes: Sequence[Outcome]) -> Entry:
     full = [outcome.full / MINUTE if outcome.full is not None else np.inf for outcome in outcomes]
-    delays = [one.delay / MINUTE for one in outcomes]
+    delays = [outcome.delay / MINUTE for outcome in outcomes]
     return {
-        "rolled_back": float(np.mean([one.rolled_back for one in outcomes])),
+        "rolled_back": float(np.mean([outcome.rolled_back for outcome in outcomes])),
         "caught": quantile(delays, 0.5),
         "caught_mean": float(np.mean([delay for delay in delays if np.isfinite(delay)] or [np.inf])),
-        "hurt": float(np.mean([one.hurt for one in outcomes])),
+        "hurt": float(np.mean([outcome.hurt for outcome in outcomes])),
         "full": quantile(full, 0.5),
     }
 

@@ -31,7 +31,7 @@ def summary(case: Case, outcomes: Sequence[Outcome]) -> Entry:
         "early": early,
         "low": low,
         "high": high,
-        "caught": float(np.mean([one.rolled_back for one in outcomes])),
+        "caught": float(np.mean([outcome.rolled_back for outcome in outcomes])),
     }
 
 

@@ -24,8 +24,10 @@ def counts(case: Case, outcome: Outcome) -> bool:
 
 def summary(case: Case, outcomes: Sequence[Outcome]) -> Entry:
     there = [outcome for outcome in outcomes if counts(case, outcome)]
-    delays = [one.delay for one in there]
-    steps = [one.stepped - (one.fault or 0) if one.stepped is not None else np.inf for one in there]
+    delays = [outcome.delay for outcome in there]
+    steps = [
+        outcome.stepped - (outcome.fault or 0) if outcome.stepped is not None else np.inf for outcome in there
+    ]
     in_time = [delay <= (ROLLED_BACK if case.goal == 100 else COMPARED) for delay in delays]
     return {
         "there": len(there),
@@ -36,8 +38,8 @@ def summary(case: Case, outcomes: Sequence[Outcome]) -> Entry:
         "stepped_median": quantile(steps, 0.5),
         "stepped_most": max(steps, default=np.inf),
         "stepped_in_time": float(np.mean(np.array(steps) <= STEPPED)) if there else None,
-        "hurt": float(np.mean([one.hurt for one in there])) if there else None,
-        "before": sum(one.rolled_back for one in outcomes if one.fault is None),
+        "hurt": float(np.mean([outcome.hurt for outcome in there])) if there else None,
+        "before": sum(outcome.rolled_back for outcome in outcomes if outcome.fault is None),
     }
 
 

@@ -22,15 +22,15 @@ TIMES_THE_LIMIT = 2.0  # at most, on independent failures
 def summary(case: Case, outcomes: Sequence[Outcome]) -> Entry:
     """Delays in seconds; requests_mean: the canary's until the rollback, or as far as was watched."""
     delays = [outcome.delay for outcome in outcomes]
-    requests = float(np.mean([one.canary_requests for one in outcomes]))
-    caught = [one.delay for one in outcomes if one.rolled_back]
+    requests = float(np.mean([outcome.canary_requests for outcome in outcomes]))
+    caught = [outcome.delay for outcome in outcomes if outcome.rolled_back]
     return {
         "median": quantile(delays, 0.5),
         "mean": float(np.mean(caught)) if caught else None,
         "by_90": quantile(delays, 0.9),
         "most": max(delays),
-        "missed": float(np.mean([not one.rolled_back for one in outcomes])),
-        "hurt": float(np.mean([one.hurt for one in outcomes])),
+        "missed": float(np.mean([not outcome.rolled_back for outcome in outcomes])),
+        "hurt": float(np.mean([outcome.hurt for outcome in outcomes])),
         "requests_mean": requests,
     }
 

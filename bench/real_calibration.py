@@ -111,7 +111,7 @@ def _row(name: str, outcomes: Sequence[Outcome], right: str, wrong: str) -> list
     if not outcomes:
         return []
     ends = [outcome.end for outcome in outcomes]
-    times = [one.seconds for one in outcomes if one.end == right]
+    times = [outcome.seconds for outcome in outcomes if outcome.end == right]
     return [
         row(
             name,
@@ -128,7 +128,9 @@ def _row(name: str, outcomes: Sequence[Outcome], right: str, wrong: str) -> list
 def broken(outcomes: Sequence[Outcome], planned: int, wrong: Mapping[str, str]) -> list[str]:
     """Promises that were not kept, each in a sentence. wrong: pods whose requests Prometheus does not
     have."""
-    healthy, bad = [[one for one in outcomes if bool(one.fault) == is_bad] for is_bad in (False, True)]
+    healthy, bad = [
+        [outcome for outcome in outcomes if bool(outcome.fault) == is_bad] for is_bad in (False, True)
+    ]
     back = sum(one.end == "rolled back" for one in healthy)
     told = []
     if healthy and exact_interval(back, len(healthy))[0] > RISK:
@@ -239,14 +241,18 @@ def main(arguments: list[str]) -> int:
     told = broken(outcomes, 0 if ended_by else given.healthy + given.bad, wrong)
     print(f"\n{table(outcomes)}\n")
     counted = sum(requests for outcome in outcomes for requests, _ in outcome.counted.values())
-    exact = sum(not one.inexact for one in outcomes)
+    exact = sum(not outcome.inexact for outcome in outcomes)
     print(
         f"canaryd counted {counted:,} requests; in {exact} of {len(outcomes)} releases exactly what "
         "Prometheus has, pod by pod"
     )
     print("\n".join(f"BROKEN: {one}" for one in told) or "every promise was kept")
     if given.json:
-        document = {"machine": machine(), "broken": told, "releases": [asdict(one) for one in outcomes]}
+        document = {
+            "machine": machine(),
+            "broken": told,
+            "releases": [asdict(outcome) for outcome in outcomes],
+        }
         given.json.write_text(json.dumps(document, indent=1) + "\n")
     return 128 + ended_by if ended_by else int(bool(told))
 

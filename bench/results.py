@@ -52,7 +52,7 @@ def _imported(path: Path) -> list[str]:
         name
         for node in imports
         if str(node.module).startswith("canaryd")
-        for name in (str(node.module), *(f"{node.module}.{one.name}" for one in node.names))
+        for name in (str(node.module), *(f"{node.module}.{name.name}" for name in node.names))
     ]
 
 
@@ -115,7 +115,7 @@ def _finite(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
+        return [_finite(item) for item in value]
     if isinstance(value, float):
         return (value if value.is_integer() else float(f"{value:.6g}")) if isfinite(value) else None
     return value

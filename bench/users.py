@@ -70,9 +70,9 @@ def summary(case: Users, outcomes: Sequence[Outcome]) -> Entry:
     """Times in minutes; events, low, high: what the promise is about, or for bad versions is to be hoped
     for."""
     full = [outcome.full / 60 if outcome.full is not None else np.inf for outcome in outcomes]
-    back = [one.rolled_back for one in outcomes]
+    back = [outcome.rolled_back for outcome in outcomes]
     events = (
-        sum(one.full is not None and one.full < DEADLINE for one in outcomes)
+        sum(outcome.full is not None and outcome.full < DEADLINE for outcome in outcomes)
         if case.kind is Kind.UNACCEPTABLE
         else sum(back)
     )
@@ -84,9 +84,9 @@ def summary(case: Users, outcomes: Sequence[Outcome]) -> Entry:
         "full": quantile(full, 0.5),
         "full_90": quantile(full, 0.9),
         "rolled_back": float(np.mean(back)),
-        "after": quantile([one.delay / 60 for one in outcomes], 0.5),
-        "at_full": float(np.mean([one.full is not None for one in outcomes])),
-        "undecided": float(np.mean([one.end in ("watched", "held") for one in outcomes])),
+        "after": quantile([outcome.delay / 60 for outcome in outcomes], 0.5),
+        "at_full": float(np.mean([outcome.full is not None for outcome in outcomes])),
+        "undecided": float(np.mean([outcome.end in ("watched", "held") for outcome in outcomes])),
     }
 
 

@@ -17,22 +17,24 @@ _GRAVEST = (Answer.FAIL, Answer.ALARM, Answer.NO_DATA, Answer.UNDECIDED, Answer.
 def verdict_of(each: Mapping[str, Verdict]) -> Verdict:
     """The verdict of all, of the same look. each: by the service, in the bracket's order."""
     verdicts = each.values()
-    answer = next(one for one in _GRAVEST if any(one is verdict.answer for verdict in verdicts))
-    gravest = {service: one for service, one in each.items() if one.answer is answer}
-    worst = max(gravest.values(), key=lambda one: one.odds)
+    answer = next(grave for grave in _GRAVEST if any(grave is verdict.answer for verdict in verdicts))
+    gravest = {service: verdict for service, verdict in each.items() if verdict.answer is answer}
+    worst = max(gravest.values(), key=lambda verdict: verdict.odds)
     return replace(
         worst,
         answer=answer,
-        at=max(one.at for one in verdicts),
-        looks=min(one.looks for one in verdicts),
-        odds=max(one.odds for one in verdicts),
-        stage_odds=max(one.stage_odds for one in verdicts),
-        canary_requests=min(one.canary_requests for one in verdicts),
-        reason="; ".join(f"{service}: {one.reason}" for service, one in gravest.items()),
-        few_blocks=any(one.few_blocks for one in verdicts),
-        off_weight=any(one.off_weight for one in verdicts),
+        at=max(verdict.at for verdict in verdicts),
+        looks=min(verdict.looks for verdict in verdicts),
+        odds=max(verdict.odds for verdict in verdicts),
+        stage_odds=max(verdict.stage_odds for verdict in verdicts),
+        canary_requests=min(verdict.canary_requests for verdict in verdicts),
+        reason="; ".join(f"{service}: {verdict.reason}" for service, verdict in gravest.items()),
+        few_blocks=any(verdict.few_blocks for verdict in verdicts),
+        off_weight=any(verdict.off_weight for verdict in verdicts),
         findings=tuple(
-            replace(finding, service=service) for service, one in each.items() for finding in one.findings
+            replace(finding, service=service)
+            for service, verdict in each.items()
+            for finding in verdict.findings
         ),
-        notes=tuple(f"{service}: {note}" for service, one in each.items() for note in one.notes),
+        notes=tuple(f"{service}: {note}" for service, verdict in each.items() for note in verdict.notes),
     )

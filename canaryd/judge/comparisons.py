@@ -237,22 +237,26 @@ def _gather(parts: list[_Part], lengths: list[int], log_lik: Single, gains: Arra
     """What was found about harm, to the whole rollout's and to the stage's own evidence."""
     starts = np.cumsum([0, *lengths])
     work = [
-        (part, one, start, start + length)
+        (part, gathered, start, start + length)
         for part, start, length in zip(parts, starts, lengths, strict=False)
         if length
-        for one in part.comparisons.gathering
+        for gathered in part.comparisons.gathering
     ]
     each = [len(part.comparisons.gathering) for part in parts]
     if any(count > 1 for count in each):
         at = np.concatenate([np.arange(start, end) for _, _, start, end in work])
         log_lik, gains = log_lik[at], gains[at]
-    turning = np.concatenate([one.turning(part.rows) for part, one, _, _ in work])
+    turning = np.concatenate([gathered.turning(part.rows) for part, gathered, _, _ in work])
     mass, gained = step(
-        HARM, np.concatenate([one.mass[part.rows] for part, one, _, _ in work]), log_lik, turning
+        HARM, np.concatenate([gathered.mass[part.rows] for part, gathered, _, _ in work]), log_lik, turning
     )
-    scale = np.concatenate([one.scale[part.rows] for part, one, _, _ in work]) + gained
-    kept = staked(np.concatenate([one.purse[part.rows] for part, one, _, _ in work]), gains, turning)
-    likelihood = np.concatenate([one.log_likelihood[part.rows] for part, one, _, _ in work]) + log_lik
+    scale = np.concatenate([gathered.scale[part.rows] for part, gathered, _, _ in work]) + gained
+    kept = staked(
+        np.concatenate([gathered.purse[part.rows] for part, gathered, _, _ in work]), gains, turning
+    )
+    likelihood = (
+        np.concatenate([gathered.log_likelihood[part.rows] for part, gathered, _, _ in work]) + log_lik
+    )
     past = np.concatenate([part.comparisons.log_past[part.rows] for part, _, _, _ in work])
     luck = _as_wide([part.unit.log_luck[part.rows] for part, _, _, _ in work])
     ratio = scale - log_null(HARM, likelihood, past, luck)
@@ -267,13 +271,13 @@ def _gather(parts: list[_Part], lengths: list[int], log_lik: Single, gains: Arra
 
 def _as_wide(each: list[Single]) -> Single:
     """One below the other. Where luck reaches less far than in others, there is no chance of more."""
-    widest = max(one.shape[1] for one in each)
+    widest = max(array.shape[1] for array in each)
     return np.concatenate(
         [
-            one
-            if one.shape[1] == widest
-            else np.pad(one, ((0, 0), (0, widest - one.shape[1])), constant_values=-np.inf)
-            for one in each
+            array
+            if array.shape[1] == widest
+            else np.pad(array, ((0, 0), (0, widest - array.shape[1])), constant_values=-np.inf)
+            for array in each
         ]
     )
 

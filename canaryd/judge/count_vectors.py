@@ -46,12 +46,15 @@ def _matrix(
     """A row for each."""
     width, places = len(bounds), [own_bounds.index(bound) for bound in bounds if bound in own_bounds]
     matrix = np.zeros((len(each), SLOWER + width))
-    matrix[:, REQUESTS], matrix[:, FAILURES] = [one.requests for one in each], [one.failures for one in each]
+    matrix[:, REQUESTS], matrix[:, FAILURES] = (
+        [counts.requests for counts in each],
+        [counts.failures for counts in each],
+    )
     if 0 < width == len(places):
         timed = [
             i
-            for i, one in enumerate(each)
-            if one.timed and len(one.within) == len(own_bounds) and (warm is None or warm[i])
+            for i, counts in enumerate(each)
+            if counts.timed and len(counts.within) == len(own_bounds) and (warm is None or warm[i])
         ]
         if timed:
             within = np.array([each[i].within for i in timed], dtype=np.float64)

@@ -150,5 +150,5 @@ def block_for(tau: float, length: int) -> int:
     if tau < INDEPENDENT:
         return 1
     wanted = 3.0 * tau * length
-    looks = next((one for one in BLOCKS if one >= wanted), LONGEST)
+    looks = next((longer for longer in BLOCKS if longer >= wanted), LONGEST)
     return max(1, -(-looks // length))

@@ -325,7 +325,7 @@ class ComparedQueries:
 
     def assessed(self, watches: Iterable[QueryWatch], bar: float) -> tuple[QueryAssessment, ...]:
         """What was found of every query of the policy. bar: of the weighted total."""
-        compared = {one.query.name: one for one in self.all}
+        compared = {comparison.query.name: comparison for comparison in self.all}
         assessed = []
         for watch in watches:
             evidence = compared.get(watch.query.name)

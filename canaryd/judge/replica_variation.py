@@ -76,7 +76,9 @@ class Siblings:
 
     def _count_open(self) -> None:
         if self._open:
-            self.observe_past([one for one, _ in self._open], np.array([one for _, one in self._open]))
+            self.observe_past(
+                [replicas for replicas, _ in self._open], np.array([both for _, both in self._open])
+            )
             self._open = []
 
     @property

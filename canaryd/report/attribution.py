@@ -43,7 +43,9 @@ def shares(verdict: Verdict) -> dict[str, float]:
     {} where nothing is compared.
     """
     queries = [finding for finding in verdict.findings if finding.what == COMPARED and not finding.dry_run]
-    found = {one.named: _weight(verdict, one) * one.odds for one in (*whole(verdict), *queries)}
+    found = {
+        finding.named: _weight(verdict, finding) * finding.odds for finding in (*whole(verdict), *queries)
+    }
     largest = max(found.values(), default=0.0)
     if not largest:
         return {}
@@ -65,7 +67,7 @@ def decided_by(verdict: Verdict) -> str:
     limit = broken(verdict)
     if limit is not None:
         return f"the policy's own limit, {limit.named}: {limit.what}"
-    found = sorted(shares(verdict).items(), key=lambda one: -one[1])
+    found = sorted(shares(verdict).items(), key=lambda part: -part[1])
     if not found:
         return ""
     (loudest, share), *others = found
@@ -109,8 +111,8 @@ def passings(stage: Sequence[Verdict], span: Span, minimum: float) -> tuple[Pass
             for finding in whole(verdict)
             if finding.named == last.named
         ]
-        first = next((at for at, one in each if one.cleared >= one.clear_bar), None)
-        late = next((one.cleared for at, one in each if at - span.start >= minimum), None)
+        first = next((at for at, finding in each if finding.cleared >= finding.clear_bar), None)
+        late = next((finding.cleared for at, finding in each if at - span.start >= minimum), None)
         found.append(Passing(last.named, first, last.cleared, last.clear_bar, late))
     return tuple(found)
 
@@ -130,8 +132,9 @@ def lacked(verdict: Verdict) -> list[str]:
         elif finding.cleared < finding.clear_bar:
             sentences.append(f"{finding.named} is at {part_text(finding.cleared, finding.clear_bar)}")
     sentences += [
-        f"{one.named} ({one.what}) is {'without a value' if one.answer is Answer.NO_DATA else 'at its limit'}"
-        for one in verdict.findings
-        if one.limit is not None and one.answer is not Answer.PASS and one.odds == 1.0
+        f"{limit.named} ({limit.what}) is "
+        + ("without a value" if limit.answer is Answer.NO_DATA else "at its limit")
+        for limit in verdict.findings
+        if limit.limit is not None and limit.answer is not Answer.PASS and limit.odds == 1.0
     ]
     return sentences

@@ -44,9 +44,9 @@ def _signal_again(
     clock had stood still, is not on record; that the deadline had come is, by the decision."""
     span = next(
         (
-            one
-            for one in rollout.spans
-            if one.start < verdict.at and (one.end is None or verdict.at <= one.end)
+            past
+            for past in rollout.spans
+            if past.start < verdict.at and (past.end is None or verdict.at <= past.end)
         ),
         None,
     )

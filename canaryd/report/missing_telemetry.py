@@ -22,7 +22,7 @@ def describe(presence: Presence, reporter: str, service: str) -> str:
     requests."""
     if reporter in presence.reporters:
         return ""
-    others = [one for one in REPORTERS if one in presence.reporters]
+    others = [name for name in REPORTERS if name in presence.reporters]
     if others:
         there = " and ".join(f"reporter={other}" for other in others)
         return (

@@ -104,7 +104,7 @@ def plot(series: Series, width: int, plain: bool = False) -> list[str]:
         marked = {at // each: sign for at, sign in sorted(series.marks.items())}
         lines.append(
             f"{'decided':>{label}}  "
-            + "".join(marked.get(one, " ").rjust(wide) for one in range(len(levels)))
+            + "".join(marked.get(column, " ").rjust(wide) for column in range(len(levels)))
         )
     return [line.rstrip() for line in lines]
 
@@ -146,6 +146,6 @@ def _named(stages: Mapping[int, Sequence[str]], room: int) -> str:
     begins = sorted(stages.items())
     line = ""
     for (column, names), (until, _) in zip(begins, [*begins[1:], (room + 1, ())], strict=True):
-        name = next((one for one in names if len(one) < until - column), "")
+        name = next((fitting for fitting in names if len(fitting) < until - column), "")
         line = line.ljust(column) + name
     return line

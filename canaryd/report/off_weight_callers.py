@@ -26,7 +26,11 @@ def describe(sources: Sequence[Source], weight: float, canary: str, service: str
     off = [source for source in sources if _is_off(source, weight)]
     if not off:
         return unsteered
-    follow = [one for one in sources if one not in off and is_telling(one.stable + one.canary, weight)]
+    follow = [
+        source
+        for source in sources
+        if source not in off and is_telling(source.stable + source.canary, weight)
+    ]
     sentence = f"requests of {_named(off, canary)} do not follow it"
     if follow:
         sentence = (

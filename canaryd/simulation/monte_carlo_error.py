@@ -18,7 +18,7 @@ def quantile(values: Sequence[float], share: float) -> float:
     any. inf of none."""
     ranked = sorted(values)
     return next(
-        (one for place, one in enumerate(ranked, start=1) if place >= share * len(ranked) - 1e-9), inf
+        (value for place, value in enumerate(ranked, start=1) if place >= share * len(ranked) - 1e-9), inf
     )
 
 

@@ -169,7 +169,7 @@ def workload_of(workloads: Sequence[str], wanted: str) -> str:
     """The workload of that name, or the one whose name ends with it (`v1`: front-end-v1). Raises ValueError,
     naming what there is."""
     found = [workload for workload in workloads if workload == wanted] or [
-        one for one in workloads if one.endswith(f"-{wanted}")
+        workload for workload in workloads if workload.endswith(f"-{wanted}")
     ]
     if len(found) == 1:
         return found[0]
@@ -198,7 +198,8 @@ def measured(looks: Mapping[str, Sequence[Look]], stable: str, source: str) -> T
         )
     sums = [total(look.stable.values()) for look in own]
     requests, failures = (
-        np.array([getattr(one, name) for one in sums], dtype=np.float64) for name in ("requests", "failures")
+        np.array([getattr(counts, name) for counts in sums], dtype=np.float64)
+        for name in ("requests", "failures")
     )
     if not requests.sum():
         raise ValueError(f"{stable} has served no request in this time: choose a longer one, or say the rate")

@@ -100,10 +100,11 @@ def spread(values: Array) -> Spread | None:
     if len(values) < FEWEST_PAST:
         return None
     apart = [
-        score(float(one), float(other), 0.0) for one, other in zip(values[:half], values[half:], strict=False)
+        score(float(early), float(other), 0.0)
+        for early, other in zip(values[:half], values[half:], strict=False)
     ]
     tau = correlation_time(values, trend=False)
-    return Spread(sqrt(sum(one * one for one in apart) / half), step(apart), len(values) / tau)
+    return Spread(sqrt(sum(distance * distance for distance in apart) / half), step(apart), len(values) / tau)
 
 
 def step(scores: Sequence[float]) -> float:

@@ -31,13 +31,13 @@ def log_ratio_interval(
     room[best] = np.maximum(room[best], 0.0)
     first, last = kept.argmax(axis=1), kept.shape[1] - 1 - kept[:, ::-1].argmax(axis=1)
     low = [
-        -np.inf if f == 0 else _crossing(grid.theta, one, f - 1, f)
-        for one, f in zip(room, first, strict=True)
+        -np.inf if f == 0 else _crossing(grid.theta, row, f - 1, f)
+        for row, f in zip(room, first, strict=True)
     ]
     top = len(grid.theta) - 1
     high = [
-        np.inf if f == top else _crossing(grid.theta, one, f + 1, f)
-        for one, f in zip(room, last, strict=True)
+        np.inf if f == top else _crossing(grid.theta, row, f + 1, f)
+        for row, f in zip(room, last, strict=True)
     ]
     return np.array(low), np.array(high)
 

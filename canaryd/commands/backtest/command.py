@@ -159,7 +159,7 @@ def show_from_prometheus(paths: Sequence[Path], every_look: bool, form: str, ask
     prometheus = source(asked)
     first = past_asked(asked, next(iter(policies.values())), rollout, prometheus.readable)
     if rollout is not None and (
-        other := [name for name, one in policies.items() if one.key != rollout.policy.key]
+        other := [name for name, policy in policies.items() if policy.key != rollout.policy.key]
     ):
         raise Failure(
             f"{other[0]}: is the policy of {services[0]}, and {rollout.name} is of "

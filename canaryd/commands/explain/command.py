@@ -269,7 +269,7 @@ def show(
         if since:
             sections = (
                 *sections,
-                Section("What came since", tuple(line for one in since for line in wrapped(one))),
+                Section("What came since", tuple(line for note in since for line in wrapped(note))),
             )
         if found is None and not problem:
             sections = (

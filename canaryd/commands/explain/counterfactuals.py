@@ -290,7 +290,9 @@ class _Tolerance:
     def __init__(self, policy: Policy, metric: str, verdict: Verdict) -> None:
         self._policy, self._metric = policy, metric
         finding = next(
-            one for one in verdict.findings if one.metric == metric and one.what in (metric, ALL_BOUNDS)
+            found
+            for found in verdict.findings
+            if found.metric == metric and found.what in (metric, ALL_BOUNDS)
         )
         errors, latency = policy.analysis.errors, policy.analysis.latency
         share = finding.canary_events / finding.canary_requests if finding.canary_requests else 0.0
@@ -401,7 +403,7 @@ def with_metric(policy: Policy, metric: str, **changes: Any) -> Policy:
 
 def without_metric(policy: Policy, metric: str) -> Policy:
     return with_analysis(
-        policy, metrics=tuple(one for one in policy.analysis.metrics if one.called != metric)
+        policy, metrics=tuple(other for other in policy.analysis.metrics if other.called != metric)
     )
 
 

@@ -120,13 +120,13 @@ def stage_of(transcript: Transcript, verdict: Verdict) -> list[Verdict]:
     beginning, or from where stable changed."""
     found: list[Verdict] = []
     before = None
-    for step, one in zip(transcript.steps, transcript.verdicts, strict=True):
+    for step, own in zip(transcript.steps, transcript.verdicts, strict=True):
         for span in step.opened:
             if span.fresh or before is None or (before.stage, before.weight) != (span.stage, span.weight):
                 found = []
             before = span
         if step.compared:
-            found.append(one)
+            found.append(own)
         if step.look.end >= verdict.at:
             break
     return found
@@ -137,9 +137,9 @@ def inquiry(rollout: Rollout, found: Recomputed, most: float = USUAL_LOOKS) -> I
     that they rested on are not the ones there are now. A rollback first, as it is what people ask about."""
     asked = Inquiry(most)
     answers = [
-        (place, one.decision, one.verdict)
-        for place, one in enumerate(found.decisions)
-        if one.agrees and one.verdict is not None
+        (place, answered.decision, answered.verdict)
+        for place, answered in enumerate(found.decisions)
+        if answered.agrees and answered.verdict is not None
     ]
     for place, decision, verdict in sorted(answers, key=lambda each: each[1].signal != Signal.HARM.value):
         asked.add(place, decision, questions(rollout, found.transcript, decision, verdict))

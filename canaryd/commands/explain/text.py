@@ -66,7 +66,7 @@ def stored(rollout: Rollout, why: str) -> tuple[Section, ...]:
     decided = [
         _on_record(rollout, decision) for decision in rollout.decisions if decision.verdict is not None
     ]
-    verdicts = [one.verdict for one in rollout.decisions]
+    verdicts = [decision.verdict for decision in rollout.decisions]
     last = rollout.verdict
     return (
         note,
@@ -171,7 +171,7 @@ def _highest(rollout: Rollout, verdicts: list[Verdict]) -> str:
     judged = [verdict for verdict in verdicts if verdict.answer is not Answer.NO_DATA]
     if not judged:
         return "No look had data of both versions."
-    top = max(judged, key=lambda one: one.odds)
+    top = max(judged, key=lambda verdict: verdict.odds)
     full = (
         "; at 100% they are the alarm's, against the rollout's own record" if judged[-1].weight >= 100 else ""
     )
@@ -191,7 +191,7 @@ def series_of(rollout: Rollout, verdicts: list[Verdict]) -> Series:
     marks: dict[int, str] = {}
     for decision in rollout.decisions:
         at = decision.verdict.at if decision.verdict is not None else decision.at
-        place = sum(one.at <= at for one in verdicts) - 1
+        place = sum(look.at <= at for look in verdicts) - 1
         if decision.signal not in UNMARKED and place >= 0:
             marks[place] = sign_of(decision)
     odds = tuple(None if one.answer is Answer.NO_DATA else one.odds for one in verdicts)
@@ -266,8 +266,8 @@ def _passing_lines(rollout: Rollout, recomputed: RecomputedDecision) -> list[str
     minimum = rollout.policy.stages[verdict.stage].minimum
     lines = ["", "What passed when"]
     rows = [
-        (one.metric, _passed_text(one, span.start))
-        for one in sorted(recomputed.passing, key=lambda one: one.at or verdict.at)
+        (metric.metric, _passed_text(metric, span.start))
+        for metric in sorted(recomputed.passing, key=lambda metric: metric.at or verdict.at)
     ]
     lines += [
         f"  {line}"
@@ -289,7 +289,11 @@ def _last_to_pass(
     passing: tuple[Passing, ...], verdict: Verdict, start: int, minimum: float, interval: int
 ) -> str:
     """What the moment of a pass was decided by."""
-    last = max((one for one in passing if one.at is not None), key=lambda one: one.at or 0, default=None)
+    last = max(
+        (metric for metric in passing if metric.at is not None),
+        key=lambda metric: metric.at or 0,
+        default=None,
+    )
     at_minimum = verdict.at - interval < start + minimum  # the first look that it allows to pass
     if last is not None and last.at == verdict.at and not at_minimum:
         before = (
@@ -320,7 +324,10 @@ def _what_ifs(recomputed: RecomputedDecision) -> list[str]:
     return [
         "",
         heading,
-        *(f"  {line}" for line in aligned([(one.change, one.says) for one in recomputed.what_ifs])),
+        *(
+            f"  {line}"
+            for line in aligned([(what_if.change, what_if.says) for what_if in recomputed.what_ifs])
+        ),
     ]
 
 
@@ -431,6 +438,6 @@ def _decision_data(recomputed: RecomputedDecision) -> dict[str, Any]:
             "reason": recorded.reason,
         },
         "shares": by,
-        "passing": [plain(one) for one in recomputed.passing],
-        "whatIf": [plain(one) for one in recomputed.what_ifs],
+        "passing": [plain(metric) for metric in recomputed.passing],
+        "whatIf": [plain(what_if) for what_if in recomputed.what_ifs],
     }

@@ -132,12 +132,12 @@ def rehearse_each(job: Job) -> tuple[SimulatedOutcome, ...]:
     service = SimulatedService(job.worlds[0], np.random.default_rng(np.random.SeedSequence(job.seed)))
     history = list(job.traffic.history) or service.history(HISTORY_LOOKS)
     judge = judge_of(job.policy, history)
-    # A judge that has heard nothing is the same for each version, and costs as much as thirty looks; the past
-    # is only ever read.
+    # A judge that has observed nothing is the same for each version, and costs as much as thirty looks; the
+    # past is only ever read.
     judges = (deepcopy(judge, {id(history): history}) for _ in job.worlds)
     return tuple(
-        rehearse(job.policy, one, service.with_canary(world), job.lag, job.longest)
-        for one, world in zip(judges, job.worlds, strict=True)
+        rehearse(job.policy, own_judge, service.with_canary(world), job.lag, job.longest)
+        for own_judge, world in zip(judges, job.worlds, strict=True)
     )
 
 
@@ -170,7 +170,7 @@ def rehearsals(
         ):
             results.append(each)
             done(len(results), wanted)
-        if rollouts is None and sum(one.looks for each in results for one in each) >= LOOKS:
+        if rollouts is None and sum(outcome.looks for each in results for outcome in each) >= LOOKS:
             break
     return results
 
@@ -281,7 +281,7 @@ def plan_of(
         _caught(policy, regression, outcomes)
         for regression, outcomes in zip(regressions, versions[1:], strict=True)
     )
-    looks = sum(one.looks for each in results for one in each)
+    looks = sum(outcome.looks for each in results for outcome in each)
     return Forecast(
         policy, traffic, lag, seed, len(results), looks, _healthy(policy, traffic, versions[0]), worse
     )
@@ -291,10 +291,10 @@ def _healthy(policy: Policy, traffic: TrafficProfile, outcomes: Sequence[Simulat
     stages = tuple(_healthy_stage(policy, traffic, stage, outcomes) for stage in range(len(policy.stages)))
     last = len(policy.stages) - 1
     promoted = [outcome.seconds if outcome.end is End.PROMOTED else inf for outcome in outcomes]
-    stepped = sum(any(visit.signal is Signal.ALARM for visit in one.visits) for one in outcomes)
+    stepped = sum(any(visit.signal is Signal.ALARM for visit in outcome.visits) for outcome in outcomes)
     return Healthy(
         stages,
-        Quantiles.of([_until(one, last) for one in outcomes]),
+        Quantiles.of([_until(outcome, last) for outcome in outcomes]),
         Quantiles.of(promoted),
         _ends(outcomes),
         Share(stepped, len(outcomes)),
@@ -338,16 +338,17 @@ def _caught(policy: Policy, regression: Regression, outcomes: Sequence[Simulated
     caught = [outcome for outcome in outcomes if outcome.end is End.CAUGHT]
     stages = []
     for stage in range(len(policy.stages)):
-        there = [one for one in caught if one.caught_in == stage]
+        there = [outcome for outcome in caught if outcome.caught_in == stage]
         times = [
-            next(v.seconds for v in one.visits if v.signal in (Signal.HARM, Signal.ALARM)) for one in there
+            next(v.seconds for v in outcome.visits if v.signal in (Signal.HARM, Signal.ALARM))
+            for outcome in there
         ]
         stages.append(CaughtIn(Share(len(there), len(outcomes)), Quantiles.of(times)))
     return Caught(
         regression,
         tuple(stages),
         _ends(outcomes),
-        Quantiles.of([one.seconds for one in caught]),
-        Quantiles.of([one.canary_requests for one in caught]),
-        Quantiles.of([one.canary_failures for one in caught]),
+        Quantiles.of([outcome.seconds for outcome in caught]),
+        Quantiles.of([outcome.canary_requests for outcome in caught]),
+        Quantiles.of([outcome.canary_failures for outcome in caught]),
     )
