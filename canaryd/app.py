@@ -15,7 +15,7 @@ from canaryd.adapters.kube.canaryrollouts import KubeRollouts
 from canaryd.adapters.kube.client import KubernetesApi
 from canaryd.adapters.kube.deployments import KubeWorkloads
 from canaryd.adapters.kube.events import KubeEvents
-from canaryd.adapters.kube.traffic import Routers
+from canaryd.adapters.kube.traffic import TrafficByKind
 from canaryd.adapters.notify import alertmanager, delivery, gate_client, http_post, webhook
 from canaryd.adapters.policies.policy_files import PolicyFiles
 from canaryd.adapters.prometheus.api import PrometheusAccess
@@ -249,7 +249,7 @@ def build(settings: Settings, policies_path: Path) -> Daemon:
         read_seconds=settings.kubernetes.timeout,
     )
     telemetry = PrometheusTelemetry(telemetry_access(settings))
-    traffic = Routers(api, settings.kubernetes.cluster_domain, settings.kubernetes.settle)
+    traffic = TrafficByKind(api, settings.kubernetes.cluster_domain, settings.kubernetes.settle)
     rollouts = KubeRollouts(api, lambda name, why: log.error("record.unreadable", rollout=name, reason=why))
     files = PolicyFiles(policies_path, [*settings.notifiers], [*settings.gates])
     clock = SystemClock()

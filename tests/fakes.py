@@ -163,12 +163,12 @@ class FakeTraffic:
             if policy.route.http_route:
                 self.world.made.add(version)
                 self.world.did(f"make {version}")
-        is_new = bool(self.uphold(policy, self.read(policy), version)) or is_new
+        is_new = bool(self.restore(policy, self.read(policy), version)) or is_new
         if is_new and self.world.slow:
             raise TooNew(f"{version} was made just now")
         return version
 
-    def uphold(self, policy: Policy, view: RouteView, version: str) -> Sequence[str]:
+    def restore(self, policy: Policy, view: RouteView, version: str) -> Sequence[str]:
         self.world.answer("api")
         missing = sorted(set(policy.fair_services) - self.world.fair)
         if missing:
@@ -177,7 +177,7 @@ class FakeTraffic:
             self.world.did(f"make {missing}")
         return missing
 
-    def tidy(self, policy: Policy, keep: Collection[str]) -> Sequence[str]:
+    def clean_up(self, policy: Policy, keep: Collection[str]) -> Sequence[str]:
         self.world.answer("api")
         self.world.permit("tidy")
         used = {

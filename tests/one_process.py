@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from canaryd.adapters.kube.canaryrollouts import KubeRollouts
 from canaryd.adapters.kube.client import KubernetesApi
 from canaryd.adapters.kube.deployments import KubeWorkloads
-from canaryd.adapters.kube.traffic import Routers
+from canaryd.adapters.kube.traffic import TrafficByKind
 from canaryd.adapters.prometheus.api import PrometheusAccess
 from canaryd.adapters.prometheus.telemetry import PrometheusTelemetry
 from canaryd.control.loop import ControlLoop
@@ -67,7 +67,7 @@ class Live:
     def restart(self) -> None:
         """A new process: it knows what is on record."""
         api, clock = KubernetesApi(str(self.world.kubeconfig)), WorldClock(self.world)
-        self.rollouts, traffic = KubeRollouts(api), Routers(api, settle=0.0)
+        self.rollouts, traffic = KubeRollouts(api), TrafficByKind(api, settle=0.0)
         telemetry = PrometheusTelemetry(PrometheusAccess(self.world.prometheus_url, scrape_interval=1.0))
         reconciler = Reconciler(
             telemetry,

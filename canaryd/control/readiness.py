@@ -172,7 +172,7 @@ def _prepared(
     except (Rejected, route_lists.Refusal) as error:
         raise CannotSteer(str(error)) from error
     lists = observation.view.lists
-    origin = route_lists.own_less(lists)
+    origin = route_lists.without_own_cookies(lists)
     # What was added by a rollout whose record was deleted is no one's edit, and goes with the first write.
     left = None if route_lists.same(origin, lists) else lists
     return service.with_route(canary_subset=subset, origin=origin, confirmed=left)

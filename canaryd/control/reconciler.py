@@ -403,7 +403,7 @@ class Reconciler:
         """What was put back, and why the canary's subset cannot be. policy: the service's own."""
         subset = service.route.canary_subset
         if view.subsets.get(subset) == service.canary:
-            return self.traffic.uphold(policy, view, service.canary), ""
+            return self.traffic.restore(policy, view, service.canary), ""
         try:
             name = self.traffic.add_subset(policy, service.canary)
             why = "" if name == subset else f"there is {name} instead"

@@ -101,7 +101,7 @@ class Supervisor:
             except CannotBegin as error:
                 problem = str(error)
         if not problem and seen.view is not None and seen.active is None and seen.policy.mode != "observe":
-            problem = route_lists.amiss(seen.view, seen.policy.service.name)
+            problem = route_lists.leftover_problem(seen.view, seen.policy.service.name)
         return self.tell_problem(seen, problem)
 
     def _begin_newest(self, seen: Observation, now: float) -> Observation:
@@ -360,7 +360,7 @@ class Supervisor:
         if keep and policy.fair_services:
             # the later one may use what was made for matched users, and cleans up nothing where it does not
             return record
-        for name in self.traffic.tidy(policy, keep):
+        for name in self.traffic.clean_up(policy, keep):
             log.info(
                 "service.removed",
                 service=service.name,

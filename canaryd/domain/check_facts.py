@@ -67,7 +67,7 @@ class Rights:
 
 
 @dataclass(frozen=True, slots=True)
-class Scraped:
+class ScrapedSeries:
     """One series of istio_requests_total: its labels, and the Unix seconds of its samples within the
     window."""
 
@@ -76,7 +76,7 @@ class Scraped:
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
+class ServiceCounts:
     """What Prometheus has of one service.
 
     reporters: (reporter, workload) -> requests counted so far. series: those of the policy's reporter.
@@ -87,7 +87,7 @@ class Counted:
     """
 
     reporters: Mapping[tuple[str, str], float] = field(default_factory=dict)
-    series: Sequence[Scraped] = ()
+    series: Sequence[ScrapedSeries] = ()
     bounds: frozenset[str] = frozenset()
     sums: bool = False
     elsewhere: Sequence[str] = ()
@@ -107,13 +107,13 @@ class TelemetryFacts:
     window: float = 60.0
     clock: float | None = None
     asked: float = 0.0
-    services: Mapping[Key, Counted] = field(default_factory=dict)
+    services: Mapping[Key, ServiceCounts] = field(default_factory=dict)
     problem: str = ""
     refused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Flaw:
+class ManifestMistake:
     """A mistake of a file's indentation. found: what stands there; mended: the whole document as it was
     probably meant, as YAML."""
 
@@ -142,7 +142,7 @@ class Facts:
     pods_of_gateways: Mapping[Key, Listing] = field(default_factory=dict)
     rights: Sequence[Rights] = ()
     telemetry: TelemetryFacts | None = None
-    flaws: Sequence[Flaw] = ()
+    flaws: Sequence[ManifestMistake] = ()
     left_out: Sequence[tuple[Object, str]] = ()
     places: Mapping[tuple[str, str, str], tuple[str, int]] = field(default_factory=dict)
     domain: str = "cluster.local"

@@ -85,7 +85,7 @@ class Deployed:
 
 
 @dataclass(frozen=True, slots=True)
-class DeployRemark:
+class DeploymentSelector:
     """How a service's Deployments are found and told apart."""
 
     selector: Mapping[str, str]
@@ -93,7 +93,7 @@ class DeployRemark:
 
 
 @dataclass(frozen=True, slots=True)
-class OnRecord:
+class RecordedRollout:
     """A rollout of one service's version. phase: None while it is only asked for (`canaryd start`), and
     stable_workload "" then."""
 
@@ -109,7 +109,7 @@ class OnRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class NewObject:
     """An object to be created, and the one there that a reader compares it with."""
 
     manifest: Manifest
@@ -117,7 +117,7 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class NamespaceObjects:
     """One namespace as read. unreadable: kind -> why it could not be listed (no right to, or not installed);
     its list is empty then.
 
@@ -132,8 +132,8 @@ class Place:
     virtual_services: Sequence[Manifest] = ()
     rules: Sequence[Manifest] = ()
     http_routes: Sequence[Manifest] = ()
-    rollouts: Sequence[OnRecord] = ()
-    notes: Mapping[str, DeployRemark] = field(default_factory=dict)
+    rollouts: Sequence[RecordedRollout] = ()
+    notes: Mapping[str, DeploymentSelector] = field(default_factory=dict)
     paused: frozenset[str] = frozenset()
     unreadable: Mapping[str, str] = field(default_factory=dict)
 
@@ -164,12 +164,12 @@ class Reference:
     used: tuple[str, ...] = ()
 
 
-class Objects(Protocol):
+class NamespaceClient(Protocol):
     """One namespace of one cluster, with the caller's own rights. All raise Unavailable, Rejected."""
 
     namespace: str
 
-    def read(self) -> Place:
+    def read(self) -> NamespaceObjects:
         """What is there. Raises Missing when the namespace is not."""
 
     def state(self, deployment: str) -> Workload:

@@ -185,11 +185,11 @@ class Traffic(Protocol):
         it; its name. What stages with `split` need is made, too. Raises TooNew where one is there that was
         made just now."""
 
-    def uphold(self, policy: Policy, view: RouteView, version: str) -> Sequence[str]:
+    def restore(self, policy: Policy, view: RouteView, version: str) -> Sequence[str]:
         """For a rollout under way: makes what stages with `split` need again where someone took it away, and
         brings it to what it is a copy of; names of what was made."""
 
-    def tidy(self, policy: Policy, keep: Collection[str]) -> Sequence[str]:
+    def clean_up(self, policy: Policy, keep: Collection[str]) -> Sequence[str]:
         """Removes what `add_subset` made for versions that no route leads to any more, but for those of
         `keep`; names of what is gone.
 

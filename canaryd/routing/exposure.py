@@ -4,7 +4,7 @@ DestinationRules, and HTTPRoutes with the Services of single versions. Pure."""
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from canaryd.domain.namespace_objects import Deployed, Manifest, Place, name_of
+from canaryd.domain.namespace_objects import Deployed, Manifest, NamespaceObjects, name_of
 from canaryd.routing import documents
 from canaryd.routing.documents import ServiceKey
 
@@ -29,7 +29,7 @@ class Exposure:
     by_default: bool
 
 
-def exposures(place: Place, service: str) -> list[Exposure]:
+def exposures(place: NamespaceObjects, service: str) -> list[Exposure]:
     """Every destination of a namespace's VirtualServices that has the service's host, and of its HTTPRoutes
     that leads to the service's pods. Mirrors are none: nobody waits for the answer to a copy."""
     key = (place.namespace, service)
@@ -44,7 +44,7 @@ def exposures(place: Place, service: str) -> list[Exposure]:
     ]
 
 
-def receivers(place: Place, service: str, found: list[Deployed]) -> list[Deployed]:
+def receivers(place: NamespaceObjects, service: str, found: list[Deployed]) -> list[Deployed]:
     """Those of the Deployments found that get the requests which no match sends elsewhere; all that the
     Service selects without routes."""
     selected = found
@@ -61,7 +61,7 @@ def receivers(place: Place, service: str, found: list[Deployed]) -> list[Deploye
     ]
 
 
-def exposed(place: Place, service: str, labels: Mapping[str, str]) -> str:
+def exposed(place: NamespaceObjects, service: str, labels: Mapping[str, str]) -> str:
     """Why pods with these labels would get requests as soon as they are ready; "" where routes keep to other
     subsets."""
     found = exposures(place, service)
@@ -101,7 +101,7 @@ def _of_virtual_service(
             )
 
 
-def _of_http_route(document: Manifest, service: str, place: Place) -> Iterator[Exposure]:
+def _of_http_route(document: Manifest, service: str, place: NamespaceObjects) -> Iterator[Exposure]:
     """A Service of one version selects what the service's own does, and more."""
     whole = _selector(place, service)
     for to in documents.destinations(document):
@@ -120,6 +120,6 @@ def _of_http_route(document: Manifest, service: str, place: Place) -> Iterator[E
             )
 
 
-def _selector(place: Place, service: str) -> Mapping[str, str]:
+def _selector(place: NamespaceObjects, service: str) -> Mapping[str, str]:
     spec: Mapping[str, Mapping[str, str]] = (place.service(service) or {}).get("spec") or {}
     return spec.get("selector") or {}

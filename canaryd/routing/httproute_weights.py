@@ -69,7 +69,7 @@ def unsteered(name: str, spec: Mapping[str, Any], service: str) -> str:
     )
 
 
-def trouble(route: Mapping[str, Any]) -> str:
+def parent_problem(route: Mapping[str, Any]) -> str:
     """What a parent's condition says against the route as it stands now; "" where none says anything, or none
     has looked at the route since it changed."""
     generation = (route.get("metadata") or {}).get("generation")

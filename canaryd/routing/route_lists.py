@@ -65,10 +65,10 @@ def stable_version(view: RouteView) -> str:
     return next(iter(found.values()))
 
 
-def amiss(view: RouteView, service: str) -> str:
+def leftover_problem(view: RouteView, service: str) -> str:
     """What is wrong with routes that no rollout steers now: someone deleted its record, or splits them. ""
     where nothing is."""
-    if view.displaced or not same(own_less(view.lists), view.lists):
+    if view.displaced or not same(without_own_cookies(view.lists), view.lists):
         there = "; ".join((described(view.lists), *view.displaced))
         return (
             f"{LEFT} ({there}), and its record is gone: canaryd reset {service} --to VERSION takes them back"
@@ -268,7 +268,7 @@ def adopted(found: RouteLists, origin: RouteLists, canary_subset: str) -> RouteL
     return plain
 
 
-def own_less(found: RouteLists) -> RouteLists:
+def without_own_cookies(found: RouteLists) -> RouteLists:
     """The steered routes without anything that canaryd adds to them: what a rollout begins from, also where
     the last one's record was deleted under way."""
     return {key: tuple(user_cookies.plain(entries)) for key, entries in steered(found).items()}
@@ -306,7 +306,7 @@ def _all_described(key: str, entries: Sequence[RouteEntry], lists: RouteLists) -
 
 
 def _who(route: Mapping[str, Any]) -> str:
-    return user_cookies.said(str(route.get("name"))) or in_words(route.get("match") or [])
+    return user_cookies.audience(str(route.get("name"))) or in_words(route.get("match") or [])
 
 
 def _where(entries: Sequence[RouteEntry]) -> str:

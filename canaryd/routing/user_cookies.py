@@ -79,7 +79,7 @@ def condition(
     return {"headers": {"cookie": {"regex": rf"(.*;\s*)?{value}(\s*;.*)?"}}}
 
 
-def said(name: str) -> str:
+def audience(name: str) -> str:
     """Whom an added route of this name is for; "" for no user with a cookie."""
     kind = name.partition(".")[0]
     if kind.endswith(f"-{CANARY}"):

@@ -82,11 +82,11 @@ class Traffic:
     def add_subset(self, policy: Policy, version: str) -> str:
         return self._of(policy).add_subset(policy, version)
 
-    def uphold(self, policy: Policy, view: RouteView, version: str) -> Sequence[str]:
-        return self._of(policy).uphold(policy, view, version)
+    def restore(self, policy: Policy, view: RouteView, version: str) -> Sequence[str]:
+        return self._of(policy).restore(policy, view, version)
 
-    def tidy(self, policy: Policy, keep: Collection[str]) -> Sequence[str]:
-        return self._of(policy).tidy(policy, keep)
+    def clean_up(self, policy: Policy, keep: Collection[str]) -> Sequence[str]:
+        return self._of(policy).clean_up(policy, keep)
 
 
 @dataclass

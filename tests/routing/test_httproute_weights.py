@@ -202,8 +202,8 @@ def test_what_a_parent_says_against_the_route_as_it_is_now_is_trouble(
             {"parentRef": SERVICE, "conditions": conditions},
         ]
     }
-    assert httproute_weights.trouble({"metadata": {"generation": 2}, "status": status}) == says
-    assert httproute_weights.trouble({"metadata": {"generation": 2}}) == ""
+    assert httproute_weights.parent_problem({"metadata": {"generation": 2}, "status": status}) == says
+    assert httproute_weights.parent_problem({"metadata": {"generation": 2}}) == ""
 
 
 def test_a_destination_that_is_known_to_stand_for_no_version_is_refused_with_why() -> None:

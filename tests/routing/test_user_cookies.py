@@ -130,7 +130,9 @@ def test_the_draws_of_a_stage_are_its_weights_and_plain_again_they_are_what_a_pe
     before: dict[str, int] = {}
     for stage, weight in enumerate(ladder):
         lists = route_lists.staged(policy, stage, None, origin, "v2", MARK)
-        assert route_lists.same(route_lists.own_less(lists), route_lists.split(origin, "v2", weight))
+        assert route_lists.same(
+            route_lists.without_own_cookies(lists), route_lists.split(origin, "v2", weight)
+        )
         for entries in managed_routes.steered(lists).values():
             assert sum(one.get("weight", 0) for one in entries) == 100
             drawn = {cookie(one): one["weight"] for one in entries if one.get("weight") and weight < 100}
@@ -150,7 +152,9 @@ def test_what_a_person_has_in_a_destination_stays_beside_the_cookie_and_after_it
     }
     lists = staged(0, origin={"#0": (rich,)})
     assert {one["headers"]["response"]["add"]["x-a"] for one in lists["#0"]} == {"1"}
-    assert route_lists.same(route_lists.own_less(lists), route_lists.split({"#0": (rich,)}, "v2", 10))
+    assert route_lists.same(
+        route_lists.without_own_cookies(lists), route_lists.split({"#0": (rich,)}, "v2", 10)
+    )
     [left] = route_lists.without({"new": lists["#0"]}, {"#0": (rich,)}, "v2")["new"]
     assert left == {**rich, "weight": 100}
 

@@ -13,15 +13,15 @@ from canaryd.adapters.kube import httproute_cleanup, matched_user_services, vers
 from canaryd.adapters.kube.canaryrollout_object import API_VERSION, GROUP, MANAGED_BY, PLURAL, record_of
 from canaryd.adapters.kube.client import JSON_PATCH, Json, KubernetesApi, path_to
 from canaryd.adapters.kube.events import CONTROLLER
-from canaryd.adapters.kube.httproute import GatewayTraffic
+from canaryd.adapters.kube.httproute import GatewayApiTraffic
 from canaryd.adapters.kube.virtualservice import GROUP as ISTIO
-from canaryd.adapters.kube.virtualservice import SUBSETS, KubeTraffic, added_subsets, annotating
+from canaryd.adapters.kube.virtualservice import SUBSETS, IstioTraffic, added_subsets, annotating
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Missing, RouteView
 from canaryd.domain.rollout import Phase, Rollout
 from canaryd.routing import restored_routes
 from canaryd.routing.documents import GATEWAY_API
-from canaryd.routing.route_lists import own_less
+from canaryd.routing.route_lists import without_own_cookies
 
 MARK = f"{GROUP}/"  # what canaryd's labels and annotations begin with
 # Besides Istio's: objects that people or canaryd may have marked. ReplicaSets after Deployments, whose
@@ -38,7 +38,7 @@ _KEPT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class ListedRollout:
     """One CanaryRollout. phase: "" while it is asked for and not begun; rollout: None where it cannot be
     understood."""
 
@@ -93,7 +93,7 @@ class KubeCleanup:
     def __init__(self, api: KubernetesApi, domain: str = "cluster.local") -> None:
         self._api = api
         self._domain = domain
-        self._traffic, self._gateway_api = KubeTraffic(api, domain), GatewayTraffic(api)
+        self._traffic, self._gateway_api = IstioTraffic(api, domain), GatewayApiTraffic(api)
 
     # ------------------------------------------------------------ what is there
 
@@ -101,7 +101,7 @@ class KubeCleanup:
         """As the port `Traffic` has it."""
         return self._gateway_api.read(policy) if policy.route.http_route else self._traffic.read(policy)
 
-    def records(self, namespace: str | None = None) -> Sequence[Kept]:
+    def records(self, namespace: str | None = None) -> Sequence[ListedRollout]:
         """Every CanaryRollout, also such as cannot be understood; none where there is no such kind (any
         more)."""
         return [_kept(obj) for obj in self._list(API_VERSION, PLURAL, namespace)]
@@ -117,7 +117,7 @@ class KubeCleanup:
         if policy.route.http_route:
             operations, after = httproute_cleanup.changes(policy, view, version)
             return [self._rules(dict(view.raw["route"]), operations, after)] if operations else []
-        wanted = restored_routes.at_one(view, version) if version else own_less(view.lists)
+        wanted = restored_routes.at_one(view, version) if version else without_own_cookies(view.lists)
         http: Sequence[Json] = view.raw["spec"]["http"]
         routed = [dict(route) for route in http]
         tests = [_at(view.raw)]
@@ -265,7 +265,7 @@ class KubeCleanup:
             for kind, version, plural, obj in found
         ] + self.split(namespace=namespace)
 
-    def record(self, kept: Kept) -> Patch:
+    def record(self, kept: ListedRollout) -> Patch:
         """The deletion of a record, as it was read."""
         metadata = {
             "namespace": kept.namespace,
@@ -340,7 +340,7 @@ class KubeCleanup:
         )
 
 
-def _kept(obj: Json) -> Kept:
+def _kept(obj: Json) -> ListedRollout:
     metadata, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
     rollout = None
     if status.get("phase"):
@@ -349,7 +349,7 @@ def _kept(obj: Json) -> Kept:
         except (ValueError, KeyError, TypeError):
             # a record of another release, or one that someone edited: it is still there to be deleted
             rollout = None
-    return Kept(
+    return ListedRollout(
         namespace=metadata["namespace"],
         name=metadata["name"],
         service=str(spec.get("service") or ""),

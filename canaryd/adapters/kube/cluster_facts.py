@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from canaryd.adapters.kube.client import Json, KubernetesApi, path_to
-from canaryd.adapters.kube.traffic import Routers
+from canaryd.adapters.kube.traffic import TrafficByKind
 from canaryd.domain.check_facts import (
     CONTROL_PLANE,
     DAEMON,
@@ -49,7 +49,7 @@ AT_A_TIME = 8  # questions about rights
 MOST_PODS = 200  # of one service or gateway: as many as show what they all are
 
 
-class KubeSurvey:
+class ClusterFacts:
     """Answers what a check asks. Every method but `groups` turns refusals into words; `groups` raises
     Unavailable and Rejected."""
 
@@ -106,7 +106,7 @@ class KubeSurvey:
     def route(self, policy: Policy) -> View | str | None:
         """As the daemon reads it, or what it would say instead; None where it may not be read."""
         try:
-            return Routers(self._api, self._domain).read(policy)
+            return TrafficByKind(self._api, self._domain).read(policy)
         except Rejected as refusal:
             return None if _is_forbidden(refusal) else str(refusal)
         except Unavailable:

@@ -14,7 +14,7 @@ from canaryd.adapters.kube import managed_route_patch
 from canaryd.adapters.kube import route_selection as by_name
 from canaryd.adapters.kube import version_services as services_of
 from canaryd.adapters.kube.client import JSON_PATCH, Json, KubernetesApi, path_to
-from canaryd.adapters.kube.matched_user_services import SETTLE, Fair, services_in
+from canaryd.adapters.kube.matched_user_services import SETTLE, MatchedUserServices, services_in
 from canaryd.adapters.kube.version_services import Services
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Missing, Rejected, RouteView, TooNew
@@ -24,16 +24,16 @@ from canaryd.routing.documents import GATEWAY_API
 from canaryd.routing.managed_routes import is_of, steered
 
 
-class GatewayTraffic:
+class GatewayApiTraffic:
     """Implements the port `Traffic` on the API server, in whichever version of the Gateway API the server
     prefers.
 
-    settle: see `Fair`.
+    settle: see `MatchedUserServices`.
     """
 
     def __init__(self, api: KubernetesApi, settle: float = SETTLE) -> None:
         self._api, self._settle = api, settle
-        self._fair = Fair(api, settle)
+        self._fair = MatchedUserServices(api, settle)
 
     def read(self, policy: Policy) -> RouteView:
         """The steered rules and the Services of single versions. Besides the port's errors: Rejected for a
@@ -116,7 +116,7 @@ class GatewayTraffic:
             self._fair.prepare(policy, like, services_in(self._api, policy.service.namespace))
         return name
 
-    def uphold(self, policy: Policy, view: RouteView, version: str) -> Sequence[str]:
+    def restore(self, policy: Policy, view: RouteView, version: str) -> Sequence[str]:
         """See the port."""
         services: Services = view.raw["services"]
         if not policy.fair_services or not view.places:
@@ -144,7 +144,7 @@ class GatewayTraffic:
         self._api.request("POST", path_to("v1", "services", policy.service.namespace), made)
         return name
 
-    def tidy(self, policy: Policy, keep: Collection[str]) -> Sequence[str]:
+    def clean_up(self, policy: Policy, keep: Collection[str]) -> Sequence[str]:
         """See the port. A Service that any HTTPRoute of the cluster refers to stays, and one whose selector
         or annotation was edited."""
         services = services_in(self._api, policy.service.namespace)
@@ -209,7 +209,7 @@ def _view(policy: Policy, route: Json, services: Services) -> RouteView:
             if name in subsets
         ),
         unsteered=httproute_weights.unsteered(policy.route.http_route, spec, policy.service.name),
-        trouble=httproute_weights.trouble(route),
+        trouble=httproute_weights.parent_problem(route),
         chosen_by="route.rules",
         routes={key: rules[place] for key, place in places.items()},
         all_routes=rules,

@@ -29,7 +29,7 @@ def services_in(api: KubernetesApi, namespace: str) -> Services:
     return {service["metadata"]["name"]: service for service in found}
 
 
-class Fair:
+class MatchedUserServices:
     """settle: seconds until what was made is routed to: before the proxies know its pods, requests sent there
     would fail. They are counted from the object's own creation, so that a restart in between does not cut
     them short."""

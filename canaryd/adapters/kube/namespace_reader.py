@@ -13,7 +13,14 @@ from canaryd.adapters.kube.client import Json, KubernetesApi, path_to
 from canaryd.adapters.kube.deployments import workload
 from canaryd.adapters.kube.service_notes import KubeServices
 from canaryd.adapters.kube.virtualservice import GROUP
-from canaryd.domain.namespace_objects import VERSION_LABEL, Deployed, DeployRemark, Manifest, OnRecord, Place
+from canaryd.domain.namespace_objects import (
+    VERSION_LABEL,
+    Deployed,
+    DeploymentSelector,
+    Manifest,
+    NamespaceObjects,
+    RecordedRollout,
+)
 from canaryd.domain.ports import Forbidden, Missing, Rejected, Workload
 from canaryd.domain.rollout import Phase
 from canaryd.routing.documents import GATEWAY_API
@@ -48,7 +55,7 @@ class KubeObjects:
         self._api = api
         self.namespace = namespace
 
-    def read(self) -> Place:
+    def read(self) -> NamespaceObjects:
         """See `Objects.read`."""
         self._check_namespace()
         unreadable: dict[str, str] = {}
@@ -61,7 +68,7 @@ class KubeObjects:
             for kind, (group, plural) in _STEERING.items()
         }
         notes, paused = self._notes()
-        return Place(
+        return NamespaceObjects(
             namespace=self.namespace,
             deployments=[
                 Deployed(deployment, workload(deployment, VERSION_LABEL))
@@ -171,7 +178,7 @@ class KubeObjects:
             return []  # no Istio, or no Gateway API: no routes
         return self._optional(kind, f"{group}/{version}", plural, unreadable)
 
-    def _notes(self) -> tuple[Mapping[str, DeployRemark], frozenset[str]]:
+    def _notes(self) -> tuple[Mapping[str, DeploymentSelector], frozenset[str]]:
         """How canaryd finds each service it has seen here, and those that are paused; nothing where that may
         not be read."""
         try:
@@ -180,14 +187,14 @@ class KubeObjects:
             return {}, frozenset()
         return (
             {
-                note.service: DeployRemark(note.selector, note.version_label)
+                note.service: DeploymentSelector(note.selector, note.version_label)
                 for note in notes
                 if note.selector
             },
             frozenset(note.service for note in notes if note.paused),
         )
 
-    def _rollouts(self, unreadable: dict[str, str]) -> Sequence[OnRecord]:
+    def _rollouts(self, unreadable: dict[str, str]) -> Sequence[RecordedRollout]:
         """Those of this namespace's services, oldest first; refused requests are none. A bracket's record may
         be in another namespace."""
         found = self._optional(KIND, API_VERSION, PLURAL, unreadable)
@@ -203,12 +210,12 @@ class KubeObjects:
         ]
 
 
-def _on_record(obj: Json, namespace: str) -> Iterator[OnRecord]:
+def _on_record(obj: Json, namespace: str) -> Iterator[RecordedRollout]:
     """Of each service of the rollout that is in a namespace."""
     name, spec, status = obj["metadata"]["name"], obj.get("spec") or {}, obj.get("status") or {}
     phase = next((known for known in Phase if known.value == status.get("phase")), None)
     if obj["metadata"]["namespace"] == namespace:
-        yield OnRecord(
+        yield RecordedRollout(
             name,
             str(spec.get("service", "")),
             str(spec.get("version", "")),
@@ -217,7 +224,7 @@ def _on_record(obj: Json, namespace: str) -> Iterator[OnRecord]:
         )
     for part in status.get("others") or []:
         if part.get("namespace") == namespace:
-            yield OnRecord(
+            yield RecordedRollout(
                 name,
                 str(part.get("service", "")),
                 str(part.get("canary", "")),

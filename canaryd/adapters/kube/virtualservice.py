@@ -17,7 +17,7 @@ from typing import Any
 
 from canaryd.adapters.kube import managed_route_patch, route_selection
 from canaryd.adapters.kube.client import JSON_PATCH, Json, KubernetesApi, path_to
-from canaryd.adapters.kube.matched_user_services import SETTLE, Fair, services_in
+from canaryd.adapters.kube.matched_user_services import SETTLE, MatchedUserServices, services_in
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Missing, Rejected, RouteView, TooNew
 from canaryd.domain.rollout import RouteLists
@@ -35,7 +35,7 @@ _NO_SPLIT = (
 )  # a route that has one of these sends no requests to destinations
 
 
-class KubeTraffic:
+class IstioTraffic:
     """Implements the port `Traffic` on the API server, in whichever version of Istio's API the server
     prefers.
 
@@ -46,7 +46,7 @@ class KubeTraffic:
     def __init__(self, api: KubernetesApi, domain: str = "cluster.local", settle: float = SETTLE) -> None:
         self._api = api
         self._domain = domain
-        self._fair = Fair(api, settle)
+        self._fair = MatchedUserServices(api, settle)
         self._settle = settle
         # DestinationRule -> subset -> when it was first seen, monotonic
         self._since: dict[tuple[str, str], dict[str, float]] = {}
@@ -132,7 +132,7 @@ class KubeTraffic:
         }
         return self._since[place]
 
-    def uphold(self, policy: Policy, view: RouteView, version: str) -> Sequence[str]:
+    def restore(self, policy: Policy, view: RouteView, version: str) -> Sequence[str]:
         """See the port."""
         if not policy.fair_services:
             return ()
@@ -181,7 +181,7 @@ class KubeTraffic:
         )
         return name, rule
 
-    def tidy(self, policy: Policy, keep: Collection[str]) -> Sequence[str]:
+    def clean_up(self, policy: Policy, keep: Collection[str]) -> Sequence[str]:
         """What was made for stages with `split`. Subsets stay where they are: an idle one leads nobody
         anywhere."""
         if keep:
@@ -220,7 +220,7 @@ class KubeTraffic:
 
 def view_of(policy: Policy, virtual_service: Json, rule: Json, domain: str = "cluster.local") -> RouteView:
     """The view of two objects that were read before, or are in files. Raises Rejected, in the same words as
-    `KubeTraffic.read`."""
+    `IstioTraffic.read`."""
     _check_rule(policy, rule, domain)
     return _view(policy, virtual_service, _versions(policy, rule), domain)
 

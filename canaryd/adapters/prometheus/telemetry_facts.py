@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 
 from canaryd.adapters.prometheus.api import PrometheusAccess, PrometheusApi
 from canaryd.adapters.prometheus.telemetry import PrometheusTelemetry, workload_pattern
-from canaryd.domain.check_facts import Counted, Key, Scraped, TelemetryFacts
+from canaryd.domain.check_facts import Key, ScrapedSeries, ServiceCounts, TelemetryFacts
 from canaryd.domain.counts import Target
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Rejected, Unavailable
@@ -22,7 +22,7 @@ SCRAPES = 8  # so many make a median
 MOST_SAMPLES = 50_000  # of one answer: beyond it, fewer scrapes are looked at
 
 
-class PrometheusSurvey:
+class PrometheusFacts:
     """Asks one Prometheus. Refusals and silence become words; nothing is raised."""
 
     def __init__(self, access: PrometheusAccess) -> None:
@@ -58,15 +58,15 @@ class PrometheusSurvey:
         asked = now if clock is None else min(max(clock, now - 1), now + time.monotonic() - began)
         if clock is not None and abs(clock - asked) > DATE:  # it stamps samples by its own clock
             now = clock
-        services: dict[Key, Counted] = {}
+        services: dict[Key, ServiceCounts] = {}
         for policy, workloads in policies:
             try:
                 services[policy.key] = self._of(policy, workloads, now)
             except (Unavailable, Rejected) as error:
-                services[policy.key] = Counted(problem=str(error))
+                services[policy.key] = ServiceCounts(problem=str(error))
         return TelemetryFacts(self._api.shown, version, interval, window, clock, asked, services)
 
-    def _of(self, policy: Policy, workloads: Sequence[str], now: float) -> Counted:
+    def _of(self, policy: Policy, workloads: Sequence[str], now: float) -> ServiceCounts:
         window = f"{self._window:.0f}s"
         which = f'destination_workload_namespace="{policy.service.namespace}"'
         which += (
@@ -82,7 +82,7 @@ class PrometheusSurvey:
             for labels, points in found
         }
         if not reporters:
-            return Counted(
+            return ServiceCounts(
                 elsewhere=self._elsewhere(window, now), queries=self._queries(policy, workloads, now)
             )
         own = f'{which}, reporter="{policy.analysis.reporter}"'
@@ -90,7 +90,7 @@ class PrometheusSurvey:
             f"count by (le) (last_over_time({DURATION}_bucket{{{own}}}[{window}]))", now
         )
         sums = self._api.instant(f"count(last_over_time({DURATION}_sum{{{own}}}[{window}]))", now)
-        return Counted(
+        return ServiceCounts(
             reporters,
             self._series(own, now),
             frozenset(labels.get("le", "") for labels, _ in buckets),
@@ -98,7 +98,7 @@ class PrometheusSurvey:
             queries=self._queries(policy, workloads, now),
         )
 
-    def _series(self, which: str, now: float) -> list[Scraped]:
+    def _series(self, which: str, now: float) -> list[ScrapedSeries]:
         """The raw series, with so many of their scrapes as fit an answer."""
         number = self._api.instant(f"count(last_over_time({REQUESTS}{{{which}}}[{self._window:.0f}s]))", now)
         series = max(1.0, float(number[0][1][-1][1]) if number else 1.0)
@@ -107,7 +107,7 @@ class PrometheusSurvey:
             3 * self._access.scrape_interval, min(self._window, scrapes * self._access.scrape_interval)
         )
         raw = self._api.instant(f"{REQUESTS}{{{which}}}[{seconds:.0f}s]", now)
-        return [Scraped(dict(labels), tuple(at for at, _ in points)) for labels, points in raw]
+        return [ScrapedSeries(dict(labels), tuple(at for at, _ in points)) for labels, points in raw]
 
     def _elsewhere(self, window: str, now: float) -> list[str]:
         found = self._api.instant(

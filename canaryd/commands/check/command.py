@@ -10,10 +10,10 @@ import click
 
 from canaryd.adapters import manifest_files
 from canaryd.adapters.kube.client import KubernetesApi
-from canaryd.adapters.kube.cluster_facts import KubeSurvey
+from canaryd.adapters.kube.cluster_facts import ClusterFacts
 from canaryd.adapters.kube.virtualservice import view_of
 from canaryd.adapters.policies.policy_files import load
-from canaryd.adapters.prometheus.telemetry_facts import PrometheusSurvey
+from canaryd.adapters.prometheus.telemetry_facts import PrometheusFacts
 from canaryd.app import telemetry_access
 from canaryd.cli import output
 from canaryd.cli.cluster import connection_options
@@ -241,7 +241,7 @@ def of_cluster(
     path = kubeconfig or (str(known.kubeconfig) if known and known.kubeconfig else None)
     domain = known.cluster_domain if known else "cluster.local"
     api = KubernetesApi(path, context or (known.context if known else None))
-    survey = KubeSurvey(api, domain)
+    survey = ClusterFacts(api, domain)
     before = time.time()
     version, server_clock, after = api.version(), survey.clock(), time.time()
     # The moment of the exchange that is nearest to what the server says: an answer takes its time, and HTTP
@@ -292,7 +292,7 @@ def with_routes(kinds: dict[str, Listing], routes: Mapping[Key, RouteView | str]
 
 
 def rights_of(
-    survey: KubeSurvey, facts: Facts, account: str | None, deploy_from: str | None, namespace: str
+    survey: ClusterFacts, facts: Facts, account: str | None, deploy_from: str | None, namespace: str
 ) -> list[Rights]:
     """The permissions of the caller, and those of the daemon's account where that is known.
 
@@ -335,7 +335,7 @@ def telemetry_of(facts: Facts, settings: Settings | None) -> TelemetryFacts | No
     """What Prometheus has of the services; None where its address is not known."""
     if settings is None:
         return None
-    survey = PrometheusSurvey(telemetry_access(settings))
+    survey = PrometheusFacts(telemetry_access(settings))
     try:
         with_workloads = [
             (policy, [name_of(deployment) for deployment in of_service(facts, policy)])

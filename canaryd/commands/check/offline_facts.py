@@ -13,9 +13,9 @@ from canaryd.commands.check.route_agreement import rule_host
 from canaryd.domain.check_facts import (
     GROUPS,
     Facts,
-    Flaw,
     Listing,
     Manifest,
+    ManifestMistake,
     Object,
     name_of,
     namespace_of,
@@ -106,7 +106,7 @@ def _left_out(facts: Facts) -> Iterator[tuple[Object, str]]:
             yield route, "it has no http route, and canaryd counts and steers HTTP and gRPC requests alone"
 
 
-def understood(manifest: Manifest) -> tuple[Any, Flaw | None]:
+def understood(manifest: Manifest) -> tuple[Any, ManifestMistake | None]:
     """The object of a document, and what was wrong with its indentation; the object is None where it cannot
     be told."""
     data = manifest.data
@@ -116,10 +116,12 @@ def understood(manifest: Manifest) -> tuple[Any, Flaw | None]:
     if meant is not None and meant.misplaced:
         return meant.data, _lost(manifest, meant)
     if manifest.error:
-        return None, Flaw(manifest.file, manifest.error_line, "YAML", f"is not YAML: {manifest.error}", "")
+        return None, ManifestMistake(
+            manifest.file, manifest.error_line, "YAML", f"is not YAML: {manifest.error}", ""
+        )
     if isinstance(data, dict):
         return data, None
-    return None, Flaw(manifest.file, manifest.line, "YAML", "is no map of keys and values", "")
+    return None, ManifestMistake(manifest.file, manifest.line, "YAML", "is no map of keys and values", "")
 
 
 def _looks_lost(data: dict[str, Any]) -> bool:
@@ -143,7 +145,7 @@ def _looks_lost(data: dict[str, Any]) -> bool:
     )
 
 
-def _lost(manifest: Manifest, meant: Restored) -> Flaw:
+def _lost(manifest: Manifest, meant: Restored) -> ManifestMistake:
     about = f"{meant.kind} {(meant.data.get('metadata') or {}).get('name') or 'without a name'}"
     groups: dict[int, tuple[Line, list[str]]] = {}
     for line, above in meant.misplaced:
@@ -160,7 +162,7 @@ def _lost(manifest: Manifest, meant: Restored) -> Flaw:
         if not manifest.error
         else f"its indentation is lost, and it is not YAML ({manifest.error})"
     )
-    return Flaw(
+    return ManifestMistake(
         manifest.file, meant.misplaced[0][0].number, about, f"{lead}: {'; '.join(said)}", as_yaml(meant.data)
     )
 

@@ -9,10 +9,10 @@ from canaryd.commands.check.control_plane import skew
 from canaryd.commands.check.finding import Finding, as_yaml, many, ok, problem, some, unknown, warning
 from canaryd.commands.check.workloads import of_service, protocol
 from canaryd.domain.check_facts import (
-    Counted,
     Facts,
     Object,
-    Scraped,
+    ScrapedSeries,
+    ServiceCounts,
     TelemetryFacts,
     name_of,
     namespace_of,
@@ -87,17 +87,17 @@ def check(facts: Facts, policy: Policy) -> Iterator[Finding]:
     yield from _queries(counted)
 
 
-def _there(policy: Policy, counted: Counted) -> bool:
+def _there(policy: Policy, counted: ServiceCounts) -> bool:
     return any(reporter == policy.analysis.reporter for reporter, _ in counted.reporters)
 
 
-def _workloads(policy: Policy, counted: Counted) -> list[str]:
+def _workloads(policy: Policy, counted: ServiceCounts) -> list[str]:
     return sorted(
         workload for reporter, workload in counted.reporters if reporter == policy.analysis.reporter
     )
 
 
-def _nothing(policy: Policy, counted: Counted, telemetry: TelemetryFacts, about: str) -> Finding:
+def _nothing(policy: Policy, counted: ServiceCounts, telemetry: TelemetryFacts, about: str) -> Finding:
     """Why there is nothing in the policy's counts: another's has it, another service has it, or nobody
     does."""
     wanted, reporters = policy.analysis.reporter, sorted({reporter for reporter, _ in counted.reporters})
@@ -136,7 +136,7 @@ def _nothing(policy: Policy, counted: Counted, telemetry: TelemetryFacts, about:
     )
 
 
-def _labels(policy: Policy, counted: Counted, about: str) -> Iterator[Finding]:
+def _labels(policy: Policy, counted: ServiceCounts, about: str) -> Iterator[Finding]:
     missing = [label for label in NEEDED if any(not series.labels.get(label) for series in counted.series)]
     if missing:
         yield problem(
@@ -174,7 +174,7 @@ def _labels(policy: Policy, counted: Counted, about: str) -> Iterator[Finding]:
         )
 
 
-def _scrapes(counted: Counted, telemetry: TelemetryFacts, about: str) -> Iterator[Finding]:
+def _scrapes(counted: ServiceCounts, telemetry: TelemetryFacts, about: str) -> Iterator[Finding]:
     real, configured = interval(counted.series), telemetry.scrape_interval
     if real is None:
         yield unknown(
@@ -217,7 +217,7 @@ def _scrapes(counted: Counted, telemetry: TelemetryFacts, about: str) -> Iterato
         )
 
 
-def interval(series: Sequence[Scraped]) -> float | None:
+def interval(series: Sequence[ScrapedSeries]) -> float | None:
     """Median seconds between two samples of a series, by those with at least three; None where there are
     none."""
     gaps = [
@@ -229,7 +229,7 @@ def interval(series: Sequence[Scraped]) -> float | None:
     return median(gaps) if gaps else None
 
 
-def copies(series: Sequence[Scraped]) -> int:
+def copies(series: Sequence[ScrapedSeries]) -> int:
     """How often the same counter is there, where that is more than once; else 0. Series that follow each
     other are no copies."""
     alive = max((scraped.times[-1] for scraped in series if scraped.times), default=0.0)
@@ -246,14 +246,14 @@ def copies(series: Sequence[Scraped]) -> int:
     return most if most > 1 else 0
 
 
-def _jobs(series: Sequence[Scraped]) -> list[str]:
+def _jobs(series: Sequence[ScrapedSeries]) -> list[str]:
     by = "job" if len({scraped.labels.get("job") for scraped in series}) > 1 else "prometheus_replica"
     return sorted({f"{by} {scraped.labels.get(by)}" for scraped in series if scraped.labels.get(by)}) or [
         "labels such as instance"
     ]
 
 
-def _histogram(policy: Policy, counted: Counted) -> Iterator[Finding]:
+def _histogram(policy: Policy, counted: ServiceCounts) -> Iterator[Finding]:
     about = "istio_request_duration_milliseconds"
     if policy.analysis.latency is None:
         return
@@ -277,7 +277,7 @@ def _histogram(policy: Policy, counted: Counted) -> Iterator[Finding]:
         yield ok("telemetry.histogram", about, f"{len(counted.bounds)} buckets and a sum")
 
 
-def _grpc(facts: Facts, policy: Policy, counted: Counted) -> Iterator[Finding]:
+def _grpc(facts: Facts, policy: Policy, counted: ServiceCounts) -> Iterator[Finding]:
     about = f"istio_requests_total of {policy.service.name}"
     grpc = [series for series in counted.series if series.labels.get("request_protocol") == "grpc"]
     service = facts.find("Service", policy.service.namespace, policy.service.name)
@@ -302,7 +302,7 @@ def _grpc(facts: Facts, policy: Policy, counted: Counted) -> Iterator[Finding]:
         yield ok("telemetry.grpc", about, "gRPC requests have their grpc_response_status")
 
 
-def _queries(counted: Counted) -> Iterator[Finding]:
+def _queries(counted: ServiceCounts) -> Iterator[Finding]:
     for name, said in counted.queries.items():
         if not said:
             yield ok("telemetry.queries", f"query {name}", "has a value")

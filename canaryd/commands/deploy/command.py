@@ -17,9 +17,15 @@ from canaryd.cli.group import Failure, readable
 from canaryd.cli.policy_argument import policies_of
 from canaryd.commands.deploy import text as deploy_text
 from canaryd.commands.deploy.deployer import Deployer, Prepared
-from canaryd.commands.deploy.draft import Wish
+from canaryd.commands.deploy.draft import DeployRequest
 from canaryd.commands.deploy.version_selection import services
-from canaryd.domain.namespace_objects import USUAL_SOURCE, USUAL_TARGET, CannotDeploy, DeployRemark, Place
+from canaryd.domain.namespace_objects import (
+    USUAL_SOURCE,
+    USUAL_TARGET,
+    CannotDeploy,
+    DeploymentSelector,
+    NamespaceObjects,
+)
 from canaryd.domain.policy.units import parse_duration
 from canaryd.domain.ports import Rejected, Unavailable
 
@@ -50,7 +56,7 @@ class PlannedDeploy:
 
 
 @dataclass(frozen=True)
-class How:
+class OutputOptions:
     """The options about showing and doing, as given."""
 
     form: str
@@ -203,13 +209,13 @@ def deploy(
         copy_config=copy_config,
     )
     known = _findings(policies, target)
-    places = deployer.see()
+    places = deployer.read()
     names, left_out = services(places[0]) if every else ([service or ""], [])
     plans = [
         _plan(
             deployer,
             places,
-            Wish(
+            DeployRequest(
                 name,
                 version or "",
                 deployment,
@@ -223,7 +229,7 @@ def deploy(
         )
         for name in names
     ]
-    how = How(form, (not every) if diff is None else diff, dry_run, yes, timeout if wait else None)
+    how = OutputOptions(form, (not every) if diff is None else diff, dry_run, yes, timeout if wait else None)
     if every:
         _show_all(plans, left_out, places, how)
     else:
@@ -231,20 +237,22 @@ def deploy(
     _finish(deployer, plans, places[1], how)
 
 
-def _findings(policies: Path | None, target: str) -> Mapping[str, DeployRemark]:
+def _findings(policies: Path | None, target: str) -> Mapping[str, DeploymentSelector]:
     found = (
         [part.service for policy in policies_of(policies) for part in policy.parts]
         if policies is not None
         else []
     )
     return {
-        note.name: DeployRemark(note.selector, note.version_label)
+        note.name: DeploymentSelector(note.selector, note.version_label)
         for note in found
         if note.namespace == target
     }
 
 
-def _plan(deployer: Deployer, places: tuple[Place, Place], wish: Wish) -> PlannedDeploy:
+def _plan(
+    deployer: Deployer, places: tuple[NamespaceObjects, NamespaceObjects], wish: DeployRequest
+) -> PlannedDeploy:
     try:
         return PlannedDeploy(wish.service, deployer.prepare(wish, places))
     except CannotDeploy as error:
@@ -258,7 +266,9 @@ def _plan(deployer: Deployer, places: tuple[Place, Place], wish: Wish) -> Planne
 # ---------------------------------------------------------------- showing
 
 
-def _show_one(plan: PlannedDeploy, places: tuple[Place, Place], how: How) -> None:
+def _show_one(
+    plan: PlannedDeploy, places: tuple[NamespaceObjects, NamespaceObjects], how: OutputOptions
+) -> None:
     """Raises the Failure of a service that cannot be deployed."""
     if plan.prepared is None:
         raise plan.refused or Failure(plan.service)
@@ -272,7 +282,10 @@ def _show_one(plan: PlannedDeploy, places: tuple[Place, Place], how: How) -> Non
 
 
 def _show_all(
-    plans: Sequence[PlannedDeploy], left_out: Sequence[str], places: tuple[Place, Place], how: How
+    plans: Sequence[PlannedDeploy],
+    left_out: Sequence[str],
+    places: tuple[NamespaceObjects, NamespaceObjects],
+    how: OutputOptions,
 ) -> None:
     if how.form != "text":
         _objects(plans, how.form)
@@ -317,7 +330,9 @@ def _diff(prepared: Prepared) -> None:
 # ---------------------------------------------------------------- doing
 
 
-def _finish(deployer: Deployer, plans: Sequence[PlannedDeploy], target: Place, how: How) -> None:
+def _finish(
+    deployer: Deployer, plans: Sequence[PlannedDeploy], target: NamespaceObjects, how: OutputOptions
+) -> None:
     """Asks, creates, waits. Raises Failure, with all that failed, and Exit when there was no yes."""
     failures = [plan.refused for plan in plans if plan.refused is not None]
     wanted = [plan for plan in plans if plan.creates]
@@ -333,7 +348,7 @@ def _finish(deployer: Deployer, plans: Sequence[PlannedDeploy], target: Place, h
         raise click.exceptions.Exit(ONLY_SHOWN)
 
 
-def _confirmed(wanted: Sequence[PlannedDeploy], target: Place) -> bool:
+def _confirmed(wanted: Sequence[PlannedDeploy], target: NamespaceObjects) -> bool:
     if not output.is_asking():
         return False
     what = ", ".join(
@@ -343,7 +358,7 @@ def _confirmed(wanted: Sequence[PlannedDeploy], target: Place) -> bool:
 
 
 def _create_all(
-    deployer: Deployer, wanted: Sequence[PlannedDeploy], target: Place, how: How
+    deployer: Deployer, wanted: Sequence[PlannedDeploy], target: NamespaceObjects, how: OutputOptions
 ) -> list[Failure]:
     """Each, whatever became of the others; what failed."""
     failures, created = [], []
@@ -372,7 +387,7 @@ def _failure(service: str, error: Exception) -> Failure:
     return Failure(f"{service}: {known.message}", known.exit_code)
 
 
-def _wait(deployer: Deployer, prepared: Prepared, how: How) -> None:
+def _wait(deployer: Deployer, prepared: Prepared, how: OutputOptions) -> None:
     """Until the Deployment is available. Raises Failure when it will not be, or not in time."""
     name, until = prepared.draft.name, time.monotonic() + (how.wait or 0.0)
     said: Any = None

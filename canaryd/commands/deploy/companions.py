@@ -6,7 +6,15 @@ from copy import deepcopy
 from typing import Any
 
 from canaryd.commands.deploy.new_deployment import renamed
-from canaryd.domain.namespace_objects import CannotDeploy, Deployed, Made, Manifest, Place, bare, name_of
+from canaryd.domain.namespace_objects import (
+    CannotDeploy,
+    Deployed,
+    Manifest,
+    NamespaceObjects,
+    NewObject,
+    bare,
+    name_of,
+)
 
 _KEDA = "ScaledObject"
 # Given by the cluster to the Service that has them; and what opens a door to the outside, which a person
@@ -28,8 +36,8 @@ _OF_ONE_SERVICE = (
 
 
 def autoscaler(
-    place: Place, stable: Deployed, name: str, label: str, version: str
-) -> tuple[Made | None, list[str]]:
+    place: NamespaceObjects, stable: Deployed, name: str, label: str, version: str
+) -> tuple[NewObject | None, list[str]]:
     """A copy of stable's HorizontalPodAutoscaler that scales the Deployment `name`; None when there is
     nothing to copy, or it is there.
 
@@ -68,12 +76,12 @@ def autoscaler(
         if stable.name in str(made["spec"].get("metrics"))
         else []
     )
-    return Made(made, found), notes
+    return NewObject(made, found), notes
 
 
 def budget(
-    place: Place, stable: Deployed, name: str, label: str, version: str
-) -> tuple[Made | None, list[str]]:
+    place: NamespaceObjects, stable: Deployed, name: str, label: str, version: str
+) -> tuple[NewObject | None, list[str]]:
     """A copy of the PodDisruptionBudget that selects stable's version alone, for the new one; None where
     there is none, or one selects both. Raises CannotDeploy when its name is taken by another's."""
     if (why := place.unreadable.get("PodDisruptionBudget")) is not None:
@@ -91,12 +99,12 @@ def budget(
     made = _copy(own[0], stable.name, name)
     _free(made, place.budgets, f"selects {label}={version}")
     renamed(made["spec"], label, str(before), version)
-    return Made(made, own[0]), []
+    return NewObject(made, own[0]), []
 
 
 def service(
-    source: Place, target: Place, name: str, selector: Mapping[str, str], label: str
-) -> tuple[Made | None, list[str]]:
+    source: NamespaceObjects, target: NamespaceObjects, name: str, selector: Mapping[str, str], label: str
+) -> tuple[NewObject | None, list[str]]:
     """The Service of a first version, as it is where it comes from, inside the cluster only; None where there
     is one, or none to copy."""
     if target.service(name) is not None:
@@ -127,7 +135,7 @@ def service(
     }
     made["metadata"].pop("annotations", None)  # of load balancers and DNS, as a rule: doors to the outside
     made["metadata"]["namespace"] = target.namespace
-    return Made(made), notes
+    return NewObject(made), notes
 
 
 def _copy(found: Manifest, before: str, after: str) -> dict[str, Any]:

@@ -9,14 +9,14 @@ then what scales and guards it.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from canaryd.commands.deploy.draft import Draft, Wish, draft, source_of, with_copied
+from canaryd.commands.deploy.draft import DeployRequest, Draft, draft, source_of, with_copied
 from canaryd.commands.deploy.template_references import CONFIG_MAP, SECRET, WITH_KEYS
 from canaryd.domain.namespace_objects import (
     CannotDeploy,
     Deployed,
     Manifest,
-    Objects,
-    Place,
+    NamespaceClient,
+    NamespaceObjects,
     Reference,
     bare,
     title_of,
@@ -39,16 +39,16 @@ class Deployer:
     """source, target: where versions run, and where they go. pin: images are pinned to what the pods really
     run; copy_config: ConfigMaps that are missing are taken along."""
 
-    source: Objects
-    target: Objects
+    source: NamespaceClient
+    target: NamespaceClient
     pin: bool = False
     copy_config: bool = False
 
-    def see(self) -> tuple[Place, Place]:
+    def read(self) -> tuple[NamespaceObjects, NamespaceObjects]:
         """Both namespaces as they are. Raises Missing, Unavailable, Rejected."""
         return self.source.read(), self.target.read()
 
-    def prepare(self, wish: Wish, places: tuple[Place, Place]) -> Prepared:
+    def prepare(self, wish: DeployRequest, places: tuple[NamespaceObjects, NamespaceObjects]) -> Prepared:
         """What would be created, checked by the server. Raises CannotDeploy with all that is missing,
         Unavailable, Rejected."""
         made = draft(wish, *places, self._digests(source_of(wish, *places)) if self.pin else {})

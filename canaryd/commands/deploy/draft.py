@@ -20,10 +20,10 @@ from canaryd.domain.namespace_objects import (
     DEPLOYED_FROM,
     CannotDeploy,
     Deployed,
-    DeployRemark,
-    Made,
-    OnRecord,
-    Place,
+    DeploymentSelector,
+    NamespaceObjects,
+    NewObject,
+    RecordedRollout,
     Reference,
     name_of,
 )
@@ -36,7 +36,7 @@ _LONG_NAME = 47  # longer ones are cut in the names of their pods
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class DeployRequest:
     """What someone asks to be deployed. version: "" for the next free one; deployment: which one, "" where
     only one is meant; finding: the policy's; replicas: None for as many as stable has.
 
@@ -47,7 +47,7 @@ class Wish:
     service: str
     version: str = ""
     deployment: str = ""
-    finding: DeployRemark | None = None
+    finding: DeploymentSelector | None = None
     replicas: int | None = None
     force: bool = False
     supersede: bool = False
@@ -69,7 +69,7 @@ class Draft:
     source: Deployed
     name: str
     stable: Deployed | None
-    made: tuple[Made, ...] = ()
+    made: tuple[NewObject, ...] = ()
     needs: tuple[Reference, ...] = ()
     nothing: str = ""
     notes: tuple[str, ...] = ()
@@ -81,10 +81,10 @@ class _Case:
     """One wish with all that it is decided by. found: the service's Deployments in target; digests: container
     -> `sha256:...`."""
 
-    wish: Wish
-    source: Place
-    target: Place
-    found_by: DeployRemark
+    wish: DeployRequest
+    source: NamespaceObjects
+    target: NamespaceObjects
+    found_by: DeploymentSelector
     chosen: Deployed
     digests: Mapping[str, str]
 
@@ -97,7 +97,7 @@ class _Case:
         return self.target.selected(self.found_by.selector)
 
     @property
-    def under_way(self) -> OnRecord | None:
+    def under_way(self) -> RecordedRollout | None:
         return next(
             (
                 rollout
@@ -111,14 +111,16 @@ class _Case:
         return version_selection.stable(self.wish.service, self.target, self.found, self.under_way)
 
 
-def source_of(wish: Wish, source: Place, target: Place) -> Deployed:
+def source_of(wish: DeployRequest, source: NamespaceObjects, target: NamespaceObjects) -> Deployed:
     """The Deployment whose version is meant. Raises CannotDeploy."""
     return version_selection.running(
         wish.service, source, _found_by(wish, source, target), wish.deployment, wish.force
     )
 
 
-def draft(wish: Wish, source: Place, target: Place, digests: Mapping[str, str]) -> Draft:
+def draft(
+    wish: DeployRequest, source: NamespaceObjects, target: NamespaceObjects, digests: Mapping[str, str]
+) -> Draft:
     """What would be created. digests: container -> `sha256:...` to pin images to. Raises CannotDeploy."""
     case = _Case(
         wish, source, target, _found_by(wish, source, target), source_of(wish, source, target), digests
@@ -136,12 +138,12 @@ def with_copied(one: Draft, config_maps: list[dict[str, Any]], word: str) -> Dra
         for line in mentions(obj.get("data") or {}, word)
     ]
     return replace(
-        one, made=(*(Made(obj) for obj in config_maps), *one.made), warnings=(*one.warnings, *told)
+        one, made=(*(NewObject(obj) for obj in config_maps), *one.made), warnings=(*one.warnings, *told)
     )
 
 
-def _found_by(wish: Wish, source: Place, target: Place) -> DeployRemark:
-    return version_selection.finding(wish.service, source, target, wish.finding)
+def _found_by(wish: DeployRequest, source: NamespaceObjects, target: NamespaceObjects) -> DeploymentSelector:
+    return version_selection.deployment_selector(wish.service, source, target, wish.finding)
 
 
 def _new(case: _Case) -> Draft:
@@ -157,7 +159,7 @@ def _new(case: _Case) -> Draft:
             "DestinationRule with a subset for each version, or deploy it anyway with --expose"
         )
     made, notes = _deployment(case, name, needed, stable)
-    objects = [Made(made, stable.manifest if stable else None)]
+    objects = [NewObject(made, stable.manifest if stable else None)]
     if stable is not None:
         more, worries = _beside(stable, target, name, case.label, version)
         objects += more
@@ -258,10 +260,10 @@ def _needed(case: _Case, version: str) -> Mapping[str, str]:
 
 
 def _beside(
-    stable: Deployed, target: Place, name: str, label: str, version: str
-) -> tuple[list[Made], list[str]]:
+    stable: Deployed, target: NamespaceObjects, name: str, label: str, version: str
+) -> tuple[list[NewObject], list[str]]:
     """Stable's companions, copied: after the Deployment, without which they do nothing."""
-    objects: list[Made] = []
+    objects: list[NewObject] = []
     worries: list[str] = []
     for copy in (companions.budget, companions.autoscaler):
         made, told = copy(target, stable, name, label, version)

@@ -9,10 +9,18 @@ from ruamel.yaml import YAML
 
 from canaryd.commands.deploy.deployer import Prepared
 from canaryd.commands.deploy.draft import Draft
-from canaryd.domain.namespace_objects import Manifest, Place, Reference, bare, images, name_of, title_of
+from canaryd.domain.namespace_objects import (
+    Manifest,
+    NamespaceObjects,
+    Reference,
+    bare,
+    images,
+    name_of,
+    title_of,
+)
 
 
-def described(prepared: Prepared, places: tuple[Place, Place]) -> list[str]:
+def described(prepared: Prepared, places: tuple[NamespaceObjects, NamespaceObjects]) -> list[str]:
     """What will happen to one service, for a person."""
     draft, (source, target) = prepared.draft, places
     if draft.nothing:
@@ -50,13 +58,13 @@ def _needed(one: Reference) -> str:
     return f"{one.kind} {one.name}{keys}{', optional' if one.optional else ''}: {', '.join(one.used)}"
 
 
-def head(places: tuple[Place, Place]) -> tuple[str, ...]:
+def head(places: tuple[NamespaceObjects, NamespaceObjects]) -> tuple[str, ...]:
     """The headings of the table of `deploy --all`."""
     return ("SERVICE", places[0].namespace.upper(), places[1].namespace.upper(), "NEW", "WHAT HAPPENS")
 
 
 def row(
-    service: str, prepared: Prepared | None, refused: str, places: tuple[Place, Place]
+    service: str, prepared: Prepared | None, refused: str, places: tuple[NamespaceObjects, NamespaceObjects]
 ) -> tuple[str, ...]:
     """One service's line in the table of all."""
     if prepared is None:
@@ -84,7 +92,7 @@ def _short(found: Mapping[str, str]) -> str:
     return ", ".join(image.rsplit("/", 1)[-1] for image in found.values())
 
 
-def what_follows(draft: Draft, target: Place) -> list[str]:
+def what_follows(draft: Draft, target: NamespaceObjects) -> list[str]:
     """What happens next to a version that was deployed."""
     if draft.stable is None:
         return []

@@ -4,18 +4,27 @@ where it goes."""
 import re
 from collections.abc import Sequence
 
-from canaryd.domain.namespace_objects import CannotDeploy, Deployed, DeployRemark, OnRecord, Place, name_of
+from canaryd.domain.namespace_objects import (
+    CannotDeploy,
+    Deployed,
+    DeploymentSelector,
+    NamespaceObjects,
+    RecordedRollout,
+    name_of,
+)
 from canaryd.domain.ports import Workload
 from canaryd.routing.exposure import receivers
 
 
-def finding(service: str, source: Place, target: Place, asked: DeployRemark | None) -> DeployRemark:
+def deployment_selector(
+    service: str, source: NamespaceObjects, target: NamespaceObjects, asked: DeploymentSelector | None
+) -> DeploymentSelector:
     """How the service's Deployments are found: as the policy says (asked), as canaryd has noted, or as the
     Service selects. Raises CannotDeploy."""
     known = asked or target.notes.get(service)
     if known is not None:
         return known
-    label = DeployRemark({}).version_label
+    label = DeploymentSelector({}).version_label
     for place in (target, source):
         if (own := place.service(service)) is not None:
             selector = {
@@ -24,7 +33,7 @@ def finding(service: str, source: Place, target: Place, asked: DeployRemark | No
                 if key != label
             }
             if selector:
-                return DeployRemark(selector, label)
+                return DeploymentSelector(selector, label)
             raise CannotDeploy(
                 f"Service {place.namespace}/{service} selects no pods by labels other than {label}: say in a "
                 "policy (--policies) which labels its Deployments have"
@@ -37,7 +46,7 @@ def finding(service: str, source: Place, target: Place, asked: DeployRemark | No
 
 
 def running(
-    service: str, place: Place, found_by: DeployRemark, named: str = "", force: bool = False
+    service: str, place: NamespaceObjects, found_by: DeploymentSelector, named: str = "", force: bool = False
 ) -> Deployed:
     """The Deployment whose version runs in `place`. named: its name, where someone said it; force: also one
     that is not available.
@@ -60,7 +69,7 @@ def running(
     return chosen
 
 
-def _of_service(service: str, place: Place, found_by: DeployRemark) -> list[Deployed]:
+def _of_service(service: str, place: NamespaceObjects, found_by: DeploymentSelector) -> list[Deployed]:
     found = place.selected(found_by.selector)
     # its pods may be labelled otherwise than where they go
     if not found and (own := place.service(service)) is not None:
@@ -75,7 +84,7 @@ def _of_service(service: str, place: Place, found_by: DeployRemark) -> list[Depl
     return found
 
 
-def _named(named: str, service: str, place: Place, found: Sequence[Deployed]) -> Deployed:
+def _named(named: str, service: str, place: NamespaceObjects, found: Sequence[Deployed]) -> Deployed:
     chosen = next((deployment for deployment in found if deployment.name == named), None)
     if chosen is None:
         raise CannotDeploy(
@@ -85,7 +94,7 @@ def _named(named: str, service: str, place: Place, found: Sequence[Deployed]) ->
     return chosen
 
 
-def _only(service: str, place: Place, live: list[Deployed]) -> Deployed:
+def _only(service: str, place: NamespaceObjects, live: list[Deployed]) -> Deployed:
     if len(live) == 1:
         return live[0]
     served = receivers(place, service, live)
@@ -121,7 +130,7 @@ def standing(state: Workload) -> str:
 
 
 def stable(
-    service: str, place: Place, found: Sequence[Deployed], under_way: OnRecord | None
+    service: str, place: NamespaceObjects, found: Sequence[Deployed], under_way: RecordedRollout | None
 ) -> Deployed | None:
     """The Deployment that a new version stands beside; None when there is none. Raises CannotDeploy when it
     cannot be told."""
@@ -146,7 +155,7 @@ def stable(
     )
 
 
-def next_version(service: str, place: Place, found: Sequence[Deployed], label: str) -> str:
+def next_version(service: str, place: NamespaceObjects, found: Sequence[Deployed], label: str) -> str:
     """The next free `vN`: after those of its Deployments, of names SERVICE-vN, and of the rollouts on record,
     whose names telemetry knows. Raises CannotDeploy when versions there are not numbered so."""
     labelled = {deployment.labels.get(label, "") for deployment in found} - {""}
@@ -167,7 +176,7 @@ def next_version(service: str, place: Place, found: Sequence[Deployed], label: s
     return f"v{max(numbers, default=0) + 1}"
 
 
-def services(place: Place) -> tuple[list[str], list[str]]:
+def services(place: NamespaceObjects) -> tuple[list[str], list[str]]:
     """The Services of a namespace that have Deployments, by name; and, in words, those that are left out.
 
     A Deployment that several Services select is of the one whose name its own begins with, so that a headless

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import click
 
-from canaryd.adapters.kube.cleanup import Change, Kept, KubeCleanup
+from canaryd.adapters.kube.cleanup import Change, KubeCleanup, ListedRollout
 from canaryd.adapters.kube.matched_user_services import SETTLE
 from canaryd.cli import output
 from canaryd.cli.cluster import Cluster, cluster_options
 from canaryd.cli.group import Failure, examples
 from canaryd.cli.policy_argument import policies_of
-from canaryd.commands.reset.steps import Due, Options, Reset, due, is_forbidden, services
+from canaryd.commands.reset.steps import Reset, ResetOptions, ResetPlan, due, is_forbidden, services
 from canaryd.commands.reset.text import diff_of, shown, without_shown
 from canaryd.domain.lifecycle import TRANSITIONS, Signal
 from canaryd.domain.ports import Conflict, Rejected
@@ -94,7 +94,7 @@ def reset(
     versions that run now are not rolled out afterwards: the next new one is.
     """
     _check_usage(service, all_, everything, to, keep_records)
-    options = Options(to=to, abort=abort, keep_records=keep_records, everything=everything)
+    options = ResetOptions(to=to, abort=abort, keep_records=keep_records, everything=everything)
     work = Reset(
         cluster, KubeCleanup(cluster.api, cluster_domain), policies_of(policies) if policies else (), options
     )
@@ -141,7 +141,7 @@ def _reset(work: Reset, service: str | None, dry_run: bool, yes: bool) -> None:
         )
 
 
-def _seen(work: Reset, service: str | None) -> tuple[list[Due], list[list[Change]]]:
+def _seen(work: Reset, service: str | None) -> tuple[list[ResetPlan], list[list[Change]]]:
     """What is due, and what the server says to it; planned again where someone wrote in between."""
     for left in reversed(range(TRIES)):
         plans = _planned(work, service)
@@ -153,7 +153,7 @@ def _seen(work: Reset, service: str | None) -> tuple[list[Due], list[list[Change
     return [], []
 
 
-def _planned(work: Reset, service: str | None) -> list[Due]:
+def _planned(work: Reset, service: str | None) -> list[ResetPlan]:
     """What is due to each service. Raises Failure with all refusals, before anything is done."""
     plans, refusals = [], []
     for namespace, name in services(work, service):
@@ -177,14 +177,14 @@ def _agree(yes: bool) -> None:
 # ---------------------------------------------------------------- doing
 
 
-def _tried(work: Reset, plan: Due) -> list[Change]:
+def _tried(work: Reset, plan: ResetPlan) -> list[Change]:
     """All writes of a plan as the server answers them, which keeps nothing."""
     if plan.renewed is not None:
         work.cluster.services.renew(*plan.renewed, dry=True)
     return [work.cleanup.write(patch, dry=True) for patch in plan.patches]
 
 
-def _do(work: Reset, plan: Due) -> None:
+def _do(work: Reset, plan: ResetPlan) -> None:
     """Does it; where someone wrote in between, plans again on what is there now, for the version that was
     agreed to."""
     moved = bool(plan.under_way)
@@ -213,7 +213,7 @@ def _do(work: Reset, plan: Due) -> None:
             return
 
 
-def _write(work: Reset, plan: Due, moved: bool) -> None:
+def _write(work: Reset, plan: ResetPlan, moved: bool) -> None:
     """moved: whether requests were moved just now."""
     # Routes first: a subset may go only when nothing names it, and no proxy sends there. Records last: what
     # was done is then still told by them.
@@ -248,7 +248,7 @@ def _swept(work: Reset, dry: bool = False) -> list[Change]:
     return []
 
 
-def _abort(work: Reset, plan: Due) -> None:
+def _abort(work: Reset, plan: ResetPlan) -> None:
     """Takes back what is asked for, aborts what is under way, and waits until it has ended."""
     for kept in plan.under_way:
         if kept.uid in work.aborted:
@@ -265,7 +265,7 @@ def _abort(work: Reset, plan: Due) -> None:
         _await_end(work, kept)
 
 
-def _await_end(work: Reset, kept: Kept) -> None:
+def _await_end(work: Reset, kept: ListedRollout) -> None:
     until = time.monotonic() + ABORTED_WITHIN
     while True:
         now = next(

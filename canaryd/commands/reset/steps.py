@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from canaryd.adapters.kube.cleanup import Kept, KubeCleanup, Patch
+from canaryd.adapters.kube.cleanup import KubeCleanup, ListedRollout, Patch
 from canaryd.adapters.kube.deployments import KubeWorkloads
 from canaryd.adapters.kube.service_notes import ServiceNote
 from canaryd.cli.cluster import Cluster
@@ -20,7 +20,7 @@ Name = tuple[str, str]
 
 
 @dataclass(frozen=True)
-class Options:
+class ResetOptions:
     """to: the version asked for, or ""; everything: all marks and records go too, and what cannot be read is
     no reason to stop."""
 
@@ -38,12 +38,12 @@ class Reset:
     cluster: Cluster
     cleanup: KubeCleanup
     policies: Sequence[Policy]
-    options: Options
+    options: ResetOptions
     aborted: set[str] = field(default_factory=set)
 
 
 @dataclass
-class Due:
+class ResetPlan:
     """What is due to one service. version: which is left, "" where the routes stay; renewed: its note, and
     what is known from now on; under_way: rollouts to abort first; said: what a person should know."""
 
@@ -52,7 +52,7 @@ class Due:
     version: str = ""
     patches: list[Patch] = field(default_factory=list)
     renewed: tuple[ServiceNote, frozenset[str]] | None = None
-    under_way: list[Kept] = field(default_factory=list)
+    under_way: list[ListedRollout] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
 
     @property
@@ -120,7 +120,7 @@ def services(work: Reset, service: str | None) -> list[Name]:
     return found
 
 
-def due(work: Reset, namespace: str, service: str, to: str = "", despite: bool = False) -> Due:
+def due(work: Reset, namespace: str, service: str, to: str = "", despite: bool = False) -> ResetPlan:
     """Reads the cluster, and says what is due.
 
     to: overrides the option; despite: also while a rollout is under way, as if all were back on its stable.
@@ -130,7 +130,7 @@ def due(work: Reset, namespace: str, service: str, to: str = "", despite: bool =
     # A bracket's record may be in another namespace, its first service's.
     mine = [record for record in work.cleanup.records() if (namespace, service) in record.keys]
     note = next((note for note in work.cluster.services.notes(namespace) if note.service == service), None)
-    plan = Due(namespace, service, under_way=[record for record in mine if not record.finished])
+    plan = ResetPlan(namespace, service, under_way=[record for record in mine if not record.finished])
     if plan.under_way and not despite:
         first = plan.under_way[0]
         raise Refusal(
@@ -161,7 +161,9 @@ def due(work: Reset, namespace: str, service: str, to: str = "", despite: bool =
     return plan
 
 
-def _policy(work: Reset, name: Name, note: ServiceNote | None, mine: Sequence[Kept]) -> Policy | None:
+def _policy(
+    work: Reset, name: Name, note: ServiceNote | None, mine: Sequence[ListedRollout]
+) -> Policy | None:
     """What says where the routes are: a rollout's under way, a file's, what is noted, or the latest
     record's."""
     rollouts = sorted(
@@ -176,7 +178,7 @@ def _policy(work: Reset, name: Name, note: ServiceNote | None, mine: Sequence[Ke
 
 
 @contextmanager
-def _said(plan: Due, options: Options, what: str) -> Iterator[None]:
+def _said(plan: ResetPlan, options: ResetOptions, what: str) -> Iterator[None]:
     """With `everything`, says what cannot be done within and why, and goes on; a right that is missing stops
     it all the same."""
     try:
@@ -187,7 +189,7 @@ def _said(plan: Due, options: Options, what: str) -> Iterator[None]:
         plan.said.append(f"{what}: {error}")
 
 
-def _reroute(work: Reset, plan: Due, policy: Policy, to: str, active: Kept | None) -> None:
+def _reroute(work: Reset, plan: ResetPlan, policy: Policy, to: str, active: ListedRollout | None) -> None:
     """Routes to one version, and none of canaryd's own."""
     view = work.cleanup.view(policy)
     if policy.mode == "observe" and not to:
@@ -212,14 +214,14 @@ def _reroute(work: Reset, plan: Due, policy: Policy, to: str, active: Kept | Non
     plan.said += _idle(policy, view, workloads, work.cleanup.uses(policy, patches))
 
 
-def _unsubset(work: Reset, plan: Due, policy: Policy) -> None:
+def _unsubset(work: Reset, plan: ResetPlan, policy: Policy) -> None:
     """Without the subsets that canaryd added, or the Services that it made, and no route names after that."""
     patches, said = work.cleanup.subsets(policy, work.cleanup.uses(policy, plan.patches))
     plan.patches += patches
     plan.said += said
 
 
-def _unsplit(work: Reset, plan: Due, policy: Policy, is_known: bool) -> None:
+def _unsplit(work: Reset, plan: ResetPlan, policy: Policy, is_known: bool) -> None:
     """Without what was made for matched users, found by its mark: with the record may have gone all that says
     there was any, for a note knows no stages. is_known: that a policy of the service splits them; else
     whoever may not look is told so, and nothing more."""
@@ -267,7 +269,11 @@ def _idle(policy: Policy, view: RouteView, workloads: Sequence[Workload], used: 
 
 
 def _forget(
-    work: Reset, plan: Due, note: ServiceNote | None, policy: Policy | None, finished: Sequence[Kept]
+    work: Reset,
+    plan: ResetPlan,
+    note: ServiceNote | None,
+    policy: Policy | None,
+    finished: Sequence[ListedRollout],
 ) -> None:
     """Finished records, and what is kept of the service: what runs now is known from now on, and nothing
     else."""

@@ -10,12 +10,12 @@ from ruamel.yaml import YAML
 
 from canaryd.adapters.kube.cleanup import MARK, Change
 from canaryd.cli import output
-from canaryd.commands.reset.steps import Due
+from canaryd.commands.reset.steps import ResetPlan
 
 _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 
 
-def shown(plan: Due, changes: Sequence[Change]) -> None:
+def shown(plan: ResetPlan, changes: Sequence[Change]) -> None:
     """Prints what is due to a service."""
     click.echo(f"{plan.name}: {_headline(plan)}")
     for kept in plan.under_way:
@@ -34,7 +34,7 @@ def shown(plan: Due, changes: Sequence[Change]) -> None:
         click.echo(f"  {line}")
 
 
-def _headline(plan: Due) -> str:
+def _headline(plan: ResetPlan) -> str:
     if not plan.anything:
         return "nothing to do"
     return f"all traffic to {plan.version}" if plan.version else "its routes stay"

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from canaryd.adapters.kube.client import KubernetesApi
-from canaryd.adapters.kube.traffic import Routers
+from canaryd.adapters.kube.traffic import TrafficByKind
 from canaryd_sandbox.kubernetes.api import KubernetesServer
 from canaryd_sandbox.kubernetes.resources import DEFINITIONS
 from canaryd_sandbox.kubernetes.store import Store
@@ -53,6 +53,6 @@ def router(request: pytest.FixtureRequest) -> Router:
 
 
 @pytest.fixture
-def traffic(place: Place) -> Routers:
+def traffic(place: Place) -> TrafficByKind:
     """The port, by which what was made is routed to at once."""
-    return Routers(place.api, settle=0.0)
+    return TrafficByKind(place.api, settle=0.0)

@@ -10,7 +10,7 @@ import pytest
 from canaryd.adapters.kube.canaryrollouts import KubeRollouts
 from canaryd.adapters.kube.cleanup import KubeCleanup, Patch
 from canaryd.adapters.kube.service_notes import KubeServices
-from canaryd.adapters.kube.virtualservice import KubeTraffic
+from canaryd.adapters.kube.virtualservice import IstioTraffic
 from canaryd.domain.ports import Conflict, KnownTemplates
 from canaryd.domain.rollout import Phase, Record
 from canaryd.routing import route_lists
@@ -85,7 +85,7 @@ def test_a_dry_run_answers_with_what_would_be_and_keeps_nothing(place: Place) ->
 
 def test_what_was_made_for_split_users_goes_with_their_route(place: Place) -> None:
     traffic, policy = (
-        KubeTraffic(place.api, settle=0.0),
+        IstioTraffic(place.api, settle=0.0),
         place.policy(
             stages=[{"match": {"headers": {"x": {"exact": "a"}}}, "split": "half"}, {"weight": 100}],
             analysis={"reporter": "source"},
@@ -229,7 +229,7 @@ def test_traffic_is_steered_as_before_after_a_reset(place: Place) -> None:
     cleaner = steered(place)
     for patch in due(place, cleaner):
         cleaner.write(patch)
-    traffic, policy = KubeTraffic(place.api, settle=0.0), place.policy()
+    traffic, policy = IstioTraffic(place.api, settle=0.0), place.policy()
     view = traffic.read(policy)
     assert traffic.add_subset(policy, "v2") == "v2"
     assert (

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from canaryd.adapters.kube.httproute import GatewayTraffic
+from canaryd.adapters.kube.httproute import GatewayApiTraffic
 from canaryd.adapters.kube.version_services import MADE_FOR, as_yaml, name_for
 from canaryd.domain.ports import Rejected, TooNew
 from canaryd.routing import route_lists
@@ -29,13 +29,13 @@ def ref(name: str, weight: int | None = None, **more: Any) -> Object:
 
 def setup(
     place: Place, *rules: Object, name: str = "sockshop", parents: list[Object] | None = None
-) -> GatewayTraffic:
+) -> GatewayApiTraffic:
     """An HTTPRoute with these rules (default: all to front-end-v1), and the Services front-end and
     front-end-v1."""
     ROUTER.service(place, "front-end", {"app": "front-end"})
     ROUTER.service(place, "front-end-v1", V1)
     route(place, *rules, name=name, parents=parents)
-    return GatewayTraffic(place.api, settle=0.0)
+    return GatewayApiTraffic(place.api, settle=0.0)
 
 
 def route(place: Place, *rules: Object, name: str = "sockshop", parents: list[Object] | None = None) -> None:
@@ -296,11 +296,11 @@ def test_a_service_is_routed_to_only_when_proxies_had_time_to_know_it_also_by_a_
         with pytest.raises(
             Rejected, match=r"Service front-end-v2 was made just now, and is routed to after 0\.5 s"
         ):
-            GatewayTraffic(place.api, settle=0.5).add_subset(policy, "v2")
+            GatewayApiTraffic(place.api, settle=0.5).add_subset(policy, "v2")
     assert services(place) >= {"front-end-v2"}
     while True:
         with suppress(TooNew):
-            assert GatewayTraffic(place.api, settle=0.5).add_subset(policy, "v2") == "front-end-v2"
+            assert GatewayApiTraffic(place.api, settle=0.5).add_subset(policy, "v2") == "front-end-v2"
             break
         time.sleep(0.1)
     assert 0.5 <= time.monotonic() - began < 5
@@ -308,7 +308,7 @@ def test_a_service_is_routed_to_only_when_proxies_had_time_to_know_it_also_by_a_
 
 def test_one_that_is_routed_to_already_is_put_back_at_once(place: Place) -> None:
     setup(place, {"backendRefs": [ref("front-end-v1", 90), ref("front-end-v2", 10)]})
-    traffic, policy = GatewayTraffic(place.api, settle=60), ROUTER.policy(place)
+    traffic, policy = GatewayApiTraffic(place.api, settle=60), ROUTER.policy(place)
     assert traffic.add_subset(policy, "v2") == "front-end-v2"
     assert traffic.read(policy).subsets["front-end-v2"] == "v2"
 
@@ -326,12 +326,12 @@ def test_what_was_made_goes_when_nothing_leads_to_it_and_not_before(place: Place
     canary = traffic.add_subset(policy, "v2")
     view = traffic.read(policy)
     split = traffic.write(policy, view, route_lists.split(view.lists, canary, 10))
-    assert list(traffic.tidy(policy, ())) == []
+    assert list(traffic.clean_up(policy, ())) == []
     traffic.write(policy, split, view.lists)
-    assert list(traffic.tidy(policy, {"v2"})) == [], "a rollout of it is under way"
-    assert list(traffic.tidy(policy, {"v1"})) == [canary]
+    assert list(traffic.clean_up(policy, {"v2"})) == [], "a rollout of it is under way"
+    assert list(traffic.clean_up(policy, {"v1"})) == [canary]
     assert services(place) == {"front-end", "front-end-v1"}
-    assert list(traffic.tidy(policy, ())) == []
+    assert list(traffic.clean_up(policy, ())) == []
 
 
 @pytest.mark.parametrize("use", ["weight 0", "another route", "mirror", "parent"])
@@ -351,9 +351,9 @@ def test_what_any_route_names_stays(place: Place, use: str) -> None:
         name="another",
         parents=[{**SERVICE_PARENT, "name": canary}] if use == "parent" else None,
     )
-    assert list(traffic.tidy(policy, ())) == []
+    assert list(traffic.clean_up(policy, ())) == []
     place.api.request("DELETE", f"/apis/{GATEWAY_API}/namespaces/{place.namespace}/httproutes/another")
-    assert list(traffic.tidy(policy, ())) == [canary]
+    assert list(traffic.clean_up(policy, ())) == [canary]
 
 
 @pytest.mark.parametrize(
@@ -369,7 +369,7 @@ def test_what_someone_took_over_stays(place: Place, edit: Any) -> None:
     traffic, policy = setup(place), ROUTER.policy(place)
     canary = traffic.add_subset(policy, "v2")
     place.edit("v1", "services", canary, edit)
-    assert list(traffic.tidy(policy, ())) == []
+    assert list(traffic.clean_up(policy, ())) == []
     assert canary in services(place)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from canaryd.adapters.kube.cleanup import KubeCleanup, Patch
-from canaryd.adapters.kube.traffic import Routers
+from canaryd.adapters.kube.traffic import TrafficByKind
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Conflict
 from canaryd.routing import route_lists
@@ -40,7 +40,7 @@ def under_way(place: Place, stage: int, *put: Any) -> tuple[Policy, Object, set[
     before, there = spec(place), services(place)
     policy, traffic = (
         ROUTER.policy(place, stages=STAGES, analysis={"reporter": "source"}),
-        Routers(place.api, settle=0.0),
+        TrafficByKind(place.api, settle=0.0),
     )
     canary = traffic.add_subset(policy, "v2")
     view = traffic.read(policy)

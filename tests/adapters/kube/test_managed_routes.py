@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from canaryd.adapters.kube.traffic import Routers
+from canaryd.adapters.kube.traffic import TrafficByKind
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Conflict, Rejected, RouteView
 from canaryd.routing import route_lists
@@ -37,7 +37,7 @@ MATCH, MIRROR, FIRST = (f"canaryd-front-end-{kind}" for kind in ("match", "mirro
 
 
 def ready(
-    place: Place, router: Router, traffic: Routers, *put: Any, **policy: Any
+    place: Place, router: Router, traffic: TrafficByKind, *put: Any, **policy: Any
 ) -> tuple[Policy, RouteView, str]:
     router.put(place, *(put or (BETA, CARTS, ALL_TO_V1)))
     wanted = router.policy(place, stages=STAGES, **policy)
@@ -50,7 +50,7 @@ def names(router: Router, place: Place) -> list[str]:
 
 
 def test_every_stage_puts_its_routes_before_the_steered_one_and_the_end_takes_them_out(
-    place: Place, router: Router, traffic: Routers
+    place: Place, router: Router, traffic: TrafficByKind
 ) -> None:
     policy, view, canary = ready(place, router, traffic, preview=PREVIEW)
     before, origin = router.get(place)["spec"], steered(view.lists)
@@ -72,7 +72,7 @@ def test_every_stage_puts_its_routes_before_the_steered_one_and_the_end_takes_th
 
 
 def test_an_added_route_has_all_else_that_the_steered_one_has(
-    place: Place, router: Router, traffic: Routers
+    place: Place, router: Router, traffic: TrafficByKind
 ) -> None:
     policy, view, canary = ready(
         place, router, traffic, ("shop", True, "front-end", {"v1": None}), chosen=("shop",)
@@ -86,7 +86,7 @@ def test_an_added_route_has_all_else_that_the_steered_one_has(
     assert "logged_in" in str(added)
 
 
-def test_routes_are_told_in_the_same_words(place: Place, router: Router, traffic: Routers) -> None:
+def test_routes_are_told_in_the_same_words(place: Place, router: Router, traffic: TrafficByKind) -> None:
     policy, view, canary = ready(place, router, traffic, ALL_TO_V1)
     origin, v1, v2 = steered(view.lists), router.named("v1"), router.named("v2")
     assert (
@@ -104,7 +104,7 @@ def test_routes_are_told_in_the_same_words(place: Place, router: Router, traffic
 
 
 def test_an_edit_of_an_added_route_is_seen_and_a_write_after_it_is_a_conflict(
-    place: Place, router: Router, traffic: Routers
+    place: Place, router: Router, traffic: TrafficByKind
 ) -> None:
     policy, view, canary = ready(place, router, traffic, ALL_TO_V1)
     view = traffic.write(policy, view, route_lists.staged(policy, 1, view, steered(view.lists), canary))
@@ -115,7 +115,7 @@ def test_an_edit_of_an_added_route_is_seen_and_a_write_after_it_is_a_conflict(
 
 
 def test_what_is_left_is_seen_where_the_steered_route_was_taken_out(
-    place: Place, router: Router, traffic: Routers
+    place: Place, router: Router, traffic: TrafficByKind
 ) -> None:
     policy, view, canary = ready(place, router, traffic, CARTS, ALL_TO_V1)
     origin = steered(view.lists)
@@ -155,7 +155,7 @@ def with_rule(place: Place, at: int, rule: Object) -> None:
     ids=["before it", "behind it", "with fewer conditions"],
 )
 def test_a_rule_that_would_lose_requests_to_an_added_one_is_named(
-    place: Place, traffic: Routers, at: int, stage: int, refused: bool
+    place: Place, traffic: TrafficByKind, at: int, stage: int, refused: bool
 ) -> None:
     router = GatewayApi()
     policy, _, canary = ready(place, router, traffic, ALL_TO_V1)
@@ -171,7 +171,7 @@ def test_a_rule_that_would_lose_requests_to_an_added_one_is_named(
         route_lists.staged(policy, stage, view, steered(view.lists), canary)
 
 
-def test_the_name_of_a_persons_rule_must_not_be_one_of_canaryds(place: Place, traffic: Routers) -> None:
+def test_the_name_of_a_persons_rule_must_not_be_one_of_canaryds(place: Place, traffic: TrafficByKind) -> None:
     router = GatewayApi()
     router.put(place, ("canaryd-x", False, "front-end", {"v1": None}))
     with pytest.raises(Rejected, match="rule canaryd-x must have another name"):
@@ -179,7 +179,7 @@ def test_the_name_of_a_persons_rule_must_not_be_one_of_canaryds(place: Place, tr
 
 
 def test_where_the_server_keeps_no_names_of_rules_nothing_is_added(
-    place: Place, traffic: Routers, monkeypatch: pytest.MonkeyPatch
+    place: Place, traffic: TrafficByKind, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a Gateway API before 1.4 from its standard channel: it drops the field and says nothing."""
     policy, view, canary = ready(place, GatewayApi(), traffic, ALL_TO_V1)

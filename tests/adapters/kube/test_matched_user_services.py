@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from canaryd.adapters.kube.client import path_to
-from canaryd.adapters.kube.traffic import Routers
+from canaryd.adapters.kube.traffic import TrafficByKind
 from canaryd.adapters.kube.version_services import MADE_FOR
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Missing, Rejected, TooNew
@@ -51,7 +51,7 @@ def rule(place: Place) -> Object:
 
 
 def test_half_goes_to_each_version_by_a_service_of_its_own(
-    place: Place, router: Router, traffic: Routers
+    place: Place, router: Router, traffic: TrafficByKind
 ) -> None:
     policy = put(router, place)
     canary = traffic.add_subset(policy, "v2")
@@ -92,13 +92,13 @@ def test_half_goes_to_each_version_by_a_service_of_its_own(
     assert traffic.add_subset(policy, "v2") == canary, "made once"
 
 
-def test_at_the_end_nothing_of_it_is_left(place: Place, router: Router, traffic: Routers) -> None:
+def test_at_the_end_nothing_of_it_is_left(place: Place, router: Router, traffic: TrafficByKind) -> None:
     policy = put(router, place)
     traffic.add_subset(policy, "v2")
-    assert list(traffic.tidy(policy, ("v1",))) == [
+    assert list(traffic.clean_up(policy, ("v1",))) == [
         *(["front-end-v2"] if router.kind == "HTTPRoute" else [])
     ], "a later rollout may use it"
-    assert set(traffic.tidy(policy, ())) >= set(policy.fair_services)
+    assert set(traffic.clean_up(policy, ())) >= set(policy.fair_services)
     for name in policy.fair_services:
         with pytest.raises(Missing):
             service(place, name)
@@ -109,14 +109,14 @@ def test_at_the_end_nothing_of_it_is_left(place: Place, router: Router, traffic:
 
 
 def test_what_someone_else_made_under_the_name_is_refused_and_stays(
-    place: Place, router: Router, traffic: Routers
+    place: Place, router: Router, traffic: TrafficByKind
 ) -> None:
     policy = put(router, place)
     name = policy.fair_services[-1]
     GatewayApi().service(place, name, {"app": "front-end", "version": "v1"})
     with pytest.raises(Rejected, match=rf"there is a Service .*/{name} that canaryd did not make"):
         traffic.add_subset(policy, "v2")
-    traffic.tidy(policy, ())
+    traffic.clean_up(policy, ())
     assert service(place, name)
 
 
@@ -124,14 +124,14 @@ def test_it_is_routed_to_when_proxies_know_it_also_by_a_process_that_did_not_mak
     place: Place, router: Router
 ) -> None:
     policy = put(router, place)
-    Routers(place.api, settle=0.0).add_subset(policy, "v2")
+    TrafficByKind(place.api, settle=0.0).add_subset(policy, "v2")
     began, refusal = (
         time.monotonic(),
         "was made for its matched users just now" if router.kind == "VirtualService" else "was made just now",
     )
     with pytest.raises(TooNew, match=f"{refusal}, and is routed to after 1 s"):
-        Routers(place.api, settle=1.0).add_subset(policy, "v2")
-    traffic = Routers(place.api, settle=1.0)
+        TrafficByKind(place.api, settle=1.0).add_subset(policy, "v2")
+    traffic = TrafficByKind(place.api, settle=1.0)
     while True:
         with suppress(TooNew):
             assert traffic.add_subset(policy, "v2") == router.named("v2")
@@ -140,17 +140,17 @@ def test_it_is_routed_to_when_proxies_know_it_also_by_a_process_that_did_not_mak
     assert 0.9 < time.monotonic() - began < 5
 
 
-def test_of_an_httproute_s_two_the_younger_counts(place: Place, traffic: Routers) -> None:
+def test_of_an_httproute_s_two_the_younger_counts(place: Place, traffic: TrafficByKind) -> None:
     router = GatewayApi()
     policy = put(router, place)
     traffic.add_subset(router.policy(place), "v2")
     time.sleep(3)
     with pytest.raises(TooNew, match=f"the Service {STABLE} was made for its matched users just now"):
-        Routers(place.api, settle=1.0).add_subset(policy, "v2")
+        TrafficByKind(place.api, settle=1.0).add_subset(policy, "v2")
 
 
 def test_the_destination_rule_says_what_the_services_own_says_also_after_an_edit(
-    place: Place, traffic: Routers
+    place: Place, traffic: TrafficByKind
 ) -> None:
     router = Istio()
     policy = put(router, place)
@@ -158,11 +158,11 @@ def test_the_destination_rule_says_what_the_services_own_says_also_after_an_edit
     traffic.add_subset(policy, "v2")
     assert rule(place)["spec"] == {**place.get(ISTIO, "destinationrules", "front-end")["spec"], "host": OWN}
     place.edit(ISTIO, "destinationrules", "front-end", lambda obj: obj["spec"].pop("trafficPolicy"))
-    assert list(traffic.uphold(policy, traffic.read(policy), "v2")) == [], "it was edited, not made"
+    assert list(traffic.restore(policy, traffic.read(policy), "v2")) == [], "it was edited, not made"
     assert rule(place)["spec"] == {**place.get(ISTIO, "destinationrules", "front-end")["spec"], "host": OWN}
 
 
-def test_a_full_host_stays_one(place: Place, traffic: Routers) -> None:
+def test_a_full_host_stays_one(place: Place, traffic: TrafficByKind) -> None:
     policy = put(Istio(), place)
     full = f"front-end.{place.namespace}.svc.cluster.local"
     place.edit(ISTIO, "destinationrules", "front-end", lambda obj: obj["spec"].update(host=full))
@@ -170,7 +170,7 @@ def test_a_full_host_stays_one(place: Place, traffic: Routers) -> None:
     assert rule(place)["spec"]["host"] == f"{OWN}.{place.namespace}.svc.cluster.local"
 
 
-def test_a_destination_rule_of_someone_else_is_refused(place: Place, traffic: Routers) -> None:
+def test_a_destination_rule_of_someone_else_is_refused(place: Place, traffic: TrafficByKind) -> None:
     policy = put(Istio(), place)
     place.put(
         ISTIO,
@@ -182,7 +182,7 @@ def test_a_destination_rule_of_someone_else_is_refused(place: Place, traffic: Ro
 
 
 def test_without_a_service_of_all_versions_there_is_nothing_to_be_like(
-    place: Place, traffic: Routers
+    place: Place, traffic: TrafficByKind
 ) -> None:
     policy = put(Istio(), place)
     place.api.request("DELETE", path_to("v1", "services", place.namespace, "front-end"))
@@ -199,8 +199,8 @@ def test_what_someone_deletes_while_it_is_used_is_made_again_like_its_own_versio
         place, stages=[STAGES[0], {"weight": 60}, STAGES[-1]], analysis={"reporter": "source"}
     )
     put(router, place)
-    Routers(place.api, settle=0.0).add_subset(policy, "v2")
-    traffic = Routers(place.api, settle=60.0)
+    TrafficByKind(place.api, settle=0.0).add_subset(policy, "v2")
+    traffic = TrafficByKind(place.api, settle=60.0)
     view = traffic.read(policy)
     by_weight = {
         key: tuple(reversed(entries))
@@ -208,12 +208,12 @@ def test_what_someone_deletes_while_it_is_used_is_made_again_like_its_own_versio
     }
     view = traffic.write(policy, view, by_weight)
     before = {name: service(place, name)["spec"]["selector"] for name in policy.fair_services}
-    assert list(traffic.uphold(policy, traffic.read(policy), "v2")) == []
+    assert list(traffic.restore(policy, traffic.read(policy), "v2")) == []
     for name in policy.fair_services:
         place.api.request("DELETE", path_to("v1", "services", place.namespace, name))
     if router.kind == "VirtualService":
         place.api.request("DELETE", path_to(ISTIO, "destinationrules", place.namespace, OWN))
-    made = list(traffic.uphold(policy, traffic.read(policy), "v2"))
+    made = list(traffic.restore(policy, traffic.read(policy), "v2"))
     assert made == [
         *policy.fair_services,
         *([f"DestinationRule {OWN}"] if router.kind == "VirtualService" else []),
@@ -222,24 +222,24 @@ def test_what_someone_deletes_while_it_is_used_is_made_again_like_its_own_versio
 
 
 def test_once_all_traffic_is_the_canarys_nothing_more_is_needed(
-    place: Place, router: Router, traffic: Routers
+    place: Place, router: Router, traffic: TrafficByKind
 ) -> None:
     """After a crash between the last write and its being noted."""
     policy = put(router, place)
     canary = traffic.add_subset(policy, "v2")
     view = traffic.read(policy)
     traffic.write(policy, view, route_lists.only(view.lists, canary))
-    assert list(traffic.uphold(policy, traffic.read(policy), "v2")) == []
+    assert list(traffic.restore(policy, traffic.read(policy), "v2")) == []
 
 
 def test_after_another_version_s_rollout_the_halves_are_of_this_one_s_pods(
-    place: Place, traffic: Routers
+    place: Place, traffic: TrafficByKind
 ) -> None:
     """A newer version came, or the last rollout ended only just now, so what it had made is there still."""
     router = GatewayApi()
     policy = put(router, place)
     traffic.add_subset(policy, "v2")
-    slow = Routers(place.api, settle=0.5)
+    slow = TrafficByKind(place.api, settle=0.5)
     before = [service(place, name)["metadata"]["uid"] for name in (STABLE, CANARY)]
     with pytest.raises(TooNew, match="front-end-v3 was made just now"):
         slow.add_subset(policy, "v3")
@@ -260,5 +260,5 @@ def test_after_another_version_s_rollout_the_halves_are_of_this_one_s_pods(
     made = [service(place, name)["metadata"]["uid"] for name in (STABLE, CANARY)]
     assert [service(place, name)["spec"]["selector"]["version"] for name in (STABLE, CANARY)] == ["v3", "v4"]
     with pytest.raises(TooNew):
-        Routers(place.api, settle=60.0).add_subset(policy, "v4")
+        TrafficByKind(place.api, settle=60.0).add_subset(policy, "v4")
     assert [service(place, name)["metadata"]["uid"] for name in (STABLE, CANARY)] == made, "made anew once"

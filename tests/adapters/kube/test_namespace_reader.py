@@ -13,7 +13,7 @@ from canaryd.adapters.kube.canaryrollouts import KubeRollouts
 from canaryd.adapters.kube.client import KubernetesApi, path_to
 from canaryd.adapters.kube.namespace_reader import KubeObjects
 from canaryd.adapters.kube.service_notes import KubeServices
-from canaryd.domain.namespace_objects import Deployed, DeployRemark
+from canaryd.domain.namespace_objects import Deployed, DeploymentSelector
 from canaryd.domain.ports import Conflict, Forbidden, KnownTemplates, Missing, Rejected, Request
 from canaryd.domain.rollout import Phase, Record
 from canaryd_sandbox.kubernetes.api import KubernetesServer
@@ -75,7 +75,7 @@ def test_what_canaryd_noted_and_has_on_record_is_read(place: Place) -> None:
         rollouts.ask(Request(place.namespace, "carts", "v3", name), 1)
     rollouts.refuse(Request(place.namespace, "carts", "v3", "refused"), "no")
     found = KubeObjects(place.api, place.namespace).read()
-    assert found.notes == {"front-end": DeployRemark({"app": "front-end"}, "version")}
+    assert found.notes == {"front-end": DeploymentSelector({"app": "front-end"}, "version")}
     assert found.paused == {"front-end"}
     told = {
         one.name: (one.service, one.canary, one.stable_workload, one.phase, one.ended)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from canaryd.adapters.kube.traffic import Routers
+from canaryd.adapters.kube.traffic import TrafficByKind
 from canaryd.domain.ports import Conflict, Missing, Rejected
 from canaryd.routing import route_lists
 from tests.adapters.kube.api_servers import Place
@@ -17,7 +17,7 @@ CARTS = ("carts", True, "carts", {"v1": None})
 
 
 def test_routes_without_a_match_are_steered_by_default(
-    place: Place, router: Router, traffic: Routers
+    place: Place, router: Router, traffic: TrafficByKind
 ) -> None:
     router.put(place, BETA, CARTS, ALL_TO_V1)
     view = traffic.read(router.policy(place))
@@ -26,13 +26,15 @@ def test_routes_without_a_match_are_steered_by_default(
     assert view.subsets[router.named("v1")] == "v1"
 
 
-def test_named_routes_are_steered_with_their_match(place: Place, router: Router, traffic: Routers) -> None:
+def test_named_routes_are_steered_with_their_match(
+    place: Place, router: Router, traffic: TrafficByKind
+) -> None:
     router.put(place, BETA, CARTS, ALL_TO_V1)
     assert list(traffic.read(router.policy(place, chosen=("beta",))).lists) == ["beta"]
 
 
 def test_a_write_changes_the_lists_of_steered_routes_and_nothing_else(
-    place: Place, router: Router, traffic: Routers
+    place: Place, router: Router, traffic: TrafficByKind
 ) -> None:
     router.put(place, BETA, CARTS, ALL_TO_V1)
     policy, before = router.policy(place), router.get(place)["spec"]
@@ -53,7 +55,7 @@ def test_a_write_changes_the_lists_of_steered_routes_and_nothing_else(
 
 
 def test_what_stands_after_a_success_is_what_a_person_would_have_written(
-    place: Place, router: Router, traffic: Routers
+    place: Place, router: Router, traffic: TrafficByKind
 ) -> None:
     router.put(place, ALL_TO_V1)
     policy, before = router.policy(place), router.get(place)["spec"]
@@ -67,7 +69,9 @@ def test_what_stands_after_a_success_is_what_a_person_would_have_written(
     assert route_lists.stable_version(finished) == route_lists.stable_version(traffic.read(policy)) == "v2"
 
 
-def test_several_routes_are_steered_in_one_write(place: Place, router: Router, traffic: Routers) -> None:
+def test_several_routes_are_steered_in_one_write(
+    place: Place, router: Router, traffic: TrafficByKind
+) -> None:
     router.put(place, ("a", False, "front-end", {"v1": None}), ALL_TO_V1)
     policy = router.policy(place)
     canary = traffic.add_subset(policy, "v2")
@@ -80,7 +84,7 @@ def test_several_routes_are_steered_in_one_write(place: Place, router: Router, t
     ] * 2
 
 
-def test_nothing_is_sent_when_nothing_changes(place: Place, router: Router, traffic: Routers) -> None:
+def test_nothing_is_sent_when_nothing_changes(place: Place, router: Router, traffic: TrafficByKind) -> None:
     router.put(place, ALL_TO_V1)
     policy = router.policy(place)
     view = traffic.read(policy)
@@ -93,7 +97,7 @@ def test_nothing_is_sent_when_nothing_changes(place: Place, router: Router, traf
 
 @pytest.mark.parametrize("edit", ["beside the list", "of the list"])
 def test_a_write_after_someone_elses_is_a_conflict_and_leaves_theirs(
-    place: Place, router: Router, traffic: Routers, edit: str
+    place: Place, router: Router, traffic: TrafficByKind, edit: str
 ) -> None:
     router.put(place, ALL_TO_V1)
     policy = router.policy(place)
@@ -110,7 +114,7 @@ def test_a_write_after_someone_elses_is_a_conflict_and_leaves_theirs(
 
 
 def test_an_object_that_was_made_anew_in_between_is_a_conflict(
-    place: Place, router: Router, traffic: Routers
+    place: Place, router: Router, traffic: TrafficByKind
 ) -> None:
     router.put(place, ALL_TO_V1)
     policy = router.policy(place)
@@ -125,7 +129,7 @@ def test_an_object_that_was_made_anew_in_between_is_a_conflict(
 
 
 def test_a_split_by_hand_is_read_as_it_is_and_refused_by_name(
-    place: Place, router: Router, traffic: Routers
+    place: Place, router: Router, traffic: TrafficByKind
 ) -> None:
     router.put(place, ALL_TO_V1)
     traffic.add_subset(router.policy(place), "v2")
@@ -139,7 +143,7 @@ def test_a_split_by_hand_is_read_as_it_is_and_refused_by_name(
     assert route_lists.versions(view) == {"v1", "v2"}
 
 
-def test_a_wanted_route_that_is_gone_is_named(place: Place, router: Router, traffic: Routers) -> None:
+def test_a_wanted_route_that_is_gone_is_named(place: Place, router: Router, traffic: TrafficByKind) -> None:
     router.put(place, ALL_TO_V1)
     policy = router.policy(place)
     view = traffic.read(policy)
@@ -148,7 +152,7 @@ def test_a_wanted_route_that_is_gone_is_named(place: Place, router: Router, traf
 
 
 def test_a_route_that_cannot_be_steered_is_refused_by_name(
-    place: Place, router: Router, traffic: Routers
+    place: Place, router: Router, traffic: TrafficByKind
 ) -> None:
     router.put(place, BETA, CARTS)
     with pytest.raises(Rejected, match=r"has no .*without a match to .*front-end.*those to this \w+: beta\)"):
@@ -161,7 +165,7 @@ def test_a_route_that_cannot_be_steered_is_refused_by_name(
         traffic.read(router.policy(place, chosen=("carts",)))
 
 
-def test_two_routes_of_one_name_are_refused(place: Place, router: Router, traffic: Routers) -> None:
+def test_two_routes_of_one_name_are_refused(place: Place, router: Router, traffic: TrafficByKind) -> None:
     router.put(place, ("a", False, "front-end", {"v1": None}), ("a", False, "front-end", {"v1": None}))
     with pytest.raises(Rejected, match=r"two .* 'a'; give each a name of its own"):
         traffic.read(router.policy(place))
@@ -169,13 +173,13 @@ def test_two_routes_of_one_name_are_refused(place: Place, router: Router, traffi
         traffic.read(router.policy(place, chosen=("a",)))
 
 
-def test_a_missing_object_is_named(place: Place, router: Router, traffic: Routers) -> None:
+def test_a_missing_object_is_named(place: Place, router: Router, traffic: TrafficByKind) -> None:
     with pytest.raises(Missing, match=rf"no {router.kind} {place.namespace}/sockshop"):
         traffic.read(router.policy(place))
 
 
 def test_a_missing_destination_of_a_version_is_made_once(
-    place: Place, router: Router, traffic: Routers
+    place: Place, router: Router, traffic: TrafficByKind
 ) -> None:
     router.put(place, ALL_TO_V1)
     policy, before = router.policy(place), router.known(place)
@@ -189,14 +193,14 @@ def test_a_missing_destination_of_a_version_is_made_once(
     assert known[name]["version"] == "v2"
 
 
-def test_a_destination_of_another_name_is_used(place: Place, router: Router, traffic: Routers) -> None:
+def test_a_destination_of_another_name_is_used(place: Place, router: Router, traffic: TrafficByKind) -> None:
     router.put(place, ALL_TO_V1)
     router.know(place, "green", {"version": "v2"})
     assert traffic.add_subset(router.policy(place), "v2") == "green"
 
 
 def test_a_destination_of_only_some_of_the_versions_pods_is_not_used(
-    place: Place, router: Router, traffic: Routers
+    place: Place, router: Router, traffic: TrafficByKind
 ) -> None:
     router.put(place, ALL_TO_V1)
     router.know(place, router.named("v2"), {"version": "v2", "zone": "a"})
@@ -207,7 +211,7 @@ def test_a_destination_of_only_some_of_the_versions_pods_is_not_used(
 
 
 def test_a_forbidden_destination_is_answered_with_what_to_apply(
-    place: Place, router: Router, traffic: Routers
+    place: Place, router: Router, traffic: TrafficByKind
 ) -> None:
     router.put(place, ALL_TO_V1)
     before = router.known(place)
@@ -216,9 +220,9 @@ def test_a_forbidden_destination_is_answered_with_what_to_apply(
     assert router.known(place) == before
 
 
-def test_tidying_leaves_what_someone_else_made(place: Place, router: Router, traffic: Routers) -> None:
+def test_tidying_leaves_what_someone_else_made(place: Place, router: Router, traffic: TrafficByKind) -> None:
     router.put(place, ALL_TO_V1)
     router.know(place, "green", {"version": "v2"})
     before = router.known(place)
-    assert list(traffic.tidy(router.policy(place), ())) == []
+    assert list(traffic.clean_up(router.policy(place), ())) == []
     assert router.known(place) == before

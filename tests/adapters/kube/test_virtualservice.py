@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from canaryd.adapters.kube.virtualservice import KubeTraffic, subset_name
+from canaryd.adapters.kube.virtualservice import IstioTraffic, subset_name
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Conflict, Missing, Rejected, RouteView, TooNew
 from canaryd.domain.rollout import RouteLists
@@ -26,7 +26,7 @@ def to(subset: str | None = "v1", host: str = "front-end", **more: Any) -> dict[
 
 def setup(
     place: Place, *http: dict[str, Any], subsets: Sequence[Any] = (V1,), version: str = ISTIO
-) -> KubeTraffic:
+) -> IstioTraffic:
     """A VirtualService with these http routes (default: the use case's one), and a DestinationRule."""
     spec = {"hosts": ["*"], "http": list(http) or [{"route": [to()]}]}
     place.put(
@@ -38,7 +38,7 @@ def setup(
         "destinationrules",
         {"kind": "DestinationRule", "metadata": {"name": "front-end"}, "spec": rule},
     )
-    return KubeTraffic(place.api, settle=0.0)
+    return IstioTraffic(place.api, settle=0.0)
 
 
 def spec_of(place: Place) -> dict[str, Any]:
@@ -83,8 +83,8 @@ def test_hosts_may_end_in_another_domain_where_the_cluster_s_is_another(place: P
     host = f"front-end.{place.namespace}.svc.example.internal"
     setup(place, {"route": [to("v1", host)]})
     with pytest.raises(Rejected):
-        KubeTraffic(place.api, settle=0.0).read(place.policy())
-    view = KubeTraffic(place.api, "example.internal").read(place.policy())
+        IstioTraffic(place.api, settle=0.0).read(place.policy())
+    view = IstioTraffic(place.api, "example.internal").read(place.policy())
     assert dict(view.lists) == {"#0": (to("v1", host),)}
 
 
@@ -185,7 +185,7 @@ def test_named_routes_that_cannot_be_steered_are_refused_by_name(place: Place, n
 
 
 def test_a_missing_virtualservice_or_destinationrule_is_named(place: Place) -> None:
-    traffic = KubeTraffic(place.api, settle=0.0)
+    traffic = IstioTraffic(place.api, settle=0.0)
     with pytest.raises(Missing, match=rf"no VirtualService {place.namespace}/sockshop"):
         traffic.read(place.policy())
     setup(place)
@@ -222,7 +222,7 @@ def test_a_missing_subset_is_added_and_the_rest_of_the_rule_stays(place: Place, 
 
 def test_a_new_subset_is_routed_to_when_proxies_know_it(place: Place) -> None:
     setup(place)
-    traffic, policy = KubeTraffic(place.api, settle=0.4), place.policy()
+    traffic, policy = IstioTraffic(place.api, settle=0.4), place.policy()
     for _ in range(2):
         with pytest.raises(
             TooNew,
@@ -237,7 +237,7 @@ def test_a_subset_that_was_seen_before_is_routed_to_at_once_and_one_that_came_ba
     place: Place,
 ) -> None:
     setup(place, subsets=[V1, V2])
-    traffic, policy = KubeTraffic(place.api, settle=0.4), place.policy()
+    traffic, policy = IstioTraffic(place.api, settle=0.4), place.policy()
     traffic.read(policy)
     time.sleep(0.4)
     assert traffic.add_subset(policy, "v2") == "v2"
@@ -315,7 +315,7 @@ PLAIN = [
 ]
 
 
-def staged(traffic: KubeTraffic, policy: Policy, origin: RouteLists, stage: int) -> RouteView:
+def staged(traffic: IstioTraffic, policy: Policy, origin: RouteLists, stage: int) -> RouteView:
     view = traffic.read(policy)
     return traffic.write(policy, view, route_lists.staged(policy, stage, view, origin, "v2"))
 

@@ -12,7 +12,15 @@ from canaryd.commands.check.all_checks import findings
 from canaryd.commands.check.daemon_rbac import of_daemon
 from canaryd.commands.check.finding import Finding, Level
 from canaryd.commands.check.user_rbac import of_people
-from canaryd.domain.check_facts import CONTROL_PLANE, Counted, Facts, Listing, Rights, Scraped, TelemetryFacts
+from canaryd.domain.check_facts import (
+    CONTROL_PLANE,
+    Facts,
+    Listing,
+    Rights,
+    ScrapedSeries,
+    ServiceCounts,
+    TelemetryFacts,
+)
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Rejected
 from tests.builders import HOST, NOW, a_policy
@@ -131,22 +139,22 @@ def a_webhook(rev: str) -> Object:
     }
 
 
-def scraped(every: float = 15.0, number: int = 5, **labels: str) -> Scraped:
+def scraped(every: float = 15.0, number: int = 5, **labels: str) -> ScrapedSeries:
     known = {key: value for key, value in {**LABELS, **labels}.items() if value}
-    return Scraped(known, tuple(NOW - every * (number - 1 - at) for at in range(number)))
+    return ScrapedSeries(known, tuple(NOW - every * (number - 1 - at) for at in range(number)))
 
 
-def counted(**changes: Any) -> Counted:
+def counted(**changes: Any) -> ServiceCounts:
     values: Object = {
         "reporters": {("destination", "front-end-v1"): 100.0},
         "series": (scraped(),),
         "bounds": frozenset({"10", "+Inf"}),
         "sums": True,
     }
-    return Counted(**{**values, **changes})
+    return ServiceCounts(**{**values, **changes})
 
 
-def telemetry(count: Counted | None = None, **changes: Any) -> TelemetryFacts:
+def telemetry(count: ServiceCounts | None = None, **changes: Any) -> TelemetryFacts:
     values: Object = {
         "url": "http://prometheus:9090",
         "version": "3.0.0",

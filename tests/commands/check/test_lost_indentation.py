@@ -15,7 +15,7 @@ from canaryd.commands.check.finding import as_yaml
 from canaryd.commands.check.lost_indentation import restored
 from canaryd.commands.check.lost_match_indentation import of, repaired
 from canaryd.commands.check.offline_facts import facts_of, understood
-from canaryd.domain.check_facts import Flaw
+from canaryd.domain.check_facts import ManifestMistake
 from tests.builders import HOST
 from tests.commands.check.facts import a_route, a_world, only
 
@@ -85,7 +85,7 @@ def half(text: str) -> str:
     return text.replace("          regex:", "        regex:")
 
 
-def read(tmp_path: Path, text: str) -> tuple[Any, Flaw | None]:
+def read(tmp_path: Path, text: str) -> tuple[Any, ManifestMistake | None]:
     path = tmp_path / "route.yaml"
     path.write_text(text)
     (document,) = manifest_files.read([path])

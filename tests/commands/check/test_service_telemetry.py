@@ -8,7 +8,7 @@ import pytest
 
 from canaryd.commands.check.finding import Level
 from canaryd.commands.check.service_telemetry import COPIES, copies, interval
-from canaryd.domain.check_facts import Counted
+from canaryd.domain.check_facts import ServiceCounts
 from tests.builders import a_policy
 from tests.commands.check.facts import (
     KEY,
@@ -23,7 +23,7 @@ from tests.commands.check.facts import (
 )
 
 
-def world(count: Counted, **changes: Any) -> Any:
+def world(count: ServiceCounts, **changes: Any) -> Any:
     return a_world(telemetry=telemetry(count), **changes)
 
 
@@ -38,39 +38,45 @@ def test_a_prometheus_that_does_not_answer_is_not_known_and_one_that_refuses_is_
 
 
 def test_a_query_that_failed_leaves_the_service_not_known() -> None:
-    assert only(world(Counted(problem="timeout")), "telemetry.requests").level is Level.UNKNOWN
+    assert only(world(ServiceCounts(problem="timeout")), "telemetry.requests").level is Level.UNKNOWN
 
 
 @pytest.mark.parametrize(
     ("count", "check", "says"),
     [
-        (Counted(), "telemetry.requests", "no istio_requests_total at all"),
-        (Counted(elsewhere=("staging/carts",)), "telemetry.requests", "there are counts of staging/carts"),
+        (ServiceCounts(), "telemetry.requests", "no istio_requests_total at all"),
         (
-            Counted({("source", "front-end-v1"): 9.0}),
+            ServiceCounts(elsewhere=("staging/carts",)),
+            "telemetry.requests",
+            "there are counts of staging/carts",
+        ),
+        (
+            ServiceCounts({("source", "front-end-v1"): 9.0}),
             "telemetry.reporter",
             "reporter destination counts nothing in the last 120 s, but source does",
         ),
         (
-            Counted({("waypoint", "front-end-v1"): 9.0}),
+            ServiceCounts({("waypoint", "front-end-v1"): 9.0}),
             "telemetry.reporter",
             "but waypoint does (no sidecars",
         ),
         (
-            Counted({("waypoint", "x"): 9.0, ("source", "x"): 9.0}),
+            ServiceCounts({("waypoint", "x"): 9.0, ("source", "x"): 9.0}),
             "telemetry.reporter",
             "but source, waypoint does",
         ),
     ],
 )
-def test_counts_that_are_not_there_are_told_with_whose_are(count: Counted, check: str, says: str) -> None:
+def test_counts_that_are_not_there_are_told_with_whose_are(
+    count: ServiceCounts, check: str, says: str
+) -> None:
     found = only(world(count), check)
     assert found.level is Level.PROBLEM
     assert says in found.found
 
 
 def test_counts_of_callers_alone_come_with_the_key_of_the_policy() -> None:
-    found = only(world(Counted({("source", "front-end-v1"): 9.0})), "telemetry.reporter")
+    found = only(world(ServiceCounts({("source", "front-end-v1"): 9.0})), "telemetry.reporter")
     assert found.mend.splitlines()[1:] == ["analysis:", "  reporter: source"]
     policy = a_policy(analysis={"reporter": "source"})
     own = counted(reporters={("source", "front-end-v1"): 9.0}, series=(scraped(reporter="source"),))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from canaryd.commands.deploy.deployer import Deployer, Prepared
-from canaryd.commands.deploy.draft import Wish
+from canaryd.commands.deploy.draft import DeployRequest
 from canaryd.domain.namespace_objects import CannotDeploy
 from canaryd.domain.ports import Rejected, Unavailable
 from tests.commands.deploy.two_namespaces import (
@@ -19,7 +19,7 @@ from tests.commands.deploy.two_namespaces import (
     staging,
 )
 
-WISH = Wish("front-end")
+WISH = DeployRequest("front-end")
 A, B = (f"sha256:{letter * 64}" for letter in "ab")
 
 

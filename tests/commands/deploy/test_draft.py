@@ -9,8 +9,13 @@ from typing import Any
 
 import pytest
 
-from canaryd.commands.deploy.draft import Draft, Wish, draft
-from canaryd.domain.namespace_objects import CannotDeploy, DeployRemark, OnRecord, Place
+from canaryd.commands.deploy.draft import DeployRequest, Draft, draft
+from canaryd.domain.namespace_objects import (
+    CannotDeploy,
+    DeploymentSelector,
+    NamespaceObjects,
+    RecordedRollout,
+)
 from canaryd.domain.rollout import Phase
 from tests.commands.deploy.two_namespaces import (
     IMAGE,
@@ -29,15 +34,19 @@ from tests.commands.deploy.two_namespaces import (
 
 
 def drafted(
-    source: Place | None = None,
-    target: Place | None = None,
+    source: NamespaceObjects | None = None,
+    target: NamespaceObjects | None = None,
     digests: dict[str, str] | None = None,
     **wish: Any,
 ) -> Draft:
-    return draft(Wish("front-end", **wish), source or staging(), target or production(), digests or {})
+    return draft(
+        DeployRequest("front-end", **wish), source or staging(), target or production(), digests or {}
+    )
 
 
-def refusal(source: Place | None = None, target: Place | None = None, **wish: Any) -> str:
+def refusal(
+    source: NamespaceObjects | None = None, target: NamespaceObjects | None = None, **wish: Any
+) -> str:
     with pytest.raises(CannotDeploy) as caught:
         drafted(source, target, **wish)
     return str(caught.value)
@@ -48,7 +57,7 @@ def made(found: Draft, kind: str = "Deployment") -> dict[str, Any]:
     return one
 
 
-def on_record(phase: Phase | None = Phase.PROGRESSING, **changes: str) -> OnRecord:
+def on_record(phase: Phase | None = Phase.PROGRESSING, **changes: str) -> RecordedRollout:
     values = {
         "name": "front-end-v2-hash",
         "service": "front-end",
@@ -56,7 +65,7 @@ def on_record(phase: Phase | None = Phase.PROGRESSING, **changes: str) -> OnReco
         "stable_workload": "front-end-v1",
         **changes,
     }
-    return OnRecord(**values, phase=phase)
+    return RecordedRollout(**values, phase=phase)
 
 
 # ---------------------------------------------------------------- the new Deployment
@@ -179,7 +188,7 @@ def test_labels_that_service_and_policy_need_are_added_and_a_different_value_is_
         of_production(labels={"app": "front-end", "version": "v1", "tier": "web", "team": "shop"}),
         services=[a_service(selector={"tier": "web"})],
     )
-    found = drafted(source, target, finding=DeployRemark({"app": "front-end"}))
+    found = drafted(source, target, finding=DeploymentSelector({"app": "front-end"}))
     labels = {"app": "front-end", "name": "front-end", "team": "shop", "tier": "web", "version": "v2"}
     assert made(found)["spec"]["template"]["metadata"]["labels"] == labels
     assert made(found)["spec"]["selector"]["matchLabels"] == labels
@@ -195,7 +204,7 @@ def test_a_version_label_of_another_name_is_used_where_the_policy_has_one() -> N
             {**a_rule(), "spec": {"host": "front-end", "subsets": [{"name": "v1", "labels": {label: "v1"}}]}}
         ],
     )
-    found = drafted(target=target, finding=DeployRemark({"app": "front-end"}, label))
+    found = drafted(target=target, finding=DeploymentSelector({"app": "front-end"}, label))
     assert made(found)["spec"]["selector"]["matchLabels"] == {"app": "front-end", label: "v2"}
 
 
@@ -334,8 +343,8 @@ def test_pods_without_a_version_label_are_refused_since_no_route_can_tell_them_a
 def test_the_policy_s_selector_finds_it_else_canaryd_s_note_else_the_service() -> None:
     one, two = running("one", labels={"a": "1"}), running("two", labels={"b": "1"})
     source = staging(one, two, services=[])
-    assert drafted(source, empty(), finding=DeployRemark({"a": "1"})).source.name == "one"
-    assert drafted(source, empty(notes={"front-end": DeployRemark({"b": "1"})})).source.name == "two"
+    assert drafted(source, empty(), finding=DeploymentSelector({"a": "1"})).source.name == "one"
+    assert drafted(source, empty(notes={"front-end": DeploymentSelector({"b": "1"})})).source.name == "two"
     assert drafted(replace(source, services=[a_service(selector={"b": "1"})]), empty()).source.name == "two"
 
 
@@ -343,9 +352,9 @@ def test_pods_that_are_labelled_otherwise_in_staging_are_found_by_its_own_servic
     source = staging(
         running(labels={"name": "fe"}), services=[a_service(namespace="staging", selector={"name": "fe"})]
     )
-    assert made(drafted(source, finding=DeployRemark({"app": "front-end"})))["spec"]["template"]["metadata"][
-        "labels"
-    ] == {"name": "fe", "app": "front-end", "version": "v2"}
+    assert made(drafted(source, finding=DeploymentSelector({"app": "front-end"})))["spec"]["template"][
+        "metadata"
+    ]["labels"] == {"name": "fe", "app": "front-end", "version": "v2"}
 
 
 def test_a_service_that_is_nowhere_is_refused_with_what_there_is() -> None:
@@ -648,7 +657,7 @@ def test_a_service_that_selects_one_version_alone_is_refused_since_the_new_one_w
 def test_a_service_and_a_policy_that_no_pod_can_satisfy_together_are_refused() -> None:
     target = production(services=[a_service(selector={"app": "web"})])
     assert "Service front-end selects app=web, and the policy's service.selector app=front-end" in refusal(
-        target=target, finding=DeployRemark({"app": "front-end"})
+        target=target, finding=DeploymentSelector({"app": "front-end"})
     )
 
 

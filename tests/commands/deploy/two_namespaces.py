@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from canaryd.adapters.kube.deployments import workload
-from canaryd.domain.namespace_objects import Deployed, Manifest, Place
+from canaryd.domain.namespace_objects import Deployed, Manifest, NamespaceObjects
 from canaryd.domain.ports import Conflict, Missing, Workload
 from tests.builders import HOST
 
@@ -134,23 +134,23 @@ def an_http_route(*weights: tuple[str, int], namespace: str = "production") -> M
     }
 
 
-def staging(*deployments: Deployed, **more: Any) -> Place:
+def staging(*deployments: Deployed, **more: Any) -> NamespaceObjects:
     values: dict[str, Any] = {"services": [a_service(namespace="staging")]}
-    return Place("staging", deployments or (running(),), **{**values, **more})
+    return NamespaceObjects("staging", deployments or (running(),), **{**values, **more})
 
 
-def production(*deployments: Deployed, **more: Any) -> Place:
+def production(*deployments: Deployed, **more: Any) -> NamespaceObjects:
     """front-end-v1 with all traffic, by subset."""
     values: dict[str, Any] = {
         "services": [a_service()],
         "virtual_services": [a_virtual_service(("v1", 100))],
         "rules": [a_rule("v1")],
     }
-    return Place("production", deployments or (of_production(),), **{**values, **more})
+    return NamespaceObjects("production", deployments or (of_production(),), **{**values, **more})
 
 
-def empty(**more: Any) -> Place:
-    return Place("production", **more)
+def empty(**more: Any) -> NamespaceObjects:
+    return NamespaceObjects("production", **more)
 
 
 def an_autoscaler(name: str = "front-end-v1", target: str = "front-end-v1", **spec: Any) -> Manifest:
@@ -179,7 +179,7 @@ class FakeObjects:
     """A namespace in memory. holds: (kind, name) -> keys, of what pods may name; hidden: kinds that may not
     be read; refuses: kinds that the server refuses, with its words."""
 
-    place: Place
+    place: NamespaceObjects
     holds: dict[tuple[str, str], dict[str, str]] = field(default_factory=dict)
     hidden: set[str] = field(default_factory=set)
     refuses: dict[str, Exception] = field(default_factory=dict)
@@ -191,7 +191,7 @@ class FakeObjects:
     def namespace(self) -> str:
         return self.place.namespace
 
-    def read(self) -> Place:
+    def read(self) -> NamespaceObjects:
         return self.place
 
     def state(self, deployment: str) -> Workload:

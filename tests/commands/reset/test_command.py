@@ -16,8 +16,8 @@ from canaryd.adapters.kube.canaryrollouts import KubeRollouts
 from canaryd.adapters.kube.client import KubernetesApi, path_to
 from canaryd.adapters.kube.deployments import KubeWorkloads
 from canaryd.adapters.kube.service_notes import KubeServices
-from canaryd.adapters.kube.traffic import Routers
-from canaryd.adapters.kube.virtualservice import KubeTraffic
+from canaryd.adapters.kube.traffic import TrafficByKind
+from canaryd.adapters.kube.virtualservice import IstioTraffic
 from canaryd.cli import main, output
 from canaryd.commands.check.user_rbac import of_people
 from canaryd.commands.reset import command
@@ -47,7 +47,7 @@ class Place(Shell):
     def __init__(self, world: World) -> None:
         self.api = KubernetesApi(str(world.kubeconfig))
         super().__init__(world, KubeRollouts(self.api))
-        self.services, self.traffic = KubeServices(self.api), KubeTraffic(self.api, settle=0.0)
+        self.services, self.traffic = KubeServices(self.api), IstioTraffic(self.api, settle=0.0)
 
     def get(self, plural: str, name: str, version: str = ISTIO) -> dict[str, Any]:
         return self.api.request("GET", path_to(version, plural, "production", name))
@@ -721,7 +721,7 @@ BY_MATCH: dict[str, Any] = {
 def staged_at(place: Place, policy: Policy) -> None:
     """As in the first stage of v2's rollout, of which the service's note knows."""
     place.note(*place.running(), policy=policy)
-    traffic = KubeTraffic(place.api, settle=0.0)
+    traffic = IstioTraffic(place.api, settle=0.0)
     subset = traffic.add_subset(policy, "v2")
     view = traffic.read(policy)
     traffic.write(policy, view, route_lists.staged(policy, 0, view, view.lists, subset, "abc-1"))
@@ -861,7 +861,7 @@ def test_an_httproute_goes_back_to_one_service_and_the_one_that_was_made_is_remo
     policy = a_policy(route={"httpRoute": "sockshop"})
     place.note(*place.running(), policy=policy)
     before = place.get("httproutes", "sockshop", GATEWAY_API)["spec"]
-    traffic = Routers(place.api, settle=0.0)
+    traffic = TrafficByKind(place.api, settle=0.0)
     subset = traffic.add_subset(policy, "v2")
     view = traffic.read(policy)
     traffic.write(policy, view, split(view.lists, subset, 10))
