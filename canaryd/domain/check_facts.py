@@ -1,4 +1,4 @@
-"""What `canaryd check` sees of a world before it judges: objects as they stand, what Prometheus answered, who
+"""The facts that `canaryd check` judges: objects of a cluster or of files, what Prometheus answered, and who
 may do what.
 
 Records only. What could not be seen says why, so that a check can tell "wrong" from "not known".

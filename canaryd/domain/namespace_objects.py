@@ -1,5 +1,4 @@
-"""The words of a deploy: manifests as Kubernetes has them, what a namespace has of them, and the port to read
-and create them."""
+"""The objects of a namespace as a deploy sees them, and the port that reads and creates them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

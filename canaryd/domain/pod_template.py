@@ -1,5 +1,5 @@
-"""When two pod templates are the same template, whatever the API server and restarts have written into
-them."""
+"""The identity of a pod template: a hash that does not depend on what the API server and restarts write into
+it."""
 
 import hashlib
 import json
@@ -68,13 +68,13 @@ def _without_noise(value: Any) -> Any:
     return [_without_noise(item) for item in value] if isinstance(value, list) else value
 
 
-def _is_own_default(key: str, one: Any, container: Mapping[str, Any]) -> bool:
+def _is_own_default(key: str, value: Any, container: Mapping[str, Any]) -> bool:
     """The defaults that depend on a neighbour: how an image is pulled depends on its tag."""
     if key == "apiVersion":
-        return bool(one == "v1" and "fieldPath" in container)
+        return bool(value == "v1" and "fieldPath" in container)
     if key != "imagePullPolicy":
         return False
     image = str(container.get("image", ""))
     tag = image.rsplit("/", 1)[-1].partition("@")[0].partition(":")[2]
     latest = "@" not in image and tag in ("", "latest")
-    return bool(one == ("Always" if latest else "IfNotPresent"))
+    return bool(value == ("Always" if latest else "IfNotPresent"))

@@ -175,13 +175,13 @@ def _rank(match: Rule) -> tuple[int, int, bool, int, int]:
     )
 
 
-def _overlap(one: Rule, other: Rule) -> bool:
+def _overlap(ours: Rule, theirs: Rule) -> bool:
     """Whether a request may fit both matches, as far as exact values tell."""
-    if one.get("method") and other.get("method") and one["method"] != other["method"]:
+    if ours.get("method") and theirs.get("method") and ours["method"] != theirs["method"]:
         return False
     for kind in _LISTS:
-        there = {_name(kind, condition): condition for condition in other.get(kind) or []}
-        for condition in one.get(kind) or []:
+        there = {_name(kind, condition): condition for condition in theirs.get(kind) or []}
+        for condition in ours.get(kind) or []:
             twin = there.get(_name(kind, condition))
             if (
                 twin
@@ -189,15 +189,15 @@ def _overlap(one: Rule, other: Rule) -> bool:
                 and condition["value"] != twin["value"]
             ):
                 return False
-    return _paths_overlap(one.get("path") or _ALL["path"], other.get("path") or _ALL["path"])
+    return _paths_overlap(ours.get("path") or _ALL["path"], theirs.get("path") or _ALL["path"])
 
 
-def _paths_overlap(one: Rule, other: Rule) -> bool:
-    kinds = one.get("type", "PathPrefix"), other.get("type", "PathPrefix")
+def _paths_overlap(ours: Rule, theirs: Rule) -> bool:
+    kinds = ours.get("type", "PathPrefix"), theirs.get("type", "PathPrefix")
     if "RegularExpression" in kinds:
         return True
     short, long = sorted(
-        (str(one.get("value", "/")).rstrip("/"), str(other.get("value", "/")).rstrip("/")), key=len
+        (str(ours.get("value", "/")).rstrip("/"), str(theirs.get("value", "/")).rstrip("/")), key=len
     )
     if kinds == ("Exact", "Exact"):
         return short == long
@@ -211,7 +211,7 @@ def as_route(rule: Rule) -> HttpRoute:
     """An added rule as the route of a VirtualService that says the same, so that both kinds are described
     alike."""
     match = [
-        {kind: dict(_told(match.get(kind) or [])) for kind in _LISTS if match.get(kind)}
+        {kind: dict(_istio_conditions(match.get(kind) or [])) for kind in _LISTS if match.get(kind)}
         for match in rule.get("matches") or []
     ]
     route: dict[str, Any] = {"match": match, "route": list(entries(rule.get("backendRefs") or [], ""))}
@@ -228,7 +228,7 @@ def as_route(rule: Rule) -> HttpRoute:
     return route
 
 
-def _told(conditions: Sequence[Rule]) -> Iterator[tuple[str, Mapping[str, str]]]:
+def _istio_conditions(conditions: Sequence[Rule]) -> Iterator[tuple[str, Mapping[str, str]]]:
     for condition in conditions:
         how = "regex" if condition.get("type") == "RegularExpression" else "exact"
         yield str(condition.get("name")), {how: str(condition.get("value"))}

@@ -94,22 +94,22 @@ def removable(
     added: the subsets that canaryd noted as its own; used: subset -> the route that names it. A subset that
     someone has changed since is no longer canaryd's.
     """
-    gone, said = [], []
+    gone, kept = [], []
     for subset in (rule.get("spec") or {}).get("subsets") or []:
         name = str(subset.get("name"))
         is_plain = set(subset) == {"name", "labels"} and set(subset["labels"]) == {version_label}
         if name in used:
             if name in added:
-                said.append(f"subset {name} stays: {used[name]} sends to it")
+                kept.append(f"subset {name} stays: {used[name]} sends to it")
         elif name not in added:
-            said.append(f"subset {name} stays: no route names it, but it is not noted as added by canaryd")
+            kept.append(f"subset {name} stays: no route names it, but it is not noted as added by canaryd")
         elif not is_plain:
-            said.append(
+            kept.append(
                 f"subset {name} stays: no route names it, but someone has changed it since canaryd added it"
             )
         else:
             gone.append(name)
-    return gone, said
+    return gone, kept
 
 
 def _subset(entry: RouteEntry) -> str:

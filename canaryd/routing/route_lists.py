@@ -1,10 +1,10 @@
-"""The arithmetic of routes: what a `route` list sends where, and what it becomes at a weight, at success, at
-rollback.
+"""The arithmetic of routes: where a `route` list sends requests, and what it becomes at a weight, at success
+and at rollback.
 
-Pure, on the lists as they stand in a VirtualService: destinations are copied whole (port, headers, what Istio
-may add later), and only `subset` and `weight` are ever set. Nothing is normalized: weight 0 gives back the
-list as it began. Which routes are added beside them, and for whom, is `added.py`'s; among what was found they
-are known by their names, and no way back leaves one there.
+Pure, on the lists as they stand in a VirtualService. Destinations are copied whole (port, headers, what Istio
+may add later); only `subset` and `weight` are ever set. Nothing is normalized: weight 0 gives the list as it
+was at the start. The routes that canaryd adds beside them are made in managed_routes.py; they are known by
+their names, and a rollback leaves none of them.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ LEFT = "a rollout's routes are left"  # how the one problem begins that keeps no
 
 
 class Refusal(ValueError):
-    """The routes are not as a rollout needs them; the message says which, what was wanted, and what to do."""
+    """Routes are not as a rollout needs them; the message says which, what was wanted, and what to do."""
 
 
 def stable_version(view: RouteView) -> str:
@@ -57,17 +57,17 @@ def stable_version(view: RouteView) -> str:
             )
         found[key] = view.subsets[subset]
     if len(set(found.values())) > 1:
-        each = ", ".join(f"{key} to {version}" for key, version in found.items())
+        targets = ", ".join(f"{key} to {version}" for key, version in found.items())
         raise Refusal(
-            f"the routes send traffic to different versions ({each}): wanted one version; make them agree, "
-            f"or name the ones to steer in the policy's {view.chosen_by}"
+            f"the routes send traffic to different versions ({targets}): wanted one version; make them "
+            f"agree, or name the ones to steer in the policy's {view.chosen_by}"
         )
     return next(iter(found.values()))
 
 
 def leftover_problem(view: RouteView, service: str) -> str:
-    """What is wrong with routes that no rollout steers now: someone deleted its record, or splits them. ""
-    where nothing is."""
+    """What is wrong with routes that no rollout steers: a rollout's record was deleted while its routes were
+    there, or a person has split them. "" where nothing is wrong."""
     if view.displaced or not same(without_own_cookies(view.lists), view.lists):
         there = "; ".join((described(view.lists), *view.displaced))
         return (
@@ -97,8 +97,8 @@ def steered_services(view: RouteView) -> set[ServiceKey]:
 
 
 def unsteered(view: RouteView) -> str:
-    """Why calls from inside the mesh are not steered, and what to do if they should be; empty where they
-    are."""
+    """Why calls from inside the mesh do not follow the weight, and how to change that; "" where they follow
+    it."""
     if view.unsteered:
         return view.unsteered
     spec = view.raw.get("spec") or {}
@@ -150,11 +150,11 @@ def split(origin: RouteLists, canary_subset: str, weight: int) -> RouteLists:
 def staged(
     policy: Policy, stage: int, view: RouteView | None, origin: RouteLists, canary_subset: str, mark: str = ""
 ) -> RouteLists:
-    """What a stage wants: the lists at its weight, and the routes that it has added.
+    """The routes of a stage: the lists at its weight, and the routes that canaryd adds for it.
 
-    Added routes copy the steered ones as they stand now, so that whoever edits a timeout meanwhile edits
-    both. mark: what the cookies of users name the rollout by (`affinity.token`). Raises Refusal where one
-    cannot be added.
+    stage: its position in the policy, from 0. Added routes copy the steered ones as they stand now, so that
+    an edited timeout is in both. mark: the rollout's name in cookies (`user_cookies.token`). Raises Refusal
+    where a route cannot be added.
     """
     there = view.routes if view is not None else {}
     whole = {
@@ -209,14 +209,14 @@ def _by_user(
 
 
 def check(policy: Policy, view: RouteView, canary_subset: str) -> None:
-    """Raises Refusal where a stage to come cannot be made of these routes; better now than when its time has
-    come."""
+    """Raises Refusal where a later stage of the policy cannot be made of these routes, before the rollout
+    gets there."""
     for stage in range(len(policy.stages)):
         staged(policy, stage, view, steered(view.lists), canary_subset)
 
 
 def only(origin: RouteLists, canary_subset: str) -> RouteLists:
-    """The lists after a success: one destination, the canary's, with a weight only where the origin had
+    """The lists after a success: the canary's destination alone, with a weight only where the origin had
     one."""
     finished: dict[str, tuple[RouteEntry, ...]] = {}
     for key, entries in origin.items():
@@ -269,15 +269,15 @@ def adopted(found: RouteLists, origin: RouteLists, canary_subset: str) -> RouteL
 
 
 def without_own_cookies(found: RouteLists) -> RouteLists:
-    """The steered routes without anything that canaryd adds to them: what a rollout begins from, also where
-    the last one's record was deleted under way."""
+    """The steered routes without the cookies that canaryd adds to their destinations: what a rollout begins
+    from, also where the last one's record was deleted under way."""
     return {key: tuple(user_cookies.plain(entries)) for key, entries in steered(found).items()}
 
 
-def same(one: RouteLists, other: RouteLists) -> bool:
+def same(lists: RouteLists, other: RouteLists) -> bool:
     """Whether two sets of lists are equal, entry by entry; lists and tuples, 1 and 1.0 are the same here, as
     they are in JSON."""
-    return bool(_plain(one) == _plain(other))
+    return bool(_plain(lists) == _plain(other))
 
 
 def described(lists: RouteLists) -> str:

@@ -1,14 +1,16 @@
-"""Session affinity: each user is drawn once for a whole rollout, and a cookie remembers the draw. Pure.
+"""Session affinity: each user is assigned once for a whole rollout, and a cookie remembers the assignment.
+Pure.
 
-What is drawn is not a version but the weight from which on the user gets the canary: with the ladder 10, 25,
-50, 100 one of `from-10` (10% of users), `from-25` (15%), `from-50` (25%) and `from-100` (50%). In the stage
-at 25 the first two are the canary's, the others stable's. So over all users the share is the weight, a user
-changes once, from stable to the canary, and nothing is drawn anew when a stage begins: a page whose ten
-requests were each drawn anew would be put together of both versions, and the last answer would decide.
+A user is not assigned a version but the weight from which on the user gets the canary. With the stages 10,
+25, 50, 100 that is one of `from-10` (10% of users), `from-25` (15%), `from-50` (25%) and `from-100` (50%). In
+the stage at 25 users of the first two get the canary, the others stable. So the canary's share of users is
+the weight, a user changes once, from stable to the canary, and no assignment changes when a stage begins.
+Requests assigned one by one would build a page from both versions.
 
-The draw is Istio's own, by destinations of the steered route that differ in the cookie they set. Users with a
-cookie are taken by two routes before it. The value names the rollout, so that no other one honours it, and
-begins with `canaryd.`, by which what canaryd added to a destination is told from what a person wrote.
+Istio makes the assignment: the steered route has a destination for each value, which sets the cookie. Two
+routes before it take the users who have a cookie. The cookie's value names the rollout, so that no other
+rollout honours it, and begins with `canaryd.`, which tells what canaryd added to a destination from what a
+person wrote.
 """
 
 import re
@@ -28,17 +30,18 @@ _OWN = re.compile(r"[^=;]+=canaryd\.")
 
 
 class Unfit(ValueError):
-    """A route on which no cookie can be set; the message says why, and what to do."""
+    """No cookie can be set on a route; the message says why, and what to do."""
 
 
 def token(template: str, attempt: int) -> str:
-    """What the cookies of a rollout name it by."""
+    """The name of a rollout in its cookies: `HASH-ATTEMPT`. template: the hash of the canary's pod template;
+    attempt: from 1."""
     return f"{template}-{attempt}"
 
 
 def bounds(weights: Sequence[int]) -> list[int]:
-    """The weights from which on users may get the canary: those of the ladder, rising, and 100. weights: of
-    all stages."""
+    """The weights from which on users may get the canary, rising and ending with 100. weights: of all stages,
+    in per cent."""
     return [*sorted({weight for weight in weights if 0 < weight < 100}), 100]
 
 
@@ -50,11 +53,11 @@ def drawing(
     wanted: Affinity,
     mark: str,
 ) -> list[Entry]:
-    """The destinations of a steered route split at `weight`, for each draw one: they set the cookie that
-    remembers it.
+    """The destinations of a steered route split at `weight` per cent: one for each assignment, which sets its
+    cookie.
 
-    weights: of all stages; entries: stable's and the canary's, once each, and idle ones; mark: the rollout's
-    `token`.
+    weights: of all stages; entries: stable's and the canary's destination, once each, and idle ones; wanted:
+    the policy's affinity; mark: the rollout's `token`.
     """
     drawn: list[Entry] = []
     ends = bounds(weights)
@@ -72,15 +75,16 @@ def drawing(
 def condition(
     weight: int, weights: Sequence[int], wanted: Affinity, mark: str, canary: bool
 ) -> dict[str, Any]:
-    """Istio's match of the users whose cookie says that they are the canary's at `weight`, or stable's. RE2,
-    of the whole Cookie header."""
+    """Istio's match for users whose cookie assigns them to the canary at `weight` per cent, or to stable. The
+    expression is RE2, for the whole Cookie header."""
     mine = "|".join(str(bound) for bound in bounds(weights) if (bound <= weight) is canary)
     value = rf"{re.escape(wanted.cookie)}=canaryd\.{re.escape(mark)}\.from-({mine})"
     return {"headers": {"cookie": {"regex": rf"(.*;\s*)?{value}(\s*;.*)?"}}}
 
 
 def audience(name: str) -> str:
-    """Whom an added route of this name is for; "" for no user with a cookie."""
+    """The users that a route which canaryd added is for, by the route's name; "" for a route of another
+    kind."""
     kind = name.partition(".")[0]
     if kind.endswith(f"-{CANARY}"):
         return "users of the canary"
@@ -88,8 +92,8 @@ def audience(name: str) -> str:
 
 
 def check(route: Mapping[str, Any]) -> None:
-    """Raises Unfit where a cookie that a destination sets would not reach the user, or not alone: Istio takes
-    one value for each header."""
+    """Raises Unfit where a cookie that a destination sets would not reach the user, or would replace another:
+    Istio takes one value for each header."""
     wrong = [
         f"it has headers.response.{how} for set-cookie" for how in _about_cookies(route, "set", "remove")
     ]
@@ -106,8 +110,8 @@ def check(route: Mapping[str, Any]) -> None:
 
 
 def plain(entries: Sequence[Entry]) -> list[Entry]:
-    """Destinations without canaryd's cookies; what was one destination before is one again, with the weights
-    added up."""
+    """Destinations without canaryd's cookies. Those that differ in these alone become one again, with the sum
+    of their weights."""
     found: list[Entry] = []
     places: dict[str, int] = {}
     for entry in entries:

@@ -1,4 +1,4 @@
-"""Taking back what canaryd left in a cluster: routes and subsets of a service, records, and every mark of its
+"""Removes what canaryd left in a cluster: its changes to routes and subsets, records, and every mark of its
 own.
 
 Writes as everywhere: json-patches whose precondition is what was read, so that an edit in between is a

@@ -243,9 +243,9 @@ def _parsed(what: str, raw: bytes) -> Json:
 def _refusal(what: str, status: int, reason: str, raw: bytes, content_type: str | None) -> Exception:
     """The server's refusal as one of the domain's errors, in the server's words."""
     try:
-        said = json.loads(raw)
-        message = str(said.get("message") or reason)
-        causes = (said.get("details") or {}).get("causes")
+        answer = json.loads(raw)
+        message = str(answer.get("message") or reason)
+        causes = (answer.get("details") or {}).get("causes")
     except (ValueError, AttributeError):
         message, causes = raw[:200].decode("utf-8", "replace") or reason, None
     text = f"{what}: {status}: {message}"

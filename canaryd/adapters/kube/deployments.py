@@ -35,7 +35,7 @@ class KubeWorkloads:
             for deployment in found
             if _is_one(deployment, selector, version_label)
         ]
-        return sorted(workloads, key=lambda one: (one.created, one.name))
+        return sorted(workloads, key=lambda found: (found.created, found.name))
 
     def scale(self, namespace: str, name: str, replicas: int) -> None:
         """Sets the replica count. Raises Missing when the Deployment is gone."""
@@ -83,8 +83,8 @@ def _failure(conditions: Mapping[str, Json]) -> str:
     if progressing.get("status") != "False" or progressing.get("reason") != "ProgressDeadlineExceeded":
         return ""
     cause = conditions["ReplicaFailure"].get("message", "") if _holds(conditions, "ReplicaFailure") else ""
-    said = str(progressing.get("message") or "its progress deadline is exceeded")
-    return f"{said} ({cause})" if cause else said
+    reason = str(progressing.get("message") or "its progress deadline is exceeded")
+    return f"{reason} ({cause})" if cause else reason
 
 
 def _holds(conditions: Mapping[str, Json], kind: str) -> bool:

@@ -1,5 +1,5 @@
-"""What is due to an HTTPRoute, and to the Services that canaryd made for it, when a service is reset. Nothing
-here asks the API server."""
+"""How an HTTPRoute, and the Services that canaryd made for it, are reset. Nothing here asks the API
+server."""
 
 from collections.abc import Mapping, Sequence
 
@@ -66,5 +66,5 @@ def removable(
         for name, service in services.items()
         if services_of.made_for(policy, service) or matched_user_services.is_own(policy, service)
     }
-    said = [f"Service {name} stays: {used[name]} leads to it" for name in made if name in used]
-    return [service for name, service in made.items() if name not in used], said
+    kept = [f"Service {name} stays: {used[name]} leads to it" for name in made if name in used]
+    return [service for name, service in made.items() if name not in used], kept

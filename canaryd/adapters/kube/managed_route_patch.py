@@ -1,5 +1,5 @@
-"""Where canaryd's own routes stand in a VirtualService's `spec.http`, or own rules in an HTTPRoute's
-`spec.rules`; and the patch that puts them there, or takes them out. Nothing here asks the API server."""
+"""The positions of the routes that canaryd adds to a VirtualService's `spec.http`, or of the rules in an
+HTTPRoute's `spec.rules`, and the patch that adds or removes them. Nothing here asks the API server."""
 
 from collections.abc import Mapping, Sequence
 

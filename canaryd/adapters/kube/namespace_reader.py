@@ -201,7 +201,7 @@ class KubeObjects:
         with suppress(Forbidden, Missing):
             everywhere = self._api.request("GET", path_to(API_VERSION, PLURAL)).get("items") or []
             found += [record for record in everywhere if record["metadata"]["namespace"] != self.namespace]
-        found.sort(key=lambda one: str(one["metadata"].get("creationTimestamp")))
+        found.sort(key=lambda obj: str(obj["metadata"].get("creationTimestamp")))
         return [
             part
             for record in found

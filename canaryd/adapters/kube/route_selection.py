@@ -1,5 +1,5 @@
-"""The routes, or rules, that a policy steers: one way of finding them by name, and of naming them, for both
-kinds of object."""
+"""Finds the routes of a VirtualService, or the rules of an HTTPRoute, that a policy steers, and gives each a
+key."""
 
 from collections.abc import Callable, Sequence
 

@@ -1,5 +1,5 @@
-"""The routes of every service, whichever kind its policy steers: each call goes to the adapter of that
-kind."""
+"""The port `Traffic` for every service: each call goes to the adapter for the kind of route that the policy
+steers."""
 
 from collections.abc import Collection, Sequence
 

@@ -1,5 +1,5 @@
-"""The Services of single versions, which the Gateway API has where Istio has subsets: which there are, and
-one made like another.
+"""The Services of single versions, which stand for Istio's subsets in the Gateway API: finds them, and makes
+one like another.
 
 A Service that canaryd made has the annotation `canaryd.dev/made-for: SERVICE/VERSION`. Nothing here asks the
 API server.

@@ -301,7 +301,9 @@ def _steered(policy: Policy, virtualservice: Mapping[str, Any], domain: str) -> 
         places = route_selection.places(_named(policy), "http route", "route.http", policy.route.http, http)
     else:
         places = [
-            at for at, one in enumerate(http) if not one.get("match") and _leads_to(policy, one, domain)
+            at
+            for at, http_route in enumerate(http)
+            if not http_route.get("match") and _leads_to(policy, http_route, domain)
         ]
         places = [at for at in places if not is_of(policy.service.name, str(http[at].get("name") or ""))]
     if not places:
@@ -379,7 +381,7 @@ def _versions(policy: Policy, rule: Json) -> dict[str, str]:
         labels: Mapping[str, str] = subset.get("labels") or {}
         if labels.get(label) and all(labels.get(key, value) == value for key, value in selector.items()):
             found.append((len(labels), str(subset["name"]), labels[label]))
-    return {name: version for _, name, version in sorted(found, key=lambda one: one[0])}
+    return {name: version for _, name, version in sorted(found, key=lambda found_subset: found_subset[0])}
 
 
 def _subsets(rule: Json) -> list[Json]:

@@ -1,4 +1,4 @@
-"""Prometheus' HTTP API: who may ask, for how long, and what an answer must be to be taken for one.
+"""Prometheus' HTTP API: authentication, time limits, and what counts as a complete answer.
 
 An answer is whole or it is none, and whether to ask again is the caller's to say. No PromQL is written here.
 """

@@ -1,4 +1,4 @@
-"""The ledger: folds cumulative counters, as they were scraped, into integer counts for each replica and look.
+"""The counter ledger: turns scraped cumulative counters into whole counts for each replica and look.
 
 Pure: no clock, no I/O; the same points give the same looks, whatever stretches they are handed over in. A
 point is what was last scraped of each replica at one time. The rules, and what each is there for:
@@ -287,17 +287,25 @@ class Reading:
         start = self._start + len(self._looks) * self._step
         bounds = self.ledger.bounds
         sides: dict[str, dict[str, Counts]] = {self.target.stable: {}, self.target.canary: {}}
-        seen: dict[str, float] = {}
+        last_seen: dict[str, float] = {}
         for (workload, pod), growths in sorted(self._open.items()):
             name = pod if self.target.has_replicas else f"{workload} {ALL}"
             counts = self._counts(growths, bounds)
             side = sides[workload]
             side[name] = side[name] + counts if name in side else counts
             first = self.ledger.first_seen((workload, pod))
-            seen[name] = min(first, seen.get(name, first))
+            last_seen[name] = min(first, last_seen.get(name, first))
         canary = sides[self.target.canary] if self.target.canary else {}
         self._looks.append(
-            Look(start, start + self._step, bounds, sides[self.target.stable], canary, bool(self._open), seen)
+            Look(
+                start,
+                start + self._step,
+                bounds,
+                sides[self.target.stable],
+                canary,
+                bool(self._open),
+                last_seen,
+            )
         )
         self._open = {}
 

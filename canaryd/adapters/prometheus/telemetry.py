@@ -211,7 +211,7 @@ class PrometheusTelemetry:
         ]
         return sorted(
             (counts for counts in counted if counts.stable + counts.canary),
-            key=lambda one: (-one.stable - one.canary, one.workload),
+            key=lambda sender: (-sender.stable - sender.canary, sender.workload),
         )
 
     def presence(self, target: Target, start: int, end: int) -> Presence:

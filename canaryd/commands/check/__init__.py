@@ -1,5 +1,5 @@
-"""`canaryd check`: will canaryd work here? Facts in, findings out; `command` gathers the facts and prints the
-findings.
+"""`canaryd check`: will canaryd work here? `command` gathers facts and prints findings; the other modules
+turn facts into findings.
 
     finding                what one finding is, and its YAML
     control_plane          istiod, its API versions, clocks

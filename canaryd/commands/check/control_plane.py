@@ -70,31 +70,31 @@ def _control_plane(facts: Facts) -> Iterator[Finding]:
             "kubectl get deployments -A -l app=istiod",
         )
     for deployment in found:
-        yield from _one(deployment)
+        yield from _istiod(deployment)
 
 
-def _one(istiod: Object) -> Iterator[Finding]:
+def _istiod(istiod: Object) -> Iterator[Finding]:
     where = f"{name_of(istiod)} in {namespace_of(istiod)}"
     version, by = version_of(istiod), _installed_by(istiod)
-    said = f"version {version or 'not told by its image'}, revision {revision(istiod)}{by}"
+    installed = f"version {version or 'not told by its image'}, revision {revision(istiod)}{by}"
     number = _number(version)
     if not (istiod.get("status") or {}).get("availableReplicas"):
         yield problem(
             "istio.istiod",
             where,
-            f"{said}; no replica of it is available",
+            f"{installed}; no replica of it is available",
             "at least one, or no route changes",
             f"kubectl -n {namespace_of(istiod)} describe deployment {name_of(istiod)}",
         )
         return
     tested = f"{TESTED[0]}.{TESTED[1]}"
     if number is None:
-        yield unknown("istio.istiod", where, said, f"a version; canaryd is tested with Istio {tested}")
+        yield unknown("istio.istiod", where, installed, f"a version; canaryd is tested with Istio {tested}")
     elif number < TELEMETRY_V2:
         yield problem(
             "istio.istiod",
             where,
-            said,
+            installed,
             f"Istio 1.5 or newer (before, Mixer counts); canaryd is tested with {tested}",
             "https://istio.io/latest/docs/setup/upgrade/",
         )
@@ -102,12 +102,12 @@ def _one(istiod: Object) -> Iterator[Finding]:
         yield warning(
             "istio.istiod",
             where,
-            said,
+            installed,
             f"Istio 1.22 or newer; canaryd is tested with {tested}, older ones may well do",
             "https://istio.io/latest/docs/setup/upgrade/",
         )
     else:
-        yield ok("istio.istiod", where, f"{said}; canaryd is tested with {tested}")
+        yield ok("istio.istiod", where, f"{installed}; canaryd is tested with {tested}")
 
 
 def _installed_by(istiod: Object) -> str:

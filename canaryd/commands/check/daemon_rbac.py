@@ -1,5 +1,5 @@
-"""What RBAC must let canaryd's own account do; whether it does, and whether people may what they need
-(people.py); and the CRD that all of it is about."""
+"""Whether RBAC lets the daemon's account do what it must, and users what their commands need (user_rbac.py);
+and whether the CRD is installed."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -39,14 +39,14 @@ def of_daemon(namespaces: Iterable[str], http_routes: bool = False, split: bool 
     everywhere = [Right(CANARYD, "canaryrollouts", "list")]
     needed = [right for right in DAEMON if right not in (*BY_GATEWAY_API, *BY_SPLIT)]
     needed += [*(BY_GATEWAY_API if http_routes else ()), *(BY_SPLIT if split else ())]
-    each = [
+    rights = [
         Right(group, resource, verb, place)
         for place in places
         for group, resources, verbs in needed
         for resource in resources
         for verb in verbs
     ]
-    return everywhere + list(dict.fromkeys(each))
+    return everywhere + list(dict.fromkeys(rights))
 
 
 def check(facts: Facts) -> Iterator[Finding]:
@@ -121,13 +121,13 @@ def _caller(rights: Rights) -> Iterator[Finding]:
     for right, may in rights.may.items():
         if not may:
             lacking.setdefault(right.why, []).append(right)
-    for purpose, each in lacking.items():
+    for purpose, refused in lacking.items():
         yield warning(
             "rights.caller",
             about,
-            f"you may not {some([_said(right) for right in each], 4)}",
+            f"you may not {some([_described(right) for right in refused], 4)}",
             f"for: {purpose}",
-            "\n".join(_can_i(right) for right in each),
+            "\n".join(_can_i(right) for right in refused),
         )
     if not lacking:
         yield ok("rights.caller", about, "all permissions that the commands need")
@@ -151,7 +151,7 @@ def _account(rights: Rights) -> Iterator[Finding]:
     yield problem(
         "rights.account",
         about,
-        f"it may not {some([_said(right) for right in lacking], 4)}",
+        f"it may not {some([_described(right) for right in lacking], 4)}",
         "what the chart's ClusterRole grants",
         f"# {_can_i(lacking[0], rights.who)}\n{_role(rights.who, lacking)}",
     )
@@ -161,7 +161,7 @@ def _place(rights: Rights) -> str:
     return next((right.namespace for right in rights.may if right.namespace), "")
 
 
-def _said(right: Right) -> str:
+def _described(right: Right) -> str:
     return f"{right.verb} {_qualified(right)}" + (
         f" in {right.namespace}" if right.namespace else " in all namespaces"
     )

@@ -1,4 +1,4 @@
-"""One finding: what was looked at, what was wanted, what was found, and what mends it."""
+"""One finding: what was looked at, what was found, what was wanted, and what fixes it."""
 
 import io
 import re
@@ -27,8 +27,8 @@ class Level(StrEnum):
 class Finding:
     """check: a name that stays, for CI, such as `routes.subsets`; its first part is the group it is shown in.
 
-    service: namespace/name, "" for what is about the whole cluster. mend: commands, or YAML with a comment
-    that says where it goes.
+    service: namespace/name, "" for what is about the whole cluster. mend: what fixes it: commands, or YAML
+    with a comment that says where it goes.
     """
 
     check: str

@@ -19,7 +19,7 @@ def check(facts: Facts, policy: Policy) -> Iterator[Finding]:
         if name == MESH:
             continue
         namespace, _, plain = gateway_key(str(name), namespace_of(route)).partition("/")
-        yield from _one(facts, route, str(name), (namespace, plain))
+        yield from _gateway(facts, route, str(name), (namespace, plain))
 
 
 def names(facts: Facts, policy: Policy) -> set[tuple[str, str]]:
@@ -33,7 +33,7 @@ def names(facts: Facts, policy: Policy) -> set[tuple[str, str]]:
     return {(gateway.partition("/")[0], gateway.partition("/")[2]) for gateway in found if gateway != MESH}
 
 
-def _one(facts: Facts, route: Object, name: str, key: tuple[str, str]) -> Iterator[Finding]:
+def _gateway(facts: Facts, route: Object, name: str, key: tuple[str, str]) -> Iterator[Finding]:
     about = f"Gateway {'/'.join(key)}"
     gateway = facts.find("Gateway", *key)
     if gateway is None:

@@ -36,7 +36,7 @@ def of(route: Object) -> Iterator[Finding]:
                 yield problem(
                     "matches.indent",
                     named(route),
-                    f"{where}: {_said(match)}",
+                    f"{where}: {_explained(match)}",
                     "the condition below the name that it is about",
                     as_yaml({"match": [mended]}, f"{where}, as it was meant"),
                 )
@@ -86,7 +86,7 @@ def _below(conditions: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _said(match: Mapping[str, Any]) -> str:
+def _explained(match: Mapping[str, Any]) -> str:
     for group in BY_NAME:
         inside = match.get(group)
         if isinstance(inside, dict):

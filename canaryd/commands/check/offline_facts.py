@@ -64,8 +64,8 @@ def facts_of(
         for obj in objects
     ]
     kinds: dict[str, list[Object]] = {}
-    for one in placed:
-        kinds.setdefault(kind_of(one), []).append(one)
+    for manifest_object in placed:
+        kinds.setdefault(kind_of(manifest_object), []).append(manifest_object)
     places = {
         (kind_of(obj), namespace_of(obj), name_of(obj)): line for obj, line in zip(placed, lines, strict=True)
     }
@@ -114,7 +114,7 @@ def understood(manifest: Manifest) -> tuple[Any, ManifestMistake | None]:
         return data, None
     meant = restored(manifest.text, manifest.line)
     if meant is not None and meant.misplaced:
-        return meant.data, _lost(manifest, meant)
+        return meant.data, _mistake(manifest, meant)
     if manifest.error:
         return None, ManifestMistake(
             manifest.file, manifest.error_line, "YAML", f"is not YAML: {manifest.error}", ""
@@ -145,13 +145,13 @@ def _looks_lost(data: dict[str, Any]) -> bool:
     )
 
 
-def _lost(manifest: Manifest, meant: Restored) -> ManifestMistake:
+def _mistake(manifest: Manifest, meant: Restored) -> ManifestMistake:
     about = f"{meant.kind} {(meant.data.get('metadata') or {}).get('name') or 'without a name'}"
     groups: dict[int, tuple[Line, list[str]]] = {}
     for line, above in meant.misplaced:
         if line.key:
             groups.setdefault(above.number, (above, []))[1].append(f"`{line.key}`")
-    said = [
+    sentences = [
         f"{some(list(dict.fromkeys(keys)), 4)} {'does' if len(keys) == 1 else 'do'} not stand below "
         f"`{above.key}` (line {above.number})"
         for above, keys in groups.values()
@@ -163,7 +163,11 @@ def _lost(manifest: Manifest, meant: Restored) -> ManifestMistake:
         else f"its indentation is lost, and it is not YAML ({manifest.error})"
     )
     return ManifestMistake(
-        manifest.file, meant.misplaced[0][0].number, about, f"{lead}: {'; '.join(said)}", as_yaml(meant.data)
+        manifest.file,
+        meant.misplaced[0][0].number,
+        about,
+        f"{lead}: {'; '.join(sentences)}",
+        as_yaml(meant.data),
     )
 
 
@@ -196,12 +200,12 @@ def _services(route: Object, domain: str) -> Iterator[ServiceKey]:
 
 
 def _policies(facts: Facts) -> Iterator[Policy]:
-    seen: set[ServiceKey] = set()
+    done: set[ServiceKey] = set()
     for route in facts.of("VirtualService").items:
         for namespace, name in _services(route, facts.domain):
-            if (namespace, name) in seen or namespace != namespace_of(route):
+            if (namespace, name) in done or namespace != namespace_of(route):
                 continue
-            seen.add((namespace, name))
+            done.add((namespace, name))
             service = facts.find("Service", namespace, name)
             selector = dict(spec_of(service).get("selector") or {}) if service else {}
             try:

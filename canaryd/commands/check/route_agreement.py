@@ -124,7 +124,7 @@ def _stable(policy: Policy, about: str, view: RouteView, wanted: str) -> Iterato
         yield from _stages(policy, about, view)
     except Refusal as refusal:
         split = next((entries for entries in view.lists.values() if len(entries) > 1), ())
-        most = max(split, key=lambda one: one.get("weight") or 0, default=None)
+        most = max(split, key=lambda entry: entry.get("weight") or 0, default=None)
         where = f"the http route of {policy.route.virtual_service}, if this version is to be stable"
         mend = as_yaml({"route": [{"destination": dict(most["destination"])}]}, where) if most else ""
         yield problem("routes.steerable", about, str(refusal), wanted, mend)

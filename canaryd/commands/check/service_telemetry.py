@@ -303,10 +303,10 @@ def _grpc(facts: Facts, policy: Policy, counted: ServiceCounts) -> Iterator[Find
 
 
 def _queries(counted: ServiceCounts) -> Iterator[Finding]:
-    for name, said in counted.queries.items():
-        if not said:
+    for name, why in counted.queries.items():
+        if not why:
             yield ok("telemetry.queries", f"query {name}", "has a value")
-        elif said == "no value":
+        elif why == "no value":
             yield warning(
                 "telemetry.queries",
                 f"query {name}",
@@ -314,7 +314,7 @@ def _queries(counted: ServiceCounts) -> Iterator[Finding]:
                 "a number",
             )
         else:
-            yield problem("telemetry.queries", f"query {name}", said, "one number for each version")
+            yield problem("telemetry.queries", f"query {name}", why, "one number for each version")
 
 
 def _switched_off(facts: Facts, policy: Policy) -> Iterator[Finding]:

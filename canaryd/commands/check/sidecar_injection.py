@@ -23,10 +23,10 @@ def check(facts: Facts, policy: Policy) -> Iterator[Finding]:
     name = policy.service.namespace
     namespace = facts.find("Namespace", "", name)
     if namespace is None:
-        said = facts.of("Namespace").problem
+        why = facts.of("Namespace").problem
         yield (
-            unknown("injection.namespace", f"namespace {name}", f"it cannot be read: {said}")
-            if said
+            unknown("injection.namespace", f"namespace {name}", f"it cannot be read: {why}")
+            if why
             else problem(
                 "injection.namespace",
                 f"namespace {name}",
@@ -35,7 +35,7 @@ def check(facts: Facts, policy: Policy) -> Iterator[Finding]:
                 f"kubectl create namespace {name}",
             )
         )
-        if not said:
+        if not why:
             return
     labels = labels_of(namespace) if namespace else {}
     if _is_ambient(labels):

@@ -1,4 +1,4 @@
-"""What `check` prints: findings in groups, each a short line, with what mends it below; and the same as
+"""What `check` prints: findings in groups, each a short line, with what fixes it below; and the same as
 data."""
 
 from collections.abc import Iterator, Sequence
@@ -64,18 +64,19 @@ def groups(found: Sequence[Finding]) -> Iterator[tuple[str, list[Finding]]]:
     yield from titles.items()
 
 
-def lines(one: Finding) -> Iterator[str]:
-    """A finding: its level, what it is about and what was found; then what was wanted, and what mends it, set
-    in."""
-    place = f" ({one.file}:{one.line})" if one.file else ""
-    said, _, below = one.found.partition("\n")
-    first, *rest = _wrapped(f"{one.about}: {said}{place}", MARGIN + 2)
-    yield f"  {click.style(f'{one.level:<{MARGIN - 2}}', fg=COLOURS[one.level])}  {first}"
+def lines(finding: Finding) -> Iterator[str]:
+    """A finding: its level, what it is about and what was found; then what was wanted, and what fixes it,
+    indented."""
+    place = f" ({finding.file}:{finding.line})" if finding.file else ""
+    said, _, below = finding.found.partition("\n")
+    first, *rest = _wrapped(f"{finding.about}: {said}{place}", MARGIN + 2)
+    level = click.style(f"{finding.level:<{MARGIN - 2}}", fg=COLOURS[finding.level])
+    yield f"  {level}  {first}"
     margin = " " * (MARGIN + 2)
     yield from (f"{margin}{line}" for line in rest)
-    if one.wanted:
-        yield from (f"{margin}{line}" for line in _wrapped(f"wanted: {one.wanted}", MARGIN + 2))
-    for line in [*below.splitlines(), *one.mend.splitlines()]:
+    if finding.wanted:
+        yield from (f"{margin}{line}" for line in _wrapped(f"wanted: {finding.wanted}", MARGIN + 2))
+    for line in [*below.splitlines(), *finding.mend.splitlines()]:
         yield f"{margin}  {line}".rstrip()
 
 

@@ -27,9 +27,9 @@ def check(facts: Facts, policy: Policy) -> Iterator[Finding]:
 def protocol(port: Mapping[str, Any]) -> str:
     """What Istio takes a Service's port for: appProtocol, else the name up to its first dash; "" where it has
     to guess."""
-    said = str(port.get("appProtocol") or "").lower()
-    if said:
-        return said
+    written = str(port.get("appProtocol") or "").lower()
+    if written:
+        return written
     name = str(port.get("name") or "").lower()
     if name == "grpc-web" or name.startswith("grpc-web-"):
         return "grpc-web"
@@ -175,8 +175,8 @@ def _deployments(facts: Facts, policy: Policy) -> Iterator[Finding]:
         )
         return
     yield from _versions(policy, found, label)
-    for one in found:
-        yield from _deployment(facts, policy, one)
+    for deployment in found:
+        yield from _deployment(facts, policy, deployment)
 
 
 def _versions(policy: Policy, found: list[Object], label: str) -> Iterator[Finding]:
@@ -207,8 +207,8 @@ def _versions(policy: Policy, found: list[Object], label: str) -> Iterator[Findi
             ),
         )
     if of and not doubled:
-        each = [f"{version} ({names[0]})" for version, names in sorted(of.items())]
-        yield ok("workloads.versions", about, some(each))
+        shown = [f"{version} ({names[0]})" for version, names in sorted(of.items())]
+        yield ok("workloads.versions", about, some(shown))
 
 
 def _guess(name: str) -> str:
@@ -216,13 +216,13 @@ def _guess(name: str) -> str:
     return name.rpartition("-")[2] if "-" in name else "v1"
 
 
-def _deployment(facts: Facts, policy: Policy, one: Object) -> Iterator[Finding]:
-    name, template = name_of(one), template_of(one)
+def _deployment(facts: Facts, policy: Policy, deployment: Object) -> Iterator[Finding]:
+    name, template = name_of(deployment), template_of(deployment)
     about, namespace = f"Deployment {name}", policy.service.namespace
-    if annotations_of(one).get(IGNORE) == "true":
+    if annotations_of(deployment).get(IGNORE) == "true":
         yield ok("workloads.ignored", about, f"{IGNORE}: canaryd leaves it alone")
         return
-    replicas = spec_of(one).get("replicas", 1)
+    replicas = spec_of(deployment).get("replicas", 1)
     if replicas == 1:
         yield warning(
             "workloads.replicas",

@@ -390,7 +390,7 @@ def _failure(service: str, error: Exception) -> Failure:
 def _wait(deployer: Deployer, prepared: Prepared, how: OutputOptions) -> None:
     """Until the Deployment is available. Raises Failure when it will not be, or not in time."""
     name, until = prepared.draft.name, time.monotonic() + (how.wait or 0.0)
-    said: Any = None
+    shown: Any = None
     while True:
         try:
             state = deployer.state(prepared)
@@ -402,8 +402,8 @@ def _wait(deployer: Deployer, prepared: Prepared, how: OutputOptions) -> None:
                 return
             if state.failed:
                 raise Failure(f"{name} does not become available: {state.failed}")
-            if (state.ready, state.desired) != said:
-                said = state.ready, state.desired
+            if (state.ready, state.desired) != shown:
+                shown = state.ready, state.desired
                 click.echo(
                     f"{name}: {state.ready} of {state.desired} replicas are ready", err=how.form != "text"
                 )

@@ -1,7 +1,7 @@
 """Deploys a version of one namespace beside the present one in another: read, draft, check, and, when someone
 has said yes, create.
 
-The draft is the domain's (domain/deploy). Here it is checked against what is really there, and created in an
+The draft is made in draft.py. Here it is checked against what is really there, and created in an
 order in which every half is harmless and a second try goes on: what pods need first, then the Deployment,
 then what scales and guards it.
 """
@@ -133,28 +133,29 @@ class Deployer:
                 )
         return missing, unchecked, copied
 
-    def _lacking(self, one: Reference) -> str:
+    def _lacking(self, need: Reference) -> str:
         text = (
-            f"there is no {one.kind} {one.name} in {self.target.namespace}, which pods need "
-            f"({', '.join(one.used)})"
+            f"there is no {need.kind} {need.name} in {self.target.namespace}, which pods need "
+            f"({', '.join(need.used)})"
         )
-        if one.kind == CONFIG_MAP:
+        if need.kind == CONFIG_MAP:
             return f"{text}: make one there, or copy that of {self.source.namespace} with --copy-config"
-        if one.kind == SECRET:
+        if need.kind == SECRET:
             return f"{text}: make one there, with this namespace's own values (a Secret is never copied)"
         return f"{text}: make one there first"
 
-    def _copy(self, one: Reference) -> dict[str, object]:
+    def _copy(self, need: Reference) -> dict[str, object]:
         try:
-            copied = bare(self.source.config_map(one.name))
+            copied = bare(self.source.config_map(need.name))
         except Missing as error:
             raise CannotDeploy(
-                f"there is no ConfigMap {one.name} in {self.source.namespace} either ({', '.join(one.used)})"
+                f"there is no ConfigMap {need.name} in {self.source.namespace} either "
+                f"({', '.join(need.used)})"
             ) from error
-        if lost := sorted(one.keys - {*(copied.get("data") or {}), *(copied.get("binaryData") or {})}):
+        if lost := sorted(need.keys - {*(copied.get("data") or {}), *(copied.get("binaryData") or {})}):
             raise CannotDeploy(
-                f"ConfigMap {one.name} of {self.source.namespace} lacks {', '.join(lost)} too "
-                f"({', '.join(one.used)})"
+                f"ConfigMap {need.name} of {self.source.namespace} lacks {', '.join(lost)} too "
+                f"({', '.join(need.used)})"
             )
         copied["metadata"]["namespace"] = self.target.namespace
         return copied

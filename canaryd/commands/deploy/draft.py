@@ -1,5 +1,5 @@
-"""What a deploy would create, or why there is nothing to do, or why it cannot be done: from two namespaces as
-read and one wish."""
+"""What a deploy would create, or why there is nothing to create, or why it is refused: decided from two
+namespaces as read and one request. Pure."""
 
 import re
 from collections.abc import Mapping
@@ -129,16 +129,18 @@ def draft(
     return _new(case) if same is None else _there_already(case, same)
 
 
-def with_copied(one: Draft, config_maps: list[dict[str, Any]], word: str) -> Draft:
+def with_copied(drafted: Draft, config_maps: list[dict[str, Any]], word: str) -> Draft:
     """The draft with ConfigMaps created before all else, and a word on where they mention the namespace they
     come from."""
-    told = [
+    mentioned = [
         f"mentions {word}: ConfigMap {name_of(obj)}, {line}"
         for obj in config_maps
         for line in mentions(obj.get("data") or {}, word)
     ]
     return replace(
-        one, made=(*(NewObject(obj) for obj in config_maps), *one.made), warnings=(*one.warnings, *told)
+        drafted,
+        made=(*(NewObject(obj) for obj in config_maps), *drafted.made),
+        warnings=(*drafted.warnings, *mentioned),
     )
 
 
@@ -209,7 +211,7 @@ def _there_already(case: _Case, same: Deployed) -> Draft:
             f"its pods differ in more than the images from {case.chosen.name} of {case.chosen.namespace}; "
             "--same-image makes a version of that"
         )
-    told = "" if made else f"{where} runs {_said(case.chosen)} already"
+    nothing = "" if made else f"{where} runs {_images_of(case.chosen)} already"
     return Draft(
         wish.service,
         version,
@@ -218,7 +220,7 @@ def _there_already(case: _Case, same: Deployed) -> Draft:
         stable,
         tuple(made),
         (),
-        told,
+        nothing,
         tuple(notes),
         tuple(worries),
     )
@@ -266,34 +268,34 @@ def _beside(
     objects: list[NewObject] = []
     worries: list[str] = []
     for copy in (companions.budget, companions.autoscaler):
-        made, told = copy(target, stable, name, label, version)
-        worries += told
+        made, concerns = copy(target, stable, name, label, version)
+        worries += concerns
         objects += [made] if made is not None else []
     return objects, worries
 
 
 def _warnings(case: _Case, made: Mapping[str, Any], stable: Deployed | None) -> list[str]:
-    told = beside_stable(made, stable) if stable is not None else []
+    found = beside_stable(made, stable) if stable is not None else []
     if stable is not None and (why := case.target.unreadable.get("CanaryRollout")) is not None:
-        told.append(
+        found.append(
             f"whether a rollout is under way cannot be told ({why}): if one is, this version replaces it"
         )
     if why := without_sidecar(made):
-        told.append(why)
+        found.append(why)
     if (word := case.source.namespace) != case.target.namespace:
-        told += [f"mentions {word}: {line}" for line in mentions(made["spec"]["template"]["spec"], word)]
+        found += [f"mentions {word}: {line}" for line in mentions(made["spec"]["template"]["spec"], word)]
     floating = [] if case.digests else [image for image in case.chosen.images.values() if _floats(image)]
     if floating:
-        told.append(
+        found.append(
             f"the image {', '.join(floating)} has a tag that may name another image tomorrow; "
             "--pin-digest pins the one that runs"
         )
     if len(name := name_of(made)) > _LONG_NAME:
-        told.append(
+        found.append(
             f"{name} is a long name: Kubernetes shortens the names of its pods, and $canary_pods of a "
             "policy's queries does not match them"
         )
-    return told
+    return found
 
 
 def _floats(image: str) -> bool:
@@ -324,7 +326,7 @@ def _check_name(case: _Case, version: str, name: str) -> None:
         raise CannotDeploy(f"the name {name} has {len(name)} characters, and may have 253")
     if (taken := case.target.deployment(name)) is not None:
         raise CannotDeploy(
-            f"Deployment {name} is there already in {where}, and runs {_said(taken)}; give the new one "
+            f"Deployment {name} is there already in {where}, and runs {_images_of(taken)}; give the new one "
             f"another version: canaryd deploy {case.wish.service} VERSION"
         )
     if (
@@ -356,5 +358,5 @@ def _check_peace(case: _Case, version: str) -> None:
         )
 
 
-def _said(one: Deployed) -> str:
-    return ", ".join(one.images.values())
+def _images_of(deployment: Deployed) -> str:
+    return ", ".join(deployment.images.values())

@@ -116,9 +116,9 @@ def beside_stable(new: Mapping[str, Any], stable: Deployed) -> list[str]:
         )
     selector = (stable.manifest["spec"].get("selector") or {}).get("matchLabels") or {}
     if selector and selector.items() <= labels.items():
-        said = ",".join(f"{key}={value}" for key, value in selector.items())
+        shown = ",".join(f"{key}={value}" for key, value in selector.items())
         warnings.append(
-            f"{stable.name} selects pods by {said}, which the new ones have too: its autoscaler would "
+            f"{stable.name} selects pods by {shown}, which the new ones have too: its autoscaler would "
             "measure both"
         )
     if marks := owners(stable.manifest):

@@ -28,21 +28,21 @@ def references(template: Manifest) -> list[Reference]:
     """Every object a pod template names, each once with all keys it needs, ordered by kind and name. One that
     is named both optionally and not is needed."""
     found: dict[tuple[str, str], Reference] = {}
-    for one in _all(template.get("spec") or {}):
-        before = found.get((one.kind, one.name))
+    for reference in _all(template.get("spec") or {}):
+        before = found.get((reference.kind, reference.name))
         if before is not None:
             # What is optional in one place may be missing without the other place's keys.
-            keys = (before.keys if not before.optional or one.optional else frozenset()) | (
-                one.keys if not one.optional or before.optional else frozenset()
+            keys = (before.keys if not before.optional or reference.optional else frozenset()) | (
+                reference.keys if not reference.optional or before.optional else frozenset()
             )
-            one = Reference(
-                one.kind,
-                one.name,
+            reference = Reference(
+                reference.kind,
+                reference.name,
                 keys,
-                before.optional and one.optional,
-                tuple(dict.fromkeys(before.used + one.used)),
+                before.optional and reference.optional,
+                tuple(dict.fromkeys(before.used + reference.used)),
             )
-        found[one.kind, one.name] = one
+        found[reference.kind, reference.name] = reference
     return [found[key] for key in sorted(found)]
 
 
@@ -68,32 +68,34 @@ def _of_container(container: Mapping[str, Any]) -> Iterator[Reference]:
     for variable in container.get("env") or []:
         used = (f"env {variable.get('name')} of {container['name']}",)
         for field, kind in (("configMapKeyRef", CONFIG_MAP), ("secretKeyRef", SECRET)):
-            if (one := (variable.get("valueFrom") or {}).get(field)) and one.get("name"):
-                yield Reference(kind, one["name"], frozenset([one["key"]]), bool(one.get("optional")), used)
+            if (named := (variable.get("valueFrom") or {}).get(field)) and named.get("name"):
+                yield Reference(
+                    kind, named["name"], frozenset([named["key"]]), bool(named.get("optional")), used
+                )
     for source in container.get("envFrom") or []:
         for field, kind in (("configMapRef", CONFIG_MAP), ("secretRef", SECRET)):
-            if (one := source.get(field)) and one.get("name"):
+            if (named := source.get(field)) and named.get("name"):
                 yield Reference(
                     kind,
-                    one["name"],
+                    named["name"],
                     frozenset(),
-                    bool(one.get("optional")),
+                    bool(named.get("optional")),
                     (f"envFrom of {container['name']}",),
                 )
 
 
 def _of_volume(volume: Mapping[str, Any]) -> Iterator[Reference]:
     used = (f"volume {volume.get('name')}",)
-    if one := volume.get("configMap"):
-        yield _with_items(CONFIG_MAP, one.get("name"), one, used)
-    if one := volume.get("secret"):
-        yield _with_items(SECRET, one.get("secretName"), one, used)
-    if one := volume.get("persistentVolumeClaim"):
-        yield Reference(CLAIM, one["claimName"], used=used)
+    if named := volume.get("configMap"):
+        yield _with_items(CONFIG_MAP, named.get("name"), named, used)
+    if named := volume.get("secret"):
+        yield _with_items(SECRET, named.get("secretName"), named, used)
+    if named := volume.get("persistentVolumeClaim"):
+        yield Reference(CLAIM, named["claimName"], used=used)
     for source in (volume.get("projected") or {}).get("sources") or []:
         for field, kind in (("configMap", CONFIG_MAP), ("secret", SECRET)):
-            if one := source.get(field):
-                yield _with_items(kind, one.get("name"), one, used)
+            if named := source.get(field):
+                yield _with_items(kind, named.get("name"), named, used)
     for field, path in _SECRETS_OF_VOLUMES.items():
         value: Any = volume.get(field)
         for step in path:

@@ -1,4 +1,4 @@
-"""A deploy in words, tables, YAML and diffs. Pure text."""
+"""A deploy as sentences, tables, YAML and diffs. Pure."""
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
@@ -53,9 +53,10 @@ def _before(draft: Draft) -> str:
     return f" (stable: {', '.join(draft.stable.images.values())})" if draft.stable is not None else ""
 
 
-def _needed(one: Reference) -> str:
-    keys = f" ({', '.join(sorted(one.keys))})" if one.keys else ""
-    return f"{one.kind} {one.name}{keys}{', optional' if one.optional else ''}: {', '.join(one.used)}"
+def _needed(reference: Reference) -> str:
+    keys = f" ({', '.join(sorted(reference.keys))})" if reference.keys else ""
+    optional = ", optional" if reference.optional else ""
+    return f"{reference.kind} {reference.name}{keys}{optional}: {', '.join(reference.used)}"
 
 
 def head(places: tuple[NamespaceObjects, NamespaceObjects]) -> tuple[str, ...]:

@@ -100,10 +100,10 @@ def _only(service: str, place: NamespaceObjects, live: list[Deployed]) -> Deploy
     served = receivers(place, service, live)
     if len(served) == 1:
         return served[0]
-    each = "; ".join(f"{deployment.name} ({standing(deployment.state)})" for deployment in live)
+    candidates = "; ".join(f"{deployment.name} ({standing(deployment.state)})" for deployment in live)
     raise CannotDeploy(
         f"{len(live)} Deployments of {service} run in {place.namespace}, and no route there sends all "
-        f"requests to one of them: {each}; choose one with --deployment NAME"
+        f"requests to one of them: {candidates}; choose one with --deployment NAME"
     )
 
 
@@ -144,7 +144,7 @@ def stable(
             return recorded
     live = [deployment for deployment in found if deployment.state.desired > 0]
     if len(live) <= 1:
-        return live[0] if live else max(found, key=lambda one: one.state.created)
+        return live[0] if live else max(found, key=lambda idle: idle.state.created)
     served = receivers(place, service, live)
     if len(served) == 1:
         return served[0]

@@ -1,6 +1,6 @@
-"""`reset`: takes back what canaryd left, with the caller's own kubeconfig; shown first, done when agreed to.
+"""`reset`: takes back what canaryd left, with the caller's own kubeconfig. Shows everything first, and asks.
 
-Here are the questions and the order of things; what is due to a service is in steps.py.
+The questions and the order of writes are here; the plan of a service's reset is in steps.py.
 """
 
 import time
@@ -114,10 +114,10 @@ def _check_usage(service: str | None, all_: bool, everything: bool, to: str, kee
 
 
 def _reset(work: Reset, service: str | None, dry_run: bool, yes: bool) -> None:
-    plans, tried = _seen(work, service)
+    plans, tried = _tried_plans(work, service)
     for plan, changes in zip(plans, tried, strict=True):
         shown(plan, changes)
-    swept = _swept(work, dry=True) if work.options.everything else []
+    swept = _sweep(work, dry=True) if work.options.everything else []
     for change in without_shown(swept, [change for changes in tried for change in changes]):
         click.echo(diff_of(change))
     if not swept and not any(plan.anything for plan in plans):
@@ -135,13 +135,13 @@ def _reset(work: Reset, service: str | None, dry_run: bool, yes: bool) -> None:
         if plan.anything:
             _do(work, plan)
     if work.options.everything:
-        _swept(work)
+        _sweep(work)
         click.echo(
             "everything of canaryd is removed but its CRD: kubectl delete crd canaryrollouts.canaryd.dev"
         )
 
 
-def _seen(work: Reset, service: str | None) -> tuple[list[ResetPlan], list[list[Change]]]:
+def _tried_plans(work: Reset, service: str | None) -> tuple[list[ResetPlan], list[list[Change]]]:
     """What is due, and what the server says to it; planned again where someone wrote in between."""
     for left in reversed(range(TRIES)):
         plans = _planned(work, service)
@@ -231,7 +231,7 @@ def _write(work: Reset, plan: ResetPlan, moved: bool) -> None:
             work.cleanup.write(patch)
 
 
-def _swept(work: Reset, dry: bool = False) -> list[Change]:
+def _sweep(work: Reset, dry: bool = False) -> list[Change]:
     """Takes every mark and object of canaryd's away that is left."""
     for left in reversed(range(TRIES)):
         patches = [
@@ -277,10 +277,11 @@ def _await_end(work: Reset, kept: ListedRollout) -> None:
             break
         time.sleep(EVERY)
     why = now.rollout.reason if now.rollout is not None else "its record cannot be understood"
-    said = f"{kept.name} has not ended within {ABORTED_WITHIN:.0f} s; it is {now.phase} ({why})"
+    limit = f"{ABORTED_WITHIN:.0f} s"
+    message = f"{kept.name} has not ended within {limit}; it is {now.phase} ({why})"
     if not work.options.everything:
         raise Failure(
-            f"{said}: does the daemon run? Where it is uninstalled, canaryd reset --everything --abort goes "
-            "on without it"
+            f"{message}: does the daemon run? Where it is uninstalled, canaryd reset --everything --abort "
+            "goes on without it"
         )
-    click.echo(f"canaryd: {said}; as no daemon answers, its traffic is taken back here", err=True)
+    click.echo(f"canaryd: {message}; as no daemon answers, its traffic is taken back here", err=True)

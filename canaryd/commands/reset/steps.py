@@ -1,4 +1,4 @@
-"""What is due to a service when it is reset: read and decided, nothing written."""
+"""Plans the reset of a service: reads the cluster and decides what to write. Writes nothing."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -44,8 +44,9 @@ class Reset:
 
 @dataclass
 class ResetPlan:
-    """What is due to one service. version: which is left, "" where the routes stay; renewed: its note, and
-    what is known from now on; under_way: rollouts to abort first; said: what a person should know."""
+    """The reset of one service. version: the one that keeps all traffic, "" where the routes stay as they
+    are; patches: the writes, in their order; renewed: the service's note, and the templates that are not new
+    from now on; under_way: rollouts to abort first; said: sentences for the user."""
 
     namespace: str
     service: str
@@ -121,7 +122,7 @@ def services(work: Reset, service: str | None) -> list[Name]:
 
 
 def due(work: Reset, namespace: str, service: str, to: str = "", despite: bool = False) -> ResetPlan:
-    """Reads the cluster, and says what is due.
+    """The plan of a reset, by what the cluster has now.
 
     to: overrides the option; despite: also while a rollout is under way, as if all were back on its stable.
     Raises Refusal and Rejected.
@@ -138,14 +139,14 @@ def due(work: Reset, namespace: str, service: str, to: str = "", despite: bool =
         )
     active = next((record for record in plan.under_way if record.phase), None)
     policy = _policy(work, (namespace, service), note, mine)
-    with _said(plan, options, "its routes stay as they are"):
+    with _continuing(plan, options, "its routes stay as they are"):
         if policy is None:
             raise Refusal(
                 "canaryd has not noted where its routes are (an earlier release did not do so): give its "
                 "policy with --policies"
             )
         _reroute(work, plan, policy, to or options.to, active)
-    with _said(plan, options, "its subsets stay as they are"):
+    with _continuing(plan, options, "its subsets stay as they are"):
         if policy is not None:
             _unsubset(work, plan, policy)
             known = (policy, *(record.rollout.policy for record in mine if record.rollout is not None))
@@ -168,7 +169,7 @@ def _policy(
     record's."""
     rollouts = sorted(
         (record.rollout for record in mine if record.rollout is not None),
-        key=lambda one: (not one.phase.ended, one.began),
+        key=lambda rollout: (not rollout.phase.ended, rollout.began),
     )
     if rollouts and not rollouts[-1].phase.ended:
         return rollouts[-1].policy.among({name})
@@ -178,7 +179,7 @@ def _policy(
 
 
 @contextmanager
-def _said(plan: ResetPlan, options: ResetOptions, what: str) -> Iterator[None]:
+def _continuing(plan: ResetPlan, options: ResetOptions, what: str) -> Iterator[None]:
     """With `everything`, says what cannot be done within and why, and goes on; a right that is missing stops
     it all the same."""
     try:
@@ -216,9 +217,9 @@ def _reroute(work: Reset, plan: ResetPlan, policy: Policy, to: str, active: List
 
 def _unsubset(work: Reset, plan: ResetPlan, policy: Policy) -> None:
     """Without the subsets that canaryd added, or the Services that it made, and no route names after that."""
-    patches, said = work.cleanup.subsets(policy, work.cleanup.uses(policy, plan.patches))
+    patches, sentences = work.cleanup.subsets(policy, work.cleanup.uses(policy, plan.patches))
     plan.patches += patches
-    plan.said += said
+    plan.said += sentences
 
 
 def _unsplit(work: Reset, plan: ResetPlan, policy: Policy, is_known: bool) -> None:
@@ -258,14 +259,14 @@ def _idle(policy: Policy, view: RouteView, workloads: Sequence[Workload], used: 
         return []
     reached = {view.subsets[subset] for subset in used if subset in view.subsets}
     idle = [workload for workload in workloads if workload.version not in reached]
-    said = [
+    sentences = [
         f"no route sends anything to {workload.name} ({workload.version}, {workload.desired} "
         f"replica{'s' * (workload.desired != 1)}); to delete it: kubectl -n {policy.service.namespace} "
         f"delete deployment {workload.name}"
         for workload in idle
     ]
     unsteered = route_lists.unsteered(view)
-    return [*said, *([unsteered] if idle and unsteered else [])]
+    return [*sentences, *([unsteered] if idle and unsteered else [])]
 
 
 def _forget(

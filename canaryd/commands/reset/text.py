@@ -1,4 +1,4 @@
-"""A reset in words: the diff of each object, what is deleted, and what stays and why."""
+"""A reset as text: the diff of each object, what is deleted, and what stays and why."""
 
 import difflib
 import io
