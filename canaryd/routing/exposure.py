@@ -68,7 +68,7 @@ def exposed(place: NamespaceObjects, service: str, labels: Mapping[str, str]) ->
     # Where VirtualServices steer a service, no HTTPRoute has to, and few may list those.
     unknown = (place.unreadable.get(kind) for kind in (ISTIO if found else (*ISTIO, "HTTPRoute")))
     if (why := next(filter(None, unknown), None)) is not None:
-        return f"whether a route keeps requests from the new pods cannot be told ({why})"
+        return f"it is not known whether a route keeps requests from the new pods ({why})"
     if not found:
         return (
             f"no VirtualService and no HTTPRoute of {place.namespace} routes to {service}, so its Service "

@@ -179,7 +179,7 @@ def staged(
         and view
         and unsteered(view)
     ):
-        raise Refusal(f"sourceLabels are told of callers inside the mesh, and {unsteered(view)}")
+        raise Refusal(f"sourceLabels match callers inside the mesh, and {unsteered(view)}")
     lists = split(origin, canary_subset, policy.stages[stage].weight)
     if wants := policy.by_user(stage):
         lists = {

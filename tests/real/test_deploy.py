@@ -144,7 +144,7 @@ def test_the_version_of_staging_is_deployed_beside_v1_and_canaryd_begins_its_rol
 
     said = daemon.cli("deploy", "front-end", "v2", "--yes", "--wait", seconds=120)
     assert "front-end-v2 is available" in said
-    assert "canaryd begins its rollout by itself: canaryd status front-end --watch" in said
+    assert "canaryd begins its rollout automatically: canaryd status front-end --watch" in said
     made = stage.get("deployment", "front-end-v2")
     expect_as_it_was_shown(stage, made)
     assert (

@@ -119,7 +119,7 @@ def test_what_cannot_be_added_before_a_route_is_refused_by_its_name(
 def test_labels_of_callers_are_refused_where_callers_are_not_steered() -> None:
     policy = a_policy(stages=[{"match": {"sourceLabels": {"app": "orders"}}}, {"weight": 100}])
     with pytest.raises(
-        routes.Refusal, match="sourceLabels are told of callers inside the mesh, and VirtualService"
+        routes.Refusal, match="sourceLabels match callers inside the mesh, and VirtualService"
     ):
         routes.check(policy, a_view(ORIGIN, gateways=["shop"]), "v2")
     routes.check(policy, a_view(ORIGIN, gateways=["shop", "mesh"]), "v2")

@@ -411,8 +411,8 @@ def workload_pattern(name: str) -> str:
 def _replica(labels: Labels) -> Replica:
     if not labels.get("pod"):
         raise Rejected(
-            "Istio's metrics must have a label pod, by which replicas are told apart, and here they have "
-            "none: add it to Prometheus' scrape configuration (target_label: pod from "
+            "Istio's metrics must have a label pod, by which canaryd distinguishes replicas, and here they "
+            "have none: add it to Prometheus' scrape configuration (target_label: pod from "
             "__meta_kubernetes_pod_name)"
         )
     return labels.get("destination_workload", ""), labels["pod"]

@@ -89,12 +89,12 @@ def _argo(facts: Facts, policy: Policy, route: Object) -> Iterator[Finding]:
             ignore,
         )
     else:
-        how = "which is not to be seen from here"
+        how = "which cannot be read from here"
         if application:
             how = (
-                "which syncs by itself on each commit"
+                "which syncs automatically on each commit"
                 if isinstance(automated, dict)
-                else "which syncs when someone says so"
+                else "which syncs on request"
             )
         yield warning(
             "rivals.gitops",
@@ -138,7 +138,8 @@ def _flux(policy: Policy, route: Object) -> Iterator[Finding]:
                 yield problem(
                     "rivals.gitops",
                     _about(route),
-                    f"Flux' Kustomization {name} applies it anew at each reconciliation, weights included",
+                    f"Flux' Kustomization {name} applies it again at each reconciliation, "
+                    "including its weights",
                     "an object that Flux makes once and then leaves alone",
                     as_yaml(
                         {"metadata": {"annotations": {"kustomize.toolkit.fluxcd.io/ssa": "IfNotPresent"}}},

@@ -76,7 +76,7 @@ def _control_plane(facts: Facts) -> Iterator[Finding]:
 def _istiod(istiod: Object) -> Iterator[Finding]:
     where = f"{name_of(istiod)} in {namespace_of(istiod)}"
     version, by = version_of(istiod), _installed_by(istiod)
-    installed = f"version {version or 'not told by its image'}, revision {revision(istiod)}{by}"
+    installed = f"version {version or 'unknown (its image has no tag)'}, revision {revision(istiod)}{by}"
     number = _number(version)
     if not (istiod.get("status") or {}).get("availableReplicas"):
         yield problem(

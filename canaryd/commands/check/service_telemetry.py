@@ -143,14 +143,14 @@ def _labels(policy: Policy, counted: ServiceCounts, about: str) -> Iterator[Find
             "telemetry.labels",
             about,
             f"some series have no {some(missing)}",
-            "the labels that requests are told apart by",
+            "the labels by which canaryd distinguishes requests",
             "kubectl get telemetries.telemetry.istio.io -A -o yaml   # a tagOverride that removes them?",
         )
     if any(not series.labels.get("pod") for series in counted.series):
         yield problem(
             "telemetry.labels",
             about,
-            "series have no label pod, by which canaryd tells replicas apart",
+            "series have no label pod, by which canaryd distinguishes replicas",
             "pod on each",
             as_yaml(
                 [{"source_labels": ["__meta_kubernetes_pod_name"], "target_label": "pod"}],

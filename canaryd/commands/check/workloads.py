@@ -129,7 +129,7 @@ def _selector(facts: Facts, policy: Policy, service: Object, about: str) -> Iter
             "workloads.selector",
             about,
             f"its selector has {label}={selector[label]}: pods of another version get no request",
-            f"a selector without {label}; versions are told apart by subsets",
+            f"a selector without {label}; subsets distinguish versions",
             f"kubectl -n {policy.service.namespace} patch service {name_of(service)} --type json "
             f'-p \'[{{"op": "remove", "path": "/spec/selector/{label}"}}]\'',
         )

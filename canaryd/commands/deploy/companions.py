@@ -45,7 +45,7 @@ def autoscaler(
     """
     if (why := place.unreadable.get("HorizontalPodAutoscaler")) is not None:
         return None, [
-            f"whether {stable.name} has an autoscaler cannot be told ({why}): if it has one, the new version "
+            f"whether {stable.name} has an autoscaler is not known ({why}): if it has one, the new version "
             "needs its own"
         ]
     found = next((other for other in place.autoscalers if _scaled(other) == stable.name), None)
@@ -85,7 +85,7 @@ def budget(
     """A copy of the PodDisruptionBudget that selects stable's version alone, for the new one; None where
     there is none, or one selects both. Raises CannotDeploy when its name is taken by another's."""
     if (why := place.unreadable.get("PodDisruptionBudget")) is not None:
-        return None, [f"whether a PodDisruptionBudget is for {stable.name} alone cannot be told ({why})"]
+        return None, [f"whether a PodDisruptionBudget is for {stable.name} alone is not known ({why})"]
     before = stable.labels.get(label)
     own = [
         other

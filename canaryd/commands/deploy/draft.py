@@ -278,7 +278,7 @@ def _warnings(case: _Case, made: Mapping[str, Any], stable: Deployed | None) -> 
     found = beside_stable(made, stable) if stable is not None else []
     if stable is not None and (why := case.target.unreadable.get("CanaryRollout")) is not None:
         found.append(
-            f"whether a rollout is under way cannot be told ({why}): if one is, this version replaces it"
+            f"whether a rollout is under way is not known ({why}): if one is, this version replaces it"
         )
     if why := without_sidecar(made):
         found.append(why)

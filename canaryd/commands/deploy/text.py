@@ -104,7 +104,7 @@ def what_follows(draft: Draft, target: NamespaceObjects) -> list[str]:
         ]
     if draft.service in target.paused:
         return [f"{draft.service} is paused: its rollout begins after canaryd pause {draft.service} --end"]
-    return [f"canaryd begins its rollout by itself: canaryd status {draft.service} --watch"]
+    return [f"canaryd begins its rollout automatically: canaryd status {draft.service} --watch"]
 
 
 def diff(prepared: Prepared) -> Iterator[str]:

@@ -195,7 +195,7 @@ def _reroute(work: Reset, plan: ResetPlan, policy: Policy, to: str, active: List
     view = work.cleanup.view(policy)
     if policy.mode == "observe" and not to:
         plan.said.append(
-            "its routes stay as they are: its policy only observes (mode); --to changes them nevertheless"
+            "its routes stay as they are: its policy only observes (mode); --to changes them anyway"
         )
     else:
         stable = ""

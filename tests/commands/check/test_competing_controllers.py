@@ -97,7 +97,7 @@ def test_argo_cd_s_label_counts_only_where_an_application_has_that_name() -> Non
 
 def test_an_application_that_is_not_to_be_seen_is_said_so() -> None:
     assert (
-        "not to be seen from here"
+        "which cannot be read from here"
         in only(a_world({"VirtualService": [a_tracked(**TRACKED)]}), "rivals.gitops").found
     )
 

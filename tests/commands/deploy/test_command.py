@@ -309,7 +309,7 @@ def test_what_happens_next_is_told(shop: Shop) -> None:
 @pytest.mark.parametrize(
     ("paused", "said"),
     [
-        (False, "canaryd begins its rollout by itself: canaryd status front-end --watch"),
+        (False, "canaryd begins its rollout automatically: canaryd status front-end --watch"),
         (True, "front-end is paused: its rollout begins after canaryd pause front-end --end"),
     ],
 )

@@ -36,7 +36,7 @@ def fakes(of: Deployer) -> tuple[FakeObjects, FakeObjects]:
 
 
 def prepared(of: Deployer) -> Prepared:
-    return of.prepare(WISH, of.see())
+    return of.prepare(WISH, of.read())
 
 
 def refusal(of: Deployer) -> tuple[str, ...]:

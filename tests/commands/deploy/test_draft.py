@@ -512,7 +512,7 @@ def test_while_a_rollout_is_under_way_nothing_is_deployed_unless_it_is_to_give_w
 
 def test_rollouts_that_may_not_be_read_are_warned_about() -> None:
     target = production(unreadable={"CanaryRollout": "403"})
-    assert "whether a rollout is under way cannot be told (403)" in drafted(target=target).warnings[0]
+    assert "whether a rollout is under way is not known (403)" in drafted(target=target).warnings[0]
 
 
 def test_a_rollout_of_another_service_or_one_that_has_ended_is_not_in_the_way() -> None:
@@ -581,8 +581,8 @@ def test_stable_that_cannot_be_told_is_refused() -> None:
             },
             "sends to subset v2, which selects the new pods already",
         ),
-        ({"virtual_services": [], "unreadable": {"VirtualService": "403"}}, "cannot be told (403)"),
-        ({"virtual_services": [], "unreadable": {"HTTPRoute": "403"}}, "cannot be told (403)"),
+        ({"virtual_services": [], "unreadable": {"VirtualService": "403"}}, "new pods (403)"),
+        ({"virtual_services": [], "unreadable": {"HTTPRoute": "403"}}, "new pods (403)"),
     ],
 )
 def test_where_no_route_keeps_requests_from_it_it_is_refused_unless_that_is_meant(
