@@ -23,6 +23,7 @@ COMMANDS = {
             "canaryd.commands.demo.command",
             "Watch it work: a release and a rollback on a simulated cluster.",
         ),
+        "completion": ("canaryd.commands.completion", "Print the completion script for a shell."),
         "crd": ("canaryd.commands.crd", "Print the CustomResourceDefinition, for kubectl apply."),
     },
     "Policies": {
@@ -88,4 +89,10 @@ main = LazyGroup(
     "each command.",
 )
 
-__all__ = ["main"]
+
+def kubectl_plugin() -> None:
+    """`kubectl canaryd`: the same commands, of an executable `kubectl-canaryd` on the PATH."""
+    main(prog_name="kubectl canaryd")
+
+
+__all__ = ["kubectl_plugin", "main"]

@@ -1,6 +1,7 @@
 """What every command that talks to a cluster shares: its options, and the connection with the caller's own
 rights."""
 
+import os
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -18,9 +19,10 @@ from canaryd.adapters.kube.service_notes import KubeServices, ServiceNote
 from canaryd.cli.group import Failure
 from canaryd.domain.formatting import lasting
 from canaryd.domain.ports import Missing, Rejected
-from canaryd.domain.rollout import Record
+from canaryd.domain.rollout import ActionRequest, Record
 from canaryd.routing.route_lists import LEFT
 
+LONGEST_NAME = 253  # of who asks, by the CustomResourceDefinition
 NAMES_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"  # of a list
 
 
@@ -101,6 +103,16 @@ class Cluster:
         """Deletes the request. Raises Conflict when it has begun, or was refused, meanwhile."""
         path = path_to(API_VERSION, PLURAL, asked.namespace, asked.name)
         self.api.request("DELETE", path, {"preconditions": {"resourceVersion": asked.resource_version}})
+
+    def request(self, reason: str) -> ActionRequest:
+        """Who asks for something, now, and why. The name is the one by which the API server knows the caller;
+        of a server that does not say it, that of the login."""
+        try:
+            who = self.api.user()
+        except Rejected:
+            who = ""
+        who = who or os.environ.get("USER", "")
+        return ActionRequest(who[:LONGEST_NAME], time.time(), reason)
 
     def _never_began(self, name: str) -> None:
         """Raises Failure for what was asked for by `start`, or waits, and has no record."""

@@ -15,7 +15,7 @@ from canaryd.control import route_sync
 from canaryd.domain import announcements
 from canaryd.domain.formatting import lasting, odds_text
 from canaryd.domain.ports import Unavailable
-from canaryd.domain.rollout import Record
+from canaryd.domain.rollout import NOBODY, Record
 from canaryd.report.phase_summary import stage_text
 from canaryd.report.serialization import finite
 
@@ -188,12 +188,18 @@ def remarks(seen: StatusView, now: float) -> list[str]:
     not begun."""
     notes = seen.notes
     paused = [
-        f"{one.namespace}/{one.service} is paused: nothing begins or advances, rollbacks happen (canaryd "
-        f"pause {one.service} --end)"
+        f"{one.namespace}/{one.service} is {_paused(one)} nothing begins or advances, rollbacks happen "
+        f"(canaryd pause {one.service} --end)"
         for one in notes
         if one.paused
     ]
     return paused + waiting(notes, now) + [_remark(one, now) for one in seen.asked]
+
+
+def _paused(note: ServiceNote) -> str:
+    """`paused:`, or by whom and why where that is known."""
+    request = note.pause_request
+    return "paused:" if request == NOBODY else f"{request.sentence('paused')};"
 
 
 def _remark(asked: StartRequest, now: float) -> str:

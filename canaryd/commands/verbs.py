@@ -1,7 +1,7 @@
-"""The verbs: what people wish, written into a CanaryRollout's `spec` with their own kubeconfig, so that
-Kubernetes decides who may.
+"""The verbs: what people ask for, written into a CanaryRollout's `spec` with their own kubeconfig, so that
+Kubernetes decides who may. Beside it stand who asked, when, and why (`--reason`).
 
-canaryd obeys at its next look. What has no meaning in the rollout's phase is refused here, by the same table
+canaryd acts at its next look. What has no meaning in the rollout's phase is refused here, by the same table
 that the daemon goes by.
 """
 
@@ -11,19 +11,26 @@ import click
 
 from canaryd.adapters.kube.deployments import KubeWorkloads
 from canaryd.adapters.kube.service_notes import ServiceNote
+from canaryd.cli import output
 from canaryd.cli.cluster import Cluster, StartRequest, cluster_options
 from canaryd.cli.group import Failure, examples
 from canaryd.cli.wait import follow
 from canaryd.domain import gates
 from canaryd.domain.lifecycle import TRANSITIONS, Signal
 from canaryd.domain.ports import Conflict, Rejected, Request, Workload
-from canaryd.domain.rollout import Held, Phase, Record, Rollout, ServiceKey, name_of
+from canaryd.domain.rollout import NOBODY, Held, Phase, Record, Rollout, ServiceKey, name_of
 from canaryd.report.phase_summary import describe
 
 WAIT = click.option(
     "--wait", is_flag=True, help="Until the rollout has ended; exit code 1 unless it ended as wished."
 )
 NAME = click.argument("name", metavar="SERVICE|ROLLOUT")
+REASON = click.option(
+    "--reason",
+    metavar="TEXT",
+    default="",
+    help="Why: kept on the record with your name, and part of the announcement.",
+)
 
 
 # ---------------------------------------------------------------- a rollout that is there
@@ -31,26 +38,27 @@ NAME = click.argument("name", metavar="SERVICE|ROLLOUT")
 
 @click.command(epilog=examples("canaryd hold front-end"))
 @NAME
+@REASON
 @cluster_options
-def hold(name: str, cluster: Cluster) -> None:
+def hold(name: str, reason: str, cluster: Cluster) -> None:
     """Keep the weight as it is until `canaryd resume`. The canary is still judged, and harm still rolls
     back."""
     record = meant(cluster, name, Signal.HOLD, "hold")
-    if record.wishes.hold:
-        raise Failure(f"{record.rollout.name} is asked to hold already")
-    wish(cluster, record, hold=True)
+    request(cluster, record, "hold", reason, hold=True)
     said(record, f"holds {record.rollout.how}; canaryd resume {record.rollout.name} lets it go on")
 
 
 @click.command(epilog=examples("canaryd resume front-end"))
 @NAME
+@REASON
 @cluster_options
-def resume(name: str, cluster: Cluster) -> None:
+def resume(name: str, reason: str, cluster: Cluster) -> None:
     """Let a held rollout go on, whatever held it: a person, drift, missing data, an undecided deadline."""
     record = active(cluster, name, "resume")
     if record.rollout.phase is not Phase.HELD and not record.wishes.hold:
         raise Failure(f"{where(record)}: it is not held, so there is nothing to resume{gate_hint(record)}")
-    wish(cluster, record, hold=False, resumed=max(record.rollout.resumed, record.wishes.resumed) + 1)
+    resumed = max(record.rollout.resumed, record.wishes.resumed) + 1
+    request(cluster, record, "resume", reason, hold=False, resumed=resumed)
     back = (
         f"; canaryd steers again: the route is written back to {record.rollout.share}, and edits inside its "
         "route list are replaced"
@@ -76,8 +84,9 @@ def resume(name: str, cluster: Cluster) -> None:
     is_flag=True,
     help="Open the gate that it waits for, whatever that answers; once, and no other gate.",
 )
+@REASON
 @cluster_options
-def approve(name: str, stage: int | None, gate: bool, cluster: Cluster) -> None:
+def approve(name: str, stage: int | None, gate: bool, reason: str, cluster: Cluster) -> None:
     """Let a rollout go on after the stage whose policy has `approval: required`. An approval may be given
     ahead.
 
@@ -88,7 +97,7 @@ def approve(name: str, stage: int | None, gate: bool, cluster: Cluster) -> None:
             raise click.UsageError(
                 "--gate opens the gate that it waits for now, so --stage has no meaning beside it"
             )
-        open_gate(cluster, name)
+        open_gate(cluster, name, reason)
         return
     record = meant(cluster, name, Signal.APPROVE, "approve")
     rollout = record.rollout
@@ -114,16 +123,16 @@ def approve(name: str, stage: int | None, gate: bool, cluster: Cluster) -> None:
     if index + 1 < wanted:
         ahead = f"to give it ahead: canaryd approve {name} --stage {wanted}"
         raise Failure(f"{where(record)}: it asks for approval after stage {wanted}; {ahead}")
-    wish(cluster, record, approved_stage=index)
+    request(cluster, record, "approve", reason, approved_stage=index)
     said(record, f"is approved up to stage {index + 1} of {len(stages)}")
 
 
-def open_gate(cluster: Cluster, name: str) -> None:
+def open_gate(cluster: Cluster, name: str, reason: str) -> None:
     record = active(cluster, name, "approve")
     gate, asking = gates.gate_of(record.rollout), record.rollout.gate_question
     if gate is None or asking is None or not gates.is_asking(record.rollout):
         raise Failure(f"{where(record)}: it waits for no gate, so there is none to open")
-    wish(cluster, record, opened_gate=asking.number)
+    request(cluster, record, "openGate", reason, opened_gate=asking.number)
     said(record, f"goes on without the gate {gate.name}{pause_hint(cluster, record)}")
 
 
@@ -139,8 +148,9 @@ def gate_hint(record: Record) -> str:
 @click.command(epilog=examples("canaryd abort front-end", "canaryd abort front-end-v3-5d4f9c7b66 --wait"))
 @NAME
 @WAIT
+@REASON
 @cluster_options
-def abort(name: str, wait: bool, cluster: Cluster) -> None:
+def abort(name: str, wait: bool, reason: str, cluster: Cluster) -> None:
     """Send all traffic back to stable, now. The same template is not tried again until `canaryd retry`.
 
     What `canaryd start` asked for and has not begun is taken back.
@@ -151,7 +161,7 @@ def abort(name: str, wait: bool, cluster: Cluster) -> None:
         click.echo(f"{asked.namespace}/{asked.name} is no longer asked for; it had not begun")
         return
     record = meant(cluster, name, Signal.ABORT, "abort")
-    wish(cluster, record, abort=True)
+    request(cluster, record, "abort", reason, abort=True)
     said(record, f"goes back: all traffic to {record.rollout.for_display.stable}")
     follow_if(wait, cluster, record, Phase.ROLLED_BACK)
 
@@ -159,28 +169,31 @@ def abort(name: str, wait: bool, cluster: Cluster) -> None:
 @click.command(epilog=examples("canaryd promote front-end --wait"))
 @NAME
 @WAIT
+@REASON
 @cluster_options
-def promote(name: str, wait: bool, cluster: Cluster) -> None:
+def promote(name: str, wait: bool, reason: str, cluster: Cluster) -> None:
     """Send all traffic to the canary, now, past the stages and gates between. The last stage is still judged,
     and may still roll back."""
     record = meant(cluster, name, Signal.PROMOTE, "promote")
     if record.wishes.promote:
         raise Failure(
-            f"{record.rollout.name} was promoted already, and it is obeyed once: see canaryd explain "
+            f"{record.rollout.name} was promoted already, which works once: see canaryd explain "
             f"{record.rollout.name}"
         )
     if gates.is_asking(record.rollout) and record.rollout.stage == len(record.rollout.policy.stages) - 1:
         raise Failure(f"{where(record)}: it is at full weight already{gate_hint(record)}")
     # A hold would stop it at full weight, which is not what was meant.
-    wish(cluster, record, promote=True, **({"hold": False} if record.wishes.hold else {}))
+    released = {"hold": False} if record.wishes.hold else {}
+    request(cluster, record, "promote", reason, promote=True, **released)
     said(record, f"goes to 100%{pause_hint(cluster, record)}")
     follow_if(wait, cluster, record, Phase.SUCCEEDED)
 
 
 @click.command(epilog=examples("canaryd retry front-end", "canaryd retry front-end-v3-5d4f9c7b66"))
 @NAME
+@REASON
 @cluster_options
-def retry(name: str, cluster: Cluster) -> None:
+def retry(name: str, reason: str, cluster: Cluster) -> None:
     """Try a version once more that was rolled back or superseded, from the first stage."""
     record = cluster.find(name)
     rollout = record.rollout
@@ -190,7 +203,7 @@ def retry(name: str, cluster: Cluster) -> None:
         refuse_while_another(cluster, namespace, service)
     tried = (one.rollout for one in cluster.rollouts.list())
     attempt = 1 + max(earlier.attempt for earlier in tried if _canary(earlier) == _canary(rollout))
-    wish(cluster, record, attempt=attempt)
+    request(cluster, record, "retry", reason, attempt=attempt)
     said(record, f"is tried again as attempt {attempt}")
 
 
@@ -262,11 +275,12 @@ def refuse_while_another(cluster: Cluster, namespace: str, service: str) -> None
             raise Failure(f"{asked.name} ({asked.version}) is asked for already, and has not begun: {back}")
 
 
-def wish(cluster: Cluster, record: Record, **wishes: bool | int) -> None:
-    """Writes it. Not with the version that was read: the daemon writes the status at every look, and takes
-    nothing away from a wish."""
+def request(cluster: Cluster, record: Record, verb: str, reason: str, **wishes: bool | int) -> None:
+    """Writes what is asked for, by whom and why. Not with the version that was read: the daemon writes the
+    status at every look, and takes nothing away from what people ask for."""
+    rollout, asked = record.rollout, cluster.request(reason)
     cluster.rollouts.wish(
-        record.rollout.namespace, record.rollout.name, resource_version="", requests=None, **wishes
+        rollout.namespace, rollout.name, resource_version="", requests={verb: asked}, **wishes
     )
 
 
@@ -307,8 +321,9 @@ def pause_hint(cluster: Cluster, record: Record) -> str:
 @click.argument("service")
 @click.argument("version")
 @WAIT
+@REASON
 @cluster_options
-def start(service: str, version: str, wait: bool, cluster: Cluster) -> None:
+def start(service: str, version: str, wait: bool, reason: str, cluster: Cluster) -> None:
     """Begin a rollout of a version that does not begin by itself: one that was there before canaryd, or was
     rolled out before.
 
@@ -318,7 +333,7 @@ def start(service: str, version: str, wait: bool, cluster: Cluster) -> None:
     refuse_while_another(cluster, note.namespace, service)
     canary = deployment_of(cluster, note, version)
     forget_refused(cluster, note)
-    name = ask(cluster, note, canary)
+    name = request_start(cluster, note, canary, reason)
     click.echo(f"{note.namespace}/{name} is asked for: {canary.name} ({version})")
     if note.paused:
         click.echo(f"{service} is paused: it begins after canaryd pause {service} --end")
@@ -372,12 +387,14 @@ def forget_refused(cluster: Cluster, note: ServiceNote) -> None:
                 cluster.take_back(one)
 
 
-def ask(cluster: Cluster, note: ServiceNote, canary: Workload) -> str:
+def request_start(cluster: Cluster, note: ServiceNote, canary: Workload, reason: str) -> str:
     """Writes the request, under the first name of this template that is free; the name."""
+    asked = cluster.request(reason)
     for attempt in range(1, 100):
         name = name_of(note.service, canary.version, canary.template, attempt)
+        wanted = Request(note.namespace, note.service, canary.version, name, asked=asked)
         try:
-            cluster.rollouts.ask(Request(note.namespace, note.service, canary.version, name), attempt)
+            cluster.rollouts.ask(wanted, attempt)
         except Conflict:
             continue
         return name
@@ -386,17 +403,39 @@ def ask(cluster: Cluster, note: ServiceNote, canary: Workload) -> str:
     )
 
 
-@click.command(epilog=examples("canaryd pause front-end", "canaryd pause --end   # all services"))
+@click.command(
+    epilog=examples(
+        'canaryd pause front-end --reason "sale until Monday"',
+        "canaryd pause front-end --end",
+        "canaryd pause --all --namespace production",
+    )
+)
 @click.argument("service", required=False)
+@click.option("--all", "every", is_flag=True, help="All services that canaryd has seen.")
 @click.option("--end", is_flag=True, help="End the pause.")
+@REASON
 @cluster_options
-def pause(service: str | None, end: bool, cluster: Cluster) -> None:
-    """Stop all beginnings and advances of a service, or of all services. Rollbacks are never stopped.
+def pause(service: str | None, every: bool, end: bool, reason: str, cluster: Cluster) -> None:
+    """Stop all beginnings and advances of a service, or with --all of all services. Rollbacks are never
+    stopped.
 
-    Unlike hold it is about the service, and outlives the rollout.
+    Unlike `hold`, a pause is about the service, and outlives the rollout. Without SERVICE and --all, a
+    terminal is asked whether all are meant.
     """
-    for note in cluster.services.pause(not end, service, cluster.namespace):
-        click.echo(
-            f"{note.namespace}/{note.service} is "
-            f"{'paused: nothing begins or advances' if note.paused else 'no longer paused'}"
-        )
+    if service is not None and every:
+        raise click.UsageError("SERVICE and --all exclude each other")
+    if service is None and not every:
+        confirm_all(cluster, end)
+    asked = NOBODY if end else cluster.request(reason)
+    for note in cluster.services.pause(not end, service, cluster.namespace, asked):
+        state = "paused: nothing begins or advances" if note.paused else "no longer paused"
+        click.echo(f"{note.namespace}/{note.service} is {state}")
+
+
+def confirm_all(cluster: Cluster, end: bool) -> None:
+    """Asks whether all services are meant. Raises UsageError where nobody can be asked, Abort at a no."""
+    if not output.is_asking():
+        raise click.UsageError("which service? Name it, or give --all for all services")
+    names = ", ".join(f"{note.namespace}/{note.service}" for note in cluster.notes()) or "none yet"
+    what = "End the pause of" if end else "Pause"
+    click.confirm(f"{what} all services ({names})?", abort=True, err=True)

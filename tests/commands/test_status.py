@@ -172,7 +172,13 @@ def test_a_record_that_cannot_be_understood_is_named_and_does_not_hide_the_other
 
 @pytest.mark.parametrize(
     "command",
-    [("status",), ("explain", "front-end"), ("hold", "front-end"), ("start", "front-end", "v2"), ("pause",)],
+    [
+        ("status",),
+        ("explain", "front-end"),
+        ("hold", "front-end"),
+        ("start", "front-end", "v2"),
+        ("pause", "--all"),
+    ],
 )
 def test_an_api_server_that_is_away_is_exit_code_3_in_one_line(
     shell: Shell, command: tuple[str, ...]

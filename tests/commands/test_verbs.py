@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from canaryd.cli import wait
+from canaryd.adapters.kube.client import KubernetesApi
+from canaryd.cli import main, output, wait
 from canaryd.cli.cluster import connect
 from canaryd.domain.lifecycle import TRANSITIONS, Signal
-from canaryd.domain.ports import Conflict
+from canaryd.domain.ports import Conflict, Missing
 from canaryd.domain.rollout import AskedGate, Held, Phase
 from tests.builders import NOW, a_policy
 from tests.commands.conftest import Shell
@@ -34,7 +37,9 @@ def test_a_verb_is_taken_exactly_in_the_phases_where_transitions_give_it_a_meani
     before = shell.spec()
     if (phase, SIGNALS[verb]) in TRANSITIONS:
         shell.fine(verb, "front-end")
-        assert shell.spec() == {**before, verb: True}
+        after = shell.spec()
+        assert set(after.pop("requests")) == {verb}
+        assert after == {**before, verb: True}
     else:
         assert phase.value in shell.refused(verb, "front-end")
         assert shell.spec() == before
@@ -61,13 +66,62 @@ def test_a_verb_changes_nothing_but_its_own_wish(shell: Shell) -> None:
     shell.fine("hold", "front-end")
     after = shell.rollouts.get("production", NAME)
     assert after["status"] == before["status"]
+    assert after["spec"].pop("requests").keys() == {"hold"}
     assert after["spec"] == {**before["spec"], "hold": True}
 
 
-def test_holding_twice_is_refused_as_done_already(shell: Shell) -> None:
+@pytest.mark.parametrize("phase", [Phase.PROGRESSING, Phase.HELD])
+def test_holding_twice_is_no_error(shell: Shell, phase: Phase) -> None:
+    shell.store(phase=phase, held=Held.PERSON if phase is Phase.HELD else None)
+    assert shell.fine("hold", "front-end") == shell.fine("hold", "front-end")
+    assert shell.spec()["hold"] is True
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key", "phase"),
+    [
+        (("hold", "front-end"), "hold", Phase.PROGRESSING),
+        (("resume", "front-end"), "resume", Phase.HELD),
+        (("promote", "front-end"), "promote", Phase.PROGRESSING),
+        (("abort", "front-end"), "abort", Phase.PROGRESSING),
+        (("retry", NAME), "retry", Phase.ROLLED_BACK),
+    ],
+)
+def test_the_record_keeps_who_asked_when_and_why(
+    shell: Shell, arguments: tuple[str, ...], key: str, phase: Phase
+) -> None:
+    shell.store(phase=phase, held=Held.PERSON if phase is Phase.HELD else None)
+    before = time.time()
+    shell.fine(*arguments, "--reason", "the database is down")
+    kept = shell.spec()["requests"][key]
+    assert (kept["by"], kept["reason"]) == ("sandbox", "the database is down")
+    assert before <= kept["at"] <= time.time()
+
+
+def test_an_approval_keeps_who_asked_and_why(shell: Shell) -> None:
+    shell.store(**asking(Phase.AWAITING_APPROVAL, stage=1, weight=50))
+    shell.fine("approve", "front-end", "--reason", "looks fine")
+    assert shell.spec()["requests"]["approve"]["reason"] == "looks fine"
+
+
+def test_a_gate_opened_by_a_person_keeps_who_asked_and_why(shell: Shell) -> None:
+    shell.store(**at_a_gate())
+    shell.fine("approve", "front-end", "--gate", "--reason", "the load test is flaky")
+    assert shell.spec()["requests"]["openGate"]["reason"] == "the load test is flaky"
+
+
+def test_who_asks_is_the_login_where_the_server_does_not_say(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(api: KubernetesApi) -> str:
+        raise Missing("404: this server is older than 1.28")
+
+    monkeypatch.setattr(KubernetesApi, "user", refuse)
+    monkeypatch.setenv("USER", "alice")
     shell.store()
     shell.fine("hold", "front-end")
-    assert "asked to hold already" in shell.refused("hold", "front-end")
+    assert shell.spec()["requests"]["hold"]["by"] == "alice"
+    assert "reason" not in shell.spec()["requests"]["hold"]
 
 
 def test_resume_takes_the_hold_back_and_counts_up(shell: Shell) -> None:
@@ -238,8 +292,36 @@ def test_pause_writes_the_services_note_and_status_says_so(shell: Shell) -> None
     assert "paused" in shell.fine("pause", "front-end")
     assert "production/front-end is paused" in shell.fine("status")
     assert json.loads(shell.fine("status", "-o", "json"))["services"][0]["paused"] is True
-    assert "no longer paused" in shell.fine("pause", "--end")
+    assert "no longer paused" in shell.fine("pause", "--all", "--end")
     assert "is paused" not in shell.fine("status")
+
+
+def test_a_pause_keeps_who_asked_and_why_and_status_says_so(shell: Shell) -> None:
+    shell.fine("pause", "front-end", "--reason", "sale until Monday")
+    assert "production/front-end is paused by sandbox: sale until Monday; nothing" in shell.fine("status")
+    shell.fine("pause", "front-end", "--end")
+    shell.fine("pause", "--all")
+    assert "sale" not in shell.fine("status")
+
+
+def test_pause_of_all_services_has_to_be_said(shell: Shell) -> None:
+    result = shell.run("pause")
+    assert result.exit_code == 2
+    assert "give --all" in result.stderr
+    assert shell.run("pause", "front-end", "--all").exit_code == 2
+    assert "is paused" not in shell.fine("status")
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("n\n", 1)])
+def test_a_terminal_is_asked_whether_all_services_are_to_be_paused(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, answer: str, code: int
+) -> None:
+    monkeypatch.setattr(output, "is_asking", lambda: True)
+    environment = {"KUBECONFIG": str(shell.world.kubeconfig)}
+    result = CliRunner().invoke(main, ["pause"], env=environment, input=answer)
+    assert "Pause all services (production/front-end)?" in result.stderr
+    assert result.exit_code == code
+    assert ("is paused" in shell.fine("status")) is (code == 0)
 
 
 def test_pausing_a_service_nobody_knows_is_refused_with_what_there_is(shell: Shell) -> None:
@@ -254,6 +336,13 @@ def test_start_asks_for_a_rollout_by_the_templates_own_name(shell: Shell) -> Non
     assert (request.service, request.version) == ("front-end", "v2")
     assert request.name in said
     assert request.name.startswith("front-end-v2-")
+
+
+def test_start_keeps_who_asked_and_why(shell: Shell) -> None:
+    shell.world.deploy("v2")
+    said = shell.fine("start", "front-end", "v2", "--reason", "was there before canaryd")
+    kept = shell.spec(said.split()[0].removeprefix("production/"))["requests"]["start"]
+    assert (kept["by"], kept["reason"]) == ("sandbox", "was there before canaryd")
 
 
 def test_start_after_an_earlier_rollout_of_the_template_takes_the_next_name(shell: Shell) -> None:

@@ -14,8 +14,9 @@ import pytest
 from click.testing import CliRunner
 
 from canaryd.cli import main
-from canaryd.commands.demo.command import daemon
-from canaryd_sandbox.receiver import Receiver
+from canaryd.commands.demo.running_world import running_world
+from canaryd_sandbox.mesh.mesh import Behaviour
+from canaryd_sandbox.scenarios import Scenario
 from canaryd_sandbox.world import World
 
 
@@ -70,16 +71,9 @@ class Person:
 
 @pytest.fixture(scope="module")
 def person(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Person]:
-    folder = tmp_path_factory.mktemp("live")
-    with (
-        World(rate=100.0, folder=folder) as world,
-        Receiver() as receiver,
-        daemon(folder, world, receiver) as stage,
-    ):
-        while not stage.cluster.notes():
-            stage.check()
-            time.sleep(0.1)
-        yield Person(world)
+    nothing = Scenario("live", "what a person does", (), rate=100.0, stable=Behaviour())
+    with running_world(nothing, tmp_path_factory.mktemp("live")) as running:
+        yield Person(running.world)
 
 
 @pytest.mark.xdist_group("live")
@@ -87,14 +81,16 @@ def test_a_held_rollout_stays_until_it_is_resumed_and_goes_to_full_weight_when_p
     person: Person,
 ) -> None:
     version = person.applies()
-    person.run("hold", "front-end")
+    person.run("hold", "front-end", "--reason", "the database is down")
     assert person.until(lambda rollout: rollout["phase"] == "Held")["held"] == "person"
     person.run("resume", "front-end")
     person.until(lambda rollout: rollout["phase"] == "Progressing")
     told = person.run("promote", "front-end", "--wait")
     assert f"succeeded, all traffic on {version}" in told
     assert person.world.weights() == {version: 100.0}
-    assert "promoted by a person" in " ".join(person.run("explain", "front-end").split())
+    explained = " ".join(person.run("explain", "front-end").split())
+    assert "held by sandbox: the database is down" in explained
+    assert "promoted by sandbox" in explained
 
 
 @pytest.mark.xdist_group("live")
