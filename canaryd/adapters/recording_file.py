@@ -213,7 +213,7 @@ class Recording:
     def _check(self, target: Target) -> None:
         past = self.past
         recorded = (past.namespace, past.stable_workload, past.canary_workload, past.reporter)
-        asked = (target.namespace, target.stable, target.canary, target.reporter)
+        asked = (target.namespace, *target.workloads, target.reporter)
         if asked != recorded:
             raise Rejected(f"the recording is of {' '.join(recorded)}, but {' '.join(asked)} was asked for")
 

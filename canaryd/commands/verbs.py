@@ -17,8 +17,9 @@ from canaryd.cli.group import Failure, examples
 from canaryd.cli.wait import follow
 from canaryd.domain import gates
 from canaryd.domain.lifecycle import TRANSITIONS, Signal
+from canaryd.domain.namespaced_name import NamespacedName
 from canaryd.domain.ports import Conflict, Rejected, Request, Workload
-from canaryd.domain.rollout import NOBODY, Held, Phase, Record, Rollout, ServiceKey, name_of
+from canaryd.domain.rollout import MOST_ATTEMPTS, NOBODY, Held, Phase, Record, Rollout, name_of
 from canaryd.report.phase_summary import describe
 
 WAIT = click.option(
@@ -207,7 +208,7 @@ def retry(name: str, reason: str, cluster: Cluster) -> None:
     said(record, f"is tried again as attempt {attempt}")
 
 
-def _canary(rollout: Rollout) -> tuple[ServiceKey, str, str]:
+def _canary(rollout: Rollout) -> tuple[NamespacedName, str, str]:
     """What attempts are counted of: the first service, its canary, and the hash of its template."""
     return rollout.entrance.key, rollout.entrance.canary, rollout.entrance.template
 
@@ -390,7 +391,7 @@ def forget_refused(cluster: Cluster, note: ServiceNote) -> None:
 def request_start(cluster: Cluster, note: ServiceNote, canary: Workload, reason: str) -> str:
     """Writes the request, under the first name of this template that is free; the name."""
     asked = cluster.request(reason)
-    for attempt in range(1, 100):
+    for attempt in range(1, MOST_ATTEMPTS + 1):
         name = name_of(note.service, canary.version, canary.template, attempt)
         wanted = Request(note.namespace, note.service, canary.version, name, asked=asked)
         try:
@@ -399,7 +400,8 @@ def request_start(cluster: Cluster, note: ServiceNote, canary: Workload, reason:
             continue
         return name
     raise Failure(
-        f"{canary.version} of {note.service} was asked for 99 times: delete some of its CanaryRollouts"
+        f"{canary.version} of {note.service} was asked for {MOST_ATTEMPTS} times: delete some of its "
+        "CanaryRollouts"
     )
 
 

@@ -15,7 +15,6 @@ import structlog
 
 from canaryd.control.observation import Observation
 from canaryd.control.supervisor import (
-    MOST_ATTEMPTS,
     CannotBegin,
     Supervisor,
     asked_by,
@@ -26,10 +25,11 @@ from canaryd.control.supervisor import (
     new_rollout,
     youngest,
 )
+from canaryd.domain.namespaced_name import NamespacedName
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.policy.units import format_duration
 from canaryd.domain.ports import Gathering, Rejected, Request, Workload
-from canaryd.domain.rollout import Phase, Record, Rollout, ServiceKey, name_of, together
+from canaryd.domain.rollout import MOST_ATTEMPTS, Phase, Record, Rollout, name_of, together
 
 log = structlog.get_logger()
 
@@ -37,7 +37,7 @@ log = structlog.get_logger()
 class _Cannot(Exception):
     """Why a version of one service cannot be rolled out now."""
 
-    def __init__(self, key: ServiceKey, why: str) -> None:
+    def __init__(self, key: NamespacedName, why: str) -> None:
         super().__init__(why)
         self.key = key
 
@@ -96,7 +96,7 @@ class BracketSupervisor:
             return [done.get(seen.policy.key, seen) for seen in every]
         every = [supervisor.remember_seen(seen) for seen in every]
         every = self._requested(every, [request for request in requests if not request.begun], now)
-        problems: dict[ServiceKey, str] = {}
+        problems: dict[NamespacedName, str] = {}
         gathering = None
         if _active(every) is None and any(seen.known.paused for seen in every):
             gathering = _noted(every)  # goes on meanwhile
@@ -203,11 +203,11 @@ class BracketSupervisor:
             return every
         return self._begin(policy, every, self._taken_along(every) | newest, now)
 
-    def _newest(self, every: Sequence[Observation]) -> dict[ServiceKey, Workload]:
+    def _newest(self, every: Sequence[Observation]) -> dict[NamespacedName, Workload]:
         found = ((seen.policy.key, youngest(self.supervisor.unknown(seen))) for seen in every)
         return {key: workload for key, workload in found if workload is not None}
 
-    def _taken_along(self, every: Sequence[Observation]) -> dict[ServiceKey, Workload]:
+    def _taken_along(self, every: Sequence[Observation]) -> dict[NamespacedName, Workload]:
         """What was superseded last, where nothing has begun since."""
         records = [record for seen in every for record in seen.records]
         last = max(records, key=lambda record: record.rollout.began, default=None)
@@ -215,7 +215,7 @@ class BracketSupervisor:
             return {}
         return self._there(every, last.rollout)
 
-    def _there(self, every: Sequence[Observation], rollout: Rollout) -> dict[ServiceKey, Workload]:
+    def _there(self, every: Sequence[Observation], rollout: Rollout) -> dict[NamespacedName, Workload]:
         """The versions of a rollout that are still there as they were, and not promoted since."""
         canaries = {service.key: (service.canary, service.template) for service in rollout.services}
         return {
@@ -232,7 +232,7 @@ class BracketSupervisor:
         self,
         policy: Policy,
         every: list[Observation],
-        versions: Mapping[ServiceKey, Workload],
+        versions: Mapping[NamespacedName, Workload],
         now: float,
         attempt: int = 0,
         retries: str = "",

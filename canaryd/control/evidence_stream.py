@@ -351,8 +351,8 @@ def target_of(service: ServiceRollout, policy: Policy, since: int) -> Target:
     errors = policy.analysis.errors
     return Target(
         namespace=service.namespace,
-        stable=service.stable_workload,
-        canary=service.canary_workload,
+        stable=(service.stable_workload,),
+        canary=(service.canary_workload,),
         since=since,
         reporter=policy.analysis.reporter,
         service=service.name,

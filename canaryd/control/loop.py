@@ -19,9 +19,10 @@ from canaryd.control.look_context import LookContext
 from canaryd.control.observation import ClusterReader, Observation
 from canaryd.control.reconciler import Reconciler
 from canaryd.control.supervisor import Supervisor
+from canaryd.domain.namespaced_name import NamespacedName
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Clock, Conflict, Postman, Rejected, Unavailable
-from canaryd.domain.rollout import Announcement, Phase, Record, ServiceKey
+from canaryd.domain.rollout import Announcement, Phase, Record
 from canaryd.report.summary import summarized
 
 log = structlog.get_logger()
@@ -118,7 +119,7 @@ class ControlLoop:
                 alone.update((key, own.among({key})) for key in record.rollout.keys)
                 if record.rollout.keys[0] not in in_force:
                     policies[record.rollout.keys[0]] = own
-        seen: dict[ServiceKey, Observation] = {}  # by service; looked at also when nothing can begin
+        seen: dict[NamespacedName, Observation] = {}  # by service; looked at also when nothing can begin
         for key, policy in alone.items():
             name = "/".join(key)
             with self._trouble(name, "service.unreadable"):
@@ -166,7 +167,7 @@ class ControlLoop:
                     ),
                 )
 
-    def _looks(self, seen: Mapping[ServiceKey, Observation], records: Sequence[Record]) -> None:
+    def _looks(self, seen: Mapping[NamespacedName, Observation], records: Sequence[Record]) -> None:
         collected = {(told, notifier): delivered for told, notifier, delivered in self.postman.collect()}
         telemetry_is_up = True
         outages: list[str] = []  # of each rollout that was read, "" for none
@@ -197,7 +198,7 @@ class ControlLoop:
 
     def _look(
         self,
-        seen: Mapping[ServiceKey, Observation],
+        seen: Mapping[NamespacedName, Observation],
         record: Record,
         telemetry_is_up: bool,
         outages: list[str],
@@ -268,7 +269,7 @@ class ControlLoop:
         as it does."""
         firing: dict[str, list[Announcement]] = {}
         # by service; of a bracket's rollback one of them is enough to keep it firing
-        latest: dict[ServiceKey, Record] = {}
+        latest: dict[NamespacedName, Record] = {}
         for record in sorted(records, key=lambda r: r.rollout.ended or 0.0):
             if record.rollout.phase in (Phase.ROLLED_BACK, Phase.SUCCEEDED):
                 latest.update(dict.fromkeys(record.rollout.keys, record))
@@ -322,7 +323,7 @@ class ControlLoop:
             self.troubles.pop(name, None)
 
 
-def _put(seen: Mapping[ServiceKey, Observation], record: Record) -> None:
+def _put(seen: Mapping[NamespacedName, Observation], record: Record) -> None:
     """The record as it is now, for each service that it is about."""
     for key in record.rollout.keys:
         records = seen[key].records if key in seen else []

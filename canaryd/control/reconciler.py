@@ -23,6 +23,7 @@ from canaryd.control.signal_guard import apply_signal, with_reason
 from canaryd.domain import gates as gate_rules
 from canaryd.domain import lifecycle, signals
 from canaryd.domain.lifecycle import Detail, Signal
+from canaryd.domain.namespaced_name import NamespacedName
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import (
     Clock,
@@ -36,7 +37,7 @@ from canaryd.domain.ports import (
     Traffic,
     Unavailable,
 )
-from canaryd.domain.rollout import Held, Phase, Record, Rollout, RouteLists, ServiceKey, ServiceRollout
+from canaryd.domain.rollout import Held, Phase, Record, Rollout, RouteLists, ServiceRollout
 from canaryd.domain.verdict import Verdict
 from canaryd.report import off_weight_callers
 from canaryd.report.reporting_judge import reporting_judge_of
@@ -319,7 +320,7 @@ class Reconciler:
         rollout = record.rollout
         observations = {service.key: observation for service, observation in context.each(rollout)}
         is_taken = route_sync.is_taken_away(rollout)
-        lists: dict[ServiceKey, RouteLists] = {}
+        lists: dict[NamespacedName, RouteLists] = {}
         failures: list[tuple[ServiceRollout, CannotWrite | Conflict | Unavailable]] = []
         for service in route_sync.write_order(rollout):
             try:
@@ -370,7 +371,7 @@ class Reconciler:
             raise CannotWrite(f"{error} (it is tried again at every beat)") from error
         return lists
 
-    def _restore_subset(self, record: Record, context: LookContext, key: ServiceKey) -> Record:
+    def _restore_subset(self, record: Record, context: LookContext, key: NamespacedName) -> Record:
         """The canary's subset (or Service), and what matched users are split by, put back where someone took
         it out (a tool that keeps the DestinationRule as its repository has it): requests sent to what is not
         there fail, and no replica counts them."""

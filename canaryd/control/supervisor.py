@@ -14,14 +14,15 @@ import structlog
 
 from canaryd.control.observation import Observation
 from canaryd.domain import announcements
+from canaryd.domain.namespaced_name import NamespacedName
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Gathering, Missing, Rejected, Request, Rollouts, Traffic, Workload, Workloads
 from canaryd.domain.rollout import (
+    MOST_ATTEMPTS,
     ActionRequest,
     Phase,
     Record,
     Rollout,
-    ServiceKey,
     ServiceRollout,
     name_of,
     together,
@@ -30,7 +31,6 @@ from canaryd.routing import route_lists
 
 log = structlog.get_logger()
 
-MOST_ATTEMPTS = 99  # of one template, by hand
 # seconds after an end until what served the version is removed or scaled: proxies still hold requests that
 # they sent there
 SETTLED = 15.0
@@ -471,7 +471,7 @@ def attempt_key(service: ServiceRollout, attempt: int) -> str:
     return f"{service.canary}/{service.template}#{attempt}"
 
 
-def cannot_retry(record: Record, policy: Policy, missing: Sequence[ServiceKey]) -> str:
+def cannot_retry(record: Record, policy: Policy, missing: Sequence[NamespacedName]) -> str:
     """Why a rollout of several services is not tried again under a policy: for want of these of them."""
     rollout = record.rollout
     not_tried = f"{rollout.name} is not tried again as attempt {record.wishes.attempt}"

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from canaryd.domain.namespaced_name import NamespacedName
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import RouteView
 
@@ -15,8 +16,6 @@ Object = Mapping[str, Any]
 """A Kubernetes object as JSON gives it."""
 # Deployments by what they are, wherever they run: istiod's, and canaryd's own.
 CONTROL_PLANE, DAEMON = "Deployment of Istio", "Deployment of canaryd"
-Key = tuple[str, str]
-"""Namespace and name of a service."""
 
 # Kind -> the API group that it is meant of: other groups have kinds of these names too, such as the Gateway
 # API's Gateway and Knative's Service.
@@ -107,7 +106,7 @@ class TelemetryFacts:
     window: float = 60.0
     clock: float | None = None
     asked: float = 0.0
-    services: Mapping[Key, ServiceCounts] = field(default_factory=dict)
+    services: Mapping[NamespacedName, ServiceCounts] = field(default_factory=dict)
     problem: str = ""
     refused: bool = False
 
@@ -138,8 +137,8 @@ class Facts:
     policies: Sequence[Policy] = ()
     kinds: Mapping[str, Listing] = field(default_factory=dict)
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    routes: Mapping[Key, RouteView | str] = field(default_factory=dict)
-    pods_of_gateways: Mapping[Key, Listing] = field(default_factory=dict)
+    routes: Mapping[NamespacedName, RouteView | str] = field(default_factory=dict)
+    pods_of_gateways: Mapping[NamespacedName, Listing] = field(default_factory=dict)
     rights: Sequence[Rights] = ()
     telemetry: TelemetryFacts | None = None
     flaws: Sequence[ManifestMistake] = ()

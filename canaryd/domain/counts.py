@@ -93,24 +93,31 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Whose counts to read: two workloads (Deployments) of one namespace, by their names.
+    """Whose counts to read: the workloads of two versions in one namespace, by their names. A version has one
+    Deployment today.
 
+    stable, canary: workloads; canary may be empty, for stable alone (its history before a rollout).
     since: the moment (whole Unix seconds) from which replicas are followed; what was counted before is the
     baseline, and what `Telemetry.read` answers depends on nothing earlier. grpc_failures: gRPC status names
     that count as failures; http_failures: the response codes that do, and classes of them.
-    canary may be empty: stable alone (its history before a rollout). called: only requests of these Services
+    called: only requests of these Services
     are read, all if empty; with reporter: source, for a server's own sidecar names one Service for all.
     """
 
     namespace: str
-    stable: str
-    canary: str
+    stable: tuple[str, ...]
+    canary: tuple[str, ...]
     since: int
     reporter: str = "destination"
     service: str = ""
     grpc_failures: tuple[str, ...] = ()
     http_failures: tuple[str, ...] = ("5xx",)
     called: tuple[str, ...] = ()
+
+    @property
+    def workloads(self) -> tuple[str, ...]:
+        """Of both versions, stable's first."""
+        return *self.stable, *self.canary
 
     @property
     def has_replicas(self) -> bool:

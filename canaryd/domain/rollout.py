@@ -11,6 +11,7 @@ from math import inf
 from typing import Any
 
 from canaryd.domain.counts import Counts
+from canaryd.domain.namespaced_name import NamespacedName
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.verdict import Verdict
 
@@ -19,8 +20,6 @@ from canaryd.domain.verdict import Verdict
 # list, by its name (`canaryd-...`, see added.py). One mapping holds both, so that whatever is kept, compared
 # and written of the one is of the other.
 RouteLists = Mapping[str, tuple[Mapping[str, Any], ...]]
-
-ServiceKey = tuple[str, str]  # namespace and name of a service
 
 
 class Phase(StrEnum):
@@ -265,7 +264,7 @@ class ServiceRollout:
     off_weight_callers: str = ""
 
     @property
-    def key(self) -> ServiceKey:
+    def key(self) -> NamespacedName:
         return self.namespace, self.name
 
     @property
@@ -351,7 +350,7 @@ class Rollout:
         return self.entrance.namespace
 
     @property
-    def keys(self) -> tuple[ServiceKey, ...]:
+    def keys(self) -> tuple[NamespacedName, ...]:
         """Namespace and name of each service, callers first."""
         return tuple(service.key for service in self.services)
 
@@ -365,7 +364,7 @@ class Rollout:
         """Whether several services are rolled out together, so that sentences say which one is meant."""
         return len(self.services) > 1
 
-    def service_of(self, key: ServiceKey) -> ServiceRollout:
+    def service_of(self, key: NamespacedName) -> ServiceRollout:
         """The service of this namespace and name. Raises ValueError where the rollout is not about it."""
         return self.services[self.keys.index(key)]
 
@@ -463,6 +462,9 @@ class Record:
     def with_rollout(self, rollout: Rollout) -> "Record":
         """The record with another state of its rollout."""
         return replace(self, rollout=rollout)
+
+
+MOST_ATTEMPTS = 99  # at one template, by hand
 
 
 def name_of(service: str, version: str, template: str, attempt: int = 1) -> str:

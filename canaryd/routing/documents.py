@@ -12,14 +12,13 @@ from enum import StrEnum
 from ipaddress import ip_address
 from typing import Any, Self
 
+from canaryd.domain.namespaced_name import NamespacedName
+
 Document = Mapping[str, Any]
 """A Kubernetes object as JSON has it."""
 
 RouteEntry = Mapping[str, Any]
 """One entry of an http route's `route` list: {"destination": {"host": ..., "subset": ...}, "weight": ...}."""
-
-ServiceKey = tuple[str, str]
-"""Namespace and name of a Kubernetes Service."""
 
 MESH = "mesh"  # Istio's name for all sidecars, among gateways; a VirtualService without any is bound to it
 ANY_DOMAIN = ""  # the cluster's domain is not known: each is taken for it
@@ -46,8 +45,8 @@ class Host:
 
     written: str
     name: str
-    service: ServiceKey | None
-    meant: ServiceKey | None
+    service: NamespacedName | None
+    meant: NamespacedName | None
 
     @classmethod
     def parse(cls, written: str, namespace: str, domain: str = ANY_DOMAIN) -> Self:
@@ -62,7 +61,7 @@ class Host:
         return cls(written, _full(namespace, written, domain), service, meant)
 
     @classmethod
-    def of_service(cls, service: ServiceKey, domain: str) -> Self:
+    def of_service(cls, service: NamespacedName, domain: str) -> Self:
         """A Service's host in full."""
         full = _full(*service, domain)
         return cls(full, full, service, service)
@@ -72,16 +71,16 @@ class Host:
         """Whether it stands for every name that ends as it does: `*`, `*.example.com`."""
         return self.name.startswith("*")
 
-    def is_mistaken_for(self, service: ServiceKey) -> bool:
+    def is_mistaken_for(self, service: NamespacedName) -> bool:
         """Whether its author may have meant this Service, and istiod does not take it for that one."""
         return self.meant == service and self.service != service
 
-    def selects(self, service: ServiceKey, domain: str = ANY_DOMAIN) -> bool:
+    def selects(self, service: NamespacedName, domain: str = ANY_DOMAIN) -> bool:
         """Whether the host of a DestinationRule applies to a Service: it is the Service's own, or a wildcard
         that the Service's host ends with."""
         return self.service == service or self._ends(service, domain)
 
-    def serves(self, service: ServiceKey, domain: str = ANY_DOMAIN) -> bool:
+    def serves(self, service: NamespacedName, domain: str = ANY_DOMAIN) -> bool:
         """Whether calls from inside the mesh to a Service follow a VirtualService with this host in its
         `spec.hosts`. istiod puts a host there in lower case first, but no wildcard."""
         served = self.meant if _is_short(self.written) else _service(self.name.lower(), domain)
@@ -96,7 +95,7 @@ class Host:
             return other.name.endswith(self.name[1:])
         return self.name.endswith(other.name[1:]) if other.is_wildcard else self.name == other.name
 
-    def _ends(self, service: ServiceKey, domain: str) -> bool:
+    def _ends(self, service: NamespacedName, domain: str) -> bool:
         ending = self.name[1:]
         known = domain or ending.rpartition(".svc.")[2].lstrip(".")
         return self.is_wildcard and Host.of_service(service, known).name.endswith(ending)
@@ -189,7 +188,7 @@ def parent_services(document: Document, namespace: str) -> list[str]:
 
 
 def subsets_of(
-    rules: Sequence[Document], service: ServiceKey, domain: str = ANY_DOMAIN
+    rules: Sequence[Document], service: NamespacedName, domain: str = ANY_DOMAIN
 ) -> dict[str, Mapping[str, str]]:
     """The subsets of a Service by name, each with its labels: those of the DestinationRules for its host, or
     where there is none, of those for the longest wildcard that applies to it."""
@@ -314,7 +313,7 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _service(name: str, domain: str) -> ServiceKey | None:
+def _service(name: str, domain: str) -> NamespacedName | None:
     """The Service whose host in full is `name`."""
     service, _, rest = name.partition(".")
     namespace, _, rest = rest.partition(".")
@@ -327,7 +326,7 @@ def _is_domain(name: str) -> bool:
     return all(_LABEL.fullmatch(label) for label in name.split("."))
 
 
-def _meant(written: str, namespace: str, domain: str) -> ServiceKey | None:
+def _meant(written: str, namespace: str, domain: str) -> NamespacedName | None:
     """By DNS a name may have any case, a closing dot, and may be cut short after any of its labels."""
     plain = written.lower().removesuffix(".")
     if not plain or _is_address(plain):

@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from canaryd.domain.namespace_objects import Deployed, Manifest, NamespaceObjects, name_of
+from canaryd.domain.namespaced_name import NamespacedName
 from canaryd.routing import documents
-from canaryd.routing.documents import ServiceKey
 
 ISTIO = ("VirtualService", "DestinationRule")
 
@@ -87,7 +87,7 @@ def exposed(place: NamespaceObjects, service: str, labels: Mapping[str, str]) ->
 
 
 def _of_virtual_service(
-    document: Manifest, service: ServiceKey, subsets: Mapping[str, Mapping[str, str]]
+    document: Manifest, service: NamespacedName, subsets: Mapping[str, Mapping[str, str]]
 ) -> Iterator[Exposure]:
     for to in documents.destinations(document):
         if to.host.service == service and to.kind is documents.Kind.SHARE:

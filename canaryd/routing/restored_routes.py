@@ -8,16 +8,17 @@ from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
+from canaryd.domain.namespaced_name import NamespacedName
 from canaryd.domain.policy.split_services import fair_services
 from canaryd.domain.ports import RouteView
 from canaryd.domain.rollout import RouteLists
 from canaryd.routing import documents, user_cookies
-from canaryd.routing.documents import Document, RouteEntry, ServiceKey
+from canaryd.routing.documents import Document, RouteEntry
 from canaryd.routing.managed_routes import is_added, steered
 from canaryd.routing.route_lists import Refusal, described, stable_version
 
 
-def is_own(http_route: Document, service: ServiceKey, domain: str) -> bool:
+def is_own(http_route: Document, service: NamespacedName, domain: str) -> bool:
     """Whether canaryd added an http route for a service: it is to be removed whole. http_route: of a
     VirtualService in the service's namespace; domain: the cluster's."""
     namespace, name = service
@@ -74,7 +75,7 @@ def _at_one(entries: Sequence[RouteEntry], subsets: Sequence[str]) -> tuple[Rout
     return (entry,)
 
 
-def uses(virtual_service: Document, service: ServiceKey, domain: str) -> dict[str, str]:
+def uses(virtual_service: Document, service: NamespacedName, domain: str) -> dict[str, str]:
     """Subset of the service -> the first route of a VirtualService that names it, for people; routes with
     weight 0, mirrors, and routes for tcp and tls count too. domain: the cluster's."""
     metadata = virtual_service["metadata"]

@@ -11,13 +11,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from typing import Any
 
+from canaryd.domain.namespaced_name import NamespacedName
 from canaryd.domain.policy.match_conditions import described as in_words
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.policy.session_affinity import Affinity
 from canaryd.domain.ports import RouteView
 from canaryd.domain.rollout import RouteLists
 from canaryd.routing import documents, httproute_rules, user_cookies
-from canaryd.routing.documents import MESH, Host, RouteEntry, ServiceKey
+from canaryd.routing.documents import MESH, Host, RouteEntry
 from canaryd.routing.managed_routes import CannotAdd, beside, steered
 from canaryd.routing.managed_routes import wanted as added
 
@@ -89,7 +90,7 @@ def versions(view: RouteView) -> frozenset[str]:
     return view.elsewhere.union(view.subsets[subset] for subset in named if subset in view.subsets)
 
 
-def steered_services(view: RouteView) -> set[ServiceKey]:
+def steered_services(view: RouteView) -> set[NamespacedName]:
     """The Services that the steered routes of a VirtualService lead to, which is one for every policy."""
     namespace = str((view.raw.get("metadata") or {}).get("namespace") or "")
     hosts = {_host(entry) for entries in steered(view.lists).values() for entry in entries}

@@ -35,7 +35,7 @@ PAST = Past(
     a_policy(),
     queries=(QUERY,),
 )
-TARGET = Target("production", "front-end-v1", "front-end-v2", since=0)
+TARGET = Target("production", ("front-end-v1",), ("front-end-v2",), since=0)
 
 
 def a_look(at: int, **changes: object) -> Look:
@@ -152,7 +152,7 @@ def test_before_and_after_the_recording_there_is_no_telemetry() -> None:
 def test_other_versions_and_unknown_queries_are_refused() -> None:
     recording = Recording(PAST)
     with pytest.raises(Rejected, match="front-end-v9 destination was asked for"):
-        recording.read([replace(TARGET, canary="front-end-v9")], T, T + 10, 10)
+        recording.read([replace(TARGET, canary=("front-end-v9",))], T, T + 10, 10)
     with pytest.raises(Rejected, match=r"has no values of the query up \(it has: max"):
         recording.measure(TARGET, "up", T, T + 10, 10)
 

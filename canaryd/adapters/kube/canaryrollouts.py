@@ -23,6 +23,7 @@ from canaryd.adapters.kube.canaryrollout_object import (
 )
 from canaryd.adapters.kube.client import MERGE_PATCH, Json, KubernetesApi, path_to
 from canaryd.adapters.kube.service_notes import KubeServices
+from canaryd.domain.namespaced_name import NamespacedName
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Conflict, KnownTemplates, Missing, Rejected, Request
 from canaryd.domain.rollout import NOBODY, ActionRequest, DesiredActions, Record
@@ -32,7 +33,6 @@ _FEW = 5
 _WHOLE = "application/json"
 _METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json"
 _WISHES = tuple(name for name in DesiredActions.__dataclass_fields__ if name != "requests")
-Key = tuple[str, str]
 
 
 class KubeRollouts:
@@ -49,7 +49,7 @@ class KubeRollouts:
         self._problem = problem
         self._services = KubeServices(api)
         # key -> (resourceVersion, what it holds)
-        self._seen: dict[Key, tuple[str, Record | Request | None]] = {}
+        self._seen: dict[NamespacedName, tuple[str, Record | Request | None]] = {}
 
     def list(self) -> Sequence[Record]:
         """All rollouts on record, of every namespace, oldest first.
@@ -253,7 +253,7 @@ class KubeRollouts:
             self._problem(f"{namespace}/{name}", str(error))
             return NOBODY
 
-    def _version(self, key: Key) -> str:
+    def _version(self, key: NamespacedName) -> str:
         return self._seen[key][0] if key in self._seen else ""
 
     def _understood(self, obj: Json) -> Record:
@@ -274,7 +274,7 @@ def _path(namespace: str, name: str | None = None) -> str:
     return path_to(API_VERSION, PLURAL, namespace, name)
 
 
-def _key(obj: Json) -> Key:
+def _key(obj: Json) -> NamespacedName:
     return obj["metadata"]["namespace"], obj["metadata"]["name"]
 
 

@@ -14,7 +14,6 @@ from canaryd.adapters.kube.traffic import TrafficByKind
 from canaryd.domain.check_facts import (
     CONTROL_PLANE,
     DAEMON,
-    Key,
     Listing,
     Right,
     Rights,
@@ -22,6 +21,7 @@ from canaryd.domain.check_facts import (
     namespace_of,
     spec_of,
 )
+from canaryd.domain.namespaced_name import NamespacedName
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Missing, Rejected, Unavailable
 from canaryd.domain.ports import RouteView as View
@@ -91,7 +91,7 @@ class ClusterFacts:
         )
         return {kind: _of_kind(kind, listing) for kind, listing in found.items()}
 
-    def pods_of(self, gateways: Iterable[Any]) -> dict[Key, Listing]:
+    def pods_of(self, gateways: Iterable[Any]) -> dict[NamespacedName, Listing]:
         """The pods of each Gateway's selector, in all namespaces."""
         found = {}
         for gateway in gateways:

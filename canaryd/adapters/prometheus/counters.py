@@ -255,7 +255,7 @@ class Reading:
             )
         self.target, self.ledger = target, ledger
         self._start, self._step, self._wanted = start, step, (end - start) // step
-        self._workloads = {target.stable, target.canary} - {""}
+        self._workloads = {*target.workloads}
         self._failing = failing_statuses(target.grpc_failures), failing_codes(target.http_failures)
         self._looks: list[Look] = []
         self._open: dict[Replica, list[Growth]] = {}
@@ -286,26 +286,18 @@ class Reading:
     def _close(self) -> None:
         start = self._start + len(self._looks) * self._step
         bounds = self.ledger.bounds
-        sides: dict[str, dict[str, Counts]] = {self.target.stable: {}, self.target.canary: {}}
+        stable: dict[str, Counts] = {}
+        canary: dict[str, Counts] = {}
         last_seen: dict[str, float] = {}
         for (workload, pod), growths in sorted(self._open.items()):
             name = pod if self.target.has_replicas else f"{workload} {ALL}"
             counts = self._counts(growths, bounds)
-            side = sides[workload]
+            side = canary if workload in self.target.canary else stable
             side[name] = side[name] + counts if name in side else counts
             first = self.ledger.first_seen((workload, pod))
             last_seen[name] = min(first, last_seen.get(name, first))
-        canary = sides[self.target.canary] if self.target.canary else {}
         self._looks.append(
-            Look(
-                start,
-                start + self._step,
-                bounds,
-                sides[self.target.stable],
-                canary,
-                bool(self._open),
-                last_seen,
-            )
+            Look(start, start + self._step, bounds, stable, canary, bool(self._open), last_seen)
         )
         self._open = {}
 

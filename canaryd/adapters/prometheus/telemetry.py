@@ -196,7 +196,7 @@ class PrometheusTelemetry:
         ledger = Ledger(SETTLE_SCRAPES * self._scrape)
         begin = end - math.ceil((end - start) / every + 2 * SETTLE_SCRAPES) * every
         by = ", source_workload, source_workload_namespace"
-        which = self._which(target.namespace, target.reporter, (target.stable, target.canary), target.called)
+        which = self._which(target.namespace, target.reporter, target.workloads, target.called)
         sent: dict[tuple[str, str], dict[str, int]] = {}
         with self._lock:
             for times in _chunks(range(begin, end + 1, every)):
@@ -206,7 +206,7 @@ class PrometheusTelemetry:
                             versions = sent.setdefault(source, {})
                             versions[workload] = versions.get(workload, 0) + requests
         counted = [
-            Source(name, namespace, versions.get(target.stable, 0), versions.get(target.canary, 0))
+            Source(name, namespace, _sum_of(versions, target.stable), _sum_of(versions, target.canary))
             for (name, namespace), versions in sent.items()
         ]
         return sorted(
@@ -216,9 +216,7 @@ class PrometheusTelemetry:
 
     def presence(self, target: Target, start: int, end: int) -> Presence:
         """Two queries, of whatever reporter. Raises Unavailable, Rejected."""
-        workloads = self._workloads(
-            target.namespace, [name for name in (target.stable, target.canary) if name]
-        )
+        workloads = self._workloads(target.namespace, target.workloads)
         with self._lock:
             requests, connections = (
                 self._reporters(metric, workloads, max(1, end - start), end)
@@ -236,8 +234,8 @@ class PrometheusTelemetry:
         """The ledger to take further to `start`, and where it stands."""
         if target.since > start:
             raise ValueError(
-                f"looks from {start} cannot be read for {target.stable}, {target.canary}: followed only "
-                f"since {target.since}"
+                f"looks from {start} cannot be read for {', '.join(target.workloads)}: followed "
+                f"only since {target.since}"
             )
         _, ledgers = self._kept.get(target, (0.0, {}))
         at = max((at for at in ledgers if at <= start), default=None)
@@ -260,9 +258,7 @@ class PrometheusTelemetry:
         count = math.ceil((end - begin) / every)
         times = range(end - (count - 1) * every, end + 1, every)
         for (namespace, reporter, called), group in groups.items():
-            workloads = sorted(
-                {name for reading in group for name in (reading.target.stable, reading.target.canary) if name}
-            )
+            workloads = sorted({name for reading in group for name in reading.target.workloads})
             for chunk in _chunks(times):
                 points = self._points(self._which(namespace, reporter, workloads, called), chunk)
                 for at in sorted(points):
@@ -378,8 +374,8 @@ def fill(promql: str, target: Target, step: int) -> str | None:
     """A policy's query with its variables filled in; None when it asks for pods of a canary that there is
     none of. Raises Rejected."""
     values = {
-        "canary_pods": workload_pattern(target.canary) + _PODS if target.canary else None,
-        "stable_pods": workload_pattern(target.stable) + _PODS,
+        "canary_pods": _any_of(target.canary) + _PODS if target.canary else None,
+        "stable_pods": _any_of(target.stable) + _PODS,
         "namespace": _name(target.namespace, "namespace"),
         "window": f"{step}s",
     }
@@ -406,6 +402,16 @@ def workload_pattern(name: str) -> str:
     name."""
     # [.] rather than \\.: it means the same in each kind of PromQL's quotes.
     return _name(name, "workload").replace(".", "[.]")
+
+
+def _any_of(workloads: Sequence[str]) -> str:
+    """A regular expression that matches each of these workloads' names and no other."""
+    patterns = [workload_pattern(name) for name in workloads]
+    return patterns[0] if len(patterns) == 1 else f"(?:{'|'.join(patterns)})"
+
+
+def _sum_of(requests: Mapping[str, int], workloads: Sequence[str]) -> int:
+    return sum(requests.get(name, 0) for name in workloads)
 
 
 def _replica(labels: Labels) -> Replica:

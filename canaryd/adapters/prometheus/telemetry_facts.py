@@ -10,8 +10,9 @@ from email.utils import parsedate_to_datetime
 
 from canaryd.adapters.prometheus.api import PrometheusAccess, PrometheusApi
 from canaryd.adapters.prometheus.telemetry import PrometheusTelemetry, workload_pattern
-from canaryd.domain.check_facts import Key, ScrapedSeries, ServiceCounts, TelemetryFacts
+from canaryd.domain.check_facts import ScrapedSeries, ServiceCounts, TelemetryFacts
 from canaryd.domain.counts import Target
+from canaryd.domain.namespaced_name import NamespacedName
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Rejected, Unavailable
 
@@ -58,7 +59,7 @@ class PrometheusFacts:
         asked = now if clock is None else min(max(clock, now - 1), now + time.monotonic() - began)
         if clock is not None and abs(clock - asked) > DATE:  # it stamps samples by its own clock
             now = clock
-        services: dict[Key, ServiceCounts] = {}
+        services: dict[NamespacedName, ServiceCounts] = {}
         for policy, workloads in policies:
             try:
                 services[policy.key] = self._of(policy, workloads, now)
@@ -130,7 +131,11 @@ class PrometheusFacts:
         step = policy.analysis.interval
         end = int(now)
         target = Target(
-            policy.service.namespace, workloads[0], workloads[-1], end - 2 * step, policy.analysis.reporter
+            policy.service.namespace,
+            (workloads[0],),
+            (workloads[-1],),
+            end - 2 * step,
+            policy.analysis.reporter,
         )
         for query in policy.analysis.queries:
             for promql in query.asked.values():

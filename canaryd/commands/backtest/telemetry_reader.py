@@ -204,8 +204,8 @@ def _batches(past: Past) -> Iterator[tuple[int, int]]:
 def _target(past: Past) -> Target:
     return Target(
         namespace=past.namespace,
-        stable=past.stable_workload,
-        canary=past.canary_workload,
+        stable=(past.stable_workload,),
+        canary=(past.canary_workload,),
         since=past.since,
         reporter=past.reporter,
         service=past.service,

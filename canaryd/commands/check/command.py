@@ -28,7 +28,6 @@ from canaryd.commands.check.workloads import of_service
 from canaryd.domain.check_facts import (
     DAEMON,
     Facts,
-    Key,
     Listing,
     Rights,
     TelemetryFacts,
@@ -38,6 +37,7 @@ from canaryd.domain.check_facts import (
     template_of,
 )
 from canaryd.domain.namespace_objects import USUAL_SOURCE
+from canaryd.domain.namespaced_name import NamespacedName
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.policy.validation import InvalidPolicy
 from canaryd.domain.ports import Rejected, RouteView
@@ -279,7 +279,9 @@ def of_cluster(
     )
 
 
-def with_routes(kinds: dict[str, Listing], routes: Mapping[Key, RouteView | str]) -> dict[str, Listing]:
+def with_routes(
+    kinds: dict[str, Listing], routes: Mapping[NamespacedName, RouteView | str]
+) -> dict[str, Listing]:
     """With the VirtualServices that may be read one by one where they may not be listed, as with the daemon's
     own rights."""
     listing = kinds.get("VirtualService", Listing())

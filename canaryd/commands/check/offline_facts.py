@@ -21,9 +21,10 @@ from canaryd.domain.check_facts import (
     namespace_of,
     spec_of,
 )
+from canaryd.domain.namespaced_name import NamespacedName
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.policy.validation import InvalidPolicy
-from canaryd.routing.documents import ServiceKey, destinations
+from canaryd.routing.documents import destinations
 
 TOP = (
     "apiVersion",
@@ -189,7 +190,7 @@ def _usual(objects: Sequence[Object], policies: Sequence[Policy], domain: str) -
     return "default"
 
 
-def _services(route: Object, domain: str) -> Iterator[ServiceKey]:
+def _services(route: Object, domain: str) -> Iterator[NamespacedName]:
     """The Services that the author of a VirtualService means by the hosts that its http routes send to: what
     istiod takes them for is judged later. The namespace is "" where neither host nor object says it."""
     if kind_of(route) != "VirtualService":
@@ -200,7 +201,7 @@ def _services(route: Object, domain: str) -> Iterator[ServiceKey]:
 
 
 def _policies(facts: Facts) -> Iterator[Policy]:
-    done: set[ServiceKey] = set()
+    done: set[NamespacedName] = set()
     for route in facts.of("VirtualService").items:
         for namespace, name in _services(route, facts.domain):
             if (namespace, name) in done or namespace != namespace_of(route):

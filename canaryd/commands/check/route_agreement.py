@@ -10,10 +10,11 @@ from typing import Any
 
 from canaryd.commands.check.finding import Finding, as_yaml, ok, problem, some, unknown, warning
 from canaryd.domain.check_facts import Facts, Object, labels_of, name_of, namespace_of, spec_of, template_of
+from canaryd.domain.namespaced_name import NamespacedName
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import RouteView
 from canaryd.routing import documents
-from canaryd.routing.documents import MESH, Destination, Host, ServiceKey
+from canaryd.routing.documents import MESH, Destination, Host
 from canaryd.routing.route_lists import Refusal, described, stable_version, unsteered
 from canaryd.routing.route_lists import check as makes_all_stages
 
@@ -51,7 +52,7 @@ def rule_host(facts: Facts, rule: Object) -> Host:
     return Host.parse(str(spec_of(rule).get("host") or ""), namespace_of(rule), facts.domain)
 
 
-def rules_for(facts: Facts, service: ServiceKey) -> list[Object]:
+def rules_for(facts: Facts, service: NamespacedName) -> list[Object]:
     """The DestinationRules of a service's own host, whatever their namespace."""
     return [rule for rule in facts.of("DestinationRule").items if rule_host(facts, rule).service == service]
 
@@ -61,7 +62,7 @@ def http_destinations(facts: Facts, obj: Object) -> list[Destination]:
     return [to for to in documents.destinations(obj, facts.domain) if to.section == "http"]
 
 
-def leads_to(facts: Facts, obj: Object, service: ServiceKey) -> bool:
+def leads_to(facts: Facts, obj: Object, service: NamespacedName) -> bool:
     """Whether any http route of a VirtualService sends something to a service."""
     return any(to.host.service == service for to in http_destinations(facts, obj))
 

@@ -244,8 +244,8 @@ def measure(policy: Policy, settings: Settings, stable: str | None, past: float)
         targets = [
             Target(
                 service.namespace,
-                name,
-                "",
+                (name,),
+                (),
                 start,
                 policy.analysis.reporter,
                 service.name,
@@ -257,7 +257,7 @@ def measure(policy: Policy, settings: Settings, stable: str | None, past: float)
         read = telemetry.read(targets, start, end, step)
     finally:
         telemetry.close()
-    looks = {target.stable: found for target, found in read.items()}
+    looks = {target.stable[0]: found for target, found in read.items()}
     chosen = chosen or busiest(looks)
     return measured(looks, chosen, f"measured on {chosen} over {lasting(end - start)}")
 

@@ -27,7 +27,7 @@ from canaryd.domain.policy.metrics import GRPC_FAILURES, GRPC_STATUSES, HTTP_FAI
 
 OK, ERROR, CLIENT_GONE, GRPC_UNAVAILABLE = ("200", ""), ("503", ""), ("0", ""), ("200", "14")
 STABLE_POD, CANARY_POD = ("front-end-v1", "front-end-v1-a"), ("front-end-v2", "front-end-v2-a")
-TARGET = Target("production", "front-end-v1", "front-end-v2", since=0, grpc_failures=("UNAVAILABLE",))
+TARGET = Target("production", ("front-end-v1",), ("front-end-v2",), since=0, grpc_failures=("UNAVAILABLE",))
 BOUNDS = (10.0, 100.0)
 
 
@@ -375,7 +375,7 @@ def test_a_bound_that_a_histogram_gains_later_is_not_compared() -> None:
 
 
 def test_by_the_source_a_workload_is_one_replica_and_its_clients_restart_by_themselves() -> None:
-    target = Target("production", "front-end-v1", "front-end-v2", since=0, reporter="source")
+    target = Target("production", ("front-end-v1",), ("front-end-v2",), since=0, reporter="source")
     one, other = ("front-end-v1", "gateway-a"), ("front-end-v1", "gateway-b")
     points = {0: {one: a_sample(100), other: a_sample(50)}, 5: {one: a_sample(104), other: a_sample(3)}}
     (look,) = looks(points, 0, 10, target=target)
@@ -384,7 +384,7 @@ def test_by_the_source_a_workload_is_one_replica_and_its_clients_restart_by_them
 
 
 def test_stable_alone_can_be_read() -> None:
-    target = Target("production", "front-end-v1", "", since=0)
+    target = Target("production", ("front-end-v1",), (), since=0)
     (look,) = looks(
         {0: {STABLE_POD: a_sample(1)}, 10: {STABLE_POD: a_sample(3), ("", "x"): a_sample(9)}},
         0,

@@ -26,8 +26,8 @@ from tests.adapters.prometheus.test_telemetry_counts import rest, split
 START = 1_700_000_000.0
 TARGET = Target(
     NAMESPACE,
-    "front-end-v1",
-    "front-end-v2",
+    ("front-end-v1",),
+    ("front-end-v2",),
     int(START),
     grpc_failures=GRPC_FAILURES,
     http_failures=HTTP_FAILURES,
@@ -145,7 +145,7 @@ def test_a_waypoint_counts_every_request_and_has_no_replicas() -> None:
 def test_sidecars_and_their_callers_are_both_found() -> None:
     with a_world() as world:
         assert world.presence() == Presence(frozenset({"destination", "source"}))
-        assert world.presence(stable="carts-v1", canary="") == Presence()
+        assert world.presence(stable=("carts-v1",), canary=()) == Presence()
         assert world.presence(namespace="other") == Presence()
 
 

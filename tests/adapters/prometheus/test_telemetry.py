@@ -33,7 +33,7 @@ from canaryd.domain.counts import Look, Source, Target
 from canaryd.domain.ports import Rejected, Unavailable
 
 NAMESPACE = "production"
-TARGET = Target(NAMESPACE, "front-end-v1", "front-end-v2", since=1_700_000_000)
+TARGET = Target(NAMESPACE, ("front-end-v1",), ("front-end-v2",), since=1_700_000_000)
 EMPTY = {"status": "success", "data": {"resultType": "matrix", "result": []}}
 
 
@@ -431,10 +431,10 @@ def test_versions_with_services_of_their_own_are_asked_for_by_these(stub: Stub) 
 
 
 def test_targets_of_one_namespace_and_reporter_share_their_queries(stub: Stub) -> None:
-    others = [Target(NAMESPACE, f"basket-v{number}", "", TARGET.since) for number in range(300)]
+    others = [Target(NAMESPACE, (f"basket-v{number}",), (), TARGET.since) for number in range(300)]
     elsewhere = [
-        Target("test", "front-end-v1", "", TARGET.since),
-        Target(NAMESPACE, "front-end-v1", "", TARGET.since, reporter="source"),
+        Target("test", ("front-end-v1",), (), TARGET.since),
+        Target(NAMESPACE, ("front-end-v1",), (), TARGET.since, reporter="source"),
     ]
     answer = a_telemetry(stub).read([TARGET, *others, *elsewhere], TARGET.since, TARGET.since + 10, 10)
     assert set(answer) == {TARGET, *others, *elsewhere}
@@ -489,7 +489,7 @@ def test_what_lies_between_two_stretches_is_followed(stub: Stub) -> None:
 
 def test_a_forgotten_ledger_is_built_anew(stub: Stub, monkeypatch: pytest.MonkeyPatch) -> None:
     telemetry, since = a_telemetry(stub), TARGET.since
-    other = Target(NAMESPACE, "basket-v1", "", since)
+    other = Target(NAMESPACE, ("basket-v1",), (), since)
     read(telemetry)
     now = time.monotonic()
     monkeypatch.setattr("canaryd.adapters.prometheus.telemetry.time.monotonic", lambda: now + 3600)
@@ -508,7 +508,7 @@ def test_looks_before_the_target_is_followed_are_refused(stub: Stub) -> None:
 def test_a_name_that_kubernetes_would_not_have_is_no_part_of_a_query(stub: Stub, bad: str) -> None:
     with pytest.raises(Rejected, match="must be a Kubernetes name"):
         a_telemetry(stub).read(
-            [Target(bad, "front-end-v1", "", TARGET.since)], TARGET.since, TARGET.since + 10, 10
+            [Target(bad, ("front-end-v1",), (), TARGET.since)], TARGET.since, TARGET.since + 10, 10
         )
 
 
@@ -630,7 +630,7 @@ def test_dollars_that_belong_to_promql_stay() -> None:
 
 def test_a_dot_in_a_name_matches_a_dot_only() -> None:
     assert (
-        fill("$stable_pods", Target("production", "front.end", "", 0), 10)
+        fill("$stable_pods", Target("production", ("front.end",), (), 0), 10)
         == "front[.]end-[a-z0-9]+-[a-z0-9]+"
     )
 
@@ -645,7 +645,9 @@ def test_an_unknown_variable_is_rejected() -> None:
 
 def test_pods_of_no_canary_have_no_value_and_are_not_asked_for(stub: Stub) -> None:
     assert (
-        measured(stub, 'max(cpu{pod=~"$canary_pods"})', Target(NAMESPACE, "front-end-v1", "", TARGET.since))
+        measured(
+            stub, 'max(cpu{pod=~"$canary_pods"})', Target(NAMESPACE, ("front-end-v1",), (), TARGET.since)
+        )
         == [None] * 4
     )
     assert stub.asked == []

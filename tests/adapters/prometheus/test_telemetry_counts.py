@@ -53,7 +53,7 @@ class Played:
         )
 
     def target(self, **fields: Any) -> Target:
-        return Target(NAMESPACE, "front-end-v1", "front-end-v2", self.start, **fields)
+        return Target(NAMESPACE, ("front-end-v1",), ("front-end-v2",), self.start, **fields)
 
 
 def rest(world: World) -> int:
@@ -127,7 +127,7 @@ def test_counters_that_two_scrape_jobs_took_are_counted_once() -> None:
         world.restart(world.pods("v1")[0])
         world.advance(world.now + 12)
         end = rest(world)
-        target = Target(NAMESPACE, "front-end-v1", "", start)
+        target = Target(NAMESPACE, ("front-end-v1",), (), start)
         telemetry = PrometheusTelemetry(
             PrometheusAccess(world.prometheus_url, scrape_interval=world.scrape, timeout=10)
         )
@@ -162,13 +162,13 @@ def test_who_sent_the_requests_is_told_to_the_request_also_across_restarts() -> 
             )
             for version in ("v1", "v2")
         }
-        target = Target(NAMESPACE, "front-end-v1", "front-end-v2", start)
+        target = Target(NAMESPACE, ("front-end-v1",), ("front-end-v2",), start)
         telemetry = PrometheusTelemetry(
             PrometheusAccess(world.prometheus_url, scrape_interval=world.scrape, timeout=10)
         )
         gateway, orders = telemetry.sources(target, start, end)
         assert telemetry.sources(target, end + 30, end + 60) == []
-        assert telemetry.sources(replace(target, canary=""), start, end) == ()
+        assert telemetry.sources(replace(target, canary=()), start, end) == ()
     assert [(one.workload, one.namespace) for one in (gateway, orders)] == [
         ("istio-ingressgateway", "istio-system"),
         ("orders", NAMESPACE),

@@ -139,7 +139,9 @@ def test_a_version_that_a_compared_query_rolled_back_is_had_again_with_stable_s_
     assert list(verdicts) == live.said
     query = rollout.policy.analysis.queries[0]
     assert recording.past.queries == (query.promql, query.of_stable)
-    target = Target("production", rollout.entrance.stable_workload, rollout.entrance.canary_workload, since=0)
+    target = Target(
+        "production", (rollout.entrance.stable_workload,), (rollout.entrance.canary_workload,), since=0
+    )
     before = recording.measure(target, query.of_stable, recording.past.start - 120, recording.past.start, 2)
     assert sum(value is not None for value in before) > 50
 
@@ -195,7 +197,7 @@ def test_the_same_past_read_by_versions_and_time_gives_the_same_counts(
     )
     read_out(plain.past, telemetry_of(released.world), plain.write)
     assert (plain.past.start, plain.past.end) == (past.start, past.end)
-    target = Target("production", "front-end-v1", "front-end-v2", since=0)
+    target = Target("production", ("front-end-v1",), ("front-end-v2",), since=0)
     assert [(look.stable, look.canary) for look in plain.read([target], past.start, past.end, 2)[target]] == [
         (look.stable, look.canary) for look in recording.read([target], past.start, past.end, 2)[target]
     ]
