@@ -18,7 +18,7 @@ from canaryd.adapters.prometheus.telemetry import PrometheusTelemetry, points_of
 from canaryd.domain.counts import Look, Target, total
 from canaryd.domain.policy.metrics import GRPC_FAILURES, HTTP_FAILURES
 from canaryd.domain.ports import Presence
-from canaryd.report.missing_telemetry import told
+from canaryd.report.missing_telemetry import describe
 from canaryd_sandbox.mesh.mesh import Behaviour
 from canaryd_sandbox.world import NAMESPACE, World
 from tests.adapters.prometheus.test_telemetry_counts import rest, split
@@ -139,7 +139,7 @@ def test_a_waypoint_counts_every_request_and_has_no_replicas() -> None:
         assert names == {"front-end-v1 (all)", "front-end-v2 (all)"}
         assert not any(look.sampled for look in world.looks_of())
         assert world.presence() == Presence(frozenset({"waypoint"}))
-        assert "analysis.reporter to waypoint" in told(world.presence(), "destination", "front-end")
+        assert "analysis.reporter to waypoint" in describe(world.presence(), "destination", "front-end")
 
 
 def test_sidecars_and_their_callers_are_both_found() -> None:
