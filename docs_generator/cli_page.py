@@ -67,7 +67,7 @@ def _command(name: str) -> list[str]:
     ]
     blocks.append(table(("option", "meaning"), options))
     if found.epilog:
-        lines = found.epilog.replace("\b\n", "").splitlines()[1:]
+        lines = [line for line in found.epilog.replace("\b\n", "").splitlines() if line.startswith(" ")]
         blocks.append("```sh\n" + "\n".join(line.strip() for line in lines) + "\n```")
     for below in found.list_commands(context) if isinstance(found, click.Group) else ():
         blocks += _command(f"{name} {below}")

@@ -19,7 +19,7 @@ from tests.docs.test_console_blocks import EXPLAIN, PLAN, RECOMPUTED
 
 # None: all of it.
 KEPT: dict[tuple[str, str], Sequence[str] | None] = {
-    ("README.md", EXPLAIN): ("front-end, v2", "What happened", "How to read this"),
+    ("README.md", EXPLAIN): ("front-end, v2", "What happened"),
     ("docs/operations/explain.md", EXPLAIN): (
         "front-end, v2",
         "What happened",
