@@ -222,10 +222,9 @@ def lifecycle_page() -> str:
         "`canaryd/domain/lifecycle.py`; "
         "this page is drawn from it. A signal that the table does not have for a phase is refused.",
         "![The phases of a rollout, and the ways between them](../images/lifecycle.svg)",
-        "Green is the way to full traffic, red the way back; an arrow from the frame stands for one from each "
-        "phase in it. Every phase that serves users has a way back, "
-        "also while a "
-        "person, a gate or a hold keeps the rollout waiting: harm always rolls back.",
+        "Green is the way to full traffic, red the way back; an arrow from the frame stands for one from "
+        "each phase in it. Every phase that serves users has a way back, also while a person, a gate or a "
+        "hold keeps the rollout waiting: harm always rolls back.",
         _RULES,
         "## Signals",
         table(("signal", "what has happened"), [(signal.value, SIGNALS[signal]) for signal in Signal]),
