@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "canaryd"
 # Whose docstrings are held to this.
-PACKAGES = ("stats", "judge", "report", "simulation")
+PACKAGES = ("domain", "stats", "judge", "report", "simulation", "control")
 ARRAYS = {"Array", "Single", "Rows", "Indices"}
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

@@ -34,6 +34,11 @@ class JudgedLookOfAll:
 
 @dataclass
 class EvidenceStreams:
+    """The evidence streams of all rollouts under way, made anew where a record no longer fits.
+
+    ingestion_delay: seconds after a look's end until its samples can be read.
+    """
+
     telemetry: Telemetry
     ingestion_delay: float
     clock: Clock

@@ -55,6 +55,11 @@ class LoopMeter(Protocol):
 
 @dataclass
 class ControlLoop:
+    """The daemon's loop: each `run` is one beat over all services and rollouts.
+
+    policies: those in force, asked at every beat.
+    """
+
     policies: Callable[[], Sequence[Policy]]
     supervisor: Supervisor
     reconciler: Reconciler
@@ -75,6 +80,7 @@ class ControlLoop:
         )
 
     def run(self) -> None:
+        """One beat. Raises nothing: what fails is logged once, and tried again at the next beat."""
         began = perf_counter()
         answers = False
         with self._trouble("api server", "rollouts.unreadable"):

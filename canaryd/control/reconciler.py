@@ -61,6 +61,11 @@ URGENT = (Signal.HARM, Signal.ALARM)  # what is acted on while later looks wait 
 
 @dataclass
 class Reconciler:
+    """Takes rollouts one look further, and makes their routes what the records want.
+
+    ingestion_delay: seconds after a look's end until its samples can be read; scrape_interval: seconds.
+    """
+
     telemetry: Telemetry
     traffic: Traffic
     rollouts: Rollouts
@@ -106,6 +111,7 @@ class Reconciler:
         return self._apply(self._saved(record, _unread(rollout, context)), context)
 
     def forget(self, record: Record) -> None:
+        """Drops what is kept in memory of a rollout that has ended, or whose record was deleted."""
         self.evidence.forget(record.rollout)
         self.since.pop(_key(record.rollout), None)
 

@@ -37,6 +37,7 @@ SETTLED = 15.0
 
 
 def key_of(workload: Workload) -> str:
+    """The name under which a Deployment's version and template are known: `v2/5d4f9c7b66`."""
     return f"{workload.version}/{workload.template}"
 
 
@@ -46,6 +47,11 @@ class CannotBegin(ValueError):
 
 @dataclass
 class Supervisor:
+    """Begins rollouts of single services, and clears up after those that have ended.
+
+    keep: records of ended rollouts that are kept for each service.
+    """
+
     workloads: Workloads
     traffic: Traffic
     rollouts: Rollouts
@@ -131,6 +137,8 @@ class Supervisor:
         return self.remember(seen, {key_of(w) for w in overtaken})
 
     def first_sight(self, seen: Observation) -> Observation:
+        """Notes the versions that exist when canaryd first sees a service: they are not rolled out, the next
+        new one is."""
         # nothing of the service is here yet, or the selector is wrong: what comes first then is not new
         # either
         if not seen.workloads:
@@ -235,11 +243,7 @@ class Supervisor:
         if seen.known.paused:
             return seen
         try:
-            if active is not None:
-                raise CannotBegin(f"{active.rollout.name} is under way: abort it first, or wait")
-            canary = _only(seen.workloads, request.version, seen.policy)
-            service, attempt = self.planned(seen, canary), _attempt_of(request, canary)
-            rollout = new_rollout(seen.policy, [service], now, attempt, request.name)
+            rollout = self._requested_rollout(seen, request, now, active)
         except CannotBegin as error:
             log.warning(
                 "request.refused", service=request.service, version=request.version, reason=str(error)
@@ -247,6 +251,15 @@ class Supervisor:
             self.rollouts.refuse(request, str(error))
             return seen
         return self.begin(seen, rollout, now, asked_by(request.asked, "started"))
+
+    def _requested_rollout(
+        self, seen: Observation, request: Request, now: float, active: Record | None
+    ) -> Rollout:
+        if active is not None:
+            raise CannotBegin(f"{active.rollout.name} is under way: abort it first, or wait")
+        canary = _only(seen.workloads, request.version, seen.policy)
+        service, attempt = self.planned(seen, canary), _attempt_of(request, canary)
+        return new_rollout(seen.policy, [service], now, attempt, request.name)
 
     def retries(self, seen: Observation, now: float) -> Observation:
         """`canaryd retry` raises an ended record's attempt: a new attempt is a new record. Raises
@@ -454,6 +467,7 @@ def _attempt_of(request: Request, canary: Workload) -> int:
 
 
 def youngest(workloads: Iterable[Workload]) -> Workload | None:
+    """The Deployment that was created last; None where there is none."""
     return max(workloads, key=lambda w: (w.created, w.name), default=None)
 
 

@@ -156,32 +156,40 @@ class Facts:
         return not self.server
 
     def of(self, kind: str) -> Listing:
+        """The objects of a kind; marked as not served where the kind was not looked at."""
         return self.kinds.get(kind, Listing(served=False))
 
     def within(self, kind: str, namespace: str) -> list[Object]:
+        """The objects of a kind in one namespace."""
         return [obj for obj in self.of(kind).items if namespace_of(obj) == namespace]
 
     def find(self, kind: str, namespace: str, name: str) -> Object | None:
+        """The object of this kind, namespace and name; None where it was not found."""
         return next((obj for obj in self.within(kind, namespace) if name_of(obj) == name), None)
 
 
 def name_of(obj: Object) -> str:
+    """The name of an object; "" where it has none."""
     return str((obj.get("metadata") or {}).get("name") or "")
 
 
 def namespace_of(obj: Object) -> str:
+    """The namespace of an object; "" where it is in none."""
     return str((obj.get("metadata") or {}).get("namespace") or "")
 
 
 def labels_of(obj: Object) -> Mapping[str, str]:
+    """The labels of an object."""
     return (obj.get("metadata") or {}).get("labels") or {}
 
 
 def annotations_of(obj: Object) -> Mapping[str, str]:
+    """The annotations of an object."""
     return (obj.get("metadata") or {}).get("annotations") or {}
 
 
 def spec_of(obj: Object) -> Mapping[str, Any]:
+    """The `spec` of an object; empty where it has none."""
     return obj.get("spec") or {}
 
 

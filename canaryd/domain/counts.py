@@ -127,9 +127,9 @@ class Target:
 
 
 def joined(looks: Sequence[Look]) -> Look:
-    """Looks that follow each other without a gap as the one longer look that they are. ValueError for none,
-    and for a gap.
+    """Looks that follow each other without a gap, as the one longer look that they are.
 
+    Raises ValueError for no look at all, and for a gap.
     Bounds are the last one's, since they only ever become fewer; a look before the first histogram has no
     latency to add.
     """

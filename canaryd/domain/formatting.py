@@ -53,6 +53,8 @@ def short(number: float) -> str:
 
 
 def wrapped(sentence: str, indent: str = "") -> list[str]:
+    """The lines of a sentence, none wider than `WIDTH` less the two columns of a section. indent: before
+    each."""
     return wrap(
         sentence, WIDTH - 2, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
     ) or [""]

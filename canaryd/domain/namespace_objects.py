@@ -66,6 +66,7 @@ class Deployed:
 
     @property
     def namespace(self) -> str:
+        """The namespace that the Deployment is in."""
         return str(self.manifest["metadata"]["namespace"])
 
     @property
@@ -75,11 +76,13 @@ class Deployed:
 
     @property
     def template(self) -> Manifest:
+        """The pod template."""
         template: Manifest = self.manifest["spec"]["template"]
         return template
 
     @property
     def images(self) -> Mapping[str, str]:
+        """The image of each container, by the container's name."""
         return images(self.template)
 
 
@@ -104,6 +107,7 @@ class RecordedRollout:
 
     @property
     def ended(self) -> bool:
+        """Whether the rollout has begun and ended."""
         return self.phase is not None and self.phase.ended
 
 
@@ -137,9 +141,11 @@ class NamespaceObjects:
     unreadable: Mapping[str, str] = field(default_factory=dict)
 
     def deployment(self, name: str) -> Deployed | None:
+        """The Deployment of this name."""
         return next((deployment for deployment in self.deployments if deployment.name == name), None)
 
     def service(self, name: str) -> Manifest | None:
+        """The Service of this name."""
         return next((service for service in self.services if name_of(service) == name), None)
 
     def selected(self, selector: Mapping[str, str]) -> list[Deployed]:
@@ -191,6 +197,7 @@ class NamespaceClient(Protocol):
 
 
 def name_of(obj: Manifest) -> str:
+    """The name of an object. Raises KeyError where it has none."""
     return str(obj["metadata"]["name"])
 
 

@@ -140,6 +140,8 @@ class Presence:
 
 
 class Telemetry(Protocol):
+    """What was counted of the workloads of a rollout, and what the policy's queries measured."""
+
     def read(
         self, targets: Sequence[Target], start: int, end: int, step: int
     ) -> Mapping[Target, Sequence[Look]]:
@@ -163,6 +165,8 @@ class Telemetry(Protocol):
 
 
 class Workloads(Protocol):
+    """The Deployments of a service."""
+
     def list(self, policy: Policy) -> Sequence[Workload]:
         """The Deployments of a policy's service, chosen by their pod template's labels. Raises Unavailable,
         Rejected."""
@@ -171,6 +175,8 @@ class Workloads(Protocol):
 
 
 class Traffic(Protocol):
+    """The route of a service, and the subsets or Services that it leads to."""
+
     def read(self, policy: Policy) -> RouteView:
         """The steered routes. Raises Unavailable and Forbidden (nothing is known of them), Missing (no
         VirtualService, DestinationRule or HTTPRoute), Rejected (no route to this service)."""
@@ -198,6 +204,8 @@ class Traffic(Protocol):
 
 
 class Rollouts(Protocol):
+    """The records of all rollouts, and what is kept of each service apart from them."""
+
     def list(self) -> Sequence[Record]:
         """All rollouts on record, of every service; a record that cannot be understood is left out and told
         about in the log."""
@@ -246,6 +254,8 @@ class Gates(Protocol):
 
 
 class Clock(Protocol):
+    """The time, so that nothing else has to ask for it."""
+
     def now(self) -> float:
         """Unix seconds."""
 

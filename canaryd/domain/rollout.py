@@ -23,6 +23,8 @@ RouteLists = Mapping[str, tuple[Mapping[str, Any], ...]]
 
 
 class Phase(StrEnum):
+    """Where a rollout stands; `lifecycle.TRANSITIONS` has the ways from one phase to the next."""
+
     WAITING = "Waiting"  # until the canary is available
     PROGRESSING = "Progressing"  # in a stage
     AWAITING_APPROVAL = "AwaitingApproval"  # the stage has passed; a person is asked
@@ -42,6 +44,7 @@ class Phase(StrEnum):
 
     @property
     def ended(self) -> bool:
+        """Whether the rollout is over, so that no signal means anything any more."""
         return self in (Phase.SUCCEEDED, Phase.ROLLED_BACK, Phase.SUPERSEDED)
 
 
@@ -265,6 +268,7 @@ class ServiceRollout:
 
     @property
     def key(self) -> NamespacedName:
+        """The namespace and name of the service."""
         return self.namespace, self.name
 
     @property

@@ -8,6 +8,8 @@ PLAIN_SHARE = 0.01  # of the canary's requests, where stable had none to compare
 
 
 class Answer(StrEnum):
+    """What a judged look says of the canary."""
+
     PASS = "pass"  # what this stage must rule out is ruled out, on every metric
     FAIL = "fail"  # the canary is worse than tolerated: roll back
     ALARM = "alarm"  # at weight 100, where nothing can be compared: step back, so that it can

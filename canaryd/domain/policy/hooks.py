@@ -100,6 +100,7 @@ class Gate:
 
     @property
     def is_url(self) -> bool:
+        """Whether the target is a URL, and not the name of a notifier."""
         return "://" in self.target
 
     @property

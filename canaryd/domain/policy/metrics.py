@@ -322,6 +322,7 @@ class Metric(StrictModel):
 
     @property
     def decides(self) -> bool:
+        """Whether the metric may pass a stage or roll it back: a query with `dryRun` may not."""
         return self.query is None or not self.query.dry_run
 
 

@@ -86,14 +86,17 @@ class Analysis(StrictModel):
 
     @property
     def errors(self) -> Errors | None:
+        """How error rates are compared; None where they are not."""
         return next((metric.errors for metric in self.metrics if metric.errors), None)
 
     @property
     def latency(self) -> Latency | None:
+        """How latencies are compared; None where they are not."""
         return next((metric.latency for metric in self.metrics if metric.latency), None)
 
     @property
     def queries(self) -> tuple[Query, ...]:
+        """The policy's own PromQL queries."""
         return tuple(metric.query for metric in self.metrics if metric.query)
 
     @property
@@ -577,7 +580,7 @@ class Policy(StrictModel):
 
     @classmethod
     def load(cls, data: object) -> Self:
-        """From plain data, as a file or a `dump` has it. Raises Refused with all problems."""
+        """From plain data, as a file or a `dump` has it. Raises InvalidPolicy with all problems."""
         return cls.read(data)
 
     def dump(self) -> dict[str, Any]:

@@ -68,8 +68,8 @@ class StrictModel(BaseModel):
 
     @classmethod
     def read(cls, data: object, **context: object) -> Self:
-        """From plain data (maps, lists, scalars) as a YAML or JSON document has it. Raises Refused with all
-        problems."""
+        """From plain data (maps, lists, scalars) as a YAML or JSON document has it. Raises InvalidPolicy with
+        all problems."""
         empty = list(_empty(cls, data, ()))
         try:
             read = cls.model_validate(data, context={**WRITTEN, **context}, by_alias=True, by_name=False)
