@@ -80,7 +80,7 @@ def demo(context: click.Context, name: str, listing: bool, keep: bool, plain: bo
     view.say("starting the simulated cluster and the daemon")
     folder = Path(tempfile.mkdtemp(prefix="canaryd-demo-"))
     with running_world(scenario, folder) as running:
-        view.say(f"the daemon runs as process {running.process.pid}; its log: {running.log}")
+        view.say(f"daemon: process {running.process.pid}, log {running.log}")
         play(scenario, running, view, keep)
         if keep:
             keep_up(running, view)

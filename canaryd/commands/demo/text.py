@@ -32,7 +32,7 @@ def ending(
 
 def kept(kubeconfig: Path, settings: Path) -> Sequence[str]:
     """How to use the world from another terminal."""
-    proxied = ("  export NO_PROXY=127.0.0.1",) if getproxies() else ()
+    proxied = ("  export NO_PROXY=127.0.0.1",) if getproxies().keys() - {"no"} else ()
     return (
         "The world stays up until Ctrl-C. In another terminal:",
         "",
@@ -43,8 +43,8 @@ def kept(kubeconfig: Path, settings: Path) -> Sequence[str]:
         "  canaryd demo release good    # applies the next version, a healthy one",
         "  canaryd demo release bad     # one that fails 5% of its requests",
         "  canaryd status --watch       # and hold, resume, promote, abort, pause, retry",
-        "  canaryd explain front-end    # why, in numbers, and what would have been decided otherwise",
-        "  canaryd check                # what canaryd needs of a cluster, and what this one has",
+        "  canaryd explain front-end    # why, in numbers",
+        "  canaryd check                # whether this cluster has what canaryd needs",
         "",
         f"The daemon's settings, policy and log are in {settings.parent}.",
     )
