@@ -38,7 +38,7 @@ COMMANDS = {
         ),
         "plan": (
             "canaryd.commands.plan.command",
-            "Foresee a policy's releases: time in each stage, what is caught where.",
+            "Forecast a policy's releases: time in each stage, what is caught where.",
         ),
     },
     "Releasing": {
@@ -49,30 +49,33 @@ COMMANDS = {
     },
     "Looking": {
         "status": ("canaryd.commands.status", "Show the rollouts: stage, weight, odds, reason."),
-        "explain": ("canaryd.commands.explain.command", "Tell why a rollout is where it is, in numbers."),
+        "explain": ("canaryd.commands.explain.command", "Explain why a rollout is where it is, in numbers."),
     },
     "Looking back": {
         "record": (
             "canaryd.commands.backtest.record_command",
-            "Keep in a file what was counted of two versions.",
+            "Save to a file what was counted of two versions.",
         ),
         "backtest": (
             "canaryd.commands.backtest.command",
-            "Try policies on the past: what would have been decided when.",
+            "Run policies on past traffic: what would have been decided, and when.",
         ),
     },
     "Acting": {
         "start": ("canaryd.commands.verbs", "Begin a rollout by hand."),
         "hold": ("canaryd.commands.verbs", "Keep the weight as it is; harm still rolls back."),
         "resume": ("canaryd.commands.verbs", "Let a held rollout go on."),
-        "approve": ("canaryd.commands.verbs", "Let a rollout go on after the stage that asks for it."),
-        "abort": ("canaryd.commands.verbs", "Send all traffic back to stable, now."),
+        "approve": ("canaryd.commands.verbs", "Approve the stage, or the gate, that a rollout waits for."),
+        "abort": ("canaryd.commands.verbs", "Send all traffic back to stable now."),
         "promote": (
             "canaryd.commands.verbs",
-            "Send all traffic to the canary, now; it is still judged there.",
+            "Send all traffic to the canary now; it is still judged there.",
         ),
         "retry": ("canaryd.commands.verbs", "Try a rolled back version once more."),
-        "pause": ("canaryd.commands.verbs", "Stop beginnings and advances of a service (never rollbacks)."),
+        "pause": (
+            "canaryd.commands.verbs",
+            "Pause a service: nothing begins or advances; rollbacks still happen.",
+        ),
         "reset": (
             "canaryd.commands.reset.command",
             "Take back what canaryd left: routes to one version, subsets, records.",

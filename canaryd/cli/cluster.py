@@ -63,43 +63,46 @@ class Cluster:
         """The rollout of that name, or the service's: the one under way, else its latest; of a bracket, by
         the name of any of its services. Raises Failure, naming what is there."""
         records = self.records()
-        named = [one for one in records if name == one.rollout.name]
-        found = named or [one for one in records if name in one.rollout.service_names]
+        named = [record for record in records if name == record.rollout.name]
+        found = named or [record for record in records if name in record.rollout.service_names]
         places = sorted(
-            {one.rollout.namespace for one in named}
+            {record.rollout.namespace for record in named}
             or {
                 place
-                for one in found
-                for place, service in one.rollout.keys
+                for record in found
+                for place, service in record.rollout.keys
                 if service == name and self.namespace in (None, place)
             }
         )
         where = f"in namespace {self.namespace}" if self.namespace else "in any namespace"
         if not found:
             self._never_began(name)
-            there = ", ".join(sorted({"/".join(key) for one in records for key in one.rollout.keys}))
+            there = ", ".join(sorted({"/".join(key) for record in records for key in record.rollout.keys}))
             known = f"; there are rollouts of {there}" if there else ", and none of anything else"
             raise Failure(f"there is no rollout {name}, and none of a service {name}, {where}{known}")
         if len(places) > 1:
             raise Failure(
                 f"{name} is in several namespaces ({', '.join(places)}): say which with --namespace"
             )
-        return max(found, key=lambda one: (not one.rollout.phase.ended, one.rollout.began))
+        return max(found, key=lambda record: (not record.rollout.phase.ended, record.rollout.began))
 
-    def asked(self) -> list[StartRequest]:
+    def start_requests(self) -> list[StartRequest]:
         """What was asked for and has not begun, with what was refused; oldest first."""
-        begun = {(one.rollout.namespace, one.rollout.name) for one in self.rollouts.list()}
+        begun = {(record.rollout.namespace, record.rollout.name) for record in self.rollouts.list()}
         # A record is tens of kilobytes, and has been read: only what is none is fetched.
         listed = self.api.request("GET", path_to(API_VERSION, PLURAL), accept=NAMES_ONLY).get("items") or []
-        names = {(one["metadata"]["namespace"], one["metadata"]["name"]) for one in listed} - begun
+        names = {(item["metadata"]["namespace"], item["metadata"]["name"]) for item in listed} - begun
         found = []
         for namespace, name in names:
             if self.namespace in (None, namespace):
                 with suppress(Missing):
                     found.append(_asked(self.rollouts.get(namespace, name)))
-        return sorted((one for one in found if one is not None), key=lambda one: (one.since, one.name))
+        return sorted(
+            (request for request in found if request is not None),
+            key=lambda request: (request.since, request.name),
+        )
 
-    def take_back(self, asked: StartRequest) -> None:
+    def withdraw(self, asked: StartRequest) -> None:
         """Deletes the request. Raises Conflict when it has begun, or was refused, meanwhile."""
         path = path_to(API_VERSION, PLURAL, asked.namespace, asked.name)
         self.api.request("DELETE", path, {"preconditions": {"resourceVersion": asked.resource_version}})
@@ -116,13 +119,13 @@ class Cluster:
 
     def _never_began(self, name: str) -> None:
         """Raises Failure for what was asked for by `start`, or waits, and has no record."""
-        for one in self.asked():
-            if name == one.name or (name == one.service and not one.refused):
+        for request in self.start_requests():
+            if name == request.name or (name == request.service and not request.refused):
                 raise Failure(
-                    f"{one.namespace}/{one.name} was asked for and refused: {one.refused}"
-                    if one.refused
-                    else f"{one.namespace}/{one.name} is asked for and has not begun: does the daemon run, "
-                    "and is the service paused?"
+                    f"{request.namespace}/{request.name} was asked for and refused: {request.refused}"
+                    if request.refused
+                    else f"{request.namespace}/{request.name} is asked for and has not begun: does the "
+                    "daemon run, and is the service paused?"
                 )
         if why := self.waiting(lambda note: note.service == name, time.time()):
             raise Failure(f"no rollout of {name} has begun yet: {'; '.join(why)}")
@@ -131,7 +134,7 @@ class Cluster:
         """Why nothing begins of these services; nothing where the notes cannot be read, since something else
         was asked for."""
         try:
-            return waiting([one for one in self.notes() if is_meant(one)], now)
+            return waiting([note for note in self.notes() if is_meant(note)], now)
         except Rejected:
             return []
 
@@ -139,16 +142,16 @@ class Cluster:
 def waiting(notes: Iterable[ServiceNote], now: float) -> list[str]:
     """Why nothing begins, or not yet: a line for each reason, which several services may share."""
     found: dict[str, list[str]] = {}
-    for one in notes:
-        waits = one.gathering
+    for note in notes:
+        waits = note.gathering
         said = (
             [f"{waits.says}, for {lasting(max(0.0, now - waits.since))} now"]
             if waits is not None and waits.says
             else []
         )
-        stuck = "" if one.problem.startswith(LEFT) else "no rollout can begin: "
-        for reason in [f"{stuck}{one.problem}"] * bool(one.problem) + said:
-            found.setdefault(reason, []).append(f"{one.namespace}/{one.service}")
+        stuck = "" if note.problem.startswith(LEFT) else "no rollout can begin: "
+        for reason in [f"{stuck}{note.problem}"] * bool(note.problem) + said:
+            found.setdefault(reason, []).append(f"{note.namespace}/{note.service}")
     return [f"{', '.join(services)}: {reason}" for reason, services in found.items()]
 
 

@@ -45,10 +45,11 @@ def is_asking() -> bool:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], prose: bool = True) -> None:
-    """One line each when piped, never cut; on a terminal the last column wraps, and where there is no room
-    for it, it goes below.
+    """Prints a table: a line for each row when piped, never cut; on a terminal the last column wraps, and
+    stands below the others where there is no room beside them.
 
-    prose: whether the last column is; without any, a row that has no room has its cells named one by one.
+    prose: whether the last column is prose. Without prose, the cells of a row that is too wide are listed
+    with their names.
     """
     if not is_terminal():
         for line in aligned([tuple(head), *map(tuple, rows)]):

@@ -10,7 +10,7 @@ from canaryd.domain.policy.validation import InvalidPolicy
 
 
 def policies_of(path: Path) -> Sequence[Policy]:
-    """The policies of a file or a directory. Raises Refused with every problem, Failure where there is
+    """The policies of a file or a directory. Raises InvalidPolicy with every problem, Failure where there is
     none."""
     loaded = load(path)
     if loaded.problems:

@@ -24,9 +24,9 @@ def follow(cluster: Cluster, namespace: str, name: str, wished: Phase) -> None:
         try:
             record = next(
                 (
-                    one
-                    for one in cluster.rollouts.list()
-                    if (one.rollout.namespace, one.rollout.name) == (namespace, name)
+                    found
+                    for found in cluster.rollouts.list()
+                    if (found.rollout.namespace, found.rollout.name) == (namespace, name)
                 ),
                 None,
             )

@@ -56,13 +56,13 @@ def run(
 ) -> None:
     """Run the daemon until SIGTERM or SIGINT; it finishes the look it is in.
 
-    It starts without Prometheus or API server too, waits for them and says so. A policy that cannot be used
-    is told about in the log; the others are worked on.
+    It starts also when Prometheus or the API server is away, waits for them, and logs that it does. A policy
+    with a mistake is reported in the log; the others take effect.
     """
     from canaryd.app import build
     from canaryd.settings import load_settings
 
-    # Without --config the usual place may have no file, but a file that was asked for is never left out.
+    # The default file may be missing; a file that was asked for may not.
     if (
         click.get_current_context().get_parameter_source("config") is not ParameterSource.DEFAULT
         and not config.exists()
@@ -71,7 +71,7 @@ def run(
     settings = load_settings(config, prometheus, kubeconfig)
     kubernetes = settings.kubernetes.model_copy(update={"context": context} if context else {})
     log = settings.log.model_copy(
-        update={key: one for key, one in (("format", log_format), ("level", log_level)) if one}
+        update={key: value for key, value in (("format", log_format), ("level", log_level)) if value}
     )
     daemon = build(
         settings.model_copy(update={"kubernetes": kubernetes, "log": log}),

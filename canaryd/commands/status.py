@@ -37,19 +37,19 @@ WATCH = 2.0  # seconds between two readings of `status --watch`: a look is rarel
 def status(name: str | None, every: bool, watch: bool, form: str, cluster: Cluster) -> None:
     """Show each service's rollout: the one under way, else the latest.
 
-    ODDS are those gathered against the canary; at the policy's bar (100 to 1 by default) it is rolled back.
-    AGE is since the beginning. Paused services, why a new version cannot begin or what it waits for, and what
-    `start` asked for and has not begun are told below the table.
+    ODDS are those gathered against the canary: at the policy's bar (100 to 1 by default) it is rolled back.
+    AGE is the time since the rollout began. Below the table stand paused services, what keeps a new version
+    from beginning, and rollouts that `start` asked for and that have not begun.
     """
     if watch:
         with suppress(KeyboardInterrupt):
             _watch(cluster, name, every, form)
         return
-    seen = read(cluster, name, every)
+    view = read(cluster, name, every)
     if form == "json":
-        output.as_json(as_data(seen))
+        output.as_json(as_data(view))
     else:
-        _show(seen)
+        _show(view)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +65,14 @@ class StatusView:
 def read(cluster: Cluster, name: str | None, every: bool) -> StatusView:
     """What there is to show. Raises Failure for an unknown name."""
     records, notes = list(cluster.records()), list(cluster.notes())
-    asked = [one for one in cluster.asked() if not _outlived(one, records)]
+    asked = [request for request in cluster.start_requests() if not _outlived(request, records)]
     if name is not None:
-        chosen = [one for one in records if name in (one.rollout.name, *one.rollout.service_names)]
-        asked = [one for one in asked if name in (one.name, one.service)]
-        services = {key for one in chosen for key in one.rollout.keys}
-        notes = [one for one in notes if one.service == name or (one.namespace, one.service) in services]
+        chosen = [
+            record for record in records if name in (record.rollout.name, *record.rollout.service_names)
+        ]
+        asked = [request for request in asked if name in (request.name, request.service)]
+        services = {key for record in chosen for key in record.rollout.keys}
+        notes = [note for note in notes if note.service == name or (note.namespace, note.service) in services]
         if not chosen and not notes and not asked:
             cluster.find(name)  # says what there is
         records = chosen
@@ -79,48 +81,53 @@ def read(cluster: Cluster, name: str | None, every: bool) -> StatusView:
 
 def _outlived(asked: StartRequest, records: Sequence[Record]) -> bool:
     """Whether a rollout of the service has begun since it was refused: then the refusal is no news."""
-    began = (one.rollout.began for one in records if (asked.namespace, asked.service) in one.rollout.keys)
+    began = (
+        record.rollout.began for record in records if (asked.namespace, asked.service) in record.rollout.keys
+    )
     return bool(asked.refused) and max(began, default=asked.since) > asked.since
 
 
 def _chosen(records: Sequence[Record], name: str | None, every: bool) -> list[Record]:
     """Of each service the rollout under way, else the latest; all when asked for, or named."""
-    latest = {(key, one.rollout.phase.ended): one for one in records for key in one.rollout.keys}
-    of_services = [one for (key, ended), one in latest.items() if not ended or (key, False) not in latest]
+    latest = {(key, record.rollout.phase.ended): record for record in records for key in record.rollout.keys}
+    of_services = [
+        record for (key, ended), record in latest.items() if not ended or (key, False) not in latest
+    ]
     shown = (
         records
-        if every or any(one.rollout.name == name for one in records)
-        else [one for one in records if one in of_services]
+        if every or any(record.rollout.name == name for record in records)
+        else [record for record in records if record in of_services]
     )
     return sorted(
-        shown, key=lambda one: (one.rollout.namespace, one.rollout.entrance.name, one.rollout.began)
+        shown,
+        key=lambda record: (record.rollout.namespace, record.rollout.entrance.name, record.rollout.began),
     )
 
 
-def as_data(seen: StatusView) -> dict[str, Any]:
+def as_data(view: StatusView) -> dict[str, Any]:
     """What `status -o json` prints. Keys are only ever added."""
     return {
-        "rollouts": [entry(record) for record in seen.records],
+        "rollouts": [entry(record) for record in view.records],
         "services": [
             {
-                "namespace": one.namespace,
-                "service": one.service,
-                "paused": one.paused,
-                "problem": one.problem,
-                "waits": one.gathering.says if one.gathering else "",
+                "namespace": note.namespace,
+                "service": note.service,
+                "paused": note.paused,
+                "problem": note.problem,
+                "waits": note.gathering.says if note.gathering else "",
             }
-            for one in seen.notes
+            for note in view.notes
         ],
         "requests": [
             {
-                "name": one.name,
-                "namespace": one.namespace,
-                "service": one.service,
-                "version": one.version,
-                "since": one.since,
-                "refused": one.refused or None,
+                "name": request.name,
+                "namespace": request.namespace,
+                "service": request.service,
+                "version": request.version,
+                "since": request.since,
+                "refused": request.refused or None,
             }
-            for one in seen.asked
+            for request in view.asked
         ],
     }
 
@@ -152,15 +159,15 @@ def entry(record: Record) -> dict[str, Any]:
         "ended": rollout.ended,
         "lookedUntil": verdict.at if verdict else None,
         "mode": rollout.policy.mode,
-        "bracket": [asdict(one) for one in versions]
+        "bracket": [asdict(version) for version in versions]
         if (versions := announcements.versions(rollout))
         else None,
     }
 
 
 def rows(records: Sequence[Record], now: float) -> list[tuple[str, ...]]:
-    several = len({namespace for one in records for namespace, _ in one.rollout.keys}) > 1
-    return [_row(one, now, several) for one in records]
+    several = len({namespace for record in records for namespace, _ in record.rollout.keys}) > 1
+    return [_row(record, now, several) for record in records]
 
 
 def _row(record: Record, now: float, several: bool) -> tuple[str, ...]:
@@ -183,17 +190,17 @@ def _row(record: Record, now: float, several: bool) -> tuple[str, ...]:
     )
 
 
-def remarks(seen: StatusView, now: float) -> list[str]:
+def remarks(view: StatusView, now: float) -> list[str]:
     """What the table of rollouts cannot say: paused services, services where nothing can begin, and what has
     not begun."""
-    notes = seen.notes
+    notes = view.notes
     paused = [
-        f"{one.namespace}/{one.service} is {_paused(one)} nothing begins or advances, rollbacks happen "
-        f"(canaryd pause {one.service} --end)"
-        for one in notes
-        if one.paused
+        f"{note.namespace}/{note.service} is {_paused(note)} nothing begins or advances, rollbacks happen "
+        f"(canaryd pause {note.service} --end)"
+        for note in notes
+        if note.paused
     ]
-    return paused + waiting(notes, now) + [_remark(one, now) for one in seen.asked]
+    return paused + waiting(notes, now) + [_remark(request, now) for request in view.asked]
 
 
 def _paused(note: ServiceNote) -> str:
@@ -212,15 +219,15 @@ def _remark(asked: StartRequest, now: float) -> str:
     )
 
 
-def _show(seen: StatusView) -> None:
+def _show(view: StatusView) -> None:
     now = time.time()
-    if seen.records:
-        output.table(HEAD, rows(seen.records, now))
+    if view.records:
+        output.table(HEAD, rows(view.records, now))
     else:
-        services = ", ".join(f"{one.namespace}/{one.service}" for one in seen.notes)
+        services = ", ".join(f"{note.namespace}/{note.service}" for note in view.notes)
         known = f"; canaryd looks after {services}" if services else ", and canaryd has seen no service yet"
         click.echo(f"no rollouts{known}")
-    for line in remarks(seen, now):
+    for line in remarks(view, now):
         click.echo(line)
 
 
@@ -230,16 +237,16 @@ def _watch(cluster: Cluster, name: str | None, every: bool, form: str) -> None:
     before: Any = None
     while True:  # Ctrl-C ends it
         try:
-            seen = read(cluster, name, every)
+            view = read(cluster, name, every)
         except Unavailable as error:
             click.echo(f"canaryd: {error}", err=True)
         else:
-            present = as_data(seen)
+            present = as_data(view)
             if form == "json" and present != before:
                 output.as_line(present)
             elif form == "table" and (present != before or output.is_terminal()):
                 if output.is_terminal():
                     click.clear()
-                _show(seen)
+                _show(view)
             before = present
         time.sleep(WATCH)

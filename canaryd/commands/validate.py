@@ -23,8 +23,8 @@ from canaryd.domain.policy.policy import Policy
 def validate(paths: tuple[Path, ...], config: Path | None) -> None:
     """Check policy files, or all *.yaml in directories.
 
-    Every mistake is told at once, with file, line, key, what was wanted and what came. Exit code 1 if there
-    is one.
+    All mistakes are reported at once, with file, line, key, what was expected and what was found. Exit code 1
+    if there is any.
     """
     names: tuple[Collection[str], ...] = ()
     if config is not None:
@@ -72,5 +72,5 @@ def summary(policy: Policy) -> str:
     "  # yaml-language-server: $schema=policy.schema.json"
 )
 def schema() -> None:
-    """Print the JSON Schema of a policy, for editors that complete and check as one types."""
+    """Print the JSON Schema of a policy, for editors that complete and check while you type."""
     click.echo(json.dumps(json_schema(), indent=2))

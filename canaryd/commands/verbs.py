@@ -23,7 +23,7 @@ from canaryd.domain.rollout import MOST_ATTEMPTS, NOBODY, Held, Phase, Record, R
 from canaryd.report.phase_summary import describe
 
 WAIT = click.option(
-    "--wait", is_flag=True, help="Until the rollout has ended; exit code 1 unless it ended as wished."
+    "--wait", is_flag=True, help="Wait until the rollout has ended; exit code 1 unless it ended as asked for."
 )
 NAME = click.argument("name", metavar="SERVICE|ROLLOUT")
 REASON = click.option(
@@ -44,9 +44,9 @@ REASON = click.option(
 def hold(name: str, reason: str, cluster: Cluster) -> None:
     """Keep the weight as it is until `canaryd resume`. The canary is still judged, and harm still rolls
     back."""
-    record = meant(cluster, name, Signal.HOLD, "hold")
+    record = in_phase_for(cluster, name, Signal.HOLD, "hold")
     request(cluster, record, "hold", reason, hold=True)
-    said(record, f"holds {record.rollout.how}; canaryd resume {record.rollout.name} lets it go on")
+    confirm(record, f"holds {record.rollout.how}; canaryd resume {record.rollout.name} lets it go on")
 
 
 @click.command(epilog=examples("canaryd resume front-end"))
@@ -64,7 +64,7 @@ def resume(name: str, reason: str, cluster: Cluster) -> None:
         f"; canaryd steers again: the route is written back to {record.rollout.share}, and edits inside its "
         "route list are replaced"
     )
-    said(record, f"goes on{back if record.rollout.held is Held.DRIFT else ''}")
+    confirm(record, f"goes on{back if record.rollout.held is Held.DRIFT else ''}")
 
 
 @click.command(
@@ -100,10 +100,10 @@ def approve(name: str, stage: int | None, gate: bool, reason: str, cluster: Clus
             )
         open_gate(cluster, name, reason)
         return
-    record = meant(cluster, name, Signal.APPROVE, "approve")
+    record = in_phase_for(cluster, name, Signal.APPROVE, "approve")
     rollout = record.rollout
     stages = rollout.policy.stages
-    asking = [number for number, one in enumerate(stages, start=1) if one.approval]
+    asking = [number for number, policy_stage in enumerate(stages, start=1) if policy_stage.approval]
     if not asking:
         raise Failure(
             f"{rollout.name} asks for no approval: no stage of its policy has `approval: "
@@ -125,7 +125,7 @@ def approve(name: str, stage: int | None, gate: bool, reason: str, cluster: Clus
         ahead = f"to give it ahead: canaryd approve {name} --stage {wanted}"
         raise Failure(f"{where(record)}: it asks for approval after stage {wanted}; {ahead}")
     request(cluster, record, "approve", reason, approved_stage=index)
-    said(record, f"is approved up to stage {index + 1} of {len(stages)}")
+    confirm(record, f"is approved up to stage {index + 1} of {len(stages)}")
 
 
 def open_gate(cluster: Cluster, name: str, reason: str) -> None:
@@ -134,7 +134,7 @@ def open_gate(cluster: Cluster, name: str, reason: str) -> None:
     if gate is None or asking is None or not gates.is_asking(record.rollout):
         raise Failure(f"{where(record)}: it waits for no gate, so there is none to open")
     request(cluster, record, "openGate", reason, opened_gate=asking.number)
-    said(record, f"goes on without the gate {gate.name}{pause_hint(cluster, record)}")
+    confirm(record, f"goes on without the gate {gate.name}{pause_hint(cluster, record)}")
 
 
 def gate_hint(record: Record) -> str:
@@ -152,18 +152,18 @@ def gate_hint(record: Record) -> str:
 @REASON
 @cluster_options
 def abort(name: str, wait: bool, reason: str, cluster: Cluster) -> None:
-    """Send all traffic back to stable, now. The same template is not tried again until `canaryd retry`.
+    """Send all traffic back to stable now. The same template is not tried again until `canaryd retry`.
 
-    What `canaryd start` asked for and has not begun is taken back.
+    A rollout that `canaryd start` asked for and that has not begun is withdrawn.
     """
     asked = not_begun(cluster, name)
     if asked is not None:
-        cluster.take_back(asked)
+        cluster.withdraw(asked)
         click.echo(f"{asked.namespace}/{asked.name} is no longer asked for; it had not begun")
         return
-    record = meant(cluster, name, Signal.ABORT, "abort")
+    record = in_phase_for(cluster, name, Signal.ABORT, "abort")
     request(cluster, record, "abort", reason, abort=True)
-    said(record, f"goes back: all traffic to {record.rollout.for_display.stable}")
+    confirm(record, f"goes back: all traffic to {record.rollout.for_display.stable}")
     follow_if(wait, cluster, record, Phase.ROLLED_BACK)
 
 
@@ -173,9 +173,9 @@ def abort(name: str, wait: bool, reason: str, cluster: Cluster) -> None:
 @REASON
 @cluster_options
 def promote(name: str, wait: bool, reason: str, cluster: Cluster) -> None:
-    """Send all traffic to the canary, now, past the stages and gates between. The last stage is still judged,
+    """Send all traffic to the canary now, past the stages and gates between. The last stage is still judged,
     and may still roll back."""
-    record = meant(cluster, name, Signal.PROMOTE, "promote")
+    record = in_phase_for(cluster, name, Signal.PROMOTE, "promote")
     if record.wishes.promote:
         raise Failure(
             f"{record.rollout.name} was promoted already, which works once: see canaryd explain "
@@ -186,7 +186,7 @@ def promote(name: str, wait: bool, reason: str, cluster: Cluster) -> None:
     # A hold would stop it at full weight, which is not what was meant.
     released = {"hold": False} if record.wishes.hold else {}
     request(cluster, record, "promote", reason, promote=True, **released)
-    said(record, f"goes to 100%{pause_hint(cluster, record)}")
+    confirm(record, f"goes to 100%{pause_hint(cluster, record)}")
     follow_if(wait, cluster, record, Phase.SUCCEEDED)
 
 
@@ -202,10 +202,10 @@ def retry(name: str, reason: str, cluster: Cluster) -> None:
         raise Failure(f"{where(record)}: only what was rolled back or superseded can be tried again")
     for namespace, service in rollout.keys:
         refuse_while_another(cluster, namespace, service)
-    tried = (one.rollout for one in cluster.rollouts.list())
+    tried = (record.rollout for record in cluster.rollouts.list())
     attempt = 1 + max(earlier.attempt for earlier in tried if _canary(earlier) == _canary(rollout))
     request(cluster, record, "retry", reason, attempt=attempt)
-    said(record, f"is tried again as attempt {attempt}")
+    confirm(record, f"is tried again as attempt {attempt}")
 
 
 def _canary(rollout: Rollout) -> tuple[NamespacedName, str, str]:
@@ -226,7 +226,7 @@ def active(cluster: Cluster, name: str, verb: str) -> Record:
     return record
 
 
-def meant(cluster: Cluster, name: str, signal: Signal, verb: str) -> Record:
+def in_phase_for(cluster: Cluster, name: str, signal: Signal, verb: str) -> Record:
     """The rollout that is meant, in a phase where the signal has a meaning. Raises Failure where it has
     none."""
     record = active(cluster, name, verb)
@@ -250,27 +250,30 @@ def not_begun(cluster: Cluster, name: str) -> StartRequest | None:
     Failure for several."""
     under_way = {
         service
-        for one in cluster.records()
-        if not one.rollout.phase.ended
-        for service in one.rollout.service_names
+        for record in cluster.records()
+        if not record.rollout.phase.ended
+        for service in record.rollout.service_names
     }
-    asked = cluster.asked()
-    found = [one for one in asked if one.name == name] or [
-        one for one in asked if one.service == name and not one.refused and name not in under_way
+    asked = cluster.start_requests()
+    found = [pending for pending in asked if pending.name == name] or [
+        pending
+        for pending in asked
+        if pending.service == name and not pending.refused and name not in under_way
     ]
     if len(found) > 1:
         raise Failure(
-            f"{name} is asked for several times: {', '.join(f'{one.namespace}/{one.name}' for one in found)}"
+            f"{name} is asked for several times: "
+            f"{', '.join(f'{pending.namespace}/{pending.name}' for pending in found)}"
         )
     return found[0] if found else None
 
 
 def refuse_while_another(cluster: Cluster, namespace: str, service: str) -> None:
     """Raises Failure while a rollout of the service is under way, or is asked for: one at a time."""
-    for one in cluster.rollouts.list():
-        if not one.rollout.phase.ended and (namespace, service) in one.rollout.keys:
-            raise Failure(f"{where(one)}: abort it first, or wait until it has ended")
-    for asked in cluster.asked():
+    for record in cluster.rollouts.list():
+        if not record.rollout.phase.ended and (namespace, service) in record.rollout.keys:
+            raise Failure(f"{where(record)}: abort it first, or wait until it has ended")
+    for asked in cluster.start_requests():
         if not asked.refused and (asked.namespace, asked.service) == (namespace, service):
             back = f"canaryd abort {asked.name} takes it back"
             raise Failure(f"{asked.name} ({asked.version}) is asked for already, and has not begun: {back}")
@@ -289,7 +292,7 @@ def where(record: Record) -> str:
     return f"{record.rollout.name} is {record.rollout.phase.value} ({describe(record.rollout)})"
 
 
-def said(record: Record, what: str) -> None:
+def confirm(record: Record, what: str) -> None:
     click.echo(f"{record.rollout.namespace}/{record.rollout.name} {what}")
 
 
@@ -303,8 +306,8 @@ def pause_hint(cluster: Cluster, record: Record) -> str:
     paused = [
         service
         for namespace, service in record.rollout.keys
-        for one in cluster.services.notes(namespace)
-        if one.service == service and one.paused
+        for note in cluster.services.notes(namespace)
+        if note.service == service and note.paused
     ]
     return (
         f"; once it is no longer paused ({', '.join(f'canaryd pause {service} --end' for service in paused)})"
@@ -330,7 +333,7 @@ def start(service: str, version: str, wait: bool, reason: str, cluster: Cluster)
 
     VERSION is the version label of a Deployment of SERVICE.
     """
-    note = noted(cluster, service)
+    note = note_of(cluster, service)
     refuse_while_another(cluster, note.namespace, service)
     canary = deployment_of(cluster, note, version)
     forget_refused(cluster, note)
@@ -342,19 +345,19 @@ def start(service: str, version: str, wait: bool, reason: str, cluster: Cluster)
         follow(cluster, note.namespace, name, Phase.SUCCEEDED)
 
 
-def noted(cluster: Cluster, service: str) -> ServiceNote:
+def note_of(cluster: Cluster, service: str) -> ServiceNote:
     """What canaryd has noted of a service. Raises Failure, naming what there is."""
-    seen = cluster.notes()
-    found = [one for one in seen if one.service == service]
+    notes = cluster.notes()
+    found = [note for note in notes if note.service == service]
     if not found:
-        there = ", ".join(f"{one.namespace}/{one.service}" for one in seen) or "none"
+        there = ", ".join(f"{note.namespace}/{note.service}" for note in notes) or "none"
         raise Failure(
             f"canaryd has seen no service {service} (it has seen: {there}): does it have a policy, and does "
             "the daemon run?"
         )
     if len(found) > 1:
         raise Failure(
-            f"{service} is in several namespaces ({', '.join(one.namespace for one in found)}): say which "
+            f"{service} is in several namespaces ({', '.join(note.namespace for note in found)}): say which "
             "with --namespace"
         )
     return found[0]
@@ -363,16 +366,16 @@ def noted(cluster: Cluster, service: str) -> ServiceNote:
 def deployment_of(cluster: Cluster, note: ServiceNote, version: str) -> Workload:
     """The one Deployment of that version. Raises Failure, naming what there is."""
     there = KubeWorkloads(cluster.api).select(note.namespace, note.selector, note.version_label)
-    found = [one for one in there if one.version == version]
+    found = [workload for workload in there if workload.version == version]
     if len(found) == 1:
         return found[0]
     label = f"{note.version_label}={version}"
     if found:
         raise Failure(
-            f"{' and '.join(one.name for one in found)} both have the pod label {label}: a version is one "
-            "Deployment"
+            f"{' and '.join(workload.name for workload in found)} both have the pod label {label}: a version is "
+            "one Deployment"
         )
-    known = ", ".join(one.version for one in there) or "none"
+    known = ", ".join(workload.version for workload in there) or "none"
     raise Failure(
         f"no Deployment of {note.service} in {note.namespace} has the pod label {label} (versions there: "
         f"{known})"
@@ -381,11 +384,14 @@ def deployment_of(cluster: Cluster, note: ServiceNote, version: str) -> Workload
 
 def forget_refused(cluster: Cluster, note: ServiceNote) -> None:
     """Deletes the service's refused requests: their answer was read, and their names are wanted again."""
-    for one in cluster.asked():
-        if one.refused and (one.namespace, one.service) == (note.namespace, note.service):
+    for pending in cluster.start_requests():
+        if pending.refused and (pending.namespace, pending.service) == (
+            note.namespace,
+            note.service,
+        ):
             # the right to create does not come with the right to delete; the next free name does as well
             with suppress(Rejected):
-                cluster.take_back(one)
+                cluster.withdraw(pending)
 
 
 def request_start(cluster: Cluster, note: ServiceNote, canary: Workload, reason: str) -> str:

@@ -76,7 +76,7 @@ def shell(still_world: World) -> Iterator[Shell]:
     yield Shell(still_world, rollouts)
     for record in rollouts.list():
         rollouts.delete(record)
-    for request in Cluster(api, rollouts, services, None).asked():
+    for request in Cluster(api, rollouts, services, None).start_requests():
         rollouts.delete(Record(a_rollout(name=request.name, namespace=request.namespace)))
 
 

@@ -441,10 +441,10 @@ def test_abort_by_service_means_the_rollout_under_way_before_what_is_asked_for(s
 def test_a_request_that_begins_while_it_is_taken_back_is_not_deleted(shell: Shell) -> None:
     name = asked(shell)
     cluster = connect(str(shell.world.kubeconfig), None, None)
-    (request,) = cluster.asked()
+    (request,) = cluster.start_requests()
     shell.store(name=name)
     with pytest.raises(Conflict):
-        cluster.take_back(request)
+        cluster.withdraw(request)
     assert shell.rollouts.get("production", name)["status"]["phase"] == "Progressing"
 
 
