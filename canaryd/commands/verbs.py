@@ -371,10 +371,8 @@ def deployment_of(cluster: Cluster, note: ServiceNote, version: str) -> Workload
         return found[0]
     label = f"{note.version_label}={version}"
     if found:
-        raise Failure(
-            f"{' and '.join(workload.name for workload in found)} both have the pod label {label}: a version is "
-            "one Deployment"
-        )
+        names = " and ".join(workload.name for workload in found)
+        raise Failure(f"{names} both have the pod label {label}: a version is one Deployment")
     known = ", ".join(workload.version for workload in there) or "none"
     raise Failure(
         f"no Deployment of {note.service} in {note.namespace} has the pod label {label} (versions there: "
