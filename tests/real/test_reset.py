@@ -147,7 +147,7 @@ def test_abort_goes_back_before_the_reset_and_uninstalling_in_mid_rollout_leaves
     ]
     world.kubectl("delete", "crd", CRD)
     eventually("nothing mentions it", lambda: mentions(world) == [])
-    assert "nothing of canaryd's is left" in daemon.cli("reset", "--everything", "--yes")
+    assert "nothing of canaryd is left" in daemon.cli("reset", "--everything", "--yes")
 
 
 @pytest.mark.timeout(300)

@@ -159,7 +159,8 @@ class KubeRollouts:
         """Sets fields of `spec`, named as in `DesiredActions` (`approved_stage=1`).
 
         requests: who asks, by the verb, in the place of who asked before; None takes that out. Raises
-        Conflict where `resource_version` is given and is no longer the object's.
+        Conflict where `resource_version` is given and is no longer the object's, ValueError for a field that
+        `DesiredActions` has not.
         """
         unknown = sorted(set(wishes) - set(_WISHES))
         if unknown:

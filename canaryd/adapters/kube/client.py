@@ -80,6 +80,7 @@ class KubernetesApi(ApiClient):
         post_params: Any = None,
         _request_timeout: Any = None,
     ) -> Any:
+        """A call of the library's, with this client's time limits where it has none of its own."""
         return super().call_api(
             method, url, header_params, body, post_params, _request_timeout or self._timeout
         )
