@@ -154,6 +154,28 @@ def test_the_middle_reads_no_clock(path: Path) -> None:
     assert not {"now", "utcnow", "today"} & called
 
 
+def texts(path: Path) -> Iterable[str]:
+    """Every text in a module's code, those of f-strings too, but docstrings."""
+    tree = ast.parse(path.read_text())
+    prose = {
+        id(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    return (
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose
+    )
+
+
+@pytest.mark.parametrize("path", [p for p in modules() if p.name != "documents.py"], ids=in_package)
+def test_hosts_are_put_together_and_taken_apart_in_one_module(path: Path) -> None:
+    """So that the daemon and every command take a host for the same Service."""
+    assert not [text for text in texts(path) if ".svc" in text]
+    assert "ip_address" not in path.read_text()
+
+
 def test_no_modules_import_each_other_in_a_circle() -> None:
     """Tarjan's strongly connected components, over all imports: one behind TYPE_CHECKING ties two modules
     together as well."""

@@ -75,6 +75,12 @@ class Host:
         """Whether its author may have meant this Service, and istiod does not take it for that one."""
         return self.meant == service and self.service != service
 
+    def is_of_another_namespace(self, service: NamespacedName) -> bool:
+        """Whether its author means the Service of the same name in another namespace. Of a name such as
+        `front-end.example` that is not known, so it must have `.svc`, perhaps cut short after that."""
+        namespace, name = self.meant or ("", "")
+        return name == service[1] and namespace != service[0] and ".svc" in self.written.lower()
+
     def selects(self, service: NamespacedName, domain: str = ANY_DOMAIN) -> bool:
         """Whether the host of a DestinationRule applies to a Service: it is the Service's own, or a wildcard
         that the Service's host ends with."""

@@ -166,6 +166,23 @@ def test_two_hosts_meet_where_a_name_is_of_both(one: str, other: str, meet: bool
     assert a_host(other).meets(a_host(one)) is meet
 
 
+@pytest.mark.parametrize(
+    ("written", "elsewhere"),
+    [
+        ("front-end.staging.svc.cluster.local", True),
+        ("front-end.staging.svc.", True),
+        ("front-end.staging", False),  # which may be a host outside the cluster
+        ("carts.staging.svc.cluster.local", False),
+        (HOST, False),
+        ("front-end", False),
+    ],
+)
+def test_a_host_may_be_of_the_service_of_this_name_in_another_namespace(
+    written: str, elsewhere: bool
+) -> None:
+    assert a_host(written).is_of_another_namespace(SERVICE) is elsewhere
+
+
 # ---------------------------------------------------------------- destinations
 
 

@@ -220,12 +220,12 @@ def _hosts(facts: Facts, policy: Policy, route: Object) -> Iterator[Finding]:
     found = list(dict.fromkeys(hosts))
     wrong = [(where, host) for where, host in found if host.is_mistaken_for(policy.key)]
     if not leads_to(facts, route, policy.key):
-        wrong += [(where, host) for where, host in found if _is_elsewhere(host, policy)]
+        wrong += [(where, host) for where, host in found if host.is_of_another_namespace(policy.key)]
     for where, host in wrong:
         about = f"DestinationRule {policy.route.destination_rule}" if where == "spec.host" else named(route)
         what = (
             "the Service of another namespace"
-            if _is_elsewhere(host, policy)
+            if host.is_of_another_namespace(policy.key)
             else "which Istio takes as it is: it is not a Service"
         )
         yield problem(
@@ -237,12 +237,6 @@ def _hosts(facts: Facts, policy: Policy, route: Object) -> Iterator[Finding]:
         )
     if not wrong:
         yield ok("routes.host", named(route), f"its hosts of {policy.service.name} are the Service's")
-
-
-def _is_elsewhere(host: Host, policy: Policy) -> bool:
-    """Whether a host is of the Service of this name in another namespace, perhaps cut short."""
-    namespace, name = host.meant or ("", "")
-    return name == policy.service.name and namespace != policy.service.namespace and ".svc" in host.written
 
 
 def _order(policy: Policy, route: Object) -> Iterator[Finding]:
