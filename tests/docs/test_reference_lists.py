@@ -12,6 +12,7 @@ from canaryd.domain.policy.hooks import EVENTS
 from canaryd.domain.rollout import Phase
 from docs_generator import DOCS, ROOT
 from tests.builders import NOW, a_policy, a_rollout, a_verdict
+from tests.test_architecture import MAY_IMPORT
 
 METRICS_AND_LOGS = (DOCS / "reference" / "metrics-and-logs.md").read_text()
 EVENT = re.compile(r"[a-z_]+\.[a-z_]+")
@@ -88,3 +89,18 @@ def test_every_file_of_the_map_is_there() -> None:
         )
         assert named
         assert [path for path in named if not Path(ROOT / path).exists()] == []
+
+
+def test_the_tables_of_layers_are_what_the_test_of_the_architecture_holds() -> None:
+    allowed = {
+        layer: {one.removeprefix("canaryd.").removeprefix("pydantic_core") for one in may} - {""}
+        for layer, may in MAY_IMPORT.items()
+    }
+    rows = (
+        (ROOT / "CONTRIBUTING.md", r"^\| `(\w+)` \| ([^|]+) \|$"),
+        (DOCS / "development" / "architecture.md", r"^\| `canaryd/(\w+)/` \| .+ \| ([^|]+) \|$"),
+    )
+    for path, row in rows:
+        said = dict(re.findall(row, path.read_text(), re.M))
+        for layer, may in allowed.items():
+            assert set(said[layer].split(", ")) - {"standard library"} == may, (path.name, layer)
