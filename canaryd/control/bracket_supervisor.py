@@ -43,25 +43,29 @@ class _Cannot(Exception):
 
 
 @contextmanager
-def _of(seen: Observation) -> Iterator[None]:
+def _of(observation: Observation) -> Iterator[None]:
     """Says whose it is that cannot begin."""
     try:
         yield
     except CannotBegin as error:
-        raise _Cannot(seen.policy.key, str(error)) from error
+        raise _Cannot(observation.policy.key, str(error)) from error
 
 
-def _noted(every: Sequence[Observation]) -> Gathering | None:
+def _noted(observations: Sequence[Observation]) -> Gathering | None:
     """The latest, where a crash came between the notes of two services."""
     return max(
-        (seen.known.gathering for seen in every if seen.known.gathering is not None),
-        key=lambda one: one.since,
+        (
+            observation.known.gathering
+            for observation in observations
+            if observation.known.gathering is not None
+        ),
+        key=lambda gathering: gathering.since,
         default=None,
     )
 
 
-def _active(every: Sequence[Observation]) -> Record | None:
-    return next((seen.active for seen in every if seen.active is not None), None)
+def _active(observations: Sequence[Observation]) -> Record | None:
+    return next((observation.active for observation in observations if observation.active is not None), None)
 
 
 @dataclass
@@ -72,78 +76,105 @@ class BracketSupervisor:
     supervisor: Supervisor
 
     def supervise(
-        self, policy: Policy, every: Sequence[Observation], requests: Sequence[Request], now: float
+        self, policy: Policy, observations: Sequence[Observation], requests: Sequence[Request], now: float
     ) -> list[Observation]:
         """Begins what is to begin of a bracket's services, seen in its order. Returns what is seen after
         that. Raises Rejected when something of one cannot be read."""
         supervisor = self.supervisor
         if unreadable := "; ".join(
-            f"{seen.policy.service.name}: {seen.unreadable}" for seen in every if seen.unreadable
+            f"{observation.policy.service.name}: {observation.unreadable}"
+            for observation in observations
+            if observation.unreadable
         ):
-            for seen in every if _active(every) is None else ():
-                if seen.known.resource_version and not seen.unreadable and supervisor.unknown(seen):
-                    supervisor.tell_problem(seen, unreadable, seen.known.gathering)
+            for observation in observations if _active(observations) is None else ():
+                if (
+                    observation.known.resource_version
+                    and not observation.unreadable
+                    and supervisor.unknown(observation)
+                ):
+                    supervisor.tell_problem(observation, unreadable, observation.known.gathering)
             raise Rejected(unreadable)
-        unseen = [seen.policy.key for seen in every if not seen.known.resource_version]
+        unseen = [
+            observation.policy.key for observation in observations if not observation.known.resource_version
+        ]
         if unseen:
-            every = [supervisor.first_sight(seen) if seen.policy.key in unseen else seen for seen in every]
-            there = [seen for seen in every if seen.known.resource_version]
-            if not there or any(seen.policy.key in unseen for seen in there):
-                return every  # what is there now is known from the next beat on
+            observations = [
+                supervisor.first_sight(observation) if observation.policy.key in unseen else observation
+                for observation in observations
+            ]
+            there = [observation for observation in observations if observation.known.resource_version]
+            if not there or any(observation.policy.key in unseen for observation in there):
+                return observations  # what is there now is known from the next beat on
             # What comes first of a service is not new either, so the others do not wait for one that has no
             # Deployment yet.
-            done = {seen.policy.key: seen for seen in self.supervise(policy, there, requests, now)}
-            return [done.get(seen.policy.key, seen) for seen in every]
-        every = [supervisor.remember_seen(seen) for seen in every]
-        every = self._requested(every, [request for request in requests if not request.begun], now)
+            done = {
+                observation.policy.key: observation
+                for observation in self.supervise(policy, there, requests, now)
+            }
+            return [done.get(observation.policy.key, observation) for observation in observations]
+        observations = [supervisor.remember_seen(observation) for observation in observations]
+        observations = self._requested(
+            observations, [request for request in requests if not request.begun], now
+        )
         problems: dict[NamespacedName, str] = {}
         gathering = None
-        if _active(every) is None and any(seen.known.paused for seen in every):
-            gathering = _noted(every)  # goes on meanwhile
-        elif _active(every) is None:
-            problems = {seen.policy.key: seen.problem for seen in every}
-            gathering = self._gathering(policy, every, now)
+        if _active(observations) is None and any(observation.known.paused for observation in observations):
+            gathering = _noted(observations)  # goes on meanwhile
+        elif _active(observations) is None:
+            problems = {observation.policy.key: observation.problem for observation in observations}
+            gathering = self._gathering(policy, observations, now)
             is_stopped = gathering is not None and bool(gathering.says)
             for begin in (self._retries,) if is_stopped else (self._retries, self._gathered):
                 try:
-                    every = begin(policy, every, now)
+                    observations = begin(policy, observations, now)
                 except _Cannot as error:
                     problems[error.key], is_stopped = str(error), True
-            if _active(every) is not None:
+            if _active(observations) is not None:
                 gathering = None
             # What a crash left of a beginning names the first service alone: it is for the whole to begin
             # again, if that still can.
             elif not is_stopped:
-                every = self._requested(every, [request for request in requests if request.begun], now)
-        return [supervisor.tell_problem(seen, problems.get(seen.policy.key, ""), gathering) for seen in every]
+                observations = self._requested(
+                    observations, [request for request in requests if request.begun], now
+                )
+        return [
+            supervisor.tell_problem(observation, problems.get(observation.policy.key, ""), gathering)
+            for observation in observations
+        ]
 
     def _requested(
-        self, every: list[Observation], requests: Sequence[Request], now: float
+        self, observations: list[Observation], requests: Sequence[Request], now: float
     ) -> list[Observation]:
         for request in requests:
-            for place, seen in enumerate(every):
-                if (request.namespace, request.service) == seen.policy.key:
-                    every[place] = self.supervisor.requested(seen, request, now, _active(every))
-        return every
+            for place, observation in enumerate(observations):
+                if (request.namespace, request.service) == observation.policy.key:
+                    observations[place] = self.supervisor.requested(
+                        observation, request, now, _active(observations)
+                    )
+        return observations
 
-    def _retries(self, policy: Policy, every: list[Observation], now: float) -> list[Observation]:
+    def _retries(self, policy: Policy, observations: list[Observation], now: float) -> list[Observation]:
         """Each service's own alone, and those of the bracket. Of a bracket a version that came since goes in
         the place of the one that it has overtaken, and a service that was promoted since stays where it
         is."""
-        for place, seen in enumerate(every):
-            with _of(seen):
-                every[place] = self.supervisor.retries(seen, now) if _active(every) is None else seen
-        if _active(every) is not None:
-            return every
+        for place, observation in enumerate(observations):
+            with _of(observation):
+                observations[place] = (
+                    self.supervisor.retries(observation, now)
+                    if _active(observations) is None
+                    else observation
+                )
+        if _active(observations) is not None:
+            return observations
         records = {
             record.rollout.name: record
-            for seen in every
-            for record in seen.records
+            for observation in observations
+            for record in observation.records
             if record.rollout.is_bracket
         }
-        known = {seen.policy.key: seen.known.templates for seen in every}
+        known = {observation.policy.key: observation.known.templates for observation in observations}
         refused: _Cannot | None = None
-        for record in sorted(records.values(), key=lambda one: -one.rollout.began):
+        for record in sorted(records.values(), key=lambda record: -record.rollout.began):
             rollout, attempt = record.rollout, record.wishes.attempt
             entrance = rollout.entrance
             name = name_of(entrance.name, entrance.canary, entrance.template, attempt)
@@ -151,14 +182,25 @@ class BracketSupervisor:
             is_begun = name in records or any(retry in known.get(key, ()) for key in rollout.keys)
             if attempt <= rollout.attempt or is_begun:
                 continue
-            overtaken = {seen.policy.key for seen in every if is_overtaken(rollout, seen)}
+            overtaken = {
+                observation.policy.key for observation in observations if is_overtaken(rollout, observation)
+            }
             wanted = [key for key in rollout.keys if key not in overtaken]
-            there = {key: workload for key, workload in self._there(every, rollout).items() if key in wanted}
-            versions = there | self._newest(every)
+            there = {
+                key: workload for key, workload in self._there(observations, rollout).items() if key in wanted
+            }
+            versions = there | self._newest(observations)
             if wanted and versions.keys() >= set(wanted):
                 asked = asked_by(record.wishes.request("retry"), "tried again")
-                return self._begin(policy, every, versions, now, attempt, retry, asked)
-            of = next((seen for seen in every if seen.records and seen.records[-1] is record), None)
+                return self._begin(policy, observations, versions, now, attempt, retry, asked)
+            of = next(
+                (
+                    observation
+                    for observation in observations
+                    if observation.records and observation.records[-1] is record
+                ),
+                None,
+            )
             if wanted and of is not None:
                 refused = _Cannot(
                     of.policy.key,
@@ -166,20 +208,24 @@ class BracketSupervisor:
                 )
         if refused is not None:
             raise refused
-        return every
+        return observations
 
-    def _gathering(self, policy: Policy, every: Sequence[Observation], now: float) -> Gathering | None:
+    def _gathering(self, policy: Policy, observations: Sequence[Observation], now: float) -> Gathering | None:
         """What waits for what; None where nothing is new. Kept when it is over too, since what keeps it from
         beginning may last."""
-        newest = self._newest(every)
+        newest = self._newest(observations)
         if not newest:
             return None
         # Of those that were superseded as well: their next versions may belong to the newer one, and the old
         # ones not go with it.
-        awaited = [seen.policy.service.name for seen in every if seen.policy.key not in newest]
+        awaited = [
+            observation.policy.service.name
+            for observation in observations
+            if observation.policy.key not in newest
+        ]
         gather = policy.bracket.gather if policy.bracket is not None else 0.0
         versions = frozenset(f"{'/'.join(key)} {key_of(workload)}" for key, workload in newest.items())
-        noted = _noted(every)
+        noted = _noted(observations)
         is_known = noted is not None and noted.versions == versions
         # now: the clock was set back
         since = min(noted.since, now) if noted is not None and is_known else now
@@ -197,41 +243,44 @@ class BracketSupervisor:
         wait = f"wait{'s' * (len(names) == 1)} up to {format_duration(gather)}"
         return Gathering(versions, since, f"{together(names)} {wait} for new versions of {together(awaited)}")
 
-    def _gathered(self, policy: Policy, every: list[Observation], now: float) -> list[Observation]:
-        newest = self._newest(every)
-        if not newest or _active(every) is not None:
-            return every
-        return self._begin(policy, every, self._taken_along(every) | newest, now)
+    def _gathered(self, policy: Policy, observations: list[Observation], now: float) -> list[Observation]:
+        newest = self._newest(observations)
+        if not newest or _active(observations) is not None:
+            return observations
+        return self._begin(policy, observations, self._taken_along(observations) | newest, now)
 
-    def _newest(self, every: Sequence[Observation]) -> dict[NamespacedName, Workload]:
-        found = ((seen.policy.key, youngest(self.supervisor.unknown(seen))) for seen in every)
+    def _newest(self, observations: Sequence[Observation]) -> dict[NamespacedName, Workload]:
+        found = (
+            (observation.policy.key, youngest(self.supervisor.unknown(observation)))
+            for observation in observations
+        )
         return {key: workload for key, workload in found if workload is not None}
 
-    def _taken_along(self, every: Sequence[Observation]) -> dict[NamespacedName, Workload]:
+    def _taken_along(self, observations: Sequence[Observation]) -> dict[NamespacedName, Workload]:
         """What was superseded last, where nothing has begun since."""
-        records = [record for seen in every for record in seen.records]
+        records = [record for observation in observations for record in observation.records]
         last = max(records, key=lambda record: record.rollout.began, default=None)
         if last is None or last.rollout.phase is not Phase.SUPERSEDED or not last.rollout.is_bracket:
             return {}
-        return self._there(every, last.rollout)
+        return self._there(observations, last.rollout)
 
-    def _there(self, every: Sequence[Observation], rollout: Rollout) -> dict[NamespacedName, Workload]:
+    def _there(self, observations: Sequence[Observation], rollout: Rollout) -> dict[NamespacedName, Workload]:
         """The versions of a rollout that are still there as they were, and not promoted since."""
         canaries = {service.key: (service.canary, service.template) for service in rollout.services}
         return {
-            seen.policy.key: workload
-            for seen in every
-            for workload in seen.workloads
-            if (workload.version, workload.template) == canaries.get(seen.policy.key)
+            observation.policy.key: workload
+            for observation in observations
+            for workload in observation.workloads
+            if (workload.version, workload.template) == canaries.get(observation.policy.key)
             and not workload.ignored
             and workload.desired > 0
-            and workload.version != self.supervisor.stable(seen)
+            and workload.version != self.supervisor.stable(observation)
         }
 
     def _begin(
         self,
         policy: Policy,
-        every: list[Observation],
+        observations: list[Observation],
         versions: Mapping[NamespacedName, Workload],
         now: float,
         attempt: int = 0,
@@ -242,11 +291,11 @@ class BracketSupervisor:
         the first that is free.
         retries: as of a Rollout, so that it is begun once, be the process to die before it is remembered.
         asked: who asked for it and why, as the announcement says it."""
-        chosen = [seen for seen in every if seen.policy.key in versions]
+        chosen = [observation for observation in observations if observation.policy.key in versions]
         services = []
-        for seen in chosen:
-            with _of(seen):
-                services.append(self.supervisor.planned(seen, versions[seen.policy.key]))
+        for observation in chosen:
+            with _of(observation):
+                services.append(self.supervisor.planned(observation, versions[observation.policy.key]))
         taken = {record.rollout.name for record in chosen[0].records}
         rollouts = (
             new_rollout(policy.among(versions), services, now, number)
@@ -254,13 +303,21 @@ class BracketSupervisor:
         )
         rollout = next(rollout for rollout in rollouts if rollout.name not in taken)
         rollout = replace(rollout, retries=retries)
-        for place, seen in enumerate(every):
-            if seen.policy.key in versions:
-                every[place] = self.supervisor.without_overtaken(seen, versions[seen.policy.key])
-        first = next(place for place, seen in enumerate(every) if seen.policy.key == rollout.keys[0])
-        every[first] = self.supervisor.begin(every[first], rollout, now, asked)
-        record = every[first].records[-1]
+        for place, observation in enumerate(observations):
+            if observation.policy.key in versions:
+                observations[place] = self.supervisor.without_overtaken(
+                    observation, versions[observation.policy.key]
+                )
+        first = next(
+            place
+            for place, observation in enumerate(observations)
+            if observation.policy.key == rollout.keys[0]
+        )
+        observations[first] = self.supervisor.begin(observations[first], rollout, now, asked)
+        record = observations[first].records[-1]
         return [
-            self.supervisor.noted(seen, record) if place != first and seen.policy.key in versions else seen
-            for place, seen in enumerate(every)
+            self.supervisor.noted(observation, record)
+            if place != first and observation.policy.key in versions
+            else observation
+            for place, observation in enumerate(observations)
         ]

@@ -2,8 +2,8 @@
 judge.
 
 A live look, recovery after a restart and a replay are the same walk over the same windows; a restart begins
-it again at the beginning of the record. Nothing of it is stored. What was heard and could not be saved is
-handed out again, so that no verdict is lost with a write that failed.
+it again at the beginning of the record. Nothing of it is stored. What was judged and could not be saved
+is handed out again, so that no verdict is lost with a write that failed.
 
 The looks of different rollouts lie on grids of their own (from each stage's start), so their windows seldom
 coincide and are read rollout by rollout: three queries a look, where sharing a grid would hold every stage up
@@ -81,13 +81,13 @@ class JudgedLook:
 class EmptyLooks:
     """Looks in a row without a request of the canary, and how many requests were promised it in them.
 
-    heard, served: looks of the rollout so far, and both versions' requests in them, from which a look without
-    any is known to be unusual.
+    looks_so_far, served: looks of the rollout so far, and both versions' requests in them, from which a look
+    without any is known to be unusual.
     """
 
     looks: int = 0
     expected: float = 0.0
-    heard: int = 0
+    looks_so_far: int = 0
     served: int = 0
 
     def had_data(self, look: Look, promised: float, answer: Answer) -> bool:
@@ -103,8 +103,8 @@ class EmptyLooks:
         stable, canary = (
             sum(counts.requests for counts in side.values()) for side in (look.stable, look.canary)
         )
-        usual = self.served / max(1, self.heard)
-        self.heard, self.served = self.heard + 1, self.served + stable + canary
+        usual = self.served / max(1, self.looks_so_far)
+        self.looks_so_far, self.served = self.looks_so_far + 1, self.served + stable + canary
         if canary > 0 or promised == 0:
             self.looks, self.expected = 0, 0.0
             return canary == 0 or answer is not Answer.NO_DATA
@@ -145,7 +145,7 @@ class EvidenceStream:
         self._asked: float | None = None  # when it was asked who sends the requests
         self._absent_at: float | None = None  # when it was asked why nothing is counted ...
         self._absent = ""  # ... and the answer
-        self._unsaved: list[JudgedLook] = []  # heard under `_spans`, and not on the record when last asked
+        self._unsaved: list[JudgedLook] = []  # judged under `_spans`, and not on the record when last asked
         self._spans = rollout.spans
         self.counted: dict[str, Counts] = {}
         self.query_problems: dict[str, str] = {}  # by PromQL: why it has no value, as told
@@ -156,12 +156,12 @@ class EvidenceStream:
         return self._position
 
     def fits(self, rollout: Rollout) -> bool:
-        """Whether the case can go on from this record: not when it is another rollout of the same name, nor
-        when the judge has heard looks as compared that the record, changed since, no longer has in a span."""
+        """Whether the stream can go on from this record: not when it is another rollout of the same name, nor
+        when the judge has looks as compared that the record, changed since, no longer has in a span."""
         if floor(rollout.began) != self._began:
             return False
         saved = self._saved(rollout)
-        again = any(heard.look.start == saved for heard in self._unsaved)
+        again = any(judged.look.start == saved for judged in self._unsaved)
         return self._position <= saved or (again and rollout.spans == self._spans)
 
     def is_behind(self, rollout: Rollout, now: float) -> bool:
@@ -175,16 +175,16 @@ class EvidenceStream:
         """Judges what is due and has not been judged, look by look; the caller stops asking once it has
         changed the rollout's weight.
 
-        First come the looks that were heard before and that the record does not have, since it could not be
+        First come the looks that were judged before and that the record does not have, since it could not be
         saved. Raises Unavailable or Rejected, from the telemetry; nothing is lost then, the next call goes on
         from there.
         """
         saved = self._saved(rollout)
-        self._unsaved = [heard for heard in self._unsaved if heard.look.end > saved]
+        self._unsaved = [judged for judged in self._unsaved if judged.look.end > saved]
         self._spans = rollout.spans
         is_last = self._due(rollout, now) is None
-        for position, heard in enumerate(again := list(self._unsaved), start=1):
-            yield replace(heard, latest=is_last and position == len(again))
+        for position, judged in enumerate(again := list(self._unsaved), start=1):
+            yield replace(judged, latest=is_last and position == len(again))
         while (window := self._due(rollout, now)) is not None:
             judge = self._the_judge()
             looks, values = self._read(window)
@@ -202,12 +202,12 @@ class EvidenceStream:
                     else self._empty.had_data(look, promised, verdict.answer)
                 )
                 latest = look is looks[-1] and self._due(rollout, now) is None
-                heard = JudgedLook(
+                judged = JudgedLook(
                     look, verdict, window.span is not None, dict(self.counted), had_data, latest
                 )
                 if look.end > saved:
-                    self._unsaved.append(heard)
-                yield heard
+                    self._unsaved.append(judged)
+                yield judged
 
     def _due(self, rollout: Rollout, now: float) -> LookWindow | None:
         readable = floor(now - self._delay)
@@ -240,7 +240,7 @@ class EvidenceStream:
             before = LookWindow(self._target.since, self._began, self._interval, None)
             compared = [query for query in self._policy.analysis.queries if query.compare]
             self._judge.remember(
-                {one.stable_name: self._measure(one, one.of_stable, before) for one in compared}
+                {query.stable_name: self._measure(query, query.of_stable, before) for query in compared}
             )
         return self._judge
 

@@ -1,7 +1,7 @@
 """The evidence streams of a rollout's services in step: the same look of each, and one verdict of all.
 
 All services of a bracket share the spans, and so the grid of looks. Where one of them could not be read, the
-others' looks are not lost: a case hands out again what the record does not have.
+others' looks are not lost: a stream hands out again what the record does not have.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

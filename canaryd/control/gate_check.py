@@ -22,7 +22,7 @@ def check(rollout: Rollout, gates: Gates, now: float, is_stopped: bool) -> tuple
     reply = gates.ask(question) if question is not None else None
     if question is None or reply is None:
         return rollout, None, rollout.reason
-    rollout = gate_rules.heard(rollout, reply)
+    rollout = gate_rules.with_reply(rollout, reply)
     if reply.opens:
         return rollout, Signal.GATE_OPEN, f"the gate {question.gate.name} is open: {reply.says}"
     signal = Signal.GATE_STUCK if question.gate.closed == "hold" else Signal.GATE_LOST

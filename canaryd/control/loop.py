@@ -125,69 +125,88 @@ class ControlLoop:
                 alone.update((key, own.among({key})) for key in record.rollout.keys)
                 if record.rollout.keys[0] not in in_force:
                     policies[record.rollout.keys[0]] = own
-        seen: dict[NamespacedName, Observation] = {}  # by service; looked at also when nothing can begin
+        observations: dict[
+            NamespacedName, Observation
+        ] = {}  # by service; looked at also when nothing can begin
         for key, policy in alone.items():
             name = "/".join(key)
             with self._trouble(name, "service.unreadable"):
-                seen[key] = self.reader.observe(policy, records, key in in_force)
+                observations[key] = self.reader.observe(policy, records, key in in_force)
                 bracket = next(
-                    (one for one in policies.values() if one.bracket is not None and key in one.keys), None
+                    (
+                        policy
+                        for policy in policies.values()
+                        if policy.bracket is not None and key in policy.keys
+                    ),
+                    None,
                 )
                 if bracket is None:
-                    seen[key] = self.supervisor.supervise(
-                        seen[key], self.supervisor.rollouts.requests(), self.clock.now()
+                    observations[key] = self.supervisor.supervise(
+                        observations[key], self.supervisor.rollouts.requests(), self.clock.now()
                     )
         for policy in policies.values():
             if (
                 policy.bracket is not None
                 and in_force.issuperset(policy.keys)
-                and seen.keys() >= set(policy.keys)
+                and observations.keys() >= set(policy.keys)
             ):
                 with self._trouble(f"{'/'.join(policy.key)} bracket", "bracket.unreadable"):
-                    every = [seen[key] for key in policy.keys]
+                    every = [observations[key] for key in policy.keys]
                     every = self.brackets.supervise(
                         policy, every, self.supervisor.rollouts.requests(), self.clock.now()
                     )
-                    seen.update((one.policy.key, one) for one in every)
-        self._looks(seen, records)
+                    observations.update((observation.policy.key, observation) for observation in every)
+        self._looks(observations, records)
         with self._trouble("alerts", "alerts.failed"):
             self._alerts(records, policies.values())
-        for one in seen.values():
-            for at in range(len(one.records)):
-                record = one.records[at]
+        for observation in observations.values():
+            for at in range(len(observation.records)):
+                record = observation.records[at]
                 if _life(record) in self.active:
                     continue  # it ended in this very beat: the routes as seen are older than its end
-                service = f" {one.policy.service.name}" if record.rollout.is_bracket else ""
+                service = f" {observation.policy.service.name}" if record.rollout.is_bracket else ""
                 name = f"{record.rollout.namespace}/{record.rollout.name}{service}"
                 with self._trouble(f"{name} services", "tidying.failed"):
-                    _put(seen, self.supervisor.clean_up(one, one.records[at], self.clock.now()))
+                    _put(
+                        observations,
+                        self.supervisor.clean_up(observation, observation.records[at], self.clock.now()),
+                    )
                 with self._trouble(f"{name} replicas", "scaling.failed"):
-                    _put(seen, self.supervisor.after_end(one, one.records[at], self.clock.now()))
+                    _put(
+                        observations,
+                        self.supervisor.after_end(observation, observation.records[at], self.clock.now()),
+                    )
             with self._trouble(
-                f"{one.policy.service.namespace}/{one.policy.service.name} records", "records.untidy"
+                f"{observation.policy.service.namespace}/{observation.policy.service.name} records",
+                "records.untidy",
             ):
                 self.supervisor.retire(
-                    one,
+                    observation,
                     lambda record: (
                         not any(self._untold(news, record) for news in record.rollout.announcements)
                     ),
                 )
 
-    def _looks(self, seen: Mapping[NamespacedName, Observation], records: Sequence[Record]) -> None:
-        collected = {(told, notifier): delivered for told, notifier, delivered in self.postman.collect()}
+    def _looks(self, observations: Mapping[NamespacedName, Observation], records: Sequence[Record]) -> None:
+        collected = {
+            (announcement, notifier): delivered
+            for announcement, notifier, delivered in self.postman.collect()
+        }
         telemetry_is_up = True
         outages: list[str] = []  # of each rollout that was read, "" for none
         # Who waited in vain last time comes last, so that one slow query cannot keep the others blind.
-        turns = {_life(record): record for one in seen.values() for record in one.records}
+        turns = {
+            _life(record): record for observation in observations.values() for record in observation.records
+        }
         for life, record in sorted(turns.items(), key=lambda turn: turn[0] in self.blind):
             name = f"{record.rollout.namespace}/{record.rollout.name}"
             with self._trouble(name, "look.failed"):
-                if not record.rollout.phase.ended and seen.keys() >= set(record.rollout.keys):
-                    record, telemetry_is_up = self._look(seen, record, telemetry_is_up, outages)
-                    _put(seen, record)
+                if not record.rollout.phase.ended and observations.keys() >= set(record.rollout.keys):
+                    record, telemetry_is_up = self._look(observations, record, telemetry_is_up, outages)
+                    _put(observations, record)
             with self._trouble(f"{name} announcements", "announcing.failed"):
                 record = self._announce(record, collected)
-                _put(seen, record)
+                _put(observations, record)
             if record.rollout.phase.ended and life not in self.known_ended:
                 self.known_ended.add(life)
                 self.reconciler.forget(record)
@@ -196,7 +215,7 @@ class ControlLoop:
             self._note("telemetry", "telemetry.unavailable", next(filter(None, outages), ""))
         # whose service has no policy any more, or cannot be read now: people are told nevertheless
         for record in records:
-            if not seen.keys() & set(record.rollout.keys):
+            if not observations.keys() & set(record.rollout.keys):
                 with self._trouble(
                     f"{record.rollout.namespace}/{record.rollout.name} announcements", "announcing.failed"
                 ):
@@ -204,19 +223,19 @@ class ControlLoop:
 
     def _look(
         self,
-        seen: Mapping[NamespacedName, Observation],
+        observations: Mapping[NamespacedName, Observation],
         record: Record,
         telemetry_is_up: bool,
         outages: list[str],
     ) -> tuple[Record, bool]:
-        each = [seen[key] for key in record.rollout.keys]
-        newer = [one for one in map(self.supervisor.newer, each) if one is not None]
-        if any(one.unreadable for one in each):
+        each = [observations[key] for key in record.rollout.keys]
+        newer = [workload for workload in map(self.supervisor.newer, each) if workload is not None]
+        if any(observation.unreadable for observation in each):
             newer = []  # it could not begin
         context = LookContext(
             # The look notes what it has written to a route: what the beat goes on with is what it has read.
-            tuple(replace(one) for one in each),
-            paused=any(one.known.paused for one in each),
+            tuple(replace(observation) for observation in each),
+            paused=any(observation.known.paused for observation in each),
             newer=f"{newer[0].name} ({newer[0].version})" if newer else "",
         )
         began = perf_counter()
@@ -267,7 +286,7 @@ class ControlLoop:
         return news
 
     def _receivers(self, news: Announcement, record: Record) -> tuple[str, ...]:
-        return (EVENTS, *record.rollout.policy.told(news.event))
+        return (EVENTS, *record.rollout.policy.notifiers_of(news.event))
 
     def _alerts(self, records: Sequence[Record], policies: Iterable[Policy]) -> None:
         """What should be firing: of each service the last rollback, until a later rollout of it succeeds (or
@@ -281,13 +300,18 @@ class ControlLoop:
                 latest.update(dict.fromkeys(record.rollout.keys, record))
         notifiers = {name for policy in policies for name in policy.notifiers}
         for record in (
-            *{_life(one): one for one in latest.values()}.values(),
+            *{_life(record): record for record in latest.values()}.values(),
             *(r for r in records if not r.rollout.phase.ended),
         ):
             notifiers |= {*record.rollout.policy.notifiers}
             standing = STANDING.get(record.rollout.phase)
             news = next(
-                (one for one in reversed(record.rollout.announcements) if one.event == standing), None
+                (
+                    announcement
+                    for announcement in reversed(record.rollout.announcements)
+                    if announcement.event == standing
+                ),
+                None,
             )
             if news is not None:
                 for notifier in self._receivers(news, record):
@@ -329,13 +353,13 @@ class ControlLoop:
             self.troubles.pop(name, None)
 
 
-def _put(seen: Mapping[NamespacedName, Observation], record: Record) -> None:
+def _put(observations: Mapping[NamespacedName, Observation], record: Record) -> None:
     """The record as it is now, for each service that it is about."""
     for key in record.rollout.keys:
-        records = seen[key].records if key in seen else []
-        for at, one in enumerate(records):
-            if _life(one) == _life(record):
-                records[at] = record
+        records = observations[key].records if key in observations else []
+        for place, other in enumerate(records):
+            if _life(other) == _life(record):
+                records[place] = record
 
 
 def _life(record: Record) -> str:

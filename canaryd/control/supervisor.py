@@ -59,22 +59,22 @@ class Supervisor:
     # as last told, so that each is told once
     problems: dict[tuple[str, str], str] = field(default_factory=dict)
 
-    def newer(self, seen: Observation) -> Workload | None:
+    def newer(self, observation: Observation) -> Workload | None:
         """The version that the rollout under way gives way to: the youngest of the unknown ones that could
         begin at all."""
-        if seen.unreadable or seen.known.paused or not seen.in_force:
+        if observation.unreadable or observation.known.paused or not observation.in_force:
             return None
-        versions = Counter(w.version for w in seen.workloads)
-        return youngest(w for w in self.unknown(seen) if versions[w.version] == 1)
+        versions = Counter(w.version for w in observation.workloads)
+        return youngest(w for w in self.unknown(observation) if versions[w.version] == 1)
 
-    def unknown(self, seen: Observation) -> list[Workload]:
+    def unknown(self, observation: Observation) -> list[Workload]:
         """The versions that are new."""
-        stable = self.stable(seen)
-        on_record = {(service.canary, service.template) for _, service in seen.rollouts}
+        stable = self.stable(observation)
+        on_record = {(service.canary, service.template) for _, service in observation.rollouts}
         return [
             w
-            for w in seen.workloads
-            if key_of(w) not in seen.known.templates
+            for w in observation.workloads
+            if key_of(w) not in observation.known.templates
             and not w.ignored
             and w.desired > 0
             and w.version != stable
@@ -83,120 +83,130 @@ class Supervisor:
 
     # ------------------------------------------------------------ beginning
 
-    def supervise(self, seen: Observation, requests: Sequence[Request], now: float) -> Observation:
+    def supervise(self, observation: Observation, requests: Sequence[Request], now: float) -> Observation:
         """Begins what is to begin. Returns what is seen after that. Raises Rejected when something of the
         service cannot be read."""
-        if seen.unreadable:
-            raise Rejected(seen.unreadable)
-        if not seen.known.resource_version:
-            return self.first_sight(seen)
-        seen = self.remember_seen(seen)
+        if observation.unreadable:
+            raise Rejected(observation.unreadable)
+        if not observation.known.resource_version:
+            return self.first_sight(observation)
+        observation = self.remember_seen(observation)
         for request in requests:
-            if (request.namespace, request.service) == seen.policy.key:
-                seen = self.requested(seen, request, now, seen.active)
-        if seen.active is not None or seen.known.paused:
-            return self.tell_problem(seen, "")
-        problem = seen.problem
+            if (request.namespace, request.service) == observation.policy.key:
+                observation = self.requested(observation, request, now, observation.active)
+        if observation.active is not None or observation.known.paused:
+            return self.tell_problem(observation, "")
+        problem = observation.problem
         for begin in (
             self.retries,
             self._begin_newest,
             self._apart,
         ):  # what keeps one from beginning does not keep the other
             try:
-                seen = begin(seen, now)
+                observation = begin(observation, now)
             except CannotBegin as error:
                 problem = str(error)
-        if not problem and seen.view is not None and seen.active is None and seen.policy.mode != "observe":
-            problem = route_lists.leftover_problem(seen.view, seen.policy.service.name)
-        return self.tell_problem(seen, problem)
+        if (
+            not problem
+            and observation.view is not None
+            and observation.active is None
+            and observation.policy.mode != "observe"
+        ):
+            problem = route_lists.leftover_problem(observation.view, observation.policy.service.name)
+        return self.tell_problem(observation, problem)
 
-    def _begin_newest(self, seen: Observation, now: float) -> Observation:
+    def _begin_newest(self, observation: Observation, now: float) -> Observation:
         """Of several unknown versions the youngest begins; the others were overtaken, and are no news any
         more."""
-        unknown = self.unknown(seen)
+        unknown = self.unknown(observation)
         newest = youngest(unknown)
-        if newest is None or seen.active is not None:
-            return seen
-        service = self.planned(seen, newest)
-        rollout = new_rollout(seen.policy, [service], now)
-        return self.begin(self.without_overtaken(seen, newest), rollout, now)
+        if newest is None or observation.active is not None:
+            return observation
+        service = self.planned(observation, newest)
+        rollout = new_rollout(observation.policy, [service], now)
+        return self.begin(self.without_overtaken(observation, newest), rollout, now)
 
-    def without_overtaken(self, seen: Observation, newest: Workload) -> Observation:
+    def without_overtaken(self, observation: Observation, newest: Workload) -> Observation:
         """Remembered before the newest begins: after a crash in between, none of them supersedes the one that
         overtook it."""
-        overtaken = [w for w in self.unknown(seen) if w is not newest]
+        overtaken = [w for w in self.unknown(observation) if w is not newest]
         if not overtaken:
-            return seen
+            return observation
         log.info(
             "versions.overtaken",
-            service=seen.policy.service.name,
-            namespace=seen.policy.service.namespace,
+            service=observation.policy.service.name,
+            namespace=observation.policy.service.namespace,
             by=newest.version,
             versions=sorted(w.version for w in overtaken),
         )
-        return self.remember(seen, {key_of(w) for w in overtaken})
+        return self.remember(observation, {key_of(w) for w in overtaken})
 
-    def first_sight(self, seen: Observation) -> Observation:
+    def first_sight(self, observation: Observation) -> Observation:
         """Notes the versions that exist when canaryd first sees a service: they are not rolled out, the next
         new one is."""
         # nothing of the service is here yet, or the selector is wrong: what comes first then is not new
         # either
-        if not seen.workloads:
-            chosen = ", ".join(f"{label}={value}" for label, value in seen.policy.service.selector.items())
+        if not observation.workloads:
+            chosen = ", ".join(
+                f"{label}={value}" for label, value in observation.policy.service.selector.items()
+            )
             self._tell(
-                seen,
-                f"no Deployment in {seen.policy.service.namespace} has pods labelled {chosen} "
+                observation,
+                f"no Deployment in {observation.policy.service.namespace} has pods labelled {chosen} "
                 "(service.selector)",
             )
-            return seen
-        known = replace(seen.known, templates=frozenset(key_of(w) for w in seen.workloads))
+            return observation
+        known = replace(observation.known, templates=frozenset(key_of(w) for w in observation.workloads))
         log.info(
             "service.first_seen",
-            service=seen.policy.service.name,
-            namespace=seen.policy.service.namespace,
+            service=observation.policy.service.name,
+            namespace=observation.policy.service.namespace,
             known=sorted(known.templates),
             hint="what is there now is not new; `canaryd start` rolls one of them out",
         )
-        return replace(seen, known=self.rollouts.remember(seen.policy, known))
+        return replace(observation, known=self.rollouts.remember(observation.policy, known))
 
-    def remember_seen(self, seen: Observation) -> Observation:
+    def remember_seen(self, observation: Observation) -> Observation:
         """What stable runs is not new, also when it was changed in place; nor is what has a record, which may
         be deleted any time (and whose beginning may have ended in a crash before it was remembered)."""
-        stable = self.stable(seen)
-        there = {key_of(w) for w in seen.workloads if stable and w.version == stable}
-        fresh = there.union(*(_keys_of(*on_record) for on_record in seen.rollouts)) - seen.known.templates
-        return self.remember(seen, fresh) if fresh or seen.known.outdated else seen
+        stable = self.stable(observation)
+        there = {key_of(w) for w in observation.workloads if stable and w.version == stable}
+        fresh = (
+            there.union(*(_keys_of(*on_record) for on_record in observation.rollouts))
+            - observation.known.templates
+        )
+        return self.remember(observation, fresh) if fresh or observation.known.outdated else observation
 
-    def remember(self, seen: Observation, keys: set[str]) -> Observation:
+    def remember(self, observation: Observation, keys: set[str]) -> Observation:
         """With these templates and attempts among those that are known."""
-        known = replace(seen.known, templates=seen.known.templates | keys)
-        return replace(seen, known=self.rollouts.remember(seen.policy, known))
+        known = replace(observation.known, templates=observation.known.templates | keys)
+        return replace(observation, known=self.rollouts.remember(observation.policy, known))
 
-    def stable(self, seen: Observation) -> str:
+    def stable(self, observation: Observation) -> str:
         """The stable version's label, or "" where the route does not say (then nothing begins, and `_begin`
         says why)."""
-        if seen.active is not None:
-            return seen.active.rollout.service_of(seen.policy.key).stable
-        if seen.view is None:
+        if observation.active is not None:
+            return observation.active.rollout.service_of(observation.policy.key).stable
+        if observation.view is None:
             return ""
         try:
-            return route_lists.stable_version(seen.view)
+            return route_lists.stable_version(observation.view)
         except route_lists.Refusal:
             return ""
 
-    def planned(self, seen: Observation, canary: Workload) -> ServiceRollout:
+    def planned(self, observation: Observation, canary: Workload) -> ServiceRollout:
         """The service with this version as its canary, for a rollout to begin with. Raises CannotBegin."""
-        policy = seen.policy
-        if seen.view is None:
-            raise CannotBegin(seen.problem)
+        policy = observation.policy
+        if observation.view is None:
+            raise CannotBegin(observation.problem)
         try:
-            stable_version = route_lists.stable_version(seen.view)
+            stable_version = route_lists.stable_version(observation.view)
         except route_lists.Refusal as error:
             raise CannotBegin(str(error)) from error
-        stable = _only(seen.workloads, stable_version, policy)
+        stable = _only(observation.workloads, stable_version, policy)
         if canary.version == stable_version:
             raise CannotBegin(f"{canary.version} is the stable version already")
-        _only(seen.workloads, canary.version, policy)
+        _only(observation.workloads, canary.version, policy)
         return ServiceRollout(
             namespace=policy.service.namespace,
             name=policy.service.name,
@@ -208,7 +218,9 @@ class Supervisor:
             stable_template=stable.template,
         )
 
-    def begin(self, seen: Observation, rollout: Rollout, now: float, asked_by: str = "") -> Observation:
+    def begin(
+        self, observation: Observation, rollout: Rollout, now: float, asked_by: str = ""
+    ) -> Observation:
         """Puts it on record; what is seen of its service after that. What is new of the others is remembered
         by `noted`. asked_by: who asked for it and why, as the announcement says it; "" where nobody did."""
         names = rollout.for_display
@@ -228,109 +240,122 @@ class Supervisor:
             template=rollout.entrance.template,
             mode=rollout.policy.mode,
         )
-        return self.noted(seen, record)
+        return self.noted(observation, record)
 
-    def noted(self, seen: Observation, record: Record) -> Observation:
+    def noted(self, observation: Observation, record: Record) -> Observation:
         """With a rollout that has begun among its service's."""
-        seen = self.remember(seen, _keys_of(record.rollout, record.rollout.service_of(seen.policy.key)))
-        return replace(seen, records=[*seen.records, record])
+        observation = self.remember(
+            observation, _keys_of(record.rollout, record.rollout.service_of(observation.policy.key))
+        )
+        return replace(observation, records=[*observation.records, record])
 
     def requested(
-        self, seen: Observation, request: Request, now: float, active: Record | None
+        self, observation: Observation, request: Request, now: float, active: Record | None
     ) -> Observation:
         """`canaryd start`: any version that is there, known or not, unless a rollout is under way
         (`active`)."""
-        if seen.known.paused:
-            return seen
+        if observation.known.paused:
+            return observation
         try:
-            rollout = self._requested_rollout(seen, request, now, active)
+            rollout = self._requested_rollout(observation, request, now, active)
         except CannotBegin as error:
             log.warning(
                 "request.refused", service=request.service, version=request.version, reason=str(error)
             )
             self.rollouts.refuse(request, str(error))
-            return seen
-        return self.begin(seen, rollout, now, asked_by(request.asked, "started"))
+            return observation
+        return self.begin(observation, rollout, now, asked_by(request.asked, "started"))
 
     def _requested_rollout(
-        self, seen: Observation, request: Request, now: float, active: Record | None
+        self, observation: Observation, request: Request, now: float, active: Record | None
     ) -> Rollout:
         if active is not None:
             raise CannotBegin(f"{active.rollout.name} is under way: abort it first, or wait")
-        canary = _only(seen.workloads, request.version, seen.policy)
-        service, attempt = self.planned(seen, canary), _attempt_of(request, canary)
-        return new_rollout(seen.policy, [service], now, attempt, request.name)
+        canary = _only(observation.workloads, request.version, observation.policy)
+        service, attempt = self.planned(observation, canary), _attempt_of(request, canary)
+        return new_rollout(observation.policy, [service], now, attempt, request.name)
 
-    def retries(self, seen: Observation, now: float) -> Observation:
+    def retries(self, observation: Observation, now: float) -> Observation:
         """`canaryd retry` raises an ended record's attempt: a new attempt is a new record. Raises
         CannotBegin."""
-        for record in reversed(seen.records):
+        for record in reversed(observation.records):
             rollout, attempt = record.rollout, record.wishes.attempt
             if rollout.is_bracket:
                 continue  # several services are the bracket's to begin: see bracket_supervisor.py
             service = rollout.entrance
             name = name_of(service.name, service.canary, service.template, attempt)
             begun = (
-                any(earlier.rollout.name == name for earlier in seen.records)
-                or attempt_key(service, attempt) in seen.known.templates
+                any(earlier.rollout.name == name for earlier in observation.records)
+                or attempt_key(service, attempt) in observation.known.templates
             )
-            overtaken = is_overtaken(rollout, seen)
-            if attempt <= rollout.attempt or begun or overtaken or service.canary == self.stable(seen):
+            overtaken = is_overtaken(rollout, observation)
+            if attempt <= rollout.attempt or begun or overtaken or service.canary == self.stable(observation):
                 continue
             canary = next(
-                (w for w in seen.workloads if (w.version, w.template) == (service.canary, service.template)),
+                (
+                    w
+                    for w in observation.workloads
+                    if (w.version, w.template) == (service.canary, service.template)
+                ),
                 None,
             )
             if canary is None:
                 continue  # that template is gone; a changed one is a new version
-            again = new_rollout(seen.policy, [self.planned(seen, canary)], now, attempt)
-            return self.begin(seen, again, now, asked_by(record.wishes.request("retry"), "tried again"))
-        return seen
+            again = new_rollout(observation.policy, [self.planned(observation, canary)], now, attempt)
+            return self.begin(
+                observation, again, now, asked_by(record.wishes.request("retry"), "tried again")
+            )
+        return observation
 
-    def _apart(self, seen: Observation, now: float) -> Observation:
+    def _apart(self, observation: Observation, now: float) -> Observation:
         """Says why a bracket's rollout, if it is the latest, is not tried again: the service's policy is its
         own alone now. Raises CannotBegin."""
-        for record in seen.records[-1:] if seen.active is None else ():
+        for record in observation.records[-1:] if observation.active is None else ():
             rollout, attempt = record.rollout, record.wishes.attempt
-            is_begun = attempt_key(rollout.service_of(seen.policy.key), attempt) in seen.known.templates
+            is_begun = (
+                attempt_key(rollout.service_of(observation.policy.key), attempt)
+                in observation.known.templates
+            )
             if rollout.is_bracket and attempt > rollout.attempt and not is_begun:
-                raise CannotBegin(cannot_retry(record, seen.policy, rollout.keys))
-        return seen
+                raise CannotBegin(cannot_retry(record, observation.policy, rollout.keys))
+        return observation
 
-    def _tell(self, seen: Observation, problem: str) -> None:
+    def _tell(self, observation: Observation, problem: str) -> None:
         """Once, when it begins or changes."""
-        if problem != self.problems.get(seen.policy.key, ""):
-            self.problems[seen.policy.key] = problem
+        if problem != self.problems.get(observation.policy.key, ""):
+            self.problems[observation.policy.key] = problem
             if problem:
                 log.warning(
                     "rollout.refused",
-                    service=seen.policy.service.name,
-                    namespace=seen.policy.service.namespace,
+                    service=observation.policy.service.name,
+                    namespace=observation.policy.service.namespace,
                     reason=problem,
                 )
 
     def tell_problem(
-        self, seen: Observation, problem: str, gathering: Gathering | None = None
+        self, observation: Observation, problem: str, gathering: Gathering | None = None
     ) -> Observation:
         """Notes why nothing can begin, and what does not begin yet."""
-        self._tell(seen, problem)
-        known = replace(seen.known, problem=problem, gathering=gathering)
+        self._tell(observation, problem)
+        known = replace(observation.known, problem=problem, gathering=gathering)
         return (
-            replace(seen, known=self.rollouts.remember(seen.policy, known)) if known != seen.known else seen
+            replace(observation, known=self.rollouts.remember(observation.policy, known))
+            if known != observation.known
+            else observation
         )
 
     # ------------------------------------------------------------ after the end
 
-    def after_end(self, seen: Observation, record: Record, now: float) -> Record:
+    def after_end(self, observation: Observation, record: Record, now: float) -> Record:
         """Scales what the policy wants scaled of the service after an end, once, and only while nothing is
         routed to it."""
-        rollout, service = record.rollout, record.rollout.service_of(seen.policy.key)
+        rollout, service = record.rollout, record.rollout.service_of(observation.policy.key)
         if not rollout.phase.ended or service.scaled or rollout.ended is None:
             return record
         name, version, replicas, after = to_scale(rollout, service)
-        if name and (now - rollout.ended < max(after, SETTLED) or seen.view is None):
+        if name and (now - rollout.ended < max(after, SETTLED) or observation.view is None):
             return record
-        if name and self._is_idle(seen, version):
+        if name and self._is_idle(observation, version):
             try:
                 self.workloads.scale(service.namespace, name, replicas)
                 log.info(
@@ -351,11 +376,11 @@ class Supervisor:
                 )
         return self._saved(record, replace(service, scaled=True))
 
-    def clean_up(self, seen: Observation, record: Record, now: float) -> Record:
+    def clean_up(self, observation: Observation, record: Record, now: float) -> Record:
         """Removes what was made so that a version of the service could be routed to, once nothing is: after a
         rollback the canary's, after a success stable's. Noted only when done, so a crash or an outage in
         between tries it again."""
-        rollout, service = record.rollout, record.rollout.service_of(seen.policy.key)
+        rollout, service = record.rollout, record.rollout.service_of(observation.policy.key)
         policy = rollout.policy_of(service)
         if (
             not (policy.route.http_route or policy.fair_services)
@@ -366,7 +391,7 @@ class Supervisor:
         # Of a later rollout, too, that is under way or has only just ended.
         keep = {
             version
-            for other, own in seen.rollouts
+            for other, own in observation.rollouts
             if not _is_settled(other, now)
             for version in (own.canary, own.stable)
         }
@@ -386,21 +411,25 @@ class Supervisor:
     def _saved(self, record: Record, service: ServiceRollout) -> Record:
         return self.rollouts.save(record.with_rollout(record.rollout.with_service(service)))
 
-    def _is_idle(self, seen: Observation, version: str) -> bool:
+    def _is_idle(self, observation: Observation, version: str) -> bool:
         """No route sends anything to the version, and no rollout is about it."""
-        if seen.view is None or any(
+        if observation.view is None or any(
             version in (service.canary, service.stable)
-            for rollout, service in seen.rollouts
+            for rollout, service in observation.rollouts
             if not rollout.phase.ended
         ):
             return False
-        return version not in route_lists.versions(seen.view)
+        return version not in route_lists.versions(observation.view)
 
-    def retire(self, seen: Observation, told: Callable[[Record], bool]) -> None:
+    def retire(self, observation: Observation, is_delivered: Callable[[Record], bool]) -> None:
         """Keeps the last records of a service; those whose announcements are still under way (not `told`)
         stay. A bracket's are its first service's."""
-        ended = [r for r in seen.records if r.rollout.phase.ended and r.rollout.keys[0] == seen.policy.key]
-        for record in filter(told, ended[: max(0, len(ended) - self.keep)]):
+        ended = [
+            r
+            for r in observation.records
+            if r.rollout.phase.ended and r.rollout.keys[0] == observation.policy.key
+        ]
+        for record in filter(is_delivered, ended[: max(0, len(ended) - self.keep)]):
             log.info(
                 "rollout.retired",
                 service=record.rollout.entrance.name,
@@ -432,9 +461,11 @@ def new_rollout(
     return replace(rollout, reason=f"waiting until {rollout.for_display.canary_workload} {are} available")
 
 
-def is_overtaken(rollout: Rollout, seen: Observation) -> bool:
+def is_overtaken(rollout: Rollout, observation: Observation) -> bool:
     """Whether a later rollout of the service has succeeded."""
-    return any(other.phase is Phase.SUCCEEDED and other.began > rollout.began for other, _ in seen.rollouts)
+    return any(
+        other.phase is Phase.SUCCEEDED and other.began > rollout.began for other, _ in observation.rollouts
+    )
 
 
 def to_scale(rollout: Rollout, service: ServiceRollout) -> tuple[str, str, int, float]:

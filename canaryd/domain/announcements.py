@@ -36,7 +36,7 @@ def announced(rollout: Rollout, event: str, now: float, reason: str) -> Rollout:
     # After the last one's, not their number: the oldest of very many are not kept, and an id must never come
     # twice.
     number = int(rollout.announcements[-1].id.rpartition(".")[2]) + 1 if rollout.announcements else 1
-    told = rollout.verdict if event not in ("started", "advanced") or rollout.stage > 0 else None
+    verdict = rollout.verdict if event not in ("started", "advanced") or rollout.stage > 0 else None
     news = Announcement(
         id=f"{rollout.namespace}.{rollout.name}.{int(rollout.began)}.{number}",
         event=event,
@@ -49,7 +49,7 @@ def announced(rollout: Rollout, event: str, now: float, reason: str) -> Rollout:
         stage=rollout.stage,
         weight=rollout.weight,
         reason=reason,
-        verdict=told,
+        verdict=verdict,
         share=rollout.share,
         bracket=versions(rollout),
     )

@@ -118,8 +118,8 @@ def keeps_closed(rollout: Rollout, now: float) -> str:
     return f"before {gate.place}, the gate {gate.name} is closed{late}: {asking.says}"
 
 
-def heard(rollout: Rollout, reply: GateReply) -> Rollout:
-    """With the reply on record."""
+def with_reply(rollout: Rollout, reply: GateReply) -> Rollout:
+    """The rollout with the reply on record."""
     return (
         rollout
         if rollout.gate_question is None

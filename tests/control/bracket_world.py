@@ -112,19 +112,19 @@ class Telemetry(FakeTelemetry):
         self.parts[targets[0].service].answer("telemetry")
         self.reads.append((start, end, step))
         return {
-            one: [
+            target: [
                 Look(
                     at,
                     at + step,
                     (),
-                    {f"{one.stable}-a": Counts(900, 9)},
-                    {f"{one.canary}-a": Counts(100, 1)},
+                    {f"{name}-a": Counts(900, 9) for name in target.stable},
+                    {f"{name}-a": Counts(100, 1) for name in target.canary},
                     True,
                     {},
                 )
                 for at in range(start, end, step)
             ]
-            for one in targets
+            for target in targets
         }
 
 

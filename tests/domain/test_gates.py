@@ -52,7 +52,11 @@ def test_a_gate_is_a_url_or_a_name_with_every_default_written_out() -> None:
         Gate("start", SMOKE, 10.0, 15.0, 900.0, "hold"),
         Gate(50, "load", 120.0, 15.0, 900.0, "rollback"),
     )
-    assert (policy.told("held"), policy.told("advanced"), policy.notifiers) == (("oncall",), (), ("oncall",))
+    assert (policy.notifiers_of("held"), policy.notifiers_of("advanced"), policy.notifiers) == (
+        ("oncall",),
+        (),
+        ("oncall",),
+    )
     assert policy.dump()["hooks"][0] == {
         "before": "start",
         "gate": SMOKE,
@@ -286,7 +290,7 @@ def asked_at(now: float = NOW, **changes: Any) -> Rollout:
 
 def test_a_question_is_the_same_each_time_and_another_one_after_a_pause() -> None:
     first = gates.question(asked_at())
-    heard = gates.question(gates.heard(asked_at(), GateReply(False, "HTTP 503", NOW + 5)))
+    heard = gates.question(gates.with_reply(asked_at(), GateReply(False, "HTTP 503", NOW + 5)))
     assert first
     assert heard
     assert first.id == heard.id

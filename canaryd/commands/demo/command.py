@@ -195,7 +195,7 @@ def _is_announced(rollout: Rollout) -> bool:
     return all(
         notifier in (*announcement.delivered, *announcement.given_up)
         for announcement in rollout.announcements
-        for notifier in rollout.policy.told(announcement.event)
+        for notifier in rollout.policy.notifiers_of(announcement.event)
     )
 
 

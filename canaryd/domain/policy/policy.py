@@ -387,8 +387,8 @@ class Policy(StrictModel):
         """Whom the hooks tell of anything, each once."""
         return tuple(dict.fromkeys(hook.notify for hook in self.hooks if hook.notify is not None))
 
-    def told(self, event: str) -> tuple[str, ...]:
-        """The notifiers that are told of an event, each once."""
+    def notifiers_of(self, event: str) -> tuple[str, ...]:
+        """The notifiers that an announcement of this event goes to, each once."""
         return tuple(
             dict.fromkeys(
                 hook.notify for hook in self.hooks if hook.notify is not None and event in (hook.on or ())
