@@ -1,4 +1,4 @@
-"""Numbers, times and tables as people read them. Pure text; nothing here knows what is said."""
+"""Numbers, times and tables as people read them. Nothing here knows what they are about."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
