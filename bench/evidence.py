@@ -56,14 +56,14 @@ def looks_per_second(looks: int) -> tuple[float, int]:
     """Errors and 12 joined latency bounds on one core, TOGETHER rollouts at once; and how many bounds had
     joined."""
     world = Scenario(requests=400.0, median=60.0, sigma=1.2, bounds=SPEED_BOUNDS)
-    judges, heard = [], []
+    judges, looks_of_each = [], []
     for seed in range(TOGETHER):
         service = SimulatedService(world, np.random.default_rng(seed))
         judges.append(Judge(a_policy(world.interval), service.history(HISTORY_LOOKS)))
         judges[-1].open(Span(0, 10, service.now))
-        heard.append(service.looks(10, looks // TOGETHER))
+        looks_of_each.append(service.looks(10, looks // TOGETHER))
     began = time.process_time()  # of this process alone: what else runs on the machine is no part of it
-    for each in zip(*heard, strict=True):
+    for each in zip(*looks_of_each, strict=True):
         observe_all(list(zip(judges, each, strict=True)))
     took = time.process_time() - began
     return looks / took, min(int(judge.latency.joined.sum()) if judge.latency else 0 for judge in judges)

@@ -176,11 +176,11 @@ class Fleet:
         """Has `tell(service, weights, Unix seconds)` called at every write of a VirtualService, in the
         writing itself."""
 
-        def heard(change: Change) -> None:
+        def on_change(change: Change) -> None:
             if change.key == VIRTUALSERVICES.key and change.kind == "MODIFIED":
                 tell(change.obj["metadata"]["namespace"], weights(change.obj), time.time())
 
-        self.store.subscribe(self.store.version, heard)
+        self.store.subscribe(self.store.version, on_change)
 
     def policies(self, **analysis: Any) -> dict[str, dict[str, Any]]:
         """A policy file for each service, which keeps its canary at weight 10 for an hour. analysis: its

@@ -3,9 +3,9 @@ all others.
 
 Matched users fail, and wait, at rates of their own. What stable's past says of the rates of all users'
 requests, and what the record for full weight is made of, is no measure for theirs, nor theirs for all users'.
-So neither judge hears what the other gathers, and the one of the matched has no past. But how long trouble on
-stable lasts, and how many failures come at once, is taken to hold for both, for it is the service's, and to
-forget it would take one burst for many. Each has half of the risk, so that together they roll back no more
+So neither judge observes what the other gathers, and the one of the matched has no past. But how long trouble
+on stable lasts, and how many failures come at once, is taken to hold for both, for it is the service's, and
+to forget it would take one burst for many. Each has half of the risk, so that together they roll back no more
 healthy versions than one would.
 """
 

@@ -34,7 +34,7 @@ class Siblings:
     def __init__(self, bounds: int) -> None:
         self._totals: dict[str, Array] = {}
         self._bounds = bounds
-        self._open: list[tuple[Replicas, Array]] = []  # heard, and not counted yet
+        self._open: list[tuple[Replicas, Array]] = []  # observed, and not counted yet
         # squared differences between neighbouring looks, and those that counting alone brings
         self._surprise = np.zeros((2, 1 + bounds))
         self._sd: Array | None = None
@@ -64,7 +64,7 @@ class Siblings:
             self._sd = self._mean_sd = None
 
     def remember(self, other: "Siblings", places: Sequence[int]) -> None:
-        """Takes over what another one heard, of the comparisons that both have; places: of its vectors'
+        """Takes over what another one observed, of the comparisons that both have; places: of its vectors'
         columns, in the order of these's first ones."""
         other._count_open()
         for name, vector in other._totals.items():
@@ -83,7 +83,7 @@ class Siblings:
 
     @property
     def total(self) -> Array:
-        """Stable's vector, over all that was heard of it; shape (width,)."""
+        """Stable's vector, over all that was observed of it; shape (width,)."""
         each = [*self._totals.values(), *(both for _, both in self._open)]
         return np.sum(each, axis=0) if each else np.zeros(SLOWER + self._bounds)
 

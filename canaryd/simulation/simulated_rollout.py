@@ -112,7 +112,7 @@ def rehearse(
     lag: Lag = USUAL_LAG,
     longest: int = LONGEST,
 ) -> SimulatedOutcome:
-    """One rollout of the service's canary, judged by this judge, which has heard nothing yet."""
+    """One rollout of the service's canary, judged by this judge, which has observed nothing yet."""
     return _Rehearsal(policy, judge, service, lag, longest).run()
 
 

@@ -1,4 +1,4 @@
-"""Numbers in, numbers out: the statistics canaryd decides by. Nothing here has heard of services, looks or
+"""Numbers in, numbers out: the statistics canaryd decides by. Nothing here knows of services, looks or
 policies.
 
 Only numpy and scipy.special are used (scipy.stats costs 0.5 s and 90 MB to import). Arm 1 is the reference,

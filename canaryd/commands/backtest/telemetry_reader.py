@@ -238,11 +238,11 @@ def backtest(past: Past, policy: Policy, telemetry: Telemetry) -> Course:
 
 def _on_record(past: Past, telemetry: Telemetry) -> Course:
     rollout = fold.as_recorded(past)
-    heard: list[JudgedLook] = list(
+    judged: list[JudgedLook] = list(
         EvidenceStream(rollout, rollout.entrance, telemetry, 0.0).next(rollout, past.until)
     )
-    counted = heard[-1].counted if heard else {}
-    return fold.retold(past, [look.verdict for look in heard if look.compared], counted)
+    counted = judged[-1].counted if judged else {}
+    return fold.retold(past, [look.verdict for look in judged if look.compared], counted)
 
 
 def _imagined(past: Past, policy: Policy, telemetry: Telemetry) -> Course:
@@ -264,10 +264,10 @@ def _imagined(past: Past, policy: Policy, telemetry: Telemetry) -> Course:
     before = -1
     while not rollout.phase.ended and case.position != before:  # else the past has ended
         before = case.position
-        for heard in case.next(rollout, past.end):
+        for judged in case.next(rollout, past.end):
             spans = rollout.spans
-            verdicts.append(heard.verdict)
-            rollout = fold.step(rollout, heard.verdict, heard.counted, heard.look.sampled)
+            verdicts.append(judged.verdict)
+            rollout = fold.step(rollout, judged.verdict, judged.counted, judged.look.sampled)
             if rollout.spans != spans:
                 break  # what follows is another stage's
     return Course(policy, rollout, tuple(verdicts), False)

@@ -1,4 +1,4 @@
-"""What would have decided otherwise: the looks that a decision rests on, heard again by another policy or
+"""What would have decided otherwise: the looks that a decision rests on, judged again by another policy or
 without one replica.
 
 Every answer is computed by the judge that decides, on the looks there were; nothing is extrapolated. What
@@ -23,7 +23,7 @@ from canaryd.domain.verdict import Answer, MetricFinding, Verdict
 from canaryd.report.attribution import broken, shares, whole
 from canaryd.report.findings import ALL_BOUNDS
 
-USUAL_LOOKS = 6_000  # heard again at most, unless asked for more: about half a minute on one slow core
+USUAL_LOOKS = 6_000  # judged again at most, unless asked for more: about half a minute on one slow core
 MOST_REPLICAS = 8  # left out in turn, the loudest first: more are a page that nobody reads
 LAXER, STRICTER = 5.0, 0.1  # times the policy's falseRollbackRisk
 BOLDER = 2.0  # times its badAdvanceRisk
@@ -60,7 +60,7 @@ class WhatIf:
 
 @dataclass
 class Counterfactual:
-    """looks: what answering costs at most; ask: answers, telling how many looks were heard."""
+    """looks: what answering costs at most; ask: answers, reporting how many looks were judged."""
 
     change: str
     looks: int
@@ -75,7 +75,7 @@ class Inquiry:
     most: float = USUAL_LOOKS
     asked: list[tuple[int, Counterfactual]] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
-    looks: int = 0  # to be heard, at most
+    looks: int = 0  # to be judged, at most
 
     def add(self, number: int, decision: Decision, questions: Iterable[Counterfactual]) -> None:
         """number: the decision's place among the rollout's."""
@@ -203,7 +203,7 @@ class _Harm:
     def _judged_again(
         self, policy: Policy, progress: Progress, without: str = ""
     ) -> tuple[Verdict | None, Verdict]:
-        """The verdict that decides, if one does, and the last that was heard."""
+        """The verdict that decides, if one does, and the last that was judged."""
         last = self._verdict
         wanted = (Answer.FAIL, Answer.ALARM) if self._verdict.answer is Answer.ALARM else (Answer.FAIL,)
         for step, last in self._transcript.again(policy, self._verdict.at, without):
@@ -253,12 +253,12 @@ class _Harm:
     def replicas(self, names: Sequence[str], progress: Progress) -> Sequence[WhatIf]:
         """Each left out in turn; the one that carries the evidence is named where it is one alone. Of two,
         either has half of the evidence, so that says nothing."""
-        heard = {name: self._judged_again(self._policy, progress, name) for name in names[:MOST_REPLICAS]}
-        saved = [name for name, (found, _) in heard.items() if found is None]
+        answers = {name: self._judged_again(self._policy, progress, name) for name in names[:MOST_REPLICAS]}
+        saved = [name for name, (found, _) in answers.items() if found is None]
         carries = "; the evidence rests on it" if len(saved) == 1 and len(names) > 2 else ""
         return [
             self._answer(f"without {name}", *look, carries if name in saved else "")
-            for name, look in heard.items()
+            for name, look in answers.items()
         ]
 
     def tolerated(self, metric: str, progress: Progress) -> Sequence[WhatIf]:
@@ -276,9 +276,9 @@ class _Harm:
             return ()
         for _ in range(HALVINGS):
             middle = exp((log(low) + log(high)) / 2)
-            found, heard = self._judged_again(tolerance.policy(middle), progress)
+            found, again = self._judged_again(tolerance.policy(middle), progress)
             if found is None:
-                high, last = middle, heard
+                high, last = middle, again
             else:
                 low = middle
         return (self._answer(tolerance.words(high), None, last),)
