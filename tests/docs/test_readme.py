@@ -32,8 +32,9 @@ def test_each_reason_for_it_has_a_number_that_the_benchmarks_have() -> None:
     measured = (ROOT / "docs" / "benchmarks.md").read_text()
     assert len(reasons) == 5
     for reason in reasons:
+        # The thresholds of the other rules, in per cent and in ms, are those of bench/rules.py.
         numbers = re.findall(r"\d[\d,.]*\d|\d+(?=%| minutes| ms| users)", reason)
         assert numbers, reason
-        assert [number for number in numbers if number not in measured and number not in ("95",)] == [], (
-            reason
-        )
+        assert [
+            number for number in numbers if number not in measured and number not in ("99", "500")
+        ] == [], reason
