@@ -159,8 +159,8 @@ class KubernetesApi:
         items = [shown(obj, target.resource, target.version) for obj in found if selects(obj)]
         if not target.resource.custom:  # the list says what its items are
             items = [
-                {key: value for key, value in one.items() if key not in ("kind", "apiVersion")}
-                for one in items
+                {key: value for key, value in item.items() if key not in ("kind", "apiVersion")}
+                for item in items
             ]
         return {
             "kind": f"{target.resource.kind}List",

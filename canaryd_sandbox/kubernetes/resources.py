@@ -173,7 +173,7 @@ RESOURCES = (
         asked=True,
     ),
 )
-REVIEWS = [one for one in RESOURCES if one.asked]
+REVIEWS = [resource for resource in RESOURCES if resource.asked]
 (
     PODS,
     SERVICES,

@@ -99,24 +99,24 @@ def parts(
     """
     with store.lock:
         services = {
-            one["metadata"]["name"]: one["spec"].get("selector") or {}
-            for one in store.list(SERVICES, namespace)
+            service["metadata"]["name"]: service["spec"].get("selector") or {}
+            for service in store.list(SERVICES, namespace)
         }
         pods = services.get(service, {"app": service})
         for route in sorted(
             store.list(HTTPROUTES, namespace), key=lambda obj: str(obj["metadata"]["creationTimestamp"])
         ):
             parents = {
-                (one["kind"], one["name"] if one["kind"] == "Service" else "")
-                for one in route["spec"].get("parentRefs") or []
+                (parent["kind"], parent["name"] if parent["kind"] == "Service" else "")
+                for parent in route["spec"].get("parentRefs") or []
             }
             if (("Service", service) if inside else ("Gateway", "")) not in parents:
                 continue
             best: tuple[tuple[int, int], Object] | None = None
             for rule in route["spec"].get("rules") or []:
                 if not any(
-                    services.get(one["name"], {}).items() >= pods.items()
-                    for one in rule.get("backendRefs") or []
+                    services.get(backend["name"], {}).items() >= pods.items()
+                    for backend in rule.get("backendRefs") or []
                 ):
                     continue
                 ranks = [
@@ -128,9 +128,9 @@ def parts(
                     best = max(ranks), rule
             if best is not None:
                 refs = best[1]["backendRefs"]
-                total = sum(one["weight"] for one in refs) or 1
+                total = sum(ref["weight"] for ref in refs) or 1
                 return [
-                    (one["weight"] / total, one["name"], services.get(one["name"])) for one in refs
+                    (ref["weight"] / total, ref["name"], services.get(ref["name"])) for ref in refs
                 ], _copied(best[1], services)
     return None
 
@@ -139,7 +139,9 @@ def _rank(match: Object, headers: Mapping[str, str], query: Mapping[str, str]) -
     """How many conditions a match has, None where it does not take the requests."""
     wanted = match.get("headers") or [], match.get("queryParams") or []
     fits = all(
-        _fits(one, there) for ones, there in zip(wanted, (headers, query), strict=True) for one in ones
+        _fits(condition, there)
+        for ones, there in zip(wanted, (headers, query), strict=True)
+        for condition in ones
     )
     return (
         (len(wanted[0]), len(wanted[1]))
@@ -156,7 +158,9 @@ def _fits(condition: Object, there: Mapping[str, str]) -> bool:
 
 
 def _copied(rule: Object, services: Mapping[str, Mapping[str, str]]) -> Part | None:
-    for mirror in (one["requestMirror"] for one in rule.get("filters") or [] if one.get("requestMirror")):
+    for mirror in (
+        filter_["requestMirror"] for filter_ in rule.get("filters") or [] if filter_.get("requestMirror")
+    ):
         part = mirror.get("fraction") or {"numerator": mirror.get("percent", 100)}
         name = mirror["backendRef"]["name"]
         return part["numerator"] / part.get("denominator", 100), name, services.get(name)

@@ -1,7 +1,7 @@
 """A service mesh without network: seeded requests by the VirtualService's weights, counted as Istio counts
 them.
 
-Requests arrive as a Poisson process, go where `routes.resolve` says at that moment, and are served by the
+Requests arrive as a Poisson process, go where `routing.resolve` says at that moment, and are served by the
 pods that are ready. Two counts are kept of each: Istio's counters, which a pod's restart resets and which
 vanish with the pod; and the tally, which is the truth. Time is an argument: `advance(now)` serves everything
 since the last one.
@@ -293,7 +293,7 @@ class Mesh:
         """How many of the requests each audience sends."""
         if len(self.audiences) == 1:
             return [(self.audiences[0], arrived)]
-        parts = np.array([one.part for one in self.audiences])
+        parts = np.array([audience.part for audience in self.audiences])
         return list(
             zip(self.audiences, self._random.multinomial(arrived, parts / parts.sum()).tolist(), strict=True)
         )

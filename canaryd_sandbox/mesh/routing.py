@@ -82,17 +82,17 @@ def way(
         ) is not None:
             parts, copied = found
             return Way(
-                [Share(*one, one[1], audience.harder) for one in parts],
+                [Share(*part, part[1], audience.harder) for part in parts],
                 Share(*copied, copied[1]) if copied else None,
             )
         selector = _service_selector(store, service, namespace)
         # Of Services that lead to the same pods, too: what matched users call while they are split.
         hosts = {
-            full_host(one["metadata"]["name"], namespace): one["metadata"]["name"]
-            for one in store.list(SERVICES, namespace)
-            if (one["spec"].get("selector") or {}) == selector
+            full_host(service["metadata"]["name"], namespace): service["metadata"]["name"]
+            for service in store.list(SERVICES, namespace)
+            if (service["spec"].get("selector") or {}) == selector
         } | {host: ""}
-        subsets = {one: _subsets(store, one) for one in hosts}
+        subsets = {host: _subsets(store, host) for host in hosts}
         for virtualservice in sorted(
             store.list(VIRTUALSERVICES), key=lambda obj: obj["metadata"]["creationTimestamp"]
         ):
@@ -106,7 +106,7 @@ def way(
                     continue
                 called = host if host in led else next(iter(led))
                 there = _shares(destinations, selector, subsets[called])
-                shares = [replace(one, service=hosts[called], harder=audience.harder) for one in there]
+                shares = [replace(share, service=hosts[called], harder=audience.harder) for share in there]
                 return Way(shares, _copies(route, selector, subsets[host]))
     return Way([Share(1.0, None, selector, harder=audience.harder)])
 
