@@ -151,7 +151,7 @@ class Metrics:
 
     def show(self, rollouts: Iterable[Rollout]) -> None:
         """The rollouts as they are now; those that have ended are left out."""
-        self._rollouts.present = tuple(one for one in rollouts if not one.phase.ended)
+        self._rollouts.present = tuple(rollout for rollout in rollouts if not rollout.phase.ended)
 
     def _counter(self, name: str, help: str, *labels: str) -> Counter:
         return Counter(f"canaryd_{name}", help, labels, registry=self.registry)

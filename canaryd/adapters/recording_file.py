@@ -283,7 +283,7 @@ def _read(path: Path, raw: BinaryIO) -> Recording:
         raise Rejected(f"{path} is damaged after {looks} looks: {error}") from error
     except ValueError as error:
         why = (
-            "; ".join(one["msg"] for one in error.errors())
+            "; ".join(problem["msg"] for problem in error.errors())
             if isinstance(error, ValidationError)
             else str(error)
         )
@@ -335,11 +335,11 @@ def _ended(path: Path, said: object, came: int, recording: Recording, rest: str)
 
 def _look_of(head: _Look, replicas: Sequence[_Replica]) -> Look:
     sides: dict[bool, dict[str, Counts]] = {True: {}, False: {}}
-    for one in replicas:
-        sides[one.canary][one.name] = Counts(
-            one.requests, one.failures, one.timed, one.within, one.duration_ms
+    for replica in replicas:
+        sides[replica.canary][replica.name] = Counts(
+            replica.requests, replica.failures, replica.timed, replica.within, replica.duration_ms
         )
-    seen = {one.name: one.first_seen for one in replicas if one.first_seen is not None}
+    seen = {replica.name: replica.first_seen for replica in replicas if replica.first_seen is not None}
     return Look(head.start, head.end, head.bounds, sides[False], sides[True], head.sampled, seen)
 
 

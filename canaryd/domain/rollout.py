@@ -174,13 +174,13 @@ class Announcement:
     def versions(self) -> str:
         """`front-end v1 to v2`, of each service."""
         own = self.bracket or (self,)
-        return together(f"{one.service} {one.stable} to {one.canary}" for one in own)
+        return together(f"{version.service} {version.stable} to {version.canary}" for version in own)
 
     @property
     def canaries(self) -> str:
         """`front-end v2`, of each service."""
         own = self.bracket or (self,)
-        return together(f"{one.service} {one.canary}" for one in own)
+        return together(f"{version.service} {version.canary}" for version in own)
 
     @property
     def services(self) -> str:

@@ -59,16 +59,18 @@ class KubeRollouts:
         """
         items: Sequence[Json] = self._items(_METADATA_ONLY if self._seen else _WHOLE)
         changed: Sequence[Json] = [
-            one for one in items if self._version(_key(one)) != one["metadata"]["resourceVersion"]
+            item for item in items if self._version(_key(item)) != item["metadata"]["resourceVersion"]
         ]
-        if any("spec" not in one for one in changed):
+        if any("spec" not in item for item in changed):
             items, changed = self._fetched(items, changed)  # only their metadata came
-        for one in changed:
-            self._take(one)
-        here = {_key(one) for one in items}
+        for item in changed:
+            self._take(item)
+        here = {_key(item) for item in items}
         self._seen = {key: entry for key, entry in self._seen.items() if key in here}
         records = [held for _, held in self._seen.values() if isinstance(held, Record)]
-        return sorted(records, key=lambda one: (one.rollout.began, one.rollout.namespace, one.rollout.name))
+        return sorted(
+            records, key=lambda record: (record.rollout.began, record.rollout.namespace, record.rollout.name)
+        )
 
     def requests(self) -> Sequence[Request]:
         """What people asked for and canaryd has not begun, as of the last `list`."""
@@ -207,11 +209,11 @@ class KubeRollouts:
             whole = self._items(_WHOLE)
             return whole, whole
         found = []
-        for one in changed:
+        for item in changed:
             try:
-                found.append(self.get(*_key(one)))
+                found.append(self.get(*_key(item)))
             except Missing:
-                items = [other for other in items if other is not one]
+                items = [other for other in items if other is not item]
         return items, found
 
     def _take(self, obj: Json) -> None:

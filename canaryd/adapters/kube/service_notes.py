@@ -118,7 +118,7 @@ class KubeServices:
         found = (
             self._api.request("GET", path_to("v1", "configmaps", namespace), query=query).get("items") or []
         )
-        return sorted((_note(one) for one in found), key=lambda one: (one.namespace, one.service))
+        return sorted((_note(note) for note in found), key=lambda note: (note.namespace, note.service))
 
     def renew(self, note: ServiceNote, templates: frozenset[str], dry: bool = False) -> None:
         """Keeps of the service only which templates are not new, and whether it is paused. dry: the server
@@ -143,18 +143,20 @@ class KubeServices:
         """Pauses (or not) one service, or all; what was reached. asked: who pauses it, and why; kept while it
         is paused. Raises Missing when there is none of that name."""
         seen = self.notes(namespace)
-        chosen = [one for one in seen if service in (None, one.service)]
+        chosen = [note for note in seen if service in (None, note.service)]
         if not chosen:
             where = f"namespace {namespace}" if namespace else "any namespace"
-            there = ", ".join(f"{one.namespace}/{one.service}" for one in seen) or "none"
+            there = ", ".join(f"{note.namespace}/{note.service}" for note in seen) or "none"
             raise Missing(f"canaryd has seen no service {service or ''} in {where}; it has seen: {there}")
         request = json.dumps(request_of(asked)) if paused and asked != NOBODY else None
         patch = {"data": {"paused": "true" if paused else "false", "pauseRequest": request}}
         return [
             _note(
-                self._api.request("PATCH", _path(one.namespace, one.service), patch, content_type=MERGE_PATCH)
+                self._api.request(
+                    "PATCH", _path(note.namespace, note.service), patch, content_type=MERGE_PATCH
+                )
             )
-            for one in chosen
+            for note in chosen
         ]
 
 
@@ -190,7 +192,7 @@ def _known(note: Json) -> KnownTemplates:
     templates = _read(note, "known", list)
     data = note.get("data") or {}
     return KnownTemplates(
-        frozenset(str(one) for one in templates),
+        frozenset(str(template) for template in templates),
         data.get("paused") == "true",
         data.get("problem", ""),
         note["metadata"]["resourceVersion"],
@@ -228,7 +230,7 @@ def _pause_request(note: Json) -> ActionRequest:
 
 def _templates(note: Json) -> frozenset[str]:
     with suppress(Rejected):
-        return frozenset(str(one) for one in _read(note, "known", list))
+        return frozenset(str(template) for template in _read(note, "known", list))
     return frozenset()
 
 

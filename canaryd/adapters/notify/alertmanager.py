@@ -56,7 +56,7 @@ class Alertmanager:
     def refresh(self, firing: Sequence[Announcement], now: float) -> None:
         """Fires them all, in one request, until now + `stands`. Raises as `send` does."""
         if firing:
-            self._post([self._alert(one, now + self.stands) for one in firing])
+            self._post([self._alert(announcement, now + self.stands) for announcement in firing])
 
     def resolve(self, announcement: Announcement, now: float) -> None:
         """Ends it. Raises as `send` does."""
@@ -111,7 +111,7 @@ def description(announcement: Announcement) -> str:
         odds = f"odds {verdict.odds:.3g} to 1 against the canary, rolled back at {verdict.bar:.3g}"
         lines.append(f"{odds}; {verdict.canary_requests} canary requests")
         grave = (Answer.FAIL, Answer.ALARM)
-        for finding in sorted(verdict.findings, key=lambda one: one.answer not in grave):
+        for finding in sorted(verdict.findings, key=lambda finding: finding.answer not in grave):
             counts = (
                 f"{finding.canary_events} of {finding.canary_requests} against {finding.stable_events} of "
                 f"{finding.stable_requests}"

@@ -290,7 +290,7 @@ class _Lane:
                 if not reason or given_up:  # one that could not be resolved lapses by itself
                     standing.forget(identity)
             elif not reason:
-                standing.sent([one.id for one in firing], now)
+                standing.sent([announcement.id for announcement in firing], now)
             wait = None if given_up else max(0.0, standing.not_before - now)
         if reason:
             self.on_failure(DeliveryFailure(self.name, identity, reason, wait))
@@ -312,7 +312,7 @@ class _Standing:
 
     def want(self, announcements: Sequence[Announcement], now: float) -> list[str]:
         """Takes the whole set; the ids of those that are over since the last call."""
-        wanted = {one.id: one for one in announcements}
+        wanted = {announcement.id: announcement for announcement in announcements}
         gone = [identity for identity in self.firing if identity not in wanted]
         for identity in gone:
             self.over[identity] = self.firing[identity]
@@ -329,7 +329,7 @@ class _Standing:
         """Leaves out what was still to be resolved and fires again, be it by a later announcement."""
         # A rollout that is held a second time is the same alert to its receiver: the first one's late resolve
         # would end it.
-        again = {_alert(one) for one in announcements}
+        again = {_alert(announcement) for announcement in announcements}
         for identity in [identity for identity, one in self.over.items() if _alert(one) in again]:
             self.forget(identity)
 

@@ -152,5 +152,5 @@ def payload(question: GateQuestion) -> dict[str, Any]:
         "nextWeight": question.next_weight,
         "since": moment(question.since),
         "verdict": verdict_data(question.verdict),
-        **({"bracket": [asdict(one) for one in question.bracket]} if question.bracket else {}),
+        **({"bracket": [asdict(versions) for versions in question.bracket]} if question.bracket else {}),
     }

@@ -64,5 +64,9 @@ def payload(announcement: Announcement) -> dict[str, Any]:
         "reason": announcement.reason,
         "at": moment(announcement.at),
         "verdict": verdict_data(announcement.verdict),
-        **({"bracket": [asdict(one) for one in announcement.bracket]} if announcement.bracket else {}),
+        **(
+            {"bracket": [asdict(versions) for versions in announcement.bracket]}
+            if announcement.bracket
+            else {}
+        ),
     }

@@ -80,7 +80,9 @@ def _call_is_many(call: ast.Call) -> bool:
     if call.func.name in ("histogram_quantile", "histogram_quantiles"):
         return _many_but_for_le(call.args[-1])
     # `vector(1)` and the like have no vector among their arguments.
-    return any(_many(one.expr if isinstance(one, ast.SubqueryExpr) else one) for one in call.args)
+    return any(
+        _many(argument.expr if isinstance(argument, ast.SubqueryExpr) else argument) for argument in call.args
+    )
 
 
 def _is_one(param: object) -> bool:
@@ -106,8 +108,8 @@ def _many_but_for_le(tree: ast.Expr) -> bool:
 def _binary_is_many(tree: ast.BinaryExpr) -> bool:
     if str(tree.op) in SET_OPERATORS:
         return _many(tree.lhs) or (str(tree.op) == "or" and _many(tree.rhs))
-    sides = [_many(one) for one in (tree.lhs, tree.rhs)]
-    scalars = [_is_scalar(one) for one in (tree.lhs, tree.rhs)]
+    sides = [_many(side) for side in (tree.lhs, tree.rhs)]
+    scalars = [_is_scalar(side) for side in (tree.lhs, tree.rhs)]
     if any(scalars):
         return any(sides)
     return all(sides)  # a single series is matched by at most one, but for group_left and group_right
@@ -138,15 +140,20 @@ def _unscoped(tree: ast.Expr, compared: bool) -> str:
     if not selectors:
         return "must be about this rollout, but selects no series"
     for selector in selectors:
-        if not all(any(_limits(one) for one in alternative) for alternative in _alternatives(selector)):
+        if not all(
+            any(_limits(matcher) for matcher in alternative) for alternative in _alternatives(selector)
+        ):
             return (
                 f"must be about this rollout in every selector ({WANTED_SCOPE}), but takes in the whole "
                 f"cluster: {_shown(selector)}"
             )
     matchers = [
-        one for selector in selectors for alternative in _alternatives(selector) for one in alternative
+        matcher
+        for selector in selectors
+        for alternative in _alternatives(selector)
+        for matcher in alternative
     ]
-    if compared and not any(_is_positive(one) and CANARY in one.value for one in matchers):
+    if compared and not any(_is_positive(matcher) and CANARY in matcher.value for matcher in matchers):
         return (
             "must select the canary's pods (pod=~\"$canary_pods\"), in whose place stable's are put to "
             "compare, but does not"
@@ -165,7 +172,7 @@ def _limits(matcher: ast.Matcher) -> bool:
     named."""
     if not _is_positive(matcher):
         return False
-    if any(one in matcher.value for one in (CANARY, STABLE, NAMESPACE)):
+    if any(variable in matcher.value for variable in (CANARY, STABLE, NAMESPACE)):
         return True
     names_one = matcher.op == ast.MatchOp.Equal and matcher.value != ""
     return names_one and (matcher.name == "namespace" or matcher.name.endswith("_namespace"))

@@ -219,4 +219,4 @@ def without_nones(value: Any) -> Any:
     """Plain data without the keys that have no value, on every level."""
     if isinstance(value, dict):
         return {key: without_nones(one) for key, one in value.items() if one is not None}
-    return [without_nones(one) for one in value] if isinstance(value, list) else value
+    return [without_nones(entry) for entry in value] if isinstance(value, list) else value

@@ -200,14 +200,14 @@ def _listed(
 Matches = Annotated[
     tuple[Match, ...],
     WrapValidator(_listed),
-    PlainSerializer(lambda matches: [one.istio for one in matches] or None),
+    PlainSerializer(lambda matches: [match.istio for match in matches] or None),
     _OneOrMore(),
 ]
 
 
 def described(matches: Sequence[Mapping[str, Any]]) -> str:
     """Istio's `match` list in words: `cookie ~ .*logged_in.* and query debug = 1, or from app=orders`."""
-    return ", or ".join(" and ".join(_conditions(one)) or "any" for one in matches)
+    return ", or ".join(" and ".join(_conditions(match)) or "any" for match in matches)
 
 
 def _conditions(match: Mapping[str, Any]) -> list[str]:

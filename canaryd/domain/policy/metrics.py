@@ -220,7 +220,7 @@ class Query(StrictModel):
         for name in re.findall(r"\$(\w+|\{)", promql):
             if name not in QUERY_VARIABLES:
                 raise refusal(
-                    f"must have no $ but in {', '.join('$' + one for one in QUERY_VARIABLES)}, but has "
+                    f"must have no $ but in {', '.join('$' + name for name in QUERY_VARIABLES)}, but has "
                     f"${name}"
                 )
         return promql
@@ -310,7 +310,7 @@ class Metric(StrictModel):
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:
-        given = sum(one is not None for one in (self.errors, self.latency, self.query))
+        given = sum(kind is not None for kind in (self.errors, self.latency, self.query))
         if given != 1:
             raise refusal(f"must have one key of errors, latency and query, but has {given}")
         return self
@@ -331,7 +331,7 @@ def each_once(metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:
     twice = [
         position
         for position, metric in enumerate(metrics)
-        if metric.called in [one.called for one in metrics[:position]]
+        if metric.called in [earlier.called for earlier in metrics[:position]]
     ]
     refuse_at(
         *(((position,), f"must not be there twice, but {metrics[position].called} is") for position in twice)

@@ -178,7 +178,9 @@ _APART = (
 
 def _unknown_to_gateways(matches: Sequence[Match]) -> str:
     """Why conditions cannot be written in an HTTPRoute; empty where they can."""
-    found = [kind for kind in ("withoutHeaders", "sourceLabels") if any(kind in one.istio for one in matches)]
+    found = [
+        kind for kind in ("withoutHeaders", "sourceLabels") if any(kind in match.istio for match in matches)
+    ]
     if not found:
         return ""
     return (
@@ -534,24 +536,24 @@ class Policy(StrictModel):
         risk = self.analysis.false_rollback_risk / len(self.keys)
         shared = {"false_rollback_risk": risk}
         return tuple(
-            one.model_copy(update={"analysis": one.analysis.model_copy(update=shared)})
-            for one in self._each_alone()
+            policy.model_copy(update={"analysis": policy.analysis.model_copy(update=shared)})
+            for policy in self._each_alone()
         )
 
     def among(self, services: Collection[tuple[str, str]]) -> Self:
         """The policy as if these services of it were all; of one, the plain policy that it would have alone.
         Its first is then the policy's own service. services: at least one."""
-        found = [one for one in self._each_alone() if one.key in services]
+        found = [policy for policy in self._each_alone() if policy.key in services]
         if len(found) == len(self.keys) or self.bracket is None:
             return self
         first, *rest = found
         members = tuple(
             BracketMember(
-                service=one.service,
-                route=one.route,
-                analysis=MemberAnalysis(warmup=one.analysis.warmup, metrics=one.analysis.metrics),
+                service=policy.service,
+                route=policy.route,
+                analysis=MemberAnalysis(warmup=policy.analysis.warmup, metrics=policy.analysis.metrics),
             )
-            for one in rest
+            for policy in rest
         )
         bracket = self.bracket.model_copy(update={"members": members}) if rest else None
         return first.model_copy(update={"hooks": self.hooks, "bracket": bracket})

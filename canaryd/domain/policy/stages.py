@@ -172,5 +172,5 @@ class Stage(StrictModel):
             return f"{format_share(self.mirror)} mirrored"
         if not self.match:
             return f"{self.weight}%" if self.weight else "dark"
-        who = ("half of " if self.split else "") + described([one.istio for one in self.match])
+        who = ("half of " if self.split else "") + described([match.istio for match in self.match])
         return f"{who}; {self.weight}% of others" if self.weight else who

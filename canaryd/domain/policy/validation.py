@@ -76,7 +76,9 @@ class StrictModel(BaseModel):
         except ValidationError as error:
             # That a key is not known, or not yet, is told of it, and nothing of what is or is not in it.
             unknown = {
-                one["loc"] for one in error.errors(include_url=False) if one["type"] == "extra_forbidden"
+                problem["loc"]
+                for problem in error.errors(include_url=False)
+                if problem["type"] == "extra_forbidden"
             }
             empty = [
                 key for key in empty if not any(key[:depth] in unknown for depth in range(1, len(key) + 1))
@@ -134,16 +136,20 @@ def refusals(model: type[BaseModel], error: ValidationError) -> tuple[Problem, .
     """Pydantic's errors about `model` as sentences, in the document's order of keys as pydantic met them."""
     errors = error.errors(include_url=False)
     later = {
-        one["loc"][:-1] for one in errors if one["type"] == "extra_forbidden" and _later(model, one["loc"])
+        problem["loc"][:-1]
+        for problem in errors
+        if problem["type"] == "extra_forbidden" and _later(model, problem["loc"])
     }
     # A map with a key of later work misses others because of it: one sentence is enough.
-    kept = [one for one in errors if not (one["type"] == "missing" and one["loc"][:-1] in later)]
+    kept = [
+        problem for problem in errors if not (problem["type"] == "missing" and problem["loc"][:-1] in later)
+    ]
     # Pydantic counts only entries that are right, so a list of wrong ones is "too short" as well.
-    above = {one["loc"][:depth] for one in kept for depth in range(len(one["loc"]))}
-    kept = [one for one in kept if not (one["type"] == "too_short" and one["loc"] in above)]
+    above = {problem["loc"][:depth] for problem in kept for depth in range(len(problem["loc"]))}
+    kept = [problem for problem in kept if not (problem["type"] == "too_short" and problem["loc"] in above)]
     # What was wrong already cannot give a default either; that is no second mistake.
-    kept = [one for one in kept if one["type"] != "default_factory_not_called"]
-    return tuple(Problem(_key(one["loc"]), _sentence(model, one)) for one in kept)
+    kept = [problem for problem in kept if problem["type"] != "default_factory_not_called"]
+    return tuple(Problem(_key(problem["loc"]), _sentence(model, problem)) for problem in kept)
 
 
 def _key(loc: Key) -> Key:
