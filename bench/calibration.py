@@ -47,10 +47,10 @@ def summary(case: Case, outcomes: Sequence[Outcome]) -> Entry:
     }
 
 
-def reached(name: str, one: Entry) -> bool:
+def reached(name: str, entry: Entry) -> bool:
     """A rate is missed when its whole interval, of the rollouts that keep to the assumptions, lies above the
     risk."""
-    return bool(one["inside_low"] <= RISK)
+    return bool(entry["inside_low"] <= RISK)
 
 
 def tables(entries: Mapping[str, Entry]) -> list[Table]:

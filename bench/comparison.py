@@ -134,7 +134,7 @@ def summary(match: Match, outcomes: Sequence[Outcome]) -> Entry:
     }
 
 
-def reached(name: str, one: Entry) -> bool:
+def reached(name: str, entry: Entry) -> bool:
     """Nothing is promised here; what canaryd promises is in the other tables."""
     return True
 

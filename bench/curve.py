@@ -19,7 +19,7 @@ CASES = {
 }
 
 
-def reached(name: str, one: Entry) -> bool:
+def reached(name: str, entry: Entry) -> bool:
     """`power` has the goals."""
     return True
 

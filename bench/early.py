@@ -35,8 +35,8 @@ def summary(case: Case, outcomes: Sequence[Outcome]) -> Entry:
     }
 
 
-def reached(name: str, one: Entry) -> bool:
-    return bool(one["low"] <= RISK)
+def reached(name: str, entry: Entry) -> bool:
+    return bool(entry["low"] <= RISK)
 
 
 def tables(entries: Mapping[str, Entry]) -> list[Table]:

@@ -43,10 +43,10 @@ def summary(case: Case, outcomes: Sequence[Outcome]) -> Entry:
     }
 
 
-def reached(name: str, one: Entry) -> bool:
+def reached(name: str, entry: Entry) -> bool:
     if CASES[name].goal == 100:
-        return bool(one["in_time"] == 1.0 and one["stepped_in_time"] == 1.0)
-    return one["median"] is not None and one["median"] <= COMPARED
+        return bool(entry["in_time"] == 1.0 and entry["stepped_in_time"] == 1.0)
+    return entry["median"] is not None and entry["median"] <= COMPARED
 
 
 def tables(entries: Mapping[str, Entry]) -> list[Table]:

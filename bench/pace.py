@@ -20,9 +20,9 @@ def summary(case: Case, outcomes: Sequence[Outcome]) -> Entry:
     return {"median": quantile(full, 0.5), "by_90": quantile(full, 0.9)}
 
 
-def reached(name: str, one: Entry) -> bool:
+def reached(name: str, entry: Entry) -> bool:
     goal = CASES[name].goal
-    return goal is None or (one["median"] is not None and one["median"] <= goal + 1e-5)
+    return goal is None or (entry["median"] is not None and entry["median"] <= goal + 1e-5)
 
 
 def tables(entries: Mapping[str, Entry]) -> list[Table]:

@@ -51,20 +51,22 @@ def limit_of(case: Case, tolerated: float = 1.0, increase: float = 0.0) -> float
     return fewest_requests(world.errors, min(rate, 1.0), (1 - weight) / weight, 0.01, tolerated, increase)
 
 
-def reached(name: str, one: Entry) -> bool:
-    return _in_time(name, one) and _near_the_limit(name, one)
+def reached(name: str, entry: Entry) -> bool:
+    return _in_time(name, entry) and _near_the_limit(name, entry)
 
 
-def _in_time(name: str, one: Entry) -> bool:
+def _in_time(name: str, entry: Entry) -> bool:
     goal = CASES[name].goal
-    return goal is None or (one["median"] is not None and one["median"] <= goal * CASES[name].world.interval)
+    return goal is None or (
+        entry["median"] is not None and entry["median"] <= goal * CASES[name].world.interval
+    )
 
 
-def _near_the_limit(name: str, one: Entry) -> bool:
+def _near_the_limit(name: str, entry: Entry) -> bool:
     """The limit binds where it is more than a look's requests: nobody decides within one."""
     case, limit = CASES[name], limit_of(CASES[name])
     binding = limit is not None and limit > case.world.requests * case.world.interval * LADDER[0] / 100
-    return not binding or one["requests_mean"] <= TIMES_THE_LIMIT * limit
+    return not binding or entry["requests_mean"] <= TIMES_THE_LIMIT * limit
 
 
 def tables(entries: Mapping[str, Entry]) -> list[Table]:
@@ -104,7 +106,7 @@ def tables(entries: Mapping[str, Entry]) -> list[Table]:
     ]
 
 
-def _times(one: Entry, limit: float | None) -> str:
+def _times(entry: Entry, limit: float | None) -> str:
     """At least so many, where some were not rolled back as long as they were watched."""
-    times = number(one["requests_mean"] / limit if limit else None, 1)
-    return f"over {times}" if one["missed"] and limit else times
+    times = number(entry["requests_mean"] / limit if limit else None, 1)
+    return f"over {times}" if entry["missed"] and limit else times

@@ -164,16 +164,18 @@ class Run:
                 self.outcomes.append(outcome)
                 print(self._line(outcome), flush=True)
 
-    def _line(self, one: Outcome) -> str:
+    def _line(self, outcome: Outcome) -> str:
         counts = ", ".join(
-            f"{version} {failures} of {requests:,}" for version, (requests, failures) in one.counted.items()
+            f"{version} {failures} of {requests:,}"
+            for version, (requests, failures) in outcome.counted.items()
         )
-        right = one.end == ("rolled back" if one.fault else "promoted")
+        right = outcome.end == ("rolled back" if outcome.fault else "promoted")
         return (
             f"{time.monotonic() - self.began:5.0f} s  "
-            f"{one.service:9}{one.version:5}{one.fault or 'healthy':32}{'' if right else '! '}{one.end} at "
-            f"{one.weight}% after {one.seconds:.0f} s; failed: {counts}{'; INEXACT' if one.inexact else ''}; "
-            f"{one.reason}"
+            f"{outcome.service:9}{outcome.version:5}{outcome.fault or 'healthy':32}"
+            f"{'' if right else '! '}{outcome.end} "
+            f"at {outcome.weight}% after {outcome.seconds:.0f} s; failed: "
+            f"{counts}{'; INEXACT' if outcome.inexact else ''}; {outcome.reason}"
         )
 
     def pause(self, seconds: float) -> None:
@@ -266,7 +268,7 @@ class Releaser:
         where = "/apis/canaryd.dev/v1alpha1/namespaces/production/canaryrollouts"
         where += f"?labelSelector=canaryd.dev/service%3D{self.name}"
         return next(
-            (one for one in self.api.request("GET", where)["items"] if one["spec"]["version"] == version),
+            (item for item in self.api.request("GET", where)["items"] if item["spec"]["version"] == version),
             None,
         )
 

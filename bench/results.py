@@ -90,8 +90,8 @@ class Results:
         """What was measured on other code than there is now, as "part: name"."""
         return [
             f"{part}: {name}"
-            for part, each in self.entries.items()
-            for name, one in each.items()
+            for part, entry in self.entries.items()
+            for name, one in entry.items()
             if one["tree"] != self.tree
         ]
 

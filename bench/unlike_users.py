@@ -138,7 +138,7 @@ class Crowd(SimulatedService):
         names = [f"{name}-{i}" for i in range(each)]
         rows = zip(requests.tolist(), failures.tolist(), within, duration.tolist(), strict=True)
         return [
-            {one: Counts(n, k, n, tuple(w), d) for one, n, k, w, d in zip(names, *row, strict=True)}
+            {name: Counts(n, k, n, tuple(w), d) for name, n, k, w, d in zip(names, *row, strict=True)}
             for row in rows
         ]
 

@@ -90,12 +90,12 @@ def summary(case: Users, outcomes: Sequence[Outcome]) -> Entry:
     }
 
 
-def reached(name: str, one: Entry) -> bool:
+def reached(name: str, entry: Entry) -> bool:
     """As in `calibration` and `early`; nothing is promised where the policy does not say that users stay, nor
     of bad versions."""
     case = CASES[name]
     risk = {Kind.HEALTHY: calibration.RISK, Kind.UNACCEPTABLE: early.RISK, Kind.BAD: 1.0}[case.kind]
-    return not case.allowed or bool(one["low"] <= risk)
+    return not case.allowed or bool(entry["low"] <= risk)
 
 
 def tables(entries: Mapping[str, Entry]) -> list[Table]:
@@ -147,11 +147,11 @@ def tables(entries: Mapping[str, Entry]) -> list[Table]:
     return found
 
 
-def _row(name: str, one: Entry) -> tuple[str, ...]:
+def _row(name: str, entry: Entry) -> tuple[str, ...]:
     kind = CASES[name].kind
-    first = name, f"{one['runs']:,}", missed(how_many(one["events"], one), reached(name, one))
+    first = name, f"{entry['runs']:,}", missed(how_many(entry["events"], entry), reached(name, entry))
     if kind is Kind.HEALTHY:
-        return *first, minutes(one["full"]), minutes(one["full_90"]), share(one["undecided"])
+        return *first, minutes(entry["full"]), minutes(entry["full_90"]), share(entry["undecided"])
     if kind is Kind.UNACCEPTABLE:
-        return *first, share(one["rolled_back"]), share(one["at_full"] - one["events"] / one["runs"])
-    return *first, minutes(one["after"]), share(one["at_full"]), share(one["undecided"])
+        return *first, share(entry["rolled_back"]), share(entry["at_full"] - entry["events"] / entry["runs"])
+    return *first, minutes(entry["after"]), share(entry["at_full"]), share(entry["undecided"])

@@ -308,7 +308,7 @@ def _notifiers(settings: Settings, api: KubernetesApi) -> Mapping[str, delivery.
     events = KubeEvents(api)
     return {
         EVENTS: EventNotifier(events, events.tell),
-        **{name: _notifier(name, one) for name, one in settings.notifiers.items()},
+        **{name: _notifier(name, notifier) for name, notifier in settings.notifiers.items()},
     }
 
 
@@ -343,8 +343,8 @@ def _gates(
 
     # The time limit is the question's own; this one is never used.
     known = {
-        name: gate_client.Known(one.url, one.signing_secret, _access(one, timeout=1.0))
-        for name, one in settings.gates.items()
+        name: gate_client.Known(gate.url, gate.signing_secret, _access(gate, timeout=1.0))
+        for name, gate in settings.gates.items()
     }
     try:
         return gate_client.HttpGates(known, clock, tell)
@@ -359,11 +359,13 @@ def _access(remote: ServerSettings, timeout: float) -> http_post.ReceiverAccess:
 
 
 def _patience(settings: Settings) -> Mapping[str, delivery.Patience]:
-    receivers = {name: one.webhook or one.alertmanager for name, one in settings.notifiers.items()}
+    receivers = {
+        name: notifier.webhook or notifier.alertmanager for name, notifier in settings.notifiers.items()
+    }
     return {
-        name: delivery.Patience(give_up_after=one.give_up_after)
-        for name, one in receivers.items()
-        if one is not None
+        name: delivery.Patience(give_up_after=receiver.give_up_after)
+        for name, receiver in receivers.items()
+        if receiver is not None
     }
 
 

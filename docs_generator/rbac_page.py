@@ -33,7 +33,7 @@ def rbac_page() -> str:
     """The page, in Markdown."""
     rows = []
     for reason, groups, resources, verbs in rules():
-        group = ", ".join(code(one) if one else "core" for one in groups)
+        group = ", ".join(code(group) if group else "core" for group in groups)
         rows.append((group, ", ".join(map(code, resources)), ", ".join(map(code, verbs)), reason))
     return page(
         "Rights",

@@ -78,7 +78,9 @@ def _kind(annotation: Any, name: str) -> str:
     if origin is Annotated:
         return _kind(get_args(annotation)[0], name)
     if origin in (Union, UnionType):
-        return " or ".join(_kind(one, name) for one in get_args(annotation) if one is not type(None))
+        return " or ".join(
+            _kind(get_arg, name) for get_arg in get_args(annotation) if get_arg is not type(None)
+        )
     if origin is Literal:
         return ", ".join(code(str(value)) for value in get_args(annotation))
     if origin is tuple:

@@ -129,9 +129,9 @@ def test_canaryd_takes_the_policies_it_is_given(helm: str, tmp_path: Path, polic
     for name, text in data.items():
         (tmp_path / name).write_text(text)
     loaded = policy_files.load(tmp_path)
-    assert [(one.service.name, [stage.weight for stage in one.stages]) for one in loaded.policies] == [
-        ("front-end", [10, 100])
-    ]
+    assert [
+        (policy.service.name, [stage.weight for stage in policy.stages]) for policy in loaded.policies
+    ] == [("front-end", [10, 100])]
 
 
 @pytest.mark.parametrize(

@@ -23,20 +23,20 @@ BAD = replace(HEALTHY, version="v3", fault="errors to 5%", end="rolled back", se
 )
 def test_releases_are_dealt_out_evenly_and_none_is_lost(services: int, healthy: int, bad: int) -> None:
     releases = plan(list(WORLDS)[:services], healthy, bad)
-    dealt = [one for each in releases.values() for one in each]
+    dealt = [one for release in releases.values() for one in release]
     assert (dealt.count(None), len(dealt)) == (healthy, healthy + bad)
     for is_bad in (False, True):
-        shares = [sum(isinstance(one, Fault) is is_bad for one in each) for each in releases.values()]
+        shares = [sum(isinstance(one, Fault) is is_bad for one in release) for release in releases.values()]
         assert max(shares) - min(shares) <= 1
 
 
 def test_every_fault_is_released_as_often_as_any_and_no_service_meets_one_twice_in_five() -> None:
     releases = plan(list(WORLDS), 20, 20)
-    faults = [[one.name for one in each if one] for each in releases.values()]
-    often = Counter(name for each in faults for name in each)
+    faults = [[one.name for one in release if one] for release in releases.values()]
+    often = Counter(name for fault in faults for name in fault)
     assert often.keys() == {fault.name for fault in FAULTS}
     assert max(often.values()) - min(often.values()) <= 1
-    assert all(len(set(each)) == len(each) == 5 for each in faults)
+    assert all(len(set(fault)) == len(fault) == 5 for fault in faults)
 
 
 def test_a_run_in_which_all_went_well_broke_nothing() -> None:

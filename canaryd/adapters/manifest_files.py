@@ -37,7 +37,7 @@ def _documents(file: Path) -> Iterator[Manifest]:
     for end, line in enumerate([*lines, "---"]):
         if _BETWEEN.fullmatch(line):
             body = "\n".join(lines[begin:end])
-            if any(one.strip() and not one.lstrip().startswith("#") for one in lines[begin:end]):
+            if any(line.strip() and not line.lstrip().startswith("#") for line in lines[begin:end]):
                 yield _document(str(file), begin + 1, body)
             begin = end + 1
 

@@ -99,8 +99,8 @@ class Judge:
         usable = [look for look in self._history if look.sampled]
         past = np.zeros((len(usable), SLOWER + width))
         replicas = past_vectors(usable, self._bounds)
-        for place, each in enumerate(replicas):
-            past[place] = summed(each, width)
+        for place, replica in enumerate(replicas):
+            past[place] = summed(replica, width)
         self.siblings.observe_past(replicas, past)
         analysis = policy.analysis
         alone, rest = analysis.errors is None or analysis.latency is None, 1.0 - self.compared.share

@@ -223,16 +223,16 @@ def measured(looks: Mapping[str, Sequence[Look]], stable: str, source: str) -> T
     return _with_latency(one, own)
 
 
-def _with_latency(one: TrafficProfile, own: Sequence[Look]) -> TrafficProfile:
+def _with_latency(profile: TrafficProfile, own: Sequence[Look]) -> TrafficProfile:
     """With the histogram of the looks, at the bounds that the last one has; as it is, where there is none."""
     bounds = own[-1].bounds
     counts = total(counts for look in own if look.bounds == bounds for counts in look.stable.values())
     if not bounds or not counts.timed:
-        return one
+        return profile
     shares = np.array(counts.slower(), dtype=np.float64) / counts.timed
     mean = counts.duration_ms / counts.timed
     return replace(
-        one,
+        profile,
         bounds=bounds,
         slower=tuple(shares.tolist()),
         mean_ms=mean,

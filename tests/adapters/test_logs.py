@@ -71,7 +71,7 @@ def test_infinite_odds_still_make_valid_json() -> None:
     structlog.get_logger("canaryd").info(
         "look.judged", odds=math.inf, all=[math.nan, {"low": -math.inf}], of=object
     )
-    (line,) = [json.loads(one, parse_constant=pytest.fail) for one in out.getvalue().splitlines()]
+    (line,) = [json.loads(line, parse_constant=pytest.fail) for line in out.getvalue().splitlines()]
     assert (line["odds"], line["all"]) == ("inf", ["nan", {"low": "-inf"}])
 
 
@@ -91,7 +91,7 @@ def test_the_level_is_canaryd_s_own() -> None:
     log = structlog.get_logger("canaryd.app")
     log.info("beat.ended")
     log.warning("policy.refused")
-    assert [one["event"] for one in lines(out)] == ["policy.refused"]
+    assert [line["event"] for line in lines(out)] == ["policy.refused"]
 
 
 def test_auto_is_console_on_a_terminal_and_json_elsewhere() -> None:

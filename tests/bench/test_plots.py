@@ -28,7 +28,7 @@ def test_pictures_are_the_same_each_time_and_hold_no_date(
                 "requests_mean": 5000.0 / number,
             }
             results.keep("curve", name, 1, repr(CASES[name]), entry)
-        assert [one.name for one in plots.draw(results)] == ["odds.svg", "delay.svg"]
+        assert [path.name for path in plots.draw(results)] == ["odds.svg", "delay.svg"]
     for name in ("odds.svg", "delay.svg"):
         one, other = ((tmp_path / folder / name).read_text() for folder in ("a", "b"))
         assert one == other
@@ -38,4 +38,4 @@ def test_pictures_are_the_same_each_time_and_hold_no_date(
 
 def test_without_the_curve_only_the_odds_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plots, "_watched", lambda world: Outcome("watched", 1, 10, path=((10, 10, 1.0),)))
-    assert [one.name for one in plots.draw(Results(tmp_path / "measured.json"))] == ["odds.svg"]
+    assert [path.name for path in plots.draw(Results(tmp_path / "measured.json"))] == ["odds.svg"]

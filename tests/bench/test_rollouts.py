@@ -27,7 +27,7 @@ def test_the_worlds_are_as_many_as_promised_and_have_names_of_their_own() -> Non
 
 def test_outcomes_depend_on_neither_chunks_nor_cores(tmp_path: Path) -> None:
     together = run_some("power", FAILING, [0, 1, 2])
-    assert together == [one for index in range(3) for one in run_some("power", FAILING, [index])]
+    assert together == [outcome for index in range(3) for outcome in run_some("power", FAILING, [index])]
     assert len({one.canary_requests for one in together}) > 1
     entries = []
     for cores in (1, 2):

@@ -30,7 +30,7 @@ def a_minute(failures: int = 0, requests: int = 1000, slow: int = 0, mean: float
 
 
 def ends(rule: object, canary: list[Counts], stable: Counts | None = None) -> list[str | None]:
-    return [rule.minute(stable or a_minute(), one, BOUNDS) for one in canary]  # type: ignore[attr-defined]
+    return [rule.minute(stable or a_minute(), counts, BOUNDS) for counts in canary]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,8 @@ def test_three_tables_say_what_was_promised_and_mark_what_was_missed() -> None:
     )
     outcomes = {STAY: some_back, unknown: some_back, TWICE: some_early, bad: [BACK] * 100}
     entries = {
-        name: {**users.summary(users.CASES[name], each), "runs": len(each)} for name, each in outcomes.items()
+        name: {**users.summary(users.CASES[name], outcome), "runs": len(outcome)}
+        for name, outcome in outcomes.items()
     }
     assert {name: users.reached(name, entry) for name, entry in entries.items()} == {
         STAY: False,

@@ -131,7 +131,7 @@ def test_status_says_of_what_gathers_that_it_waits_once_and_by_any_name(shell: S
     ):
         assert shell.fine("status", *names[1:]).splitlines()[1:] == [f"{names[0]}: {gathers}, for 2h now"]
     data = json.loads(shell.fine("status", "carts", "-o", "json"))
-    assert [(one["service"], one["problem"], one["waits"]) for one in data["services"]] == [
+    assert [(service["service"], service["problem"], service["waits"]) for service in data["services"]] == [
         ("carts", "", gathers)
     ]
 

@@ -108,7 +108,9 @@ def test_status_shows_the_rollout_under_way_else_the_latest_and_all_when_asked(s
 
 
 def names(shell: Shell, *arguments: str) -> list[str]:
-    return [one["name"] for one in json.loads(shell.fine("status", "-o", "json", *arguments))["rollouts"]]
+    return [
+        rollout["name"] for rollout in json.loads(shell.fine("status", "-o", "json", *arguments))["rollouts"]
+    ]
 
 
 def test_the_json_of_a_rollout_has_these_keys(shell: Shell) -> None:

@@ -23,7 +23,7 @@ def a_policy_file(folder: Path, name: str, text: str = GOOD) -> Path:
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(one) for one in arguments])
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def test_good_policies_are_summed_up_and_end_with_0(policies: Path) -> None:

@@ -366,7 +366,8 @@ def the_daemon_refuses(shell: Shell, why: str) -> None:
 
 def requests(shell: Shell) -> list[tuple[str, str | None]]:
     return [
-        (one["name"], one["refused"]) for one in json.loads(shell.fine("status", "-o", "json"))["requests"]
+        (request["name"], request["refused"])
+        for request in json.loads(shell.fine("status", "-o", "json"))["requests"]
     ]
 
 

@@ -665,7 +665,7 @@ def test_a_review_that_asks_nothing_or_of_nobody_is_invalid(
 
 
 def test_groups_and_the_webhooks_of_injection_can_be_listed(kubernetes_api: Kubernetes) -> None:
-    groups = {one["name"] for one in kubernetes_api.ask("GET", "/apis").body["groups"]}
+    groups = {group["name"] for group in kubernetes_api.ask("GET", "/apis").body["groups"]}
     assert {
         "networking.istio.io",
         "authorization.k8s.io",

@@ -140,6 +140,8 @@ def test_discovery_names_the_kinds_that_a_deploy_reads(kubernetes_api: Kubernete
         ("/apis/scheduling.k8s.io/v1", {"priorityclasses"}),
         ("/apis/node.k8s.io/v1", {"runtimeclasses"}),
     ):
-        listed = {one["name"]: one for one in kubernetes_api.ask("GET", path).body["resources"]}
+        listed = {
+            resource["name"]: resource for resource in kubernetes_api.ask("GET", path).body["resources"]
+        }
         assert names <= listed.keys()
         assert all("create" in listed[name]["verbs"] for name in names)

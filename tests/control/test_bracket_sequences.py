@@ -84,7 +84,7 @@ def well(daemon: Bracket) -> None:
     for name, part in daemon.parts.items():
         part.down.clear()
         part.refuses.clear()
-        for version in [one.version for one in part.workloads.values()]:
+        for version in [workload.version for workload in part.workloads.values()]:
             daemon.change_of(name, version, ready=3, available=True)
 
 

@@ -478,7 +478,7 @@ def test_what_was_given_before_another_route_could_not_be_reached_is_no_drift_wh
     daemon.run(10)
     monkeypatch.undo()
     daemon.run(10)
-    assert [one.signal for one in daemon.rollout.decisions if one.signal == "drift"] == []
+    assert [decision.signal for decision in daemon.rollout.decisions if decision.signal == "drift"] == []
     assert daemon.weights() == [100, 100]
 
 
@@ -659,8 +659,8 @@ def test_what_was_superseded_is_taken_along_whatever_step_the_process_died_after
     assert daemon.world.crash_after is None, "the crash never came"
     daemon.run(120)
     ends = [
-        (one.rollout.phase, one.rollout.entrance.canary, one.rollout.services[1].canary)
-        for one in daemon.rollouts.records.values()
+        (record.rollout.phase, record.rollout.entrance.canary, record.rollout.services[1].canary)
+        for record in daemon.rollouts.records.values()
     ]
     assert ends == [(Phase.SUPERSEDED, "v2", "v2"), (Phase.SUCCEEDED, "v2", "v3")]
     assert (daemon.parts["front-end"].weight("v2"), daemon.parts["carts"].weight("v3")) == (100, 100)
@@ -690,8 +690,8 @@ def test_a_retry_is_begun_once_whatever_step_the_process_died_after(good: bool, 
     assert daemon.world.crash_after is None, "the crash never came"
     daemon.run(300)
     ends = [
-        (one.rollout.phase, one.rollout.entrance.canary, one.rollout.services[1].canary)
-        for one in daemon.rollouts.records.values()
+        (record.rollout.phase, record.rollout.entrance.canary, record.rollout.services[1].canary)
+        for record in daemon.rollouts.records.values()
     ]
     assert ends == [
         (Phase.ROLLED_BACK, "v2", "v2"),

@@ -95,7 +95,10 @@ def test_one_that_has_only_just_ended_keeps_its_own_while_an_earlier_one_is_tidi
     record = daemon.rollouts.records[earlier]
     daemon.rollouts.records[earlier] = record.with_rollout(with_entrance(record.rollout, cleaned_up=False))
     daemon.run(2)
-    assert [one.rollout.entrance.cleaned_up for one in daemon.rollouts.records.values()] == [True, False]
+    assert [record.rollout.entrance.cleaned_up for record in daemon.rollouts.records.values()] == [
+        True,
+        False,
+    ]
     assert daemon.world.made == {"v3"}, "its last requests are not answered yet"
     tidied(daemon)
     assert daemon.world.made == set()

@@ -20,7 +20,9 @@ def walk(*ends: int | None) -> Iterator[JudgedLook]:
 
 
 def steps(*walks: Iterator[JudgedLook]) -> list[tuple[int | None, ...]]:
-    return [tuple(one.look.end if one is not None else None for one in step.looks) for step in in_step(walks)]
+    return [
+        tuple(look.look.end if look is not None else None for look in step.looks) for step in in_step(walks)
+    ]
 
 
 def test_one_walk_goes_by_itself() -> None:
@@ -39,7 +41,7 @@ def test_one_that_is_behind_catches_up_on_looks_that_the_others_have_on_record()
 def test_a_failure_comes_with_what_the_others_have_heard_and_is_the_last_step() -> None:
     found = list(in_step([walk(10, 20), walk(10, None)]))
     assert [step.failure is not None for step in found] == [False, True]
-    assert [one.look.end if one else None for one in found[-1].looks] == [20, None]
+    assert [look.look.end if look else None for look in found[-1].looks] == [20, None]
 
 
 def test_a_failure_is_told_also_where_another_walk_has_no_more() -> None:

@@ -52,7 +52,7 @@ class Place:
         return deepcopy(list(self.world.store.get(self.resource, "production", "sockshop")["spec"][self.key]))
 
     def names(self) -> list[str]:
-        return [str(one.get("name") or "") for one in self.rules()]
+        return [str(rule.get("name") or "") for rule in self.rules()]
 
     def edit(self, change: Callable[[Rules], Rules]) -> None:
         found = deepcopy(self.world.store.get(self.resource, "production", "sockshop"))

@@ -78,7 +78,7 @@ def test_a_promotion_wished_while_a_weight_is_being_written_is_no_drift() -> Non
     daemon.rollouts.save = wished_in_between  # type: ignore[method-assign]
     daemon.run_until(lambda r: r.weight == 100)
     daemon.run(20)
-    assert [one.signal for one in daemon.rollout.decisions if one.signal == "drift"] == []
+    assert [decision.signal for decision in daemon.rollout.decisions if decision.signal == "drift"] == []
     assert daemon.world.weight("v2") == 100
 
 
@@ -310,7 +310,7 @@ def test_a_record_whose_rollback_someone_has_not_heard_of_is_kept() -> None:
     assert len(daemon.rollouts.records) == 12
     daemon.postman.dead.clear()
     daemon.run(30)
-    assert len([one for one in daemon.postman.events("oncall") if one == "rolled_back"]) >= 12
+    assert len([event for event in daemon.postman.events("oncall") if event == "rolled_back"]) >= 12
     assert len(daemon.rollouts.records) == 10
 
 

@@ -625,16 +625,18 @@ def test_a_hold_for_the_split_ends_by_itself_when_the_traffic_follows() -> None:
     assert daemon.rollout.held is Held.NO_DATA
     daemon.telemetry.look = FakeTelemetry(daemon.world).look
     daemon.run_until(lambda r: r.phase is Phase.PROGRESSING)
-    assert [one.reason for one in daemon.rollout.announcements if one.event == "resumed"] == [
-        "the traffic follows the weight again"
-    ]
+    assert [
+        announcement.reason
+        for announcement in daemon.rollout.announcements
+        if announcement.event == "resumed"
+    ] == ["the traffic follows the weight again"]
     assert daemon.rollout.entrance.off_weight_callers == ""
 
 
 def test_traffic_off_the_weight_passes_no_stage_before_it_is_held() -> None:
     daemon = off_the_weight()
     daemon.run_until(lambda r: r.phase is Phase.HELD)
-    assert [one.signal for one in daemon.rollout.decisions] == ["canary available", "no data"]
+    assert [decision.signal for decision in daemon.rollout.decisions] == ["canary available", "no data"]
 
 
 def test_harm_rolls_back_a_rollout_that_is_held_for_the_split() -> None:

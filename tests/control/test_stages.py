@@ -65,7 +65,11 @@ def test_the_ladder_goes_from_dark_by_matched_requests_and_copies_to_all_traffic
     assert seen[3] == {"#0": (a_destination("v1", 90), a_destination("v2", 10)), **preview}
     assert daemon.rollout.phase is Phase.SUCCEEDED
     assert daemon.world.lists == {"#0": (V2,)}
-    told = [one.share for one in daemon.rollout.announcements if one.event == "advanced"]
+    told = [
+        announcement.share
+        for announcement in daemon.rollout.announcements
+        if announcement.event == "advanced"
+    ]
     assert told == ["dark", "match", "20% mirrored", "10%", "100%"]
 
 
@@ -168,7 +172,7 @@ def test_routes_that_a_deleted_record_left_are_no_edit_and_go_with_the_next_roll
     daemon.deploy()
     in_stage(daemon, 0)
     assert daemon.world.lists == ORIGIN
-    assert not [one for one in daemon.rollout.decisions if one.signal == "drift"]
+    assert not [decision for decision in daemon.rollout.decisions if decision.signal == "drift"]
 
 
 # ---------------------------------------------------------------- crashes
@@ -183,7 +187,7 @@ def test_a_good_version_climbs_it_whatever_step_the_process_died_after(step: int
     run_to_end(daemon)
     assert daemon.world.crash_after is None, "the crash never came"
     assert (daemon.rollout.phase, daemon.world.lists) == (Phase.SUCCEEDED, {"#0": (V2,)})
-    assert not [one for one in daemon.rollout.decisions if one.signal == "drift"], (
+    assert not [decision for decision in daemon.rollout.decisions if decision.signal == "drift"], (
         "a crash is taken for no one's edit"
     )
 

@@ -59,7 +59,7 @@ def test_where_stable_was_never_seen_nothing_passes_and_no_deadline_lets_it_pass
     verdict = after_the_switch(judge, Sampled(20), Sampled(21, more_errors=more_errors), stable_serves=False)
     assert verdict.answer is Answer.UNDECIDED
     assert re.search(r"errors [\d.]+% at full weight, and no record to hold it against", verdict.reason)
-    assert Answer.NO_DATA in {one.answer for one in verdict.findings}, (
+    assert Answer.NO_DATA in {finding.answer for finding in verdict.findings}, (
         "of which the lifecycle lets none pass at a deadline"
     )
 

@@ -15,9 +15,9 @@ ORDER = (Answer.FAIL, Answer.ALARM, Answer.NO_DATA, Answer.UNDECIDED, Answer.PAS
 
 
 @pytest.mark.parametrize(("one", "other"), list(product(ORDER, ORDER)))
-def test_the_gravest_answer_is_that_of_all(one: Answer, other: Answer) -> None:
-    found = verdict_of({"front-end": a_verdict(one), "carts": a_verdict(other)})
-    assert found.answer is min(one, other, key=ORDER.index)
+def test_the_gravest_answer_is_that_of_all(answer: Answer, other: Answer) -> None:
+    found = verdict_of({"front-end": a_verdict(answer), "carts": a_verdict(other)})
+    assert found.answer is min(answer, other, key=ORDER.index)
 
 
 def test_the_reason_is_that_of_the_services_which_give_the_answer() -> None:
@@ -51,5 +51,5 @@ def test_what_is_asked_of_the_numbers_holds_for_every_service() -> None:
 def test_every_finding_says_whose_it_is() -> None:
     errors = MetricFinding("errors", "errors", Answer.UNDECIDED)
     found = verdict_of({name: a_verdict(findings=(errors,)) for name in ("front-end", "carts")})
-    assert [one.named for one in found.findings] == ["front-end, errors", "carts, errors"]
+    assert [finding.named for finding in found.findings] == ["front-end, errors", "carts, errors"]
     assert errors.named == "errors"

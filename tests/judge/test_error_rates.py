@@ -40,19 +40,19 @@ def rollouts(case, runs, longest):
 @pytest.mark.parametrize("world", QUICK)
 def test_a_healthy_version_is_not_rolled_back(world):
     """At a risk of 1% two of 8 are rolled back once in 370 times."""
-    assert sum(one.rolled_back for one in rollouts(HEALTHY[world], HEALTHY_RUNS, 90)) <= 1
+    assert sum(rollout.rolled_back for rollout in rollouts(HEALTHY[world], HEALTHY_RUNS, 90)) <= 1
 
 
 def test_a_healthy_version_is_at_full_weight_in_about_seven_minutes():
     outcomes = rollouts(HEALTHY["independent errors"], 24, 120)
     # 24 rollouts: a quarter more for chance
-    assert np.median([one.full for one in outcomes if one.full]) <= 1.25 * 7 * 60
-    assert sum(one.end == "succeeded" for one in outcomes) >= 22
+    assert np.median([outcome.full for outcome in outcomes if outcome.full]) <= 1.25 * 7 * 60
+    assert sum(outcome.end == "succeeded" for outcome in outcomes) >= 22
 
 
 @pytest.mark.parametrize("harm", HARMFUL)
 def test_harm_is_caught(harm):
-    caught = [one.looks for one in rollouts(BAD[harm], HARMFUL_RUNS, 150) if one.rolled_back]
+    caught = [rollout.looks for rollout in rollouts(BAD[harm], HARMFUL_RUNS, 150) if rollout.rolled_back]
     assert len(caught) >= HARMFUL_RUNS - 1
     assert np.median(caught) <= 1.5 * (BAD[harm].goal or 60)  # nine rollouts: half more for chance
 

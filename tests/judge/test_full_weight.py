@@ -27,8 +27,8 @@ def an_alarm(*record: tuple[int, int], past=(*PAST, WORST), begun=True) -> Alarm
 
 
 def odds_after(alarm: Alarm, *looks: tuple[int, int]) -> float:
-    for one in looks:
-        alarm.fold(a_look(*one))
+    for look in looks:
+        alarm.fold(a_look(*look))
     return alarm.odds
 
 

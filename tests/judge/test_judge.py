@@ -149,8 +149,8 @@ def _with_a_spell(sick: tuple[int, int, int]):
 
 def test_one_replica_s_bad_spell_is_not_a_bad_version():
     verdicts = _with_a_spell((0, 16, 0))
-    assert max(one.odds for one in verdicts) > 100  # it is the second look that saves it
-    assert all(one.answer is not Answer.FAIL for one in verdicts)
+    assert max(verdict.odds for verdict in verdicts) > 100  # it is the second look that saves it
+    assert all(verdict.answer is not Answer.FAIL for verdict in verdicts)
 
 
 def test_the_same_failures_on_all_replicas_are_the_version_s():
@@ -216,7 +216,7 @@ def test_without_a_histogram_latency_is_no_data_and_nothing_passes():
         stable, canary = {"s0": some_counts(450, timed=False)}, {"c0": some_counts(50, timed=False)}
         verdict = verdict_after(judge, a_look(number, stable, canary, bounds=()))
     assert verdict.answer is Answer.UNDECIDED
-    assert [one.answer for one in verdict.findings] == [Answer.PASS, Answer.NO_DATA]
+    assert [finding.answer for finding in verdict.findings] == [Answer.PASS, Answer.NO_DATA]
 
 
 @pytest.mark.parametrize("unseen", [without_histogram, with_newborn_canary])
@@ -233,7 +233,7 @@ def test_latency_that_was_never_seen_is_held_undecided_at_the_deadline(metrics, 
 def test_a_healthy_version_whose_latency_is_seen_is_promoted(metrics):
     rollout, _ = lived(a_ladder(*metrics), Sampled(44).look)
     assert rollout.phase is Phase.SUCCEEDED
-    assert Signal.LET_PASS not in {one.signal for one in rollout.decisions}
+    assert Signal.LET_PASS not in {decision.signal for decision in rollout.decisions}
 
 
 def test_a_later_stage_must_rule_out_more():
@@ -400,7 +400,7 @@ def test_at_a_deadline_within_the_first_block_plain_latency_decides_and_not_that
     spells = [
         slow.look(100).canary if number // 8 % 3 == 0 else usual.look(0).stable for number in range(120)
     ]
-    judge = a_judge(history=[a_look(number - 120, one, {}) for number, one in enumerate(spells)])
+    judge = a_judge(history=[a_look(number - 120, spell, {}) for number, spell in enumerate(spells)])
     service = Sampled(42, slower=slower)
     for _ in range(12):
         verdict = verdict_after(judge, service.look(10))
@@ -514,7 +514,9 @@ def test_full_weight_does_not_pass_before_latency_was_seen(metrics, unseen):
         verdict = verdict_after(judge, unseen(service.look(100)))
         assert verdict.answer is Answer.UNDECIDED
         # so no deadline lets it pass
-        assert [one.metric for one in verdict.findings if one.answer is Answer.NO_DATA] == ["latency"]
+        assert [finding.metric for finding in verdict.findings if finding.answer is Answer.NO_DATA] == [
+            "latency"
+        ]
     assert verdict_after(judge, service.look(100)).answer is Answer.PASS
 
 
@@ -605,12 +607,12 @@ def test_a_canary_replica_s_first_minute_is_left_out_of_latency_and_not_of_error
         verdict = verdict_after(
             judge, a_look(number, stable, {"c0": slow}, first_seen={"c0": START + 5.0, "s0": START + 5.0})
         )
-    latency = next(one for one in verdict.findings if one.metric == "latency")
+    latency = next(finding for finding in verdict.findings if finding.metric == "latency")
     assert (latency.answer, latency.canary_requests) == (Answer.NO_DATA, 0)
     assert verdict.findings[0].canary_events == 6
     for number in range(7, 10):
         verdict = verdict_after(judge, a_look(number, stable, {"c0": slow}, first_seen={"c0": START + 5.0}))
-    assert next(one for one in verdict.findings if one.metric == "latency").canary_requests == 150
+    assert next(finding for finding in verdict.findings if finding.metric == "latency").canary_requests == 150
 
 
 # ---------------------------------------------------------------- what must not matter
@@ -731,7 +733,7 @@ def test_a_single_canary_replica_is_told_and_more_is_tolerated_of_it():
         borders.append(judge.latency.borders(judge.latency.replicas))
         assert any("of one canary replica" in note for note in verdict.notes) == (service is one)
     # chances of more than a quarter over the border
-    lucky = [np.exp(one.luck.log_chances)[:, 2:].sum(axis=1) for one in borders]
+    lucky = [np.exp(border.luck.log_chances)[:, 2:].sum(axis=1) for border in borders]
     assert (lucky[0] > 2 * lucky[1]).all()
     assert borders[0].unacceptable[BOUNDS.index(50.0)] > borders[1].unacceptable[BOUNDS.index(50.0)]
 
@@ -762,7 +764,7 @@ def test_a_second_mode_inside_one_bucket_is_seen_by_the_mean():
         canary = {f"c{i}": some_counts(40, usual_ms=470.0 + number % 5) for i in range(3)}
         verdict = verdict_after(judge, a_look(number, stable, canary))
     assert verdict.answer is Answer.FAIL
-    assert any(one.what == "mean latency" for one in verdict.findings)
+    assert any(finding.what == "mean latency" for finding in verdict.findings)
 
 
 def test_fewer_bounds_in_mid_rollout_forget_neither_limits_nor_what_replicas_differ_by():
@@ -820,7 +822,7 @@ def test_what_replicas_differ_by_is_assumed_where_stable_has_one(replicas, known
     judge = a_judge(history=service.history())
     notes = verdict_after(judge, service.look(10)).notes
     for metric, what in (("errors", "error rates"), ("latency", "shares slower than 100 ms")):
-        (note,) = [one for one in notes if one.startswith(f"{metric}: ") and "luck of the draw" in one]
+        (note,) = [note for note in notes if note.startswith(f"{metric}: ") and "luck of the draw" in note]
         assert note.startswith(f"{metric}: {known.format(what)}")
         assert (
             f"the luck of the draw of {replicas} and {replicas}, and is not held against the canary" in note

@@ -79,8 +79,8 @@ def test_users_who_always_fare_worse_pass_by_the_evidence_of_their_halves() -> N
     policy = a_split_ladder()
     judge = judge_of(policy, [callers(one) for one in Sampled(1).history()])
     verdicts = heard(judge, SPLIT, 0, Sampled(2, errors=0.08, requests=30), 60, 50)
-    assert Answer.FAIL not in {one.answer for one in verdicts}
-    passed = next(one for one in verdicts if one.answer is Answer.PASS)
+    assert Answer.FAIL not in {verdict.answer for verdict in verdicts}
+    passed = next(verdict for verdict in verdicts if verdict.answer is Answer.PASS)
     assert "half of the matched requests go to stable" in " ".join(passed.notes)
     assert "matched users are compared with all others" not in passed.reason
     assert passed.bar == 200, "half of the risk is the other judge's"
@@ -115,7 +115,7 @@ def test_the_record_for_full_weight_is_of_all_users_alone() -> None:
     heard(judge, SPLIT, 0, Sampled(2, errors=0.08, requests=30), 60, 50)
     heard(judge, WEIGHT, 10, Sampled(3), 60)
     verdicts = heard(judge, FULL, 100, Sampled(4, more_errors=8.0), 60)
-    assert Answer.ALARM in {one.answer for one in verdicts}
+    assert Answer.ALARM in {verdict.answer for verdict in verdicts}
 
 
 def test_a_share_of_the_matched_that_is_not_half_is_told() -> None:
@@ -139,7 +139,7 @@ def test_slower_matched_users_do_not_pass_early_because_callers_know_no_replicas
     """A quarter slower, which has to be ruled out before all users get it. Where one replica's luck need not
     be, 18 of 20 passed."""
     outcomes = run_some("users", "latency 1.25 times, matched users", range(10))
-    assert [one for one in outcomes if one.full is not None and one.full < DEADLINE] == []
+    assert [outcome for outcome in outcomes if outcome.full is not None and outcome.full < DEADLINE] == []
     policy = a_split_ladder().dump()
     policy["analysis"]["metrics"] = [{"errors": {}}, {"latency": {}}]
     judge = judge_of(Policy.load(policy), [callers(one) for one in Sampled(1).history()])
@@ -183,5 +183,5 @@ def test_healthy_versions_of_matched_users_are_hardly_ever_rolled_back(errors: f
         judge = judge_of(policy, [callers(one) for one in Sampled(1000 + seed).history(60)])
         verdicts = heard(judge, SPLIT, 0, Sampled(seed, errors=errors, requests=20), 60, 50)
         verdicts += heard(judge, WEIGHT, 10, Sampled(500 + seed), 60)
-        failed += any(one.answer is Answer.FAIL for one in verdicts)
+        failed += any(verdict.answer is Answer.FAIL for verdict in verdicts)
     assert failed == 0

@@ -186,7 +186,7 @@ def test_the_weights_of_what_decides_are_fixed_by_the_policy_and_a_dry_run_takes
     def shares(*queries: Query, others: bool = True) -> tuple[float, list[float]]:
         metrics = [
             *([{"errors": {}}] if others else []),
-            *({"query": one.model_dump(by_alias=True, exclude_none=True)} for one in queries),
+            *({"query": query.model_dump(by_alias=True, exclude_none=True)} for query in queries),
         ]
         compared = ComparedQueries(Analysis.model_validate({"metrics": metrics}))
         return compared.share, [one.weight for one in compared.all]

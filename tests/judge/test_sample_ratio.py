@@ -243,7 +243,7 @@ def judged(
 
 def test_too_much_traffic_is_no_data_and_nothing_passes() -> None:
     verdicts = judged(10, [40.0] * 20)
-    assert {one.answer for one in verdicts[FIRST:]} == {Answer.NO_DATA}
+    assert {verdict.answer for verdict in verdicts[FIRST:]} == {Answer.NO_DATA}
     assert verdicts[-1].off_weight
     assert "traffic does not follow the weight" in verdicts[-1].reason
     assert Answer.PASS in {one.answer for one in judged(10, [10.0] * 60)}
@@ -254,9 +254,9 @@ def test_no_stage_passes_on_looks_that_are_too_few_to_be_certain_of_the_split() 
     judge = Judge(a_ladder(), sampled.history())
     judge.open(Span(0, 10, sampled.now))
     verdicts = [verdict_after(judge, sampled.look(15)) for _ in range(SETTLE_LOOKS + LONG.looks + 6)]
-    doubted = [one for one in verdicts if "which some looks more must bear out" in one.reason]
+    doubted = [verdict for verdict in verdicts if "which some looks more must bear out" in verdict.reason]
     assert {one.answer for one in doubted} == {Answer.UNDECIDED}
-    assert Answer.PASS not in {one.answer for one in verdicts[1:]}
+    assert Answer.PASS not in {verdict.answer for verdict in verdicts[1:]}
     assert verdicts[-1].answer is Answer.NO_DATA
 
 
@@ -287,7 +287,7 @@ def test_another_weight_begins_anew() -> None:
     for weight in (10, 25):
         judge.open(Span(0 if weight == 10 else 1, weight, sampled.now))
         verdicts = [verdict_after(judge, sampled.look(10)) for _ in range(30)]
-        assert any(one.off_weight for one in verdicts) is (weight == 25)
+        assert any(verdict.off_weight for verdict in verdicts) is (weight == 25)
         assert not verdicts[FIRST - 2].off_weight
 
 

@@ -44,7 +44,7 @@ def judged(stage: int, count: int, canary: tuple[int, int] = (0, 0), **analysis:
 
 def test_a_dark_stage_passes_by_its_minimum_without_a_single_request() -> None:
     verdicts = judged(DARK, 12)
-    assert [one.answer for one in verdicts] == [Answer.UNDECIDED] * 11 + [Answer.PASS]
+    assert [verdict.answer for verdict in verdicts] == [Answer.UNDECIDED] * 11 + [Answer.PASS]
     assert verdicts[-1].reason == "dark, with no request in 12 looks: it passes by its minimum"
     assert verdicts[-1].odds == 1.0
 
@@ -65,9 +65,9 @@ def test_a_dark_stage_needs_telemetry_all_the_same() -> None:
 
 def test_a_match_stage_passes_by_time_and_requests_and_says_that_users_differ() -> None:
     verdicts = judged(MATCH, 12, (300, 2))
-    assert [one.answer for one in verdicts] == [Answer.UNDECIDED] * 11 + [Answer.PASS]
+    assert [verdict.answer for verdict in verdicts] == [Answer.UNDECIDED] * 11 + [Answer.PASS]
     assert "matched users are compared with all others, who may differ anyway" in verdicts[-1].reason
-    assert not any(one.off_weight for one in verdicts), "any share is fine"
+    assert not any(verdict.off_weight for verdict in verdicts), "any share is fine"
 
 
 def test_a_match_stage_that_few_have_met_does_not_pass() -> None:

@@ -37,7 +37,8 @@ def taken_back(policy: Policy, world: Scenario, people: People, runs: int = RUNS
         Crowd(world, people, np.random.default_rng(one)) for one in np.random.SeedSequence(7).spawn(runs)
     ]
     return sum(
-        one.rolled_back for one in roll_out(rolling(crowd, policy=policy, longest=90) for crowd in crowds)
+        outcome.rolled_back
+        for outcome in roll_out(rolling(crowd, policy=policy, longest=90) for crowd in crowds)
     )
 
 
@@ -67,7 +68,7 @@ def test_harm_that_users_luck_hides_does_not_pass_early_which_it_does_where_that
     early = []
     for policy, several in zip((plain, by_user(FEW.count, plain)), crowds, strict=True):
         outcomes = roll_out(rolling(crowd, policy=policy, longest=DEADLINE // 10) for crowd in several)
-        early.append(sum(one.full is not None and one.full < DEADLINE for one in outcomes))
+        early.append(sum(outcome.full is not None and outcome.full < DEADLINE for outcome in outcomes))
     assert early[0] >= 5
     assert early[1] <= 2
 
@@ -125,8 +126,8 @@ def test_judges_of_users_and_of_requests_are_heard_together_as_alone() -> None:
         observe_all(list(zip(together, looks, strict=True)))
         for judge, look in zip(alone, looks, strict=True):
             verdict_after(judge, look)
-        assert [[one.cleared for one in judge.metrics] for judge in together] == [
-            [one.cleared for one in judge.metrics] for judge in alone
+        assert [[metric.cleared for metric in judge.metrics] for judge in together] == [
+            [metric.cleared for metric in judge.metrics] for judge in alone
         ]
 
 
@@ -208,7 +209,9 @@ def test_what_is_hardly_exceeded_in_a_rollout_is_exceeded_more_rarely_in_each_of
 
 def test_no_bet_is_won_by_one_user_who_always_fails() -> None:
     """Of the benchmark's healthy versions those four that were rolled back so, at 10%, 25% and 50%."""
-    assert not any(one.rolled_back for one in run_some("users", "300 users who stay", [63, 75, 220, 246]))
+    assert not any(
+        outcome.rolled_back for outcome in run_some("users", "300 users who stay", [63, 75, 220, 246])
+    )
 
 
 def test_users_are_drawn_in_stages_of_a_weight_alone() -> None:
@@ -237,7 +240,7 @@ def test_a_verdict_says_that_users_were_drawn_and_what_their_luck_may_bring() ->
     judge.open(Span(0, 10, service.now))
     for _ in range(4):
         verdict = verdict_after(judge, service.look(10))
-    [note] = [one for one in verdict.notes if "users were drawn" in one]
+    [note] = [note for note in verdict.notes if "users were drawn" in note]
     assert (
         "and not requests: of 2,000 by the policy, 200 are the canary's; a ratio of errors of up to " in note
     )

@@ -61,7 +61,7 @@ class Story:
     def rollout(self, version: str) -> dict[str, Any]:
         """The CanaryRollout of this version; LookupError while there is none."""
         found = [
-            each for each in self.world.get("canaryrollouts")["items"] if each["spec"]["version"] == version
+            item for item in self.world.get("canaryrollouts")["items"] if item["spec"]["version"] == version
         ]
         if not found:
             raise LookupError(f"no rollout of {version} yet")

@@ -103,11 +103,13 @@ def conditions(world: World) -> dict[str, str]:
     parents = (
         world.get("httproutes.gateway.networking.k8s.io", "sockshop").get("status", {}).get("parents", [])
     )
-    return {one["type"]: one["status"] for parent in parents for one in parent["conditions"]}
+    return {
+        condition["type"]: condition["status"] for parent in parents for condition in parent["conditions"]
+    }
 
 
 def services(world: World) -> set[str]:
-    return {one["metadata"]["name"] for one in world.get("services")["items"]}
+    return {item["metadata"]["name"] for item in world.get("services")["items"]}
 
 
 def answered_by(world: World, path: str = "/", **headers: str) -> str:

@@ -95,7 +95,7 @@ def test_versions_of_two_services_are_one_rollout_and_the_harm_of_one_takes_both
         assert writes(daemon, done["name"]) == [
             (name, weight) for weight in (20, 100, 100) for name in ("carts", "front-end")
         ]
-        assert [one["event"] for one in done["announcements"]] == [
+        assert [announcement["event"] for announcement in done["announcements"]] == [
             "started",
             "advanced",
             "advanced",

@@ -139,7 +139,7 @@ def right(entry: dict[str, Any]) -> Right:
 
 
 def phase(world: World, version: str) -> str:
-    found = [one for one in world.get("canaryrollouts")["items"] if one["spec"]["version"] == version]
+    found = [item for item in world.get("canaryrollouts")["items"] if item["spec"]["version"] == version]
     return str(found[0].get("status", {}).get("phase", "")) if found else ""
 
 
@@ -175,7 +175,7 @@ def play(world: World, daemon: Canaryd) -> None:
         )
     eventually(
         "the record of v2 is gone",
-        lambda: [one["spec"]["version"] for one in world.get("canaryrollouts")["items"]] == ["v3"],
+        lambda: [item["spec"]["version"] for item in world.get("canaryrollouts")["items"]] == ["v3"],
     )
     world.apply(
         {
@@ -196,7 +196,7 @@ def play(world: World, daemon: Canaryd) -> None:
     told = {"Succeeded", "RolledBack"}
     eventually(
         "the Events are written",
-        lambda: told <= {one["reason"] for one in world.get("events.events.k8s.io")["items"]},
+        lambda: told <= {item["reason"] for item in world.get("events.events.k8s.io")["items"]},
     )
 
 

@@ -70,7 +70,7 @@ class Newcomer:
     def found(self, *arguments: object, code: int = 0) -> list[dict[str, Any]]:
         """What is not ok."""
         data = json.loads(self.run(*arguments, "-o", "json", code=code))
-        return [one for one in data["findings"] if one["level"] != "ok"]
+        return [finding for finding in data["findings"] if finding["level"] != "ok"]
 
     def problems(self, *arguments: object) -> list[dict[str, Any]]:
         return [one for one in self.found(*arguments, code=1) if one["level"] == "problem"]
@@ -156,14 +156,14 @@ def test_the_use_case_as_it_is_has_warnings_and_no_problem(newcomer: Newcomer) -
 def test_a_wrong_subset_and_a_subset_without_pods_are_found(newcomer: Newcomer) -> None:
     route = [{"route": [{"destination": {"host": "front-end", "subset": "v7"}}]}]
     with changed(newcomer.world, "virtualservice", "sockshop", {"spec": {"http": route}}):
-        assert [one["check"] for one in newcomer.problems()] == ["routes.steerable", "routes.subsets"]
+        assert [problem["check"] for problem in newcomer.problems()] == ["routes.steerable", "routes.subsets"]
     with changed(
         newcomer.world,
         "destinationrule",
         "front-end",
         {"spec": {"subsets": [{"name": "v1", "labels": {"version": "v01"}}]}},
     ):
-        assert [one["check"] for one in newcomer.problems()] == ["routes.subsetLabels"]
+        assert [problem["check"] for problem in newcomer.problems()] == ["routes.subsetLabels"]
 
 
 @pytest.mark.timeout(240)

@@ -118,7 +118,7 @@ def gives_what_pods_need(world: World) -> None:
 
 
 def names(world: World, kind: str) -> set[str]:
-    return {one["metadata"]["name"] for one in world.get(kind)["items"]}
+    return {item["metadata"]["name"] for item in world.get(kind)["items"]}
 
 
 @pytest.mark.timeout(600)
@@ -210,9 +210,9 @@ def test_all_of_staging_goes_to_production_in_the_same_versions(
     service = stage.get("service", "carts")["spec"]
     assert (service["type"], service["selector"]) == ("ClusterIP", {"app": "carts"})
     pods = {
-        one["metadata"]["labels"]["app"]: one["spec"]["containers"][0]["image"]
-        for one in stage.get("pods")["items"]
-        if one["metadata"]["labels"]["version"] != "v1" or one["metadata"]["labels"]["app"] == "carts"
+        item["metadata"]["labels"]["app"]: item["spec"]["containers"][0]["image"]
+        for item in stage.get("pods")["items"]
+        if item["metadata"]["labels"]["version"] != "v1" or item["metadata"]["labels"]["app"] == "carts"
     }
     assert pods == {"carts": "sockshop/carts-0.6.0", "front-end": IMAGE}
     assert person.cli("deploy", "--all", seconds=60).count("nothing: it runs there already") == 2

@@ -145,9 +145,10 @@ def test_a_version_is_tested_in_the_dark_gets_all_users_at_once_and_leaves_the_r
             explained(daemon, "v2").split()
         )
     assert len(smoke.ids) == 1, "one question, whatever how often it was asked"
-    assert {(one["weight"], one["nextWeight"], one["versions"]["stable"]) for one in smoke.questions} == {
-        (0, 100, "v1")
-    }
+    assert {
+        (question["weight"], question["nextWeight"], question["versions"]["stable"])
+        for question in smoke.questions
+    } == {(0, 100, "v1")}
     by_hand = deepcopy(before)
     by_hand["http"][0]["route"][0]["destination"]["subset"] = "v2"
     assert spec(world) == by_hand
@@ -185,6 +186,6 @@ def test_a_version_that_fails_once_all_users_are_on_it_is_taken_back_in_one_writ
         world.behaviour("v2", errors=0.3)
         ends_as(world, daemon, "v2", "RolledBack")
         eventually("all users are on v1", lambda: users_on(world) == {"v1"})
-        weights = [one["weight"] for one in rollout_of(daemon, "v2")["decisions"]]
+        weights = [decision["weight"] for decision in rollout_of(daemon, "v2")["decisions"]]
         assert weights[-3:] == [100, 0, 0], "from all to none"
     assert spec(world) == before

@@ -26,7 +26,7 @@ def leading_to(spec: dict[str, Any], version: str) -> dict[str, Any]:
 
 
 def reason_of(world: World, version: str) -> str:
-    (found,) = [one for one in world.get("canaryrollouts")["items"] if one["spec"]["version"] == version]
+    (found,) = [item for item in world.get("canaryrollouts")["items"] if item["spec"]["version"] == version]
     return str(found["status"]["reason"])
 
 

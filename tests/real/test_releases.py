@@ -124,14 +124,14 @@ def rollout_of(daemon: Canaryd, version: str) -> dict[str, Any]:
 
 
 def name_of(daemon: Canaryd, version: str) -> str:
-    found = [one["name"] for one in daemon.status()["rollouts"] if one["canary"] == version]
+    found = [rollout["name"] for rollout in daemon.status()["rollouts"] if rollout["canary"] == version]
     if not found:
         raise LookupError(f"no rollout of {version} yet")
     return str(found[-1])
 
 
 def phase_of(world: World, version: str) -> str:
-    found = [one for one in world.get("canaryrollouts")["items"] if one["spec"]["version"] == version]
+    found = [item for item in world.get("canaryrollouts")["items"] if item["spec"]["version"] == version]
     if not found:
         raise LookupError(f"no rollout of {version} yet")
     return str(found[-1].get("status", {}).get("phase", ""))
@@ -249,8 +249,8 @@ def had_again(daemon: Canaryd, version: str) -> None:
     )
     found = told["recomputed"]
     assert found["problem"] is None
-    assert [one["signal"] for one in found["decisions"]][-1] == "harm"
-    assert found["same"], [one["differences"] for one in found["decisions"]]
+    assert [decision["signal"] for decision in found["decisions"]][-1] == "harm"
+    assert found["same"], [decision["differences"] for decision in found["decisions"]]
     assert found["requests"]["recomputed"] == found["requests"]["counted"]
 
 
@@ -368,7 +368,7 @@ def test_a_kill_in_mid_stage_leaves_the_same_rollout_and_the_same_verdicts(
     assert len(twice) >= 10
     assert all(len(judged[at]) == 1 for at in twice), "a look was judged otherwise after the restart"
     assert (killed["verdict"]["odds"], killed["verdict"]["reason"]) in judged[killed["verdict"]["at"]]
-    (compared,) = (one for one in after["verdict"]["findings"] if one["metric"] == "mean-latency")
+    (compared,) = (finding for finding in after["verdict"]["findings"] if finding["metric"] == "mean-latency")
     assert compared["what"] == "compared with stable"
     assert 10 < compared["value"] < 100  # ms
     assert 0.5 < compared["ratio"] < 2.0

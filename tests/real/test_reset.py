@@ -44,8 +44,8 @@ def installed(world: World) -> Iterator[World]:
 
 def phases(world: World) -> dict[str, str]:
     return {
-        one["spec"]["version"]: one.get("status", {}).get("phase", "")
-        for one in world.get("canaryrollouts")["items"]
+        item["spec"]["version"]: item.get("status", {}).get("phase", "")
+        for item in world.get("canaryrollouts")["items"]
     }
 
 
@@ -85,14 +85,17 @@ def test_a_reset_after_a_promotion_and_a_rollback_leaves_one_destination_and_no_
     daemon = canaryd(policies={"front-end": POLICY}).start()
     released(world, daemon)
     before = spec(world, "virtualservice", "sockshop"), spec(world, "destinationrule", "front-end")
-    assert [one["name"] for one in before[1]["subsets"]] == ["v1", "v2", "v3"]
+    assert [subset["name"] for subset in before[1]["subsets"]] == ["v1", "v2", "v3"]
     tried = daemon.cli("reset", "front-end", "--dry-run")
     assert "dry run: nothing was changed" in tried
     assert (spec(world, "virtualservice", "sockshop"), spec(world, "destinationrule", "front-end")) == before
 
     said = daemon.cli("reset", "front-end", "--yes")
     assert "kubectl -n production delete deployment front-end-v3" in said
-    assert [one["name"] for one in spec(world, "destinationrule", "front-end")["subsets"]] == ["v1", "v2"]
+    assert [subset["name"] for subset in spec(world, "destinationrule", "front-end")["subsets"]] == [
+        "v1",
+        "v2",
+    ]
     assert phases(world) == {}
     assert "nothing to do" in daemon.cli("reset", "front-end", "--yes")
 
@@ -100,7 +103,7 @@ def test_a_reset_after_a_promotion_and_a_rollback_leaves_one_destination_and_no_
     assert "all traffic on v1" in back
     (route,) = spec(world, "virtualservice", "sockshop")["http"]
     assert [entry["destination"]["subset"] for entry in route["route"]] == ["v1"]
-    assert [one["name"] for one in spec(world, "destinationrule", "front-end")["subsets"]] == ["v1"]
+    assert [subset["name"] for subset in spec(world, "destinationrule", "front-end")["subsets"]] == ["v1"]
     eventually("the ingress sends to v1 alone", lambda: world.envoy_weights() == {"v1": 100})
     beats = len(daemon.logged())
     eventually("the daemon has looked again", lambda: daemon.run("status").returncode == 0)

@@ -62,9 +62,9 @@ def test_calls_from_inside_the_mesh_that_the_route_does_not_steer_are_told_by_na
         eventually(
             "an Event says so",
             lambda: [
-                one
-                for one in world.get("events.events.k8s.io")["items"]
-                if one["reason"] == "Held" and "client in production" in one["note"]
+                item
+                for item in world.get("events.events.k8s.io")["items"]
+                if item["reason"] == "Held" and "client in production" in item["note"]
             ],
         )
         assert world.weights() == {"v1": 90, "v2": 10}
@@ -79,4 +79,4 @@ def test_calls_from_inside_the_mesh_that_the_route_does_not_steer_are_told_by_na
         )
     after = record_of(world)
     assert (after["unsteered"], after["senders"]) == ("", "")
-    assert [one["event"] for one in after["announcements"]].count("held") == 1
+    assert [announcement["event"] for announcement in after["announcements"]].count("held") == 1

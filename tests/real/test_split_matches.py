@@ -47,7 +47,7 @@ def verdict(world: World) -> dict[str, Any]:
 
 def are_alike(world: World) -> None:
     """The verdict holds the matched on stable against the matched on the canary, and nobody else."""
-    (errors,) = [one for one in verdict(world)["findings"] if one["metric"] == "errors"]
+    (errors,) = [finding for finding in verdict(world)["findings"] if finding["metric"] == "errors"]
     stable, canary = errors["stableRequests"], errors["canaryRequests"]
     assert stable + canary >= 50
     assert stable / (stable + canary) == pytest.approx(0.5, abs=0.15), "each drawn by lot"
@@ -69,9 +69,9 @@ def test_half_of_the_logged_in_users_stay_on_stable_and_are_what_the_others_are_
         assert {world.version_for() for _ in range(20)} == {"v1"}, "nobody else"
         are_alike(world)
         (own,) = [
-            one
-            for one in clusters(world)
-            if one["name"].startswith("outbound|80|v2|front-end-canaryd-match.")
+            cluster
+            for cluster in clusters(world)
+            if cluster["name"].startswith("outbound|80|v2|front-end-canaryd-match.")
         ]
         assert (
             own["metadata"]["filter_metadata"]["istio"]["services"][0]["name"] == "front-end-canaryd-match"
@@ -90,7 +90,7 @@ def clusters(world: World) -> list[dict[str, Any]]:
     with urllib.request.urlopen(
         f"{world.mesh.facts['ingress_admin']}/config_dump?resource=dynamic_active_clusters", timeout=5
     ) as answer:
-        return [one["cluster"] for one in json.load(answer)["configs"]]
+        return [config["cluster"] for config in json.load(answer)["configs"]]
 
 
 def test_half_of_them_by_the_gateway_api(world: World, canaryd: Callable[..., Canaryd]) -> None:

@@ -395,7 +395,9 @@ class World:
         if "cluster" in action:
             return {action["cluster"].split("|")[2]: 100}
         clusters = action["weighted_clusters"]["clusters"]
-        return {each["name"].split("|")[2]: each["weight"] for each in clusters if each.get("weight")}
+        return {
+            cluster["name"].split("|")[2]: cluster["weight"] for cluster in clusters if cluster.get("weight")
+        }
 
     def envoy_endpoints(self, subset: str) -> set[str]:
         """Addresses that the gateway's Envoy has for a subset of front-end; empty while it does not know the

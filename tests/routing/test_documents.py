@@ -247,7 +247,7 @@ def test_every_backend_of_an_httproute_is_found_mirrors_too() -> None:
 
 def test_a_backend_alone_with_weight_0_gets_nothing() -> None:
     document = a_document(rules=[{"backendRefs": [{"name": "v1", "weight": 0}]}])
-    assert [one.weight for one in destinations(document)] == [0]
+    assert [destination.weight for destination in destinations(document)] == [0]
 
 
 def test_a_backends_full_host_is_the_services() -> None:
@@ -265,7 +265,9 @@ def test_what_is_not_as_the_api_has_it_has_no_destinations(spec: dict[str, Any])
 
 def test_short_hosts_are_of_the_documents_own_namespace() -> None:
     document = a_document("staging", hosts=["front-end"], http=[{"route": [to("front-end")]}])
-    assert [one.host.service for one in destinations(document, DOMAIN)] == [("staging", "front-end")]
+    assert [destination.host.service for destination in destinations(document, DOMAIN)] == [
+        ("staging", "front-end")
+    ]
     assert [host.name for host in hosts_of(document, DOMAIN)] == ["front-end.staging.svc.cluster.local"]
 
 

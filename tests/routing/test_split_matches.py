@@ -66,7 +66,7 @@ def test_the_services_that_matched_users_call_are_canaryds_own() -> None:
     ],
 )
 def test_what_cannot_be_split_is_refused_with_the_reason(changes: dict[str, Any], says: str) -> None:
-    assert any(says in one for one in refusals(data(**changes))), refusals(data(**changes))
+    assert any(says in refusal for refusal in refusals(data(**changes))), refusals(data(**changes))
 
 
 def test_split_and_whole_matches_may_follow_each_other() -> None:
@@ -103,11 +103,13 @@ def test_a_preview_that_is_matched_as_well_goes_by_no_lot_behind_an_httproute() 
     to_canary = {"#0": ({**entry, "destination": {"host": "front-end", "subset": "front-end-v2"}},)}
     found = managed_routes.wanted(policy, 0, whole, to_canary, httproute_rules.SHAPE)
     names = [
-        sorted(one["name"] for one in match["headers"])
+        sorted(header["name"] for header in match["headers"])
         for match in found["canaryd-front-end-preview"][0]["matches"]
     ]
     assert names == [["x-canary"], ["cookie", "x-canary", "x-team"]]
-    assert [one["name"] for one in found["canaryd-front-end-preview"][0]["backendRefs"]] == ["front-end-v2"]
+    assert [backend_ref["name"] for backend_ref in found["canaryd-front-end-preview"][0]["backendRefs"]] == [
+        "front-end-v2"
+    ]
     one, other = (Match.model_validate({"headers": {"x": {"exact": value}}}) for value in "ab")
     assert one.merged(other) is None, "no request fits both"
 

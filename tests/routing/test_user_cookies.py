@@ -26,7 +26,7 @@ LADDER = (10, 25, 50, 100)
 def kept(*weights: int, **affinity: Any) -> Policy:
     return a_policy(
         route={"virtualService": "sockshop", "affinity": affinity},
-        stages=[{"weight": one} for one in weights],
+        stages=[{"weight": weight} for weight in weights],
     )
 
 
@@ -116,7 +116,7 @@ def test_a_cookie_is_found_whole_and_among_others_and_only_this_rollout_s(header
 def with_real_headers(origin: RouteLists) -> RouteLists:
     headers = {"request": {"set": {"x-a": "1"}}}
     return {
-        key: tuple({**one, "headers": headers} if "headers" in one else one for one in entries)
+        key: tuple({**entry, "headers": headers} if "headers" in entry else entry for entry in entries)
         for key, entries in origin.items()
     }
 
@@ -134,8 +134,10 @@ def test_the_draws_of_a_stage_are_its_weights_and_plain_again_they_are_what_a_pe
             route_lists.without_own_cookies(lists), route_lists.split(origin, "v2", weight)
         )
         for entries in managed_routes.steered(lists).values():
-            assert sum(one.get("weight", 0) for one in entries) == 100
-            drawn = {cookie(one): one["weight"] for one in entries if one.get("weight") and weight < 100}
+            assert sum(entry.get("weight", 0) for entry in entries) == 100
+            drawn = {
+                cookie(entry): entry["weight"] for entry in entries if entry.get("weight") and weight < 100
+            }
             assert not before or not drawn or drawn == before, "the same lots in every stage"
             before = drawn or before
         for found in (lists, {f"x{key}": entries for key, entries in managed_routes.steered(lists).items()}):
@@ -253,7 +255,7 @@ def test_affinity_is_refused_where_it_cannot_be_kept(
     }
     with pytest.raises(InvalidPolicy) as refused:
         Policy.read({**data, **changes})
-    [problem] = [one for one in refused.value.problems if one.key == key]
+    [problem] = [problem for problem in refused.value.problems if problem.key == key]
     assert says in problem.message
 
 

@@ -64,7 +64,7 @@ def test_good_versions_of_both_are_one_rollout_which_gives_to_the_called_service
     says = "front-end-v2 waits up to 1m for new versions of carts"
     eventually(
         "both are said to wait",
-        lambda: {one["waits"] for one in stand.canaryd.status()["services"]} == {says},
+        lambda: {service["waits"] for service in stand.canaryd.status()["services"]} == {says},
     )
     assert f"{says}, for " in stand.canaryd.cli("status")
     deploy(stand.world, "v2")
@@ -76,7 +76,7 @@ def test_good_versions_of_both_are_one_rollout_which_gives_to_the_called_service
     ]
     assert len(stand.records()) == 1
     eventually("told", lambda: stand.told("succeeded", "v2"))
-    data = [one.json["data"] for one in stand.receiver.deliveries]
+    data = [delivery.json["data"] for delivery in stand.receiver.deliveries]
     (told,) = [one for one in data if one["event"] == "succeeded"]
     assert len(set(stand.told("advanced", "v2"))) == 2
     assert told["bracket"] == [

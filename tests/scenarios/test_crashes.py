@@ -142,7 +142,7 @@ def test_harm_found_while_the_daemon_was_dead_rolls_back_and_is_told_once(stand:
     eventually("harm was scraped", lambda: stand.world.now > dead + 6)
     stand.canaryd.start()
     status = stand.until("v3", "rolled back", phase="RolledBack")
-    assert [one["phase"] for one in status["decisions"]][-2:] == ["RollingBack", "RolledBack"]
+    assert [decision["phase"] for decision in status["decisions"]][-2:] == ["RollingBack", "RolledBack"]
     assert stand.default_route() == all_to("v2")
     eventually("told", lambda: stand.told("rolled_back", "v3"))
     stand.canaryd.kill9()

@@ -93,7 +93,9 @@ def test_a_version_that_fails_after_the_switch_is_taken_back_at_once_and_that_is
     stand.deploy("v4", errors=0.3)
     status = stand.until("v4", "rolled back", phase="RolledBack")
     assert [
-        one["weight"] for one in status["decisions"] if one["phase"] in ("RollingBack", "RolledBack")
+        decision["weight"]
+        for decision in status["decisions"]
+        if decision["phase"] in ("RollingBack", "RolledBack")
     ] == [0, 0]
     assert stand.default_route() == all_to("v3")
     assert "rolled back" in status["reason"]

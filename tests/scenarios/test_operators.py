@@ -132,7 +132,7 @@ def test_a_broken_edit_of_a_policy_keeps_the_last_good_one_and_says_so(stand: St
     assert stand.canaryd.logged("policy.kept")
     stand.deploy("v5", errors=0.6)
     stand.until("v5", "begun by the last good one, and rolled back", phase="RolledBack")
-    assert [one["weight"] for one in stand.status("v5")["policy"]["stages"]] == [20, 100]
+    assert [stage["weight"] for stage in stand.status("v5")["policy"]["stages"]] == [20, 100]
     stand.canaryd.policy("front-end", a_policy((30, 100)))
     eventually("mended", lambda: stand.page("/readyz") == (200, "ready\n"))
     stand.deploy("v6")

@@ -111,4 +111,4 @@ def test_sigterm_ends_it_in_time_while_a_server_hangs(stand: Stand, server: str)
     faults.clear()
     stand.canaryd.start()
     stand.until(version, "promoted by the next process", phase="Succeeded")
-    assert len([one for one in stand.records() if one["status"]["canary"] == version]) == 1
+    assert len([record for record in stand.records() if record["status"]["canary"] == version]) == 1

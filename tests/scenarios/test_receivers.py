@@ -31,14 +31,20 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Three]:
         receivers = dict(zip(NOTIFIERS, (audit, dead, hanging), strict=True))
         dead.faults.down = hanging.faults.hang = True
         hook = {"secret": WEBHOOK_SECRET, "timeout": "2s"}
-        notifiers = {name: {"webhook": {"url": f"{one.url}/hook", **hook}} for name, one in receivers.items()}
+        notifiers = {
+            name: {"webhook": {"url": f"{receiver.url}/hook", **hook}} for name, receiver in receivers.items()
+        }
         folder = tmp_path_factory.mktemp("receivers")
         with a_stand(folder, a_policy((20, 100), hooks=hooks), notifiers=notifiers) as stand:
             yield Three(stand.begin(), receivers)
 
 
 def rolled_back(receiver: Receiver) -> list[Delivery]:
-    return [one for one in receiver.deliveries if one.json["type"] == "dev.canaryd.rollout.rolled_back"]
+    return [
+        delivery
+        for delivery in receiver.deliveries
+        if delivery.json["type"] == "dev.canaryd.rollout.rolled_back"
+    ]
 
 
 def verified(delivery: Delivery) -> Any:
@@ -50,7 +56,7 @@ def test_a_rollback_waits_for_no_receiver(three: Three) -> None:
     for version in ("v2", "v3"):  # the second finds the receivers' queues as the first has left them
         three.stand.deploy(version, errors=0.6)
         status = three.stand.until(version, "rolled back", phase="RolledBack")
-        decided, done = (one["at"] for one in status["decisions"][-2:])
+        decided, done = (decision["at"] for decision in status["decisions"][-2:])
         assert done - decided < 2, f"{done - decided:.1f} s from the verdict to all traffic on stable"
         assert three.stand.weight("v1") == 100
     eventually("who listens has heard", lambda: len(rolled_back(three.receivers["audit"])) >= 2)
@@ -62,7 +68,7 @@ def test_a_rollback_waits_for_no_receiver(three: Three) -> None:
 def test_the_signature_is_good_and_the_event_has_the_numbers(three: Three) -> None:
     event = verified(rolled_back(three.receivers["audit"])[0])
     assert event["data"]["versions"] == {"stable": "v1", "canary": "v2"}
-    found = next(one for one in event["data"]["verdict"]["findings"] if one["canary"]["events"])
+    found = next(finding for finding in event["data"]["verdict"]["findings"] if finding["canary"]["events"])
     assert found["canary"]["events"] <= found["canary"]["requests"]
     forged = rolled_back(three.receivers["audit"])[0].body.replace(b'"v1"', b'"v9"')
     with pytest.raises(standardwebhooks.webhooks.WebhookVerificationError):

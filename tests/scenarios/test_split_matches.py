@@ -64,9 +64,9 @@ def test_users_who_always_fare_worse_are_no_harm_where_half_of_them_stay_on_stab
     said = stand.canaryd.cli("explain", "front-end", seconds=120)
     assert "half of cookie ~ .*logged_in.*" in said
     assert "matched users are compared with all others" not in said
-    passed = next(one for one in reversed(status["decisions"]) if one.get("verdict"))
+    passed = next(decision for decision in reversed(status["decisions"]) if decision.get("verdict"))
     assert passed["signal"] == "passed"
-    (errors,) = [one for one in passed["verdict"]["findings"] if one["metric"] == "errors"]
+    (errors,) = [finding for finding in passed["verdict"]["findings"] if finding["metric"] == "errors"]
     assert errors["stableEvents"] / errors["stableRequests"] == pytest.approx(0.1, abs=0.07), (
         "stable's matched users alone"
     )
@@ -87,7 +87,9 @@ def test_its_verdicts_are_had_again_from_telemetry_and_from_a_recording(stand: S
     )
     for source in (("--config", config), ("--recorded", str(tmp_path / "v2.jsonl"))):
         told = json.loads(stand.canaryd.cli("explain", name, *source, "--brief", "-o", "json", seconds=120))
-        assert told["recomputed"]["same"], [one["differences"] for one in told["recomputed"]["decisions"]]
+        assert told["recomputed"]["same"], [
+            decision["differences"] for decision in told["recomputed"]["decisions"]
+        ]
 
 
 def test_harm_to_matched_users_is_found_against_the_other_half(stand: Stand) -> None:
@@ -131,7 +133,7 @@ def test_the_same_by_the_gateway_api(tmp_path_factory: pytest.TempPathFactory) -
         before = spec()
         stand.deploy("v2")
         stand.until("v2", "those with both, and passed", phase="AwaitingApproval", stage=0)
-        assert [one.get("name", "") for one in spec()["rules"]] == [
+        assert [rule.get("name", "") for rule in spec()["rules"]] == [
             "canaryd-front-end-preview",
             "canaryd-front-end-match",
             "",

@@ -62,8 +62,8 @@ def a_policy(
         **more.pop("analysis", {}),
     }
     whole = [
-        {"weight": one, "minimum": "3s", "deadline": deadline} if isinstance(one, int) else one
-        for one in stages
+        {"weight": stage, "minimum": "3s", "deadline": deadline} if isinstance(stage, int) else stage
+        for stage in stages
     ]
     return {
         "version": 1,

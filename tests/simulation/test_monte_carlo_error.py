@@ -36,7 +36,7 @@ def test_the_interval_of_a_median_is_two_order_statistics() -> None:
         > 0.95
         > 1 - 2 * (comb(10, 0) + comb(10, 1) + comb(10, 2)) / 2**10
     )
-    assert quantile_interval([float(one) for one in range(1, 11)], 0.5) == (2.0, 9.0)
+    assert quantile_interval([float(series) for series in range(1, 11)], 0.5) == (2.0, 9.0)
 
 
 def test_with_few_values_the_interval_is_everything() -> None:

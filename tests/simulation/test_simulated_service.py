@@ -148,7 +148,7 @@ def test_a_second_mode_and_stuck_requests_are_in_the_histogram_and_in_the_mean()
 def test_the_spread_of_the_mean_is_that_of_the_latency() -> None:
     """A lognormal's standard deviation is its mean times sqrt(exp(sigma^2) - 1)."""
     counts = [total(look.stable.values()) for look in a_service(requests=100.0).history(2000)]
-    off = [(one.duration_ms - one.timed * Scenario().mean_ms) / np.sqrt(one.timed) for one in counts]
+    off = [(count.duration_ms - count.timed * Scenario().mean_ms) / np.sqrt(count.timed) for count in counts]
     assert np.std(off) == pytest.approx(Scenario().mean_ms * np.sqrt(np.expm1(0.36)), rel=0.1)
 
 

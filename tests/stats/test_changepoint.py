@@ -159,10 +159,10 @@ def test_the_mixture_is_the_sum_over_every_look_at_which_harm_may_begin():
         healthy *= 1 - hazard(number)
         turned.append(healthy * hazard(number + 1))
     for cell, weight in enumerate(SMALL.weights):
-        good = [one[SMALL.border, cell] for one in likelihoods]
+        good = [likelihood[SMALL.border, cell] for likelihood in likelihoods]
         total += weight * healthy * np.prod(good)
         for begins, (share, size) in product(range(len(looks)), enumerate(sizes)):
-            bad = [one[SMALL.border + 1 + share, cell] for one in likelihoods[begins:]]
+            bad = [likelihood[SMALL.border + 1 + share, cell] for likelihood in likelihoods[begins:]]
             total += weight * turned[begins] * size * np.prod(good[:begins]) * np.prod(bad)
     mass, scale = initial(SMALL, no_past(SMALL)), 0.0
     for number, look in enumerate(looks):

@@ -270,13 +270,13 @@ class PolicyFiles:
     @property
     def in_force(self) -> dict[str, Policy]:
         """The same, by file."""
-        return {name: one.good for name, one in sorted(self._files.items()) if one.good}
+        return {name: file.good for name, file in sorted(self._files.items()) if file.good}
 
     @property
     def problems(self) -> tuple[Problem, ...]:
         """All that is wrong with the files as they now are."""
         return self._unlisted + tuple(
-            problem for _, one in sorted(self._files.items()) for problem in one.problems
+            problem for _, file in sorted(self._files.items()) for problem in file.problems
         )
 
     def refresh(self) -> Changes:
@@ -288,7 +288,7 @@ class PolicyFiles:
             news, self._unlisted = (problem if problem != self._unlisted else ()), problem
             return Changes(
                 refused=news,
-                kept=tuple(sorted(name for name, one in self._files.items() if one.good)) if news else (),
+                kept=tuple(sorted(name for name, file in self._files.items() if file.good)) if news else (),
             )
         self._unlisted = ()
         return self.take(paths)
@@ -296,14 +296,14 @@ class PolicyFiles:
     def take(self, paths: Sequence[Path]) -> Changes:
         """As `refresh`, of these files instead of those that the directory has."""
         before = {policy.key: policy for policy in self.policies}
-        complaints = {name: one.problems for name, one in self._files.items()}
+        complaints = {name: file.problems for name, file in self._files.items()}
         self._files = {str(path): self._read(path) for path in paths}
         self._settle()
         after = {policy.key: policy for policy in self.policies}
         refused = {
-            name: one
-            for name, one in self._files.items()
-            if one.problems and one.problems != complaints.get(name)
+            name: file
+            for name, file in self._files.items()
+            if file.problems and file.problems != complaints.get(name)
         }
         return Changes(
             added=tuple(policy for key, policy in after.items() if key not in before),
@@ -312,7 +312,7 @@ class PolicyFiles:
             refused=tuple(problem for one in refused.values() for problem in one.problems),
             kept=tuple(name for name, one in refused.items() if one.good),
             mended=tuple(
-                name for name, one in self._files.items() if complaints.get(name) and not one.problems
+                name for name, file in self._files.items() if complaints.get(name) and not file.problems
             ),
         )
 
@@ -352,9 +352,9 @@ class PolicyFiles:
                 )
 
 
-def _stays(one: _File) -> bool:
+def _stays(file: _File) -> bool:
     """Whether the file goes on to speak for the services it spoke for, and for no other."""
-    return one.good is not None and (one.policy is None or {*one.policy.keys} <= {*one.good.keys})
+    return file.good is not None and (file.policy is None or {*file.policy.keys} <= {*file.good.keys})
 
 
 def _list(path: Path) -> list[Path]:

@@ -202,7 +202,10 @@ def show(courses: Mapping[str, Course], past: Past, origin: str, every_look: boo
             "note": telling.IMAGINED,
         }
         output.as_json(
-            {**about, "backtests": [telling.data(name, one, every_look) for name, one in courses.items()]}
+            {
+                **about,
+                "backtests": [telling.data(name, course, every_look) for name, course in courses.items()],
+            }
         )
         return
     click.echo(f"{telling.title(past, origin)}\n")

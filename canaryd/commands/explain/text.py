@@ -194,7 +194,7 @@ def series_of(rollout: Rollout, verdicts: list[Verdict]) -> Series:
         place = sum(look.at <= at for look in verdicts) - 1
         if decision.signal not in UNMARKED and place >= 0:
             marks[place] = sign_of(decision)
-    odds = tuple(None if one.answer is Answer.NO_DATA else one.odds for one in verdicts)
+    odds = tuple(None if verdict.answer is Answer.NO_DATA else verdict.odds for verdict in verdicts)
     analysis = rollout.policy.analysis
     # each service of a bracket has its share of the risk
     bar = len(rollout.keys) / analysis.false_rollback_risk
@@ -279,10 +279,10 @@ def _passing_lines(rollout: Rollout, recomputed: RecomputedDecision) -> list[str
     return lines + wrapped(_last_to_pass(recomputed.passing, verdict, span.start, minimum, interval), "  ")
 
 
-def _passed_text(one: Passing, start: int) -> str:
-    if one.at is None:
-        return f"at {part_text(one.cleared, one.bar)}"
-    return f"ruled out after {lasting(one.at - start)}, at {time_text(one.at)}"
+def _passed_text(passing: Passing, start: int) -> str:
+    if passing.at is None:
+        return f"at {part_text(passing.cleared, passing.bar)}"
+    return f"ruled out after {lasting(passing.at - start)}, at {time_text(passing.at)}"
 
 
 def _last_to_pass(

@@ -170,7 +170,7 @@ def rehearsals(
         ):
             results.append(each)
             done(len(results), wanted)
-        if rollouts is None and sum(outcome.looks for each in results for outcome in each) >= LOOKS:
+        if rollouts is None and sum(outcome.looks for result in results for outcome in result) >= LOOKS:
             break
     return results
 
@@ -281,7 +281,7 @@ def plan_of(
         _caught(policy, regression, outcomes)
         for regression, outcomes in zip(regressions, versions[1:], strict=True)
     )
-    looks = sum(outcome.looks for each in results for outcome in each)
+    looks = sum(outcome.looks for result in results for outcome in result)
     return Forecast(
         policy, traffic, lag, seed, len(results), looks, _healthy(policy, traffic, versions[0]), worse
     )

@@ -197,10 +197,10 @@ def _missed(plan: Forecast) -> Iterator[str]:
             )
 
 
-def _why(one: Caught) -> str:
+def _why(caught: Caught) -> str:
     return (
         ""
-        if one.ends[End.CAUGHT].events
+        if caught.ends[End.CAUGHT].events
         else ": this traffic does not show it in the time that the stages give"
     )
 

@@ -150,12 +150,12 @@ def _row(plan: Forecast, one: Caught) -> tuple[str, ...]:
     )
 
 
-def regression_text(plan: Forecast, one: Regression) -> str:
+def regression_text(plan: Forecast, regression: Regression) -> str:
     """`errors 3x (1.5%)`."""
     return (
-        f"{one} ({percent_text(one.times * plan.traffic.errors)})"
-        if one.metric == "errors" and one.share is None
-        else str(one)
+        f"{regression} ({percent_text(regression.times * plan.traffic.errors)})"
+        if regression.metric == "errors" and regression.share is None
+        else str(regression)
     )
 
 
@@ -221,20 +221,20 @@ def as_data(plan: Forecast) -> dict[str, Any]:
     }
 
 
-def _stage_data(number: int, one: HealthyStage) -> dict[str, Any]:
+def _stage_data(number: int, stage: HealthyStage) -> dict[str, Any]:
     return {
         "stage": number,
-        "weight": one.weight,
-        "canaryRate": one.canary_rate,
-        "reached": _share_data(one.reached),
-        "seconds": _spread_data(one.time),
-        "undecided": _share_data(one.undecided),
-        "held": _share_data(one.held),
+        "weight": stage.weight,
+        "canaryRate": stage.canary_rate,
+        "reached": _share_data(stage.reached),
+        "seconds": _spread_data(stage.time),
+        "undecided": _share_data(stage.undecided),
+        "held": _share_data(stage.held),
     }
 
 
-def _regression_data(plan: Forecast, one: Caught) -> dict[str, Any]:
-    regression = one.regression
+def _regression_data(plan: Forecast, caught: Caught) -> dict[str, Any]:
+    regression = caught.regression
     return {
         "metric": regression.metric,
         "times": regression.times if regression.share is None else None,
@@ -246,12 +246,12 @@ def _regression_data(plan: Forecast, one: Caught) -> dict[str, Any]:
                 "caught": _share_data(stage.chance),
                 "seconds": _spread_data(stage.time),
             }
-            for number, stage in enumerate(one.stages, start=1)
+            for number, stage in enumerate(caught.stages, start=1)
         ],
-        "ends": _ends_data(one.ends),
-        "caughtAfter": _spread_data(one.seconds),
-        "requestsAtRisk": _spread_data(one.requests),
-        "failuresAtRisk": _spread_data(one.failures),
+        "ends": _ends_data(caught.ends),
+        "caughtAfter": _spread_data(caught.seconds),
+        "requestsAtRisk": _spread_data(caught.requests),
+        "failuresAtRisk": _spread_data(caught.failures),
     }
 
 

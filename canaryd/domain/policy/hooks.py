@@ -2,7 +2,7 @@
 it goes on.
 
 A gate is an HTTP endpoint that says whether a rollout may go on, such as a smoke test of the canary. Which
-one is asked when, and what its replies mean, is `gating.py`'s.
+one is asked when, and what its replies mean, is `domain/gates.py`'s.
 """
 
 import re

@@ -131,8 +131,8 @@ class Istio:
 
     def known(self, place: Place) -> dict[str, Mapping[str, str]]:
         return {
-            one["name"]: one["labels"]
-            for one in place.get(ISTIO, "destinationrules", "front-end")["spec"]["subsets"]
+            subset["name"]: subset["labels"]
+            for subset in place.get(ISTIO, "destinationrules", "front-end")["spec"]["subsets"]
         }
 
     def named(self, version: str) -> str:
@@ -194,15 +194,15 @@ class GatewayApi:
     def shares(self, route: Object) -> dict[str, int | None]:
         refs = route["backendRefs"]
         return {
-            one["name"].rsplit("-", 1)[1]: None if len(refs) == 1 and one["weight"] == 1 else one["weight"]
-            for one in refs
+            ref["name"].rsplit("-", 1)[1]: None if len(refs) == 1 and ref["weight"] == 1 else ref["weight"]
+            for ref in refs
         }
 
     def without_lists(self, spec: Object) -> Object:
         return {
             **spec,
             "rules": [
-                {key: value for key, value in one.items() if key != "backendRefs"} for one in spec["rules"]
+                {key: value for key, value in rule.items() if key != "backendRefs"} for rule in spec["rules"]
             ],
         }
 

@@ -77,7 +77,7 @@ def any_of(kind: Any) -> st.SearchStrategy[Any]:
     if origin is Mapping:
         return st.dictionaries(TEXT, any_of(args[1]), max_size=2)
     if origin in (types.UnionType, typing.Union):
-        return st.one_of([st.none() if one is type(None) else any_of(one) for one in args])
+        return st.one_of([st.none() if arg is type(None) else any_of(arg) for arg in args])
     plain: dict[Any, st.SearchStrategy[Any]] = {
         float: st.floats(allow_nan=False),
         int: st.integers(-(2**53), 2**53),  # what a Go server holds exactly
@@ -250,7 +250,9 @@ def test_an_endless_rollout_stays_small_and_keeps_its_latest_decisions_whole() -
     assert len(json.dumps(status_of(small))) <= MOST_BYTES
     assert small.announcements == rollout.announcements[-200:]
     assert small.decisions[-1] == rollout.decisions[-1]
-    assert [one.reason for one in small.decisions] == [one.reason for one in rollout.decisions]
+    assert [decision.reason for decision in small.decisions] == [
+        decision.reason for decision in rollout.decisions
+    ]
     assert small.decisions[0].verdict is not None
     assert small.decisions[0].verdict.findings == ()
     assert bounded(small) == small

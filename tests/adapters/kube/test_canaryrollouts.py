@@ -85,7 +85,7 @@ def listed(rollouts: KubeRollouts, place: Place) -> list[Record]:
 
 def asked(rollouts: KubeRollouts, place: Place) -> list[Request]:
     rollouts.list()
-    return [one for one in rollouts.requests() if one.namespace == place.namespace]
+    return [request for request in rollouts.requests() if request.namespace == place.namespace]
 
 
 def wish(place: Place, spec: dict[str, Any], name: str = "front-end-v2-abc") -> None:

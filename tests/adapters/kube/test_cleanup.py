@@ -76,8 +76,8 @@ def test_a_dry_run_answers_with_what_would_be_and_keeps_nothing(place: Place) ->
     cleaner = steered(place)
     before = spec_of(place), rule(place)
     changes = [cleaner.write(patch, dry=True) for patch in due(place, cleaner)]
-    assert [one.kind for one in changes] == ["VirtualService", "DestinationRule"]
-    after = [one.after for one in changes]
+    assert [change.kind for change in changes] == ["VirtualService", "DestinationRule"]
+    after = [change.after for change in changes]
     assert after[0] is not None
     assert after[0]["spec"]["http"] == [{"route": [to()]}]
     assert (spec_of(place), rule(place)) == before
@@ -105,7 +105,7 @@ def test_what_was_made_for_split_users_goes_with_their_route(place: Place) -> No
     view = traffic.read(policy)
     traffic.write(policy, view, route_lists.staged(policy, 0, view, view.lists, canary))
     cleaner = KubeCleanup(place.api)
-    assert {one.obj["metadata"]["name"] for one in cleaner.marks(place.namespace)} == {"front-end"}, (
+    assert {mark.obj["metadata"]["name"] for mark in cleaner.marks(place.namespace)} == {"front-end"}, (
         "what is deleted is not unmarked"
     )
     found = [*due(place, cleaner), *cleaner.split(policy)]
@@ -172,8 +172,11 @@ def test_every_mark_and_object_of_canaryds_is_found_and_nobody_elses(place: Plac
     )
     marked = {"name": "web", "labels": {"canaryd.dev/x": "y", "app": "web"}}
     place.put("v1", "services", {"metadata": marked, "spec": {"ports": [{"port": 80}]}})
-    assert {one.kind for one in cleaner.leftovers(place.namespace)} == {"CanaryRollout", "ConfigMap"}
-    assert {one.kind for one in cleaner.marks(place.namespace)} == {"Service", "DestinationRule"}
+    assert {leftover.kind for leftover in cleaner.leftovers(place.namespace)} == {
+        "CanaryRollout",
+        "ConfigMap",
+    }
+    assert {mark.kind for mark in cleaner.marks(place.namespace)} == {"Service", "DestinationRule"}
     for patch in [*cleaner.marks(place.namespace), *cleaner.leftovers(place.namespace)]:
         cleaner.write(patch)
     assert [*cleaner.marks(place.namespace), *cleaner.leftovers(place.namespace)] == []

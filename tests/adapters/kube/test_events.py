@@ -99,9 +99,9 @@ def test_the_deployments_of_all_services_of_a_bracket_are_told_once(place: Place
     for _ in range(3):
         KubeEvents(place.api).tell(an_announcement(place.namespace, bracket=bracket))
     events = told(place)
-    assert {one["regarding"]["name"] for one in events} == {"front-end-v2-abc", *names}
+    assert {event["regarding"]["name"] for event in events} == {"front-end-v2-abc", *names}
     assert len(events) == 3
-    assert {one["note"].partition(",")[0] for one in events} == {"front-end v1 to v2 and carts v7 to v8"}
+    assert {event["note"].partition(",")[0] for event in events} == {"front-end v1 to v2 and carts v7 to v8"}
 
 
 def test_a_deployment_that_is_gone_is_not_told_and_the_rollout_is(place: Place) -> None:

@@ -27,8 +27,8 @@ def spec(place: Place) -> Object:
 
 def services(place: Place) -> set[str]:
     return {
-        one["metadata"]["name"]
-        for one in place.api.request("GET", f"/api/v1/namespaces/{place.namespace}/services")["items"]
+        item["metadata"]["name"]
+        for item in place.api.request("GET", f"/api/v1/namespaces/{place.namespace}/services")["items"]
     }
 
 
@@ -71,7 +71,7 @@ def test_to_the_new_version_its_service_stays_and_that_is_said(place: Place) -> 
     cleaner = KubeCleanup(place.api)
     for patch in due(place, policy, "v2"):
         cleaner.write(patch)
-    assert [ROUTER.shares(one) for one in ROUTER.routes(spec(place))] == [{"v1": None}, {"v2": None}]
+    assert [ROUTER.shares(route) for route in ROUTER.routes(spec(place))] == [{"v1": None}, {"v2": None}]
     assert ROUTER.routes(spec(place))[0] == ROUTER.routes(before)[0]
     assert services(place) == {*there, "front-end-v2"}
     _, said = cleaner.subsets(policy, cleaner.uses(policy, []))

@@ -46,7 +46,7 @@ def ready(
 
 
 def names(router: Router, place: Place) -> list[str]:
-    return [str(one.get("name") or "") for one in router.routes(router.get(place)["spec"])]
+    return [str(route.get("name") or "") for route in router.routes(router.get(place)["spec"])]
 
 
 def test_every_stage_puts_its_routes_before_the_steered_one_and_the_end_takes_them_out(

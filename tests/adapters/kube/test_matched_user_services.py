@@ -64,7 +64,10 @@ def test_half_goes_to_each_version_by_a_service_of_its_own(
     assert route_lists.same(after.lists, wanted)
     added, own = router.routes(router.get(place)["spec"])
     if router.kind == "HTTPRoute":
-        assert [(one["name"], one["weight"]) for one in added["backendRefs"]] == [(STABLE, 50), (CANARY, 50)]
+        assert [(backend_ref["name"], backend_ref["weight"]) for backend_ref in added["backendRefs"]] == [
+            (STABLE, 50),
+            (CANARY, 50),
+        ]
         assert [service(place, name)["spec"]["selector"]["version"] for name in (STABLE, CANARY)] == [
             "v1",
             "v2",
@@ -79,7 +82,7 @@ def test_half_goes_to_each_version_by_a_service_of_its_own(
             for one in added["route"]
         ] == [(OWN, "v1", 50), (OWN, "v2", 50)]
         assert service(place, OWN)["spec"]["selector"] == {"app": "front-end"}
-        assert {one["name"] for one in rule(place)["spec"]["subsets"]} == {"v1", "v2"}
+        assert {subset["name"] for subset in rule(place)["spec"]["subsets"]} == {"v1", "v2"}
         assert (
             route_lists.described(after.lists) == "cookie ~ .*logged_in.* to v1 50%, v2 50%; else all to v1"
         )

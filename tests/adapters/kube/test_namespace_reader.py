@@ -78,8 +78,8 @@ def test_what_canaryd_noted_and_has_on_record_is_read(place: Place) -> None:
     assert found.notes == {"front-end": DeploymentSelector({"app": "front-end"}, "version")}
     assert found.paused == {"front-end"}
     told = {
-        one.name: (one.service, one.canary, one.stable_workload, one.phase, one.ended)
-        for one in found.rollouts
+        rollout.name: (rollout.service, rollout.canary, rollout.stable_workload, rollout.phase, rollout.ended)
+        for rollout in found.rollouts
     }
     assert told == {
         "front-end-v2-hash-v2": ("front-end", "v2", "front-end-v1", Phase.HELD, False),
@@ -91,8 +91,8 @@ def test_a_service_of_a_bracket_is_on_record_in_whichever_namespace_the_record_i
     rollout = a_bracket_rollout(of_carts(namespace=place.namespace), namespace=place.namespace)
     KubeRollouts(place.api).create(Record(rollout))
     found = [
-        (one.service, one.canary, one.stable_workload, one.ended)
-        for one in KubeObjects(place.api, place.namespace).read().rollouts
+        (rollout.service, rollout.canary, rollout.stable_workload, rollout.ended)
+        for rollout in KubeObjects(place.api, place.namespace).read().rollouts
     ]
     assert found == [("front-end", "v2", "front-end-v1", False), ("carts", "v8", "carts-v7", False)]
     elsewhere = f"{place.namespace}-other"
@@ -104,7 +104,9 @@ def test_a_service_of_a_bracket_is_on_record_in_whichever_namespace_the_record_i
     record = KubeRollouts(place.api).create(
         Record(with_entrance(replace(rollout, name="elsewhere"), namespace=elsewhere))
     )
-    there = {(one.service, one.name) for one in KubeObjects(place.api, place.namespace).read().rollouts}
+    there = {
+        (rollout.service, rollout.name) for rollout in KubeObjects(place.api, place.namespace).read().rollouts
+    }
     KubeRollouts(place.api).delete(record)
     place.api.request("DELETE", path_to("v1", "namespaces", name=elsewhere))
     assert there == {("carts", "elsewhere"), ("carts", rollout.name), ("front-end", rollout.name)}
@@ -152,7 +154,7 @@ def test_a_dry_run_is_the_server_s_answer_and_is_not_kept(place: Place) -> None:
     assert answer["metadata"]["uid"]
     assert objects.read().deployments == []
     objects.create(sent(a_deployment(), place))
-    assert [one.name for one in objects.read().deployments] == ["front-end"]
+    assert [deployment.name for deployment in objects.read().deployments] == ["front-end"]
 
 
 def test_what_is_there_is_not_overwritten(place: Place) -> None:

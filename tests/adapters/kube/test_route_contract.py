@@ -79,7 +79,7 @@ def test_several_routes_are_steered_in_one_write(
     assert list(view.lists) == ["a", "#1"]
     after = traffic.write(policy, view, route_lists.split(view.lists, canary, 25))
     assert route_lists.described(after.lists) == f"{router.named('v1')} 75%, {router.named('v2')} 25%"
-    assert [router.shares(one) for one in router.routes(router.get(place)["spec"])] == [
+    assert [router.shares(route) for route in router.routes(router.get(place)["spec"])] == [
         {"v1": 75, "v2": 25}
     ] * 2
 

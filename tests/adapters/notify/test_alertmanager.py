@@ -58,7 +58,7 @@ def test_an_alert_says_who_what_and_why_in_numbers(receiver: Receiver) -> None:
 def test_all_that_fire_are_refreshed_in_one_request_and_one_is_resolved_by_itself(receiver: Receiver) -> None:
     alertmanager = Alertmanager(receiver.url)
     alertmanager.refresh([an_announcement(), an_announcement(event="held", rollout="other")], AT)
-    assert [one["labels"]["alertname"] for one in json.loads(receiver.next().body)] == [
+    assert [load["labels"]["alertname"] for load in json.loads(receiver.next().body)] == [
         "CanaryRolledBack",
         "CanaryHeld",
     ]

@@ -52,7 +52,7 @@ class Standing(Told):
     unreachable: threading.Event = field(default_factory=threading.Event)
 
     def refresh(self, firing: Sequence[Announcement], now: float) -> None:
-        self.tries.put("refresh " + " ".join(one.id for one in firing))
+        self.tries.put("refresh " + " ".join(announcement.id for announcement in firing))
         if self.unreachable.is_set():
             raise Unavailable("down")
 
@@ -104,7 +104,10 @@ def test_a_failed_try_is_repeated_until_it_is_delivered(delivering: Making) -> N
     delivery.offer(an_announcement(id="a"), ["oncall"])
     assert outcomes(delivery, 1) == [("a", "oncall", True)]
     assert [told.next() for _ in range(3)] == ["a", "a", "a"]
-    assert [(one.reason, one.next_try is not None) for one in failures] == [("503", True), ("503", True)]
+    assert [(failure.reason, failure.next_try is not None) for failure in failures] == [
+        ("503", True),
+        ("503", True),
+    ]
 
 
 def test_over_http_every_try_carries_the_same_id(delivering: Making) -> None:
@@ -194,7 +197,9 @@ def test_an_unknown_notifier_is_given_up_at_once_and_told_once(delivering: Makin
     for _ in range(2):
         delivery.offer(an_announcement(id="a"), ["onkall"])
         assert delivery.collect() == [("a", "onkall", False)]
-    assert [one.reason for one in failures] == ["no notifier is named onkall; the settings define oncall"]
+    assert [failure.reason for failure in failures] == [
+        "no notifier is named onkall; the settings define oncall"
+    ]
 
 
 def test_a_fault_of_a_notifier_s_own_ends_neither_it_nor_the_announcement(delivering: Making) -> None:

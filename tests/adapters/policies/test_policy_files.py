@@ -192,7 +192,7 @@ def test_broken_promql_and_unknown_notifiers_are_told_with_their_lines(tmp_path:
 def test_gates_that_the_settings_do_not_have_are_told_with_their_line(tmp_path: Path) -> None:
     hooks = "hooks:\n  - {before: start, gate: https://tests.example}\n  - {before: promotion, gate: smok}\n"
     path = write(tmp_path, a_policy() + hooks)
-    assert [str(one) for one in load(path, (), ("smoke",)).problems] == [
+    assert [str(problem) for problem in load(path, (), ("smoke",)).problems] == [
         f"{path}:13: hooks[1].gate must be a URL or a gate of the settings (smoke), but is 'smok'"
     ]
     assert not load(path).problems

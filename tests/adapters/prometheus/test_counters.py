@@ -51,7 +51,7 @@ def served(growth: Growth) -> dict[tuple[str, str], int]:
 
 
 def test_growth_is_the_difference_of_two_points() -> None:
-    assert [served(one) for one in growths(a_sample(7), a_sample(12))] == [{OK: 7}, {OK: 5}]
+    assert [served(growth) for growth in growths(a_sample(7), a_sample(12))] == [{OK: 7}, {OK: 5}]
 
 
 def test_what_is_there_at_the_first_sight_is_the_baseline() -> None:
@@ -89,7 +89,7 @@ def test_a_replica_known_by_its_histogram_alone_is_known() -> None:
 
 
 def test_a_gap_is_made_good_at_the_next_point() -> None:
-    assert [served(one) for one in growths(a_sample(5), None, None, a_sample(25))] == [
+    assert [served(growth) for growth in growths(a_sample(5), None, None, a_sample(25))] == [
         {OK: 5},
         {},
         {},
@@ -109,7 +109,7 @@ def test_a_restart_is_told_by_the_histogram_too() -> None:
 
 
 def test_a_series_that_went_missing_over_a_restart_is_forgotten() -> None:
-    assert [served(one) for one in growths(a_sample(50, 9), a_sample(3), a_sample(5, 1))][1:] == [
+    assert [served(growth) for growth in growths(a_sample(50, 9), a_sample(3), a_sample(5, 1))][1:] == [
         {OK: 3},
         {OK: 2, ERROR: 1},
     ]

@@ -65,7 +65,7 @@ def many(look: Callable[[int], Look], number: int = 360) -> Iterator[Look]:
 
 
 def signals(rollout: Rollout) -> list[str]:
-    return [one.signal for one in rollout.decisions]
+    return [decision.signal for decision in rollout.decisions]
 
 
 def test_a_good_version_goes_through_every_stage_whatever_the_split_was() -> None:
@@ -80,7 +80,7 @@ def test_harm_is_decided_at_the_look_that_shows_it() -> None:
     service = Sampled(2, errors=0.01, more_errors=4.0)
     rollout, verdicts = course(a_ladder(), many(lambda i: service.look(10)))
     assert rollout.phase is Phase.ROLLED_BACK
-    assert [one.answer for one in verdicts].index(Answer.FAIL) == len(verdicts) - 1
+    assert [verdict.answer for verdict in verdicts].index(Answer.FAIL) == len(verdicts) - 1
     assert rollout.decisions[-2].verdict == verdicts[-1]
     assert rollout.ended == verdicts[-1].at
 
@@ -93,13 +93,13 @@ def test_an_imagined_weight_that_the_traffic_did_not_follow_is_not_held_against_
     _, told = course(policy, many(lambda i: live.look(5), 20), by_weight=True)
     _, verdicts = course(policy, many(lambda i: past.look(5), 20))
     assert "traffic does not follow the weight" in told[SETTLE_LOOKS + SHORT.looks].reason
-    assert Answer.NO_DATA not in {one.answer for one in verdicts}
+    assert Answer.NO_DATA not in {verdict.answer for verdict in verdicts}
 
 
 def test_looks_without_traffic_of_the_canary_are_no_data_and_hold() -> None:
     policy = a_policy(analysis={"interval": "10s", "noDataFor": "2m"})
     rollout, verdicts = course(policy, many(lambda i: a_look(i, {"s": some_counts(500)}, {}), 30))
-    assert {one.answer for one in verdicts} == {Answer.NO_DATA}
+    assert {verdict.answer for verdict in verdicts} == {Answer.NO_DATA}
     assert (rollout.phase, rollout.held) == (Phase.HELD, Held.NO_DATA)
     assert "no request of the canary" in rollout.reason
 
@@ -121,7 +121,7 @@ def test_an_approval_is_taken_as_given_and_said_to_be() -> None:
     service = Sampled(5)
     rollout, _ = course(policy, many(lambda i: service.look(50)))
     assert rollout.phase is Phase.SUCCEEDED
-    asked = next(one for one in rollout.decisions if one.signal == Signal.APPROVE.value)
+    asked = next(decision for decision in rollout.decisions if decision.signal == Signal.APPROVE.value)
     assert "taken as approved" in asked.reason
     assert asked.at == rollout.spans[0].end == rollout.spans[1].start
 
@@ -146,7 +146,7 @@ def test_an_undecided_stage_is_held_at_its_deadline_and_passes_late() -> None:
     assert rollout.phase is not Phase.ROLLED_BACK
     assert (
         "still undecided at the stage's deadline of 10m"
-        in next(one for one in rollout.decisions if one.signal == Signal.STUCK).reason
+        in next(decision for decision in rollout.decisions if decision.signal == Signal.STUCK).reason
     )
 
 
@@ -265,4 +265,4 @@ def test_decisions_that_are_had_again_differ_in_nothing() -> None:
 )
 def test_what_differs_from_the_record_is_told(again: list[Verdict], says: str) -> None:
     told = retold(a_record(Signal.PASS, a_verdict(Answer.PASS), Phase.PROGRESSING), again, {})
-    assert any(says in one for one in told.differences), told.differences
+    assert any(says in difference for difference in told.differences), told.differences

@@ -202,6 +202,6 @@ def test_options_that_do_not_fit_together_are_wrong_usage(
     desk: Desk, recorded: Path, arguments: tuple[str, ...], says: str
 ) -> None:
     result = desk.run(
-        "backtest", *(one.format(file=recorded, policy=desk.policy) for one in arguments), code=2
+        "backtest", *(argument.format(file=recorded, policy=desk.policy) for argument in arguments), code=2
     )
     assert says in " ".join(result.stderr.split())

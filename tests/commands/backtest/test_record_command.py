@@ -105,7 +105,9 @@ def test_what_cannot_be_recorded_is_refused_in_words_and_leaves_nothing(
 def test_options_that_do_not_fit_together_are_wrong_usage(
     desk: Desk, arguments: tuple[str, ...], says: str
 ) -> None:
-    result = desk.run("record", desk.out, *(one.format(policy=desk.policy) for one in arguments), code=2)
+    result = desk.run(
+        "record", desk.out, *(argument.format(policy=desk.policy) for argument in arguments), code=2
+    )
     assert says in " ".join(result.stderr.split())
 
 

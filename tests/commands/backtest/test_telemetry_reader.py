@@ -52,7 +52,7 @@ def again(recording: Recording) -> tuple[Verdict, ...]:
 
 
 def by_look(said: Sequence[Verdict]) -> dict[int, Verdict]:
-    return {one.at: one for one in said}
+    return {verdict.at: verdict for verdict in said}
 
 
 # ---------------------------------------------------------------- what was live
@@ -84,8 +84,8 @@ def test_the_course_of_a_rollout_on_record_has_its_decisions_counts_and_end(
         was.reason,
         was.spans,
     )
-    assert [(one.at, one.signal, one.verdict) for one in told.decisions] == [
-        (one.at, one.signal, one.verdict) for one in was.decisions
+    assert [(decision.at, decision.signal, decision.verdict) for decision in told.decisions] == [
+        (decision.at, decision.signal, decision.verdict) for decision in was.decisions
     ]
     assert told.entrance.counted == was.entrance.counted
 
@@ -95,7 +95,7 @@ def test_a_rollout_that_was_held_met_an_outage_and_a_restart_and_a_new_stable_is
 ) -> None:
     policy = a_quick_policy(noDataFor="10s")
     policy = policy.model_copy(
-        update={"stages": tuple(one.model_copy(update={"minimum": 16.0}) for one in policy.stages)}
+        update={"stages": tuple(stage.model_copy(update={"minimum": 16.0}) for stage in policy.stages)}
     )
     with World(realtime=False, start=1.8e9, rate=100.0, folder=tmp_path) as world:
         live = Live(world, policy)
@@ -116,7 +116,9 @@ def test_a_rollout_that_was_held_met_an_outage_and_a_restart_and_a_new_stable_is
         (record,) = live.rollouts.list()
         rollout = record.rollout
         verdicts = by_look(again(recorded(rollout, world, tmp_path / "a.gz")))
-    assert {"hold", "no data", "resume"} <= {one.signal for one in rollout.decisions}, rollout.decisions
+    assert {"hold", "no data", "resume"} <= {decision.signal for decision in rollout.decisions}, (
+        rollout.decisions
+    )
     assert any(span.fresh for span in rollout.spans)
     # What telemetry had not yet when it was live has come since; what was judged live is had again.
     said = {at: one for at, one in by_look(live.said).items() if at in verdicts}
@@ -235,7 +237,7 @@ def test_a_query_that_is_refused_has_no_value_and_says_why_and_nothing_passes_wi
     recording = Recording(a_past(a_query_policy()))
     assert read_out(recording.past, Silent(FakeWorld()), recording.write) == {"cpu": "two series"}
     course = backtest(recording.past, recording.past.policy, recording)
-    assert Answer.PASS not in {one.answer for one in course.verdicts}
+    assert Answer.PASS not in {verdict.answer for verdict in course.verdicts}
 
 
 def test_an_outage_in_mid_reading_ends_it() -> None:
@@ -304,5 +306,5 @@ def make_counts(start: int, end: int) -> Look:
 
 def test_a_past_without_traffic_of_the_canary_holds_for_want_of_data() -> None:
     course = backtest(a_past(), a_policy(), FakeTelemetry(FakeWorld(), make_counts))
-    assert {one.answer for one in course.verdicts} == {Answer.NO_DATA}
+    assert {verdict.answer for verdict in course.verdicts} == {Answer.NO_DATA}
     assert course.rollout.phase is Phase.HELD

@@ -237,7 +237,7 @@ def routes(world: Facts, policy: Policy) -> dict[tuple[str, str], Any]:
 
 def bad(world: Facts) -> list[Finding]:
     """What is not ok."""
-    return [one for one in findings(world) if one.level is not Level.OK]
+    return [finding for finding in findings(world) if finding.level is not Level.OK]
 
 
 def only(world: Facts, check: str) -> Finding:

@@ -57,7 +57,9 @@ def test_without_a_policy_services_that_could_have_one_are_listed_with_it() -> N
     assert one.about == "production/front-end"
     assert "virtualService: sockshop" in one.found
     world = a_world({"Service": [a_service({"name": "tcp", "port": 1})]}, policies=())
-    assert "none has HTTP" in next(one.found for one in findings(world) if one.check == "candidates.service")
+    assert "none has HTTP" in next(
+        finding.found for finding in findings(world) if finding.check == "candidates.service"
+    )
 
 
 def test_a_service_without_versions_or_route_is_no_candidate() -> None:
@@ -65,7 +67,11 @@ def test_a_service_without_versions_or_route_is_no_candidate() -> None:
         {"Deployment": [a_deployment(labels={"app": "front-end"})]},
         {"VirtualService": [a_route(http=[])]},
     ):
-        found = [one for one in findings(a_world(changed, policies=())) if one.check == "candidates.service"]
+        found = [
+            finding
+            for finding in findings(a_world(changed, policies=()))
+            if finding.check == "candidates.service"
+        ]
         assert [one.about for one in found] == ["services"]
 
 

@@ -64,7 +64,7 @@ class Newcomer:
     def findings(self, *arguments: object, code: int = 0) -> list[dict[str, Any]]:
         """What is not ok."""
         data = json.loads(self.here(*arguments, "-o", "json", code=code).stdout)
-        return [one for one in data["findings"] if one["level"] != "ok"]
+        return [finding for finding in data["findings"] if finding["level"] != "ok"]
 
     @contextmanager
     def changed(
@@ -197,7 +197,9 @@ def test_of_a_bracket_every_service_is_checked_by_the_name_of_any(newcomer: Newc
     policy.write_text(yaml.safe_dump(a_bracket(a_member("carts")).dump()))
     for name in ("front-end", "carts"):
         said = newcomer.run(name, "--policies", policy, "-o", "json", code=1).stdout
-        wrong = {one["about"] for one in json.loads(said)["findings"] if one["level"] == "problem"}
+        wrong = {
+            finding["about"] for finding in json.loads(said)["findings"] if finding["level"] == "problem"
+        }
         assert "Deployments of carts" in wrong, wrong
     assert (
         "stock (there are policies of: front-end, carts)"
@@ -276,7 +278,7 @@ def test_a_route_that_may_be_read_and_not_listed_is_checked_all_the_same(newcome
         data = json.loads(newcomer.here("-o", "json").stdout)
     finally:
         newcomer.world.kubernetes.faults.clear()
-    levels = {one["check"]: one["level"] for one in data["findings"]}
+    levels = {finding["check"]: finding["level"] for finding in data["findings"]}
     assert (levels["routes.others"], levels["routes.steerable"], levels["gateways.proxy"]) == (
         "unknown",
         "ok",
@@ -374,7 +376,7 @@ def test_a_mis_indented_condition_is_found_on_the_server(newcomer: Newcomer) -> 
         )
 
     with newcomer.changed(VIRTUALSERVICES, "sockshop", lost):
-        (found,) = [one for one in newcomer.findings(code=1) if one["level"] == "problem"]
+        (found,) = [finding for finding in newcomer.findings(code=1) if finding["level"] == "problem"]
     assert found["check"] == "matches.indent"
     assert yaml.safe_load(found["mend"]) == {"match": [{"headers": {"cookie": {"regex": ".*logged_in.*"}}}]}
 
@@ -417,7 +419,7 @@ def test_a_reporter_that_counts_nothing_and_another_scrape_interval_are_found(ne
     (newcomer.folder / "canaryd.yaml").write_text(
         f"prometheus: {{url: '{newcomer.world.prometheus_url}', scrapeInterval: 5s}}\n"
     )
-    (found,) = [one for one in newcomer.findings(code=1) if one["level"] == "problem"]
+    (found,) = [finding for finding in newcomer.findings(code=1) if finding["level"] == "problem"]
     assert found["check"] == "telemetry.interval"
     assert "scraped every 1 s, but prometheus.scrapeInterval is 5s" in found["found"]
 
@@ -473,7 +475,7 @@ def test_a_shell_s_list_of_files_is_taken_for_files(tmp_path: Path) -> None:
     data = json.loads(CliRunner().invoke(main, ["check", "-o", "json", "-f", *files]).stdout)
     assert data["services"] == ["production/front-end"]
     assert data["exitCode"] == 0
-    assert {one["level"] for one in data["findings"]} == {"ok", "warning", "unknown"}
+    assert {finding["level"] for finding in data["findings"]} == {"ok", "warning", "unknown"}
 
 
 def test_lost_indentation_in_a_file_is_told_with_its_line_and_mended(tmp_path: Path) -> None:
@@ -481,7 +483,7 @@ def test_lost_indentation_in_a_file_is_told_with_its_line_and_mended(tmp_path: P
     path.write_text("\n".join(line.strip() for line in PAGE.splitlines()) + "\n")
     result = CliRunner().invoke(main, ["check", "-f", str(path), "-o", "json"])
     assert result.exit_code == 1
-    (flaw,) = [one for one in json.loads(result.stdout)["findings"] if one["level"] == "problem"]
+    (flaw,) = [finding for finding in json.loads(result.stdout)["findings"] if finding["level"] == "problem"]
     assert (flaw["check"], flaw["file"], flaw["line"]) == ("files.indent", str(path), 4)
     assert yaml.safe_load(flaw["mend"]) == yaml.safe_load(PAGE)
 
@@ -490,7 +492,9 @@ def test_the_mended_file_is_right(tmp_path: Path) -> None:
     path = tmp_path / "virtualservice.yaml"
     path.write_text("\n".join(line.strip() for line in PAGE.splitlines()) + "\n")
     data = json.loads(CliRunner().invoke(main, ["check", "-f", str(path), "-o", "json"]).stdout)
-    path.write_text(next(one["mend"] for one in data["findings"] if one["check"] == "files.indent"))
+    path.write_text(
+        next(finding["mend"] for finding in data["findings"] if finding["check"] == "files.indent")
+    )
     again = CliRunner().invoke(main, ["check", "-f", str(path), "-f", str(FOLDER / "destinationrule.yaml")])
     assert again.exit_code == 0, again.output
     assert "Files" not in again.output

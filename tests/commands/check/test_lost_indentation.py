@@ -205,7 +205,7 @@ def test_one_document_that_cannot_be_read_takes_no_other_with_it(tmp_path: Path)
     path = tmp_path / "all.yaml"
     path.write_text(f"a: [1\n---\n{right()}")
     facts = facts_of(manifest_files.read([path]), [], None, "cluster.local")
-    assert [one["metadata"]["name"] for one in facts.of("VirtualService").items] == ["sockshop"]
+    assert [item["metadata"]["name"] for item in facts.of("VirtualService").items] == ["sockshop"]
     assert [flaw.line for flaw in facts.flaws] in ([1], [2])
 
 
@@ -213,10 +213,10 @@ def test_objects_without_a_namespace_are_where_their_host_is(tmp_path: Path) -> 
     path = tmp_path / "route.yaml"
     path.write_text(right())
     facts = facts_of(manifest_files.read([path]), [], None, "cluster.local")
-    assert [one["metadata"]["namespace"] for one in facts.of("VirtualService").items] == ["production"]
+    assert [item["metadata"]["namespace"] for item in facts.of("VirtualService").items] == ["production"]
     assert [policy.key for policy in facts.policies] == [("production", "front-end")]
     elsewhere = facts_of(manifest_files.read([path]), [], "staging", "cluster.local")
-    assert [one["metadata"]["namespace"] for one in elsewhere.of("VirtualService").items] == ["staging"]
+    assert [item["metadata"]["namespace"] for item in elsewhere.of("VirtualService").items] == ["staging"]
 
 
 # ---------------------------------------------------------------- what an API server has

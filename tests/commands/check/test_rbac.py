@@ -33,7 +33,8 @@ def test_the_rights_asked_for_are_those_that_the_chart_grants() -> None:
         for verb in verbs
     }
     asked = {
-        (one.group, one.resource, one.verb) for one in of_daemon(["production"], http_routes=True, split=True)
+        (right.group, right.resource, right.verb)
+        for right in of_daemon(["production"], http_routes=True, split=True)
     }
     assert asked == granted
 
@@ -123,10 +124,10 @@ def test_what_the_caller_lacks_is_told_by_what_it_is_for() -> None:
 def test_people_are_asked_about_the_kind_of_route_that_is_steered_there() -> None:
     by_istio, by_gateway_api = a_policy(), a_policy(route={"httpRoute": "sockshop"})
     resources = [
-        {one.resource for one in of_people(each)}
+        {right.resource for right in of_people(each)}
         for each in ([], [by_istio], [by_gateway_api], [by_istio, by_gateway_api])
     ]
-    assert [("virtualservices" in each, "httproutes" in each) for each in resources] == [
+    assert [("virtualservices" in resource, "httproutes" in resource) for resource in resources] == [
         (True, False),
         (True, False),
         (False, True),

@@ -47,7 +47,7 @@ def test_the_namespace_s_label_has_to_name_what_injects(
     world = a_world(
         {
             "Namespace": [a_namespace(**labels)],
-            "MutatingWebhookConfiguration": [a_webhook(one) for one in revisions],
+            "MutatingWebhookConfiguration": [a_webhook(revision) for revision in revisions],
         }
     )
     found = [one for one in bad(world) if one.check == "injection.label"]

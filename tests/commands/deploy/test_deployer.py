@@ -57,7 +57,7 @@ def test_preparing_asks_the_server_about_each_object_and_creates_none() -> None:
     one = deployer()
     found = prepared(one)
     target = fakes(one)[1]
-    assert [each["kind"] for each in target.tried] == ["Deployment", "HorizontalPodAutoscaler"]
+    assert [manifest["kind"] for manifest in target.tried] == ["Deployment", "HorizontalPodAutoscaler"]
     assert list(found.answers) == target.tried
     assert target.created == []
 
@@ -97,7 +97,7 @@ def test_what_is_optional_may_be_missing_and_so_may_its_keys() -> None:
 def test_what_this_user_may_not_read_is_not_refused_but_told() -> None:
     one = deployer([from_secret()])
     fakes(one)[1].hidden = {"Secret"}
-    assert [each.name for each in prepared(one).unchecked] == ["s"]
+    assert [reference.name for reference in prepared(one).unchecked] == ["s"]
 
 
 def test_a_config_map_is_copied_when_asked_before_all_else_and_never_over_one_that_is_there() -> None:

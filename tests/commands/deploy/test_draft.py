@@ -219,7 +219,7 @@ def test_rules_about_where_pods_run_are_about_the_new_version() -> None:
     spec = made(drafted(staging(own)))["spec"]["template"]["spec"]
     assert spec["topologySpreadConstraints"][0]["labelSelector"]["matchLabels"]["version"] == "v2"
     rules = spec["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
-    assert [one["labelSelector"]["matchLabels"]["version"] for one in rules] == ["v2", "v1"]
+    assert [rule["labelSelector"]["matchLabels"]["version"] for rule in rules] == ["v2", "v1"]
 
 
 @pytest.mark.parametrize(

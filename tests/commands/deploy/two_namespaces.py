@@ -117,7 +117,7 @@ def a_rule(*versions: str, namespace: str = "production") -> Manifest:
         "metadata": {"name": "front-end", "namespace": namespace},
         "spec": {
             "host": "front-end",
-            "subsets": [{"name": one, "labels": {"version": one}} for one in versions],
+            "subsets": [{"name": version, "labels": {"version": version}} for version in versions],
         },
     }
 

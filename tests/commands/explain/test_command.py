@@ -55,11 +55,12 @@ def test_each_look_and_each_verdict_is_had_again_from_prometheus(desk: Desk, rel
         assert [(look["at"], look["answer"], look["odds"], look["stageOdds"]) for look in found["looks"]] == [
             (one.at, one.answer.value, one.odds, one.stage_odds) for one in said
         ]
-        decided = [one for one in rollout.decisions if one.verdict is not None]
-        assert [(one["at"], one["signal"], one["stored"]["odds"]) for one in found["decisions"]] == [
-            (one.at, one.signal, one.verdict.odds) for one in decided if one.verdict
-        ]
-        assert all(one["whatIf"] == [] for one in found["decisions"])
+        decided = [decision for decision in rollout.decisions if decision.verdict is not None]
+        assert [
+            (decision["at"], decision["signal"], decision["stored"]["odds"])
+            for decision in found["decisions"]
+        ] == [(one.at, one.signal, one.verdict.odds) for one in decided if one.verdict]
+        assert all(decision["whatIf"] == [] for decision in found["decisions"])
 
 
 def test_the_text_has_the_odds_over_time_what_decided_and_what_would_have_otherwise(
@@ -179,7 +180,7 @@ def test_a_recording_of_a_rollout_that_was_under_way_ends_where_it_ends(
             writer.write(look, dict.fromkeys(recording.past.queries, 0.1))
     told = json.loads(alone("--recorded", path, "-o", "json").stdout)
     assert [look["at"] for look in told["recomputed"]["looks"]] == [
-        one.at for one in released.said_of_bad[:3]
+        verdict.at for verdict in released.said_of_bad[:3]
     ]
     assert told["verdict"]["at"] == until
     text = alone("--recorded", path, "--brief").stdout

@@ -29,7 +29,7 @@ from tests.judge.looks import Sampled, a_ladder
 
 
 def decided(rollout: Rollout, signal: Signal) -> tuple[Decision, Verdict]:
-    decision = next(one for one in rollout.decisions if one.signal == signal.value)
+    decision = next(decision for decision in rollout.decisions if decision.signal == signal.value)
     assert decision.verdict is not None
     return decision, decision.verdict
 
@@ -48,7 +48,7 @@ def asked(rollout: Rollout, transcript: Transcript, signal: Signal) -> dict[str,
 
     (answers,) = inquiry.answers(told).values()
     assert 0 < heard <= inquiry.looks
-    return {one.change: one for one in answers}
+    return {answer.change: answer for answer in answers}
 
 
 def fails(transcript: Transcript, policy: Policy, until: int) -> bool:
@@ -146,7 +146,7 @@ def test_latency_that_decided_has_a_tolerance_too() -> None:
     rollout, transcript = lived(a_ladder(), service.look)
     answers = asked(rollout, transcript, Signal.HARM)
     assert answers["without latency"].outcome is CounterfactualOutcome.NOT_BY_THEN
-    (change,) = [one for one in answers if one.startswith("latency of ")]
+    (change,) = [answer for answer in answers if answer.startswith("latency of ")]
     assert 1.1 < float(change.split()[2]) < 2.5
 
 
@@ -162,7 +162,7 @@ def test_stable_without_any_failure_is_tolerated_in_percentage_points() -> None:
 
     rollout, transcript = lived(a_ladder({"errors": {}}), look)
     changes = list(asked(rollout, transcript, Signal.HARM))
-    assert [one for one in changes if one.endswith("more errors tolerated, not 0.1%")] != []
+    assert [change for change in changes if change.endswith("more errors tolerated, not 0.1%")] != []
 
 
 def test_a_limit_of_one_s_own_is_taken_away() -> None:
@@ -171,7 +171,7 @@ def test_a_limit_of_one_s_own_is_taken_away() -> None:
     answers = asked(rollout, transcript, Signal.HARM)
     assert answers["without the limit (at most 1.0% errors)"].outcome is CounterfactualOutcome.NOT_BY_THEN
     # no tolerance is asked for where none was exceeded
-    assert not [one for one in answers if "tolerated" in one]
+    assert not [answer for answer in answers if "tolerated" in answer]
 
 
 COST = {"query": {"name": "cost", "promql": 'sum(x{pod=~"$canary_pods"})', "compare": "higher-is-worse"}}
@@ -196,7 +196,7 @@ def costly(*metrics: dict[str, Any], more_errors: float = 1.0) -> tuple[Rollout,
 
 def left_out(answers: dict[str, WhatIf]) -> set[str]:
     """Metrics and limits; the replicas are c0 to c2."""
-    return {one for one in answers if one.startswith("without ")} - {
+    return {answer for answer in answers if answer.startswith("without ")} - {
         f"without c{number}" for number in range(3)
     }
 
@@ -264,7 +264,7 @@ def test_a_step_back_from_full_weight_is_asked_about_in_its_own_stretch() -> Non
         return service.look(weight)
 
     rollout, transcript = lived(policy, look, 150)
-    alarms = [one for one in rollout.decisions if one.signal == Signal.ALARM.value]
+    alarms = [decision for decision in rollout.decisions if decision.signal == Signal.ALARM.value]
     assert len(alarms) > 1
     verdict = alarms[-1].verdict
     assert verdict is not None
@@ -273,9 +273,9 @@ def test_a_step_back_from_full_weight_is_asked_about_in_its_own_stretch() -> Non
         0,
         alarms[-1],
         [
-            one
-            for one in questions(rollout, transcript, alarms[-1], verdict)
-            if one.change == "falseRollbackRisk 5%"
+            question
+            for question in questions(rollout, transcript, alarms[-1], verdict)
+            if question.change == "falseRollbackRisk 5%"
         ],
     )
     ((laxer,),) = inquiry.answers().values()

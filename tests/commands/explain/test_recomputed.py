@@ -52,10 +52,10 @@ def with_other_odds(rollout: Rollout, signal: Signal) -> Rollout:
     return replace(
         rollout,
         decisions=tuple(
-            replace(one, verdict=replace(one.verdict, odds=one.verdict.odds * 2))
-            if one.signal == signal.value and one.verdict
-            else one
-            for one in rollout.decisions
+            replace(decision, verdict=replace(decision.verdict, odds=decision.verdict.odds * 2))
+            if decision.signal == signal.value and decision.verdict
+            else decision
+            for decision in rollout.decisions
         ),
     )
 
@@ -88,7 +88,7 @@ def test_a_verdict_that_is_not_had_again_to_the_digit_is_shown_as_stored_beside_
 def test_of_a_decision_whose_answer_is_another_now_nothing_more_is_asked(failing: Lived) -> None:
     rollout, transcript = failing
     undecided = replace(
-        transcript, verdicts=[replace(one, answer=Answer.UNDECIDED) for one in transcript.verdicts]
+        transcript, verdicts=[replace(verdict, answer=Answer.UNDECIDED) for verdict in transcript.verdicts]
     )
     found = found_of((rollout, undecided), otherwise=True)
     assert (found.same, found.decisions[0].agrees, found.decisions[0].what_ifs) == (False, False, ())
@@ -169,18 +169,20 @@ def test_a_pass_tells_when_each_metric_passed_and_which_was_the_last(good: Lived
     rollout, _ = good
     found = found_of(good)
     first = found.decisions[0]
-    assert {one.metric for one in first.passing} == {"errors", "latency"}
-    for one in first.passing:
-        assert one.at is not None
-        before = [verdict for verdict in found.transcript.compared if verdict.at < one.at]
+    assert {passing.metric for passing in first.passing} == {"errors", "latency"}
+    for passing in first.passing:
+        assert passing.at is not None
+        before = [verdict for verdict in found.transcript.compared if verdict.at < passing.at]
         assert all(
             finding.cleared < finding.clear_bar
             for verdict in before
             for finding in verdict.findings
-            if finding.what == ("errors" if one.metric == "errors" else "all bounds")
+            if finding.what == ("errors" if passing.metric == "errors" else "all bounds")
         )
     for had, span in zip(found.decisions, rollout.spans, strict=True):
-        assert all(one.at is not None and span.start < one.at <= had.decision.at for one in had.passing)
+        assert all(
+            passing.at is not None and span.start < passing.at <= had.decision.at for passing in had.passing
+        )
     told = said(sections(rollout, found, 100))
     assert (
         "What passed when errors ruled out after " in told
@@ -260,7 +262,7 @@ def test_the_data_have_every_look_and_each_decision_with_its_numbers(failing: Li
 def test_what_is_ruled_out_is_that_of_the_metric_that_lacks_most(good: Lived) -> None:
     verdicts = found_of(good).transcript.compared
     least = [
-        min(one.cleared for one in verdict.findings if one.what in ("errors", "all bounds"))
+        min(finding.cleared for finding in verdict.findings if finding.what in ("errors", "all bounds"))
         for verdict in verdicts[:5]
     ]
     assert [cleared_of(verdict) for verdict in verdicts[:5]] == least

@@ -62,7 +62,7 @@ def test_a_plan_in_lines_when_piped(policy: Path) -> None:
     assert "seed 1" in shown
     head, *stages = shown.partition("A healthy version\n")[2].splitlines()[:3]
     assert head.split("  ")[0] == "STAGE"
-    assert [one.split()[:2] for one in stages] == [["1/2", "20%"], ["2/2", "100%"]]
+    assert [stage.split()[:2] for stage in stages] == [["1/2", "20%"], ["2/2", "100%"]]
     assert "errors 5x (5.0%)" in shown
     assert "\x1b" not in shown
 

@@ -88,7 +88,7 @@ def test_the_same_seed_is_the_same_plan_whatever_runs_it() -> None:
 
 def test_a_healthy_version_passes_and_a_worse_one_is_caught() -> None:
     results = rehearsals(a_ladder(), BUSY, [Regression("errors", 5.0), Regression("latency", 2.0)], 5, 2)
-    assert [[one.end for one in each] for each in results] == [[End.PROMOTED, End.CAUGHT, End.CAUGHT]] * 2
+    assert [[one.end for one in result] for result in results] == [[End.PROMOTED, End.CAUGHT, End.CAUGHT]] * 2
 
 
 def test_long_rollouts_are_begun_in_smaller_number_unless_a_number_is_asked_for(
@@ -180,7 +180,7 @@ def test_a_regression_that_this_traffic_cannot_have_is_refused(
 
 
 def test_the_usual_regressions_are_of_what_the_policy_judges() -> None:
-    assert [str(one) for one in usual_regressions(a_ladder(), BUSY)] == [
+    assert [str(usual_regression) for usual_regression in usual_regressions(a_ladder(), BUSY)] == [
         "errors 1.5x",
         "errors 2x",
         "errors 3x",
@@ -190,7 +190,7 @@ def test_the_usual_regressions_are_of_what_the_policy_judges() -> None:
         "latency 2x",
     ]
     only = a_ladder(analysis={"metrics": [{"latency": {}}]})
-    assert {one.metric for one in usual_regressions(only, BUSY)} == {"latency"}
+    assert {usual_regression.metric for usual_regression in usual_regressions(only, BUSY)} == {"latency"}
     silent = usual_regressions(a_ladder(), as_given(Given(errors=0.0)))
     assert [str(one) for one in silent][:4] == ["errors 0.5%", "errors 1.0%", "errors 2.0%", "errors 5.0%"]
 

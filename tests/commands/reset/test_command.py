@@ -63,7 +63,10 @@ class Place(Shell):
         return list(self.get("virtualservices", "sockshop")["spec"]["http"])
 
     def subsets(self) -> list[str]:
-        return [one["name"] for one in self.get("destinationrules", "front-end")["spec"].get("subsets") or []]
+        return [
+            subset["name"]
+            for subset in self.get("destinationrules", "front-end")["spec"].get("subsets") or []
+        ]
 
     def annotations(self) -> dict[str, str]:
         return dict(self.get("destinationrules", "front-end")["metadata"].get("annotations") or {})
@@ -83,8 +86,8 @@ class Place(Shell):
 
     def records(self) -> list[str]:
         return [
-            one["metadata"]["name"]
-            for one in self.api.request("GET", path_to("canaryd.dev/v1alpha1", "canaryrollouts"))["items"]
+            item["metadata"]["name"]
+            for item in self.api.request("GET", path_to("canaryd.dev/v1alpha1", "canaryrollouts"))["items"]
         ]
 
     def weigh(self, canary: str, weight: int) -> None:
@@ -730,10 +733,10 @@ def staged_at(place: Place, policy: Policy) -> None:
 def left_of(place: Place) -> list[str]:
     kinds = (("v1", "services"), (ISTIO, "destinationrules"))
     return [
-        one["metadata"]["name"]
+        item["metadata"]["name"]
         for version, plural in kinds
-        for one in place.api.request("GET", path_to(version, plural, "production"))["items"]
-        if "canaryd" in one["metadata"]["name"]
+        for item in place.api.request("GET", path_to(version, plural, "production"))["items"]
+        if "canaryd" in item["metadata"]["name"]
     ]
 
 

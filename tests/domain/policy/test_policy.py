@@ -507,7 +507,7 @@ def test_an_httproute_s_policy_has_its_own_defaults_and_comes_back_from_a_dump()
 def test_one_metric_that_decides_is_enough_beside_dry_runs(deciding: dict[str, Any]) -> None:
     dry = {"query": {"name": "cpu", "promql": "x", "max": 1, "dryRun": True}}
     metrics = Policy.load(changed(analysis={"metrics": [dry, deciding]})).analysis.metrics
-    assert [one.decides for one in metrics] == [False, True]
+    assert [metric.decides for metric in metrics] == [False, True]
 
 
 @pytest.mark.parametrize(
