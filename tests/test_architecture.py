@@ -1,6 +1,7 @@
 """Who may import whom, read from the code itself: a rule that nothing checks is the one that slips."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -235,3 +236,14 @@ def test_the_daemon_imports_neither_the_terminal_nor_scipy_stats() -> None:
     code = f"import sys, canaryd.app; print(*sorted(m for m in {heavy} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("path", [*modules(), *modules(SANDBOX), *modules(ROOT / "bench")], ids=str)
+def test_a_module_that_a_comment_names_is_there(path: Path) -> None:
+    there = {
+        module.name
+        for folder in ("canaryd", "canaryd_sandbox", "bench", "tests")
+        for module in modules(ROOT / folder)
+    }
+    gone = set(re.findall(r"\b\w+\.py\b", path.read_text())) - there
+    assert not gone, f"{path} names {sorted(gone)}"

@@ -64,7 +64,7 @@ class RouteView:
     canaryd added, where it should stand, by its name. routes: the steered http routes whole, by key. subsets:
     subset name -> version, of the DestinationRule.
     resource_version: the precondition of a write. Of an HTTPRoute a backend Service stands for a subset:
-    `backends.py`.
+    `httproute_weights.py`.
 
     problems: destination -> why it stands for no version, where more is known than that. elsewhere: versions
     that other routes of the object may send something to. unsteered: whose requests the object does not

@@ -17,8 +17,8 @@ from canaryd.domain.verdict import Verdict
 
 # What is canaryd's of a route. The `route` list of each steered http route, by its key (the route's name, or
 # "#0", "#1", ... among those without one); and each http route that canaryd has added, whole and alone in its
-# list, by its name (`canaryd-...`, see added.py). One mapping holds both, so that whatever is kept, compared
-# and written of the one is of the other.
+# list, by its name (`canaryd-...`, see managed_routes.py). One mapping holds both, so that whatever is kept,
+# compared and written of the one is of the other.
 RouteLists = Mapping[str, tuple[Mapping[str, Any], ...]]
 
 

@@ -22,7 +22,7 @@ from canaryd.commands.demo.live_view import Frame, Plain, Terminal, View
 from canaryd.commands.demo.release_command import release
 from canaryd.commands.demo.running_world import STALLED, ProgressWatch, RunningWorld, running_world
 from canaryd.commands.demo.served_traffic import Speedometer
-from canaryd.commands.demo.text import ending, kept
+from canaryd.commands.demo.text import ending, explained_where, explanation_file, kept
 from canaryd.domain.rollout import Phase, Record, Rollout
 from canaryd.report.explanation import explain, text
 from canaryd.report.phase_summary import describe
@@ -101,8 +101,8 @@ def play(scenario: Scenario, running: RunningWorld, view: View, keep: bool) -> N
         tell_ending(record, running, view, planned, keep)
         if record.rollout.phase is not ENDINGS[planned.ending]:
             raise Failure(
-                f"{planned.version}: {describe(record.rollout)}, but the scenario expects: {planned.ending}; "
-                f"the daemon's log is {running.log}"
+                f"{planned.version}: {describe(record.rollout)}, but the scenario expects: {planned.ending}\n"
+                f"the daemon's log: {running.log}"
             )
 
 
@@ -174,9 +174,9 @@ def tell_ending(
     """Three lines on how a release ended, as planned or otherwise. The whole explanation is in a file, since
     a world that is not kept answers nobody."""
     rollout = record.rollout
-    path = running.folder / f"{rollout.name}.txt"
-    path.write_text(text(explain(rollout, time.time(), record.wishes)))
-    why = f"canaryd explain {rollout.name}" if keep else f"{path} (by canaryd explain)"
+    explanation = text(explain(rollout, time.time(), record.wishes))
+    explanation_file(rollout, running.folder).write_text(explanation)
+    why = explained_where(rollout, running.folder, keep)
     served = Speedometer(running.world.tally)
     served.read(time.monotonic())
     as_planned = planned is not None and rollout.phase is ENDINGS[planned.ending]

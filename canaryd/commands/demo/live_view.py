@@ -16,6 +16,8 @@ from canaryd.cli.output import STYLES
 from canaryd.commands.demo.served_traffic import Served, Speed, hurt_text
 from canaryd.domain.formatting import lasting, odds_text, percent_text, short
 from canaryd.domain.rollout import Phase, Rollout
+from canaryd.report.attribution import whole
+from canaryd.report.findings import ALL_BOUNDS
 from canaryd.report.phase_summary import describe
 
 EVERY = 3.0  # seconds between two lines of the plain view when nothing has happened
@@ -232,19 +234,19 @@ def _harm_lines(rollout: Rollout) -> list[Any]:
 
 
 def ruled_out(rollout: Rollout) -> dict[str, tuple[float, float]]:
-    """Of each metric that the stage has to clear: the least odds gathered that nothing unacceptable is there,
-    and the odds at which the stage passes."""
+    """Of each metric that the stage has to clear: the odds gathered that nothing unacceptable is there, and
+    the odds at which the stage passes. Of latency they are those of all bounds together, which the stage
+    waits for."""
     verdict = rollout.verdict
     if verdict is None or not rollout.policy.stages[verdict.stage].rules_out:
         return {}
     if verdict.stage != rollout.stage and not rollout.phase.ended:
         return {}  # of the stage before
-    found: dict[str, tuple[float, float]] = {}
-    for finding in verdict.findings:
-        if finding.unacceptable is not None and not finding.dry_run:
-            cleared = (finding.cleared, finding.clear_bar)
-            found[finding.named] = min(cleared, found.get(finding.named, cleared))
-    return found
+    return {
+        finding.named: (finding.cleared, finding.clear_bar)
+        for finding in whole(verdict)
+        if finding.unacceptable is not None or finding.what == ALL_BOUNDS
+    }
 
 
 def _ruled_out_lines(rollout: Rollout) -> list[Any]:

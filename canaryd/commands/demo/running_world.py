@@ -48,7 +48,8 @@ class RunningWorld:
         if self.process.poll() is not None:
             last = "\n".join(self.log.read_text(errors="replace").splitlines()[-5:])
             raise Failure(
-                f"the daemon ended with exit code {self.process.returncode}; the end of {self.log}:\n{last}"
+                f"the daemon ended with exit code {self.process.returncode}; the end of its log "
+                f"{self.log}:\n{last}"
             )
 
 
@@ -67,8 +68,8 @@ class ProgressWatch:
             self._state, self._since = state, time.monotonic()
         elif time.monotonic() - self._since > self._seconds:
             raise Failure(
-                f"{self._what}, and nothing has moved for {self._seconds:.0f} s; the daemon's log is "
-                f"{self._running.log}"
+                f"{self._what}, and nothing has moved for {self._seconds:.0f} s\n"
+                f"the daemon's log: {self._running.log}"
             )
 
 

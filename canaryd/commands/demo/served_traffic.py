@@ -95,13 +95,13 @@ def _speed(seconds: float, more: Served) -> Speed:
 
 def hurt_text(canary: Served, stable: Served) -> tuple[str, str]:
     """How many of the canary's requests failed or were unusually slow, and about how many it would have been
-    on stable: `21 of 412 requests failed, 9 took over 100 ms` and `2 and 4`."""
+    on stable: `21 of 412 requests failed, 9 over 100 ms` and `2 and 4`."""
     if not canary.requests:
         return "nobody, no request has met it", "0"
     said = [f"{canary.failures:,} of {canary.requests:,} requests failed"]
     usual = [(stable.errors or 0.0) * canary.requests]
     bound = stable.within(USUAL)
     if bound is not None:
-        said.append(f"{canary.slower.get(bound, 0):,} took over {bound:g} ms")
+        said.append(f"{canary.slower.get(bound, 0):,} over {bound:g} ms")
         usual.append(canary.requests * stable.slower[bound] / stable.requests)
     return ", ".join(said), " and ".join(f"{count:,.0f}" for count in usual)

@@ -30,6 +30,18 @@ def ending(
     )
 
 
+def explanation_file(rollout: Rollout, folder: Path) -> Path:
+    """Where the demo writes what `canaryd explain` says of a release: a short name, since a line shows it."""
+    return folder / f"{rollout.entrance.canary}.txt"
+
+
+def explained_where(rollout: Rollout, folder: Path, keep: bool) -> str:
+    """Where to read why a release ended so. keep: whether the world stays up, so that `explain` answers."""
+    if keep:
+        return f"canaryd explain {rollout.name}"
+    return f"{explanation_file(rollout, folder)} (by canaryd explain)"
+
+
 def kept(kubeconfig: Path, settings: Path) -> Sequence[str]:
     """How to use the world from another terminal."""
     proxied = ("  export NO_PROXY=127.0.0.1",) if getproxies().keys() - {"no"} else ()

@@ -370,7 +370,7 @@ class Policy(StrictModel):
 
     def called(self, stage: int) -> tuple[str, ...]:
         """The Services that the requests which are compared in a stage call, where they are not all: see
-        `fair.py`."""
+        `split_services.py`."""
         return (
             fair_services(self.service.name, bool(self.route.http_route)) if self.stages[stage].split else ()
         )

@@ -1,5 +1,5 @@
 """The Prometheus adapter's HTTP and queries, against a small server of the tests. Its counts:
-test_prometheus_counts.py."""
+test_telemetry_counts.py."""
 
 import base64
 import json

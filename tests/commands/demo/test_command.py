@@ -22,12 +22,14 @@ from rich.console import Console
 from canaryd.adapters.kube.client import KubernetesApi
 from canaryd.cli import main
 from canaryd.cli.group import Failure
-from canaryd.commands.demo.live_view import Frame, deadline_text, picture
+from canaryd.commands.demo.live_view import Frame, deadline_text, picture, ruled_out
 from canaryd.commands.demo.running_world import ProgressWatch, RunningWorld
-from canaryd.commands.demo.served_traffic import Served, Speed, Speedometer
+from canaryd.commands.demo.served_traffic import Served, Speed, Speedometer, hurt_text
+from canaryd.commands.demo.text import ending, explained_where
 from canaryd.domain.formatting import lasting
 from canaryd.domain.rollout import Phase, Rollout
 from canaryd.domain.verdict import Answer, MetricFinding
+from canaryd.report.findings import ALL_BOUNDS
 from canaryd_sandbox.mesh.mesh import BOUNDS, Tally
 from canaryd_sandbox.scenarios import SCENARIOS
 from tests.builders import a_rollout, a_verdict
@@ -138,12 +140,36 @@ def test_the_picture_shows_harm_and_at_which_odds_it_rolls_back() -> None:
 
 def test_the_picture_shows_what_is_ruled_out_by_metric_and_what_is_not_yet() -> None:
     clear = MetricFinding("errors", "errors", Answer.PASS, unacceptable=2.0, cleared=90.0)
-    half = MetricFinding("latency", "slower than 50 ms", Answer.UNDECIDED, unacceptable=1.5, cleared=4.5)
-    best = replace(half, what="slower than 100 ms", cleared=70.0)
-    rollout = a_rollout(phase=Phase.PROGRESSING, verdict=a_verdict(findings=(clear, best, half)))
+    half = MetricFinding("latency", ALL_BOUNDS, Answer.UNDECIDED, cleared=4.5)
+    rollout = a_rollout(phase=Phase.PROGRESSING, verdict=a_verdict(findings=(clear, half)))
     shown = "\n".join(drawn(rollout))
     assert "errors: ruled out" in shown
     assert "latency: 4.5 to 1, passes at 20 to 1" in shown
+
+
+def test_latency_is_ruled_out_by_all_bounds_together_as_the_stage_waits_for_them() -> None:
+    as_a_whole = MetricFinding("latency", ALL_BOUNDS, Answer.UNDECIDED, cleared=18.0)
+    bound = MetricFinding("latency", "slower than 50 ms", Answer.PASS, unacceptable=1.5, cleared=70.0)
+    limit = MetricFinding("errors", "at most 5% errors", Answer.PASS, limit=0.05)
+    rollout = a_rollout(phase=Phase.PROGRESSING, verdict=a_verdict(findings=(as_a_whole, bound, limit)))
+    assert ruled_out(rollout) == {"latency": (18.0, 20.0)}
+
+
+def test_a_release_ends_in_three_lines_that_fit_80_columns() -> None:
+    served = {
+        "v2": Served(9999, 55, {50.0: 9999, 100.0: 99, 250.0: 0}),
+        "v3": Served(9999, 999, {50.0: 9999, 100.0: 99, 250.0: 0}),
+    }
+    stable, canary = served.values()
+    hurt, usual = hurt_text(canary, stable)
+    assert (hurt, usual) == ("999 of 9,999 requests failed, 99 over 100 ms", "55 and 99")
+    service = replace(a_rollout().entrance, stable="v2", canary="v3")
+    rolled_back = a_rollout(phase=Phase.ROLLED_BACK, services=(service,), began=0.0, ended=35.0)
+    why = explained_where(rolled_back, Path("/tmp/canaryd-demo-z0jjr9da"), keep=False)
+    lines = ending(rolled_back, 40.0, served, why, as_planned=True)
+    assert len(lines) == 3
+    assert max(map(len, lines)) <= 80
+    assert "canaryd explain" in lines[2]
 
 
 def test_what_a_stage_before_ruled_out_is_not_shown_as_this_ones() -> None:
@@ -167,7 +193,7 @@ def test_the_picture_shows_the_users_hurt_so_far_and_how_many_stable_had_hurt() 
         "v2": Served(400, 21, {50.0: 90, 100.0: 9, 250.0: 3}),
     }
     shown = "\n".join(drawn(a_rollout(phase=Phase.PROGRESSING), served))
-    assert "21 of 400 requests failed, 9 took over 100 ms" in shown
+    assert "21 of 400 requests failed, 9 over 100 ms" in shown
     assert "on v1 about 4 and 2" in shown
 
 
