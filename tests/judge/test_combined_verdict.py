@@ -14,7 +14,7 @@ from tests.builders import a_verdict
 ORDER = (Answer.FAIL, Answer.ALARM, Answer.NO_DATA, Answer.UNDECIDED, Answer.PASS)
 
 
-@pytest.mark.parametrize(("one", "other"), list(product(ORDER, ORDER)))
+@pytest.mark.parametrize(("answer", "other"), list(product(ORDER, ORDER)))
 def test_the_gravest_answer_is_that_of_all(answer: Answer, other: Answer) -> None:
     found = verdict_of({"front-end": a_verdict(answer), "carts": a_verdict(other)})
     assert found.answer is min(answer, other, key=ORDER.index)
