@@ -61,7 +61,7 @@ class Match:
 
 
 def _matches() -> dict[str, Match]:
-    worlds = {one.name: one.world for one in (*HEALTHY, *BAD)}
+    worlds = {case.name: case.world for case in (*HEALTHY, *BAD)}
     worlds[LATE_NAME] = LATE_WORLD
     found = [
         Match(name, worlds[name], rule, ill)
@@ -101,10 +101,10 @@ def _theirs(match: Match, service: SimulatedService) -> Outcome:
         looks = service.looks(weight, MINUTE // world.interval, stable_weight=weight if rule.paired else None)
         faulty = service.faulty(weight, np.array([look.end for look in looks]), world.interval)
         served = [total(look.canary.values()) for look in looks]
-        requests += sum(one.requests for one in served)
-        hurt += sum(one.requests * part for one, part in zip(served, faulty.tolist(), strict=True)) * excess(
-            world
-        )
+        requests += sum(counts.requests for counts in served)
+        hurt += sum(
+            counts.requests * part for counts, part in zip(served, faulty.tolist(), strict=True)
+        ) * excess(world)
         if faulty.any() and fault is None:
             fault = start - began + int((faulty == 0).sum()) * world.interval
         end = rule.minute(
@@ -169,9 +169,9 @@ def tables(entries: Mapping[str, Entry]) -> list[Table]:
     return found
 
 
-def _cell(one: Entry | None, ill: bool) -> str:
-    if one is None:
+def _cell(entry: Entry | None, ill: bool) -> str:
+    if entry is None:
         return "-"
     if not ill:
-        return f"{share(one['rolled_back'])}, {minutes(one['full'])}"
-    return f"{share(one['rolled_back'])}, {minutes(one['caught'])}, {number(one['hurt'])} hurt"
+        return f"{share(entry['rolled_back'])}, {minutes(entry['full'])}"
+    return f"{share(entry['rolled_back'])}, {minutes(entry['caught'])}, {number(entry['hurt'])} hurt"

@@ -111,49 +111,49 @@ def promises(results: Results) -> str:
     def entry(part: str, name: str) -> Entry | None:
         return entries.get(part, {}).get(name)
 
-    if one := entry("calibration", "independent errors"):
+    if result := entry("calibration", "independent errors"):
         rows.append(
             (
                 "a healthy version is rolled back",
                 "at most 1%",
-                f"{how_many(one['rolled_back'], one)} of {one['runs']:,}",
+                f"{how_many(result['rolled_back'], result)} of {result['runs']:,}",
             )
         )
-    if one := entry("early", "errors 0.5% to 1%"):
+    if result := entry("early", "errors 0.5% to 1%"):
         rows.append(
             (
                 "a version with twice the errors passes a stage early",
                 "at most 5%",
-                f"{how_many(one['early'], one)} of {one['runs']:,}",
+                f"{how_many(result['early'], result)} of {result['runs']:,}",
             )
         )
-    if one := entry("pace", "50 requests/s, 0.5% errors"):
+    if result := entry("pace", "50 requests/s, 0.5% errors"):
         rows.append(
-            ("a healthy version has all traffic", "-", f"after {minutes(one['median'])} in the median")
+            ("a healthy version has all traffic", "-", f"after {minutes(result['median'])} in the median")
         )
-    if one := entry("power", "errors 1% to 3%"):
+    if result := entry("power", "errors 1% to 3%"):
         rows.append(
             (
                 "three times the errors (1% to 3%) at weight 10 is rolled back",
                 "-",
-                f"after {seconds(one['median'])} in the median, {one['hurt']:.0f} users hurt",
+                f"after {seconds(result['median'])} in the median, {result['hurt']:.0f} users hurt",
             )
         )
-    if one := entry("late", "at weight 100"):
+    if result := entry("late", "at weight 100"):
         rows.append(
             (
                 "a fault at full weight (0.2% to 5% errors) is stepped back",
                 "45 s",
-                f"after {seconds(one['stepped_median'])} in the median, {seconds(one['stepped_most'])} at "
-                "most",
+                f"after {seconds(result['stepped_median'])} in the median, {seconds(result['stepped_most'])} "
+                "at most",
             )
         )
-    if one := entry("daemon", "delay"):
+    if result := entry("daemon", "delay"):
         rows.append(
             (
                 "from the verdict to all traffic on stable",
                 "-",
-                f"{1000 * one['median']:.0f} ms in the median, {1000 * one['most']:.0f} ms at most",
+                f"{1000 * result['median']:.0f} ms in the median, {1000 * result['most']:.0f} ms at most",
             )
         )
     table = Table("", ("what", "promised", "measured"), rows).markdown()

@@ -63,8 +63,8 @@ def looks_per_second(looks: int) -> tuple[float, int]:
         judges[-1].open(Span(0, 10, service.now))
         looks_of_each.append(service.looks(10, looks // TOGETHER))
     began = time.process_time()  # of this process alone: what else runs on the machine is no part of it
-    for each in zip(*looks_of_each, strict=True):
-        observe_all(list(zip(judges, each, strict=True)))
+    for simultaneous_looks in zip(*looks_of_each, strict=True):
+        observe_all(list(zip(judges, simultaneous_looks, strict=True)))
     took = time.process_time() - began
     return looks / took, min(int(judge.latency.joined.sum()) if judge.latency else 0 for judge in judges)
 

@@ -115,9 +115,9 @@ def delay_by_effect(entries: dict[str, Entry]) -> Figure:
         if entry["by_90"] is not None
     ]
     axes.fill_between(
-        [one[0] for one in shown],
-        [one[1] for one in shown],
-        [one[2] for one in shown],
+        [point[0] for point in shown],
+        [point[1] for point in shown],
+        [point[2] for point in shown],
         color="#1f77b4",
         alpha=0.2,
         label="canaryd, median to 90%",

@@ -71,7 +71,10 @@ class Sentry:
 
 def weights(api: Api) -> dict[str, int]:
     route = api.request("GET", ROUTE)["spec"]["http"][-1]["route"]
-    return {one["destination"]["subset"]: one.get("weight", 100 if len(route) == 1 else 0) for one in route}
+    return {
+        destination["destination"]["subset"]: destination.get("weight", 100 if len(route) == 1 else 0)
+        for destination in route
+    }
 
 
 def measure(world: World, daemon: Canaryd, times: int) -> tuple[list[float], list[float]]:
@@ -142,8 +145,10 @@ def main(arguments: list[str]) -> int:
     print(f"The daemon, one service, TLS to the API server: {memory:.0f} MB")
     if not given.quick:
         results = Results(MEASURED)
-        for name, each in (("api", in_api), ("envoy", in_envoy)):
-            results.keep("real", name, len(each), "", {"median": float(np.median(each)), "most": max(each)})
+        for name, delays in (("api", in_api), ("envoy", in_envoy)):
+            results.keep(
+                "real", name, len(delays), "", {"median": float(np.median(delays)), "most": max(delays)}
+            )
     return int(max(in_api) >= IN_API or max(in_envoy) >= IN_ENVOY)
 
 

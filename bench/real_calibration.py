@@ -84,7 +84,10 @@ def table(outcomes: Sequence[Outcome]) -> str:
         )
         for service, (world, _) in WORLDS.items():
             lines += _row(
-                world, [one for one in healthy if one.service == service], "promoted", "rolled back"
+                world,
+                [outcome for outcome in healthy if outcome.service == service],
+                "promoted",
+                "rolled back",
             )
         parts.append([*lines, *_row("all", healthy, "promoted", "rolled back")])
     if bad:
@@ -96,7 +99,10 @@ def table(outcomes: Sequence[Outcome]) -> str:
         )
         for fault in FAULTS:
             lines += _row(
-                fault.name, [one for one in bad if one.fault == fault.name], "rolled back", "promoted"
+                fault.name,
+                [outcome for outcome in bad if outcome.fault == fault.name],
+                "rolled back",
+                "promoted",
             )
         parts.append([*lines, *_row("all", bad, "rolled back", "promoted")])
     return "\n\n".join("\n".join(lines) for lines in parts)
@@ -131,25 +137,27 @@ def broken(outcomes: Sequence[Outcome], planned: int, wrong: Mapping[str, str]) 
     healthy, bad = [
         [outcome for outcome in outcomes if bool(outcome.fault) == is_bad] for is_bad in (False, True)
     ]
-    back = sum(one.end == "rolled back" for one in healthy)
-    told = []
+    back = sum(outcome.end == "rolled back" for outcome in healthy)
+    broken_promises = []
     if healthy and exact_interval(back, len(healthy))[0] > RISK:
-        told.append(
+        broken_promises.append(
             f"{back} of {len(healthy)} healthy releases were rolled back: more than a risk of {RISK:.0%} "
             "allows"
         )
-    told += [
-        f"{one.service} {one.version} ({one.fault}) was promoted" for one in bad if one.end == "promoted"
+    broken_promises += [
+        f"{outcome.service} {outcome.version} ({outcome.fault}) was promoted"
+        for outcome in bad
+        if outcome.end == "promoted"
     ]
-    told += [
+    broken_promises += [
         f"{outcome.service} {outcome.version}: {pod}: {what}"
         for outcome in outcomes
         for pod, what in outcome.inexact.items()
     ]
-    told += [f"{pod}: {what}" for pod, what in wrong.items()]
+    broken_promises += [f"{pod}: {what}" for pod, what in wrong.items()]
     if len(outcomes) < planned:
-        told.append(f"{planned - len(outcomes)} of {planned} releases were not made")
-    return told
+        broken_promises.append(f"{planned - len(outcomes)} of {planned} releases were not made")
+    return broken_promises
 
 
 # ---------------------------------------------------------------- the run
@@ -210,8 +218,8 @@ class Interrupted(Exception):
 
 
 def _interrupt(number: int, _frame: object) -> None:
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.SIG_IGN)  # the end takes seconds: it must be whole
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signal_number, signal.SIG_IGN)  # the end takes seconds: it must be whole
     raise Interrupted(number)
 
 
@@ -238,7 +246,7 @@ def main(arguments: list[str]) -> int:
         except Interrupted as interrupted:
             ended_by = interrupted.args[0]
             print(f"\nended by signal {ended_by}; so far:", flush=True)
-    told = broken(outcomes, 0 if ended_by else given.healthy + given.bad, wrong)
+    broken_promises = broken(outcomes, 0 if ended_by else given.healthy + given.bad, wrong)
     print(f"\n{table(outcomes)}\n")
     counted = sum(requests for outcome in outcomes for requests, _ in outcome.counted.values())
     exact = sum(not outcome.inexact for outcome in outcomes)
@@ -246,15 +254,15 @@ def main(arguments: list[str]) -> int:
         f"canaryd counted {counted:,} requests; in {exact} of {len(outcomes)} releases exactly what "
         "Prometheus has, pod by pod"
     )
-    print("\n".join(f"BROKEN: {one}" for one in told) or "every promise was kept")
+    print("\n".join(f"BROKEN: {promise}" for promise in broken_promises) or "every promise was kept")
     if given.json:
         document = {
             "machine": machine(),
-            "broken": told,
+            "broken": broken_promises,
             "releases": [asdict(outcome) for outcome in outcomes],
         }
         given.json.write_text(json.dumps(document, indent=1) + "\n")
-    return 128 + ended_by if ended_by else int(bool(told))
+    return 128 + ended_by if ended_by else int(bool(broken_promises))
 
 
 def parsed(arguments: list[str]) -> argparse.Namespace:

@@ -103,7 +103,7 @@ def plan(services: Sequence[str], healthy: int, bad: int) -> dict[str, list[Faul
         worse = faults[count - 1 - place :: count]
         turns = (good, worse) if place % 2 == 0 else (worse, good)
         releases[service] = [
-            one for i in range(max(len(good), len(worse))) for turn in turns for one in turn[i : i + 1]
+            fault for i in range(max(len(good), len(worse))) for turn in turns for fault in turn[i : i + 1]
         ]
     return releases
 
@@ -275,9 +275,9 @@ class Releaser:
     def counts(self, version: str, status: Document) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
         """By version, as canaryd counted them; and the pods of which Prometheus says otherwise."""
         mine = {
-            pod: (one["requests"], one["failures"])
-            for pod, one in status.get("counted", {}).items()
-            if one["requests"]
+            pod: (counts["requests"], counts["failures"])
+            for pod, counts in status.get("counted", {}).items()
+            if counts["requests"]
         }
         versions = {self.stable: f"{self.name}-{self.stable}-", version: f"{self.name}-{version}-"}
         theirs = self.stored(
@@ -343,11 +343,15 @@ def untold(world: World, seconds: float) -> dict[str, str]:
     """Pods of which Prometheus does not have what the application says it served, within `seconds` of the
     last request."""
     wanted = {
-        pod: (one["requests"], one["failures"]) for pod, one in world.tally().items() if one["requests"]
+        pod: (counts["requests"], counts["failures"])
+        for pod, counts in world.tally().items()
+        if counts["requests"]
     }
     until = time.monotonic() + seconds
     while True:
-        stored = {pod: (one["requests"], one["failures"]) for pod, one in world.counted("2h").items()}
+        stored = {
+            pod: (counts["requests"], counts["failures"]) for pod, counts in world.counted("2h").items()
+        }
         wrong = {
             pod: f"served {served}, Prometheus {stored.get(pod)}"
             for pod, served in wanted.items()

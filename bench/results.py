@@ -91,8 +91,8 @@ class Results:
         return [
             f"{part}: {name}"
             for part, entry in self.entries.items()
-            for name, one in entry.items()
-            if one["tree"] != self.tree
+            for name, result in entry.items()
+            if result["tree"] != self.tree
         ]
 
 

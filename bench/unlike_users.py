@@ -127,15 +127,15 @@ class Crowd(SimulatedService):
         """One version's counts, look by look and replica by replica."""
         if group is None:
             return [{} for _ in range(count)]
-        world, rng, each = self.world, self._rng, self.world.replicas
-        requests = rng.poisson(world.requests * length * group.share / each, (count, each))
+        world, rng, replicas = self.world, self._rng, self.world.replicas
+        requests = rng.poisson(world.requests * length * group.share / replicas, (count, replicas))
         failures = rng.binomial(requests, group.failing)
         within = np.cumsum(rng.multinomial(requests, group.inside), axis=2)[:, :, :-1].tolist()
         spread = group.mean * world.spread_ms / world.mean_ms
         duration = np.maximum(
             requests * group.mean + np.sqrt(requests) * spread * rng.standard_normal(requests.shape), 0.0
         )
-        names = [f"{name}-{i}" for i in range(each)]
+        names = [f"{name}-{i}" for i in range(replicas)]
         rows = zip(requests.tolist(), failures.tolist(), within, duration.tolist(), strict=True)
         return [
             {name: Counts(n, k, n, tuple(w), d) for name, n, k, w, d in zip(names, *row, strict=True)}

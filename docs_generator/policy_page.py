@@ -88,7 +88,9 @@ def _kind(schema: Schema) -> str:
     if "enum" in schema:
         return ", ".join(code(str(value)) for value in schema["enum"] if value is not None)
     if "anyOf" in schema:
-        kinds = dict.fromkeys(_kind(one) for one in schema["anyOf"] if one.get("type") != "null")
+        kinds = dict.fromkeys(
+            _kind(subschema) for subschema in schema["anyOf"] if subschema.get("type") != "null"
+        )
         return " or ".join(kinds)
     if schema.get("type") == "array":
         return f"list of {_kind(schema['items'])}" if schema.get("items") else "list"

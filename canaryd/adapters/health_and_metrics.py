@@ -45,7 +45,7 @@ SECONDS = (
 @dataclass(slots=True)
 class _Part:
     lately: float | None  # s that good news stays good; None: until there is other news
-    heard: float | None = None  # when it was last good
+    last_good: float | None = None  # when it was last good
     problem: str = ""
 
 
@@ -70,7 +70,7 @@ class Health:
     def good(self, part: str) -> None:
         """It answered just now. Raises KeyError for a part that readiness does not know, as `bad` does."""
         with self._lock:
-            self._parts[part].heard, self._parts[part].problem = self._clock(), ""
+            self._parts[part].last_good, self._parts[part].problem = self._clock(), ""
 
     def bad(self, part: str, problem: str) -> None:
         with self._lock:
@@ -93,14 +93,14 @@ class Health:
 
 
 def _lacking(part: _Part, now: float) -> str:
-    since = "never heard of yet" if part.heard is None else f"last good {now - part.heard:.0f} s ago"
+    since = "never heard of yet" if part.last_good is None else f"last good {now - part.last_good:.0f} s ago"
     if part.problem:
         return f"{part.problem} ({since})"
-    if part.heard is None:
+    if part.last_good is None:
         return since
     return (
         f"{since}; {part.lately:g} s are allowed"
-        if part.lately is not None and now - part.heard > part.lately
+        if part.lately is not None and now - part.last_good > part.lately
         else ""
     )
 
@@ -170,38 +170,46 @@ class _Rollouts(Collector):
 
     def collect(self) -> Iterator[Metric]:
         present = {(*rollout.entrance.key, rollout.entrance.canary): rollout for rollout in self.present}
-        judged = {labels: one.verdict for labels, one in present.items() if one.verdict is not None}
+        judged = {
+            labels: rollout.verdict for labels, rollout in present.items() if rollout.verdict is not None
+        }
         yield self._gauge(
             "weight_percent",
             "The canary's share of the traffic, as wanted.",
-            {k: one.weight for k, one in present.items()},
+            {k: rollout.weight for k, rollout in present.items()},
         )
         yield self._gauge(
-            "stage", "Index of the stage; -1 before the first.", {k: one.stage for k, one in present.items()}
+            "stage",
+            "Index of the stage; -1 before the first.",
+            {k: rollout.stage for k, rollout in present.items()},
         )
         yield self._gauge(
             "began_seconds",
             "When the rollout began, Unix time.",
-            {k: one.began for k, one in present.items()},
+            {k: rollout.began for k, rollout in present.items()},
         )
         yield self._states(
-            "phase", "1 for the phase it is in.", Phase, {k: one.phase for k, one in present.items()}
+            "phase", "1 for the phase it is in.", Phase, {k: rollout.phase for k, rollout in present.items()}
         )
         yield self._states(
             "verdict",
             "1 for the answer of the last look.",
             Answer,
-            {k: one.answer for k, one in judged.items()},
+            {k: verdict.answer for k, verdict in judged.items()},
         )
         yield self._gauge(
-            "odds", "Odds gathered against the canary, to 1.", {k: one.odds for k, one in judged.items()}
+            "odds",
+            "Odds gathered against the canary, to 1.",
+            {k: verdict.odds for k, verdict in judged.items()},
         )
         yield self._gauge(
-            "odds_bar", "Odds at which it is rolled back, to 1.", {k: one.bar for k, one in judged.items()}
+            "odds_bar",
+            "Odds at which it is rolled back, to 1.",
+            {k: verdict.bar for k, verdict in judged.items()},
         )
         yield self._waiting(present)
         yield self._gauge(
-            "looks", "Looks compared in this stage.", {k: one.looks for k, one in judged.items()}
+            "looks", "Looks compared in this stage.", {k: verdict.looks for k, verdict in judged.items()}
         )
 
     def _gauge(self, name: str, help: str, values: Mapping[tuple[str, str, str], float]) -> Metric:
@@ -260,14 +268,14 @@ def application(health: Health, metrics: Metrics) -> WSGIApplication:
 
 def _head_of(pages: WSGIApplication, environ: WSGIEnvironment, respond: StartResponse) -> list[bytes]:
     """Answers as to a GET, with the length and without the body."""
-    said: list[tuple[str, list[tuple[str, str]]]] = []
+    responses: list[tuple[str, list[tuple[str, str]]]] = []
 
     def note(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
-        said.append((status, headers))
+        responses.append((status, headers))
         return lambda data: None
 
     length = sum(map(len, pages({**environ, "REQUEST_METHOD": "GET"}, note)))
-    status, headers = said[0]
+    status, headers = responses[0]
     respond(
         status,
         [

@@ -144,13 +144,13 @@ def waiting(notes: Iterable[ServiceNote], now: float) -> list[str]:
     found: dict[str, list[str]] = {}
     for note in notes:
         waits = note.gathering
-        said = (
+        reasons = (
             [f"{waits.says}, for {lasting(max(0.0, now - waits.since))} now"]
             if waits is not None and waits.says
             else []
         )
         stuck = "" if note.problem.startswith(LEFT) else "no rollout can begin: "
-        for reason in [f"{stuck}{note.problem}"] * bool(note.problem) + said:
+        for reason in [f"{stuck}{note.problem}"] * bool(note.problem) + reasons:
             found.setdefault(reason, []).append(f"{note.namespace}/{note.service}")
     return [f"{', '.join(services)}: {reason}" for reason, services in found.items()]
 

@@ -74,8 +74,8 @@ def narrow(head: Sequence[str], rows: Sequence[Sequence[str]], columns: int) -> 
     else:
         title, facts = [], [_named(head, row, columns) for row in rows]
     lines = [click.style(line, bold=True) for line in title]
-    for row, said in zip(rows, facts, strict=True):
-        lines += [_coloured(line, row) for line in said]
+    for row, fact_lines in zip(rows, facts, strict=True):
+        lines += [_coloured(line, row) for line in fact_lines]
         lines += wrap(row[-1], columns, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
     return lines
 

@@ -18,7 +18,7 @@ BEGINS_WITHIN = 60.0  # seconds until a daemon that runs has answered a request;
 def follow(cluster: Cluster, namespace: str, name: str, wished: Phase) -> None:
     """Returns when the rollout has ended as wished. Raises Failure when it ended otherwise, was refused, or
     does not begin."""
-    told = -1  # decisions told; those from before this began are not news
+    decision_count = -1  # decisions told; those from before this began are not news
     asked = time.monotonic()
     while True:
         try:
@@ -47,15 +47,15 @@ def follow(cluster: Cluster, namespace: str, name: str, wished: Phase) -> None:
                 "paused?"
             )
         if record is not None:
-            told = _tell(record, told if told >= 0 else 0)
+            decision_count = _tell(record, decision_count if decision_count >= 0 else 0)
             if record.rollout.phase.ended:
                 _judge(record, wished)
                 return
         time.sleep(EVERY)
 
 
-def _tell(record: Record, told: int) -> int:
-    for decision in record.rollout.decisions[told:]:
+def _tell(record: Record, decision_count: int) -> int:
+    for decision in record.rollout.decisions[decision_count:]:
         click.echo(
             f"{time_text(decision.at)}  {decision.phase.value}  {record.rollout.share_in(decision)}  "
             f"{decision.reason}"

@@ -177,7 +177,7 @@ def _row(record: Record, now: float, several: bool) -> tuple[str, ...]:
     odds = odds_text(rollout.verdict.odds) if rollout.verdict else "-"
     stage = stage_text(rollout, rollout.stage)
     is_judged = rollout.phase.value == "Progressing" and not route_sync.is_troubled(rollout)
-    said = rollout.verdict.reason if rollout.verdict and is_judged else rollout.reason
+    reason = rollout.verdict.reason if rollout.verdict and is_judged else rollout.reason
     return (
         service,
         versions,
@@ -186,7 +186,7 @@ def _row(record: Record, now: float, several: bool) -> tuple[str, ...]:
         rollout.share,
         odds,
         lasting(now - rollout.began),
-        said,
+        reason,
     )
 
 

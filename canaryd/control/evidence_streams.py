@@ -24,11 +24,11 @@ CATCH_UP = 10.0
 
 @dataclass(frozen=True, slots=True)
 class JudgedLookOfAll:
-    """One look of every service. whole: the first one's, with the verdict of all. each: in the order of the
+    """One look of every service. whole: the first one's, with the verdict of all. looks: in the order of the
     rollout's services; only those that could be read and found harm where others could not be (`failed`)."""
 
     whole: JudgedLook
-    each: tuple[JudgedLook, ...]
+    looks: tuple[JudgedLook, ...]
     failed: bool = False
 
 
@@ -73,9 +73,9 @@ class EvidenceStreams:
                 if harm := _harm(dict(zip(services, step.looks, strict=True)), rollout.counted_to or 0):
                     yield JudgedLookOfAll(_whole(harm), tuple(harm.values()), failed=True)
                 raise step.failure
-            each = [look for look in step.looks if look is not None]
-            whole = _whole(dict(zip(services, each, strict=True))) if rollout.is_bracket else each[0]
-            yield JudgedLookOfAll(whole, tuple(each))
+            looks = [look for look in step.looks if look is not None]
+            whole = _whole(dict(zip(services, looks, strict=True))) if rollout.is_bracket else looks[0]
+            yield JudgedLookOfAll(whole, tuple(looks))
             if not whole.latest and self.clock.now() - began > CATCH_UP:
                 log.info(
                     "rollout.catches_up",
@@ -121,23 +121,24 @@ def in_step(walks: Sequence[Iterator[JudgedLook]]) -> Iterator[SameLook]:
             heads = [head if head is not None and head.look.end == max(ends) else None for head in heads]
 
 
-def _whole(each: Mapping[str, JudgedLook]) -> JudgedLook:
-    """The first one's look, with the verdict of all. each: by the service's name as sentences have it."""
-    looks = [*each.values()]
+def _whole(looks_by_service: Mapping[str, JudgedLook]) -> JudgedLook:
+    """The first one's look, with the verdict of all. looks_by_service: by the service's name as sentences
+    have it."""
+    looks = [*looks_by_service.values()]
     return replace(
         looks[0],
-        verdict=verdict_of({name: look.verdict for name, look in each.items()}),
+        verdict=verdict_of({name: look.verdict for name, look in looks_by_service.items()}),
         had_data=all(look.had_data for look in looks),
         latest=all(look.latest for look in looks),
     )
 
 
-def _harm(each: Mapping[str, JudgedLook | None], known: int) -> dict[str, JudgedLook]:
+def _harm(looks_by_service: Mapping[str, JudgedLook | None], known: int) -> dict[str, JudgedLook]:
     """What does not wait for the services that could not be read. known: looks up to there were decided
     on."""
     return {
         name: look
-        for name, look in each.items()
+        for name, look in looks_by_service.items()
         if look is not None
         and look.compared
         and look.look.end > known

@@ -228,14 +228,16 @@ class ControlLoop:
         telemetry_is_up: bool,
         outages: list[str],
     ) -> tuple[Record, bool]:
-        each = [observations[key] for key in record.rollout.keys]
-        newer = [workload for workload in map(self.supervisor.newer, each) if workload is not None]
-        if any(observation.unreadable for observation in each):
+        rollout_observations = [observations[key] for key in record.rollout.keys]
+        newer = [
+            workload for workload in map(self.supervisor.newer, rollout_observations) if workload is not None
+        ]
+        if any(observation.unreadable for observation in rollout_observations):
             newer = []  # it could not begin
         context = LookContext(
             # The look notes what it has written to a route: what the beat goes on with is what it has read.
-            tuple(replace(observation) for observation in each),
-            paused=any(observation.known.paused for observation in each),
+            tuple(replace(observation) for observation in rollout_observations),
+            paused=any(observation.known.paused for observation in rollout_observations),
             newer=f"{newer[0].name} ({newer[0].version})" if newer else "",
         )
         began = perf_counter()

@@ -217,7 +217,7 @@ class Reconciler:
                 rollout = lifecycle.judged(
                     rollout,
                     judged.verdict,
-                    [(look.verdict, look.counted) for look in found.each],
+                    [(look.verdict, look.counted) for look in found.looks],
                     judged.look.end,
                     judged.had_data,
                 )
@@ -247,7 +247,7 @@ class Reconciler:
     ) -> Rollout:
         """Whose requests do not follow the weight, while the traffic as a whole does not: in the record, for
         people."""
-        for service, stream, look in zip(rollout.services, streams, found.each, strict=True):
+        for service, stream, look in zip(rollout.services, streams, found.looks, strict=True):
             callers = ""
             if look.verdict.off_weight:
                 sources = stream.sources(rollout, now)
@@ -513,7 +513,7 @@ def _absence(streams: Sequence[EvidenceStream], rollout: Rollout, found: JudgedL
     """Why nothing was counted in a look; "" where something was, or where that is not known."""
     absent = (
         (service, stream.absence(rollout, now))
-        for service, stream, look in zip(rollout.services, streams, found.each, strict=True)
+        for service, stream, look in zip(rollout.services, streams, found.looks, strict=True)
         if not look.look.sampled
     )
     return "; ".join(f"{rollout.prefix(service)}{why}" for service, why in absent if why)

@@ -67,10 +67,10 @@ def drift(rollout: Rollout, service: ServiceRollout, view: RouteView | None, pro
             f"{', '.join(steered(left))}"
         )
     if view is not None and view.displaced:
-        one = len(view.displaced) == 1
+        is_single = len(view.displaced) == 1
         return (
-            f"{together(view.displaced)}, which canaryd added, {'stands' if one else 'stand'} no longer just "
-            f"before the route whose requests {'it takes' if one else 'they take'}"
+            f"{together(view.displaced)}, which canaryd added, {'stands' if is_single else 'stand'} no "
+            f"longer just before the route whose requests {'it takes' if is_single else 'they take'}"
         )
     return (
         problem

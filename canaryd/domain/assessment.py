@@ -285,8 +285,8 @@ class TrafficShare:
         """Whether the share lets no stage pass yet."""
         return self.off is None and self.doubtful is not None and not self._is_excused(self.doubtful)
 
-    def _is_excused(self, seen: ServedShare) -> bool:
-        return self.observes and seen.share > self.due / 100
+    def _is_excused(self, served_share: ServedShare) -> bool:
+        return self.observes and served_share.share > self.due / 100
 
 
 @dataclass(frozen=True, slots=True)

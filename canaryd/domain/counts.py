@@ -146,8 +146,8 @@ def joined(looks: Sequence[Look]) -> Look:
     bounds = looks[-1].bounds
     bounds_of_looks = [look.bounds for look in looks]
     stable, canary = (
-        _side(each, bounds_of_looks, bounds)
-        for each in ([look.stable for look in looks], [look.canary for look in looks])
+        _side(replicas_of_looks, bounds_of_looks, bounds)
+        for replicas_of_looks in ([look.stable for look in looks], [look.canary for look in looks])
     )
     earliest: dict[str, float] = {}
     for look in looks:
@@ -159,13 +159,13 @@ def joined(looks: Sequence[Look]) -> Look:
 
 
 def _side(
-    each: Sequence[Mapping[str, Counts]],
+    replicas_of_looks: Sequence[Mapping[str, Counts]],
     bounds_of_looks: Sequence[tuple[float, ...]],
     bounds: tuple[float, ...],
 ) -> dict[str, Counts]:
     """One version's replicas over several looks, each with bounds of its own."""
     found: dict[str, Counts] = {}
-    for replicas, own in zip(each, bounds_of_looks, strict=True):
+    for replicas, own in zip(replicas_of_looks, bounds_of_looks, strict=True):
         places = [own.index(bound) for bound in bounds if bound in own]
         for name, counts in replicas.items():
             within = (

@@ -14,11 +14,13 @@ from canaryd.domain.verdict import Answer, Verdict
 _GRAVEST = (Answer.FAIL, Answer.ALARM, Answer.NO_DATA, Answer.UNDECIDED, Answer.PASS)
 
 
-def verdict_of(each: Mapping[str, Verdict]) -> Verdict:
-    """The verdict of all, of the same look. each: by the service, in the bracket's order."""
-    verdicts = each.values()
+def verdict_of(verdicts_by_service: Mapping[str, Verdict]) -> Verdict:
+    """The verdict of all, of the same look. verdicts_by_service: by the service, in the bracket's order."""
+    verdicts = verdicts_by_service.values()
     answer = next(grave for grave in _GRAVEST if any(grave is verdict.answer for verdict in verdicts))
-    gravest = {service: verdict for service, verdict in each.items() if verdict.answer is answer}
+    gravest = {
+        service: verdict for service, verdict in verdicts_by_service.items() if verdict.answer is answer
+    }
     worst = max(gravest.values(), key=lambda verdict: verdict.odds)
     return replace(
         worst,
@@ -33,8 +35,10 @@ def verdict_of(each: Mapping[str, Verdict]) -> Verdict:
         off_weight=any(verdict.off_weight for verdict in verdicts),
         findings=tuple(
             replace(finding, service=service)
-            for service, verdict in each.items()
+            for service, verdict in verdicts_by_service.items()
             for finding in verdict.findings
         ),
-        notes=tuple(f"{service}: {note}" for service, verdict in each.items() for note in verdict.notes),
+        notes=tuple(
+            f"{service}: {note}" for service, verdict in verdicts_by_service.items() for note in verdict.notes
+        ),
     )

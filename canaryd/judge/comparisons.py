@@ -207,7 +207,11 @@ def fold_all(units: Iterable[tuple[Comparisons, Unit]]) -> None:
     taken = [part.rows for part in parts], [part.clear_rows for part in parts]
     k1 = np.concatenate([part.events for part in parts] + [part.clear_events for part in parts])
     k2 = np.concatenate(
-        [part.unit.canary_events[rows] for each in taken for part, rows in zip(parts, each, strict=True)]
+        [
+            part.unit.canary_events[rows]
+            for rows_of_parts in taken
+            for part, rows in zip(parts, rows_of_parts, strict=True)
+        ]
     )
     n1, n2 = (
         np.repeat([getattr(part.unit, side) for part in parts] * 2, harm + clear)
@@ -242,8 +246,8 @@ def _gather(parts: list[_Part], lengths: list[int], log_lik: Single, gains: Arra
         if length
         for gathered in part.comparisons.gathering
     ]
-    each = [len(part.comparisons.gathering) for part in parts]
-    if any(count > 1 for count in each):
+    gathering_counts = [len(part.comparisons.gathering) for part in parts]
+    if any(count > 1 for count in gathering_counts):
         at = np.concatenate([np.arange(start, end) for _, _, start, end in work])
         log_lik, gains = log_lik[at], gains[at]
     turning = np.concatenate([gathered.turning(part.rows) for part, gathered, _, _ in work])
@@ -269,15 +273,15 @@ def _gather(parts: list[_Part], lengths: list[int], log_lik: Single, gains: Arra
         place += end - start
 
 
-def _as_wide(each: list[Single]) -> Single:
+def _as_wide(arrays: list[Single]) -> Single:
     """One below the other. Where luck reaches less far than in others, there is no chance of more."""
-    widest = max(array.shape[1] for array in each)
+    widest = max(array.shape[1] for array in arrays)
     return np.concatenate(
         [
             array
             if array.shape[1] == widest
             else np.pad(array, ((0, 0), (0, widest - array.shape[1])), constant_values=-np.inf)
-            for array in each
+            for array in arrays
         ]
     )
 

@@ -38,29 +38,29 @@ def vectors(
 
 
 def _matrix(
-    each: Sequence[Counts],
+    rows: Sequence[Counts],
     own_bounds: Sequence[float],
     bounds: Sequence[float],
     warm: Sequence[bool] | None = None,
 ) -> Array:
     """A row for each."""
     width, places = len(bounds), [own_bounds.index(bound) for bound in bounds if bound in own_bounds]
-    matrix = np.zeros((len(each), SLOWER + width))
+    matrix = np.zeros((len(rows), SLOWER + width))
     matrix[:, REQUESTS], matrix[:, FAILURES] = (
-        [counts.requests for counts in each],
-        [counts.failures for counts in each],
+        [counts.requests for counts in rows],
+        [counts.failures for counts in rows],
     )
     if 0 < width == len(places):
         timed = [
             i
-            for i, counts in enumerate(each)
+            for i, counts in enumerate(rows)
             if counts.timed and len(counts.within) == len(own_bounds) and (warm is None or warm[i])
         ]
         if timed:
-            within = np.array([each[i].within for i in timed], dtype=np.float64)
+            within = np.array([rows[i].within for i in timed], dtype=np.float64)
             matrix[timed, TIMED], matrix[timed, DURATION] = (
-                [each[i].timed for i in timed],
-                [each[i].duration_ms for i in timed],
+                [rows[i].timed for i in timed],
+                [rows[i].duration_ms for i in timed],
             )
             matrix[timed, SLOWER:] = matrix[timed, TIMED][:, None] - within[:, places]
     return matrix

@@ -126,17 +126,17 @@ class Alarm:
     @property
     def each(self) -> Array:
         """Odds of errors, and of each bound."""
-        each = self._rates.odds.copy()
-        each[0] = max(each[0], self._plain)
-        return each
+        odds = self._rates.odds.copy()
+        odds[0] = max(odds[0], self._plain)
+        return odds
 
     @property
     def odds(self) -> float:
         """The odds that something is worse than the record: the louder of errors and of the average over
         bounds. What it costs in false alarms is a step back; what a slow alarm costs is borne by all
         users."""
-        each = self.each
-        return max(float(each[0]), float(each[1:].mean()) if len(each) > 1 else 1.0)
+        odds = self.each
+        return max(float(odds[0]), float(odds[1:].mean()) if len(odds) > 1 else 1.0)
 
     def assessed(
         self, place: int, bound_ms: float | None, events: float, requests: float, bar: float, blind: bool

@@ -555,11 +555,11 @@ class Judge:
         """Against the canary over the rollout: weighted over metrics."""
         return self._total(metric.odds for metric in self.metrics)
 
-    def _total(self, each: Iterable[float]) -> float:
+    def _total(self, metric_odds: Iterable[float]) -> float:
         if not self.metrics and not self.compared.share:
             return 1.0
         return (
-            sum(metric.weight * odds for metric, odds in zip(self.metrics, each, strict=True))
+            sum(metric.weight * odds for metric, odds in zip(self.metrics, metric_odds, strict=True))
             + self.compared.odds
         )
 

@@ -207,16 +207,18 @@ class LatencyEvidence(MetricEvidence):
         )
         at = share_slower_than(self.bounds, share, self.bounds / factors[:, None])
         tolerated, unacceptable = (np.maximum(share, at) + TINY) / (share + TINY)
-        sd, seen, of_stable = (
+        sd, replicas_seen, of_stable = (
             self._siblings.sd[1:],
             self._siblings.replicas_seen,
             max(1, self.stable_replicas),
         )
         if replicas == 1 and not self.split:
-            floor = np.minimum(ratio_by_luck(sd, seen, of_stable, 1, self._risk / 2.0), 1.0 / share)
+            floor = np.minimum(ratio_by_luck(sd, replicas_seen, of_stable, 1, self._risk / 2.0), 1.0 / share)
             unacceptable = np.maximum(unacceptable, 1.25 * floor)
         of_users = self.users.luck(share) if self.users is not None else None
-        by_luck = luck(lucky(self.users), -np.log(tolerated), sd, seen, of_stable, max(1, replicas), of_users)
+        by_luck = luck(
+            lucky(self.users), -np.log(tolerated), sd, replicas_seen, of_stable, max(1, replicas), of_users
+        )
         hidden = self.users.hides(share, unacceptable, self._pseudo) if self.users is not None else None
         return Borders(tolerated, unacceptable, by_luck, hidden)
 

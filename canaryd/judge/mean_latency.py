@@ -49,10 +49,10 @@ class MeanEvidence:
             self._names.append(name)
             self._bets.split(0)
         none = np.zeros(2)
-        each = np.array(
+        timings = np.array(
             [none, *(canary[name][[TIMED, DURATION]] if name in canary else none for name in self._names)]
         )
-        timed, spent = (each.sum(axis=0) - each).T
+        timed, spent = (timings.sum(axis=0) - timings).T
         usable = (timed > 0) & (spent > 0)
         mean = np.where(usable, spent, 1.0) / np.where(usable, timed, 1.0)
         self._bets.observe(

@@ -84,8 +84,8 @@ class Siblings:
     @property
     def total(self) -> Array:
         """Stable's vector, over all that was observed of it; shape (width,)."""
-        each = [*self._totals.values(), *(both for _, both in self._open)]
-        return np.sum(each, axis=0) if each else np.zeros(SLOWER + self._bounds)
+        vectors = [*self._totals.values(), *(both for _, both in self._open)]
+        return np.sum(vectors, axis=0) if vectors else np.zeros(SLOWER + self._bounds)
 
     @property
     def replicas_seen(self) -> int:
@@ -108,11 +108,11 @@ class Siblings:
     def _estimated(self) -> Array:
         if not self._totals:
             return np.zeros(1 + self._bounds)
-        each = np.array(list(self._totals.values()))
+        totals = np.array(list(self._totals.values()))
         differences, counting = self._surprise
         dispersion = np.maximum(1.0, np.where(counting > 0, differences / np.maximum(counting, 1e-9), 1.0))
-        errors = between_replicas(each[:, [FAILURES]], each[:, REQUESTS], dispersion[:1])
-        latency = between_replicas(each[:, SLOWER:], each[:, TIMED], dispersion[1:])
+        errors = between_replicas(totals[:, [FAILURES]], totals[:, REQUESTS], dispersion[:1])
+        latency = between_replicas(totals[:, SLOWER:], totals[:, TIMED], dispersion[1:])
         return np.concatenate((errors, latency))
 
     def mean_luck(self, stable_replicas: int, canary_replicas: int) -> MeanLuck:

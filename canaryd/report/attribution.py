@@ -105,14 +105,14 @@ def passings(stage: Sequence[Verdict], span: Span, minimum: float) -> tuple[Pass
     for last in whole(stage[-1]) if stage else ():
         if last.unacceptable is None and last.what != ALL_BOUNDS:
             continue
-        each = [
+        findings = [
             (verdict.at, finding)
             for verdict in stage
             for finding in whole(verdict)
             if finding.named == last.named
         ]
-        first = next((at for at, finding in each if finding.cleared >= finding.clear_bar), None)
-        late = next((finding.cleared for at, finding in each if at - span.start >= minimum), None)
+        first = next((at for at, finding in findings if finding.cleared >= finding.clear_bar), None)
+        late = next((finding.cleared for at, finding in findings if at - span.start >= minimum), None)
         found.append(Passing(last.named, first, last.cleared, last.clear_bar, late))
     return tuple(found)
 

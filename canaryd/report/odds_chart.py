@@ -76,15 +76,15 @@ def plot(series: Series, width: int, plain: bool = False) -> list[str]:
     looks = len(series.odds)
     if not looks:
         return []
-    signs, each, room, label = (
+    signs, looks_per_column, room, label = (
         ASCII if plain else BLOCKS,
         looks_a_column(series, width),
         _room(series, width),
         _label_width(series),
     )
     wide = max(1, min(WIDE, room // looks))
-    begins, borders = range(0, looks, each), _borders(series)
-    levels = [_level(series, _known(series.odds[at : at + each])) for at in begins]
+    begins, borders = range(0, looks, looks_per_column), _borders(series)
+    levels = [_level(series, _known(series.odds[at : at + looks_per_column])) for at in begins]
     lines = [
         f"{borders[row + 1]:>{label}} {signs.axis}"
         + "".join(_cell(level, row, signs) * wide for level in levels)
@@ -92,16 +92,16 @@ def plot(series: Series, width: int, plain: bool = False) -> list[str]:
     ]
     lines.append(f"{borders[0]:>{label}} {signs.corner}{signs.line * wide * len(levels)}")
     ruled_out = "".join(
-        _ruled_out(series, _known(series.cleared[at : at + each]), signs) * wide for at in begins
+        _ruled_out(series, _known(series.cleared[at : at + looks_per_column]), signs) * wide for at in begins
     )
     lines.append(f"{'ruled out':>{label}}  {ruled_out}")
     lines.append(
         f"{'stage':>{label}}  "
-        + _named({at // each * wide: names for at, names in series.stages.items()}, room)
+        + _named({at // looks_per_column * wide: names for at, names in series.stages.items()}, room)
     )
     if series.marks:
         # of several in one column the last
-        marked = {at // each: sign for at, sign in sorted(series.marks.items())}
+        marked = {at // looks_per_column: sign for at, sign in sorted(series.marks.items())}
         lines.append(
             f"{'decided':>{label}}  "
             + "".join(marked.get(column, " ").rjust(wide) for column in range(len(levels)))

@@ -203,12 +203,12 @@ class _Version:
     def read_latency(self) -> None:
         """The shares of requests in each bucket of each replica, without and with the fault, and mean and
         second moment of their latency."""
-        world, each = (
+        world, latencies = (
             self.world,
             self.latencies if len(set(self.latencies.tolist())) > 1 else self.latencies[:1],
         )
-        usual = np.array([world.share_slower(times) for times in each])
-        mean, second = world.mean_ms * each, (world.mean_ms**2 + world.spread_ms**2) * each**2
+        usual = np.array([world.share_slower(times) for times in latencies])
+        mean, second = world.mean_ms * latencies, (world.mean_ms**2 + world.spread_ms**2) * latencies**2
         self._usual = _buckets(usual), mean, second
         if self.name != "canary":
             self._faulty = self._usual
@@ -256,16 +256,16 @@ class _Version:
             rates = rates * rng.lognormal(-(world.jitter**2) / 2, world.jitter, looks)
         if world.bad:
             rates = rates * np.where([self._in_spell(rng, world.bad) for _ in range(looks)], BAD, 1.0)
-        each = np.minimum(rates[:, None] * self.error_rates, 1.0)
+        failure_rates = np.minimum(rates[:, None] * self.error_rates, 1.0)
         if self.name == "canary" and world.broken:
-            each[:, : world.broken] += faulty[:, None] * (1 - each[:, : world.broken])
+            failure_rates[:, : world.broken] += faulty[:, None] * (1 - failure_rates[:, : world.broken])
         if world.retries:
-            return np.array([self._retried(rng, *look) for look in zip(requests, each, strict=True)]).reshape(
-                requests.shape
-            )
+            return np.array(
+                [self._retried(rng, *look) for look in zip(requests, failure_rates, strict=True)]
+            ).reshape(requests.shape)
         if world.burst > 1:
-            return np.minimum(world.burst * rng.poisson(requests * each / world.burst), requests)
-        return rng.binomial(requests, each)
+            return np.minimum(world.burst * rng.poisson(requests * failure_rates / world.burst), requests)
+        return rng.binomial(requests, failure_rates)
 
     def _retried(
         self, rng: np.random.Generator, requests: NDArray[np.int64], rates: Array

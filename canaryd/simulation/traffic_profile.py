@@ -204,10 +204,12 @@ def measured(looks: Mapping[str, Sequence[Look]], stable: str, source: str) -> T
     if not requests.sum():
         raise ValueError(f"{stable} has served no request in this time: choose a longer one, or say the rate")
     seconds = sum(look.seconds for look in looks[stable])
-    served = sum(total(look.stable.values()).requests for each in looks.values() for look in each)
+    served = sum(
+        total(look.stable.values()).requests for workload_looks in looks.values() for look in workload_looks
+    )
     burst, bad, spell = troubles(failures, requests)
     replicas = max(1, sum(counts.requests > 0 for counts in own[-1].stable.values()))
-    one = TrafficProfile(
+    profile = TrafficProfile(
         served / seconds,
         float(failures.sum() / requests.sum()),
         replicas,
@@ -220,7 +222,7 @@ def measured(looks: Mapping[str, Sequence[Look]], stable: str, source: str) -> T
         history=tuple(looks[stable][-HISTORY_LOOKS:]),
         source=source,
     )
-    return _with_latency(one, own)
+    return _with_latency(profile, own)
 
 
 def _with_latency(profile: TrafficProfile, own: Sequence[Look]) -> TrafficProfile:

@@ -180,10 +180,10 @@ def log_past(grid: Grid, events: Array, requests: Array) -> Single:
         twice = Grid(
             grid.theta, grid.prior, 2.0 * grid.concentration, grid.disturbed, grid.weights, grid.border
         )
-        one, usual = np.ones(len(at)), 2.0 * usual_size(events)[of]
-        each = log_likelihood(twice, np.zeros(1), first[at, of], second[at, of], n1[at], n2[at], one, usual)[
-            :, 0
-        ]
-        np.add.at(total, of, each)
+        ratio, usual = np.ones(len(at)), 2.0 * usual_size(events)[of]
+        log_likelihoods = log_likelihood(
+            twice, np.zeros(1), first[at, of], second[at, of], n1[at], n2[at], ratio, usual
+        )[:, 0]
+        np.add.at(total, of, log_likelihoods)
     total -= total.max(axis=1, keepdims=True)
     return np.asarray(np.maximum(total, -PAST_LIMIT), dtype=np.float32)

@@ -55,21 +55,21 @@ def shrunk(sd: Array, replicas: int) -> Array:
     )
 
 
-def degrees(seen: int) -> int:
+def degrees(replicas_seen: int) -> int:
     """Degrees of freedom of an estimate from so many replicas that was drawn towards the prior."""
-    return max(seen, 1) - 1 + PRIOR_REPLICAS
+    return max(replicas_seen, 1) - 1 + PRIOR_REPLICAS
 
 
-def ratio_by_luck(sd: Array, seen: int, replicas1: int, replicas2: int, risk: float) -> Array:
+def ratio_by_luck(sd: Array, replicas_seen: int, replicas1: int, replicas2: int, risk: float) -> Array:
     """The ratio of two equal versions' rates that their replicas' luck exceeds with chance `risk`; shape of
     sd, which is a shrunk one.
 
-    exp(t * sd * sqrt(1/m1 + 1/m2)), t the one-sided Student quantile. seen: replicas that sd was estimated
-    from. Raises ValueError for a version without a replica.
+    exp(t * sd * sqrt(1/m1 + 1/m2)), t the one-sided Student quantile. replicas_seen: those that sd was
+    estimated from. Raises ValueError for a version without a replica.
     """
     if replicas1 < 1 or replicas2 < 1:
         raise ValueError(f"both versions must have a replica, but have {replicas1} and {replicas2}")
-    quantile = float(stdtrit(degrees(seen), 1.0 - risk))
+    quantile = float(stdtrit(degrees(replicas_seen), 1.0 - risk))
     return np.asarray(np.exp(quantile * np.asarray(sd) * np.sqrt(1.0 / replicas1 + 1.0 / replicas2)))
 
 
@@ -101,7 +101,7 @@ def luck(
     theta: Array,
     centre: Array,
     sd: Array,
-    seen: int,
+    replicas_seen: int,
     replicas1: int,
     replicas2: int,
     users: UserLuck | None = None,
@@ -110,15 +110,15 @@ def luck(
     first takes all that is less, the last all that is more.
 
     centre: where equal versions lie from the border, at most 0, shape (comparisons,); sd: between replicas
-    (shrunk), shape (comparisons,), estimated from `seen` of them. Student's distribution, since those are a
-    handful. users: what their draw brings besides, where users are drawn.
+    (shrunk), shape (comparisons,), estimated from `replicas_seen` of them. Student's distribution,
+    since those are a handful. users: what their draw brings besides, where users are drawn.
     """
     scale = np.maximum(sd, 1e-6) * np.sqrt(1.0 / max(replicas1, 1) + 1.0 / max(replicas2, 1))
     edges = (theta[:-1] + theta[1:]) / 2.0
-    below = stdtr(degrees(seen), (edges - centre[:, None]) / scale[:, None])
-    hardly_more = np.exp(np.maximum(centre + stdtrit(degrees(seen), 1.0 - RARE) * scale, 0.0))
+    below = stdtr(degrees(replicas_seen), (edges - centre[:, None]) / scale[:, None])
+    hardly_more = np.exp(np.maximum(centre + stdtrit(degrees(replicas_seen), 1.0 - RARE) * scale, 0.0))
     if users is not None:
-        below, hardly_more = _with_users(users, edges, centre, scale, degrees(seen), hardly_more)
+        below, hardly_more = _with_users(users, edges, centre, scale, degrees(replicas_seen), hardly_more)
     chances = np.diff(
         np.concatenate((np.zeros((len(centre), 1)), below, np.ones((len(centre), 1))), axis=1), axis=1
     )

@@ -275,16 +275,16 @@ class DeploymentController:
         )
 
 
-def _condition(kind: str, said: tuple[str, str, str], before: dict[str, Object], now: float) -> Object:
+def _condition(kind: str, state: tuple[str, str, str], before: dict[str, Object], now: float) -> Object:
     old, moment = before.get(kind, {}), timestamp(now)
-    if (old.get("status"), old.get("reason"), old.get("message")) == said:
+    if (old.get("status"), old.get("reason"), old.get("message")) == state:
         return old
-    changed = old.get("lastTransitionTime", moment) if old.get("status") == said[0] else moment
+    changed = old.get("lastTransitionTime", moment) if old.get("status") == state[0] else moment
     return {
         "type": kind,
-        "status": said[0],
-        "reason": said[1],
-        "message": said[2],
+        "status": state[0],
+        "reason": state[1],
+        "message": state[2],
         "lastUpdateTime": moment,
         "lastTransitionTime": changed,
     }

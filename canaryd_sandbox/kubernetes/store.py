@@ -123,8 +123,8 @@ class Store:
                 schema = crd_schema(crd)
                 obj = fitted(obj, schema)
                 if wrong := problems(obj, schema):
-                    said = wrong[0] if len(wrong) == 1 else f"[{', '.join(wrong)}]"
-                    raise _invalid(resource, obj["metadata"]["name"], said)
+                    message = wrong[0] if len(wrong) == 1 else f"[{', '.join(wrong)}]"
+                    raise _invalid(resource, obj["metadata"]["name"], message)
         return obj
 
     def _check_new(self, resource: Resource, namespace: str | None, metadata: Object) -> None:

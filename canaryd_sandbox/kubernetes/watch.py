@@ -59,8 +59,8 @@ async def watch(
     try:
         with store.lock:
             first = store.list(target.resource, target.namespace) if fresh else []
-            seen = store.version if fresh else int(since)
-            missed = store.subscribe(seen, hear)
+            last_version = store.version if fresh else int(since)
+            missed = store.subscribe(last_version, hear)
     except ApiError as error:
         yield _line("ERROR", error.status())
         return
@@ -68,14 +68,14 @@ async def watch(
         for obj in filter(selects, first):
             yield _line("ADDED", shown(obj, target.resource, target.version))
         if everything:
-            yield _bookmark(target, seen, initial=True)
+            yield _bookmark(target, last_version, initial=True)
         for change in missed:
-            seen = change.version
+            last_version = change.version
             if line := _seen(change, target, selects):
                 yield line
         bookmarks = query.get("allowWatchBookmarks") in ("true", "1")
         async for line in _follow(
-            queue, target, selects, seen, float(query.get("timeoutSeconds") or LONGEST), bookmarks
+            queue, target, selects, last_version, float(query.get("timeoutSeconds") or LONGEST), bookmarks
         ):
             yield line
     finally:
@@ -86,7 +86,7 @@ async def _follow(
     queue: asyncio.Queue[Change],
     target: Target,
     selects: Selector,
-    seen: int,
+    last_version: int,
     seconds: float,
     bookmarks: bool,
 ) -> AsyncIterator[bytes]:
@@ -97,9 +97,9 @@ async def _follow(
             change = await asyncio.wait_for(queue.get(), max(0.0, min(end, next_bookmark) - loop.time()))
         except TimeoutError:
             if bookmarks:
-                yield _bookmark(target, seen)
+                yield _bookmark(target, last_version)
             next_bookmark = loop.time() + BOOKMARK_EVERY
             continue
-        seen = change.version
+        last_version = change.version
         if line := _seen(change, target, selects):
             yield line

@@ -26,14 +26,14 @@ class Users:
     ) -> Iterator[tuple[str, NDArray[np.int64], NDArray[np.int64]]]:
         """Users whose Cookie header is the same, and how many of the requests each sends: the header, users,
         requests."""
-        each = random.multinomial(requests, self._busy)
+        request_counts = random.multinomial(requests, self._busy)
         alike: dict[str, list[int]] = {}
-        for user in np.flatnonzero(each).tolist():
+        for user in np.flatnonzero(request_counts).tolist():
             alike.setdefault(
                 "; ".join(f"{name}={value}" for name, value in self._jars[user].items()), []
             ).append(user)
         for header, users in alike.items():
-            yield header, np.array(users), each[users]
+            yield header, np.array(users), request_counts[users]
 
     def served(self, users: NDArray[np.int64], by: Share) -> None:
         """What they keep of the answers. A jar knows no ages: a rollout here lasts for minutes."""

@@ -92,15 +92,15 @@ class Samples:
         """The result of one scrape. A series of the last scrape that is not in this one is marked stale."""
         now = round(now, 3)  # Prometheus counts in milliseconds
         with self.lock:
-            seen = set()
+            scraped_series = set()
             for name, labels, value in samples:
                 series = self._series.setdefault(name, {}).setdefault(labels, Series())
                 series.times.append(now)
                 series.values.append(value)
-                seen.add((name, labels))
-            for name, labels in self._present - seen:
+                scraped_series.add((name, labels))
+            for name, labels in self._present - scraped_series:
                 self._series[name][labels].stale.append(now)
-            self._present = seen
+            self._present = scraped_series
             if now - self._trimmed > self._retention / 10:
                 self._trim(now - self._retention)
                 self._trimmed = now

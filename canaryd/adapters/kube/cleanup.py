@@ -184,7 +184,7 @@ class KubeCleanup:
             ], kept
         rule = self._traffic.rule(policy)
         added = added_subsets(rule)
-        gone, said = restored_routes.removable(rule, added, used, policy.service.version_label)
+        gone, kept = restored_routes.removable(rule, added, used, policy.service.version_label)
         there: list[Json] = (rule.get("spec") or {}).get("subsets") or []
         operations: list[Json] = []
         for place in reversed(range(len(there))):
@@ -201,8 +201,8 @@ class KubeCleanup:
         if still != added:
             operations.append(annotating(rule, SUBSETS, ",".join(still)))
         if not operations:
-            return [], said
-        return [self._patch("DestinationRule", "destinationrules", rule, [_at(rule), *operations])], said
+            return [], kept
+        return [self._patch("DestinationRule", "destinationrules", rule, [_at(rule), *operations])], kept
 
     def split(self, policy: Policy | None = None, namespace: str | None = None) -> list[Patch]:
         """What was made so that matched users could be split (`domain/policy/split_services.py`): a policy's,

@@ -166,8 +166,8 @@ class KubernetesApi(ApiClient):
     def user(self) -> str:
         """Who asks, by the name that the server knows; "" where it does not tell. Raises as `request`."""
         body = {"apiVersion": AUTHENTICATION, "kind": "SelfSubjectReview"}
-        said = self.request("POST", path_to(AUTHENTICATION, "selfsubjectreviews"), body)
-        return str(((said.get("status") or {}).get("userInfo") or {}).get("username") or "")
+        review = self.request("POST", path_to(AUTHENTICATION, "selfsubjectreviews"), body)
+        return str(((review.get("status") or {}).get("userInfo") or {}).get("username") or "")
 
     def preferred_version(self, group: str) -> str:
         """The version of an API group that the server itself prefers, asked once. Raises Missing when the

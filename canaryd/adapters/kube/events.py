@@ -61,10 +61,10 @@ class KubeEvents:
         about = _reference(API_VERSION, KIND, rollout)
         self._write(announcement, about, None)
         status = rollout.get("status") or {}
-        for one in (status, *(status.get("others") or [])):
-            name, place = one.get("canaryWorkload"), one.get("namespace") or namespace
+        for service_status in (status, *(status.get("others") or [])):
+            name, place = service_status.get("canaryWorkload"), service_status.get("namespace") or namespace
             deployment = self._get(path_to("apps/v1", "deployments", place, name)) if name else None
-            which = "" if one is status else f"{place}/{name}"
+            which = "" if service_status is status else f"{place}/{name}"
             if deployment is not None:
                 self._write(announcement, _reference("apps/v1", "Deployment", deployment), about, which)
 

@@ -95,8 +95,8 @@ class KubeServices:
             "labels": {**MANAGED_BY, SERVICE_LABEL: service},
         }
         if not known.resource_version:
-            said = {key: text for key, text in data.items() if text is not None}
-            body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": said}
+            entries = {key: text for key, text in data.items() if text is not None}
+            body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": entries}
             return _known(self._api.request("POST", path_to("v1", "configmaps", namespace), body))
         # A resourceVersion inside a merge patch is its precondition; keys and labels of others stay.
         patch = {"metadata": {**metadata, "resourceVersion": known.resource_version}, "data": data}
@@ -142,11 +142,11 @@ class KubeServices:
     ) -> Sequence[ServiceNote]:
         """Pauses (or not) one service, or all; what was reached. asked: who pauses it, and why; kept while it
         is paused. Raises Missing when there is none of that name."""
-        seen = self.notes(namespace)
-        chosen = [note for note in seen if service in (None, note.service)]
+        notes = self.notes(namespace)
+        chosen = [note for note in notes if service in (None, note.service)]
         if not chosen:
             where = f"namespace {namespace}" if namespace else "any namespace"
-            there = ", ".join(f"{note.namespace}/{note.service}" for note in seen) or "none"
+            there = ", ".join(f"{note.namespace}/{note.service}" for note in notes) or "none"
             raise Missing(f"canaryd has seen no service {service or ''} in {where}; it has seen: {there}")
         request = json.dumps(request_of(asked)) if paused and asked != NOBODY else None
         patch = {"data": {"paused": "true" if paused else "false", "pauseRequest": request}}

@@ -192,9 +192,11 @@ class PrometheusApi(PrometheusConnect):  # type: ignore[misc]  # the library has
         except ValueError:
             answer = None
         whole = isinstance(answer, dict)
-        said = str(answer.get("error", "")) if whole else response.text[:200].strip()
+        error_text = str(answer.get("error", "")) if whole else response.text[:200].strip()
         if status >= 500 or status in _AGAIN:
-            raise Unavailable(f"Prometheus at {self.shown} answered HTTP {status}: {said or response.reason}")
+            raise Unavailable(
+                f"Prometheus at {self.shown} answered HTTP {status}: {error_text or response.reason}"
+            )
         if 300 <= status < 400:
             raise Rejected(
                 f"Prometheus at {self.shown} redirects to {response.headers.get('Location')}: is that a "
@@ -203,16 +205,17 @@ class PrometheusApi(PrometheusConnect):  # type: ignore[misc]  # the library has
         if status in _HINTS:
             raise Rejected(
                 f"Prometheus at {self.shown} answered HTTP {status} ({_HINTS[status]}): "
-                f"{said or response.reason}"
+                f"{error_text or response.reason}"
             )
         if status != 200:
             raise Rejected(
-                f"Prometheus at {self.shown} refused the query (HTTP {status}): {said or response.reason}"
+                f"Prometheus at {self.shown} refused the query (HTTP {status}): "
+                f"{error_text or response.reason}"
             )
         if not whole or answer.get("status") != "success" or answer.get("data") is None:
             raise Unavailable(
                 f"Prometheus at {self.shown}: the answer is no JSON of its API: "
-                f"{said or response.text[:200]!r}"
+                f"{error_text or response.text[:200]!r}"
             )
         partial = [str(warning) for warning in answer.get("warnings") or ()]
         partial += [str(info) for info in answer.get("infos") or () if "partial" in str(info).lower()]

@@ -133,18 +133,24 @@ class PrometheusTelemetry:
         return {reading.target: reading.looks() for reading in readings}
 
     def workloads(
-        self, namespace: str, service: str, reporter: str, at: int, past: int, each: bool = False
+        self,
+        namespace: str,
+        service: str,
+        reporter: str,
+        at: int,
+        past: int,
+        has_version_services: bool = False,
     ) -> Sequence[str]:
         """Names of the workloads of a namespace that have counters in the `past` seconds before `at`; with a
-        Kubernetes Service those behind it. each: versions may have Services of their own, SERVICE-VERSION.
-        Raises as `read`."""
+        Kubernetes Service those behind it. has_version_services: versions may have Services of their own,
+        SERVICE-VERSION. Raises as `read`."""
         which = f'reporter="{_name(reporter, "reporter")}", '
         which += f'destination_workload_namespace="{_name(namespace, "namespace")}"'
         if service:
             name = _name(service, "service")
             which += (
                 f', destination_service_name=~"{name}(-.+)?"'
-                if each
+                if has_version_services
                 else f', destination_service_name="{name}"'
             )
         query = f"sum by (destination_workload) (last_over_time({REQUESTS}{{{which}}}[{past}s]))"

@@ -125,9 +125,9 @@ class PrometheusFacts:
     def _queries(self, policy: Policy, workloads: Sequence[str], now: float) -> dict[str, str]:
         """Name of each query of the policy -> "" where it has a value now. Before there is a canary, stable
         is asked in its place."""
-        said: dict[str, str] = {}
+        answers: dict[str, str] = {}
         if not workloads:
-            return said
+            return answers
         step = policy.analysis.interval
         end = int(now)
         target = Target(
@@ -144,5 +144,5 @@ class PrometheusFacts:
                     answer = "" if any(value is not None for value in values) else "no value"
                 except (Unavailable, Rejected) as error:
                     answer = str(error)
-                said[query.name] = said.get(query.name) or answer
-        return said
+                answers[query.name] = answers.get(query.name) or answer
+        return answers

@@ -65,6 +65,6 @@ def _one(path: Path) -> Policy:
     if len(found) > 1:
         raise Failure(
             f"{path}: the policy of one service was wanted, but there are "
-            f"{', '.join('/'.join(one.key) for one in found)}: name the file of one"
+            f"{', '.join('/'.join(part.key) for part in found)}: name the file of one"
         )
     return found[0]

@@ -113,7 +113,7 @@ def _left_by(course: Course, span: Span) -> Decision | None:
         if decision.at >= span.end and decision.signal != Signal.ROUTED.value
     ]
     return next(
-        (one for one in after if one.verdict is not None and one.verdict.at == span.end),
+        (decision for decision in after if decision.verdict is not None and decision.verdict.at == span.end),
         after[0] if after else None,
     )
 

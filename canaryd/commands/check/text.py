@@ -68,8 +68,8 @@ def lines(finding: Finding) -> Iterator[str]:
     """A finding: its level, what it is about and what was found; then what was wanted, and what fixes it,
     indented."""
     place = f" ({finding.file}:{finding.line})" if finding.file else ""
-    said, _, below = finding.found.partition("\n")
-    first, *rest = _wrapped(f"{finding.about}: {said}{place}", MARGIN + 2)
+    summary, _, below = finding.found.partition("\n")
+    first, *rest = _wrapped(f"{finding.about}: {summary}{place}", MARGIN + 2)
     level = click.style(f"{finding.level:<{MARGIN - 2}}", fg=COLOURS[finding.level])
     yield f"  {level}  {first}"
     margin = " " * (MARGIN + 2)

@@ -256,8 +256,8 @@ def _ruled_out_lines(rollout: Rollout) -> list[Any]:
         share = log10(max(odds, 1.0)) / log10(max(bar, 1.1))
         colour = "green" if odds >= bar else "cyan"
         progress = f"{odds_text(odds)}, passes at {odds_text(bar)}"
-        said = f" {metric}: {'ruled out' if odds >= bar else progress}"
-        lines.append(_line("ruled out" if number == 0 else "", *_bar(share, colour), (said, colour)))
+        text = f" {metric}: {'ruled out' if odds >= bar else progress}"
+        lines.append(_line("ruled out" if number == 0 else "", *_bar(share, colour), (text, colour)))
     return lines or [_line("ruled out", "nothing yet in this stage")]
 
 
@@ -290,11 +290,11 @@ def _evidence(rollout: Rollout | None) -> str:
     if rollout is None or rollout.verdict is None:
         return ""
     verdict, metrics = rollout.verdict, ruled_out(rollout)
-    said = f"; harm {odds_text(verdict.odds)} (rolled back at {short(verdict.bar)})"
+    evidence = f"; harm {odds_text(verdict.odds)} (rolled back at {short(verdict.bar)})"
     if metrics:
         cleared = ", ".join(f"{metric} {odds_text(odds)}" for metric, (odds, _) in metrics.items())
-        said += f"; ruled out: {cleared} (passes at {short(max(bar for _, bar in metrics.values()))})"
-    return said
+        evidence += f"; ruled out: {cleared} (passes at {short(max(bar for _, bar in metrics.values()))})"
+    return evidence
 
 
 def _clock(frame: Frame) -> str:

@@ -98,10 +98,10 @@ def hurt_text(canary: Served, stable: Served) -> tuple[str, str]:
     on stable: `21 of 412 requests failed, 9 over 100 ms` and `2 and 4`."""
     if not canary.requests:
         return "nobody, no request has met it", "0"
-    said = [f"{canary.failures:,} of {canary.requests:,} requests failed"]
+    phrases = [f"{canary.failures:,} of {canary.requests:,} requests failed"]
     usual = [(stable.errors or 0.0) * canary.requests]
     bound = stable.within(USUAL)
     if bound is not None:
-        said.append(f"{canary.slower.get(bound, 0):,} over {bound:g} ms")
+        phrases.append(f"{canary.slower.get(bound, 0):,} over {bound:g} ms")
         usual.append(canary.requests * stable.slower[bound] / stable.requests)
-    return ", ".join(said), " and ".join(f"{count:,.0f}" for count in usual)
+    return ", ".join(phrases), " and ".join(f"{count:,.0f}" for count in usual)

@@ -178,7 +178,7 @@ def _check(
     if brief and full:
         raise click.UsageError("--brief leaves out what --full asks for: one of them is wanted")
     if path is not None:
-        given = [f"--{one}" for one in ("prometheus", "config") if _is_on_the_line(one)]
+        given = [f"--{option}" for option in ("prometheus", "config") if _is_on_the_line(option)]
         if given:
             raise click.UsageError(f"--recorded says where the looks are from: leave out {', '.join(given)}")
     elif every_look and config is None and url is None:
@@ -243,8 +243,8 @@ def _recomputed(
 def told(looks: int, *words: str) -> Iterator[Callable[[int], None]]:
     """Tells how far it is: on a terminal always, else where it takes more than some seconds."""
     if looks and (sys.stderr.isatty() or looks > QUIET):
-        with progress(looks, *words) as each:
-            yield each
+        with progress(looks, *words) as callback:
+            yield callback
     else:
         yield lambda looks: None
 

@@ -394,9 +394,13 @@ def with_analysis(policy: Policy, **changes: Any) -> Policy:
 def with_metric(policy: Policy, metric: str, **changes: Any) -> Policy:
     """The policy with keys of one metric changed: `errors` or `latency`."""
 
-    def changed(one: Metric) -> Metric:
-        own = getattr(one, metric)
-        return one if own is None else one.model_copy(update={metric: own.model_copy(update=changes)})
+    def changed(metric_entry: Metric) -> Metric:
+        own = getattr(metric_entry, metric)
+        return (
+            metric_entry
+            if own is None
+            else metric_entry.model_copy(update={metric: own.model_copy(update=changes)})
+        )
 
     return with_analysis(policy, metrics=tuple(map(changed, policy.analysis.metrics)))
 

@@ -141,7 +141,7 @@ def inquiry(rollout: Rollout, found: Recomputed, most: float = USUAL_LOOKS) -> I
         for place, answered in enumerate(found.decisions)
         if answered.agrees and answered.verdict is not None
     ]
-    for place, decision, verdict in sorted(answers, key=lambda each: each[1].signal != Signal.HARM.value):
+    for place, decision, verdict in sorted(answers, key=lambda answer: answer[1].signal != Signal.HARM.value):
         asked.add(place, decision, questions(rollout, found.transcript, decision, verdict))
     return asked
 

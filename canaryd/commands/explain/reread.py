@@ -88,12 +88,12 @@ def reread(
     for step in in_step([stream.next(bare, now) for stream in streams]):
         if step.failure is not None:
             raise step.failure
-        each = [look for look in step.looks if look is not None]
-        last = each[-1].look.end
+        looks = [look for look in step.looks if look is not None]
+        last = looks[-1].look.end
         if bare.is_bracket:
-            whole.steps.append(replace(transcripts[0].steps[-1], look=_both([look.look for look in each])))
+            whole.steps.append(replace(transcripts[0].steps[-1], look=_both([look.look for look in looks])))
             whole.verdicts.append(
-                verdict_of({name: look.verdict for name, look in zip(names, each, strict=True)})
+                verdict_of({name: look.verdict for name, look in zip(names, looks, strict=True)})
             )
     asked.raise_failure()
     counted = {replica: counts for stream in streams for replica, counts in stream.counted.items()}

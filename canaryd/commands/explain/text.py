@@ -149,8 +149,12 @@ def _odds(rollout: Rollout, found: Recomputed, width: int, ascii_only: bool) -> 
         return ()
     series = series_of(rollout, verdicts)
     lines = plot(series, width, ascii_only)
-    each, interval = looks_a_column(series, width), rollout.policy.analysis.interval
-    column = f"a look of {interval} s" if each == 1 else f"the highest of {each} looks of {interval} s"
+    looks_per_column, interval = looks_a_column(series, width), rollout.policy.analysis.interval
+    column = (
+        f"a look of {interval} s"
+        if looks_per_column == 1
+        else f"the highest of {looks_per_column} looks of {interval} s"
+    )
     marks = ", ".join(f"{sign} {MEANING[sign]}" for sign in MEANING if sign in series.marks.values())
     lines += [
         "",

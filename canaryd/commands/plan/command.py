@@ -229,9 +229,9 @@ def measure(policy: Policy, settings: Settings, stable: str | None, past: float)
     end = floor(time.time() - prometheus.ingestion_delay)
     start = end - floor(past) // step * step
     try:
-        each = bool(policy.route.http_route)
+        has_version_services = bool(policy.route.http_route)
         names = telemetry.workloads(
-            service.namespace, service.name, policy.analysis.reporter, end, end - start, each
+            service.namespace, service.name, policy.analysis.reporter, end, end - start, has_version_services
         )
         if not names:
             raise Failure(
@@ -303,5 +303,5 @@ def show(parts: Sequence[text.Part]) -> None:
         if part.rows:
             output.table(part.rows[0], part.rows[1:], prose=False)
         for line in part.lines:
-            for one in wrapped(line, "  "):
-                click.echo(one)
+            for wrapped_line in wrapped(line, "  "):
+                click.echo(wrapped_line)

@@ -165,10 +165,10 @@ def rehearsals(
     results: list[tuple[SimulatedOutcome, ...]] = []
     while len(results) < wanted:
         numbers = range(len(results), min(wanted, len(results) + ROUND))
-        for each in run(
+        for outcomes in run(
             rehearse_each, [Job(policy, traffic, worlds, lag, (seed, number)) for number in numbers]
         ):
-            results.append(each)
+            results.append(outcomes)
             done(len(results), wanted)
         if rollouts is None and sum(outcome.looks for result in results for outcome in result) >= LOOKS:
             break

@@ -77,11 +77,11 @@ def _healthy(plan: Forecast) -> Part:
         (
             f"{number}/{len(stages)}",
             stage.short,
-            f"{short(one.canary_rate)}/s",
-            *_times(one.time),
-            _undecided(one, stage.deadline),
+            f"{short(healthy_stage.canary_rate)}/s",
+            *_times(healthy_stage.time),
+            _undecided(healthy_stage, stage.deadline),
         )
-        for number, (one, stage) in enumerate(zip(healthy.stages, stages, strict=True), start=1)
+        for number, (healthy_stage, stage) in enumerate(zip(healthy.stages, stages, strict=True), start=1)
     ]
     ends = ", ".join(
         f"{percent_text(share.value)} {end.value}" for end, share in healthy.ends.items() if share.events
@@ -133,19 +133,20 @@ def _regressions(plan: Forecast) -> Part:
     )
 
 
-def _row(plan: Forecast, one: Caught) -> tuple[str, ...]:
-    undecided = sum(one.ends[end].events for end in UNDECIDED) / plan.rollouts
-    caught, promoted = (percent_text(one.ends[end].value) for end in (End.CAUGHT, End.PROMOTED))
+def _row(plan: Forecast, regression: Caught) -> tuple[str, ...]:
+    undecided = sum(regression.ends[end].events for end in UNDECIDED) / plan.rollouts
+    caught, promoted = (percent_text(regression.ends[end].value) for end in (End.CAUGHT, End.PROMOTED))
     requests = [
-        f"{number:,.0f}" if one.requests.count else "-" for number in (one.requests.median, one.requests.most)
+        f"{number:,.0f}" if regression.requests.count else "-"
+        for number in (regression.requests.median, regression.requests.most)
     ]
     return (
-        regression_text(plan, one.regression),
-        *(_cell(stage) for stage in one.stages),
+        regression_text(plan, regression.regression),
+        *(_cell(stage) for stage in regression.stages),
         caught,
         percent_text(undecided),
         promoted,
-        _times(one.seconds)[0],
+        _times(regression.seconds)[0],
         *requests,
     )
 

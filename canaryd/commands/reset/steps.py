@@ -46,7 +46,7 @@ class Reset:
 class ResetPlan:
     """The reset of one service. version: the one that keeps all traffic, "" where the routes stay as they
     are; patches: the writes, in their order; renewed: the service's note, and the templates that are not new
-    from now on; under_way: rollouts to abort first; said: sentences for the user."""
+    from now on; under_way: rollouts to abort first; messages: sentences for the user."""
 
     namespace: str
     service: str
@@ -54,7 +54,7 @@ class ResetPlan:
     patches: list[Patch] = field(default_factory=list)
     renewed: tuple[ServiceNote, frozenset[str]] | None = None
     under_way: list[ListedRollout] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -187,14 +187,14 @@ def _continuing(plan: ResetPlan, options: ResetOptions, what: str) -> Iterator[N
     except (Refusal, Rejected) as error:
         if not options.everything or is_forbidden(error):
             raise
-        plan.said.append(f"{what}: {error}")
+        plan.messages.append(f"{what}: {error}")
 
 
 def _reroute(work: Reset, plan: ResetPlan, policy: Policy, to: str, active: ListedRollout | None) -> None:
     """Routes to one version, and none of canaryd's own."""
     view = work.cleanup.view(policy)
     if policy.mode == "observe" and not to:
-        plan.said.append(
+        plan.messages.append(
             "its routes stay as they are: its policy only observes (mode); --to changes them anyway"
         )
     else:
@@ -206,20 +206,20 @@ def _reroute(work: Reset, plan: ResetPlan, policy: Policy, to: str, active: List
         except Refusal as error:
             if not work.options.everything:
                 raise
-            plan.said.append(f"its weights stay as they are: {error}")
+            plan.messages.append(f"its weights stay as they are: {error}")
     patches = work.cleanup.routes(policy, view, plan.version)
     workloads = KubeWorkloads(work.cluster.api).list(policy)
     if patches and plan.version:
         _check_serves(policy, workloads, plan.version)
     plan.patches += patches
-    plan.said += _idle(policy, view, workloads, work.cleanup.uses(policy, patches))
+    plan.messages += _idle(policy, view, workloads, work.cleanup.uses(policy, patches))
 
 
 def _unsubset(work: Reset, plan: ResetPlan, policy: Policy) -> None:
     """Without the subsets that canaryd added, or the Services that it made, and no route names after that."""
     patches, sentences = work.cleanup.subsets(policy, work.cleanup.uses(policy, plan.patches))
     plan.patches += patches
-    plan.said += sentences
+    plan.messages += sentences
 
 
 def _unsplit(work: Reset, plan: ResetPlan, policy: Policy, is_known: bool) -> None:
@@ -233,7 +233,7 @@ def _unsplit(work: Reset, plan: ResetPlan, policy: Policy, is_known: bool) -> No
     except Forbidden as error:
         if is_known:
             raise
-        plan.said.append(
+        plan.messages.append(
             "what an earlier policy with `split` may have left (a Service, a DestinationRule) is not looked "
             f"for: {error}"
         )
@@ -286,7 +286,7 @@ def _forget(
             if kept.rollout is not None and not service.scaled
         )
         for name, replicas in ((name, replicas) for name, _, replicas, _ in due_to_scale if name):
-            plan.said.append(
+            plan.messages.append(
                 f"with the record {kept.name} is lost that {name} was still to be scaled to {replicas}"
             )
     if note is None or policy is None:
@@ -296,7 +296,7 @@ def _forget(
     if templates == note.known:
         return
     plan.renewed = note, templates
-    plan.said += [
+    plan.messages += [
         f"{workload.name} is not new any more; to roll it out: canaryd start {plan.service} "
         f"{workload.version}"
         for workload in there

@@ -30,7 +30,7 @@ def shown(plan: ResetPlan, changes: Sequence[Change]) -> None:
             f"  ConfigMap {plan.namespace}/canaryd-{plan.service}: {len(note.known)} known templates become "
             f"those that run now: {', '.join(sorted(templates)) or 'none'}"
         )
-    for line in plan.said:
+    for line in plan.messages:
         click.echo(f"  {line}")
 
 

@@ -424,7 +424,9 @@ def test_the_workloads_of_a_service_are_those_with_counters_in_the_past(stub: St
 def test_versions_with_services_of_their_own_are_asked_for_by_these(stub: Stub) -> None:
     stub.says(200, {"status": "success", "data": {"resultType": "matrix", "result": []}})
     assert (
-        a_telemetry(stub).workloads(NAMESPACE, "front-end", "destination", 1_700_000_000, 3600, each=True)
+        a_telemetry(stub).workloads(
+            NAMESPACE, "front-end", "destination", 1_700_000_000, 3600, has_version_services=True
+        )
         == []
     )
     assert 'destination_service_name=~"front-end(-.+)?"' in stub.asked[0].form["query"]
