@@ -1,5 +1,5 @@
-"""The composition root: settings -> adapters -> control. The only module that knows them all; it decides
-nothing."""
+"""The composition root: builds the adapters and the control loop from the settings. It is the only module
+that knows them all, and it decides nothing."""
 
 import os
 import signal
@@ -32,24 +32,28 @@ from canaryd.version import version
 
 log = logs.logger(logs.OWN)
 
-TELEMETRY_CHECK = 15.0  # s between two asks whether Prometheus is there at all, for /readyz
+TELEMETRY_CHECK = 15.0  # s between two checks whether Prometheus answers at all, for /readyz
 # s for the look under way; the rest of the 5 s is for receivers and the interpreter, on a busy machine too
 STOP = 3.0
 
 
 class SystemClock:
+    """The system's clock: implements the port `Clock`."""
+
     def now(self) -> float:
+        """The present time in Unix seconds."""
         return time.time()
 
 
 class MetricsMeter:
-    """What control tells of itself, as metrics and health."""
+    """Records what the control loop does as metrics and health."""
 
     def __init__(self, metrics: health_and_metrics.Metrics, health: health_and_metrics.Health) -> None:
         self._metrics, self._health = metrics, health
         self._rollouts: dict[tuple[str, str], Rollout] = {}
 
     def beat(self, seconds: float, api_answers: bool) -> None:
+        """Records the end of a beat. seconds: its duration; api_answers: whether the API server answered."""
         self._metrics.beats.inc()
         self._metrics.beat_seconds.observe(seconds)
         self._metrics.show(list(self._rollouts.values()))
@@ -61,39 +65,45 @@ class MetricsMeter:
             self._health.bad("API server", "does not answer, or refuses; see the log")
 
     def look(self, record: Record, seconds: float) -> None:
+        """Records one look of a rollout. seconds: how long it took."""
         self._metrics.look_seconds.observe(seconds)
         self._rollouts[record.rollout.namespace, record.rollout.name] = record.rollout
         self._health.progressed()
 
     def telemetry(self, answers: bool) -> None:
+        """Records whether telemetry answered."""
         if not answers:
             self._metrics.query_failures.labels("prometheus", "unavailable").inc()
 
     def ended(self, record: Record) -> None:
+        """Records the end of a rollout, once."""
         rollout = record.rollout
         if self._rollouts.pop((rollout.namespace, rollout.name), None) is not None:
             self._metrics.ended.labels(rollout.namespace, rollout.entrance.name, rollout.phase.value).inc()
 
     def gone(self, record: Record) -> None:
+        """Forgets a rollout whose record was deleted."""
         self._rollouts.pop((record.rollout.namespace, record.rollout.name), None)
 
     def delivered(self, notifier: str) -> None:
+        """Records a delivered announcement."""
         self._metrics.delivered.labels(notifier).inc()
 
     def broken(self) -> None:
+        """Records an unforeseen error in a beat."""
         self._metrics.beat_failures.inc()
 
 
 @dataclass(frozen=True, slots=True)
 class EventNotifier:
-    """Kubernetes Events, as a notifier among the others."""
+    """Kubernetes Events as a notifier. send: writes an announcement as an Event."""
 
     events: KubeEvents
     send: Callable[..., None]
 
 
 class Daemon:
-    """Built, not yet running. `run` blocks until SIGTERM or SIGINT."""
+    """The daemon, built and not yet running. `run` blocks until SIGTERM or SIGINT."""
 
     def __init__(
         self,
@@ -110,7 +120,7 @@ class Daemon:
         self._stopped = threading.Event()
 
     def run(self) -> int:
-        """Runs; the exit code. Raises Rejected when its port is taken."""
+        """Runs until SIGTERM or SIGINT, and returns the exit code. Raises Rejected if its port is taken."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
         server = health_and_metrics.Server(
@@ -154,7 +164,8 @@ class Daemon:
         log.error("beat.broken", exc_info=error)
 
     def refresh(self) -> tuple[Policy, ...]:
-        """Reads the policy files again, and says what changed."""
+        """Reads the policy files again, logs what changed, and returns the policies in force in the daemon's
+        namespaces."""
         changes = self._policies.refresh()
         for word, policies in (
             ("added", changes.added),
@@ -199,7 +210,7 @@ class Daemon:
         return in_force
 
     def _watch_telemetry(self) -> None:
-        told = ""
+        previous = ""
         while True:
             problem = ""
             try:
@@ -209,21 +220,21 @@ class Daemon:
                 problem = str(error)
                 self._health.bad("Prometheus", problem)
                 self._metrics.query_failures.labels("prometheus", "check").inc()  # not of a look
-            if problem and not told:
+            if problem and not previous:
                 log.warning(
                     "prometheus.unavailable",
                     reason=problem,
                     note="rollouts wait for it; nothing advances meanwhile",
                 )
-            elif told and not problem:
-                log.info("prometheus.available", was=told)
-            told = problem
+            elif previous and not problem:
+                log.info("prometheus.available", was=previous)
+            previous = problem
             if self._stopped.wait(TELEMETRY_CHECK):
                 return
 
 
 def in_namespaces(policies: Sequence[Policy], namespaces: Sequence[str]) -> tuple[Policy, ...]:
-    """The policies that this daemon works on; no namespaces: all."""
+    """The policies whose services are all in these namespaces; all policies if `namespaces` is empty."""
     return tuple(
         policy
         for policy in policies
@@ -232,10 +243,10 @@ def in_namespaces(policies: Sequence[Policy], namespaces: Sequence[str]) -> tupl
 
 
 def build(settings: Settings, policies_path: Path) -> Daemon:
-    """The daemon of these settings. Nothing outside is asked yet, so it starts without API server and
+    """Builds the daemon from its settings. Nothing outside is asked yet, so it starts without API server and
     Prometheus.
 
-    Raises Rejected (no kubeconfig, a receiver that cannot be one), Refused (a secret that cannot be read).
+    Raises Rejected (no kubeconfig, an invalid receiver), InvalidPolicy (a secret that cannot be read).
     """
     logs.setup(settings.log.level, settings.log.format)
     metrics = health_and_metrics.Metrics(version())
@@ -282,28 +293,29 @@ def build(settings: Settings, policies_path: Path) -> Daemon:
 
 
 def telemetry_access(settings: Settings) -> PrometheusAccess:
-    """How Prometheus is reached."""
-    one = settings.prometheus
-    username, password = one.basic() or (None, None)
+    """How Prometheus is reached by these settings. Raises InvalidPolicy for a password file that cannot be
+    read."""
+    server = settings.prometheus
+    username, password = server.basic() or (None, None)
     return PrometheusAccess(
-        url=one.url,
-        scrape_interval=one.scrape_interval,
-        timeout=one.timeout,
+        url=server.url,
+        scrape_interval=server.scrape_interval,
+        timeout=server.timeout,
         username=username,
         password=password,
-        bearer_token_file=_path(one.bearer_token_file),
-        ca_file=_path(one.ca_file),
-        cert_file=_path(one.cert_file),
-        key_file=_path(one.key_file),
-        insecure_skip_verify=one.insecure_skip_verify,
-        headers=one.plain_headers(),
+        bearer_token_file=_path(server.bearer_token_file),
+        ca_file=_path(server.ca_file),
+        cert_file=_path(server.cert_file),
+        key_file=_path(server.key_file),
+        insecure_skip_verify=server.insecure_skip_verify,
+        headers=server.plain_headers(),
     )
 
 
 def _notifiers(settings: Settings, api: KubernetesApi) -> Mapping[str, delivery.Notifier]:
     if EVENTS in settings.notifiers:
         raise Rejected(
-            f"a notifier may have any name but {EVENTS}, which is canaryd's own for Kubernetes Events"
+            f"a notifier must not be named {EVENTS}, which is canaryd's own notifier for Kubernetes Events"
         )
     events = KubeEvents(api)
     return {

@@ -1,9 +1,9 @@
-"""The daemon's own settings: `config/canaryd.yaml` into one frozen `Settings`, with every problem by file,
-line and key.
+"""The daemon's settings: reads `config/canaryd.yaml` into one frozen `Settings`, or reports every problem
+with file, line and key.
 
-Only Prometheus' address has no default. Secrets come from files, which are read whenever they are used (so
-that a rotated token is picked up), or from the environment (`${NAME}`); they are `SecretStr`, so no log and
-no message shows them.
+Only Prometheus' address has no default. Secrets come from files, which are read again at every use (so that a
+rotated token is picked up), or from the environment (`${NAME}`). They are `SecretStr`, so no log and no
+message shows them.
 """
 
 import os
@@ -40,27 +40,27 @@ _TOKEN = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"  # RFC 9110, 5.6.2: what a header's name
 
 
 def _file(value: object, info: ValidationInfo) -> object:
-    """A file that is there; relative ones are looked for beside the settings file."""
+    """Checks that a file can be read; a relative path starts at the settings file's directory."""
     if not isinstance(value, str | Path) or not str(value):
         raise refusal(f"must be a file's path, but is {shown(value)}")
     path = Path((info.context or {}).get("beside", ""), os.path.expanduser(value))
     if not path.is_file() or not os.access(path, os.R_OK):
         raise refusal(
-            f"must be a readable file, but {str(path)!r} is "
-            f"{'not readable' if path.exists() else 'not there'}"
+            f"must be a readable file, but {str(path)!r} "
+            f"{'is not readable' if path.exists() else 'does not exist'}"
         )
     return path
 
 
 def _from_environment(value: object) -> object:
-    """Each `${NAME}` is the environment's, alone or within a text such as `Bearer ${TOKEN}`; the rest is the
-    secret itself."""
+    """Replaces each `${NAME}` by the environment's variable, also within a text such as `Bearer ${TOKEN}`;
+    any other text is the secret itself."""
     if not isinstance(value, str):
         return value
     for name in re.findall(r"\$\{(\w+)\}", value):
         if not os.environ.get(name):
             raise refusal(
-                f"must come from the environment's {name}, but that is "
+                f"must come from the environment variable {name}, but that is "
                 f"{'empty' if name in os.environ else 'not set'}"
             )
     return re.sub(r"\$\{(\w+)\}", lambda found: os.environ[found[1]], value)
@@ -101,7 +101,7 @@ Headers = Annotated[Mapping[str, Secret], AfterValidator(_headers)]
 
 
 def _one_of(model: StrictModel, *names: str, needed: bool = True) -> None:
-    """Refuses more than one of these keys, and none of them where one is needed."""
+    """Refuses a model with more than one of these keys, or with none of them if one is needed."""
     keys = [
         type(model).model_fields[name].alias or name for name in names if getattr(model, name) is not None
     ]
@@ -111,8 +111,8 @@ def _one_of(model: StrictModel, *names: str, needed: bool = True) -> None:
 
 
 def _text(secret: SecretStr | None, file: Path | None) -> str | None:
-    """A secret's text, from the settings or from its file as that is now. Raises Refused when the file has
-    become unreadable."""
+    """A secret's text from the settings, or from its file as the file is now. Raises InvalidPolicy if the
+    file has become unreadable."""
     if file is None:
         return secret.get_secret_value() if secret else None
     try:
@@ -122,10 +122,12 @@ def _text(secret: SecretStr | None, file: Path | None) -> str | None:
 
 
 class BasicAuth(StrictModel):
-    """A user and a password, the latter from here or from a file."""
+    """A user and a password, which is given here or in a file."""
 
-    username: Text = Field(description="The user.")
-    password: Secret | None = Field(default=None, description="Better ${NAME}, from the environment.")
+    username: Text = Field(description="The user's name.")
+    password: Secret | None = Field(
+        default=None, description="The password; preferably ${NAME}, from the environment."
+    )
     password_file: File | None = Field(default=None, description="A file with the password.")
 
     @model_validator(mode="after")
@@ -134,27 +136,37 @@ class BasicAuth(StrictModel):
         return self
 
     def pair(self) -> tuple[str, str]:
-        """User and password as they are now. Raises Refused."""
+        """User and password as they are now. Raises InvalidPolicy for an unreadable file."""
         return self.username, _text(self.password, self.password_file) or ""
 
 
 class ServerSettings(StrictModel):
-    """How an HTTP server is reached: who one is, whom one trusts, and what is sent along."""
+    """How an HTTP server is reached: its address, canaryd's credentials, the certificates that are trusted,
+    and extra headers."""
 
-    url: Url = Field(description="Its root.")
-    basic_auth: BasicAuth | None = Field(default=None, description="User and password.")
+    url: Url = Field(description="The server's root URL.")
+    basic_auth: BasicAuth | None = Field(
+        default=None, description="User and password for HTTP basic authentication."
+    )
     bearer_token_file: File | None = Field(
-        default=None, description="A file with a token; read anew for each request."
+        default=None, description="A file with a bearer token; read again for each request."
     )
     ca_file: File | None = Field(
-        default=None, description="Certificates to trust (PEM); by default the system's."
+        default=None, description="A file with the certificates to trust (PEM); by default the system's."
     )
     cert_file: File | None = Field(
-        default=None, description="canaryd's own certificate (PEM), for mutual TLS."
+        default=None, description="A file with canaryd's own certificate (PEM), for mutual TLS."
     )
-    key_file: File | None = Field(default=None, description="Its key (PEM).")
-    insecure_skip_verify: StrictBool = Field(default=False, description="Trusts anyone; for trying out.")
-    headers: Headers = Field(default={}, description="Sent along, such as X-Scope-OrgID for a tenant.")
+    key_file: File | None = Field(
+        default=None, description="A file with the key of canaryd's certificate (PEM)."
+    )
+    insecure_skip_verify: StrictBool = Field(
+        default=False, description="Does not check the server's certificate; for trying out only."
+    )
+    headers: Headers = Field(
+        default={},
+        description="Headers that are sent with every request, such as X-Scope-OrgID for a tenant.",
+    )
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -170,85 +182,94 @@ class ServerSettings(StrictModel):
 
     @property
     def certificate(self) -> tuple[str, str] | None:
-        """Paths of certificate and key."""
+        """The paths of canaryd's certificate and key; None without them."""
         return (str(self.cert_file), str(self.key_file)) if self.cert_file and self.key_file else None
 
     @property
     def verify(self) -> bool | str:
-        """Whom to trust, as `requests` takes it: a path, or whether anyone is checked at all."""
+        """The `verify` of `requests`: the path of the trusted certificates, or whether certificates are
+        checked at all."""
         return str(self.ca_file) if self.ca_file else not self.insecure_skip_verify
 
     def basic(self) -> tuple[str, str] | None:
-        """User and password as they are now. Raises Refused."""
+        """User and password as they are now, if any. Raises InvalidPolicy for an unreadable file."""
         return self.basic_auth.pair() if self.basic_auth else None
 
     def bearer_token(self) -> str | None:
-        """The token as it is now. Raises Refused."""
+        """The token as it is now; None without one. Raises InvalidPolicy for an unreadable file."""
         return _text(None, self.bearer_token_file)
 
     def plain_headers(self) -> dict[str, str]:
-        """The headers with their values; not for logs."""
+        """The headers with their secret values; not for logs."""
         return {name: value.get_secret_value() for name, value in self.headers.items()}
 
 
 class PrometheusSettings(ServerSettings):
-    """Where the counts come from: Prometheus, or what answers like it (Thanos, Mimir, VictoriaMetrics)."""
+    """Where the counts come from: Prometheus, or a server with its API (Thanos, Mimir, VictoriaMetrics)."""
 
-    scrape_interval: PositiveSeconds = Field(default=15.0, description="Its own, for Istio's metrics.")
+    scrape_interval: PositiveSeconds = Field(
+        default=15.0, description="Prometheus' scrape interval for Istio's metrics."
+    )
     ingestion_delay: Seconds = Field(
         default_factory=lambda known: float(known.get("scrape_interval", 15.0)),
-        description="Looks are read so late, so that all samples are in. Default: one scrape interval.",
+        description="How long after its end a look is read, so that all samples have arrived. Default: one "
+        "scrape interval.",
     )
-    timeout: PositiveSeconds = Field(default=10.0, description="For one query.")
+    timeout: PositiveSeconds = Field(default=10.0, description="The time limit of one query.")
 
 
 class KubernetesSettings(StrictModel):
-    """How the API server is reached: by a kubeconfig, or, inside a cluster without one, by the pod's own
+    """How the API server is reached: with a kubeconfig, or, in a cluster without one, with the pod's service
     account."""
 
     kubeconfig: File | None = Field(
-        default=None, description="By default $KUBECONFIG, ~/.kube/config or the pod's account."
+        default=None,
+        description="The kubeconfig. By default $KUBECONFIG, ~/.kube/config or the pod's service account.",
     )
-    context: Text | None = Field(default=None, description="Of the kubeconfig; by default its current one.")
+    context: Text | None = Field(
+        default=None, description="The kubeconfig's context; by default its current one."
+    )
     namespaces: tuple[LabelName, ...] = Field(
-        default=(), description="Only services in these have rollouts. Empty: in all."
+        default=(), description="The namespaces whose services have rollouts. Empty: all namespaces."
     )
     cluster_domain: ClusterDomain = Field(
-        default="cluster.local", description="The cluster's DNS domain, of which its hosts are part."
+        default="cluster.local", description="The cluster's DNS domain, with which its hosts' names end."
     )
-    timeout: PositiveSeconds = Field(default=5.0, description="For one request.")
+    timeout: PositiveSeconds = Field(default=5.0, description="The time limit of one request.")
     settle: Seconds = Field(
         default=5.0,
-        description="So long proxies may take to learn of a new subset or Service; only then is traffic sent "
-        "to it.",
+        description="How long proxies may take to learn of a new subset or Service; traffic is sent to it "
+        "only after this time.",
     )
 
 
 class HttpSettings(StrictModel):
     """Where /livez, /readyz and /metrics are served."""
 
-    listen: Text = Field(default="127.0.0.1", description="The address; 0.0.0.0 in a pod.")
-    port: StrictInt = Field(default=8080, ge=0, le=65535, description="The port; 0: any free one.")
+    listen: Text = Field(default="127.0.0.1", description="The address to listen on; 0.0.0.0 in a pod.")
+    port: StrictInt = Field(
+        default=8080, ge=0, le=65535, description="The port to listen on; 0: any free port."
+    )
 
 
 class LogSettings(StrictModel):
-    """What is logged, and how."""
+    """What is logged, and in which format."""
 
     level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="From which level on."
+        default="info", description="The lowest level that is logged."
     )
     format: Literal["auto", "json", "console"] = Field(
-        default="auto", description="auto: console in a terminal, else json."
+        default="auto", description="The format; auto: console in a terminal, json otherwise."
     )
 
 
 class SignedReceiverSettings(ServerSettings):
-    """A receiver of CloudEvents, signed as Standard Webhooks has it when there is a secret."""
+    """A receiver of CloudEvents, which are signed by the rules of Standard Webhooks if there is a secret."""
 
     secret: Secret | None = Field(
-        default=None, description="whsec_ and base64; better ${NAME}, from the environment."
+        default=None, description="The secret: whsec_ and base64; preferably ${NAME}, from the environment."
     )
-    secret_file: File | None = Field(default=None, description="A file with it.")
+    secret_file: File | None = Field(default=None, description="A file with the secret.")
 
     @model_validator(mode="after")
     def _one_secret(self) -> Self:
@@ -256,35 +277,39 @@ class SignedReceiverSettings(ServerSettings):
         return self
 
     def signing_secret(self) -> str | None:
-        """The secret as it is now; None: unsigned. Raises Refused."""
+        """The secret as it is now; None for unsigned messages. Raises InvalidPolicy for an unreadable
+        file."""
         return _text(self.secret, self.secret_file)
 
 
 class WebhookSettings(SignedReceiverSettings):
-    """Is told of what happens."""
+    """A webhook to which announcements are sent."""
 
-    timeout: PositiveSeconds = Field(default=5.0, description="For one try.")
-    give_up_after: PositiveSeconds = Field(default=86400.0, description="So long is it tried.")
+    timeout: PositiveSeconds = Field(default=5.0, description="The time limit of one try.")
+    give_up_after: PositiveSeconds = Field(default=86400.0, description="How long an announcement is tried.")
 
 
 class GateSettings(SignedReceiverSettings):
-    """Is asked whether a rollout may go on. When, how often and with which time limits is the policies'."""
+    """A gate, which is asked whether a rollout may go on. Policies say when, how often and with which time
+    limits."""
 
 
 class AlertmanagerSettings(ServerSettings):
-    """One Alertmanager; of a cluster of them, each is a notifier of its own."""
+    """One Alertmanager; each member of an Alertmanager cluster is a notifier of its own."""
 
     labels: Mapping[str, str] = Field(
-        default={}, description="Added to every alert, such as {severity: page}."
+        default={}, description="Labels that are added to every alert, such as {severity: page}."
     )
-    timeout: PositiveSeconds = Field(default=5.0, description="For one try.")
-    give_up_after: PositiveSeconds = Field(default=86400.0, description="So long is it tried.")
+    timeout: PositiveSeconds = Field(default=5.0, description="The time limit of one try.")
+    give_up_after: PositiveSeconds = Field(default=86400.0, description="How long an announcement is tried.")
 
 
 class NotifierSettings(StrictModel):
-    """One way to tell someone: a map with one key, `webhook` or `alertmanager`."""
+    """A way to send announcements: a map with one key, `webhook` or `alertmanager`."""
 
-    webhook: WebhookSettings | None = Field(default=None, description="A signed CloudEvents webhook.")
+    webhook: WebhookSettings | None = Field(
+        default=None, description="A webhook that gets signed CloudEvents."
+    )
     alertmanager: AlertmanagerSettings | None = Field(default=None, description="A Prometheus Alertmanager.")
 
     @model_validator(mode="after")
@@ -294,37 +319,39 @@ class NotifierSettings(StrictModel):
 
 
 class Settings(StrictModel):
-    """All of the daemon's settings. See the module."""
+    """All settings of the daemon. Only `prometheus` is required."""
 
     prometheus: PrometheusSettings = Field(description="Where the counts come from: {url: http://...}.")
     kubernetes: KubernetesSettings = Field(
         default=KubernetesSettings(), description="How the API server is reached."
     )
     http: HttpSettings = Field(default=HttpSettings(), description="Where health and metrics are served.")
-    log: LogSettings = Field(default=LogSettings(), description="What is logged, and how.")
+    log: LogSettings = Field(default=LogSettings(), description="What is logged, and in which format.")
     beat: Annotated[Seconds, AfterValidator(_beat)] = Field(
-        default=5.0, description="How often the world is looked at, at least 1s."
+        default=5.0, description="How often the cluster and telemetry are looked at, at least 1s."
     )
     history: StrictInt = Field(
-        default=10, ge=1, description="Ended rollouts that are kept, for each service."
+        default=10, ge=1, description="How many ended rollouts are kept for each service."
     )
     policies: Text = Field(
-        default="policies", description="The directory of policies; relative to where canaryd runs."
+        default="policies",
+        description="The directory of policies; a relative path starts at canaryd's working directory.",
     )
     notifiers: Mapping[LabelName, NotifierSettings] = Field(
-        default={}, description="Whom policies' hooks may tell, by name."
+        default={}, description="The notifiers that the hooks of policies may name."
     )
     gates: Mapping[LabelName, GateSettings] = Field(
-        default={}, description="What policies' hooks may ask, by name."
+        default={}, description="The gates that the hooks of policies may name."
     )
 
 
 def load_settings(
     path: Path | None, prometheus: str | None = None, kubeconfig: str | None = None
 ) -> Settings:
-    """The settings of a file, with what the command line overrides.
+    """Reads the settings of a file, with the command line's overrides.
 
-    A file that is not there is fine when `prometheus` is given; path None: no file. Raises Refused with all
+    path: the file; it may be missing if `prometheus` is given; None: no file. prometheus, kubeconfig:
+    override prometheus.url and kubernetes.kubeconfig; None: no override. Raises InvalidPolicy with all
     problems.
     """
     document = Document("", {}, {})
@@ -357,7 +384,7 @@ def _map(value: Any) -> dict[str, Any]:
 
 
 def _placed(document: Document, problem: Problem, option: str | None) -> Problem:
-    """With the file and line, or the command line's option it came from."""
+    """Adds the problem's file and line, or the command line's option that the value came from."""
     if option:
         return Problem((option,), problem.message)
     return document.placed(problem) if document.file else problem

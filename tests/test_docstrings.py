@@ -18,8 +18,9 @@ PACKAGES = (
     "report",
     "simulation",
     "control",
-    "adapters/kube",
-    "adapters/prometheus",
+    "adapters",
+    "app.py",
+    "settings.py",
     "commands/check",
     "commands/deploy",
     "commands/reset",
@@ -52,7 +53,9 @@ class Definition:
 
 
 def modules() -> list[Path]:
-    return sorted(path for package in PACKAGES for path in (PACKAGE / package).rglob("*.py"))
+    """The modules of the packages, and the modules that PACKAGES names themselves."""
+    found = [PACKAGE / package for package in PACKAGES]
+    return sorted(path for place in found for path in ([place] if place.is_file() else place.rglob("*.py")))
 
 
 def definitions() -> Iterator[Definition]:

@@ -1,7 +1,7 @@
-"""/livez, /readyz and /metrics: whether the daemon lives, what it lacks, and what it does, for machines.
+"""Serves /livez, /readyz and /metrics: whether the daemon is alive, whether it is ready, and what it does.
 
-`Health` and `Metrics` are told by the daemon and asked by HTTP; both may be used from any thread. Nothing
-here decides.
+The daemon reports to `Health` and `Metrics`, and the HTTP server reads them; both may be used from any
+thread. Nothing here decides.
 """
 
 import socket
@@ -23,9 +23,9 @@ from canaryd.domain.ports import Rejected
 from canaryd.domain.rollout import Phase, Rollout
 from canaryd.domain.verdict import Answer
 
-# beats that may be missed before the daemon counts as dead: a look may wait for several time limits
+# beats that may be missed before the daemon counts as dead, since a look may wait for several time limits
 BEATS = 10
-LEAST = 60.0  # s, however short the beat: restarting a daemon that waits for an outage to end helps nobody
+LEAST = 60.0  # s, even if the beat is short: a restart does not help a daemon that waits out an outage
 SECONDS = (
     0.005,
     0.01,
@@ -44,40 +44,44 @@ SECONDS = (
 
 @dataclass(slots=True)
 class _Part:
-    lately: float | None  # s that good news stays good; None: until there is other news
-    last_good: float | None = None  # when it was last good
+    stays_good: float | None  # s after the last good report; None: until a bad report
+    last_good: float | None = None  # when it was last reported good, monotonic s
     problem: str = ""
 
 
 class Health:
-    """beat: seconds between two beats. parts: what readiness needs, by its name in words ("Prometheus"), each
-    with the seconds for which an answer of it counts as lately, or None when it stays good until it is said
-    to be bad. clock: monotonic seconds."""
+    """Whether the daemon is alive and ready.
+
+    beat: seconds between two beats. parts: what readiness needs, by a name for people ("Prometheus"), with
+    the seconds for which a good report counts; None: until a bad report. clock: monotonic seconds.
+    """
 
     def __init__(
         self, beat: float, parts: Mapping[str, float | None], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._patience = max(BEATS * beat, LEAST)
-        self._parts = {name: _Part(lately) for name, lately in parts.items()}
+        self._parts = {name: _Part(stays_good) for name, stays_good in parts.items()}
         self._clock = clock
         self._progress = clock()
         self._lock = threading.Lock()
 
     def progressed(self) -> None:
-        """The beat's thread got further: call it at a beat's start and end, and between its rollouts."""
+        """Reports progress of the beat's thread; called at the start and end of a beat, and between its
+        rollouts."""
         self._progress = self._clock()
 
     def good(self, part: str) -> None:
-        """It answered just now. Raises KeyError for a part that readiness does not know, as `bad` does."""
+        """Reports that a part is good now. Raises KeyError for an unknown part."""
         with self._lock:
             self._parts[part].last_good, self._parts[part].problem = self._clock(), ""
 
     def bad(self, part: str, problem: str) -> None:
+        """Reports that a part is bad, and why. Raises KeyError for an unknown part."""
         with self._lock:
             self._parts[part].problem = " ".join(problem.split())
 
     def dead(self) -> str:
-        """Why the daemon should be restarted, or ""."""
+        """The reason why the daemon should be restarted; "" if it is alive."""
         silent = self._clock() - self._progress
         return (
             f"the beat has made no progress for {silent:.0f} s; {self._patience:.0f} s are allowed"
@@ -86,30 +90,30 @@ class Health:
         )
 
     def missing(self) -> list[str]:
-        """What is not as it should be, one sentence each; empty: ready."""
+        """The parts that are not good, one sentence for each; []: the daemon is ready."""
         now = self._clock()
         with self._lock:
             return [f"{name}: {why}" for name, part in self._parts.items() if (why := _lacking(part, now))]
 
 
 def _lacking(part: _Part, now: float) -> str:
-    since = "never heard of yet" if part.last_good is None else f"last good {now - part.last_good:.0f} s ago"
+    since = "not good yet" if part.last_good is None else f"last good {now - part.last_good:.0f} s ago"
     if part.problem:
         return f"{part.problem} ({since})"
     if part.last_good is None:
         return since
     return (
-        f"{since}; {part.lately:g} s are allowed"
-        if part.lately is not None and now - part.last_good > part.lately
+        f"{since}; {part.stays_good:g} s are allowed"
+        if part.stays_good is not None and now - part.last_good > part.stays_good
         else ""
     )
 
 
 class Metrics:
-    """What canaryd tells of itself to Prometheus, in a registry of its own.
+    """canaryd's own metrics for Prometheus, in a registry of their own.
 
-    Counters are public: `metrics.beats.inc()`. Rollouts are shown as last handed over by `show`, so those
-    that ended vanish.
+    Counters are public: `metrics.beats.inc()`. Rollouts are exposed as last given to `show`, so rollouts that
+    have ended disappear.
     """
 
     def __init__(self, version: str) -> None:
@@ -150,7 +154,7 @@ class Metrics:
         self.registry.register(self._rollouts)
 
     def show(self, rollouts: Iterable[Rollout]) -> None:
-        """The rollouts as they are now; those that have ended are left out."""
+        """Sets the rollouts to expose; those that have ended are left out."""
         self._rollouts.present = tuple(rollout for rollout in rollouts if not rollout.phase.ended)
 
     def _counter(self, name: str, help: str, *labels: str) -> Counter:
@@ -161,7 +165,7 @@ class Metrics:
 
 
 class _Rollouts(Collector):
-    """Gauges made from the rollouts at the moment of a scrape."""
+    """Makes the gauges of the rollouts at each scrape."""
 
     LABELS = ("namespace", "service", "version")
 
@@ -170,46 +174,38 @@ class _Rollouts(Collector):
 
     def collect(self) -> Iterator[Metric]:
         present = {(*rollout.entrance.key, rollout.entrance.canary): rollout for rollout in self.present}
-        judged = {
-            labels: rollout.verdict for labels, rollout in present.items() if rollout.verdict is not None
-        }
+        judged = {labels: one.verdict for labels, one in present.items() if one.verdict is not None}
         yield self._gauge(
             "weight_percent",
             "The canary's share of the traffic, as wanted.",
-            {k: rollout.weight for k, rollout in present.items()},
+            {k: one.weight for k, one in present.items()},
         )
         yield self._gauge(
-            "stage",
-            "Index of the stage; -1 before the first.",
-            {k: rollout.stage for k, rollout in present.items()},
+            "stage", "Index of the stage; -1 before the first.", {k: one.stage for k, one in present.items()}
         )
         yield self._gauge(
             "began_seconds",
             "When the rollout began, Unix time.",
-            {k: rollout.began for k, rollout in present.items()},
+            {k: one.began for k, one in present.items()},
         )
         yield self._states(
-            "phase", "1 for the phase it is in.", Phase, {k: rollout.phase for k, rollout in present.items()}
+            "phase", "1 for the phase it is in.", Phase, {k: one.phase for k, one in present.items()}
         )
         yield self._states(
             "verdict",
             "1 for the answer of the last look.",
             Answer,
-            {k: verdict.answer for k, verdict in judged.items()},
+            {k: one.answer for k, one in judged.items()},
         )
         yield self._gauge(
-            "odds",
-            "Odds gathered against the canary, to 1.",
-            {k: verdict.odds for k, verdict in judged.items()},
+            "odds", "Odds gathered against the canary, to 1.", {k: one.odds for k, one in judged.items()}
         )
         yield self._gauge(
-            "odds_bar",
-            "Odds at which it is rolled back, to 1.",
-            {k: verdict.bar for k, verdict in judged.items()},
+            "odds_bar", "Odds at which it is rolled back, to 1.", {k: one.bar for k, one in judged.items()}
         )
         yield self._waiting(present)
         yield self._gauge(
-            "looks", "Looks compared in this stage.", {k: verdict.looks for k, verdict in judged.items()}
+            "looks", "Looks compared in this stage.", {k: one.looks for k, one in judged.items()}
         )
 
     def _gauge(self, name: str, help: str, values: Mapping[tuple[str, str, str], float]) -> Metric:
@@ -241,7 +237,7 @@ class _Rollouts(Collector):
 
 
 def application(health: Health, metrics: Metrics) -> WSGIApplication:
-    """The three pages, as WSGI."""
+    """The WSGI application with the three pages."""
     exposition = make_wsgi_app(metrics.registry)
 
     def pages(environ: WSGIEnvironment, respond: StartResponse) -> Iterable[bytes]:
@@ -267,15 +263,15 @@ def application(health: Health, metrics: Metrics) -> WSGIApplication:
 
 
 def _head_of(pages: WSGIApplication, environ: WSGIEnvironment, respond: StartResponse) -> list[bytes]:
-    """Answers as to a GET, with the length and without the body."""
-    responses: list[tuple[str, list[tuple[str, str]]]] = []
+    """Answers as a GET, with the length and without the body."""
+    replies: list[tuple[str, list[tuple[str, str]]]] = []
 
     def note(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
-        responses.append((status, headers))
+        replies.append((status, headers))
         return lambda data: None
 
     length = sum(map(len, pages({**environ, "REQUEST_METHOD": "GET"}, note)))
-    status, headers = responses[0]
+    status, headers = replies[0]
     respond(
         status,
         [
@@ -300,10 +296,10 @@ def _page(respond: StartResponse, status: str, text: str) -> list[bytes]:
 
 
 class Server:
-    """Serves an application on one address, a thread for each request, until `close`."""
+    """Serves a WSGI application on one address until `close`, with a thread for each request."""
 
     def __init__(self, host: str, port: int, app: WSGIApplication) -> None:
-        """Listens at once. port 0: any free one. Raises Rejected when it cannot listen there."""
+        """Listens at once. port: 0 is any free port. Raises Rejected if it cannot listen there."""
         try:
             self._server = (_Server6 if ":" in host else _Server)((host, port), _Handler)
         except (OSError, OverflowError) as error:
@@ -317,7 +313,7 @@ class Server:
         self._thread.start()
 
     def close(self) -> None:
-        """Stops listening; requests under way are not waited for. Returns in well under a second."""
+        """Stops listening in well under a second, without waiting for requests under way."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -328,13 +324,13 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
     block_on_close = False
 
     def server_bind(self) -> None:
-        # HTTPServer's own asks DNS for the name of the host, which takes seconds where there is no DNS.
+        # HTTPServer's method asks DNS for the host's name, which takes seconds without DNS.
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
         self.setup_environ()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hangs up is its own affair; stderr belongs to the logs."""
+        """Ignores clients that hang up, since stderr is for the logs."""
 
 
 class _Server6(_Server):
@@ -342,7 +338,7 @@ class _Server6(_Server):
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = 10  # s that a client may be silent before its thread is taken back
+    timeout = 10  # s for which a client may be silent before its thread ends
 
     def log_message(self, format: str, *args: Any) -> None:
         """Probes come every few seconds: no news."""

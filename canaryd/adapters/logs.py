@@ -1,7 +1,6 @@
-"""Logs, set up once: facts with keys, as JSON lines or for a person's eyes, libraries' own warnings among
-them.
+"""Sets up logging: facts with keys, as JSON lines or readable text, including the warnings of libraries.
 
-Everything goes to stderr, since stdout belongs to what a command prints.
+All logs go to stderr, since stdout is for the output of commands.
 """
 
 import json
@@ -24,28 +23,28 @@ def _hidden(module: str) -> Iterator[None]:
             del sys.modules[module]
 
 
-# Where rich is installed structlog imports it, for tracebacks that canaryd does not show: 9 MB and 50 ms of
-# the daemon for nothing.
+# If rich is installed, structlog imports it for tracebacks that canaryd does not show: 9 MB and 50 ms for
+# nothing.
 with _hidden("rich"):
     import structlog
     from structlog.typing import FilteringBoundLogger, Processor
 
 Format = Literal["auto", "json", "console"]
 LEVELS = ("debug", "info", "warning", "error")
-# the loggers of the package; others are heard from WARNING on, since kubernetes' DEBUG holds tokens
+# The logger of the package. Other loggers are shown from WARNING on, since kubernetes' DEBUG has tokens.
 OWN = "canaryd"
 
 
 def logger(name: str) -> FilteringBoundLogger:
-    """The logger of this name. Whoever imports structlog itself should do so after this module, or rich comes
-    with it."""
+    """The logger of this name. Modules that import structlog themselves must do so after this module, which
+    keeps rich from being imported."""
     made: FilteringBoundLogger = structlog.get_logger(name)
     return made
 
 
 def setup(level: str = "info", format: Format = "auto", stream: TextIO | None = None) -> None:
-    """Sets it up, anew if called again. auto: console on a terminal, JSON otherwise. stream: stderr by
-    default. Raises ValueError."""
+    """Sets up logging; may be called again. level: one of LEVELS. format: auto is console on a terminal and
+    JSON otherwise. stream: stderr by default. Raises ValueError for an unknown level or format."""
     if level.lower() not in LEVELS:
         raise ValueError(f"log level must be one of {', '.join(LEVELS)}, but is {level}")
     if format not in ("auto", "json", "console"):
@@ -67,7 +66,7 @@ def setup(level: str = "info", format: Format = "auto", stream: TextIO | None = 
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=False,  # a logger made before the settings were read must follow them
+        cache_logger_on_first_use=False,  # a logger that was made before the settings were read follows them
     )
     handler = logging.StreamHandler(out)
     handler.setFormatter(
@@ -88,7 +87,7 @@ def setup(level: str = "info", format: Format = "auto", stream: TextIO | None = 
 
 def _rendering(console: bool, out: TextIO) -> list[Processor]:
     if console:
-        # Not rich's tracebacks: they show local variables, and with them passwords.
+        # Not rich's tracebacks: they show local variables, which may be passwords.
         return [
             structlog.dev.ConsoleRenderer(
                 colors=out.isatty(), exception_formatter=structlog.dev.plain_traceback, timestamp_key="time"
@@ -101,7 +100,7 @@ def _rendering(console: bool, out: TextIO) -> list[Processor]:
 
 
 def _to_json(event: Mapping[str, Any], **options: Any) -> str:
-    """One line of valid JSON, whatever the values: infinite odds and not-a-number become words."""
+    """One line of valid JSON for any values: infinite numbers and NaN become text."""
     try:
         return json.dumps(event, allow_nan=False, **options)
     except ValueError:
@@ -112,7 +111,7 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, Mapping):
-        return {str(key): _finite(one) for key, one in value.items()}
+        return {str(key): _finite(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
+        return [_finite(entry) for entry in value]
     return value

@@ -1,5 +1,5 @@
-"""Kubernetes manifests in files: their documents one by one, each with its line; one that cannot be read
-takes no other with it."""
+"""Reads Kubernetes manifests from files: every document with its line. A document that cannot be parsed does
+not affect the others."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -15,8 +15,8 @@ _BETWEEN = re.compile(r"---(\s.*)?")
 
 
 def read(paths: Sequence[Path]) -> list[Manifest]:
-    """The documents of files, and of all *.yaml and *.yml in directories. Raises Rejected for a path that
-    cannot be read."""
+    """Reads the documents of files, and of all *.yaml and *.yml files in directories. Raises Rejected for a
+    file that cannot be read or is not UTF-8."""
     return [document for path in paths for file in _files(path) for document in _documents(file)]
 
 
@@ -47,7 +47,7 @@ def _document(file: str, line: int, text: str) -> Manifest:
         return Manifest(file, line, text, YAML(typ="safe", pure=True).load(text))
     except (YAMLError, ValueError) as error:
         mark = error.problem_mark or error.context_mark if isinstance(error, MarkedYAMLError) else None
-        said = (error.problem or error.context) if isinstance(error, MarkedYAMLError) else str(error)
+        problem = (error.problem or error.context) if isinstance(error, MarkedYAMLError) else str(error)
         return Manifest(
-            file, line, text, None, " ".join(str(said).split()), line + (mark.line if mark else 0)
+            file, line, text, None, " ".join(str(problem).split()), line + (mark.line if mark else 0)
         )

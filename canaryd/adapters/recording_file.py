@@ -1,12 +1,12 @@
-"""Recordings: a past in one compressed file, from which everything that was counted is read back equal.
+"""Recordings: past counts in one compressed file, from which all counts are read back exactly.
 
-The file is gzip of JSON lines. The first says what it is, of which format, and whose looks are in it
-(`domain/recording.py`). Then comes a line for each look, with its bounds and the queries' values, also when
-nothing was sampled in it, followed by a line for each replica. The last line says how many looks there were,
-so that a file cut short is known as such. Keys are only ever added within a format.
+The file is gzip of JSON lines. The first line has the kind, the format, and the services and times of its
+looks (`domain/recording.py`). Then comes a line for each look, with its bounds and the queries' values, also
+if nothing was sampled in it, followed by a line for each replica. The last line has the number of looks, so
+that a truncated file is recognized. Within a format, keys are only added.
 
-Writing is to a temporary name beside the file, moved into place when it is whole: no reader ever meets half a
-recording. Nothing here judges, and nothing here asks Prometheus.
+A recording is written under a temporary name beside the file and moved into place when it is complete, so no
+reader gets half a recording. Nothing here judges or asks Prometheus.
 """
 
 import gzip
@@ -36,9 +36,9 @@ FORMAT = 1  # raised when a reader of the old one would misunderstand
 SAYS = "what was counted of two versions of a service; canaryd backtest tries policies on it"
 
 Values = Mapping[str, float | None]
-"""Of a policy's queries, by their PromQL."""
+"""The values of a policy's queries at the end of a look, by their PromQL; None: no value."""
 
-# Values and odds may be infinite, which JSON cannot say: it travels as text.
+# Values and odds may be infinite, which JSON does not have: infinity is written as text.
 _SHAPE = ConfigDict(alias_generator=to_camel, ser_json_inf_nan="strings")
 
 
@@ -64,7 +64,7 @@ class _Replica:
     first_seen: float | None = None
 
 
-# Lists of one, since a TypeAdapter takes a shape for plain dataclasses only where they are part of something.
+# Lists with one entry, since a TypeAdapter applies its config to plain dataclasses only within another type.
 _PAST = TypeAdapter(list[Past], config=_SHAPE)
 _ROLLOUT = TypeAdapter(list[StoredRollout], config=_SHAPE)
 _LOOK = TypeAdapter(list[_Look], config=_SHAPE)
@@ -75,7 +75,7 @@ _REPLICA = TypeAdapter(list[_Replica], config=_SHAPE)
 
 
 class Writer:
-    """Writes looks into an open file, after the header."""
+    """Writes looks into an open file, after the header. made_by: the program and its version."""
 
     def __init__(self, out: TextIO, past: Past, made_by: str) -> None:
         self._out = out
@@ -87,33 +87,35 @@ class Writer:
         )
 
     def write(self, look: Look, values: Values) -> None:
-        """One look. A look that comes twice is read as it came last."""
-        replicas = [(True, *one) for one in look.canary.items()] + [
-            (False, *one) for one in look.stable.items()
+        """Writes one look. If a look is written twice, the last one counts when it is read."""
+        replicas = [(True, *replica) for replica in look.canary.items()] + [
+            (False, *replica) for replica in look.stable.items()
         ]
         head = _Look(look.start, look.end, look.bounds, look.sampled, values, len(replicas))
-        self._line(_one(_LOOK.dump_json([head], by_alias=True)))
+        self._line(_only(_LOOK.dump_json([head], by_alias=True)))
         for canary, name, counts in replicas:
-            one = _Replica(canary, name, first_seen=look.first_seen.get(name), **asdict(counts))
-            self._line(_one(_REPLICA.dump_json([one], by_alias=True)))
+            replica = _Replica(canary, name, first_seen=look.first_seen.get(name), **asdict(counts))
+            self._line(_only(_REPLICA.dump_json([replica], by_alias=True)))
         self.looks += 1
 
     def close(self) -> None:
+        """Writes the last line, with the number of looks."""
         self._line(f'{{"looks":{self.looks}}}')
 
     def _line(self, text: str) -> None:
         self._out.write(text + "\n")
 
 
-def _one(listed: bytes) -> str:
-    """The one object of a list in JSON."""
+def _only(listed: bytes) -> str:
+    """The JSON of a list's only entry."""
     return listed.decode()[1:-1]
 
 
 @contextmanager
 def writing(path: Path, past: Past, made_by: str, force: bool = False) -> Iterator[Writer]:
-    """A writer whose file is in place once the block has ended well, and nowhere if it has not. Raises
-    Rejected if there is one already."""
+    """A context with a writer; the file is put into place if the block ends without an error, and removed
+    otherwise. force: overwrites an existing file. Raises Rejected if the file exists already or its directory
+    does not."""
     refuse_existing(path, force)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -124,34 +126,34 @@ def writing(path: Path, past: Past, made_by: str, force: bool = False) -> Iterat
             writer.close()
             out.flush()
             out.detach()
-        refuse_existing(path, force)  # reading takes minutes: someone else may have been faster
+        refuse_existing(path, force)  # reading takes minutes: the file may have been created meanwhile
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
 
 def refuse_existing(path: Path, force: bool) -> None:
-    """Raises Rejected for a file that is there and is not to be overwritten, and for a directory that is
-    not."""
+    """Checks that a file may be written. Raises Rejected for a file that exists, unless `force` is set, for a
+    directory, and for a file whose directory does not exist."""
     if path.is_dir() or not path.parent.is_dir():
         wanted = (
-            "a file's name was wanted, but it is a directory"
+            "must be a file's name, but is a directory"
             if path.is_dir()
-            else f"the directory {path.parent} is not there"
+            else f"the directory {path.parent} does not exist"
         )
         raise Rejected(f"{path}: {wanted}")
     if path.exists() and not force:
-        raise Rejected(f"{path} is there already: choose another name, or --force to overwrite it")
+        raise Rejected(f"{path} exists already: choose another name, or use --force to overwrite it")
 
 
 def _plain_past(past: Past) -> Any:
     [plain] = json.loads(_PAST.dump_json([past], by_alias=True, exclude={0: {"policy", "rollout"}}))
-    # As its file would have it, so that it means the same whatever later defaults are.
+    # With every value, as in a policy's file, so that its meaning does not change with later defaults.
     return {**plain, "rollout": _plain_rollout(past.rollout), "policy": past.policy.dump()}
 
 
 def _plain_rollout(rollout: Rollout | None) -> Any:
-    """The stored form without the policy, which is the past's."""
+    """The stored form of a rollout, without the policy, which is part of the past."""
     if rollout is None:
         return None
     return json.loads(_ROLLOUT.dump_json([stored(rollout)], by_alias=True, exclude={0: {"policy"}}))[0]
@@ -163,19 +165,21 @@ def _plain_rollout(rollout: Rollout | None) -> Any:
 class Recording:
     """A past with its looks: implements the port `Telemetry`.
 
-    A window is answered by the look that was recorded for it, else by the recorded looks that make it up
-    exactly. Before the first look and after the last there is no telemetry, as if it had been forgotten.
+    A window is answered by the look that was recorded for it, or else by the recorded looks that make it up
+    exactly. Before the first look and after the last there is no telemetry, as if Prometheus had deleted it.
     """
 
     def __init__(self, past: Past) -> None:
         self.past = past
         self._looks: dict[tuple[int, int], Look] = {}
-        self._ends: dict[int, list[int]] = {}  # by start: of the looks that begin there, longest first
+        self._ends: dict[
+            int, list[int]
+        ] = {}  # by start: the ends of the looks that begin there, longest first
         self._values: dict[tuple[str, int], float | None] = {}
 
     def write(self, look: Look, values: Values) -> None:
-        """One look more, as `Writer` takes it: what is read from Prometheus may go into memory instead of
-        into a file."""
+        """Adds a look, as `Writer.write`: looks from Prometheus may be kept in memory instead of in a
+        file."""
         if (look.start, look.end) not in self._looks:
             self._ends[look.start] = sorted([*self._ends.get(look.start, []), look.end], reverse=True)
         self._looks[look.start, look.end] = look
@@ -184,30 +188,30 @@ class Recording:
     def read(
         self, targets: Sequence[Target], start: int, end: int, step: int
     ) -> Mapping[Target, Sequence[Look]]:
-        """The looks (start, start + step], ... up to end. Raises Rejected for other versions than the
-        recorded ones, and where the recorded looks do not make up a window."""
+        """The looks (start, start + step], ... up to end, in Unix seconds. Raises Rejected for versions that
+        are not recorded, and if the recorded looks do not make up a window."""
         for target in targets:
             self._check(target)
         looks = [self._look(at, at + step) for at in range(start, end - step + 1, step)]
         return dict.fromkeys(targets, looks)
 
     def measure(self, target: Target, promql: str, start: int, end: int, step: int) -> Sequence[float | None]:
-        """A query's recorded value at the end of each of those looks; None where there is none. Raises
-        Rejected for an unknown query."""
+        """A query's recorded value at the end of each look (start, start + step], ... up to end; None if
+        there is none. Raises Rejected for a query that is not recorded."""
         if promql not in self.past.queries:
             known = "; ".join(self.past.queries) or "none"
             raise Rejected(
-                f"the recording has no values of the query {promql} (it has: {known}): record it with a "
-                "policy that asks it"
+                f"the recording has no values of the query {promql} (it has: {known}): record again with a "
+                "policy that has this query"
             )
         return [self._values.get((promql, at)) for at in range(start + step, end + 1, step)]
 
     def sources(self, target: Target, start: int, end: int) -> Sequence[Source]:
-        """None: who sent the requests is not recorded."""
+        """Returns no sources, since the senders of requests are not recorded."""
         return ()
 
     def presence(self, target: Target, start: int, end: int) -> Presence:
-        """Nothing: why there was no data then is not known."""
+        """Returns nothing, since the reason for missing data is not recorded."""
         return Presence()
 
     def _check(self, target: Target) -> None:
@@ -215,7 +219,7 @@ class Recording:
         recorded = (past.namespace, past.stable_workload, past.canary_workload, past.reporter)
         asked = (target.namespace, *target.workloads, target.reporter)
         if asked != recorded:
-            raise Rejected(f"the recording is of {' '.join(recorded)}, but {' '.join(asked)} was asked for")
+            raise Rejected(f"the recording is of {' '.join(recorded)}, but {' '.join(asked)} is wanted")
 
     def _look(self, start: int, end: int) -> Look:
         if (start, end) in self._looks:
@@ -225,14 +229,14 @@ class Recording:
         parts = self._parts(start, end)
         if not parts:
             raise Rejected(
-                f"the recording has looks of {self.past.interval} s from {self.past.since} on, and none that "
+                f"the recording has looks of {self.past.interval} s from {self.past.since} on, but none that "
                 f"make up {start} to {end}"
             )
         return joined(parts)
 
     def _parts(self, start: int, end: int) -> list[Look]:
-        """Looks from start to end without a gap, found from the left; [] if there are none. Two grids are few
-        ways."""
+        """Looks from start to end without a gap, found from the left; [] if there are none. There are few
+        ways, since looks lie on at most two grids."""
         ways: list[list[Look]] = [[]]
         dead: set[int] = set()
         while ways:
@@ -242,7 +246,7 @@ class Recording:
                 return way
             if at in dead:
                 continue
-            dead.add(at)  # reached once: what follows from there is the same whichever way came
+            dead.add(at)  # visited once: what follows from here does not depend on the way
             ways += [
                 [*way, self._looks[at, until]] for until in reversed(self._ends.get(at, [])) if until <= end
             ]
@@ -250,13 +254,13 @@ class Recording:
 
 
 def load(path: Path) -> Recording:
-    """A whole recording. Raises Rejected for a file that is none, is damaged, was cut short, or is of a newer
-    format."""
+    """Reads a whole recording. Raises Rejected for a file that is not a recording, is damaged, was truncated,
+    or has a newer format."""
     with path.open("rb") as raw:
         if raw.read(2) != b"\x1f\x8b":
             raise Rejected(
-                f"{path} is no recording: a file of `canaryd record` was wanted, which is compressed with "
-                "gzip, and this is not"
+                f"{path} is not a recording: a file of `canaryd record` was wanted, which is compressed with "
+                "gzip, and this file is not"
             )
         raw.seek(0)
         return _read(path, raw)
@@ -269,7 +273,7 @@ def _read(path: Path, raw: BinaryIO) -> Recording:
             recording = Recording(_header(path, lines.readline()))
             for line in lines:
                 if line.startswith('{"looks":'):
-                    # to where the checksum is
+                    # up to the checksum
                     return _ended(path, json.loads(line)["looks"], looks, recording, rest=lines.read())
                 head = _LOOK.validate_json(f"[{line}]")[0]
                 replicas = [_REPLICA.validate_json(f"[{lines.readline()}]")[0] for _ in range(head.replicas)]
@@ -297,13 +301,13 @@ def _read(path: Path, raw: BinaryIO) -> Recording:
 
 
 def _header(path: Path, line: str) -> Past:
-    wanted = f"the first line should say that it is a {KIND}"
+    wanted = f"the first line should be that of a {KIND}"
     try:
         head = json.loads(line)
     except ValueError:
         head = None
     if not isinstance(head, dict) or head.get("kind") != KIND:
-        raise Rejected(f"{path} is no recording: {wanted}, but begins with {line[:60]!r}")
+        raise Rejected(f"{path} is not a recording: {wanted}, but begins with {line[:60]!r}")
     if head.get("format") != FORMAT:
         made_by = head.get("madeBy") or "an unknown program"
         raise Rejected(
@@ -322,14 +326,14 @@ def _header(path: Path, line: str) -> Past:
     return past
 
 
-def _ended(path: Path, said: object, came: int, recording: Recording, rest: str) -> Recording:
+def _ended(path: Path, promised: object, came: int, recording: Recording, rest: str) -> Recording:
     if rest:
         raise Rejected(
             f"{path} is damaged: its last line was wanted after {came} looks, and {len(rest)} characters "
             "follow it"
         )
-    if said != came:
-        raise Rejected(f"{path} is damaged: its last line says {said} looks, and {came} came")
+    if promised != came:
+        raise Rejected(f"{path} is damaged: its last line says {promised} looks, but it has {came}")
     return recording
 
 
@@ -339,8 +343,8 @@ def _look_of(head: _Look, replicas: Sequence[_Replica]) -> Look:
         sides[replica.canary][replica.name] = Counts(
             replica.requests, replica.failures, replica.timed, replica.within, replica.duration_ms
         )
-    seen = {replica.name: replica.first_seen for replica in replicas if replica.first_seen is not None}
-    return Look(head.start, head.end, head.bounds, sides[False], sides[True], head.sampled, seen)
+    first_seen = {replica.name: replica.first_seen for replica in replicas if replica.first_seen is not None}
+    return Look(head.start, head.end, head.bounds, sides[False], sides[True], head.sampled, first_seen)
 
 
 __all__ = ["FORMAT", "KIND", "Recording", "Values", "Writer", "load", "refuse_existing", "writing"]

@@ -1,6 +1,6 @@
-"""Calls the beat on time: at once, then every so many seconds, one at a time, whatever the last one did.
+"""Calls the beat on time: at once, then at a fixed interval, one at a time, also after an error.
 
-APScheduler 3 keeps the time. No clock is read here, so nothing of it depends on a clock that a test has
+APScheduler 3 keeps the time. This module reads no clock, so it does not depend on a clock that a test has
 frozen.
 """
 
@@ -18,16 +18,16 @@ from apscheduler.triggers.base import BaseTrigger
 class Ticker:
     """Calls `call` every `seconds` from a thread of its own, until `stop`.
 
-    While a beat lasts longer than `seconds`, those due meanwhile are left out; the next comes at its usual
-    time. What a beat raises goes to `on_error`, and the schedule goes on.
+    If a beat lasts longer than `seconds`, the beats that are due meanwhile are left out; the next one comes
+    at its usual time. If a beat raises, `on_error` gets the exception, and the schedule goes on.
     """
 
     def __init__(
         self, call: Callable[[], None], seconds: float, on_error: Callable[[Exception], None]
     ) -> None:
-        """Raises ValueError unless seconds > 0."""
+        """seconds: the time between two beats, above 0. Raises ValueError otherwise."""
         if not seconds > 0:
-            raise ValueError(f"a beat must come every so many seconds, more than 0, but came as {seconds:g}")
+            raise ValueError(f"the seconds between two beats must be above 0, but are {seconds:g}")
         self._call, self._on_error = call, on_error
         self._idle = threading.Event()
         self._idle.set()
@@ -38,19 +38,19 @@ class Ticker:
             self._once,
             trigger=_AtOnceThenEvery(timedelta(seconds=seconds)),
             id="beat",
-            misfire_grace_time=None,  # late is better than never: the default drops what is 1 s late
+            misfire_grace_time=None,  # by default a beat that is 1 s late is dropped
             coalesce=True,
-            # a slow beat is never overtaken; APScheduler warns in the log of what it leaves out
+            # A slow beat is never overtaken; APScheduler logs a warning for the beats that it leaves out.
             max_instances=1,
         )
 
     def start(self) -> None:
-        """The first beat comes at once; returns without waiting for it."""
+        """Starts the first beat at once, and returns without waiting for it."""
         self._scheduler.start()
 
     def stop(self, timeout: float = 4.0) -> bool:
-        """Starts no further beat and waits up to `timeout` s for the one under way; whether it has ended. May
-        be called again."""
+        """Starts no further beat, and waits up to `timeout` s for the one under way. Returns whether it has
+        ended. May be called again."""
         with self._lock:
             first, self._stopping = not self._stopping, True
         if first and self._scheduler.running:
@@ -71,9 +71,9 @@ class Ticker:
 
 
 class _AtOnceThenEvery(BaseTrigger):  # type: ignore[misc]  # apscheduler has no types
-    """Fires at once, then on a grid from there; grid points that have passed are left out but for the last.
+    """Fires at once, and then on a grid from there; of missed grid points only the last one is kept.
 
-    APScheduler's IntervalTrigger would list every missed point, millions after a clock that jumps, only to
+    APScheduler's IntervalTrigger would list every missed point, millions after a jump of the clock, only to
     merge them.
     """
 
@@ -90,8 +90,8 @@ class _AtOnceThenEvery(BaseTrigger):  # type: ignore[misc]  # apscheduler has no
 class _OneDaemonThread(BaseExecutor):  # type: ignore[misc]  # apscheduler has no types
     """Runs jobs one after another in one daemon thread.
 
-    APScheduler's own pool uses threads that Python waits for at exit, so a beat that hangs would keep the
-    process from ending. One thread for all beats, since HTTP sessions are kept for each thread.
+    Python waits at exit for the threads of APScheduler's own pool, so a beat that hangs would keep the
+    process from ending. All beats share one thread, since HTTP sessions are kept for each thread.
     """
 
     def __init__(self) -> None:
@@ -109,7 +109,7 @@ class _OneDaemonThread(BaseExecutor):  # type: ignore[misc]  # apscheduler has n
         self._jobs.put((job, run_times))
 
     def _run(self) -> None:
-        while (one := self._jobs.get()) is not None:
-            job, run_times = one
+        while (due := self._jobs.get()) is not None:
+            job, run_times = due
             events = run_job(job, job._jobstore_alias, run_times, self._logger.name)
             self._run_job_success(job.id, events)

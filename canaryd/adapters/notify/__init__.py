@@ -1,1 +1,2 @@
-"""Telling people, and asking gates: HTTP receivers, Alertmanager, and the queue that delivers to them."""
+"""Notifiers and gates: webhooks, Alertmanager, the queue that delivers announcements to them, and the client
+of gates."""

@@ -1,8 +1,8 @@
-"""Announcements as alerts of an Alertmanager, which tells people, groups, silences and inhibits.
+"""Sends announcements as alerts to an Alertmanager, which notifies people, groups, silences and inhibits.
 
-An alert stands until its `endsAt`, a little after now; while it fires it is sent again (`refresh`), and so
-survives a restart of either side, and ends by itself when canaryd is gone. When to send what again is
-`delivery.py`'s.
+An alert stands until its `endsAt`, a little after now. While it fires it is sent again (`refresh`), so it
+survives a restart of either side and ends by itself when canaryd is gone. `delivery.py` decides when it is
+sent again.
 """
 
 import json
@@ -16,7 +16,7 @@ from canaryd.domain.ports import Rejected, Unavailable
 from canaryd.domain.rollout import Announcement
 from canaryd.domain.verdict import Answer
 
-# s an alert stands after it was last sent: what Alertmanager's own `resolve_timeout` is by default
+# s for which an alert stands after it was last sent: the default of Alertmanager's `resolve_timeout`
 STANDS = 300.0
 NAMES = {"rolled_back": "CanaryRolledBack", "held": "CanaryHeld", "approval_needed": "CanaryApprovalNeeded"}
 # A person has to look at these; what else a hook may name is news. `labels` in the settings overrides it.
@@ -26,7 +26,8 @@ DESCRIPTION = 2000  # characters; pagers cut what is longer, and not where it ma
 
 
 class Alertmanager:
-    """One Alertmanager (each of a cluster of them is to be told, and is one of these)."""
+    """One Alertmanager. Each member of an Alertmanager cluster has to get every alert, and is a notifier of
+    its own."""
 
     def __init__(
         self,
@@ -36,30 +37,33 @@ class Alertmanager:
         clock: Callable[[], float] = time.time,
         stands: float = STANDS,
     ) -> None:
-        """url: its root, as a browser has it (.../api/v2/alerts is added). labels: added to every alert.
-        stands: s. Raises ValueError."""
+        """url: the root URL, as in a browser (/api/v2/alerts is added). labels: added to every alert. clock:
+        Unix seconds. stands: seconds for which an alert stands after it was sent, at least 10. Raises
+        ValueError for an invalid URL, label or time."""
         self._poster = Poster(url.rstrip("/") + "/api/v2/alerts", access)
         self._labels = _checked(labels or {})
         self._clock = clock
         if stands < 10:
             raise ValueError(
-                "an alert must stand for at least 10 s, so that it can be sent again in time, but should for "
+                "an alert must stand for at least 10 s, so that it can be sent again in time, but stands is "
                 f"{stands:g} s"
             )
         self.stands = stands
 
     def send(self, announcement: Announcement) -> None:
-        """Fires it, once. Raises Unavailable; Rejected when Alertmanager finds fault with the alert
-        itself."""
+        """Fires the alert of an announcement, once. Raises Unavailable (try again), Rejected (Alertmanager
+        refuses the alert itself)."""
         self.refresh([announcement], self._clock())
 
     def refresh(self, firing: Sequence[Announcement], now: float) -> None:
-        """Fires them all, in one request, until now + `stands`. Raises as `send` does."""
+        """Fires the alerts of several announcements in one request, until now + `stands`. now: Unix seconds.
+        Raises Unavailable and Rejected, as `send`."""
         if firing:
             self._post([self._alert(announcement, now + self.stands) for announcement in firing])
 
     def resolve(self, announcement: Announcement, now: float) -> None:
-        """Ends it. Raises as `send` does."""
+        """Ends the alert of an announcement. now: Unix seconds. Raises Unavailable and Rejected, as
+        `send`."""
         self._post([self._alert(announcement, now)])
 
     def _alert(self, announcement: Announcement, ends: float) -> dict[str, Any]:
@@ -75,7 +79,7 @@ class Alertmanager:
             },
             "annotations": {"summary": summary(announcement), "description": description(announcement)},
             "startsAt": moment(announcement.at),
-            # it refuses an end before the start, as a clock set back makes it
+            # Alertmanager refuses an end before the start, which a clock that was set back would give.
             "endsAt": moment(max(ends, announcement.at)),
         }
 
@@ -91,20 +95,21 @@ class Alertmanager:
 
 
 def name_of(event: str) -> str:
-    """The alert's name: CanaryRolledBack for rolled_back."""
+    """The name of an event's alert: CanaryRolledBack for rolled_back."""
     return NAMES.get(event) or "Canary" + "".join(word.capitalize() for word in event.split("_"))
 
 
 def summary(announcement: Announcement) -> str:
-    """One line: `front-end in production: v3 fails 7.6% of its requests, v2 0.4%: rolled back after 12 s`;
-    where it stood is in the description, with the reason."""
+    """The alert's summary in one line: `front-end in production: v3 fails 7.6% of its requests, v2 0.4%:
+    rolled back after 12 s`. The stage and the reason are in the description."""
     if announcement.summary:
         return f"{announcement.services} in {announcement.namespace}: {announcement.summary}"
     return f"{announcement.canaries} {announcement.event.replace('_', ' ')} in {announcement.namespace}"
 
 
 def description(announcement: Announcement) -> str:
-    """Why, in numbers: the reason, the odds, and each comparison; those that decided come first."""
+    """The alert's description: the reason, the odds, and every comparison, of which those that decided come
+    first. At most DESCRIPTION characters."""
     lines = [announcement.reason]
     if announcement.verdict is not None:
         verdict = announcement.verdict
@@ -127,8 +132,7 @@ def _checked(labels: Mapping[str, str]) -> dict[str, str]:
     for name in labels:
         if not re.fullmatch(r"[a-zA-Z_][a-zA-Z0-9_]*", name):
             raise ValueError(
-                f"labels: {name!r} is no name of a label; letters, digits and _ are wanted, with no digit "
-                "first"
+                f"labels: {name!r} is not a label's name, which has letters, digits and _, and no digit first"
             )
         if name in IDENTITY:
             raise ValueError(f"labels: {name} is set by canaryd for each alert and cannot be replaced")

@@ -1,7 +1,8 @@
-"""CloudEvents 1.0 over HTTP, signed as Standard Webhooks has it: what webhooks and gates have in common.
+"""CloudEvents 1.0 over HTTP, signed by the rules of Standard Webhooks: what webhooks and gates have in
+common.
 
-How one is posted is here, and how a verdict stands in it; what an event says, and what a reply means, is
-theirs to say.
+This module posts events and writes verdicts into them. `webhook.py` and `gate_client.py` decide what an event
+says and what a reply means.
 """
 
 import base64
@@ -21,12 +22,12 @@ from canaryd.domain.policy.validation import InvalidPolicy
 from canaryd.domain.ports import Unavailable
 from canaryd.domain.verdict import MetricFinding, Verdict
 
-KEY_BYTES = (24, 64)  # of a secret, at least and at most, as Standard Webhooks has it
-MOST_ODDS = 1e300  # JSON has no infinity; odds beyond this are told as this
+KEY_BYTES = (24, 64)  # the least and the most bytes of a secret in Standard Webhooks
+MOST_ODDS = 1e300  # JSON has no infinity; higher odds are written as this
 
 
 class SignedPoster:
-    """Posts events to one URL."""
+    """Posts signed events to one URL."""
 
     def __init__(
         self,
@@ -34,25 +35,25 @@ class SignedPoster:
         secret: Callable[[], str | None] = lambda: None,
         access: ReceiverAccess | None = None,
         clock: Callable[[], float] = time.time,
-        hears_success: bool = False,
+        reads_success: bool = False,
     ) -> None:
-        """secret: gives `whsec_` and base64 as it is now (None: unsigned), asked on every try, so that a
-        rotated one is picked up; it may raise Refused. clock: Unix seconds, for the signature's time.
-        hears_success: whether the body of a 2xx is read as well. Raises ValueError, for a secret in another
-        form too."""
-        self._poster = Poster(url, access, hears_success)
+        """secret: gives the secret as it is now, `whsec_` and base64; None: unsigned. It is called on every
+        try, so that a rotated secret is picked up, and may raise InvalidPolicy. clock: Unix seconds, for the
+        signature's time. reads_success: whether the body of a 2xx reply is read as well. Raises ValueError
+        for an invalid URL, timeout or secret."""
+        self._poster = Poster(url, access, reads_success)
         self._secret = secret
         self._clock = clock
         _signer(secret())
 
     @property
     def shown(self) -> str:
-        """The URL, as messages may have it."""
+        """The URL's scheme and host, for messages."""
         return self._poster.shown
 
     def post(self, event: CloudEvent) -> HttpReply:
-        """Sends it once. Raises Unavailable (no reply, or a secret that cannot be read now), Rejected (it
-        cannot be sent at all)."""
+        """Sends an event once. Raises Unavailable (no reply, or a secret that cannot be read now), Rejected
+        (the event cannot be sent at all)."""
         headers, body = to_structured(event)
         try:
             signer = _signer(self._secret())
@@ -70,16 +71,17 @@ class SignedPoster:
 
 
 def identity(name: str) -> str:
-    """An id without dots: these part id, time and body where they are signed, and Standard Webhooks lets no
-    id have one.
+    """An id with _ for each dot: Standard Webhooks allows no dots in an id, since dots separate id, time and
+    body where they are signed.
 
-    Two ids stay two, since Kubernetes' names have no _ that a dot could be taken for.
+    Different ids stay different, since the names of Kubernetes objects have no _.
     """
     return name.replace(".", "_")
 
 
 def event(kind: str, name: str, about: tuple[str, str, str], at: float, data: dict[str, Any]) -> CloudEvent:
-    """A CloudEvent. kind: its type; name: its id; about: namespace, service and rollout; at: Unix seconds."""
+    """Builds a CloudEvent. kind: its type; name: its id; about: namespace, service and rollout; at: Unix
+    seconds; data: its JSON payload."""
     namespace, service, rollout = about
     return CloudEvent(
         {
@@ -96,7 +98,7 @@ def event(kind: str, name: str, about: tuple[str, str, str], at: float, data: di
 
 
 def verdict_data(verdict: Verdict | None) -> dict[str, Any] | None:
-    """A verdict as plain JSON values; what cannot be estimated is null."""
+    """A verdict as plain JSON values; a number that cannot be estimated is null."""
     if verdict is None:
         return None
     return {
@@ -139,7 +141,7 @@ def _finding(finding: MetricFinding) -> dict[str, Any]:
 
 
 def _number(value: float | None) -> float | None:
-    """The number, or null where JSON has none: an interval without an end, a ratio to nothing."""
+    """The number; None for those that JSON does not have: an interval without an end, a ratio to zero."""
     return float(value) if value is not None and math.isfinite(value) else None
 
 
@@ -150,7 +152,7 @@ def _odds(value: float) -> float | None:
 def _signer(secret: str | None) -> standardwebhooks.Webhook | None:
     if secret is None:
         return None
-    # The library decodes anything, dropping what is no base64: a passphrase would become a key that no
+    # The library decodes any text and drops what is not base64: a passphrase would become a key that no
     # receiver has.
     prefix, _, encoded = secret.partition("_")
     try:
@@ -162,5 +164,5 @@ def _signer(secret: str | None) -> standardwebhooks.Webhook | None:
         wanted = (
             f"whsec_ followed by the base64 of {least} to {most} random bytes (`openssl rand -base64 32`)"
         )
-        raise ValueError(f"secret must be {wanted}, and is something else")
+        raise ValueError(f"secret must be {wanted}, but is something else")
     return standardwebhooks.Webhook(key)

@@ -1,9 +1,9 @@
-"""Delivers announcements in the background: a thread for each notifier, so that a dead receiver delays
-nothing and nobody.
+"""Delivers announcements in the background: each notifier has a thread, so that a dead receiver delays
+nothing else.
 
-At least once: a try that failed is repeated, with the same id, until it is delivered, refused for good, or
-too old. Whoever is told apart from that must expect no order: a retry waits aside while later announcements
-pass it. Nothing is stored here; a restarted daemon is handed again what its records do not show as ended.
+Delivery is at least once: a failed try is repeated, with the same id, until the announcement is delivered,
+refused for good, or too old. The order is not kept: later announcements overtake one that waits for a retry.
+Nothing is stored here; a restarted daemon offers again what its records do not show as ended.
 """
 
 import heapq
@@ -19,21 +19,23 @@ from typing import Protocol, runtime_checkable
 from canaryd.domain.ports import Clock, Rejected, Unavailable
 from canaryd.domain.rollout import Announcement
 
-FIRST = 1.0  # s before the first retry; each further waits twice as long
-LONGEST = 300.0  # s between two retries at most: a receiver that is back hears of it within 5 minutes
-GIVE_UP_AFTER = 86_400.0  # s since the announcement: a receiver down over night still hears of it
-REMEMBERED = 4096  # outcomes kept for each notifier, so that what has ended is not delivered again
+FIRST = 1.0  # s before the first retry; each further retry waits twice as long
+LONGEST = 300.0  # s between two retries at most: a receiver that is back gets it within 5 minutes
+GIVE_UP_AFTER = 86_400.0  # s since the announcement: a receiver that was down over night still gets it
+REMEMBERED = 4096  # outcomes kept for each notifier, so that nothing that has ended is delivered again
 
 
 class Notifier(Protocol):
+    """A receiver of announcements."""
+
     def send(self, announcement: Announcement) -> None:
-        """Tries once. Raises Unavailable (try again), Rejected (never again)."""
+        """Sends an announcement once. Raises Unavailable (try again), Rejected (never again)."""
 
 
 @runtime_checkable
 class StandingNotifier(Protocol):
-    """A notifier whose announcements stand until resolved, and lapse after `stands` seconds unless
-    refreshed."""
+    """A notifier whose announcements stand until they are resolved, and lapse after `stands` seconds unless
+    they are refreshed."""
 
     @property
     def stands(self) -> float: ...
@@ -47,8 +49,8 @@ class StandingNotifier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DeliveryFailure:
-    """A try that failed. next_try: seconds until the next one; None: given up. announcement: its id; empty:
-    firing ones sent again."""
+    """A failed try. announcement: its id; "" for a refresh of firing ones. next_try: seconds until the next
+    try; None: given up."""
 
     notifier: str
     announcement: str
@@ -58,25 +60,26 @@ class DeliveryFailure:
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """How long to go on. first, longest: seconds before the first retry, and at most; give_up_after: since
-    the announcement's time."""
+    """How long deliveries are tried. first: seconds before the first retry. longest: the most seconds between
+    two tries. give_up_after: seconds since the announcement's time."""
 
     first: float = FIRST
     longest: float = LONGEST
     give_up_after: float = GIVE_UP_AFTER
 
     def wait(self, failures: int) -> float:
-        """Seconds before the next try: doubling, and up to half of it at random, so that many daemons do not
-        knock in step."""
+        """Seconds before the next try: doubled with each failure, and reduced by up to half at random, so
+        that many daemons do not retry in step. failures: tries that failed, at least 1."""
         full = min(self.longest, self.first * 2.0 ** min(failures - 1, 30))
         return full * random.uniform(0.5, 1.0)
 
 
 class Delivery:
-    """The `Postman`. Nothing here blocks or raises but `close`, which blocks for as long as it is told.
+    """Delivers announcements to notifiers: implements the port `Postman`. No method raises, and only `close`
+    blocks.
 
-    patience: for notifiers that need another than the default one. on_failure is called from the notifiers'
-    threads.
+    notifiers: by name. on_failure: called with every failed try, from the notifiers' threads. patience: by
+    notifier, if it differs from the default.
     """
 
     def __init__(
@@ -89,23 +92,23 @@ class Delivery:
         chosen = patience or {}
         self._on_failure = on_failure
         self._lanes = {
-            name: _Lane(name, one, clock, on_failure, chosen.get(name, Patience()))
-            for name, one in notifiers.items()
+            name: _Lane(name, notifier, clock, on_failure, chosen.get(name, Patience()))
+            for name, notifier in notifiers.items()
         }
         self._unknown: list[tuple[str, str, bool]] = []
-        self._told: set[tuple[str, str]] = set()
+        self._reported: set[tuple[str, str]] = set()  # of `_unknown`: announcement, notifier
 
     def offer(self, announcement: Announcement, notifiers: Sequence[str]) -> None:
-        """See the port. What has ended already is not sent again; `collect` repeats its outcome, which was
-        not noted then."""
+        """Queues an announcement for these notifiers. One that has ended already is not sent again; `collect`
+        returns its outcome again, since the caller has not noted it."""
         for name in notifiers:
             if name in self._lanes:
                 self._lanes[name].offer(announcement)
                 continue
             self._unknown.append((announcement.id, name, False))
-            if (announcement.id, name) not in self._told:
-                self._told.add((announcement.id, name))
-                known = ", ".join(sorted(self._lanes)) or "none at all"
+            if (announcement.id, name) not in self._reported:
+                self._reported.add((announcement.id, name))
+                known = ", ".join(sorted(self._lanes)) or "no notifier"
                 self._on_failure(
                     DeliveryFailure(
                         name,
@@ -116,23 +119,24 @@ class Delivery:
                 )
 
     def collect(self) -> Sequence[tuple[str, str, bool]]:
-        """What ended since the last call: (announcement id, notifier, delivered or given up)."""
+        """What has ended since the last call: (announcement id, notifier, True if delivered or False if given
+        up)."""
         unknown, self._unknown = self._unknown, []
         return unknown + [outcome for lane in self._lanes.values() for outcome in lane.collect()]
 
     def keep_firing(self, notifier: str, announcements: Sequence[Announcement]) -> None:
-        """Says which announcements stand now, all of them, on every beat: they are refreshed in time; those
-        missing are resolved once.
+        """Sets all announcements that stand at a notifier now; called on every beat. They are refreshed in
+        time, and those that are missing are resolved once.
 
-        Nothing happens for a notifier that is unknown or whose announcements do not stand.
+        Does nothing for a notifier that is unknown or whose announcements do not stand.
         """
         lane = self._lanes.get(notifier)
         if lane is not None:
             lane.keep_firing(announcements)
 
     def close(self, timeout: float = 2.0) -> bool:
-        """Starts no further try and waits up to `timeout` s, for all, for those under way; whether all have
-        ended."""
+        """Starts no further try, and waits up to `timeout` s in all for the tries under way. Returns whether
+        all have ended."""
         for lane in self._lanes.values():
             lane.stop()
         until = time.monotonic() + timeout
@@ -142,8 +146,8 @@ class Delivery:
 
 
 class _Lane:
-    """One notifier's queue and thread. Everything that is tried is tried by this thread, so firing and
-    resolving keep their order."""
+    """One notifier's queue and thread. All tries are made by this thread, so firing and resolving keep their
+    order."""
 
     def __init__(
         self,
@@ -192,7 +196,7 @@ class _Lane:
             return
         with self.changed:
             for gone in self.standing.want(announcements, time.monotonic()):
-                if gone in self.pending:  # sent later, it would fire again what is over
+                if gone in self.pending:  # sent later, it would fire an alert again that is over
                     self._end(gone, delivered=False)
             self.changed.notify()
 
@@ -219,12 +223,12 @@ class _Lane:
             try:
                 task()
             except Exception:
-                # Of `on_failure` itself, since `_tried` lets nothing through: its fault must not end this
+                # This is an error of `on_failure`, since `_tried` raises none: it must not end this
                 # notifier's deliveries.
                 logging.getLogger(__name__).exception("delivery.report_failed")
 
     def _next(self) -> Callable[[], None] | None:
-        """Waits for what is due next; None when stopped."""
+        """Waits for the next task that is due; None when stopped."""
         with self.changed:
             while not self.stopped:
                 now = time.monotonic()
@@ -245,7 +249,7 @@ class _Lane:
     def _send(self, announcement: Announcement) -> None:
         reason, final = _tried(lambda: self.notifier.send(announcement))
         with self.changed:
-            # it was over while this try was under way, and is resolved next
+            # The announcement was over while this try was under way, and is resolved next.
             if announcement.id not in self.pending:
                 return
             if not reason:
@@ -265,7 +269,7 @@ class _Lane:
         self.on_failure(failure)
 
     def _stand(self) -> None:
-        """Refreshes what is due, or resolves one that is over."""
+        """Refreshes the announcements that are due, or resolves one that is over."""
         standing = self.standing
         assert standing is not None  # only asked for when there is one
         with self.changed:
@@ -287,7 +291,7 @@ class _Lane:
             given_up = False
             if over is not None:
                 given_up = bool(reason) and (final or now > standing.lapses.get(identity, 0.0))
-                if not reason or given_up:  # one that could not be resolved lapses by itself
+                if not reason or given_up:  # an alert that could not be resolved lapses by itself
                     standing.forget(identity)
             elif not reason:
                 standing.sent([announcement.id for announcement in firing], now)
@@ -311,7 +315,8 @@ class _Standing:
         self.resolved_last = False
 
     def want(self, announcements: Sequence[Announcement], now: float) -> list[str]:
-        """Takes the whole set; the ids of those that are over since the last call."""
+        """Sets all announcements that stand. Returns the ids of those that are over since the last call. now:
+        monotonic seconds."""
         wanted = {announcement.id: announcement for announcement in announcements}
         gone = [identity for identity in self.firing if identity not in wanted]
         for identity in gone:
@@ -321,16 +326,18 @@ class _Standing:
         self.supersede(announcements)
         self.firing = wanted
         self.last = {
-            one: at for one, at in self.last.items() if one in wanted or at > now - self.notifier.stands
+            identity: at
+            for identity, at in self.last.items()
+            if identity in wanted or at > now - self.notifier.stands
         }
         return gone
 
     def supersede(self, announcements: Sequence[Announcement]) -> None:
-        """Leaves out what was still to be resolved and fires again, be it by a later announcement."""
-        # A rollout that is held a second time is the same alert to its receiver: the first one's late resolve
-        # would end it.
+        """Forgets alerts that were still to be resolved and fire again, also by a later announcement."""
+        # A rollout that is held a second time is the same alert to its receiver: a late resolve of the first
+        # hold would end it.
         again = {_alert(announcement) for announcement in announcements}
-        for identity in [identity for identity, one in self.over.items() if _alert(one) in again]:
+        for identity in [identity for identity, over in self.over.items() if _alert(over) in again]:
             self.forget(identity)
 
     def forget(self, identity: str) -> None:
@@ -341,9 +348,11 @@ class _Standing:
         self.last.update({identity: now for identity in identities if identity not in self.over})
 
     def choose(self, now: float) -> tuple[Announcement | None, list[Announcement]]:
-        """What to do: the one to resolve, or else those to refresh; by turns, so that one that fails does not
-        starve the other."""
-        due = [one for identity, one in self.firing.items() if self._again_at(identity) <= now]
+        """The announcement to resolve, or else those to refresh; in turns, so that a failing resolve does not
+        starve the refreshes, nor the other way round."""
+        due = [
+            announcement for identity, announcement in self.firing.items() if self._again_at(identity) <= now
+        ]
         over = next(iter(self.over.values()), None)
         if due and self.resolved_last:
             over = None
@@ -351,19 +360,20 @@ class _Standing:
         return over, due
 
     def due_at(self) -> float:
-        """When something is to be done; infinity: never."""
+        """When something is to be done, in monotonic seconds; infinity: never."""
         if self.over:
             return self.not_before
         return max(self.not_before, min(map(self._again_at, self.firing), default=float("inf")))
 
     def _again_at(self, identity: str) -> float:
-        """At once, if never; then at half of its life, which leaves the other half for retries."""
+        """When an announcement is sent again: at once if it was never sent, else after half of its life,
+        which leaves the other half for retries."""
         last = self.last.get(identity)
         return 0.0 if last is None else last + self.notifier.stands / 2
 
 
 def _alert(announcement: Announcement) -> tuple[str, str, str]:
-    """What a receiver tells alerts apart by."""
+    """The fields by which a receiver distinguishes alerts."""
     return announcement.namespace, announcement.rollout, announcement.event
 
 
@@ -376,7 +386,7 @@ def _tried(call: Callable[[], None]) -> tuple[str, bool]:
     except Rejected as error:
         return str(error) or "rejected", True
     except Exception as error:
-        # A fault of the notifier's own must end neither its thread nor the announcement; it is told, and
-        # tried again.
+        # An unforeseen error of a notifier must end neither its thread nor the announcement: it is reported,
+        # and the announcement is tried again.
         return f"{type(error).__name__}: {error}", False
     return "", False

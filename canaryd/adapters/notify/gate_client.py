@@ -1,8 +1,8 @@
-"""Gates, asked over HTTP in the background: a thread for each question, so that one that hangs delays nothing
-and nobody.
+"""Asks gates over HTTP in the background: each question has a thread, so that a gate that hangs delays
+nothing else.
 
-A gate is sent a signed CloudEvent and answers by its status: 2xx opens, but for 202 (accepted, and not done
-yet); everything else keeps closed, a redirect, no answer and a failure of TLS included, and it is asked
+A gate gets a signed CloudEvent and answers by its HTTP status. 2xx opens the gate, except 202 (accepted, not
+done yet). Anything else keeps it closed, also a redirect, no answer or a failure of TLS; then it is asked
 again, with the same id. Nothing is stored here: a restarted daemon asks again what its records do not show as
 answered.
 """
@@ -19,14 +19,15 @@ from canaryd.domain.gates import GateQuestion, GateReply
 from canaryd.domain.ports import Clock, Rejected, Unavailable
 
 TYPE = "dev.canaryd.gate.asked"
-NOT_YET = 202  # it was accepted, and nothing is said of how it ended
-FORGOTTEN = 600.0  # s after which a question that nobody waits for any more is forgotten
-ENDLESS = 3.0  # times its timeout, after which an answer that trickles in is not waited for
+NOT_YET = 202  # the question was accepted, and its answer is not known yet
+FORGOTTEN = 600.0  # s after which a question for whose answer nobody waits is forgotten
+ENDLESS = 3.0  # times the timeout, after which a reply that trickles in is not waited for
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A gate of the settings. secret: see `SignedPoster`."""
+    """A gate of the settings. secret: gives the secret as it is now (None: unsigned), as for
+    `SignedPoster`."""
 
     url: str
     secret: Callable[[], str | None]
@@ -35,8 +36,9 @@ class Known:
 
 @dataclass(slots=True)
 class _Asked:
-    """One question. Monotonic seconds: wanted, when someone last asked for its reply; began, of the try under
-    way (None: none is); again, when it is asked again (None: at once, or never if it is open)."""
+    """The state of one question, in monotonic seconds. wanted: when its reply was last wanted. began: when
+    the try under way began; None: there is none. again: when it is asked again; None: at once, or never if
+    the gate is open. reply: the last one."""
 
     wanted: float
     began: float | None = None
@@ -45,7 +47,7 @@ class _Asked:
 
 
 class HttpGates:
-    """The `Gates`."""
+    """Asks gates over HTTP: implements the port `Gates`."""
 
     def __init__(
         self,
@@ -53,8 +55,8 @@ class HttpGates:
         clock: Clock,
         on_reply: Callable[[GateQuestion, GateReply], None] = lambda question, reply: None,
     ) -> None:
-        """known: the gates that policies may name. on_reply is called from the questions' threads. Raises
-        ValueError for a gate that cannot be one."""
+        """known: the gates of the settings, by name. on_reply: called with every reply, from the questions'
+        threads. Raises ValueError for a gate with an invalid URL or secret."""
         for name, gate in known.items():
             try:
                 SignedPoster(gate.url, gate.secret, gate.access)
@@ -65,10 +67,13 @@ class HttpGates:
         self._asked: dict[str, _Asked] = {}
 
     def ask(self, question: GateQuestion) -> GateReply | None:
-        """See the port."""
+        """Returns the last reply to a question, or None if there is none yet, and asks the gate in the
+        background if it is due. Never blocks."""
         now = time.monotonic()
         with self._lock:
-            self._asked = {name: one for name, one in self._asked.items() if now - one.wanted < FORGOTTEN}
+            self._asked = {
+                name: asked for name, asked in self._asked.items() if now - asked.wanted < FORGOTTEN
+            }
             asked = self._asked.setdefault(question.id, _Asked(now))
             asked.wanted = now
             if asked.began is not None:
@@ -84,7 +89,8 @@ class HttpGates:
         return asked.reply
 
     def _trickling(self, asked: _Asked, question: GateQuestion, now: float) -> GateReply | None:
-        """The last reply; where one byte now and then keeps a try going for ever, that."""
+        """The last reply; a closed one if the try under way does not end because the gate sends a byte now
+        and then."""
         if asked.began is not None and now - asked.began > ENDLESS * question.gate.timeout:
             return GateReply(False, f"no complete reply within {now - asked.began:.0f} s", self._clock.now())
         return asked.reply
@@ -92,7 +98,7 @@ class HttpGates:
     def _try(self, question: GateQuestion, asked: _Asked) -> None:
         try:
             opens, says = self._answer(question)
-        except Exception as error:  # a fault of canaryd's own: told, and tried again
+        except Exception as error:  # a fault of canaryd's own: reported as the reply, and tried again
             opens, says = False, f"{type(error).__name__}: {error}"
         reply = GateReply(opens, says, self._clock.now())
         with self._lock:
@@ -104,8 +110,7 @@ class HttpGates:
         if gate is None and not question.gate.is_url:
             return (
                 False,
-                "no gate has this name; the settings define "
-                f"{', '.join(sorted(self._known)) or 'none at all'}",
+                f"no gate has this name; the settings define {', '.join(sorted(self._known)) or 'no gate'}",
             )
         url = gate.url if gate is not None else question.gate.target
         access = replace(gate.access if gate is not None else ReceiverAccess(), timeout=question.gate.timeout)
@@ -116,7 +121,7 @@ class HttpGates:
                 gate.secret if gate is not None else lambda: None,
                 access,
                 self._clock.now,
-                hears_success=True,
+                reads_success=True,
             )
             shown = signed.shown
             reply = signed.post(_event(question))
@@ -126,7 +131,7 @@ class HttpGates:
 
 
 def _hint(status: int) -> str:
-    """What to do about a status that is no plain refusal."""
+    """An explanation of a status that is no plain refusal; "" otherwise."""
     if status == NOT_YET:
         return " (accepted, not done yet)"
     return " (redirects are not followed)" if 300 <= status < 400 else ""
@@ -138,7 +143,7 @@ def _event(question: GateQuestion) -> Any:
 
 
 def payload(question: GateQuestion) -> dict[str, Any]:
-    """Everything that is known of the moment, as plain JSON values."""
+    """A question's payload: all that is known of the moment, as plain JSON values."""
     return {
         "gate": question.gate.name,
         "before": question.gate.before,

@@ -1,8 +1,8 @@
-"""One way to POST a small JSON body to a receiver: time limits, no redirects, a bounded read of the reply,
-one translation of errors.
+"""Posts a small JSON body to a receiver: with time limits, without redirects, with a bounded read of the
+reply, and with errors translated in one place.
 
-Shared by the notifiers that speak HTTP. What a reply means is theirs to say; how it is got is here. No
-message names more of the URL than scheme and host, since receivers like to keep their secret in its path.
+All notifiers and gates that use HTTP share it, and decide themselves what a reply means. Messages name only
+the URL's scheme and host, since many receivers have a secret in its path.
 """
 
 import threading
@@ -18,13 +18,13 @@ import urllib3
 from canaryd.domain.policy.validation import InvalidPolicy
 from canaryd.domain.ports import Rejected, Unavailable
 
-# share of characters that are none in UTF-8: a cut or wrong one now and then is no reason to show nothing
+# share of invalid characters up to which a reply is shown: one that was cut now and then does no harm
 NOISE = 0.1
 EXCERPT = 300  # characters of a reply that are shown: enough for a sentence, too few for a page
 
 
 def moment(at: float) -> str:
-    """Unix seconds as RFC 3339 in UTC, to the millisecond."""
+    """Writes Unix seconds as RFC 3339 in UTC, to the millisecond."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -36,13 +36,13 @@ def _nothing() -> None:
 class ReceiverAccess:
     """How a receiver is reached.
 
-    basic, bearer: give (user, password) and a token as they are now; asked on every try, so that what is
-    rotated is picked up; they may raise Refused. verify: path of a CA bundle, or whether the receiver's
-    certificate is checked at all. certificate: paths of (certificate, key) for mutual TLS. timeout: seconds,
-    for the connection and then for the reply.
+    headers: sent with every request. basic, bearer: give (user, password) and a token as they are now; called
+    on every try, so that rotated ones are picked up; they may raise InvalidPolicy. verify: the path of a CA
+    bundle, or whether the receiver's certificate is checked at all. certificate: the paths of (certificate,
+    key) for mutual TLS. timeout: seconds for the connection, and again for the reply.
     """
 
-    # they carry tokens, so no log shows them
+    # These carry tokens, so no log shows them.
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     basic: Callable[[], tuple[str, str] | None] = field(default=_nothing, repr=False)
     bearer: Callable[[], str | None] = field(default=_nothing, repr=False)
@@ -53,14 +53,15 @@ class ReceiverAccess:
 
 @dataclass(frozen=True, slots=True)
 class HttpReply:
-    """status: the HTTP status; says: the beginning of the body, on one line; of a success only where it is
-    asked for."""
+    """A receiver's reply. status: the HTTP status. says: the beginning of the body on one line, at most
+    EXCERPT characters; "" for a success whose body is not read."""
 
     status: int
     says: str = ""
 
     @property
     def ok(self) -> bool:
+        """Whether the status is 2xx."""
         return 200 <= self.status < 300
 
     def __str__(self) -> str:
@@ -68,11 +69,12 @@ class HttpReply:
 
 
 class Poster:
-    """POSTs to one URL. Usable from any thread; each has a session (and so a kept connection) of its own."""
+    """Posts to one URL. It may be used from any thread; each thread has a session and a kept connection of
+    its own."""
 
-    def __init__(self, url: str, access: ReceiverAccess | None = None, hears_success: bool = False) -> None:
-        """hears_success: whether the body of a 2xx is read as well. Raises ValueError for a URL that is none,
-        or time limits that are none."""
+    def __init__(self, url: str, access: ReceiverAccess | None = None, reads_success: bool = False) -> None:
+        """reads_success: whether the body of a 2xx reply is read as well. Raises ValueError for an invalid
+        URL or timeout."""
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             came = f"its scheme is {parts.scheme!r} and its host {parts.hostname!r}"
@@ -80,13 +82,13 @@ class Poster:
         self.access = access or ReceiverAccess()
         if self.access.timeout <= 0:
             raise ValueError(f"timeout must be above 0 s, but is {self.access.timeout:g} s")
-        self.url, self._hears_success = url, hears_success
+        self.url, self._reads_success = url, reads_success
         self.shown = f"{parts.scheme}://{parts.hostname}" + (f":{parts.port}" if parts.port else "")
         self._local = threading.local()
 
     def post(self, body: bytes, headers: Mapping[str, str]) -> HttpReply:
-        """Sends it once. Raises Unavailable (no reply, or not in time), Rejected (the URL or a header cannot
-        be sent at all)."""
+        """Sends a body once. Raises Unavailable (no reply, or not in time), Rejected (the URL or a header
+        cannot be sent at all)."""
         try:
             with self._session().post(
                 self.url,
@@ -94,11 +96,11 @@ class Poster:
                 headers={**self.access.headers, **headers},
                 auth=self._authorize,
                 timeout=self.access.timeout,
-                # a redirected POST turns into a GET, or carries the signature to another host
+                # A redirected POST would turn into a GET, or carry the signature to another host.
                 allow_redirects=False,
                 stream=True,
             ) as response:
-                if 200 <= response.status_code < 300 and not self._hears_success:
+                if 200 <= response.status_code < 300 and not self._reads_success:
                     return HttpReply(response.status_code)
                 return HttpReply(response.status_code, _excerpt(response))
         except (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader) as error:
@@ -107,7 +109,7 @@ class Poster:
             raise Unavailable(f"{self.shown}: no connection within {self.access.timeout:g} s") from error
         except requests.exceptions.Timeout as error:
             raise Unavailable(f"{self.shown}: no reply within {self.access.timeout:g} s") from error
-        except InvalidPolicy as error:  # a secret's file: people can mend it while it is tried again
+        except InvalidPolicy as error:  # a secret's file: people can repair it before the next try
             raise Unavailable(f"{self.shown}: {error}") from error
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as error:
             raise Unavailable(f"{self.shown}: {_cause(error)}") from error
@@ -134,29 +136,29 @@ class Poster:
 
 
 def _excerpt(response: requests.Response) -> str:
-    """The beginning of the body, if it is text: what is there after one read, so that neither a large nor a
-    slow one is waited for."""
+    """The beginning of the body, if it is text: the result of one read, so that a large or slow body is not
+    waited for."""
     try:
         raw = response.raw.read1(4 * EXCERPT)
     except (urllib3.exceptions.HTTPError, OSError) as error:
         return f"({type(error).__name__} while its body was read)"
     text = bytes(raw or b"").decode("utf-8", "replace")
     if text.count("\N{REPLACEMENT CHARACTER}") + text.count("\0") > NOISE * len(text):
-        return "(a body that is no text)"
+        return "(a body that is not text)"
     printable = "".join(c if c.isprintable() else " " for c in text)
     return " ".join(printable.split())[:EXCERPT]
 
 
 def _cause(error: BaseException) -> str:
-    """The reason at the bottom of what requests and urllib3 wrapped; their own texts quote the whole URL."""
-    seen: list[BaseException] = []
-    todo: list[object] = [error]
-    while todo:
-        one = todo.pop(0)
-        if isinstance(one, BaseException) and one not in seen:
-            seen.append(one)
-            todo += [getattr(one, "reason", None), one.__cause__, one.__context__, *one.args]
-    for one in reversed(seen):
-        if isinstance(one, OSError) and one.strerror:
-            return one.strerror
-    return type(seen[-1]).__name__
+    """The innermost reason of an error of requests and urllib3, whose own texts quote the whole URL."""
+    causes: list[BaseException] = []
+    candidates: list[object] = [error]
+    while candidates:
+        cause = candidates.pop(0)
+        if isinstance(cause, BaseException) and cause not in causes:
+            causes.append(cause)
+            candidates += [getattr(cause, "reason", None), cause.__cause__, cause.__context__, *cause.args]
+    for cause in reversed(causes):
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+    return type(causes[-1]).__name__

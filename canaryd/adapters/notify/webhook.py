@@ -1,8 +1,8 @@
-"""Announcements as CloudEvents 1.0 over HTTP, signed as Standard Webhooks has it.
+"""Sends announcements as CloudEvents 1.0 over HTTP, signed by the rules of Standard Webhooks.
 
-One try is made here, and what its reply means is said here; when to try again is `delivery.py`'s. The id of
-the event and of the webhook is the announcement's own (with _ for each dot), so a receiver that has seen it
-knows what it may ignore.
+This module makes one try and decides what its reply means; `delivery.py` decides when to try again. The id of
+the event and of the webhook is the announcement's id (with _ for each dot), so a receiver can ignore one that
+it already has.
 """
 
 import time
@@ -15,11 +15,11 @@ from canaryd.adapters.notify.http_post import ReceiverAccess, moment
 from canaryd.domain.ports import Rejected, Unavailable
 from canaryd.domain.rollout import Announcement
 
-TYPE = "dev.canaryd.rollout."  # before the event: dev.canaryd.rollout.rolled_back
+TYPE = "dev.canaryd.rollout."  # followed by the event: dev.canaryd.rollout.rolled_back
 
 
 class Webhook:
-    """One receiver of webhooks."""
+    """One receiver of webhooks: implements `Notifier`."""
 
     def __init__(
         self,
@@ -28,15 +28,16 @@ class Webhook:
         access: ReceiverAccess | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """See `SignedPoster`. Raises ValueError."""
+        """The parameters are those of `SignedPoster`. Raises ValueError for an invalid URL, timeout or
+        secret."""
         self._signed = SignedPoster(url, secret, access, clock)
 
     def send(self, announcement: Announcement) -> None:
-        """Tries once.
+        """Sends an announcement once.
 
-        Raises Unavailable for every refusal but one: a receiver that answers 401 or 404 is mended by people
-        while it is tried again, and Standard Webhooks too counts all but 2xx as a failure to repeat. 410 Gone
-        says "never again": Rejected.
+        Raises Unavailable for no reply and for every reply but 2xx and 410: people can repair a receiver that
+        answers 401 or 404 while it is tried again, and Standard Webhooks too repeats after any reply but 2xx.
+        Raises Rejected for 410 Gone, which means "never again".
         """
         about = announcement.namespace, announcement.service, announcement.rollout
         reply = self._signed.post(
@@ -49,8 +50,8 @@ class Webhook:
 
 
 def payload(announcement: Announcement) -> dict[str, Any]:
-    """Everything that is known of the moment, in numbers, as plain JSON values; what cannot be estimated is
-    null."""
+    """An announcement's payload: all that is known of the moment, as plain JSON values; a number that cannot
+    be estimated is null."""
     return {
         "event": announcement.event,
         "namespace": announcement.namespace,

@@ -1,1 +1,1 @@
-"""Policies as files, and what their PromQL must keep to."""
+"""Reads policies from files, and checks their PromQL."""

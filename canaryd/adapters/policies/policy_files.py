@@ -1,10 +1,9 @@
-"""Policies as files: `policies/*.yaml` into `Policy` objects, and every problem with its file and line, all
-at once.
+"""Reads policy files: `policies/*.yaml` into `Policy` objects, or all problems at once with file and line.
 
-Two ways in: `load`, once, for `canaryd validate`; and `PolicyFiles`, again and again, for the daemon, which
-keeps the last good version of a file that turned bad. Neither raises for a bad file. The reading of one YAML
-document with its line numbers (`read_document`) is here as well, since canaryd's own settings are read with
-it too. PromQL is checked here (see `promql.py`) and not in the domain, which knows no PromQL parser.
+`load` reads them once, for commands such as `canaryd validate`. `PolicyFiles` reads them again and again, for
+the daemon, and keeps the last good version of a file that turned bad. Neither raises for a bad file.
+`read_document` reads one YAML document with its line numbers; canaryd's own settings are read with it too.
+PromQL is checked here (see `promql_rules.py`) and not in the domain, which has no PromQL parser.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -24,20 +23,19 @@ from canaryd.domain.policy.policy import Policy
 from canaryd.domain.policy.units import DURATION_PATTERN, format_duration, format_share
 from canaryd.domain.policy.validation import InvalidPolicy, Key, Problem, key_text, shown
 
-_MOST = 10_000  # values in a document; aliases of aliases could otherwise grow without end
+_MOST = 10_000  # values in a document; without a limit, aliases of aliases could grow exponentially
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One YAML document as plain data (maps, lists, scalars), and the line, from 1, on which each key
-    begins."""
+    """One YAML document as plain data (maps, lists, scalars), and the line of each key, from 1."""
 
     file: str
     data: Any
     lines: Mapping[Key, int]
 
     def placed(self, problem: Problem) -> Problem:
-        """With file and line: of the key, or of the nearest map around a key that is not there."""
+        """Adds file and line to a problem: those of its key, or of the nearest map around a missing key."""
         key = problem.key
         while key and key not in self.lines:
             key = key[:-1]
@@ -45,8 +43,8 @@ class Document:
 
 
 def read_document(path: Path) -> Document:
-    """Reads a file with exactly one YAML document, a map. Raises Refused: unreadable, syntax, doubled keys,
-    empty, several documents."""
+    """Reads a file with exactly one YAML document, which must be a map. Raises InvalidPolicy: an unreadable
+    file, invalid YAML, a repeated key, an empty document, or several documents."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -55,7 +53,8 @@ def read_document(path: Path) -> Document:
 
 
 def parse_document(content: bytes, file: str) -> Document:
-    """As `read_document`, of content that was read before."""
+    """Reads the content of a file, as `read_document`. file: its name, for messages. Raises InvalidPolicy, as
+    `read_document`."""
     yaml = YAML(typ="safe", pure=True)
     try:
         nodes = list(yaml.compose_all(content.decode("utf-8-sig")))
@@ -64,7 +63,7 @@ def parse_document(content: bytes, file: str) -> Document:
         if len(nodes) > 1:
             line = _line(nodes[1]) if nodes[1] is not None else 1
             raise InvalidPolicy(
-                [Problem((), f"must be one document, but {len(nodes)} are there, parted by ---", file, line)]
+                [Problem((), f"must be one document, but has {len(nodes)}, separated by ---", file, line)]
             )
         plain = _Plain(yaml, file)
         data = plain.of(nodes[0], ())
@@ -92,8 +91,8 @@ def _unreadable(path: Path, error: OSError) -> Problem:
 
 
 class _Plain:
-    """YAML's nodes as plain data; gathers the lines of keys, and what a policy or a settings file must not
-    have."""
+    """Turns YAML's nodes into plain data; collects the lines of keys, and what a policy or a settings file
+    must not have."""
 
     def __init__(self, yaml: YAML, file: str) -> None:
         self.yaml, self.file = yaml, file
@@ -108,20 +107,20 @@ class _Plain:
                 [
                     Problem(
                         (),
-                        f"must have at most {_MOST} values, aliases counted as often as they are used",
+                        f"must have at most {_MOST} values, counting aliases as often as they are used",
                         self.file,
                         _line(node),
                     )
                 ]
             )
-        if any(node is one for one in self._around):
-            return self._refuse(node, key, "must not hold itself (an alias of what is around it)")
+        if any(node is outer for outer in self._around):
+            return self._refuse(node, key, "must not contain itself (by an alias of a node around it)")
         self._around.append(node)
         try:
             if isinstance(node, MappingNode):
                 return self._map(node, key)
             if isinstance(node, SequenceNode):
-                return [self.of(one, (*key, position)) for position, one in enumerate(node.value)]
+                return [self.of(entry, (*key, position)) for position, entry in enumerate(node.value)]
             return self._scalar(node, key)
         finally:
             self._around.pop()
@@ -134,7 +133,7 @@ class _Plain:
             if name is None or str(name_node.tag) != "tag:yaml.org,2002:str":
                 merge = str(name_node.tag) == "tag:yaml.org,2002:merge"
                 message = (
-                    "must have its keys written out, but merges others (<<)"
+                    "must have its keys written out, but merges another map (<<)"
                     if merge
                     else "must have text as keys"
                 )
@@ -142,7 +141,7 @@ class _Plain:
                 self._refuse(name_node, key, message + came)
             elif name in result:
                 self._refuse(
-                    name_node, (*key, name), f"must not be there twice, but is on line {first[name]} too"
+                    name_node, (*key, name), f"must be set only once, but is on line {first[name]} too"
                 )
             else:
                 first[name] = _line(name_node)
@@ -157,7 +156,7 @@ class _Plain:
             return self._refuse(
                 node, key, f"must be a plain value, but is {shown(node.value)} with the tag {node.tag}"
             )
-        # YAML's dates are text to us: {version: 2026-01-31} is a label.
+        # YAML's dates are read as text: {version: 2026-01-31} is a label.
         return value if value is None or isinstance(value, str | int | float) else node.value
 
     def _refuse(self, node: Node, key: Key, message: str) -> None:
@@ -169,7 +168,7 @@ def _line(node: Node) -> int:
 
 
 def _syntax(error: YAMLError, file: str) -> Problem:
-    """YAML's own complaint in one line."""
+    """The YAML parser's message in one line."""
     if not isinstance(error, MarkedYAMLError):
         return Problem((), f"is not YAML: {' '.join(str(error).split())}", file, 1)
     mark = error.problem_mark or error.context_mark
@@ -180,7 +179,7 @@ def _syntax(error: YAMLError, file: str) -> Problem:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What files of policies hold, in the order of file names. files: of each policy, the file it is from."""
+    """What policy files contain, in the order of file names. files: the file of each policy."""
 
     policies: tuple[Policy, ...] = ()
     problems: tuple[Problem, ...] = ()
@@ -192,33 +191,32 @@ def load(
     notifiers: Collection[str] | None = None,
     gates: Collection[str] | None = None,
 ) -> Loaded:
-    """Every policy of a directory's *.yaml and *.yml files, or of one file, or of several of these, with all
-    problems of all files.
+    """Reads every policy, and all problems of all files. Raises nothing for bad files.
 
-    notifiers, gates: the names that hooks may use; None: any. A file that is named twice, or beside its
-    directory, is read once.
+    path: a file, a directory with *.yaml and *.yml files, or several of these; a file that is given twice, or
+    together with its directory, is read once. notifiers, gates: the names that hooks may use; None: any.
     """
     files = PolicyFiles(Path(), notifiers, gates)
-    named: dict[Path, Path] = {}  # what a path stands for -> its first name
+    named: dict[Path, Path] = {}  # a resolved path -> the first name by which it was given
     problems: list[Problem] = []
-    for one in [path] if isinstance(path, Path) else path:
+    for place in [path] if isinstance(path, Path) else path:
         try:
-            found = _list(one)
+            found = _list(place)
         except OSError as error:
-            problems.append(_unreadable(one, error))
+            problems.append(_unreadable(place, error))
             continue
-        problems += [] if found else [Problem((), "must hold policies (*.yaml), but has none", str(one))]
+        problems += [] if found else [Problem((), "must have policies (*.yaml), but has none", str(place))]
         named = {file.resolve(): file for file in found} | named
-    changes = files.take(list(named.values()))
+    changes = files.read(list(named.values()))
     return Loaded(files.policies, (*problems, *changes.refused), tuple(files.in_force))
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What a refresh has found that the one before had not.
+    """What has changed since the last refresh.
 
-    refused: problems of files that turned bad, or are bad in another way than before. kept: files among those
-    whose last good version stays in force. mended: files that were bad.
+    refused: problems of files that turned bad, or are bad in another way than before. kept: those of these
+    files whose last good version stays in force. mended: files that were bad and are good now.
     """
 
     added: tuple[Policy, ...] = ()
@@ -234,25 +232,25 @@ class Changes:
 
 @dataclass(slots=True)
 class _File:
-    """One file as last read. policy: what it says, if it can be used by itself; good: the last version in
+    """One file as it was last read. policy: its policy, if that is valid by itself. good: the last version in
     force."""
 
     digest: bytes = b""
     policy: Policy | None = None
     lines: tuple[int, ...] = ()  # of its services' names
-    own: tuple[Problem, ...] = ()  # what is wrong within the file
-    problems: tuple[Problem, ...] = ()  # the same, and what is wrong among files
+    own: tuple[Problem, ...] = ()  # within the file
+    problems: tuple[Problem, ...] = ()  # the same, and those among files
     good: Policy | None = None
     good_lines: tuple[int, ...] = field(default=())
 
 
 class PolicyFiles:
-    """The policies in force, from a directory's *.yaml and *.yml files (or one file), read anew by each
+    """The policies in force, from a directory's *.yaml and *.yml files (or one file), read again by each
     `refresh`.
 
-    Contents are compared, not times of modification, so a ConfigMap's swap of symbolic links is seen like any
-    edit. A directory that cannot be listed changes nothing. Of two files about one service the one in force
-    stays, else the first by name.
+    Contents are compared, not times of modification, so a ConfigMap's swap of symbolic links is noticed like
+    any edit. A directory that cannot be listed changes nothing. Of two files about one service, the one in
+    force stays; if neither is, the first by name is taken.
     """
 
     def __init__(
@@ -264,23 +262,24 @@ class PolicyFiles:
 
     @property
     def policies(self) -> tuple[Policy, ...]:
-        """Those in force, in the order of file names; one for each service."""
+        """The policies in force, in the order of file names; one for each service."""
         return tuple(self.in_force.values())
 
     @property
     def in_force(self) -> dict[str, Policy]:
-        """The same, by file."""
+        """The policies in force, by file name."""
         return {name: file.good for name, file in sorted(self._files.items()) if file.good}
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """All that is wrong with the files as they now are."""
+        """All problems of the files as they are now."""
         return self._unlisted + tuple(
             problem for _, file in sorted(self._files.items()) for problem in file.problems
         )
 
     def refresh(self) -> Changes:
-        """Reads what is there now, and tells what is new since the last time. Never raises for a bad file."""
+        """Reads the files again, and returns what has changed since the last time. Never raises for a bad
+        file."""
         try:
             paths = _list(self._path)
         except OSError as error:
@@ -291,10 +290,10 @@ class PolicyFiles:
                 kept=tuple(sorted(name for name, file in self._files.items() if file.good)) if news else (),
             )
         self._unlisted = ()
-        return self.take(paths)
+        return self.read(paths)
 
-    def take(self, paths: Sequence[Path]) -> Changes:
-        """As `refresh`, of these files instead of those that the directory has."""
+    def read(self, paths: Sequence[Path]) -> Changes:
+        """Reads these files instead of the directory's, and returns what has changed since the last time."""
         before = {policy.key: policy for policy in self.policies}
         complaints = {name: file.problems for name, file in self._files.items()}
         self._files = {str(path): self._read(path) for path in paths}
@@ -309,15 +308,15 @@ class PolicyFiles:
             added=tuple(policy for key, policy in after.items() if key not in before),
             changed=tuple(policy for key, policy in after.items() if key in before and policy != before[key]),
             removed=tuple(policy for key, policy in before.items() if key not in after),
-            refused=tuple(problem for one in refused.values() for problem in one.problems),
-            kept=tuple(name for name, one in refused.items() if one.good),
+            refused=tuple(problem for file in refused.values() for problem in file.problems),
+            kept=tuple(name for name, file in refused.items() if file.good),
             mended=tuple(
                 name for name, file in self._files.items() if complaints.get(name) and not file.problems
             ),
         )
 
     def _read(self, path: Path) -> _File:
-        """What the file says now; parsed only if its content is another one."""
+        """Reads a file; parses it only if its content has changed."""
         known = self._files.get(str(path), _File())
         try:
             content = path.read_bytes()
@@ -333,50 +332,52 @@ class PolicyFiles:
     def _settle(self) -> None:
         """Decides which version of each file is in force, so that each service has one policy."""
         taken: dict[tuple[str, str], tuple[str, int]] = {}
-        # Whoever is in force for a service comes before who is new to it.
+        # A file that is in force for a service comes before one that is new to it.
         order = sorted(self._files.items(), key=lambda item: (not _stays(item[1]), item[0]))
-        for name, one in order:
-            twice = [key for key in one.policy.keys if key in taken] if one.policy else []
-            if one.policy and not twice:
-                one.good, one.good_lines = one.policy, one.lines
-            elif one.policy:
+        for name, file in order:
+            twice = [key for key in file.policy.keys if key in taken] if file.policy else []
+            if file.policy and not twice:
+                file.good, file.good_lines = file.policy, file.lines
+            elif file.policy:
                 other, line = taken[twice[0]]
                 message = f"must be the only policy of {'/'.join(twice[0])}, but {other}:{line} is one too"
-                place = one.policy.keys.index(twice[0])
-                one.problems = (Problem(_name_of(place), message, name, one.lines[place]),)
-            if one.good and any(key in taken for key in one.good.keys):
-                one.good = None  # a service of it has gone over to another file meanwhile
-            elif one.good:
+                place = file.policy.keys.index(twice[0])
+                file.problems = (Problem(_name_of(place), message, name, file.lines[place]),)
+            if file.good and any(key in taken for key in file.good.keys):
+                file.good = None  # one of its services has moved to another file
+            elif file.good:
                 taken.update(
-                    (key, (name, line)) for key, line in zip(one.good.keys, one.good_lines, strict=True)
+                    (key, (name, line)) for key, line in zip(file.good.keys, file.good_lines, strict=True)
                 )
 
 
 def _stays(file: _File) -> bool:
-    """Whether the file goes on to speak for the services it spoke for, and for no other."""
+    """Whether a file that was in force is still about the same services, or some of them, and no others."""
     return file.good is not None and (file.policy is None or {*file.policy.keys} <= {*file.good.keys})
 
 
 def _list(path: Path) -> list[Path]:
-    """The policy files of a directory by name; hidden ones are a ConfigMap's own. Raises OSError."""
+    """The policy files of a directory by name, without hidden ones, which belong to a ConfigMap's mount.
+    Raises OSError."""
     if path.is_file():
         return [path]
     return sorted(
-        one
-        for one in path.iterdir()
-        if one.suffix in (".yaml", ".yml") and not one.name.startswith(".") and not one.is_dir()
+        file
+        for file in path.iterdir()
+        if file.suffix in (".yaml", ".yml") and not file.name.startswith(".") and not file.is_dir()
     )
 
 
 def _name_of(place: int) -> Key:
-    """Where the name of a policy's service stands; from 1 on they are the members of its bracket."""
+    """The key of a service's name in a policy; place: 0 for the policy's own service, from 1 on for the
+    members of its bracket."""
     return ("service", "name") if place == 0 else ("bracket", "members", place - 1, "service", "name")
 
 
 def _policy(
     content: bytes, file: str, names: Mapping[str, Collection[str] | None]
 ) -> tuple[Policy | None, tuple[int, ...], tuple[Problem, ...]]:
-    """The policy, unless there are problems; the lines of its services' names; the problems, by line."""
+    """The policy, or None if there are problems; the lines of its services' names; the problems, by line."""
     try:
         document = parse_document(content, file)
     except InvalidPolicy as refused:
@@ -387,7 +388,10 @@ def _policy(
     except InvalidPolicy as refused:
         found += refused.problems
     problems = tuple(
-        sorted((document.placed(problem) for problem in found), key=lambda one: (one.line, key_text(one.key)))
+        sorted(
+            (document.placed(problem) for problem in found),
+            key=lambda problem: (problem.line, key_text(problem.key)),
+        )
     )
     if problems or policy is None:
         return None, (), problems
@@ -399,8 +403,7 @@ def _policy(
 
 
 def _beyond_the_model(data: Any, names: Mapping[str, Collection[str] | None]) -> Iterator[Problem]:
-    """What a policy's text must keep to and the domain cannot know: PromQL, and the names of notifiers and
-    gates."""
+    """Checks what the domain cannot check: PromQL, and the names of notifiers and gates."""
     yield from _promql(data, ())
     for position, member in enumerate(_items(_at(data, "bracket", "members"))):
         yield from _promql(member, ("bracket", "members", position))
@@ -416,15 +419,15 @@ def _beyond_the_model(data: Any, names: Mapping[str, Collection[str] | None]) ->
 
 
 def _promql(data: Any, around: Key) -> Iterator[Problem]:
-    """What is wrong with the queries of a policy, or of a bracket's member."""
+    """Checks the queries of a policy, or of a bracket's member. around: the key of the member."""
     for position, metric in enumerate(_items(_at(data, "analysis", "metrics"))):
         promql = _at(metric, "query", "promql")
         if not isinstance(promql, str) or not promql:
             continue
-        # Without the variable, the domain has refused it already.
+        # Without the variable, the domain has refused the query already.
         compared = bool(_at(metric, "query", "compare")) and "$canary_pods" in promql
-        if says := promql_refusal(promql, compared):
-            yield Problem((*around, "analysis", "metrics", position, "query", "promql"), says)
+        if message := promql_refusal(promql, compared):
+            yield Problem((*around, "analysis", "metrics", position, "query", "promql"), message)
 
 
 def _at(data: Any, *names: str) -> Any:
@@ -448,10 +451,10 @@ def json_schema() -> dict[str, Any]:
 
 
 def _for_people(schema: Any) -> Any:
-    """Pydantic's schema as people would write it: defaults with units, no null (an empty key is refused), no
+    """Rewrites pydantic's schema for people: defaults with units, no null (an empty key is refused), no
     titles made of names."""
     if isinstance(schema, list):
-        return [_for_people(one) for one in schema if one != {"type": "null"}]
+        return [_for_people(entry) for entry in schema if entry != {"type": "null"}]
     if not isinstance(schema, dict):
         return schema
     default = schema.get("default")
@@ -471,7 +474,7 @@ def _for_people(schema: Any) -> Any:
         and not (key == "default" and value is None)
     }
     if len(kept.get("anyOf", ())) == 2 and {"type": "null"} in kept["anyOf"]:
-        only = next(one for one in kept.pop("anyOf") if one != {"type": "null"})
+        only = next(choice for choice in kept.pop("anyOf") if choice != {"type": "null"})
         kept = {**only, **kept}
     return {
         key: value if key == "default" else _for_people(value) for key, value in kept.items() if key != "le"

@@ -1,15 +1,15 @@
-"""What a policy's PromQL must keep to, read from its syntax tree before any Prometheus is asked.
+"""Checks the PromQL of a policy's queries by its syntax tree, before any Prometheus is asked. Three rules hold:
 
-- **It answers one number.** A selector alone, or a function of one, answers a series for each pod: fine
-  today, with one replica, and refused by the daemon at night, with two. Only what certainly may answer
-  several is refused; the rest shows when it is asked.
-- **It is about this rollout.** A selector that names neither the pods nor the namespace takes in the whole
-  cluster, staging and all, and rolls back one service for the sins of another.
-- **It says the same when it is asked again.** A look is read live, and again after a restart and in a
-  backtest, by range queries of other ends: `@ end()` would answer something else then, and a negative offset
-  what was not known yet.
+- **It returns one number.** A selector alone, or a function of one, returns a series for each pod: this works
+  with one replica, and fails as soon as there are two. A query is refused here only if its syntax shows that
+  it can return several series; others are refused when they are sent.
+- **It is about this rollout.** A selector with neither the pods nor the namespace selects the whole cluster,
+  including staging, and rolls back one service for the failures of another.
+- **It returns the same when it is sent again.** A look is read live, and again after a restart and in a
+  backtest, by range queries with other ends: `@ end()` would return another value then, and a negative offset
+  would read what was not known yet.
 
-`refusal` says the first thing that is wrong. The variables stand for what they will be: see STAND_INS.
+`refusal` returns the first problem. While a query is parsed, its variables are replaced by STAND_INS.
 """
 
 from collections.abc import Iterator
@@ -34,7 +34,8 @@ WANTED_SCOPE = 'pod=~"$canary_pods", pod=~"$stable_pods" or namespace="$namespac
 
 
 def refusal(promql: str, compared: bool = False) -> str:
-    """Why a query of a policy cannot be used, or nothing when it can. compared: between versions."""
+    """The reason why a policy's query cannot be used; "" if it can. compared: whether the versions' values
+    are compared."""
     filled = promql
     for name, stand_in in STAND_INS.items():
         filled = filled.replace(f"${name}", stand_in)
@@ -47,19 +48,19 @@ def refusal(promql: str, compared: bool = False) -> str:
 
 def _no_number(tree: ast.Expr) -> str:
     if isinstance(tree, ast.MatrixSelector | ast.SubqueryExpr):
-        return "must answer one number, but is a range of them: put a function such as rate(...) around it"
+        return "must return one number, but is a range vector: put a function such as rate(...) around it"
     if isinstance(tree, ast.StringLiteral):
-        return "must answer one number, but is text"
+        return "must return one number, but is text"
     if _many(tree):
         return (
-            "must answer one number, but may answer one for each series: aggregate it, as in max(...): "
+            "must return one number, but may return one for each series: aggregate it, as in max(...): "
             f"{_shown(tree)}"
         )
     return ""
 
 
 def _many(tree: ast.Expr) -> bool:
-    """Whether it certainly may answer several series."""
+    """Whether an expression can return several series, as far as its syntax shows."""
     if isinstance(tree, ast.ParenExpr | ast.UnaryExpr):
         return _many(tree.expr)
     if isinstance(tree, ast.VectorSelector | ast.MatrixSelector):
@@ -91,7 +92,7 @@ def _is_one(param: object) -> bool:
 
 
 def _many_but_for_le(tree: ast.Expr) -> bool:
-    """Of buckets, whose label `le` a quantile takes away."""
+    """Whether buckets can have several series apart from their label `le`, which a quantile removes."""
     while isinstance(tree, ast.ParenExpr):
         tree = tree.expr
     if (
@@ -129,9 +130,9 @@ def _unsteady(tree: ast.Expr) -> str:
     for node in _nodes(tree):
         if isinstance(node, ast.VectorSelector | ast.SubqueryExpr):
             if node.at is not None:
-                return f"must be asked of each look's end, without @, but has it: {_shown(node)}"
+                return f"must be evaluated at the end of each look, without @, but has it: {_shown(node)}"
             if node.offset is not None and node.offset.total_seconds() < 0:
-                return f"must not look beyond the look's end, but has a negative offset: {_shown(node)}"
+                return f"must not read beyond the end of the look, but has a negative offset: {_shown(node)}"
     return ""
 
 
@@ -144,7 +145,7 @@ def _unscoped(tree: ast.Expr, compared: bool) -> str:
             any(_limits(matcher) for matcher in alternative) for alternative in _alternatives(selector)
         ):
             return (
-                f"must be about this rollout in every selector ({WANTED_SCOPE}), but takes in the whole "
+                f"must be about this rollout in every selector ({WANTED_SCOPE}), but selects the whole "
                 f"cluster: {_shown(selector)}"
             )
     matchers = [
@@ -155,21 +156,20 @@ def _unscoped(tree: ast.Expr, compared: bool) -> str:
     ]
     if compared and not any(_is_positive(matcher) and CANARY in matcher.value for matcher in matchers):
         return (
-            "must select the canary's pods (pod=~\"$canary_pods\"), in whose place stable's are put to "
-            "compare, but does not"
+            "must select the canary's pods (pod=~\"$canary_pods\"), which are replaced by stable's for the "
+            "comparison, but does not"
         )
     return ""
 
 
 def _alternatives(selector: ast.VectorSelector) -> list[list[ast.Matcher]]:
-    """Matchers, in groups of which one must match whole."""
+    """The groups of matchers of a selector; a series must match all of one group."""
     groups = selector.matchers.or_matchers or [[]]
     return [[*selector.matchers.matchers, *group] for group in groups]
 
 
 def _limits(matcher: ast.Matcher) -> bool:
-    """Whether it leaves only what belongs to the rollout's pods or to its namespace, or to one that is
-    named."""
+    """Whether a matcher selects only the rollout's pods, its namespace, or one given namespace."""
     if not _is_positive(matcher):
         return False
     if any(variable in matcher.value for variable in (CANARY, STABLE, NAMESPACE)):
@@ -190,7 +190,7 @@ def _nodes(tree: ast.Expr) -> Iterator[ast.Expr]:
 
 
 def _shown(tree: ast.Expr) -> str:
-    """A part of the query as it was written, near enough."""
+    """A part of the query, nearly as it was written."""
     return _with_variables(str(tree).replace("{}", ""))
 
 

@@ -1,8 +1,8 @@
-"""The kinds of values people write in policies and settings: durations, shares, Kubernetes names and labels.
+"""The types of values in policies and settings: durations, shares, Kubernetes names and labels.
 
-Each is a pydantic type: it says what it wants when it refuses, writes itself as people do, and has a JSON
-Schema. In what was written (`Written.read`) a duration or a share needs its unit; in code both are plain
-numbers, seconds and fractions.
+Each is a pydantic type: its refusal says what is wanted, it is written as people write it, and it has a JSON
+Schema. In files (`StrictModel.read`) a duration or a share needs its unit; in code both are plain numbers,
+seconds and fractions.
 """
 
 import re
@@ -28,8 +28,8 @@ _Names = TypeVar("_Names", bound=tuple[Any, ...])
 
 
 def _seconds(value: object, info: ValidationInfo, meant: tuple[str, ...] = ("s",)) -> float:
-    """Text is parsed. A bare number is seconds in code, and refused in what people write: meant has the units
-    it may have there."""
+    """Parses text. A bare number is seconds in code, and is refused in files; meant: the units that it may
+    have been meant in."""
     if isinstance(value, str):
         return _parsed(lambda text: parse_duration(text, meant), value)
     if isinstance(value, bool) or not isinstance(value, int | float) or info.context or not isfinite(value):
@@ -46,7 +46,7 @@ def _response_time(value: object, info: ValidationInfo) -> float:
 
 
 def _share(value: object, info: ValidationInfo) -> float:
-    """As `_seconds`; 0 is 0% whatever the unit."""
+    """Parses a share, as `_seconds` does a duration; 0 needs no unit."""
     if isinstance(value, str):
         return _parsed(parse_share, value)
     if isinstance(value, bool) or not isinstance(value, int | float) or (info.context and value != 0):
@@ -90,12 +90,15 @@ def _part(share: float) -> float:
 
 
 def is_label_name(value: str) -> bool:
-    """Whether it can name a Kubernetes object, or a notifier."""
+    """Whether a text can be the name of a Kubernetes object, a notifier or a gate (RFC 1123 label, at most 63
+    characters)."""
     return re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", value) is not None
 
 
 def url(value: str, example: str, instead: str) -> str:
-    """For validators: an http(s) URL without user and password. instead: what to do where it has them."""
+    """For validators: checks an http(s) URL without user and password, and removes its trailing slashes.
+    example: a right one, for the message. instead: what to do with user and password. Raises a refusal
+    (PydanticCustomError)."""
     try:
         parts = urlsplit(value)
         right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -195,14 +198,20 @@ LabelValue = Annotated[str, AfterValidator(_label_value)]
 
 
 def unique(names: _Names) -> _Names:
-    """For validators of lists: refuses each entry that was there before."""
+    """For validators of lists: refuses each entry that is listed before. Raises a refusal
+    (ValidationError)."""
     twice = [position for position, name in enumerate(names) if name in names[:position]]
-    refuse_at(*(((position,), f"must not be there twice, but {names[position]} is") for position in twice))
+    refuse_at(
+        *(
+            ((position,), f"must be listed only once, but {names[position]} is listed twice")
+            for position in twice
+        )
+    )
     return names
 
 
 def above(key: str, value: float, other: str, least: float) -> list[tuple[Key, str]]:
-    """What to refuse where one share has to be above another; nothing when it is."""
+    """The refusal if a share is not above another one; [] if it is. key, other: their names."""
     return (
         []
         if value > least
@@ -211,12 +220,13 @@ def above(key: str, value: float, other: str, least: float) -> list[tuple[Key, s
 
 
 def without_default(schema: dict[str, Any]) -> None:
-    """For JSON Schemas of fields whose default in code is not what people would write."""
+    """For JSON Schemas: removes the default, of fields whose default in code is not what people would
+    write."""
     schema.pop("default", None)
 
 
 def without_nones(value: Any) -> Any:
-    """Plain data without the keys that have no value, on every level."""
+    """Plain data without the keys whose value is None, on every level."""
     if isinstance(value, dict):
-        return {key: without_nones(one) for key, one in value.items() if one is not None}
+        return {key: without_nones(entry) for key, entry in value.items() if entry is not None}
     return [without_nones(entry) for entry in value] if isinstance(value, list) else value

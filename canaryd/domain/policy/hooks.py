@@ -1,8 +1,8 @@
-"""What happens at a rollout's turns besides its route: who is told of what, and which gates are asked before
-it goes on.
+"""A policy's `hooks`: which notifiers announce which events, and which gates are asked before the rollout
+goes on.
 
-A gate is an HTTP endpoint that says whether a rollout may go on, such as a smoke test of the canary. Which
-one is asked when, and what its replies mean, is `domain/gates.py`'s.
+A gate is an HTTP endpoint that says whether a rollout may go on, such as a smoke test of the canary.
+`domain/gates.py` decides which gate is asked when, and what its replies mean.
 """
 
 import re
@@ -49,8 +49,8 @@ Event = Literal[
 
 Place = Literal["start", "promotion"] | int
 
-# As text, so that they mean the same in a file and in code. A test takes seconds to minutes; who looks after
-# it is told within the hour.
+# As text, so that they mean the same in a file and in code. A test takes seconds to minutes; its owner hears
+# of a closed gate within the hour.
 _OF_GATES: Mapping[str, str] = {"timeout": "10s", "every": "15s", "deadline": "15m", "closed": "hold"}
 
 
@@ -68,8 +68,8 @@ def _gate(value: str) -> str:
         return value
     if not re.match(r"\w+://", value):
         raise refusal(
-            "must be a URL such as https://tests.example/smoke, or a gate of config/canaryd.yaml, but is "
-            f"{shown(value)}"
+            "must be a URL such as https://tests.example/smoke, or a gate's name in config/canaryd.yaml, "
+            f"but is {shown(value)}"
         )
     return url(
         value, "https://tests.example/smoke", "define a gate in config/canaryd.yaml, which may have basicAuth"
@@ -87,9 +87,12 @@ _PLACE_SCHEMA = {
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Asked before a place of the ladder. target: its URL, or its name in the daemon's settings. Seconds:
-    timeout of one answer; every, from a reply that keeps it closed until it is asked again; deadline, of
-    being closed, after which `closed` says what happens."""
+    """A gate that is asked before a place of the ladder.
+
+    target: the gate's URL, or its name in the daemon's settings. timeout: seconds for one answer. every:
+    seconds between a reply that keeps the gate closed and the next question. deadline: seconds that the gate
+    may stay closed; `closed` says what happens then.
+    """
 
     before: Place
     target: str
@@ -100,48 +103,56 @@ class Gate:
 
     @property
     def is_url(self) -> bool:
-        """Whether the target is a URL, and not the name of a notifier."""
+        """Whether the target is a URL, and not the name of a gate in the settings."""
         return "://" in self.target
 
     @property
     def name(self) -> str:
-        """For people: without what follows the path, where tokens stand."""
+        """The target for messages: a URL without its query and fragment, which may hold tokens."""
         return re.split(r"[?#]", self.target, maxsplit=1)[0]
 
     @property
     def place(self) -> str:
-        """`50%`, `the start`."""
+        """The place in words: `50%`, `the start`."""
         return f"{self.before}%" if isinstance(self.before, int) else f"the {self.before}"
 
 
 class Hook(StrictModel):
-    """Who is told of what (`on`, `notify`), or which gate is asked before what (`before`, `gate`)."""
+    """Either an announcement (`on`, `notify`) or a gate (`before`, `gate`)."""
 
     model_config = ConfigDict(
         json_schema_extra={"oneOf": [{"required": ["on", "notify"]}, {"required": ["before", "gate"]}]}
     )
-    on: tuple[Event, ...] | None = Field(default=None, min_length=1, description="Events that are told.")
-    notify: LabelName | None = Field(default=None, description="A notifier of config/canaryd.yaml.")
+    on: tuple[Event, ...] | None = Field(
+        default=None, min_length=1, description="The events that are announced."
+    )
+    notify: LabelName | None = Field(
+        default=None, description="The notifier that announces them, by its name in config/canaryd.yaml."
+    )
     before: Annotated[Place | None, BeforeValidator(_place), WithJsonSchema(_PLACE_SCHEMA)] = Field(
-        default=None, description="start, promotion, or a weight of the ladder: a gate is asked before it."
+        default=None,
+        description="The place before which the gate is asked: start, promotion, or a weight of the ladder.",
     )
     gate: Annotated[str, AfterValidator(_gate)] | None = Field(
         default=None,
-        description="What is asked: a URL, or a gate of config/canaryd.yaml. 2xx but 202 opens it, all else "
-        "keeps it closed.",
+        description="The gate: a URL, or its name in config/canaryd.yaml. A 2xx reply other than 202 opens "
+        "it; anything else keeps it closed.",
     )
     timeout: PositiveSeconds | None = Field(
-        default=None, description="Of a gate: for one answer. Default 10s."
+        default=None, description="For a gate: the time limit of one answer. Default 10s."
     )
     every: PositiveSeconds | None = Field(
-        default=None, description="Of a gate: so long after a reply it is asked again. Default 15s."
+        default=None, description="For a gate: the time between a reply and the next question. Default 15s."
     )
     deadline: PositiveSeconds | None = Field(
-        default=None, description="Of a gate: closed for so long, `closed` says what happens. Default 15m."
+        default=None,
+        description="For a gate: the longest time that it may stay closed; `closed` says what happens "
+        "then. Default 15m.",
     )
     closed: Literal["hold", "rollback"] | None = Field(
         default=None,
-        description="Of a gate closed at its deadline. A hold ends when it opens later. Default hold.",
+        description="For a gate: what happens if it is still closed at its deadline. A hold ends when the "
+        "gate opens later. Default hold.",
     )
 
     @model_validator(mode="before")
@@ -162,8 +173,8 @@ class Hook(StrictModel):
                 "must have on and notify, or before and gate, but has "
                 f"{' and '.join(given) or 'none of them'}"
             )
-        strangers = [name for name in _OF_GATES if self.gate is None and getattr(self, name) is not None]
-        refuse_at(*(((name,), "must come with a gate, but is beside notify") for name in strangers))
+        of_gates_alone = [name for name in _OF_GATES if self.gate is None and getattr(self, name) is not None]
+        refuse_at(*(((name,), "must be set with a gate, but is set with notify") for name in of_gates_alone))
         if self.timeout is not None and self.deadline is not None and self.deadline < self.timeout:
             least, came = format_duration(self.timeout), format_duration(self.deadline)
             refuse_at((("deadline",), f"must be at least the timeout of one answer ({least}), but is {came}"))
@@ -171,15 +182,14 @@ class Hook(StrictModel):
 
     @property
     def asks(self) -> Gate | None:
-        """The gate, of a hook that has one."""
-        one = self
+        """The hook's gate; None for an announcement."""
         if (
-            one.before is None
-            or one.gate is None
-            or one.timeout is None
-            or one.every is None
-            or one.deadline is None
-            or one.closed is None
+            self.before is None
+            or self.gate is None
+            or self.timeout is None
+            or self.every is None
+            or self.deadline is None
+            or self.closed is None
         ):
             return None
-        return Gate(one.before, one.gate, one.timeout, one.every, one.deadline, one.closed)
+        return Gate(self.before, self.gate, self.timeout, self.every, self.deadline, self.closed)

@@ -1,9 +1,9 @@
-"""Which requests: conditions on headers, query parameters and the caller's labels, as Istio's
-HTTPMatchRequest has them.
+"""Conditions that choose requests: on headers, query parameters and the caller's labels, as in Istio's
+HTTPMatchRequest.
 
-In one match all conditions hold (and); of a list of matches any one does (or). What Istio would ignore or
-refuse is refused here, with what was wanted: Envoy compares header names in lower case, reads RE2, and
-matches the whole value.
+A request meets a match if it meets all of its conditions (and); it meets a list of matches if it meets any of
+them (or). What Istio would ignore or refuse is refused here, with what was wanted: Envoy compares header
+names in lower case, reads RE2, and matches the whole value.
 """
 
 import re
@@ -46,12 +46,15 @@ def _condition(value: object) -> object:
 
 
 class Condition(StrictModel):
-    """How one value must be; exactly one of these."""
+    """The condition on one value; exactly one of the keys is set."""
 
-    exact: str | None = Field(default=None, description="The whole value.")
-    prefix: str | None = Field(default=None, min_length=1, description="What it begins with.")
+    exact: str | None = Field(default=None, description="The whole value must equal this text.")
+    prefix: str | None = Field(default=None, min_length=1, description="The value must begin with this text.")
     regex: str | None = Field(
-        default=None, min_length=1, description="RE2, of the whole value: .*logged_in.* is anywhere in it."
+        default=None,
+        min_length=1,
+        description="The whole value must match this RE2 expression; .*logged_in.* finds logged_in "
+        "anywhere in it.",
     )
 
     @model_validator(mode="after")
@@ -60,12 +63,12 @@ class Condition(StrictModel):
         if len(came) != 1:
             raise refusal(f"must have one of {', '.join(HOW)}, but has {' and '.join(came) or 'none'}")
         if self.regex is not None and (why := refused(self.regex)):
-            refuse_at((("regex",), f"must be RE2, as Envoy reads it, but has an error: {why}"))
+            refuse_at((("regex",), f"must be an RE2 expression, as Envoy reads it, but has an error: {why}"))
         return self
 
     @property
     def said(self) -> str:
-        """`~ .*logged_in.*`."""
+        """The condition in short: `~ .*logged_in.*`."""
         return _condition_text(self.model_dump(exclude_none=True))
 
 
@@ -85,8 +88,8 @@ def _header(name: str) -> str:
 
 
 def _indented(value: object, info: ValidationInfo) -> object:
-    """`regex:` beside the header's name instead of below it is a header called regex: the most common mistake
-    in such YAML."""
+    """Refuses `regex:` beside the header's name instead of below it, which YAML reads as a header called
+    regex: the most common mistake here."""
     if isinstance(value, Mapping):
         refuse_at(
             *(
@@ -104,7 +107,11 @@ def _indented(value: object, info: ValidationInfo) -> object:
 
 def _not_empty(conditions: Mapping[str, Condition]) -> Mapping[str, Condition]:
     refuse_at(
-        *(((name, "exact"), "must not be empty") for name, one in conditions.items() if one.exact == "")
+        *(
+            ((name, "exact"), "must not be empty")
+            for name, condition in conditions.items()
+            if condition.exact == ""
+        )
     )
     return conditions
 
@@ -119,15 +126,21 @@ _Parameters = Annotated[Mapping[Annotated[str, Field(min_length=1)], _Condition]
 
 
 class Match(StrictModel):
-    """Requests for which all of this holds."""
+    """Requests that meet all of these conditions."""
 
     headers: _Headers = Field(
-        default={}, description="By header: {cookie: {regex: .*logged_in.*}}. Names are lower case."
+        default={},
+        description="Conditions by header: {cookie: {regex: .*logged_in.*}}. Names are lower case.",
     )
-    without_headers: _Headers = Field(default={}, description="Headers that are not so, or not there.")
-    query_params: _Parameters = Field(default={}, description="By query parameter: {preview: {exact: yes}}.")
+    without_headers: _Headers = Field(
+        default={},
+        description="Conditions by header that must not be met; a header that is missing does not meet them.",
+    )
+    query_params: _Parameters = Field(
+        default={}, description="Conditions by query parameter: {preview: {exact: yes}}."
+    )
     source_labels: Mapping[LabelKey, LabelValue] = Field(
-        default={}, description="Labels of the calling pod; inside the mesh only."
+        default={}, description="Labels of the calling pod, which must be in the mesh."
     )
 
     @model_validator(mode="before")
@@ -137,8 +150,8 @@ class Match(StrictModel):
             refuse_at(
                 (
                     ("split",),
-                    "must stand beside match, for all of its conditions, not in it: {match: ..., split: "
-                    "half}",
+                    "must stand beside match and not in it, since it applies to all of its conditions: "
+                    "{match: ..., split: half}",
                 )
             )
         return data
@@ -151,7 +164,8 @@ class Match(StrictModel):
         return self
 
     def merged(self, other: "Match") -> "Match | None":
-        """What fits both; None where they have different conditions of one value."""
+        """A match that requires both; None if they have different conditions on the same value. other: the
+        second match."""
         mine, theirs = self.istio, other.istio
         if any(
             mine.get(kind, {}).get(name, how) != how
@@ -165,13 +179,13 @@ class Match(StrictModel):
 
     @property
     def istio(self) -> dict[str, Any]:
-        """As it stands in a VirtualService."""
+        """The match as in an Istio VirtualService."""
         dumped = without_nones(self.model_dump(mode="json", by_alias=True))
         return {kind: conditions for kind, conditions in dumped.items() if conditions}
 
 
 class _OneOrMore:
-    """For the JSON Schema of a list that may be written as its only entry."""
+    """The JSON Schema of a list whose only entry may be written without the list."""
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
         schema = handler(core)
@@ -181,7 +195,7 @@ class _OneOrMore:
 def _listed(
     value: object, whole: Callable[[object], tuple[Match, ...]], info: ValidationInfo
 ) -> tuple[Match, ...]:
-    """One match is a list of one; its mistakes are told at the key that people wrote."""
+    """Reads one match as a list of one; its mistakes are reported at the key that people wrote."""
     if isinstance(value, Match):
         return (value,)
     if isinstance(value, Mapping):
@@ -192,7 +206,7 @@ def _listed(
     wrong: list[tuple[Key, str]] = []
     for position, match in enumerate(found):
         if match in found[:position]:
-            wrong.append(((position,), "must not be there twice, but is the same as one before it"))
+            wrong.append(((position,), "must be listed only once, but equals an earlier one"))
     refuse_at(*wrong)
     return found
 
@@ -206,26 +220,26 @@ Matches = Annotated[
 
 
 def described(matches: Sequence[Mapping[str, Any]]) -> str:
-    """Istio's `match` list in words: `cookie ~ .*logged_in.* and query debug = 1, or from app=orders`."""
+    """An Istio `match` list in words: `cookie ~ .*logged_in.* and query debug = 1, or from app=orders`."""
     return ", or ".join(" and ".join(_conditions(match)) or "any" for match in matches)
 
 
 def _conditions(match: Mapping[str, Any]) -> list[str]:
-    said = []
+    conditions = []
     for kind, value in match.items():
         if kind == "sourceLabels":
-            said += [f"from {label}={wanted}" for label, wanted in value.items()]
+            conditions += [f"from {label}={wanted}" for label, wanted in value.items()]
         elif kind in ("headers", "withoutHeaders", "queryParams"):
             before = {"headers": "", "withoutHeaders": "not ", "queryParams": "query "}[kind]
-            said += [
+            conditions += [
                 f"{before}{name} {_condition_text(condition or {})}".rstrip()
                 for name, condition in value.items()
             ]
         elif kind != "name":
-            said.append(
+            conditions.append(
                 f"{kind} {_condition_text(value)}" if isinstance(value, Mapping) else f"{kind} {value}"
             )
-    return said
+    return conditions
 
 
 def _condition_text(condition: Mapping[str, Any]) -> str:

@@ -1,7 +1,8 @@
-"""What counts as harm: failed requests and response times against stable's, and PromQL queries of one's own.
+"""What counts as harm: failed requests and response times compared with stable's, and the policy's own PromQL
+queries.
 
-Here is what may be asked for, with its defaults, as a policy's `analysis.metrics` has it; how a canary is
-compared by it is the matter of `judge/`.
+This module has the entries of a policy's `analysis.metrics` with their defaults; `judge/` compares the
+versions by them.
 """
 
 import re
@@ -70,8 +71,8 @@ def _http_code(code: str) -> str:
 
 
 def _meant(name: str) -> str:
-    """Which status was meant, where that can be guessed: by its number, as Istio's label has it, or by a name
-    that is close."""
+    """A hint of the status that was probably meant: by its number, as in Istio's label, or by a similar name;
+    "" if there is none."""
     if name.isdecimal() and 0 < int(name) <= len(GRPC_STATUSES):
         return f": write {GRPC_STATUSES[int(name) - 1]}"
     close = get_close_matches(name.upper(), GRPC_STATUSES, n=1)
@@ -94,30 +95,41 @@ HttpFailure = Annotated[
 
 
 class Errors(StrictModel):
-    """Failed requests, the canary against stable; the looser of ratio and increase counts."""
+    """Failed requests of the canary compared with stable's. Of ratio and increase, the looser limit
+    applies."""
 
     tolerated_ratio: Share = Field(
-        default=0.10, description="So much more than stable is no harm: 10% is 1.1 times its rate."
+        default=0.10,
+        description="A failure rate that exceeds stable's by up to this share of it is tolerated: 10% "
+        "means 1.1 times stable's rate.",
     )
     tolerated_increase: Share = Field(
-        default=0.001, description="So many percentage points more than stable are no harm."
+        default=0.001,
+        description="A failure rate that exceeds stable's by up to this many percentage points is tolerated.",
     )
     unacceptable_ratio: Share = Field(
-        default=1.0, description="So much more must be ruled out to pass early; 100%: twice the rate."
+        default=1.0,
+        description="The excess over stable's rate that must be ruled out before a stage passes early; "
+        "100% means twice stable's rate.",
     )
-    unacceptable_increase: Share = Field(default=0.005, description="The same in percentage points.")
+    unacceptable_increase: Share = Field(
+        default=0.005,
+        description="The excess in percentage points that must be ruled out before a stage passes early.",
+    )
     max: Part | None = Field(
-        default=None, description="A canary that fails more is rolled back, whatever stable does."
+        default=None,
+        description="The highest failure rate allowed; a canary above it is rolled back, whatever "
+        "stable's rate is.",
     )
     http_failures: tuple[HttpFailure, ...] = Field(
         default=HTTP_FAILURES,
         min_length=1,
-        description="HTTP response codes that are failures: one (429), a class (5xx), or 0, a caller that "
-        "went away before the answer.",
+        description="HTTP response codes that count as failures: a code (429), a class (5xx), or 0 (the "
+        "caller went away before the answer).",
     )
     grpc_failures: tuple[Annotated[str, Field(json_schema_extra={"enum": list(GRPC_STATUSES)})], ...] = Field(
         default=GRPC_FAILURES,
-        description="gRPC statuses that are failures, whatever the HTTP code (as a rule 200) is.",
+        description="gRPC statuses that count as failures, whatever the HTTP code is (usually 200).",
     )
 
     @field_validator("http_failures")
@@ -166,16 +178,18 @@ def _slo(slo: Mapping[str, float]) -> Mapping[str, float]:
 
 
 class Latency(StrictModel):
-    """Response times, the canary against stable, over every bound of the histogram."""
+    """Response times of the canary compared with stable's, at every bound of the histogram."""
 
-    tolerated: Share = Field(default=0.10, description="So much slower than stable is no harm.")
+    tolerated: Share = Field(
+        default=0.10, description="Response times that exceed stable's by up to this share are tolerated."
+    )
     unacceptable: Share = Field(
-        default=0.25, description="So much slower must be ruled out to advance early."
+        default=0.25, description="The slowdown that must be ruled out before a stage passes early."
     )
     slo: Annotated[Mapping[str, ResponseTime], AfterValidator(_slo)] = Field(
         default={},
-        description="Limits of the canary's own, whatever stable does: {p99: 500ms} means 99% of requests "
-        "within 500 ms.",
+        description="Limits on the canary's response times, whatever stable's are: {p99: 500ms} means that "
+        "99% of requests are answered within 500 ms.",
     )
 
     @model_validator(mode="after")
@@ -185,33 +199,43 @@ class Latency(StrictModel):
 
 
 class Query(StrictModel):
-    """A PromQL query, held against limits of its own (max, min) or against stable's value in the same look
+    """A PromQL query whose value is compared with limits (max, min) or with stable's value in the same look
     (compare).
 
-    `$canary_pods`, `$stable_pods` (regular expressions), `$namespace`, `$window` are filled in. With
-    `compare` it is asked twice at each look's end: as written, and with stable's pods in the place of the
-    canary's.
+    canaryd fills in `$canary_pods` and `$stable_pods` (regular expressions), `$namespace` and `$window`. With
+    `compare` the query is sent twice at the end of each look: as written, and with stable's pods in place of
+    the canary's.
     """
 
-    name: LabelName = Field(description="What it is called in verdicts.")
+    name: LabelName = Field(description="The query's name in verdicts.")
     promql: Text = Field(
-        description="A query about this rollout that answers one number. Variables: $canary_pods, "
+        description="A query about this rollout that returns one number. Variables: $canary_pods, "
         "$stable_pods, $namespace, $window."
     )
-    max: Number | None = Field(default=None, description="Above it the canary is rolled back.")
-    min: Number | None = Field(default=None, description="Below it the canary is rolled back.")
-    for_: StrictInt = Field(default=3, ge=1, description="So many looks in a row out of max or min.")
+    max: Number | None = Field(
+        default=None, description="The highest value allowed; above it the canary is rolled back."
+    )
+    min: Number | None = Field(
+        default=None, description="The lowest value allowed; below it the canary is rolled back."
+    )
+    for_: StrictInt = Field(
+        default=3,
+        ge=1,
+        description="The number of looks in a row that must be beyond max or min before the canary is "
+        "rolled back.",
+    )
     compare: Literal["higher-is-worse", "lower-is-worse"] | None = Field(
         default=None,
-        description="Compared with stable's value as well: the same query, with stable's pods in the place "
-        "of $canary_pods. For what does not depend on how much traffic a version has, such as "
-        "CPU seconds per request.",
+        description="Also compares the value with stable's: the same query, with stable's pods in place of "
+        "$canary_pods. For values that do not depend on how much traffic a version gets, such "
+        "as CPU seconds per request.",
     )
     tolerated: Share = Field(
-        default=0.10, description="With `compare`: so much worse than stable's value is no harm."
+        default=0.10,
+        description="With `compare`: a value that is worse than stable's by up to this share is tolerated.",
     )
     dry_run: StrictBool = Field(
-        default=False, description="Watched and told with what it would have done; it never decides."
+        default=False, description="The query never decides; canaryd reports what it would have decided."
     )
 
     @field_validator("promql")
@@ -220,8 +244,7 @@ class Query(StrictModel):
         for name in re.findall(r"\$(\w+|\{)", promql):
             if name not in QUERY_VARIABLES:
                 raise refusal(
-                    f"must have no $ but in {', '.join('$' + name for name in QUERY_VARIABLES)}, but has "
-                    f"${name}"
+                    f"may have $ only in {', '.join('$' + name for name in QUERY_VARIABLES)}, but has ${name}"
                 )
         return promql
 
@@ -249,15 +272,15 @@ class Query(StrictModel):
                 wrong.append(
                     (
                         ("promql",),
-                        "must have $canary_pods, in whose place stable's pods are put to compare, but has "
-                        "none",
+                        "must have $canary_pods, which is replaced by stable's pods for the comparison, "
+                        "but does not have it",
                     )
                 )
             if "$stable_pods" in self.promql:
                 wrong.append(
                     (
                         ("promql",),
-                        "must not have $stable_pods, which compare puts in the place of $canary_pods, but "
+                        "must not have $stable_pods, which `compare` puts in place of $canary_pods, but "
                         "has it",
                     )
                 )
@@ -273,30 +296,30 @@ class Query(StrictModel):
 
     @property
     def of_stable(self) -> str:
-        """The PromQL of stable's value; empty where nothing is compared."""
+        """The PromQL of stable's value; "" without `compare`."""
         return _CANARY_PODS.sub("$stable_pods", self.promql) if self.compare else ""
 
     @property
     def stable_name(self) -> str:
-        """What stable's value is called among a look's; no query has this name."""
+        """The name of stable's value among the values of a look; no query can have this name."""
         return f"{self.name} of stable"
 
     @property
     def asked(self) -> Mapping[str, str]:
-        """What is asked at each look's end: PromQL, by the name of its value."""
+        """The PromQL that is sent at the end of each look, by the name of its value."""
         return {self.name: self.promql, **({self.stable_name: self.of_stable} if self.compare else {})}
 
 
 class Metric(StrictModel):
-    """One metric: a map with one key, `errors`, `latency` or `query`. `errors:` alone is errors with all
+    """One metric: a map with one key, `errors`, `latency` or `query`. `errors:` without a value takes all
     defaults."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
     may_be_empty: ClassVar[frozenset[str]] = frozenset({"errors", "latency"})
-    errors: Errors | None = Field(default=None, description="Failed requests, against stable.")
-    latency: Latency | None = Field(default=None, description="Response times, against stable.")
+    errors: Errors | None = Field(default=None, description="Failed requests, compared with stable's.")
+    latency: Latency | None = Field(default=None, description="Response times, compared with stable's.")
     query: Query | None = Field(
-        default=None, description="A PromQL query of one's own, against its max or min, or against stable."
+        default=None, description="A PromQL query of your own, compared with its max or min, or with stable."
     )
 
     @model_validator(mode="before")
@@ -317,24 +340,28 @@ class Metric(StrictModel):
 
     @property
     def called(self) -> str:
-        """`errors`, `latency`, or the query's name."""
+        """The metric's name: `errors`, `latency`, or the query's name."""
         return self.query.name if self.query else "errors" if self.errors else "latency"
 
     @property
     def decides(self) -> bool:
-        """Whether the metric may pass a stage or roll it back: a query with `dryRun` may not."""
+        """Whether the metric may pass a stage or roll it back; a query with `dryRun` may not."""
         return self.query is None or not self.query.dry_run
 
 
 def each_once(metrics: tuple[Metric, ...]) -> tuple[Metric, ...]:
-    """For validators: refuses a metric that is there twice, and a list of which none decides."""
+    """For validators: refuses a metric that is listed twice, and a list in which no metric decides. Raises a
+    refusal (PydanticCustomError, ValidationError)."""
     twice = [
         position
         for position, metric in enumerate(metrics)
         if metric.called in [earlier.called for earlier in metrics[:position]]
     ]
     refuse_at(
-        *(((position,), f"must not be there twice, but {metrics[position].called} is") for position in twice)
+        *(
+            ((position,), f"must be listed only once, but {metrics[position].called} is listed twice")
+            for position in twice
+        )
     )
     if not any(metric.decides for metric in metrics):
         raise refusal("must have a metric that decides, but all have dryRun")

@@ -1,9 +1,8 @@
-"""What an SRE wants of one service's canary releases: the ladder of weights, how they are judged, and what
-happens then.
+"""A policy: one service's ladder of stages, how its canaries are judged, and what happens then.
 
-Everything is frozen, and nonsense is refused here once, with key, what was wanted and what came; past
-`Policy` no one checks again. Durations are seconds, shares are fractions (0.01 is 1%); in YAML they are
-written `90s` and `1%`. What counts as harm is `metrics.py`'s. Nothing here reads a file:
+Everything is frozen. A wrong policy is refused here, once, with the key, what was wanted and what came; code
+that gets a `Policy` does not check it again. Durations are seconds and shares are fractions (0.01 is 1%); in
+YAML they are written `90s` and `1%`. `metrics.py` has what counts as harm. Nothing here reads a file:
 `adapters/policies/policy_files.py` does, and adds file and line.
 """
 
@@ -53,45 +52,56 @@ class Analysis(StrictModel):
     interval: WholeSeconds = Field(default=15, description="The length of one look, in whole seconds.")
     reporter: Literal["destination", "source", "waypoint"] = Field(
         default="destination",
-        description="Whose counts: the pods' sidecars, their callers' (who also see what never reached a "
-        "pod), or, in ambient mode, the waypoints'; only the pods' own tell replicas apart.",
+        description="Whose counts are used: those of the pods' sidecars (destination), of their callers "
+        "(source), who also see requests that never reached a pod, or, in ambient mode, of the "
+        "waypoints (waypoint). Only the pods' own counts distinguish replicas.",
     )
     false_rollback_risk: Risk = Field(
-        default=0.01, description="Of a healthy version, per rollout, whatever the number of looks."
+        default=0.01,
+        description="The risk that a healthy version is rolled back, per rollout, whatever the number "
+        "of looks.",
     )
     bad_advance_risk: Risk = Field(
-        default=0.05, description="Of passing a stage early with an unacceptable regression."
+        default=0.05,
+        description="The risk that a version with an unacceptable regression passes a stage early.",
     )
     warmup: Seconds = Field(
-        default=60.0, description="The first of each replica's time, left out of latency (not of errors)."
+        default=60.0,
+        description="The first part of each replica's life, which is left out of latency (but not of "
+        "errors).",
     )
     metrics: Annotated[tuple[Metric, ...], AfterValidator(each_once)] = Field(
         default=(Metric(errors=Errors()), Metric(latency=Latency())),
         min_length=1,
-        description="What is compared or limited.",
+        description="The metrics that are compared with stable or with limits.",
     )
     undecided: Literal["advance", "hold", "rollback"] = Field(
         default="advance",
-        description="At a stage's deadline, without evidence of harm and without enough to pass. A hold ends "
-        "when it passes later.",
+        description="What happens at a stage's deadline without evidence of harm and without enough "
+        "evidence to pass. A hold ends when the stage passes later.",
     )
     minimum_requests: StrictInt = Field(
-        default=100, ge=0, description="Of the canary in a stage; with fewer, `advance` holds."
+        default=100,
+        ge=0,
+        description="How many requests the canary must have served in a stage; with fewer, `advance` holds.",
     )
     no_data: Literal["hold", "rollback"] = Field(
         default="hold",
-        description="After `noDataFor` without telemetry, or with traffic that does not follow the weight.",
+        description="What happens after `noDataFor` without telemetry, or with traffic that does not "
+        "follow the weight.",
     )
-    no_data_for: PositiveSeconds = Field(default=300.0, description="So long without telemetry is too long.")
+    no_data_for: PositiveSeconds = Field(
+        default=300.0, description="How long telemetry may be missing before `noData` applies."
+    )
 
     @property
     def errors(self) -> Errors | None:
-        """How error rates are compared; None where they are not."""
+        """How error rates are compared; None if they are not compared."""
         return next((metric.errors for metric in self.metrics if metric.errors), None)
 
     @property
     def latency(self) -> Latency | None:
-        """How latencies are compared; None where they are not."""
+        """How latencies are compared; None if they are not compared."""
         return next((metric.latency for metric in self.metrics if metric.latency), None)
 
     @property
@@ -101,29 +111,29 @@ class Analysis(StrictModel):
 
     @property
     def asked(self) -> tuple[str, ...]:
-        """The PromQL of all queries, stable's values of compared ones included."""
+        """The PromQL of all queries, including the queries for stable's values."""
         return tuple(dict.fromkeys(promql for query in self.queries for promql in query.asked.values()))
 
     @property
     def asked_before(self) -> tuple[str, ...]:
-        """Those of them that are asked for the time before a rollout too: stable's values, which tell how it
-        drifts by itself."""
+        """The PromQL that is also sent for the time before a rollout: the queries for stable's values, which
+        show how stable drifts by itself."""
         return tuple(dict.fromkeys(query.of_stable for query in self.queries if query.compare))
 
 
 class Schedule(StrictModel):
-    """When, and for how long at most."""
+    """How long a rollout may take."""
 
     later: ClassVar[Mapping[str, str]] = {
         "freeze": "times in which no stage starts; use `canaryd pause` meanwhile"
     }
     deadline: PositiveSeconds | None = Field(
-        default=None, description="Of the whole rollout; it never stands still."
+        default=None, description="The longest time that the whole rollout may take; its clock never stops."
     )
 
 
 class Rollback(StrictModel):
-    """What happens to the canary after its traffic is gone. Without `scaleCanaryTo` nothing is scaled."""
+    """What happens to the canary's replicas after a rollback. Without `scaleCanaryTo` nothing is scaled."""
 
     scale_canary_to: StrictInt | None = Field(
         default=None,
@@ -132,35 +142,38 @@ class Rollback(StrictModel):
     )
     after: Seconds = Field(
         default=0.0,
-        description="So long after the rollback, so that it can be looked at; at least 15s, for requests "
-        "under way.",
+        description="How long after the rollback the canary is scaled, so that it can be inspected until "
+        "then; at least 15s, for requests under way.",
     )
 
     @model_validator(mode="after")
     def _pause_has_a_purpose(self) -> Self:
         if self.after and self.scale_canary_to is None:
             refuse_at(
-                (("after",), f"must come with scaleCanaryTo, but is {format_duration(self.after)} alone")
+                (
+                    ("after",),
+                    f"must be set with scaleCanaryTo, but is {format_duration(self.after)} without it",
+                )
             )
         return self
 
 
 class RetireStable(StrictModel):
-    """The old stable version after a promotion."""
+    """What happens to the old stable version after a promotion."""
 
     scale_to: StrictInt = Field(ge=0, description="Replicas of the old stable version after a promotion.")
     after: Seconds = Field(
         default=0.0,
-        description="So long after the promotion, so that a way back stays warm; at least 15s, for requests "
-        "under way.",
+        description="How long after the promotion the old version is scaled, so that it can take over "
+        "again until then; at least 15s, for requests under way.",
     )
 
 
 class Promotion(StrictModel):
-    """What happens after full traffic has gone to the new version."""
+    """What happens after the new version has all traffic and the rollout has succeeded."""
 
     retire_stable: RetireStable | None = Field(
-        default=None, description="Scales the old stable version. Left out: it is not scaled."
+        default=None, description="Scales the old stable version. By default it is not scaled."
     )
 
 
@@ -169,23 +182,23 @@ class Promotion(StrictModel):
 _BLUE_GREEN: tuple[Mapping[str, Any], ...] = ({"weight": 0}, {"weight": 100, "minimum": "10m"})
 
 
-_APART = (
-    "needs analysis.reporter: source. The matched users on stable are told from its others by the Service "
-    "that they called, which callers know; a pod's own sidecar names one and the same for all, and so does a "
-    "waypoint"
+_SPLIT_NEEDS_CALLERS = (
+    "must be set with analysis.reporter: source. Stable's matched users are distinguished from its other "
+    "users by the Service that they called, and only callers report it (a pod's sidecar and a waypoint "
+    "report the same Service for all), but the reporter is"
 )
 
 
 def _unknown_to_gateways(matches: Sequence[Match]) -> str:
-    """Why conditions cannot be written in an HTTPRoute; empty where they can."""
+    """The reason why conditions cannot be written in an HTTPRoute; "" if they can."""
     found = [
         kind for kind in ("withoutHeaders", "sourceLabels") if any(kind in match.istio for match in matches)
     ]
     if not found:
         return ""
     return (
-        f"must be without {' and '.join(found)} with route.httpRoute, since the Gateway API has no such "
-        "condition, but has it"
+        f"must be without {' and '.join(found)} where route.httpRoute is set, since the Gateway API has no "
+        "such condition, but has it"
     )
 
 
@@ -198,25 +211,28 @@ def _stages_may_be_left_out(schema: dict[str, Any]) -> None:
 
 
 class Policy(StrictModel):
-    """One service's canary releases. See the module."""
+    """One service's canary releases: the service, its route, the ladder of stages, and how canaries are
+    judged."""
 
     model_config = ConfigDict(json_schema_extra=_stages_may_be_left_out)
-    version: Literal[1] = Field(default=1, description="Of this format.")
-    service: ServiceReference = Field(description="The service, and how its Deployments are found.")
-    route: RouteReference = Field(description="The route that is steered.")
+    version: Literal[1] = Field(default=1, description="The version of the policy format.")
+    service: ServiceReference = Field(description="The service and the labels of its Deployments.")
+    route: RouteReference = Field(description="The route that canaryd steers.")
     strategy: Literal["canary", "blue-green"] = Field(
         default="canary",
-        description="`canary`: users come in steps. `blue-green`: all at once, after stages that no user's "
-        "answer comes from; whatever is wrong then sends all back at once.",
+        description="`canary`: users move to the new version in steps. `blue-green`: all users move at "
+        "once, after stages in which the new version answers no user; if anything is wrong "
+        "then, all of them move back at once.",
     )
     stages: tuple[Stage, ...] = Field(
-        min_length=1, description="The ladder: stages without a weight, then weights, rising, up to 100."
+        min_length=1,
+        description="The ladder: first stages without a weight, then stages with rising weights, up to 100.",
     )
     mode: Literal["steer", "observe"] = Field(
-        default="steer", description="`observe` judges and tells, and never touches a route."
+        default="steer", description="`observe` judges and announces, and never changes a route."
     )
     analysis: Analysis = Field(default=Analysis(), description="How the canary is judged.")
-    schedule: Schedule = Field(default=Schedule(), description="When, and for how long at most.")
+    schedule: Schedule = Field(default=Schedule(), description="How long a rollout may take.")
     rollback: Rollback = Field(
         default=Rollback(), description="What happens to the canary's replicas after a rollback."
     )
@@ -224,16 +240,17 @@ class Policy(StrictModel):
         default=Promotion(), description="What happens to the old version's replicas after a promotion."
     )
     drift: Literal["hold", "restore"] = Field(
-        default="hold", description="When someone else changed the weights."
+        default="hold", description="What happens when someone else changed the weights."
     )
     bracket: Bracket | None = Field(
         default=None,
-        description="Services whose versions belong together with this one's: one rollout for "
-        "all, up the same stages; harm of any sends all of them back.",
+        description="Services whose versions belong together with this service's: one rollout takes all of "
+        "them up the same stages, and harm in any of them sends all of them back.",
         json_schema_extra=without_default,
     )
     hooks: tuple[Hook, ...] = Field(
-        default=(), description="Who is told of what, and which gates are asked before what."
+        default=(),
+        description="Which notifiers announce which events, and which gates are asked before which stages.",
     )
 
     @model_validator(mode="before")
@@ -259,14 +276,15 @@ class Policy(StrictModel):
             if not stage.weight and not before.weight:
                 alike = [
                     at
-                    for at, one in enumerate(stages[:position])
-                    if (one.match, one.mirror, one.split) == (stage.match, stage.mirror, stage.split)
+                    for at, earlier in enumerate(stages[:position])
+                    if (earlier.match, earlier.mirror, earlier.split)
+                    == (stage.match, stage.mirror, stage.split)
                 ]
                 if alike:
                     wrong.append(
                         (
                             (position,),
-                            f"must differ from the stages before it, but is as stages[{alike[0]}] "
+                            f"must differ from the stages before it, but equals stages[{alike[0]}] "
                             f"({stage.said})",
                         )
                     )
@@ -283,14 +301,14 @@ class Policy(StrictModel):
             wrong.append(
                 (
                     (last, "weight"),
-                    f"must be 100: a ladder ends with all traffic, but is {stages[last].weight}",
+                    f"must be 100, since a ladder ends with all traffic, but is {stages[last].weight}",
                 )
             )
         if stages[last].weight == 100 and stages[last].approval:
             wrong.append(
                 (
                     (last, "approval"),
-                    "must be left out at weight 100: no weight comes after it, but is required",
+                    "must be left out at weight 100, after which no weight comes, but is required",
                 )
             )
         for position, stage in enumerate(stages):
@@ -360,37 +378,39 @@ class Policy(StrictModel):
 
     @property
     def gates(self) -> tuple[Gate, ...]:
-        """In the order in which they are written, and asked where several stand at one place."""
+        """The gates in the order of the policy, in which gates before the same place are asked."""
         return tuple(gate for hook in self.hooks if (gate := hook.asks) is not None)
 
     def leads_back_to(self, stage: int) -> int | None:
-        """The stage that an alarm leads back to, where both versions serve a share of all users; None: there
-        is none, so that it is rolled back."""
+        """The index of the stage to which an alarm steps back, in which both versions serve a share of all
+        users; None if there is none, so that the rollout is rolled back. stage: the index of the present
+        stage."""
         return stage - 1 if stage > 0 and self.stages[stage - 1].weight else None
 
     def called(self, stage: int) -> tuple[str, ...]:
-        """The Services that the requests which are compared in a stage call, where they are not all: see
-        `split_services.py`."""
+        """The Services that the compared requests of a stage call, if only some requests are compared; ()
+        otherwise. See `split_services.py`. stage: its index."""
         return (
             fair_services(self.service.name, bool(self.route.http_route)) if self.stages[stage].split else ()
         )
 
     @property
     def fair_services(self) -> tuple[str, ...]:
-        """The Services that canaryd makes for stages with `split`, for as long as a rollout lasts."""
+        """The names of the Services that canaryd creates for stages with `split`, for as long as a rollout
+        lasts."""
         return next((self.called(at) for at, stage in enumerate(self.stages) if stage.split), ())
 
     def without_hooks(self) -> Self:
-        """The same ladder and the same judge, telling and asking nobody."""
+        """A copy of the policy that announces nothing and asks no gate."""
         return self.model_copy(update={"hooks": ()})
 
     @property
     def notifiers(self) -> tuple[str, ...]:
-        """Whom the hooks tell of anything, each once."""
+        """The names of all notifiers of the hooks, without repeats."""
         return tuple(dict.fromkeys(hook.notify for hook in self.hooks if hook.notify is not None))
 
     def notifiers_of(self, event: str) -> tuple[str, ...]:
-        """The notifiers that an announcement of this event goes to, each once."""
+        """The names of the notifiers that announce this event, without repeats."""
         return tuple(
             dict.fromkeys(
                 hook.notify for hook in self.hooks if hook.notify is not None and event in (hook.on or ())
@@ -400,10 +420,10 @@ class Policy(StrictModel):
     @model_validator(mode="after")
     def _can_be_steered_and_seen(self) -> Self:
         wrong: list[tuple[Key, str]] = []
-        observed = "must be left out with mode: observe, where canaryd adds no route, but is there"
-        dark = "must be above 0 with mode: observe, where canaryd keeps nothing dark, but is 0"
+        observed = "must be left out with mode: observe, where canaryd adds no route, but is set"
+        dark = "must be above 0 with mode: observe, where canaryd keeps no version dark, but is 0"
         copied = (
-            "must be left out with analysis.reporter: source, since callers count no copies, but is there"
+            "must be left out with analysis.reporter: source, since callers do not count copies, but is set"
         )
         for position, stage in enumerate(self.stages):
             if self.mode == "observe" and stage.kind == "dark":
@@ -413,7 +433,9 @@ class Policy(StrictModel):
             elif self.route.http_route and (unknown := _unknown_to_gateways(stage.match)):
                 wrong.append((("stages", position, "match"), unknown))
             elif stage.split and self.analysis.reporter != "source":
-                wrong.append((("stages", position, "split"), _APART + f", but is {self.analysis.reporter}"))
+                wrong.append(
+                    (("stages", position, "split"), f"{_SPLIT_NEEDS_CALLERS} {self.analysis.reporter}")
+                )
             elif (
                 stage.split
                 and (longest := max(map(len, fair_services(self.service.name, bool(self.route.http_route)))))
@@ -422,8 +444,9 @@ class Policy(StrictModel):
                 wrong.append(
                     (
                         ("stages", position, "split"),
-                        "must be left out for a service of so long a name: canaryd makes Services of its own "
-                        f"for it, whose names have at most 63 characters, but one would have {longest}",
+                        "must be left out for a service with such a long name: canaryd adds Services that "
+                        "are named after it, and a name may have 63 characters, but one would have "
+                        f"{longest}",
                     )
                 )
             elif stage.mirror is not None and self.analysis.reporter == "source":
@@ -443,19 +466,19 @@ class Policy(StrictModel):
         wrong: list[tuple[Key, str]] = []
         if self.mode == "observe":
             wrong.append(
-                (key, "must be left out with mode: observe, where canaryd sets no cookie, but is there")
+                (key, "must be left out with mode: observe, where canaryd sets no cookie, but is set")
             )
         elif not any(0 < stage.weight < 100 for stage in self.stages):
             wrong.append(
                 (
                     key,
-                    "must be left out where no stage has a weight between 0 and 100, since no user is drawn, "
-                    "but is there",
+                    "must be left out where no stage has a weight between 0 and 100, since no users are "
+                    "drawn, but is set",
                 )
             )
         matched = (
-            "must be left out beside route.affinity, since users who saw the canary would stay on it, and "
-            "stages after this one compare users who were drawn, but is there"
+            "must be left out where route.affinity is set, since users who saw the canary would stay on "
+            "it, and later stages compare users who were drawn at random, but is set"
         )
         wrong += [
             (("stages", position, "match"), matched)
@@ -479,25 +502,25 @@ class Policy(StrictModel):
         for position, stage in enumerate(self.stages):
             if stage.match or stage.mirror is not None:
                 why = (
-                    "must be left out in a bracket: who is chosen at the entrance is not known to the "
-                    "services behind it"
+                    "must be left out in a bracket, since the services behind the entrance do not know "
+                    "which requests were chosen there"
                 )
                 wrong.append(
-                    (("stages", position, "match" if stage.match else "mirror"), f"{why}, but is there")
+                    (("stages", position, "match" if stage.match else "mirror"), f"{why}, but is set")
                 )
         for position, member in enumerate(self.bracket.members):
             if member.service.key in self.keys[: position + 1]:
-                once = f"must be each service once, but {'/'.join(member.service.key)} is there twice"
+                once = f"must list each service once, but {'/'.join(member.service.key)} is listed twice"
                 wrong.append((("bracket", "members", position, "service", "name"), once))
             if self.mode == "observe" and member.route.preview:
-                there = "must be left out with mode: observe, where canaryd adds no route, but is there"
+                there = "must be left out with mode: observe, where canaryd adds no route, but is set"
                 wrong.append((("bracket", "members", position, "route", "preview"), there))
             elif member.route.http_route and (unknown := _unknown_to_gateways(member.route.preview)):
                 wrong.append((("bracket", "members", position, "route", "preview"), unknown))
             if member.route.affinity is not None:
                 alone = (
-                    "must be left out behind the entrance, since what services ask of each other carries no "
-                    "user's cookie, but is there"
+                    "must be left out behind the entrance, since requests between services carry no user's "
+                    "cookie, but is set"
                 )
                 wrong.append((("bracket", "members", position, "route", "affinity"), alone))
         refuse_at(*wrong)
@@ -505,11 +528,12 @@ class Policy(StrictModel):
 
     @property
     def weights(self) -> tuple[int, ...]:
-        """Of the stages, in their order."""
+        """The weights of the stages in per cent, in their order."""
         return tuple(stage.weight for stage in self.stages)
 
     def by_user(self, stage: int) -> Affinity | None:
-        """How users are drawn in this stage; None where requests are, or nothing is."""
+        """How users are drawn in a stage; None if requests are drawn, or nothing is. stage: its index; -1
+        before the first."""
         return (
             self.route.affinity
             if 0 <= stage < len(self.stages) and 0 < self.stages[stage].weight < 100
@@ -518,18 +542,20 @@ class Policy(StrictModel):
 
     @property
     def keys(self) -> tuple[tuple[str, str], ...]:
-        """Of every service that the policy is about, callers first."""
+        """The namespace and name of every service of the policy, callers first."""
         return self.key, *(member.service.key for member in (self.bracket.members if self.bracket else ()))
 
     @property
     def parts(self) -> tuple[Self, ...]:
-        """Of each service by itself, as it is judged and steered; hooks are the whole's.
+        """A policy for each service, by which the service is judged and steered; without the hooks, which
+        belong to the whole.
 
-        The risk of a false rollback is divided among them (Bonferroni), so that what the policy allows holds
-        for the whole. The mean of their odds would be evidence just as valid, and sooner where several are
-        harmed at once; but then no verdict could be had again from one service's telemetry, and a guardrail's
-        odds would need a bar of their own. Dividing costs log n of evidence. To pass, every part has to, each
-        by the whole `badAdvanceRisk`: that all of them pass by error is less likely than that one does.
+        The risk of a false rollback is divided among the services (Bonferroni), so that the policy's risk
+        holds for the whole. The mean of the services' odds would be equally valid evidence, and faster if
+        several services are harmed at once. But then a verdict could not be recomputed from one service's
+        telemetry, and a guardrail's odds would need a bar of their own. Dividing costs log n of evidence. The
+        bracket passes when every service passes, each by the whole `badAdvanceRisk`: it is less likely that
+        all of them pass by error than that one does.
         """
         if self.bracket is None:
             return (self,)
@@ -541,8 +567,9 @@ class Policy(StrictModel):
         )
 
     def among(self, services: Collection[tuple[str, str]]) -> Self:
-        """The policy as if these services of it were all; of one, the plain policy that it would have alone.
-        Its first is then the policy's own service. services: at least one."""
+        """The policy restricted to some of its services; for one service, its plain policy without a bracket.
+        The first of them becomes the policy's own service. services: namespaces and names, at least one of
+        the policy's."""
         found = [policy for policy in self._each_alone() if policy.key in services]
         if len(found) == len(self.keys) or self.bracket is None:
             return self
@@ -577,16 +604,17 @@ class Policy(StrictModel):
 
     @property
     def key(self) -> tuple[str, str]:
-        """Namespace and name of the service: one policy each."""
+        """The namespace and name of the policy's own service, for which there is only one policy."""
         return self.service.key
 
     @classmethod
     def load(cls, data: object) -> Self:
-        """From plain data, as a file or a `dump` has it. Raises InvalidPolicy with all problems."""
+        """Reads a policy from plain data, as a file or `dump` gives it. Raises InvalidPolicy with all
+        problems."""
         return cls.read(data)
 
     def dump(self) -> dict[str, Any]:
-        """As JSON-able data with every value written out, defaults included, so that it means the same
-        whatever later defaults are."""
+        """The policy as JSON-able data with every value written out, including defaults, so that its meaning
+        does not change with later defaults."""
         dumped: dict[str, Any] = without_nones(self.model_dump(mode="json", by_alias=True))
         return dumped

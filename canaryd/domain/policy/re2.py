@@ -1,9 +1,9 @@
-"""Regular expressions as Envoy reads them: RE2, of the whole value.
+"""Checks regular expressions as Envoy reads them: RE2, matched against the whole value.
 
-Python's `re` is another dialect, so an expression is read token by token here: what RE2 lacks is named, and
-what RE2 alone has is put into Python's words for `re` to find what is left, such as a parenthesis without an
-end. An expression that this lets through and RE2 refuses is refused by Istio when the route is written, which
-is told then.
+Python's `re` is another dialect, so an expression is read token by token. What RE2 lacks is named in the
+refusal. What only RE2 has is translated into Python's syntax, so that `re` finds the remaining errors, such
+as an unclosed parenthesis. If an expression passes here and RE2 refuses it, Istio refuses the route when it
+is written, and canaryd reports that then.
 """
 
 import re
@@ -35,7 +35,7 @@ _REPEAT = re.compile(r"\{(\d+)(?:,(\d*))?\}")
 
 
 def refused(expression: str) -> str:
-    """Why RE2 does not take the expression; "" if nothing is found."""
+    """The reason why RE2 does not accept the expression; "" if no error is found."""
     python = ""
     for token in _tokens(expression):
         for pattern, what in _LACKS:
@@ -53,8 +53,8 @@ def refused(expression: str) -> str:
 
 
 def _tokens(expression: str) -> Iterator[str]:
-    """What `_LACKS` and `_ALONE` name, quoted text and classes whole, and single characters; an escape is
-    never cut in two."""
+    """Splits an expression into the tokens of `_LACKS` and `_ALONE`, whole quoted texts and classes, and
+    single characters; an escape is never split."""
     whole = re.compile(
         "|".join(pattern for pattern, _ in (*_LACKS, *_ALONE)) + r"|\{\d+(?:,\d*)?\}|\\.", re.DOTALL
     )

@@ -1,8 +1,8 @@
-"""Services whose versions belong together: what a policy says of each besides what all of them share.
+"""A policy's `bracket`: services whose versions belong together, and what the policy sets for each of them.
 
-A bracket is one rollout: one ladder, one verdict, one record. The policy's own service is at the entrance;
-the others follow in the order in which requests reach them, for that is the order in which weights are safely
-changed: see `control/route_sync.py`.
+A bracket is one rollout: one ladder, one verdict, one record. The policy's own service is at the entrance.
+The others follow in the order in which requests reach them, because weights are safely changed in that order:
+see `control/route_sync.py`.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,8 @@ MOST_MEMBERS = 20  # each costs three queries a look; what belongs together is a
 
 
 class ServiceReference(StrictModel):
-    """The Kubernetes Service, and how its Deployments are found and told apart."""
+    """The Kubernetes Service, the labels of its Deployments, and the label that distinguishes its
+    versions."""
 
     name: LabelName = Field(description="The Kubernetes Service.")
     namespace: LabelName = Field(description="Its namespace.")
@@ -28,18 +29,18 @@ class ServiceReference(StrictModel):
         description="Labels of the pod templates of this service's Deployments, such as {app: front-end}.",
     )
     version_label: LabelKey = Field(
-        default="version", description="The pod template label that tells versions apart."
+        default="version", description="The pod template label whose value is the version."
     )
 
     @property
     def key(self) -> tuple[str, str]:
-        """Namespace and name."""
+        """The namespace and the name of the Service."""
         return self.namespace, self.name
 
 
 def named_after(service: ServiceReference | None, route: RouteReference) -> RouteReference:
-    """The route as it is meant: a DestinationRule that is not named has the service's name, and so has a
-    cookie."""
+    """The route with its names filled in: a DestinationRule without a name takes the service's name, and a
+    cookie is named after the service."""
     if service is None or route.http_route:
         return route
     named: dict[str, object] = {} if route.destination_rule else {"destination_rule": service.name}
@@ -49,25 +50,30 @@ def named_after(service: ServiceReference | None, route: RouteReference) -> Rout
 
 
 class MemberAnalysis(StrictModel):
-    """What is judged otherwise than the policy says."""
+    """How this service is judged where it differs from the policy's `analysis`."""
 
     warmup: Seconds | None = Field(
-        default=None, description="Default: the policy's.", json_schema_extra=without_default
+        default=None,
+        description="Replaces the policy's analysis.warmup for this service.",
+        json_schema_extra=without_default,
     )
     metrics: Annotated[tuple[Metric, ...], Field(min_length=1), AfterValidator(each_once)] | None = Field(
-        default=None, description="Default: the policy's.", json_schema_extra=without_default
+        default=None,
+        description="Replaces the policy's analysis.metrics for this service.",
+        json_schema_extra=without_default,
     )
 
 
 class BracketMember(StrictModel):
-    """One more service of a bracket."""
+    """A service of a bracket besides the policy's own."""
 
-    service: ServiceReference = Field(description="The service, and how its Deployments are found.")
+    service: ServiceReference = Field(description="The service and the labels of its Deployments.")
     route: RouteReference = Field(
-        description="The route that is steered, of objects in the service's namespace."
+        description="The route that canaryd steers; its objects are in the service's namespace."
     )
     analysis: MemberAnalysis = Field(
-        default=MemberAnalysis(), description="How it is judged, where not as the policy says."
+        default=MemberAnalysis(),
+        description="How the service is judged where it differs from the policy's `analysis`.",
     )
 
     @field_validator("route")
@@ -81,11 +87,11 @@ class Bracket(StrictModel):
 
     gather: Seconds = Field(
         default=120.0,
-        description="So long after a new version of one was seen, new versions of the others may come to be "
-        "part of it.",
+        description="How long new versions of the other services may still join, after a new version of "
+        "the first one was seen.",
     )
     members: tuple[BracketMember, ...] = Field(
         min_length=1,
         max_length=MOST_MEMBERS,
-        description="The services besides the policy's own: a caller before those that it calls.",
+        description="The services besides the policy's own, each caller before the services that it calls.",
     )

@@ -1,5 +1,5 @@
-"""What a policy says of the route it steers: an Istio VirtualService, or an HTTPRoute of the Gateway API,
-each with its own keys."""
+"""A policy's `route`: the route that canaryd steers, an Istio VirtualService or a Gateway API HTTPRoute, each
+with its own keys."""
 
 from typing import Annotated, Any, Self
 
@@ -32,7 +32,7 @@ def _not_own(names: tuple[str, ...]) -> tuple[str, ...]:
     wrong = [(position, name) for position, name in enumerate(names) if name.startswith(OWN)]
     refuse_at(
         *(
-            ((position,), f"must not begin with {OWN}, as routes that canaryd adds do, but is {name}")
+            ((position,), f"must not begin with {OWN}, as the routes that canaryd adds do, but is {name}")
             for position, name in wrong
         )
     )
@@ -40,7 +40,7 @@ def _not_own(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _either(schema: dict[str, Any]) -> None:
-    """For editors: one of the two, and beside it only its own keys."""
+    """For editors: one of the two routes, with its own keys only."""
     schema["oneOf"] = [
         {
             "required": ["virtualService"],
@@ -54,8 +54,8 @@ def _either(schema: dict[str, Any]) -> None:
 
 
 class RouteReference(StrictModel):
-    """What is steered: a VirtualService with its DestinationRule, or an HTTPRoute with a Service for each
-    version."""
+    """The route that canaryd steers: a VirtualService with its DestinationRule, or an HTTPRoute with a
+    Service for each version."""
 
     model_config = ConfigDict(json_schema_extra=_either)
     virtual_service: ObjectName = Field(
@@ -70,42 +70,43 @@ class RouteReference(StrictModel):
     )
     add_subset: StrictBool = Field(
         default=True,
-        description="Whether a new version gets a subset in the DestinationRule when it has none.",
+        description="Whether canaryd adds a subset to the DestinationRule for a new version that has none.",
     )
     http: Annotated[tuple[Text, ...], AfterValidator(unique), AfterValidator(_not_own)] = Field(
-        default=(), description="Names of the http routes to steer. Empty: all to this host without a match."
+        default=(),
+        description="Names of the http routes to steer. Empty: every route to this host that has no match.",
     )
     preview: Matches = Field(
         default=(),
-        description="Requests that reach the canary from the first stage to the end, such as {headers: "
-        "{x-canary: {exact: always}}}.",
+        description="Requests that always go to the canary, from the first stage to the end of the "
+        "rollout, such as {headers: {x-canary: {exact: always}}}.",
         json_schema_extra=without_default,
     )
     affinity: Affinity | None = Field(
         default=None,
-        description="Users, not requests, are drawn: who saw the new version stays on it while the rollout "
-        "lasts. {} is all defaults.",
+        description="Draws users instead of requests: a user who saw the new version stays on it while the "
+        "rollout lasts. {} takes all defaults.",
         json_schema_extra=without_default,
     )
     http_route: ObjectName = Field(
         default="",
-        description="Instead: the Gateway API's HTTPRoute that routes to this service.",
+        description="The Gateway API HTTPRoute that routes to this service, instead of virtualService.",
         json_schema_extra=without_default,
     )
     add_service: StrictBool = Field(
         default=True,
-        description="With httpRoute: whether a new version gets a Service of its own where it has none, "
-        "while it is used.",
+        description="With httpRoute: whether canaryd adds a Service for a new version that has none, for "
+        "as long as it is used.",
     )
     rules: Annotated[tuple[Text, ...], AfterValidator(unique), AfterValidator(_not_own)] = Field(
         default=(),
-        description="With httpRoute: names of the rules to steer. Empty: all to this service without a "
-        "match.",
+        description="With httpRoute: names of the rules to steer. Empty: every rule to this service that "
+        "has no match.",
     )
 
     @property
     def name(self) -> str:
-        """Of the object that is steered."""
+        """The name of the VirtualService or HTTPRoute."""
         return self.http_route or self.virtual_service
 
     @model_validator(mode="after")
@@ -115,7 +116,7 @@ class RouteReference(StrictModel):
             wrong.append(
                 (
                     ("httpRoute",),
-                    "must be left out beside virtualService: a policy steers one of them, but is "
+                    "must be left out where virtualService is set: a policy steers one of them, but is "
                     f"{self.http_route}",
                 )
             )
@@ -134,7 +135,7 @@ class RouteReference(StrictModel):
             wrong += [
                 (
                     (key,),
-                    f"must be left out beside {kind}, which has no use for it, but is "
+                    f"must be left out where {kind} is set, which does not use it, but is "
                     f"{shown(getattr(self, field))}",
                 )
                 for field, key in others.items()
@@ -145,7 +146,8 @@ class RouteReference(StrictModel):
 
     @model_serializer(mode="wrap")
     def _own_keys(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the other router's keys, which would be refused when it is read back."""
+        """Leaves out the keys of the other kind of route, which would be refused when the policy is read
+        back."""
         others = ("virtual_service", *_OF_ISTIO) if self.http_route else ("http_route", *_OF_GATEWAY_API)
         written = {
             "virtual_service": "virtualService",

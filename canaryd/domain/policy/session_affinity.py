@@ -1,5 +1,4 @@
-"""What a policy says of users who stay on their version: the cookie that remembers them, and how many there
-are."""
+"""A policy's `route.affinity`: the cookie that keeps users on their version, and how many users there are."""
 
 import re
 from typing import Annotated
@@ -20,21 +19,21 @@ def _cookie_name(value: str) -> str:
 
 
 class Affinity(StrictModel):
-    """Users, not requests, are drawn: who saw the new version stays on it while the rollout lasts, by a
-    cookie."""
+    """Draws users instead of requests: a cookie keeps a user who saw the new version on it while the rollout
+    lasts."""
 
     cookie: Annotated[str, AfterValidator(_cookie_name)] = Field(
         default="",
-        description="Its name, for this service alone. Default: canaryd-SERVICE.",
+        description="The cookie's name, used for this service alone. Default: canaryd-SERVICE.",
         json_schema_extra=without_default,
     )
     max_age: WholeSeconds = Field(
         default=7 * 86400,
-        description="So long a user's draw is remembered; not shorter than a rollout may last.",
+        description="How long a user's draw is remembered; at least as long as a rollout may last.",
     )
     users: StrictInt = Field(
         default=10_000,
         ge=FEWEST_USERS,
-        description="How many different users come in an hour, roughly: the fewer, the more the luck of "
-        "their draw is allowed for.",
+        description="Roughly how many different users come in an hour. With fewer users, more is allowed "
+        "for the chance of their draw.",
     )

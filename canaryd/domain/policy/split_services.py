@@ -1,16 +1,16 @@
-"""The fair comparison of matched users: one half on the canary, the other on stable, told from stable's other
-users by the Service called.
+"""Names of the extra Services that make the comparison of matched users fair: one half of them is on the
+canary, the other half on stable, and the Service that was called tells that half from stable's other users.
 
-Istio's metrics name the workload that served a request and the Service that was called, and not the route
-that it came by. So what is matched and split goes to Services of its own, which lead to the same pods: behind
-a VirtualService one, with a subset for each version (a copy of the DestinationRule says what else is done on
-the way); behind an HTTPRoute one for each half.
+Istio's metrics name the workload that served a request and the Service that was called, but not the route
+that the request took. So matched and split requests go to Services of their own, which lead to the same pods.
+Behind a VirtualService there is one such Service, with a subset for each version (a copy of the
+DestinationRule keeps its other rules in force). Behind an HTTPRoute there is one for each half.
 """
 
 
 def fair_services(service: str, by_gateway_api: bool) -> tuple[str, ...]:
-    """The names of the Services that matched users call in such a stage; by the Gateway API stable's and the
-    canary's."""
+    """The names of the Services that matched users call in a stage with `split`; with the Gateway API,
+    stable's and then the canary's."""
     if by_gateway_api:
         return f"{service}-canaryd-stable", f"{service}-canaryd-canary"
     return (f"{service}-canaryd-match",)

@@ -1,5 +1,5 @@
-"""One step of a policy's ladder: who gets the canary in it, for how long at least, and until when it has to
-be decided."""
+"""One stage of a policy's ladder: which requests go to the canary, the shortest time that the stage lasts,
+and its deadline."""
 
 from typing import Annotated, Literal, Self
 
@@ -19,7 +19,7 @@ from canaryd.domain.policy.match_conditions import Matches, described
 from canaryd.domain.policy.units import format_share
 from canaryd.domain.policy.validation import Key, StrictModel, refusal, refuse_at, shown
 
-LEAST = 1e-6  # Envoy draws millionths: of less it makes nothing, and no copy would ever come
+SMALLEST_SHARE = 1e-6  # Envoy draws millionths: it rounds less to nothing, and no copy would ever come
 
 
 def _approval(value: object, info: ValidationInfo) -> object:
@@ -33,45 +33,47 @@ def _approval(value: object, info: ValidationInfo) -> object:
 def _some(share: float) -> float:
     if share <= 0:
         raise refusal(f"must be above 0%, but is {format_share(share)}")
-    if share < LEAST:
+    if share < SMALLEST_SHARE:
         raise refusal(
-            f"must be at least {format_share(LEAST)}, for proxies draw no smaller share, but is "
+            f"must be at least {format_share(SMALLEST_SHARE)}, the smallest share that proxies draw, but is "
             f"{format_share(share)}"
         )
     return share
 
 
 class Stage(StrictModel):
-    """One step of the ladder, held for at least `minimum`; undecided at `deadline`, `analysis.undecided` says
-    what happens."""
+    """One stage of the ladder. It lasts at least `minimum`; if it is undecided at `deadline`,
+    `analysis.undecided` says what happens."""
 
     weight: StrictInt = Field(
         default=0,
         ge=0,
         le=100,
-        description="The canary's share of the traffic in per cent, 0 to 100; 0 is dark. May be left out "
-        "beside match or mirror.",
+        description="The canary's share of the traffic in per cent, 0 to 100. At 0 the canary is dark: no "
+        "user is sent to it by weight. May be left out where match or mirror is set.",
     )
     match: Matches = Field(
         default=(),
-        description="Requests that all go to the canary in this stage; of a list any. They are compared with "
-        "all others, so such a stage passes by its minimum, and rolls back on harm.",
+        description="In this stage all matching requests go to the canary; a request matches a list if it "
+        "matches any entry. They are compared with all other requests, so such a stage passes "
+        "when its minimum is over, and rolls back on harm.",
         json_schema_extra=without_default,
     )
     split: Literal["half"] | None = Field(
         default=None,
-        description="Beside match: `half` of the matched requests go to stable, drawn by lot, and these two "
-        "halves are compared: so the stage passes by its evidence. Needs analysis.reporter: "
-        "source.",
+        description="With match: `half` sends a random half of the matched requests to stable and compares "
+        "the two halves, so the stage passes by its evidence. Needs analysis.reporter: source.",
     )
     mirror: Annotated[Part, AfterValidator(_some)] | None = Field(
         default=None,
-        description="So much of stable's requests is copied to the canary, whose answers nobody sees: above "
-        "0% to 100%.",
+        description="The share of stable's requests that is copied to the canary, above 0% to 100%. Users "
+        "never see the canary's answers to copies.",
     )
-    minimum: Seconds = Field(default=120.0, description="A stage is never shorter.")
+    minimum: Seconds = Field(default=120.0, description="The shortest time that the stage lasts.")
     deadline: Seconds = Field(
-        default=900.0, description="Undecided at it, `analysis.undecided` says what happens."
+        default=900.0,
+        description="The longest time that the stage waits for a decision; `analysis.undecided` says "
+        "what happens then.",
     )
     approval: Annotated[
         bool,
@@ -80,7 +82,8 @@ class Stage(StrictModel):
         WithJsonSchema({"const": "required"}),
     ] = Field(
         default=False,
-        description="`required`: a person is asked after this stage has passed, before the next weight.",
+        description="`required`: after this stage has passed, a person must approve before the next weight "
+        "is set.",
         json_schema_extra=without_default,
     )
 
@@ -95,32 +98,31 @@ class Stage(StrictModel):
             wrong.append(
                 (
                     ("match",),
-                    "must be left out at weight 100, where all requests go to the canary, but is there",
+                    "must be left out at weight 100, where all requests go to the canary, but is set",
                 )
             )
         if self.mirror is not None and self.weight:
-            came = f"but is at weight {self.weight}"
             wrong.append(
                 (
                     ("mirror",),
-                    f"must be at weight 0, so that the canary serves copies alone, {came}; make two stages "
-                    "of it",
+                    "must be at weight 0, so that the canary serves only copies, but is at weight "
+                    f"{self.weight}; make two stages of it",
                 )
             )
         if self.mirror is not None and self.match:
             wrong.append(
                 (
                     ("mirror",),
-                    "must be without match, since copies are of all users and the matched are not, but is "
-                    "beside one; make two stages of it",
+                    "must be without match, since copies are taken from all users' requests and not from "
+                    "matched ones, but is set together with match; make two stages of it",
                 )
             )
         if self.split and not self.match:
             wrong.append(
                 (
                     ("split",),
-                    "must be beside match, whose requests it splits, but there is none; for a share of all "
-                    "users write weight",
+                    "must be set together with match, whose requests it splits, but match is missing; for "
+                    "a share of all users use weight",
                 )
             )
         refuse_at(*wrong)
@@ -128,29 +130,31 @@ class Stage(StrictModel):
 
     @property
     def kind(self) -> Literal["weight", "match", "split", "mirror", "dark"]:
-        """What brings the canary its requests. weight: the draw alone. match: also requests that are not like
-        stable's. split: half of such requests, and stable the other half. mirror: copies. dark: nothing but
-        previews."""
+        """How requests reach the canary. weight: by the random draw alone. match: matched requests as well,
+        which are not like stable's. split: half of the matched requests, and stable gets the other half.
+        mirror: as copies. dark: only as previews."""
         if self.match:
             return "split" if self.split else "match"
         return "mirror" if self.mirror is not None else "weight" if self.weight else "dark"
 
     @property
     def rules_out(self) -> bool:
-        """Whether the stage passes by what it has ruled out; others do by time, and without harm near."""
+        """Whether the stage passes when it has ruled out an unacceptable regression; other stages pass by
+        time, as long as no harm is near."""
         return self.weight < 100 and self.kind in ("weight", "split", "mirror")
 
     @property
     def promised(self) -> float:
-        """The canary's share that the draw makes of the requests that are compared, in per cent: the weight,
-        9.09 at 10% copied, or 50 of matched requests that are split."""
+        """The canary's expected share of the compared requests, in per cent: the weight, 9.09 where 10% are
+        copied, or 50 where matched requests are split."""
         if self.split:
             return 50
         return self.weight if self.mirror is None else 100 * self.mirror / (1 + self.mirror)
 
     @property
     def short(self) -> str:
-        """For a table's cell: `10%`, `dark`, `10% mirrored`, `match`, `half of match`, `match, 10%`."""
+        """The text for a table's cell: `10%`, `dark`, `10% mirrored`, `match`, `half of match`, `match,
+        10%`."""
         if not self.match:
             return self.said
         who = "half of match" if self.split else "match"
@@ -158,16 +162,16 @@ class Stage(StrictModel):
 
     @property
     def how(self) -> str:
-        """After "in stage 2/4" or "held": `at 10%`, `dark`, `with 10% mirrored`, `for cookie ~
-        .*logged_in.*`."""
+        """The text that follows "in stage 2/4" or "held": `at 10%`, `dark`, `with 10% mirrored`, `for cookie
+        ~ .*logged_in.*`."""
         return {"weight": "at ", "dark": "", "mirror": "with ", "match": "for ", "split": "for "}[
             self.kind
         ] + self.said
 
     @property
     def said(self) -> str:
-        """Who gets the canary, in words: `10%`, `dark`, `10% mirrored`, `half of cookie ~ .*x.*`, `cookie ~
-        .*x.*; 10% of others`."""
+        """The requests that go to the canary, in words: `10%`, `dark`, `10% mirrored`, `half of cookie ~
+        .*x.*`, `cookie ~ .*x.*; 10% of others`."""
         if self.mirror is not None:
             return f"{format_share(self.mirror)} mirrored"
         if not self.match:

@@ -1,7 +1,7 @@
-"""Durations and shares as people write them, `1h30m` and `0.1%`, and the numbers they mean: seconds and
-fractions.
+"""Durations, shares and rates as people write them (`1h30m`, `0.1%`, `50/s`), and the numbers they mean:
+seconds, fractions and events per second.
 
-Both directions are exact: what `format_...` writes, `parse_...` reads back as the very same float.
+Both directions are exact: `parse_...` reads what `format_...` writes back as the same float.
 """
 
 import re
@@ -19,10 +19,10 @@ _COMPONENT = re.compile(rf"({_NUMBER})(ms|[dhms])")
 
 
 def parse_duration(text: str, meant: Sequence[str] = ("s",)) -> float:
-    """`90s`, `10m`, `1h30m`, `500ms`, `2d` in seconds. Raises ValueError for anything else, a number without
-    a unit included.
+    """Parses a duration such as `90s`, `10m`, `1h30m`, `500ms` or `2d` into seconds.
 
-    meant: the units such a number may have been meant in; they are shown, and none is guessed.
+    meant: the units that a number without a unit may have been meant in; the message lists them, and none is
+    guessed. Raises ValueError for any other text, also for a number without a unit.
     """
     if not re.fullmatch(DURATION_PATTERN, text, re.ASCII):
         raise ValueError(
@@ -32,8 +32,8 @@ def parse_duration(text: str, meant: Sequence[str] = ("s",)) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Seconds as people write them: 5400.0 is `1h30m`, 0.5 is `500ms`, 0 is `0s`. Raises ValueError below
-    0."""
+    """Writes seconds as people do: 5400.0 is `1h30m`, 0.5 is `500ms`, 0 is `0s`. Raises ValueError for a
+    negative number."""
     rest = _exact(seconds)
     if rest < 0:
         raise ValueError(f"a duration must not be negative, but is {seconds}")
@@ -48,21 +48,21 @@ def format_duration(seconds: float) -> str:
 
 
 def parse_share(text: str) -> float:
-    """`0.1%` is 0.001, `100%` is 1.0, `0` is 0. Raises ValueError for anything else: whether 5 is 5% or 500%
-    is not guessed."""
+    """Parses a share into a fraction: `0.1%` is 0.001, `100%` is 1.0, `0` is 0. Raises ValueError for any
+    other text: whether 5 means 5% or 500% is not guessed."""
     if not re.fullmatch(SHARE_PATTERN, text, re.ASCII):
         raise ValueError(f"must be a share such as 0.1% or 25%, but is {text!r}{unit_hint(text, '%')}")
     return float(Decimal(text.removesuffix("%")) / 100)
 
 
 def format_share(share: float) -> str:
-    """A fraction as people write it: 0.001 is `0.1%`."""
+    """Writes a fraction as a percentage: 0.001 is `0.1%`."""
     return f"{_plain(_exact(share) * 100)}%"
 
 
 def parse_rate(text: str) -> float:
-    """`50/s`, `3000/m`, `200/h` in events per second. Raises ValueError for anything else, a number without a
-    unit included."""
+    """Parses a rate such as `50/s`, `3000/m` or `200/h` into events per second. Raises ValueError for any
+    other text, also for a number without a unit."""
     found = re.fullmatch(rf"({_NUMBER})/([smh])", text, re.ASCII)
     if found is None:
         raise ValueError(
@@ -77,13 +77,13 @@ def _exact(number: float) -> Decimal:
 
 
 def _plain(number: Decimal) -> str:
-    """Without exponent and without trailing zeros."""
+    """Writes a number without an exponent and without trailing zeros."""
     text = f"{number:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def unit_hint(text: str, *meant: str) -> str:
-    """`: write 500ms or 500s, whichever is meant`, to follow a number without a unit; nothing after any other
+    """Returns `: write 500ms or 500s, whichever is meant` for a number without a unit, and "" for any other
     text."""
     if not re.fullmatch(_NUMBER, text):
         return ""

@@ -1,7 +1,7 @@
-"""What is wrong with something people wrote, said so that it can be mended: which key, what was wanted, what
+"""Refusals of policies and settings, written so that people can fix them: which key, what was wanted, what
 came.
 
-`refusals` turns pydantic's errors into such sentences. Files and lines are added by whoever read the file.
+`refusals` turns pydantic's errors into such sentences. The reader of a file adds file and line.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,8 +22,8 @@ WRITTEN = {"written": True}
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One refusal. key: where in the document, () for the whole; file and line (from 1): "" and 0 where there
-    is no file."""
+    """One refusal. key: its place in the document, () for the whole. file, line: "" and 0 without a file;
+    lines count from 1."""
 
     key: Key
     message: str
@@ -36,7 +36,7 @@ class Problem:
 
 
 class InvalidPolicy(ValueError):
-    """A document cannot be used; `problems` says all that is wrong with it."""
+    """A document is not valid; `problems` has all that is wrong with it."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
@@ -44,16 +44,17 @@ class InvalidPolicy(ValueError):
 
 
 def _written_name(name: str) -> str:
-    """noDataFor of no_data_for, and `for` of for_, which Python keeps for itself."""
+    """The key in files of a field's name in Python: noDataFor for no_data_for, and `for` for for_, since
+    `for` is reserved in Python."""
     return to_camel(name.rstrip("_"))
 
 
 class StrictModel(BaseModel):
-    """What people write in YAML: frozen, camelCase keys, and no unknown key.
+    """The base of what people write in YAML: frozen, with camelCase keys, and without unknown keys.
 
-    later: keys of later work, refused as such. may_be_empty: keys that need no value; any other empty one is
-    refused, since `max:` may be a limit that got lost. Python names are for code, the camelCase ones for
-    files: `read` knows only the latter.
+    later: keys that are planned, and refused as not supported yet. may_be_empty: keys that need no value; any
+    other empty key is refused, since `max:` may be a limit that got lost. Python names are for code and
+    camelCase names for files: `read` accepts only the latter.
     """
 
     model_config = ConfigDict(
@@ -68,13 +69,13 @@ class StrictModel(BaseModel):
 
     @classmethod
     def read(cls, data: object, **context: object) -> Self:
-        """From plain data (maps, lists, scalars) as a YAML or JSON document has it. Raises InvalidPolicy with
-        all problems."""
+        """Reads plain data (maps, lists, scalars) of a YAML or JSON document. context: for validators. Raises
+        InvalidPolicy with all problems."""
         empty = list(_empty(cls, data, ()))
         try:
             read = cls.model_validate(data, context={**WRITTEN, **context}, by_alias=True, by_name=False)
         except ValidationError as error:
-            # That a key is not known, or not yet, is told of it, and nothing of what is or is not in it.
+            # An unknown or planned key is one problem; what is or is not below it is none.
             unknown = {
                 problem["loc"]
                 for problem in error.errors(include_url=False)
@@ -91,7 +92,7 @@ class StrictModel(BaseModel):
 
 
 def _empty(model: type[BaseModel], data: object, key: Key) -> Iterator[Key]:
-    """The keys without a value that need one."""
+    """Finds the keys that have no value and need one."""
     if isinstance(data, dict):
         entries: Iterable[tuple[str | int, object]] = data.items()
     elif isinstance(data, list):
@@ -118,13 +119,14 @@ def _emptiness(model: type[BaseModel], key: Key) -> Problem:
 
 
 def refusal(message: str) -> PydanticCustomError:
-    """For validators: the sentence as it is, after the key. `must be X, but is Y`."""
+    """For validators: an error whose message follows the key, such as `must be X, but is Y`."""
     # a template of its own: messages may hold braces
     return PydanticCustomError("refused", "{message}", {"message": message})
 
 
 def refuse_at(*problems: tuple[Key, str]) -> None:
-    """For validators: refuses keys below the present one, all at once; none: nothing happens."""
+    """For validators: refuses several keys below the present one at once; does nothing without problems.
+    Raises ValidationError."""
     if problems:
         raise ValidationError.from_exception_data(
             "refused",
@@ -133,32 +135,32 @@ def refuse_at(*problems: tuple[Key, str]) -> None:
 
 
 def refusals(model: type[BaseModel], error: ValidationError) -> tuple[Problem, ...]:
-    """Pydantic's errors about `model` as sentences, in the document's order of keys as pydantic met them."""
+    """Pydantic's errors about `model` as sentences, in pydantic's order."""
     errors = error.errors(include_url=False)
     later = {
         problem["loc"][:-1]
         for problem in errors
         if problem["type"] == "extra_forbidden" and _later(model, problem["loc"])
     }
-    # A map with a key of later work misses others because of it: one sentence is enough.
+    # A map with a planned key lacks other keys because of it: one sentence is enough.
     kept = [
         problem for problem in errors if not (problem["type"] == "missing" and problem["loc"][:-1] in later)
     ]
-    # Pydantic counts only entries that are right, so a list of wrong ones is "too short" as well.
+    # Pydantic counts only valid entries, so a list of invalid ones is "too short" as well.
     above = {problem["loc"][:depth] for problem in kept for depth in range(len(problem["loc"]))}
     kept = [problem for problem in kept if not (problem["type"] == "too_short" and problem["loc"] in above)]
-    # What was wrong already cannot give a default either; that is no second mistake.
+    # A default that depends on a wrong value cannot be computed; that is no second mistake.
     kept = [problem for problem in kept if problem["type"] != "default_factory_not_called"]
     return tuple(Problem(_key(problem["loc"]), _sentence(model, problem)) for problem in kept)
 
 
 def _key(loc: Key) -> Key:
-    """Pydantic marks a mistake in a map's key, not its value, by one more part."""
+    """Removes the part by which pydantic marks a mistake in a map's key instead of its value."""
     return loc[:-1] if loc and loc[-1] == "[key]" else loc
 
 
 def key_text(key: Key) -> str:
-    """("stages", 2, "weight") is `stages[2].weight`."""
+    """A key in text: ("stages", 2, "weight") is `stages[2].weight`."""
     text = ""
     for part in key:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
@@ -166,7 +168,7 @@ def key_text(key: Key) -> str:
 
 
 def shown(value: object) -> str:
-    """A value as it stands in YAML, short enough for a sentence."""
+    """A value as in YAML, at most 80 characters long."""
     if value is None:
         return "empty"
     if isinstance(value, bool):
@@ -203,8 +205,8 @@ _SENTENCES = {
 }
 
 
-def _sentence(model: type[BaseModel], one: Mapping[str, Any]) -> str:
-    kind, key, context = one["type"], one["loc"], one.get("ctx", {})
+def _sentence(model: type[BaseModel], error: Mapping[str, Any]) -> str:
+    kind, key, context = error["type"], error["loc"], error.get("ctx", {})
     if kind == "refused":
         return str(context["message"])
     if kind == "missing":
@@ -214,17 +216,17 @@ def _sentence(model: type[BaseModel], one: Mapping[str, Any]) -> str:
         return _unknown(model, key)
     if kind == "too_short":
         return f"must have at least {context['min_length']} entry, but has {context['actual_length']}"
-    wanted = _SENTENCES[kind].format(**context) if kind in _SENTENCES else str(one["msg"])
+    wanted = _SENTENCES[kind].format(**context) if kind in _SENTENCES else str(error["msg"])
     secret = "something else (not shown: it may hold a secret)"
-    return f"{wanted}, but is {secret if _is_secret(model, key) else shown(one['input'])}"
+    return f"{wanted}, but is {secret if _is_secret(model, key) else shown(error['input'])}"
 
 
 def _is_secret(model: type[BaseModel], key: Key) -> bool:
-    """Whether what stands at a key may be a secret, or hold one."""
+    """Whether the value at a key may be a secret, or may hold one."""
     around = (_field(model, key[:depth]) for depth in range(1, len(key) + 1))
     if any(SecretStr in _parts(field.annotation) for field in around if field):
         return True
-    # the latter: an entry of a list or a map
+    # The second case is an entry of a list or a map.
     return _holds_secrets(_field(model, key) or _field(model, key[:-1]))
 
 
@@ -232,7 +234,7 @@ def _holds_secrets(field: FieldInfo | None) -> bool:
     parts = _parts(field.annotation) if field else []
     models = [part for part in parts if isinstance(part, type) and issubclass(part, BaseModel)]
     return SecretStr in parts or any(
-        _holds_secrets(inner) for one in models for inner in one.model_fields.values()
+        _holds_secrets(inner) for model in models for inner in model.model_fields.values()
     )
 
 
@@ -254,26 +256,30 @@ def _later(model: type[BaseModel], key: Key) -> str:
 
 
 def _field(model: type[BaseModel], key: Key) -> FieldInfo | None:
-    """The field that a key names, if it is one of a model's (and not an entry of a list or map)."""
+    """The model's field at a key; None for an entry of a list or a map."""
     holder = _model(model, key[:-1])
     fields = holder.model_fields.items() if holder and key else ()
     return next((field for name, field in fields if key[-1] in (field.alias, name)), None)
 
 
 def _model(model: type[BaseModel], key: Key) -> type[BaseModel] | None:
-    """The model at a key; None where there is none."""
+    """The model at a key; None if there is none."""
     here: type[BaseModel] | None = model
-    for position, part in enumerate(key):
+    for position, step in enumerate(key):
         if here is None:
             return None
-        # An entry of a list or a map: the field before it has named the model already.
-        if isinstance(part, int) or (position and _is_entry(model, key[: position + 1])):
+        # For an entry of a list or a map, the field before it has given the model already.
+        if isinstance(step, int) or (position and _is_entry(model, key[: position + 1])):
             continue
         field = next(
-            (field for name, field in here.model_fields.items() if part in (field.alias, name)), None
+            (field for name, field in here.model_fields.items() if step in (field.alias, name)), None
         )
         found = (
-            [one for one in _parts(field.annotation) if isinstance(one, type) and issubclass(one, BaseModel)]
+            [
+                part
+                for part in _parts(field.annotation)
+                if isinstance(part, type) and issubclass(part, BaseModel)
+            ]
             if field
             else []
         )
@@ -282,13 +288,13 @@ def _model(model: type[BaseModel], key: Key) -> type[BaseModel] | None:
 
 
 def _is_entry(model: type[BaseModel], key: Key) -> bool:
-    """Whether the last part of a key is a name that people chose, in a map of models."""
+    """Whether the last part of a key is a name that people chose in a map of models."""
     field = _field(model, key[:-1])
     return field is not None and any(part is Mapping for part in _origins(field.annotation))
 
 
 def _parts(annotation: Any) -> list[Any]:
-    """The types an annotation is made of: `tuple[Stage, ...] | None` has Stage and None."""
+    """The types in an annotation: `tuple[Stage, ...] | None` has Stage and None."""
     origin = get_origin(annotation)
     if origin is None:
         return [annotation]
@@ -300,7 +306,7 @@ def _parts(annotation: Any) -> list[Any]:
 def _origins(annotation: Any) -> list[Any]:
     origin = get_origin(annotation)
     inner = (
-        [one for argument in get_args(annotation) for one in _origins(argument)]
+        [part for argument in get_args(annotation) for part in _origins(argument)]
         if origin in (Union, UnionType, Annotated)
         else []
     )
