@@ -144,7 +144,10 @@ class ServerSettings(StrictModel):
     """How an HTTP server is reached: its address, canaryd's credentials, the certificates that are trusted,
     and extra headers."""
 
-    url: Url = Field(description="The server's root URL.")
+    url: Url = Field(
+        description="The URL: the root of Prometheus or an Alertmanager, the whole URL of a webhook or a "
+        "gate."
+    )
     basic_auth: BasicAuth | None = Field(
         default=None, description="User and password for HTTP basic authentication."
     )

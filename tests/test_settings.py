@@ -102,7 +102,7 @@ def test_a_wrong_option_is_told_as_the_option_it_is(tmp_path: Path) -> None:
     ):
         load_settings(None, prometheus="prometheus")
     with pytest.raises(
-        InvalidPolicy, match=r"^--kubeconfig must be a readable file, but '/nowhere/config' is not there$"
+        InvalidPolicy, match=r"^--kubeconfig must be a readable file, but '/nowhere/config' does not exist$"
     ):
         load_settings(write(tmp_path, "prometheus: {url: http://p}"), kubeconfig="/nowhere/config")
 
@@ -128,7 +128,7 @@ notifiers:
     assert refusals(tmp_path, text) == [
         "2: prometheus.url must be a URL such as http://prometheus.monitoring:9090, but is 'ftp://prometheus'",
         "3: prometheus.scrapeInterval must be a duration such as 90s, 10m or 1h30m, but is 30: write 30s if that is meant",
-        f"4: prometheus.caFile must be a readable file, but '{tmp_path}/ca.pem' is not there",
+        f"4: prometheus.caFile must be a readable file, but '{tmp_path}/ca.pem' does not exist",
         "5: http.port must be at most 65535, but is 99999",
         "6: beat must be at least 1s, but is 100ms",
         "7: log.level must be 'debug', 'info', 'warning' or 'error', but is 'loud'",
@@ -248,7 +248,7 @@ def test_a_variable_within_a_text_is_the_environment_s(
     assert load_settings(config).prometheus.plain_headers() == {"Authorization": "Bearer t0k\\1en"}
     monkeypatch.delenv("CANARYD_TEST_TOKEN")
     with pytest.raises(
-        InvalidPolicy, match="must come from the environment's CANARYD_TEST_TOKEN, but that is not set"
+        InvalidPolicy, match="must come from the environment variable CANARYD_TEST_TOKEN, but that is not set"
     ):
         load_settings(config)
 
@@ -259,11 +259,11 @@ def test_a_secret_that_the_environment_lacks_is_refused_by_its_name(
     text = 'prometheus: {url: http://p, headers: {X: "${CANARYD_TEST_NONE}"}}'
     monkeypatch.delenv("CANARYD_TEST_NONE", raising=False)
     assert refusals(tmp_path, text) == [
-        "1: prometheus.headers.X must come from the environment's CANARYD_TEST_NONE, but that is not set"
+        "1: prometheus.headers.X must come from the environment variable CANARYD_TEST_NONE, but that is not set"
     ]
     monkeypatch.setenv("CANARYD_TEST_NONE", "")
     assert refusals(tmp_path, text) == [
-        "1: prometheus.headers.X must come from the environment's CANARYD_TEST_NONE, but that is empty"
+        "1: prometheus.headers.X must come from the environment variable CANARYD_TEST_NONE, but that is empty"
     ]
 
 
@@ -283,7 +283,7 @@ def test_gates_have_what_a_url_alone_lacks_and_no_time_limits_of_their_own(tmp_p
         "prometheus: {url: http://p}\ngates:\n  smoke: {url: tests.example, timeout: 5s, secret: a, secretFile: b}",
     ) == [
         "3: gates.smoke.url must be a URL such as http://prometheus.monitoring:9090, but is 'tests.example'",
-        f"3: gates.smoke.secretFile must be a readable file, but {str(tmp_path / 'b')!r} is not there",
+        f"3: gates.smoke.secretFile must be a readable file, but {str(tmp_path / 'b')!r} does not exist",
         "3: gates.smoke.timeout is not known here, wanted one of url, basicAuth, bearerTokenFile, caFile, certFile, keyFile, "
         "insecureSkipVerify, headers, secret, secretFile",
     ]

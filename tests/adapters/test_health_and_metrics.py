@@ -106,7 +106,7 @@ def test_a_short_beat_is_still_given_a_minute() -> None:
 def test_not_ready_says_in_words_what_is_missing(server: Server, health: Health, watch: Watch) -> None:
     assert ask(server, "/readyz") == (
         503,
-        "policies: never heard of yet\nAPI server: never heard of yet\nPrometheus: never heard of yet\n",
+        "policies: not good yet\nAPI server: not good yet\nPrometheus: not good yet\n",
     )
     for part in ("policies", "API server", "Prometheus"):
         health.good(part)

@@ -151,7 +151,7 @@ def test_before_and_after_the_recording_there_is_no_telemetry() -> None:
 
 def test_other_versions_and_unknown_queries_are_refused() -> None:
     recording = Recording(PAST)
-    with pytest.raises(Rejected, match="front-end-v9 destination was asked for"):
+    with pytest.raises(Rejected, match="front-end-v9 destination is wanted"):
         recording.read([replace(TARGET, canary=("front-end-v9",))], T, T + 10, 10)
     with pytest.raises(Rejected, match=r"has no values of the query up \(it has: max"):
         recording.measure(TARGET, "up", T, T + 10, 10)
@@ -169,11 +169,11 @@ def refusal(path: Path) -> str:
 
 def test_a_file_that_is_no_recording_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("stages: []\n")
-    assert "no recording: a file of `canaryd record` was wanted" in refusal(tmp_path / "a")
+    assert "is not a recording: a file of `canaryd record` was wanted" in refusal(tmp_path / "a")
     (tmp_path / "b").write_bytes(gzip.compress(b'{"kind": "something else"}\n'))
     assert 'begins with \'{"kind": "something else"}' in refusal(tmp_path / "b")
     (tmp_path / "c").write_bytes(b"")
-    assert "no recording" in refusal(tmp_path / "c")
+    assert "is not a recording" in refusal(tmp_path / "c")
     (tmp_path / "d").write_bytes(gzip.compress(b"\xff\xfe\x00"))
     assert "damaged" in refusal(tmp_path / "d")
 
@@ -183,12 +183,14 @@ def test_a_file_cut_short_anywhere_is_refused(tmp_path: Path) -> None:
     cut = tmp_path / "cut.gz"
     for size in range(2, len(whole), 37):
         cut.write_bytes(whole[:size])
-        assert "cut short" in refusal(cut) or "damaged" in refusal(cut) or "no recording" in refusal(cut)
+        assert (
+            "cut short" in refusal(cut) or "damaged" in refusal(cut) or "is not a recording" in refusal(cut)
+        )
     lines = gzip.decompress(whole).splitlines(keepends=True)
     cut.write_bytes(gzip.compress(b"".join(lines[:-1])))
     assert "its last line should say how many looks there are, and it ends after 4" in refusal(cut)
     cut.write_bytes(gzip.compress(b"".join([*lines[:5], lines[-1]])))
-    assert "its last line says 4 looks, and 1 came" in refusal(cut)
+    assert "its last line says 4 looks, but it has 1" in refusal(cut)
 
 
 def test_a_damaged_line_is_refused_with_the_look_it_belongs_to(tmp_path: Path) -> None:
@@ -221,7 +223,7 @@ def test_a_header_that_cannot_be_understood_is_refused(tmp_path: Path) -> None:
 def test_a_file_that_is_there_is_not_overwritten_unless_forced(tmp_path: Path) -> None:
     path = written(tmp_path / "a.gz", [(a_look(T), {})])
     before = path.read_bytes()
-    with pytest.raises(Rejected, match="is there already"), writing(path, PAST, "canaryd test"):
+    with pytest.raises(Rejected, match="exists already"), writing(path, PAST, "canaryd test"):
         pass
     assert path.read_bytes() == before
     written(path, [])
@@ -246,10 +248,13 @@ def test_no_file_is_there_until_it_is_whole(tmp_path: Path) -> None:
 
 
 def test_a_directory_is_no_file_s_name(tmp_path: Path) -> None:
-    with pytest.raises(Rejected, match="it is a directory"), writing(tmp_path, PAST, "canaryd test"):
+    with (
+        pytest.raises(Rejected, match="must be a file's name, but is a directory"),
+        writing(tmp_path, PAST, "canaryd test"),
+    ):
         pass
     with (
-        pytest.raises(Rejected, match="is not there"),
+        pytest.raises(Rejected, match="does not exist"),
         writing(tmp_path / "no" / "a.gz", PAST, "canaryd test"),
     ):
         pass

@@ -137,5 +137,5 @@ def test_beats_missed_while_the_machine_slept_become_one_and_the_grid_stays() ->
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan")])
 def test_a_beat_without_an_interval_is_refused(seconds: float) -> None:
-    with pytest.raises(ValueError, match="more than 0"):
+    with pytest.raises(ValueError, match="must be above 0"):
         Ticker(lambda: None, seconds, never)

@@ -93,7 +93,7 @@ def test_a_path_that_is_not_there_does_not_hide_the_others(policies: Path, tmp_p
     result = run("validate", tmp_path / "nowhere", tmp_path / "empty", good)
     assert "ok: production/front-end" in result.stdout
     assert f"{tmp_path / 'nowhere'}: cannot be read" in result.stderr
-    assert f"{tmp_path / 'empty'}: must hold policies (*.yaml), but has none" in result.stderr
+    assert f"{tmp_path / 'empty'}: must have policies (*.yaml), but has none" in result.stderr
 
 
 def test_a_directory_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -92,11 +92,11 @@ def test_a_gate_is_a_url_or_a_name_with_every_default_written_out() -> None:
         ({}, "hooks[0] must have on and notify, or before and gate, but has none of them"),
         (
             {"on": ["held"], "notify": "oncall", "timeout": "1s"},
-            "hooks[0].timeout must come with a gate, but is beside notify",
+            "hooks[0].timeout must be set only with a gate, but is set with notify",
         ),
         (
             {"before": "start", "gate": "Smoke Test"},
-            "hooks[0].gate must be a URL such as https://tests.example/smoke, or a gate of "
+            "hooks[0].gate must be a URL such as https://tests.example/smoke, or a gate's name in "
             "config/canaryd.yaml, but is 'Smoke Test'",
         ),
         (

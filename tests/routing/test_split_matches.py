@@ -47,21 +47,26 @@ def test_the_services_that_matched_users_call_are_canaryds_own() -> None:
     [
         (
             {"analysis": {"reporter": "destination"}},
-            "stages[0].split needs analysis.reporter: source. The matched users on stable are told from its "
-            "others by the Service that they called, which callers know; a pod's own sidecar names one and "
-            "the same for all, and so does a waypoint, but is destination",
+            "stages[0].split must be set only with analysis.reporter: source. Stable's matched users are "
+            "distinguished from its other users by the Service that they called, and only callers report it "
+            "(a pod's sidecar and a waypoint report the same Service for all), but the reporter is "
+            "destination",
         ),
-        ({"analysis": {"reporter": "waypoint"}}, "so does a waypoint, but is waypoint"),
+        (
+            {"analysis": {"reporter": "waypoint"}},
+            "report the same Service for all), but the reporter is waypoint",
+        ),
         (
             {"stages": [{"weight": 0, "split": "half"}, {"weight": 100}]},
-            "stages[0].split must be beside match, whose requests it splits, but there is none",
+            "stages[0].split must be set only together with match, whose requests it splits, but "
+            "match is missing",
         ),
         ({"stages": [{"match": SEED, "split": 50}, {"weight": 100}]}, "stages[0].split must be"),
         ({"stages": [SPLIT, SPLIT, {"weight": 100}]}, "stages[1] must differ from the stages before it"),
         ({"mode": "observe"}, "stages[0].match must be left out with mode: observe"),
         (
             {"service": {"name": "a" * 50, "namespace": "p", "selector": {"app": "a"}}},
-            "have at most 63 characters, but one would have 64",
+            "a name may have 63 characters, but one would have 64",
         ),
     ],
 )
@@ -88,8 +93,8 @@ def test_conditions_that_the_gateway_api_does_not_have_are_refused(
     stages = [{"match": match}, {"weight": 100}] if where == "match" else [{"weight": 100}]
     key = "stages[0].match" if where == "match" else "route.preview"
     assert refusals(data(route=route, stages=stages)) == [
-        f"{key} must be without {kinds} with route.httpRoute, since the Gateway API has no such condition, "
-        "but has it"
+        f"{key} must be without {kinds} where route.httpRoute is set, since the Gateway API has no such "
+        "condition, but has it"
     ]
 
 

@@ -220,7 +220,7 @@ def test_routes_by_user_are_said_with_whom_they_are_for() -> None:
         (
             {"stages": [{"match": {"headers": {"x-a": {"exact": "1"}}}}, {"weight": 10}, {"weight": 100}]},
             ("stages", 0, "match"),
-            "must be left out beside route.affinity",
+            "must be left out where route.affinity is set",
         ),
         (
             {"schedule": {"deadline": "8d"}},
@@ -230,7 +230,7 @@ def test_routes_by_user_are_said_with_whom_they_are_for() -> None:
         (
             {"route": {"httpRoute": "sockshop", "affinity": {}}},
             ("route", "affinity"),
-            "must be left out beside httpRoute",
+            "must be left out where httpRoute is set",
         ),
         (
             {"route": {"virtualService": "sockshop", "affinity": {"cookie": "a;b"}}},

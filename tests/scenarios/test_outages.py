@@ -34,7 +34,7 @@ def test_it_starts_without_api_server_and_prometheus_and_waits_for_each_saying_s
         "both are missed",
         lambda: "API server: " in stand.page("/readyz")[1] and "Prometheus: " in stand.page("/readyz")[1],
     )
-    # before that they are "never heard of yet"
+    # before that they are "not good yet"
     eventually("and tried", lambda: "cannot be reached" in stand.page("/readyz")[1])
     assert stand.page("/readyz")[0] == 503
     assert stand.page("/livez")[0] == 200

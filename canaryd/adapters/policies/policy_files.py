@@ -63,7 +63,7 @@ def parse_document(content: bytes, file: str) -> Document:
         if len(nodes) > 1:
             line = _line(nodes[1]) if nodes[1] is not None else 1
             raise InvalidPolicy(
-                [Problem((), f"must be one document, but has {len(nodes)}, separated by ---", file, line)]
+                [Problem((), f"must have one document, but has {len(nodes)}, separated by ---", file, line)]
             )
         plain = _Plain(yaml, file)
         data = plain.of(nodes[0], ())

@@ -1,4 +1,4 @@
-"""Checks the PromQL of a policy's queries by its syntax tree, before any Prometheus is asked. Three rules hold:
+"""Checks the PromQL of a policy's queries by its syntax tree, before any Prometheus is asked. Three rules:
 
 - **It returns one number.** A selector alone, or a function of one, returns a series for each pod: this works
   with one replica, and fails as soon as there are two. A query is refused here only if its syntax shows that

@@ -174,7 +174,9 @@ class Hook(StrictModel):
                 f"{' and '.join(given) or 'none of them'}"
             )
         of_gates_alone = [name for name in _OF_GATES if self.gate is None and getattr(self, name) is not None]
-        refuse_at(*(((name,), "must be set with a gate, but is set with notify") for name in of_gates_alone))
+        refuse_at(
+            *(((name,), "must be set only with a gate, but is set with notify") for name in of_gates_alone)
+        )
         if self.timeout is not None and self.deadline is not None and self.deadline < self.timeout:
             least, came = format_duration(self.timeout), format_duration(self.deadline)
             refuse_at((("deadline",), f"must be at least the timeout of one answer ({least}), but is {came}"))

@@ -265,7 +265,10 @@ class Query(StrictModel):
                 and self.tolerated != type(self).model_fields["tolerated"].default
             ):
                 wrong.append(
-                    (("tolerated",), f"must come with compare, but is {format_share(self.tolerated)} alone")
+                    (
+                        ("tolerated",),
+                        f"must be set only with compare, but is {format_share(self.tolerated)} without it",
+                    )
                 )
         else:
             if not _CANARY_PODS.search(self.promql):

@@ -152,7 +152,7 @@ class Rollback(StrictModel):
             refuse_at(
                 (
                     ("after",),
-                    f"must be set with scaleCanaryTo, but is {format_duration(self.after)} without it",
+                    f"must be set only with scaleCanaryTo, but is {format_duration(self.after)} without it",
                 )
             )
         return self
@@ -183,9 +183,9 @@ _BLUE_GREEN: tuple[Mapping[str, Any], ...] = ({"weight": 0}, {"weight": 100, "mi
 
 
 _SPLIT_NEEDS_CALLERS = (
-    "must be set with analysis.reporter: source. Stable's matched users are distinguished from its other "
-    "users by the Service that they called, and only callers report it (a pod's sidecar and a waypoint "
-    "report the same Service for all), but the reporter is"
+    "must be set only with analysis.reporter: source. Stable's matched users are distinguished from its "
+    "other users by the Service that they called, and only callers report it (a pod's sidecar and a "
+    "waypoint report the same Service for all), but the reporter is"
 )
 
 
@@ -510,7 +510,7 @@ class Policy(StrictModel):
                 )
         for position, member in enumerate(self.bracket.members):
             if member.service.key in self.keys[: position + 1]:
-                once = f"must list each service once, but {'/'.join(member.service.key)} is listed twice"
+                once = f"must be listed only once, but {'/'.join(member.service.key)} is listed twice"
                 wrong.append((("bracket", "members", position, "service", "name"), once))
             if self.mode == "observe" and member.route.preview:
                 there = "must be left out with mode: observe, where canaryd adds no route, but is set"

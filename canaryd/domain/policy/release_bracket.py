@@ -88,7 +88,7 @@ class Bracket(StrictModel):
     gather: Seconds = Field(
         default=120.0,
         description="How long new versions of the other services may still join, after a new version of "
-        "the first one was seen.",
+        "one service was seen.",
     )
     members: tuple[BracketMember, ...] = Field(
         min_length=1,

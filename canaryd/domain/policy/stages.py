@@ -121,8 +121,8 @@ class Stage(StrictModel):
             wrong.append(
                 (
                     ("split",),
-                    "must be set together with match, whose requests it splits, but match is missing; for "
-                    "a share of all users use weight",
+                    "must be set only together with match, whose requests it splits, but match is missing; "
+                    "for a share of all users use weight",
                 )
             )
         refuse_at(*wrong)

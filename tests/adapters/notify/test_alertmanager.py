@@ -80,7 +80,7 @@ def test_severity_can_be_chosen_and_identity_cannot(receiver: Receiver) -> None:
     assert json.loads(receiver.next().body)[0]["labels"]["severity"] == "page"
     with pytest.raises(ValueError, match="service is set by canaryd"):
         Alertmanager(receiver.url, {"service": "x"})
-    with pytest.raises(ValueError, match="'my-label' is no name"):
+    with pytest.raises(ValueError, match="'my-label' is not a label's name"):
         Alertmanager(receiver.url, {"my-label": "x"})
     with pytest.raises(ValueError, match="at least 10 s"):
         Alertmanager(receiver.url, stands=1)

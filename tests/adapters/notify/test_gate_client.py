@@ -153,7 +153,7 @@ def test_the_reply_of_a_success_is_heard_too(receiver: Receiver) -> None:
             "f\N{LATIN SMALL LETTER U WITH DIAERESIS}r".encode(),
             "HTTP 503: f\N{LATIN SMALL LETTER U WITH DIAERESIS}r",
         ),
-        (bytes(range(256)) * 40, "HTTP 503: (a body that is no text)"),
+        (bytes(range(256)) * 40, "HTTP 503: (a body that is not text)"),
         (b"", "HTTP 503"),
     ],
 )
@@ -198,7 +198,7 @@ def test_a_server_that_speaks_no_tls_is_closed_with_the_reason(receiver: Receive
 def test_a_gate_that_the_settings_do_not_have_is_closed_and_says_which_there_are(receiver: Receiver) -> None:
     known = {"load": Known(receiver.url, lambda: None, ReceiverAccess())}
     assert Desk(known).answer(a_question("smoke")).says == "no gate has this name; the settings define load"
-    assert Desk().answer(a_question("smoke")).says == "no gate has this name; the settings define none at all"
+    assert Desk().answer(a_question("smoke")).says == "no gate has this name; the settings define no gate"
 
 
 def test_a_secret_that_cannot_be_read_now_keeps_closed_and_opens_once_it_can(receiver: Receiver) -> None:

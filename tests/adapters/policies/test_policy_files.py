@@ -120,13 +120,13 @@ def test_all_problems_of_all_files_come_at_once_in_their_order(tmp_path: Path) -
         ("# nothing\n", 1, "must be a map of keys and values, but is empty"),
         ("- a\n- b\n", 1, "must be a map of keys and values, but is a list of 2"),
         ("policy\n", 1, "must be a map of keys and values, but is 'policy'"),
-        ("a: 1\n---\nb: 2\n", 3, "must be one document, but 2 are there, parted by ---"),
+        ("a: 1\n---\nb: 2\n", 3, "must have one document, but has 2, separated by ---"),
         ("a: 1\nb:\n\tc: 2\n", 3, "is not YAML: found character '\\t' that cannot start any token"),
         ("a: 1\nb: [1, 2\n", 3, "is not YAML: "),
-        ("a: 1\nb: 2\na: 3\n", 3, "a must not be there twice, but is on line 1 too"),
-        ("a:\n  b: 1\n  b: 2\n", 3, "a.b must not be there twice, but is on line 2 too"),
-        ("a: &x\n  b: *x\n", 1, "a.b must not hold itself"),
-        ("a: &x {b: 1}\nc:\n  <<: *x\n", 3, "c must have its keys written out, but merges others (<<)"),
+        ("a: 1\nb: 2\na: 3\n", 3, "a must be set only once, but is on line 1 too"),
+        ("a:\n  b: 1\n  b: 2\n", 3, "a.b must be set only once, but is on line 2 too"),
+        ("a: &x\n  b: *x\n", 1, "a.b must not contain itself"),
+        ("a: &x {b: 1}\nc:\n  <<: *x\n", 3, "c must have its keys written out, but merges another map (<<)"),
         ("a: " + "[" * 3000 + "\n", 1, "must not be nested so deeply"),
         (
             "a: &a [1]\n"
@@ -161,7 +161,7 @@ def test_dates_are_text_and_marks_at_the_beginning_do_no_harm(tmp_path: Path) ->
 
 def test_a_file_or_directory_that_is_not_there_is_a_problem_and_no_crash(tmp_path: Path) -> None:
     assert problems(tmp_path / "none") == [f"{tmp_path / 'none'}: cannot be read: No such file or directory"]
-    assert problems(tmp_path) == [f"{tmp_path}: must hold policies (*.yaml), but has none"]
+    assert problems(tmp_path) == [f"{tmp_path}: must have policies (*.yaml), but has none"]
     (tmp_path / "a.yaml").symlink_to(tmp_path / "gone")
     assert problems(tmp_path) == [f"{tmp_path / 'a.yaml'}: cannot be read: No such file or directory"]
     with pytest.raises(InvalidPolicy, match="cannot be read"):
@@ -215,9 +215,9 @@ def test_queries_that_are_not_about_the_rollout_are_told_with_their_lines(tmp_pa
     path = write(tmp_path, a_policy() + queries)
     scope = 'must be about this rollout in every selector (pod=~"$canary_pods", pod=~"$stable_pods" or namespace="$namespace")'  # noqa: E501
     assert problems(path) == [
-        f"{path}:13: analysis.metrics[0].query.promql {scope}, but takes in the whole cluster: cpu",
-        f"{path}:16: analysis.metrics[1].query.promql must have $canary_pods, in whose place stable's pods "
-        "are put to compare, but has none",
+        f"{path}:13: analysis.metrics[0].query.promql {scope}, but selects the whole cluster: cpu",
+        f"{path}:16: analysis.metrics[1].query.promql must have $canary_pods, which is replaced by stable's "
+        "pods for the comparison, but does not have it",
         f"{path}:21: analysis.metrics[2].query.compare must be 'higher-is-worse' or 'lower-is-worse', but is "
         "'higher'",
         f"{path}:22: analysis.metrics[2].query.dryRun must be true or false, but is 'maybe'",

@@ -56,7 +56,7 @@ def test_a_query_about_the_rollout_that_answers_one_number_may_be_asked(promql: 
 def test_what_may_answer_several_series_is_refused_with_what_to_do(promql: str, shown: str) -> None:
     assert (
         refusal(promql)
-        == "must answer one number, but may answer one for each series: aggregate it, as in max(...): "
+        == "must return one number, but may return one for each series: aggregate it, as in max(...): "
         f"{shown}"
     )
 
@@ -79,7 +79,7 @@ def test_a_selector_that_takes_in_the_whole_cluster_is_refused_by_name(promql: s
     wanted = 'pod=~"$canary_pods", pod=~"$stable_pods" or namespace="$namespace"'
     assert (
         refusal(promql)
-        == f"must be about this rollout in every selector ({wanted}), but takes in the whole cluster: "
+        == f"must be about this rollout in every selector ({wanted}), but selects the whole cluster: "
         f"{selector}"
     )
 
@@ -90,26 +90,27 @@ def test_a_selector_that_takes_in_the_whole_cluster_is_refused_by_name(promql: s
         ("sum(x", "must be PromQL, but is not: unclosed left parenthesis"),
         (
             "x[5m]",
-            "must answer one number, but is a range of them: put a function such as rate(...) around it",
+            "must return one number, but is a range vector: put a function such as rate(...) around it",
         ),
         (
             "x[5m:1m]",
-            "must answer one number, but is a range of them: put a function such as rate(...) around it",
+            "must return one number, but is a range vector: put a function such as rate(...) around it",
         ),
-        ('"x"', "must answer one number, but is text"),
+        ('"x"', "must return one number, but is text"),
         ("1", "must be about this rollout, but selects no series"),
         ("vector(time())", "must be about this rollout, but selects no series"),
         (
             'sum(x{namespace="a"} @ end())',
-            'must be asked of each look\'s end, without @, but has it: x{namespace="a"} @ end()',
+            'must be evaluated at the end of each look, without @, but has it: x{namespace="a"} @ end()',
         ),
         (
             'max(rate(x{namespace="a"}[5m] @ 1000))',
-            'must be asked of each look\'s end, without @, but has it: x{namespace="a"} @ 1000.000',
+            'must be evaluated at the end of each look, without @, but has it: x{namespace="a"} @ 1000.000',
         ),
         (
             'sum(x{namespace="a"} offset -5m)',
-            'must not look beyond the look\'s end, but has a negative offset: x{namespace="a"} offset -5m',
+            "must not read beyond the end of the look, but has a negative offset: "
+            'x{namespace="a"} offset -5m',
         ),
     ],
 )
@@ -119,8 +120,8 @@ def test_what_cannot_work_is_refused(promql: str, says: str) -> None:
 
 def test_what_is_compared_must_select_the_canary_s_pods() -> None:
     wanted = (
-        "must select the canary's pods (pod=~\"$canary_pods\"), in whose place stable's are put to compare, "
-        "but does not"
+        "must select the canary's pods (pod=~\"$canary_pods\"), which are replaced by stable's for the "
+        "comparison, but does not"
     )
     assert refusal('sum(x{namespace="$namespace"})', compared=True) == wanted
     assert refusal('sum(x{namespace="$namespace", pod!~"$canary_pods"})', compared=True) == wanted

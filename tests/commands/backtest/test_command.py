@@ -178,7 +178,7 @@ def test_policies_of_two_services_and_of_another_than_the_rollout_s_are_refused(
 
 
 def test_a_file_that_is_no_recording_or_not_there_is_refused(desk: Desk) -> None:
-    assert "no recording" in desk.run("backtest", desk.config, code=1).stderr
+    assert "is not a recording" in desk.run("backtest", desk.config, code=1).stderr
     assert "nothing.gz: No such file" in desk.run("backtest", desk.folder / "nothing.gz", code=1).stderr
 
 

@@ -53,7 +53,7 @@ def test_deployments_with_other_names_are_named(desk: Desk) -> None:
 
 def test_a_file_that_is_there_stays_unless_forced(desk: Desk) -> None:
     desk.out.write_text("mine")
-    assert "is there already: choose another name, or --force" in desk.by_versions(code=1).stderr
+    assert "exists already: choose another name, or use --force" in desk.by_versions(code=1).stderr
     assert desk.out.read_text() == "mine"
     desk.by_versions("--force", *desk.time)
     load(desk.out)

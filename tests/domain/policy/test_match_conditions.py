@@ -91,7 +91,7 @@ def test_every_condition_of_istio_that_a_user_can_meet_is_taken() -> None:
         ),
         (
             {"headers": {"x": {"regex": "a(?=b)"}}},
-            "match.headers.x.regex must be RE2, as Envoy reads it, but has an error: lookaround ((?=)",
+            "match.headers.x.regex must be an RE2 expression, as Envoy reads it, but has an error: lookaround ((?=)",
         ),
         (
             {"uri": {"prefix": "/"}},
@@ -102,7 +102,7 @@ def test_every_condition_of_istio_that_a_user_can_meet_is_taken() -> None:
             "match must have a condition (headers, withoutHeaders, queryParams or sourceLabels), but has none: every request would match",
         ),
         ([], "match must have at least one match, but is an empty list"),
-        ([SEED, SEED], "match[1] must not be there twice, but is the same as one before it"),
+        ([SEED, SEED], "match[1] must be listed only once, but equals an earlier one"),
         (
             [SEED, {"headers": {"X": {"exact": "a"}}}],
             "match[1].headers.X must be lower case, as Istio compares header names, but is 'X': write x",
@@ -118,7 +118,7 @@ def test_split_in_a_match_is_told_where_it_belongs() -> None:
     [said] = problems({"match": {**SEED, "split": "half"}})
     assert (
         said
-        == "stages[0].match.split must stand beside match, for all of its conditions, not in it: {match: ..., split: half}"
+        == "stages[0].match.split must stand beside match and not in it, since it applies to all of its conditions: {match: ..., split: half}"
     )
 
 
@@ -127,23 +127,23 @@ def test_split_in_a_match_is_told_where_it_belongs() -> None:
     [
         (
             [{"minimum": "2m"}],
-            "stages[0].weight is missing, wanted: The canary's share of the traffic in per cent, 0 to 100; 0 is dark. May be "
-            "left out beside match or mirror.",
+            "stages[0].weight is missing, wanted: The canary's share of the traffic in per cent, 0 to 100. At 0 the "
+            "canary is dark: no user is sent to it by weight. May be left out where match or mirror is set.",
         ),
         (
             [{"mirror": "20%", "weight": 5}],
-            "stages[0].mirror must be at weight 0, so that the canary serves copies alone, but is at weight 5; "
+            "stages[0].mirror must be at weight 0, so that the canary serves only copies, but is at weight 5; "
             "make two stages of it",
         ),
         (
             [{"mirror": "20%", "match": SEED}],
-            "stages[0].mirror must be without match, since copies are of all users and the matched are not, but "
-            "is beside one; make two stages of it",
+            "stages[0].mirror must be without match, since copies are taken from all users' requests and not "
+            "from matched ones, but is set together with match; make two stages of it",
         ),
         ([{"mirror": "0%"}], "stages[0].mirror must be above 0%, but is 0%"),
         (
             [{"mirror": "0.00009%"}],
-            "stages[0].mirror must be at least 0.0001%, for proxies draw no smaller share, but is 0.00009%",
+            "stages[0].mirror must be at least 0.0001%, the smallest share that proxies draw, but is 0.00009%",
         ),
         ([{"mirror": "101%"}], "stages[0].mirror must be at most 100%, but is 101%"),
         (
@@ -152,11 +152,11 @@ def test_split_in_a_match_is_told_where_it_belongs() -> None:
         ),
         (
             [{"weight": 0}, {"match": SEED}, {"weight": 0}],
-            "stages[2] must differ from the stages before it, but is as stages[0] (dark)",
+            "stages[2] must differ from the stages before it, but equals stages[0] (dark)",
         ),
         (
             [{"match": SEED}, {"match": [SEED]}],
-            "stages[1] must differ from the stages before it, but is as stages[0] (cookie ~ .*logged_in.*)",
+            "stages[1] must differ from the stages before it, but equals stages[0] (cookie ~ .*logged_in.*)",
         ),
         (
             [{"weight": 10}, {"match": SEED}],
@@ -183,7 +183,8 @@ def test_a_match_at_full_weight_is_refused() -> None:
 
 def test_a_ladder_must_end_with_all_traffic_also_where_no_stage_has_a_weight() -> None:
     with pytest.raises(
-        InvalidPolicy, match=r"stages\[1\]\.weight must be 100: a ladder ends with all traffic, but is 0"
+        InvalidPolicy,
+        match=r"stages\[1\]\.weight must be 100, since a ladder ends with all traffic, but is 0",
     ):
         a_policy(stages=[{"weight": 0}, {"match": SEED}])
 
@@ -193,16 +194,16 @@ def test_what_only_observes_steers_no_one() -> None:
     assert problems(
         {"weight": 0}, {"match": SEED}, {"mirror": "5%"}, {"weight": 10}, mode="observe", route=route
     ) == [
-        "stages[0].weight must be above 0 with mode: observe, where canaryd keeps nothing dark, but is 0",
-        "stages[1].match must be left out with mode: observe, where canaryd adds no route, but is there",
-        "stages[2].mirror must be left out with mode: observe, where canaryd adds no route, but is there",
-        "route.preview must be left out with mode: observe, where canaryd adds no route, but is there",
+        "stages[0].weight must be above 0 with mode: observe, where canaryd keeps no version dark, but is 0",
+        "stages[1].match must be left out with mode: observe, where canaryd adds no route, but is set",
+        "stages[2].mirror must be left out with mode: observe, where canaryd adds no route, but is set",
+        "route.preview must be left out with mode: observe, where canaryd adds no route, but is set",
     ]
 
 
 def test_copies_are_refused_where_callers_count() -> None:
     assert problems({"mirror": "5%"}, analysis={"interval": "10s", "reporter": "source"}) == [
-        "stages[0].mirror must be left out with analysis.reporter: source, since callers count no copies, but is there"
+        "stages[0].mirror must be left out with analysis.reporter: source, since callers do not count copies, but is set"
     ]
 
 
@@ -210,7 +211,7 @@ def test_names_of_canaryd_s_own_routes_cannot_be_steered() -> None:
     assert problems(
         {"weight": 10}, route={"virtualService": "sockshop", "http": ["canaryd-front-end-match"]}
     ) == [
-        "route.http[0] must not begin with canaryd-, as routes that canaryd adds do, but is canaryd-front-end-match"
+        "route.http[0] must not begin with canaryd-, as the routes that canaryd adds do, but is canaryd-front-end-match"
     ]
 
 

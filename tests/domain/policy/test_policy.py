@@ -189,7 +189,7 @@ def put(path: str, value: Any) -> Callable[[], dict[str, Any]]:
             "route.virtualService must be a Kubernetes name (lower-case letters, digits, - and ., at most 253), but is 'shop_1'",
         ),
         ("route.addSubset", "yes", "route.addSubset must be true or false, but is 'yes'"),
-        ("route.http", ["web", "web"], "route.http[1] must not be there twice, but web is"),
+        ("route.http", ["web", "web"], "route.http[1] must be listed only once, but web is listed twice"),
         ("stages", [], "stages must have at least 1 entry, but has 0"),
         ("stages", "10, 100", "stages must be a list, such as [a, b], but is '10, 100'"),
         ("stages.0.weight", "10", "stages[0].weight must be a whole number, but is '10'"),
@@ -197,7 +197,11 @@ def put(path: str, value: Any) -> Callable[[], dict[str, Any]]:
         ("stages.0.weight", -1, "stages[0].weight must be at least 0, but is -1"),
         ("stages.2.weight", 101, "stages[2].weight must be at most 100, but is 101"),
         ("stages.1.weight", 10, "stages[1].weight must be above the stage before it (10), but is 10"),
-        ("stages.2.weight", 90, "stages[2].weight must be 100: a ladder ends with all traffic, but is 90"),
+        (
+            "stages.2.weight",
+            90,
+            "stages[2].weight must be 100, since a ladder ends with all traffic, but is 90",
+        ),
         (
             "stages.0.minimum",
             90,
@@ -222,14 +226,14 @@ def put(path: str, value: Any) -> Callable[[], dict[str, Any]]:
         (
             "stages.2.approval",
             "required",
-            "stages[2].approval must be left out at weight 100: no weight comes after it, but is required",
+            "stages[2].approval must be left out at weight 100, after which no weight comes, but is required",
         ),
         ("mode", "watch", "mode must be 'steer' or 'observe', but is 'watch'"),
         ("mode", None, "mode must have a value or be left out, but is empty"),
         (
             "service",
             None,
-            "service must have a value, but is empty; wanted: The service, and how its Deployments are found.",
+            "service must have a value, but is empty; wanted: The service and the labels of its Deployments.",
         ),
         ("stages.0.weight", None, "stages[0].weight must have a value or be left out, but is empty"),
         (
@@ -286,7 +290,7 @@ def put(path: str, value: Any) -> Callable[[], dict[str, Any]]:
         (
             "analysis.metrics",
             [{"errors": {}}, {"errors": {}}],
-            "analysis.metrics[1] must not be there twice, but errors is",
+            "analysis.metrics[1] must be listed only once, but errors is listed twice",
         ),
         (
             "analysis.metrics",
@@ -356,7 +360,7 @@ def put(path: str, value: Any) -> Callable[[], dict[str, Any]]:
         (
             "analysis.metrics",
             [{"query": {"name": "cpu", "promql": "x", "compare": "higher-is-worse"}}],
-            "analysis.metrics[0].query.promql must have $canary_pods, in whose place stable's pods are put to compare, but has none",
+            "analysis.metrics[0].query.promql must have $canary_pods, which is replaced by stable's pods for the comparison, but does not have it",
         ),
         (
             "analysis.metrics",
@@ -369,7 +373,7 @@ def put(path: str, value: Any) -> Callable[[], dict[str, Any]]:
                     }
                 }
             ],
-            "analysis.metrics[0].query.promql must not have $stable_pods, which compare puts in the place of $canary_pods, but has it",
+            "analysis.metrics[0].query.promql must not have $stable_pods, which `compare` puts in place of $canary_pods, but has it",
         ),
         (
             "analysis.metrics",
@@ -388,12 +392,12 @@ def put(path: str, value: Any) -> Callable[[], dict[str, Any]]:
         (
             "analysis.metrics",
             [{"query": {"name": "cpu", "promql": "x", "max": 1, "tolerated": "5%"}}],
-            "analysis.metrics[0].query.tolerated must come with compare, but is 5% alone",
+            "analysis.metrics[0].query.tolerated must be set only with compare, but is 5% without it",
         ),
         (
             "analysis.metrics",
             [{"query": {"name": "cpu", "promql": "x{pod=~'$canary_pod'}", "max": 1}}],
-            "analysis.metrics[0].query.promql must have no $ but in $canary_pods, $stable_pods, $namespace, $window, but has $canary_pod",
+            "analysis.metrics[0].query.promql may have $ only in $canary_pods, $stable_pods, $namespace, $window, but has $canary_pod",
         ),
         ("analysis.minimumRequests", -1, "analysis.minimumRequests must be at least 0, but is -1"),
         (
@@ -406,7 +410,7 @@ def put(path: str, value: Any) -> Callable[[], dict[str, Any]]:
             "5m",
             "schedule.deadline must be at least the sum of the stages' minimums (6m), but is 5m",
         ),
-        ("rollback.after", "5m", "rollback.after must come with scaleCanaryTo, but is 5m alone"),
+        ("rollback.after", "5m", "rollback.after must be set only with scaleCanaryTo, but is 5m without it"),
         ("rollback.scaleCanaryTo", -1, "rollback.scaleCanaryTo must be at least 0, but is -1"),
         (
             "promotion.retireStable",
@@ -422,7 +426,7 @@ def put(path: str, value: Any) -> Callable[[], dict[str, Any]]:
         (
             "hooks",
             [{"on": ["held", "held"], "notify": "a"}],
-            "hooks[0].on[1] must not be there twice, but held is",
+            "hooks[0].on[1] must be listed only once, but held is listed twice",
         ),
         (
             "servce",
@@ -442,9 +446,9 @@ def test_nonsense_is_refused_once_by_key_with_what_was_wanted_and_what_came(
     assert refusals(put(path, value)()) == [refusal]
 
 
-ONE_ROUTE = "must be left out beside virtualService: a policy steers one of them, but is shop"
+ONE_ROUTE = "must be left out where virtualService is set: a policy steers one of them, but is shop"
 NEITHER = "is missing, wanted: the Istio VirtualService that routes to this service (or httpRoute: the HTTPRoute that does)"
-NO_USE = "must be left out beside"
+NO_USE = "must be left out where"
 
 
 @pytest.mark.parametrize(
@@ -456,16 +460,16 @@ NO_USE = "must be left out beside"
         (
             {"httpRoute": "shop", "destinationRule": "fe", "addSubset": True, "http": ["web"]},
             [
-                f"route.destinationRule {NO_USE} httpRoute, which has no use for it, but is 'fe'",
-                f"route.addSubset {NO_USE} httpRoute, which has no use for it, but is true",
-                f"route.http {NO_USE} httpRoute, which has no use for it, but is a list of 1",
+                f"route.destinationRule {NO_USE} httpRoute is set, which does not use it, but is 'fe'",
+                f"route.addSubset {NO_USE} httpRoute is set, which does not use it, but is true",
+                f"route.http {NO_USE} httpRoute is set, which does not use it, but is a list of 1",
             ],
         ),
         (
             {"virtualService": "sockshop", "addService": False, "rules": ["web"]},
             [
-                f"route.addService {NO_USE} virtualService, which has no use for it, but is false",
-                f"route.rules {NO_USE} virtualService, which has no use for it, but is a list of 1",
+                f"route.addService {NO_USE} virtualService is set, which does not use it, but is false",
+                f"route.rules {NO_USE} virtualService is set, which does not use it, but is a list of 1",
             ],
         ),
         (
@@ -474,7 +478,10 @@ NO_USE = "must be left out beside"
                 "route.httpRoute must be a Kubernetes name (lower-case letters, digits, - and ., at most 253), but is 'shop_1'"
             ],
         ),
-        ({"httpRoute": "shop", "rules": ["a", "a"]}, ["route.rules[1] must not be there twice, but a is"]),
+        (
+            {"httpRoute": "shop", "rules": ["a", "a"]},
+            ["route.rules[1] must be listed only once, but a is listed twice"],
+        ),
         (
             {"httpRoute": "shop", "addService": "yes"},
             ["route.addService must be true or false, but is 'yes'"],

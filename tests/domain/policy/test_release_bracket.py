@@ -13,8 +13,8 @@ from tests.builders import a_bracket, a_member, a_policy
 FRONT_END, CARTS, STOCK = ("production", "front-end"), ("production", "carts"), ("back", "stock")
 ERRORS_ALONE = {"metrics": [{"errors": {}}]}
 CHOSEN = (
-    "must be left out in a bracket: who is chosen at the entrance is not known to the services behind it, "
-    "but is there"
+    "must be left out in a bracket, since the services behind the entrance do not know which requests were "
+    "chosen there, but is set"
 )
 PREVIEWED = a_member(route={"virtualService": "sockshop", "preview": {"headers": {"a": {"exact": "b"}}}})
 
@@ -78,12 +78,12 @@ def test_some_services_of_a_bracket_have_the_policy_that_they_would_have_if_they
         (written(bracket={"members": []}), "bracket.members must have at least 1 entry, but has 0"),
         (
             written(bracket={"members": [a_member("front-end")]}),
-            "bracket.members[0].service.name must be each service once, but production/front-end is there "
+            "bracket.members[0].service.name must be listed only once, but production/front-end is listed "
             "twice",
         ),
         (
             written(bracket={"members": [a_member(), a_member("stock"), a_member()]}),
-            "bracket.members[2].service.name must be each service once, but production/carts is there twice",
+            "bracket.members[2].service.name must be listed only once, but production/carts is listed twice",
         ),
         (
             written(
@@ -97,12 +97,12 @@ def test_some_services_of_a_bracket_have_the_policy_that_they_would_have_if_they
         ),
         (
             written(bracket={"members": [a_member(analysis={"metrics": [{"errors": {}}, {"errors": {}}]})]}),
-            "bracket.members[0].analysis.metrics[1] must not be there twice, but errors is",
+            "bracket.members[0].analysis.metrics[1] must be listed only once, but errors is listed twice",
         ),
         (
             written(mode="observe", bracket={"members": [PREVIEWED]}),
             "bracket.members[0].route.preview must be left out with mode: observe, where canaryd adds no "
-            "route, but is there",
+            "route, but is set",
         ),
         (
             written(
@@ -115,15 +115,15 @@ def test_some_services_of_a_bracket_have_the_policy_that_they_would_have_if_they
                     ]
                 }
             ),
-            "bracket.members[0].route.preview must be without sourceLabels with route.httpRoute, since the "
-            "Gateway API has no such condition, but has it",
+            "bracket.members[0].route.preview must be without sourceLabels where route.httpRoute is set, "
+            "since the Gateway API has no such condition, but has it",
         ),
         (
             written(
                 bracket={"members": [{**a_member(), "route": {"virtualService": "sockshop", "affinity": {}}}]}
             ),
-            "bracket.members[0].route.affinity must be left out behind the entrance, since what services ask "
-            "of each other carries no user's cookie, but is there",
+            "bracket.members[0].route.affinity must be left out behind the entrance, since requests between "
+            "services carry no user's cookie, but is set",
         ),
     ],
 )
