@@ -18,15 +18,13 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from kubernetes import config
-from kubernetes.client import ApiClient, ApiException, Configuration
-from kubernetes.config import ConfigException
-from urllib3.exceptions import HTTPError
-
 from canaryd.domain.ports import Conflict, Forbidden, Missing, Rejected, Unavailable
+
+if TYPE_CHECKING:
+    from kubernetes.client import Configuration
 
 Json = dict[str, Any]
 
@@ -43,7 +41,7 @@ _SERVICE_ACCOUNT_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
 
-class KubernetesApi(ApiClient):
+class KubernetesApi:
     """The API server that a kubeconfig, or the pod's own account, points to.
 
     kubeconfig: a path, or several joined with ":"; without it the variable KUBECONFIG, then ~/.kube/config,
@@ -59,31 +57,20 @@ class KubernetesApi(ApiClient):
         connect_seconds: float = CONNECT_SECONDS,
         read_seconds: float = READ_SECONDS,
     ) -> None:
+        # The library takes 0.2 s of CPU to import, which `--help` need not pay.
+        from kubernetes.client import ApiClient, Configuration
+
         settings = Configuration()
         self.namespace = _configure(settings, kubeconfig, context)
         settings.retries = False  # urllib3's own would turn an outage into slowness
         settings.connection_pool_maxsize = POOL_SIZE
-        super().__init__(settings)
-        self.user_agent = "canaryd"
+        self.client = ApiClient(settings)
+        self.client.user_agent = "canaryd"
         self.server: str = settings.host
         self._timeout = (connect_seconds, read_seconds)
         # when the last answer was given, by the server's clock, as HTTP writes it
         self.said_at: str | None = None
         self._preferred: dict[str, str] = {}
-
-    def call_api(  # the one place below every call of the library too, so that none is without a limit
-        self,
-        method: Any,
-        url: Any,
-        header_params: Any = None,
-        body: Any = None,
-        post_params: Any = None,
-        _request_timeout: Any = None,
-    ) -> Any:
-        """A call of the library's, with this client's time limits where it has none of its own."""
-        return super().call_api(
-            method, url, header_params, body, post_params, _request_timeout or self._timeout
-        )
 
     def request(
         self,
@@ -104,12 +91,16 @@ class KubernetesApi(ApiClient):
         ones. Raises Unavailable (no answer, 408, 429, 5xx), Conflict (409, or a json-patch whose `test`
         failed), Missing (404), Rejected (any other refusal, with the server's own words).
         """
+        from kubernetes.client import ApiException
+        from kubernetes.config import ConfigException
+        from urllib3.exceptions import HTTPError
+
         what = f"{method} {path}"
         sent = {**(headers or {}), "Accept": accept}
         if body is not None:
             sent["Content-Type"] = content_type or "application/json"
         try:
-            call = self.param_serialize(
+            call = self.client.param_serialize(
                 method,
                 path,
                 header_params=sent,
@@ -117,7 +108,7 @@ class KubernetesApi(ApiClient):
                 body=body,
                 auth_settings=["BearerToken"],
             )
-            answer = self.call_api(*call)
+            answer: Any = self.client.call_api(*call, _request_timeout=self._timeout)
             raw: bytes = answer.read() or b""
             self.said_at = answer.getheader("Date")
         except (HTTPError, OSError) as error:
@@ -197,8 +188,11 @@ def path_to(
     return path + (f"/{part}" if part else "")
 
 
-def _configure(settings: Configuration, kubeconfig: str | None, context: str | None) -> str:
+def _configure(settings: "Configuration", kubeconfig: str | None, context: str | None) -> str:
     """Fills in server and credentials; the namespace that goes with them."""
+    from kubernetes import config
+    from kubernetes.config import ConfigException
+
     path = kubeconfig or os.environ.get("KUBECONFIG") or ""
     default = Path.home() / ".kube" / "config"
     if not path and (default.is_file() or context):

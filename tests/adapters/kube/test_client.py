@@ -156,7 +156,7 @@ def test_in_a_pod_its_own_account_is_used(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(client, "_SERVICE_ACCOUNT_NAMESPACE", tmp_path / "namespace")
     api = KubernetesApi()
     assert (api.server, api.namespace) == ("https://127.0.0.1:6443", "canaryd-system")
-    sent = api.param_serialize("GET", "/version", header_params={}, auth_settings=["BearerToken"])
+    sent = api.client.param_serialize("GET", "/version", header_params={}, auth_settings=["BearerToken"])
     assert sent[2]["authorization"] == "bearer of-the-pod"
 
 
