@@ -85,6 +85,9 @@ def test_a_held_rollout_stays_until_it_is_resumed_and_goes_to_full_weight_when_p
     assert person.until(lambda rollout: rollout["phase"] == "Held")["held"] == "person"
     person.run("resume", "front-end")
     person.until(lambda rollout: rollout["phase"] == "Progressing")
+    # Held once more: by itself it may be through its last stage before it is promoted.
+    person.run("hold", "front-end")
+    person.until(lambda rollout: rollout["phase"] == "Held")
     told = person.run("promote", "front-end", "--wait")
     assert f"succeeded, all traffic on {version}" in told
     assert person.world.weights() == {version: 100.0}

@@ -95,7 +95,9 @@ def test_versions_of_two_services_are_one_rollout_and_the_harm_of_one_takes_both
         assert writes(daemon, done["name"]) == [
             (name, weight) for weight in (20, 100, 100) for name in ("carts", "front-end")
         ]
-        assert [announcement["event"] for announcement in done["announcements"]] == [
+        # A busy machine may make a stage of seconds undecided at its deadline, which is held and goes on.
+        told = [announcement["event"] for announcement in done["announcements"]]
+        assert [event for event in told if event not in ("held", "resumed")] == [
             "started",
             "advanced",
             "advanced",

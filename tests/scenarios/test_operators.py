@@ -66,7 +66,7 @@ def test_its_own_metrics_tell_weights_phases_verdicts_odds_and_how_long_looks_ta
 def test_abort_takes_it_back_and_retry_tries_it_again(stand: Stand) -> None:
     stand.canaryd.cli("abort", "front-end")
     status = stand.until("v3", "rolled back", phase="RolledBack")
-    assert status["reason"] == "aborted by a person"
+    assert status["reason"] == "aborted by sandbox"
     assert stand.default_route() == all_to("v2")
     eventually("its metrics end with it", lambda: stand.metric("canaryd_rollout_phase", version="v3") == 0)
     assert stand.metric("canaryd_rollouts_ended_total", phase="RolledBack") == 1
