@@ -1,11 +1,18 @@
 """How long failures hang together, and how large bursts are: from one version's own past."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from canaryd.stats.arrays import Array
 
 INDEPENDENT = 1.5  # a correlation time below this is not told from noise in 360 looks
 LONGEST = 30  # looks in a block
+STEP = 8.0  # log likelihood ratio from which the rate is taken to have changed for good
+# Looks that a rate must last, so that bad spells of one version are not taken for a change that strikes
+# both: those of 18 looks on average last so long one time in sixteen. The first rate may be younger, as
+# stable may be, and the last one much younger, since it is what the rollout begins with.
+LASTING, EARLIEST, LATEST = 50, LONGEST, 3
 # looks: slower swings act on both versions alike and cancel in the comparison, so they must not lengthen
 # blocks
 TREND = 61
@@ -15,17 +22,64 @@ def correlation_time(events: Array, requests: Array) -> float:
     """tau = 1 + 2 * (sum of autocorrelations), in looks, of the surplus of events over their local average.
 
     events, requests: one value per look, shape (looks,). The local average is taken over TREND looks,
-    centred. The sum runs to the first autocorrelation of at most 2/sqrt(looks). Looks without a request say
-    nothing and are left out: of a version that is younger than its past is long, they would make chance look
-    like correlation. With fewer than 20 looks, or nothing that varies, 1.
+    centred, on each side of a lasting change of the rate (`lasting_changes`) by itself: such a change strikes
+    both versions from then on, and is no trouble that comes and goes. The sum runs to the first
+    autocorrelation of at most 2/sqrt(looks). Looks without a request say nothing and are left out: of a
+    version that is younger than its past is long, they would make chance look like correlation. With fewer
+    than 20 looks, or nothing that varies, 1.
     """
     events, requests = events[requests > 0], requests[requests > 0]
     if len(events) < 20:
         return 1.0
-    surplus, expected = surplus_over_trend(events, requests)
+    edges = [0, *lasting_changes(events, requests), len(events)]
+    parts = [surplus_over_trend(events[start:end], requests[start:end]) for start, end in pairwise(edges)]
+    surplus, expected = (np.concatenate(of_parts) for of_parts in zip(*parts, strict=True))
     scale = np.sqrt(np.maximum(expected, 1e-9))
     residual = surplus / np.maximum(scale, np.sqrt(max(float(events.mean()), 1e-9)))
     return summed_autocorrelation(residual - residual.mean())
+
+
+def lasting_changes(events: Array, requests: Array) -> tuple[int, ...]:
+    """The looks with which the rate of events changed for good, at most two: one step, or an incident that
+    came and went.
+
+    events, requests: shape (looks,), every look with requests. A change is one where two rates are likelier
+    than one by more than STEP in the log, each look's events taken as Poisson. Each rate must have lasted for
+    LASTING looks, the first one for EARLIEST, the last one for LATEST: what is shorter may be a bad spell of
+    the one version that the past is of, and the next may be the canary's alone.
+    """
+    looks = len(events)
+    if looks < EARLIEST + LATEST or not events.any():
+        return ()
+    failed, served = (np.concatenate(([0.0], np.cumsum(counts))) for counts in (events, requests))
+    whole = _log_likelihood(failed[-1], served[-1])
+    cuts = np.arange(EARLIEST, looks - LATEST + 1)
+    gains = (
+        _log_likelihood(failed[cuts], served[cuts])
+        + _log_likelihood(failed[-1] - failed[cuts], served[-1] - served[cuts])
+        - whole
+    )
+    step = float(gains.max())
+    began, ended = np.meshgrid(cuts, cuts, indexing="ij")
+    fits = ended - began >= LASTING
+    began, ended = began[fits], ended[fits]
+    if len(began):
+        inside, of_inside = failed[ended] - failed[began], served[ended] - served[began]
+        incidents = (
+            _log_likelihood(inside, of_inside)
+            + _log_likelihood(failed[-1] - inside, served[-1] - of_inside)
+            - whole
+        )
+        likeliest = int(incidents.argmax())
+        if incidents[likeliest] > max(step, 0.0) + STEP:
+            return int(began[likeliest]), int(ended[likeliest])
+    return (int(cuts[gains.argmax()]),) if step > STEP else ()
+
+
+def _log_likelihood(events: Array, requests: Array) -> Array:
+    """Of events at their own rate, Poisson, without what no rate changes."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(events > 0, events * np.log(events / requests), 0.0)
 
 
 def summed_autocorrelation(residual: Array) -> float:

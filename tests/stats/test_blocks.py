@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from canaryd.stats.blocks import burst_size, correlation_time, summed_autocorrelation
+from canaryd.stats.blocks import (
+    block_length,
+    burst_size,
+    correlation_time,
+    lasting_changes,
+    summed_autocorrelation,
+)
 
 LOOKS = 360
 EVEN = np.full(LOOKS, 500.0)  # requests
@@ -98,3 +104,56 @@ def test_neither_the_hour_nor_traffic_that_comes_and_goes_is_taken_for_bursts():
         coming.append(burst_size(rng.poisson(requests * rate).astype(float), requests))
     assert np.median(swinging) == np.median(coming) == 1
     assert max(swinging + coming) < 2
+
+
+# ---------------------------------------------------------------- lasting changes
+
+
+def failures(rng: np.random.Generator, *levels: tuple[int, float]) -> np.ndarray:
+    """Looks of failures at each level: how many looks, and the rate."""
+    rates = np.concatenate([np.full(looks, rate) for looks, rate in levels])
+    return rng.poisson(EVEN[: len(rates)] * rates).astype(float)
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [
+        pytest.param([(354, 0.005), (6, 0.05)], id="a minute before the rollout"),
+        pytest.param([(300, 0.005), (60, 0.05)], id="ten minutes before"),
+        pytest.param([(150, 0.005), (60, 0.05), (150, 0.005)], id="an incident that came and went"),
+        pytest.param([(35, 0.005), (64, 0.05), (5, 0.005)], id="an incident of a young stable"),
+    ],
+)
+def test_a_lasting_change_of_the_rate_strikes_both_versions_and_makes_no_blocks(levels):
+    rng = np.random.default_rng(14)
+    alone = 0
+    for _ in range(50):
+        events = failures(rng, *levels)
+        edges = np.cumsum([looks for looks, _ in levels])[:-1]
+        found = lasting_changes(events, EVEN[: len(events)])
+        assert len(found) == len(edges)
+        assert np.abs(np.array(found) - edges).max() <= 3
+        alone += block_length(correlation_time(events, EVEN[: len(events)])) == 1
+    assert alone >= 48
+
+
+def test_what_only_chance_brings_is_no_change():
+    rng = np.random.default_rng(15)
+    assert not any(lasting_changes(failures(rng, (360, 0.005)), EVEN) for _ in range(200))
+    assert lasting_changes(np.zeros(360), EVEN) == ()
+    assert lasting_changes(np.ones(10), EVEN[:10]) == ()
+
+
+@pytest.mark.parametrize(("spell", "most"), [(3, 0.1), (6, 0.05), (18, 0.2)])
+def test_bad_spells_of_a_version_still_make_blocks(spell, most):
+    """A tenth of the looks in spells, of so many looks on average."""
+    rng = np.random.default_rng(16)
+    alone = 0
+    for _ in range(200):
+        bad, is_bad = np.zeros(LOOKS, dtype=bool), rng.random() < 0.1
+        for look in range(LOOKS):
+            bad[look] = is_bad
+            is_bad = rng.random() > 1 / spell if is_bad else rng.random() < 0.1 / 0.9 / spell
+        events = rng.poisson(EVEN * np.where(bad, 0.05, 0.005)).astype(float)
+        alone += block_length(correlation_time(events, EVEN)) == 1
+    assert alone <= most * 200
