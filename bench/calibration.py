@@ -17,8 +17,15 @@ CASES = {case.name: case for case in HEALTHY}
 
 
 def run(case: Case, service: SimulatedService) -> Rolling:
-    policy = a_policy(case.world.interval, case.minimum, case.last, case.climbing)
-    return rolling(service, longest=case.longest, policy=policy, past=case.past, before=case.before)
+    policy = a_policy(case.world.interval, case.minimum, case.last, case.climbing, limit=case.limit)
+    return rolling(
+        service,
+        longest=case.longest,
+        policy=policy,
+        past=case.past,
+        before=case.before,
+        since=case.since,
+    )
 
 
 def summary(case: Case, outcomes: Sequence[Outcome]) -> Entry:

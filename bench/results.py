@@ -22,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 MEASURED = ROOT / "docs" / "measured.json"
 SIMULATING = ("bench.rollouts", "bench.unlike_users")
 SAMPLE = 20
+ADDED_LATER = ("since=0", "limit=None", "outages=0.0")
 
 Entry = dict[str, Any]
 
@@ -97,9 +98,12 @@ class Results:
 
 
 def definition_of(case: object) -> str:
-    """All that defines a case, without the names of the classes that hold it: another name is no other
-    measurement."""
-    return re.sub(r"\b[A-Z]\w*\(", "(", repr(case))
+    """All that defines a case, without the names of the classes that hold it, and without what cases could
+    not have before and this one has not: neither makes it another measurement."""
+    text = re.sub(r"\b[A-Z]\w*\(", "(", repr(case))
+    for unused in ADDED_LATER:
+        text = text.replace(f", {unused}", "")
+    return text
 
 
 def sample(outcomes: Sequence[object]) -> str:

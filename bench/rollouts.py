@@ -72,9 +72,10 @@ def a_policy(
     last: str = "2m",
     climbing: bool = True,
     ladder: tuple[int, ...] = LADDER,
+    limit: str | None = None,
 ) -> Policy:
     """The whole default policy. minimum: of each stage, last: of the one at 100; climbing=False: it stays at
-    10%."""
+    10%. limit: `max` of errors."""
     stages = [{"weight": weight, "minimum": minimum, "deadline": f"{DEADLINE}s"} for weight in ladder]
     stages[-1] |= {"minimum": last, "deadline": "2h"}
     if not climbing:
@@ -84,7 +85,10 @@ def a_policy(
             "service": {"name": "front-end", "namespace": "production", "selector": {"app": "front-end"}},
             "route": {"virtualService": "sockshop"},
             "stages": stages,
-            "analysis": {"interval": f"{interval}s"},
+            "analysis": {
+                "interval": f"{interval}s",
+                **({"metrics": [{"errors": {"max": limit}}, {"latency": {}}]} if limit else {}),
+            },
         }
     )
 
@@ -101,14 +105,16 @@ def rolling(
     past: int = HISTORY_LOOKS,
     path: bool = False,
     before: Scenario | None = None,
+    since: int = 0,
 ) -> Rolling:
     """One rollout. climbing=False: at 10% all the time; longest: looks that are watched; past: looks of
-    stable before it, which was as in `before` if that is given."""
+    stable before it, which was as in `before`, if that is given, until `since` looks before the rollout."""
     policy = policy or a_policy(service.world.interval, climbing=climbing)
     world = service.world
     service = service.with_canary(before) if before else service
-    history = service.history(past)
+    history = service.history(past - since)
     service = service.with_canary(world) if before else service
+    history += service.history(since)
     judge = judge_of(policy, history)
     return (yield from _Course(service, policy, judge, path).run(longest))
 

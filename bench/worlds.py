@@ -15,8 +15,9 @@ class Case:
     """A world, and how its rollouts are run.
 
     climbing=False: kept at 10%; past: looks of stable before, and before: how the world was then, if it was
-    another; longest: looks watched; minimum: of each stage, last: of the one at 100%; goal: what is to be
-    reached, see the module that runs it; note: which assumption of the promise it breaks.
+    another, until `since` looks before the rollout; limit: the policy's `max` of errors; longest: looks
+    watched; minimum: of each stage, last: of the one at 100%; goal: what is to be reached, see the module
+    that runs it; note: which assumption of the promise it breaks.
     """
 
     name: str
@@ -24,6 +25,8 @@ class Case:
     climbing: bool = True
     past: int = HISTORY_LOOKS
     before: Scenario | None = None
+    since: int = 0
+    limit: str | None = None
     longest: int = LONGEST
     minimum: str = "2m"
     last: str = "2m"
@@ -63,6 +66,21 @@ HEALTHY = (
     Case("replicas hang now and then, none did before", Scenario(hanging=0.02), before=Scenario()),
     Case("stable is 10 minutes old", Scenario(), past=60),
     Case("stable has no past", Scenario(), past=0),
+    Case("stable is one minute old", Scenario(), past=6),
+    Case("0.5% errors, 5% from a minute before on", Scenario(errors=0.05), before=Scenario(), since=6),
+    Case("5% errors until a minute before", Scenario(), before=Scenario(errors=0.05), since=6),
+    Case("limit of 5%", Scenario(), limit="5%"),
+    Case(
+        "limit of 5%, a version fails 10% in spells of 18 looks, a third of the time",
+        Scenario(errors=0.01, bad=1 / 3, spell=18),
+        limit="5%",
+        note=SHOWN,
+    ),
+    Case(
+        "limit of 5%, both versions fail 10% in spells of 18 looks, a third of the time",
+        Scenario(errors=0.01, outages=1 / 3, spell=18),
+        limit="5%",
+    ),
 )
 
 # What must be ruled out to pass early: twice the rate (and half a point more), or 25% slower.
@@ -97,7 +115,43 @@ BAD = (
         longest=HOUR,
         goal=4,
     ),
-    Case("one of three replicas fails every request", Scenario(broken=1), False, longest=HOUR),
+    Case(
+        "every request fails, looks of 5 s",
+        Scenario(more_errors=1.0, interval=5),
+        False,
+        longest=HOUR,
+        goal=2,
+    ),
+    Case(
+        "every request fails after ten minutes, looks of 5 s",
+        Scenario(more_errors=1.0, interval=5, fault_begins=600.0),
+        False,
+        longest=HOUR,
+        goal=3,
+    ),
+    Case(
+        "every request fails, stable has no past, looks of 5 s",
+        Scenario(more_errors=1.0, interval=5),
+        False,
+        past=0,
+        longest=HOUR,
+        goal=2,
+    ),
+    Case(
+        "half of the requests fail, looks of 5 s",
+        Scenario(more_errors=0.5, interval=5),
+        False,
+        longest=HOUR,
+        goal=8,
+    ),
+    Case("one of three replicas fails every request", Scenario(broken=1), False, longest=HOUR, goal=13),
+    Case(
+        "limit of 5%, errors 0.5% to 8%",
+        Scenario(canary_errors=16.0),
+        False,
+        longest=HOUR,
+        limit="5%",
+    ),
     Case(
         "errors 1% to 3% from weight 50 on",
         Scenario(errors=0.01, canary_errors=3.0, fault_weight=50),

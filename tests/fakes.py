@@ -312,6 +312,9 @@ class ScriptedJudge:
     def open(self, span: Span) -> None:
         self.span = span
 
+    def watch(self, look: Look) -> bool:
+        return False
+
     def observe(self, look: Look, values: Mapping[str, float | None], compared: bool) -> Verdict:
         if not compared or self.span is None:
             return a_verdict(at=look.end, stage=-1)

@@ -105,9 +105,9 @@ class Live:
         )
 
 
-def a_quick_policy(**analysis: object) -> Policy:
+def a_quick_policy(minimum: str = "6s", **analysis: object) -> Policy:
     """Seconds where a service has minutes: looks of 2 s, stages of 6 to 30."""
-    stages = [{"weight": weight, "minimum": "6s", "deadline": "30s"} for weight in (20, 50, 100)]
+    stages = [{"weight": weight, "minimum": minimum, "deadline": "30s"} for weight in (20, 50, 100)]
     query = {
         "query": {
             "name": "cpu",

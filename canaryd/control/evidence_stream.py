@@ -2,8 +2,10 @@
 judge.
 
 A live look, recovery after a restart and a replay are the same walk over the same windows; a restart begins
-it again at the beginning of the record. Nothing of it is stored. What was judged and could not be saved
-is handed out again, so that no verdict is lost with a write that failed.
+it again at the beginning of the record. Nothing of it is stored. A look is read in parts, as short as the
+rollout's `harm_check_interval`: plain harm is looked for in each of them, and ends the look where it shows.
+What was judged and could not be saved is handed out again, so that no verdict is lost with a write that
+failed.
 
 The looks of different rollouts lie on grids of their own (from each stage's start), so their windows seldom
 coincide and are read rollout by rollout: three queries a look, where sharing a grid would hold every stage up
@@ -17,7 +19,7 @@ from typing import Protocol
 
 import structlog
 
-from canaryd.domain.counts import HISTORY_LOOKS, Counts, Look, Source, Target
+from canaryd.domain.counts import HISTORY_LOOKS, Counts, Look, Source, Target, joined
 from canaryd.domain.policy.metrics import HTTP_FAILURES, Query
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Rejected, Telemetry, Unavailable
@@ -35,6 +37,8 @@ class JudgePort(Protocol):
     def remember(self, past: Mapping[str, Sequence[float | None]]) -> None: ...
 
     def open(self, span: Span) -> None: ...
+
+    def watch(self, look: Look) -> bool: ...
 
     def observe(self, look: Look, values: Mapping[str, float | None], compared: bool) -> Verdict: ...
 
@@ -134,6 +138,8 @@ class EvidenceStream:
         self._telemetry, self._delay = telemetry, ingestion_delay
         self._policy = rollout.policy_of(service)
         self._interval = self._policy.analysis.interval
+        self._part = rollout.harm_check_interval or self._interval
+        self._parts: list[Look] = []  # of the look under way, from `_position` on
         self._began = floor(rollout.began)
         since = self._began - HISTORY_LOOKS * self._interval
         self._target = target_of(service, self._policy, since)
@@ -185,51 +191,94 @@ class EvidenceStream:
         is_last = self._due(rollout, now) is None
         for position, judged in enumerate(again := list(self._unsaved), start=1):
             yield replace(judged, latest=is_last and position == len(again))
-        while (window := self._due(rollout, now)) is not None:
-            judge = self._the_judge()
-            looks, values = self._read(window)
-            promised = 0.0
-            if window.span is not None:
-                self._open(judge, rollout)
-                promised = self._policy.stages[window.span.stage].promised
-            for look, at in zip(looks, values, strict=True):
-                verdict = judge.observe(look, at, window.span is not None)
-                self._count(look)
-                self._position = look.end
-                had_data = (
-                    look.sampled
-                    if window.span is None
-                    else self._empty.had_data(look, promised, verdict.answer)
-                )
-                latest = look is looks[-1] and self._due(rollout, now) is None
-                judged = JudgedLook(
-                    look, verdict, window.span is not None, dict(self.counted), had_data, latest
-                )
+        while (window := self._due(rollout, now) or self._under_way(rollout, now)) is not None:
+            for look, values in self._read(window, rollout):
+                judged = self._judged(look, values, window, rollout, now)
                 if look.end > saved:
                     self._unsaved.append(judged)
                 yield judged
 
+    def _judged(
+        self,
+        look: Look,
+        values: Mapping[str, float | None],
+        window: LookWindow,
+        rollout: Rollout,
+        now: float,
+    ) -> JudgedLook:
+        promised = self._policy.stages[window.span.stage].promised if window.span is not None else 0.0
+        verdict = self._the_judge().observe(look, values, window.span is not None)
+        self._count(look)
+        self._position = look.end
+        had_data = (
+            look.sampled if window.span is None else self._empty.had_data(look, promised, verdict.answer)
+        )
+        latest = self._due(rollout, now) is None
+        return JudgedLook(look, verdict, window.span is not None, dict(self.counted), had_data, latest)
+
     def _due(self, rollout: Rollout, now: float) -> LookWindow | None:
+        """The looks that are over and can be read; None where there is none."""
         readable = floor(now - self._delay)
         for span in rollout.spans:
             if span.start > self._position:
-                return self._between(span.start, readable)
+                window = self._between(span.start)
+                return window if window.end <= readable else None
             last = readable if span.end is None else min(span.end, readable)
             looks = min((last - self._position) // self._interval, BATCH_LOOKS)
             if looks > 0:
                 return LookWindow(
                     self._position, self._position + looks * self._interval, self._interval, span
                 )
+            if span.end is not None and span.end <= readable:
+                cut_off = self._cut_off(span, span.end)
+                if cut_off is not None:
+                    return cut_off
         return None
 
-    def _between(self, start: int, readable: int) -> LookWindow | None:
+    def _cut_off(self, span: Span, end: int) -> LookWindow | None:
+        """Of a look that the end of its span cut off the parts that live were read before; None where there
+        are none, or they were."""
+        whole = LookWindow(self._position, self._position + self._interval, self._interval, span)
+        parts = (end - self._position) // self._part_of(whole)
+        until = self._position + parts * self._part_of(whole)
+        return replace(whole, end=until) if until > self._read_to else None
+
+    def _under_way(self, rollout: Rollout, now: float) -> LookWindow | None:
+        """What can be read of a look that is not over, and was not; None where there is nothing."""
+        window = self._next_look(rollout)
+        part = self._part_of(window) if window is not None else 0
+        if window is None or part >= window.step:
+            return None
+        parts = (floor(now - self._delay) - window.start) // part
+        end = window.start + parts * part
+        return replace(window, end=end) if self._read_to < end < window.start + window.step else None
+
+    def _next_look(self, rollout: Rollout) -> LookWindow | None:
+        """The next look, whether it is over or not; None where no stretch is known that it belongs to."""
+        for span in rollout.spans:
+            if span.start > self._position:
+                return self._between(span.start)
+            end = self._position + self._interval
+            if span.end is None or end <= span.end:
+                return LookWindow(self._position, end, self._interval, span)
+        return None
+
+    def _part_of(self, window: LookWindow) -> int:
+        """Seconds of the parts that its looks are read in. Where matched users are split their requests are
+        read by a target of their own, in whole looks."""
+        return self._part if self._target_in(window.span) is self._target else window.step
+
+    @property
+    def _read_to(self) -> int:
+        return self._parts[-1].end if self._parts else self._position
+
+    def _between(self, start: int) -> LookWindow:
         """Up to a span that begins at `start`: looks of the usual length, and one of what is left. A single
         one would be read at whatever resolution divides it, a weekend's wait second by second."""
         left = start - self._position
         looks = min(left // self._interval, BATCH_LOOKS)
         step = self._interval if looks > 0 else left
-        end = self._position + max(looks, 1) * step
-        return LookWindow(self._position, end, step, None) if end <= readable else None
+        return LookWindow(self._position, self._position + max(looks, 1) * step, step, None)
 
     def _the_judge(self) -> JudgePort:
         if self._judge is None:
@@ -256,16 +305,48 @@ class EvidenceStream:
             return self._target
         return replace(self._target, called=called, since=span.start)
 
-    def _read(self, window: LookWindow) -> tuple[Sequence[Look], Sequence[Mapping[str, float | None]]]:
-        target = self._target_in(window.span)
-        looks = self._telemetry.read([target], window.start, window.end, window.step)[target]
+    def _read(
+        self, window: LookWindow, rollout: Rollout
+    ) -> Iterator[tuple[Look, Mapping[str, float | None]]]:
+        """The looks of a window that are over, each with the queries' values at its end. Where there is plain
+        harm a look is over at once, and the window with it: what follows lies on another grid."""
+        target, judge, part = self._target_in(window.span), self._the_judge(), self._part_of(window)
+        if window.span is not None:
+            self._open(judge, rollout)
+        # The last part is shorter where the look is, since it ends where a stage begins.
+        last = window.end - (window.end - window.start) % part
+        stretches = (self._read_to, last, part), (max(self._read_to, last), window.end, window.end - last)
+        parts = [
+            look
+            for start, end, step in stretches
+            if start < end
+            for look in self._telemetry.read([target], start, end, step)[target]
+        ]
+        measured = self._measured(window)
+        for latest in parts:
+            self._parts.append(latest)
+            is_harmful = judge.watch(latest)
+            number, under_way = divmod(latest.end - window.start, window.step)
+            if under_way and not is_harmful:
+                continue
+            look = joined(self._parts)
+            if len(self._parts) > 1:
+                look = replace(look, parts=tuple(map(_slim, self._parts)))
+            self._parts = []
+            yield look, {} if under_way else {name: series[number - 1] for name, series in measured.items()}
+            if under_way:
+                return
+
+    def _measured(self, window: LookWindow) -> Mapping[str, Sequence[float | None]]:
+        """The values of the policy's queries at the ends of a window's looks, by name."""
         queries = self._policy.analysis.queries if window.span is not None else ()
-        measured = {
+        if window.end - window.start < window.step:
+            return {}
+        return {
             name: self._measure(query, promql, window)
             for query in queries
             for name, promql in query.asked.items()
         }
-        return looks, [{name: series[i] for name, series in measured.items()} for i in range(len(looks))]
 
     def sources(self, rollout: Rollout, now: float) -> Sequence[Source] | None:
         """Who sent the requests of the present span's latest looks; None where it was asked a short while
@@ -343,6 +424,15 @@ class EvidenceStream:
             self.counted[replica] = self.counted.get(replica, Counts()) + Counts(
                 counts.requests, counts.failures
             )
+
+
+def _slim(part: Look) -> Look:
+    """What plain harm is told from: latency in several parts of each look would be most of what is kept."""
+    stable, canary = (
+        {name: Counts(counts.requests, counts.failures) for name, counts in side.items()}
+        for side in (part.stable, part.canary)
+    )
+    return replace(part, bounds=(), stable=stable, canary=canary)
 
 
 def target_of(service: ServiceRollout, policy: Policy, since: int) -> Target:

@@ -73,6 +73,10 @@ class EvidenceStreams:
                 if harm := _harm(dict(zip(services, step.looks, strict=True)), rollout.counted_to or 0):
                     yield JudgedLookOfAll(_whole(harm), tuple(harm.values()), failed=True)
                 raise step.failure
+            if step.is_alone:
+                if harm := _harm(dict(zip(services, step.looks, strict=True)), rollout.counted_to or 0):
+                    yield JudgedLookOfAll(_whole(harm), tuple(harm.values()), failed=True)
+                return
             looks = [look for look in step.looks if look is not None]
             whole = _whole(dict(zip(services, looks, strict=True))) if rollout.is_bracket else looks[0]
             yield JudgedLookOfAll(whole, tuple(looks))
@@ -89,10 +93,12 @@ class EvidenceStreams:
 
 @dataclass(frozen=True, slots=True)
 class SameLook:
-    """The same look of each walk, or why one of them ended; None: of a walk that did."""
+    """The same look of each walk, or why one of them ended; None: of a walk that did. is_alone: plain harm
+    has ended the look of some, and no look of the others ends with it."""
 
     looks: Sequence[JudgedLook | None]
     failure: Unavailable | Rejected | None = None
+    is_alone: bool = False
 
 
 def in_step(walks: Sequence[Iterator[JudgedLook]]) -> Iterator[SameLook]:
@@ -111,9 +117,13 @@ def in_step(walks: Sequence[Iterator[JudgedLook]]) -> Iterator[SameLook]:
                     failure = failure or error
         if failure is not None:
             yield SameLook(heads, failure)
-        if failure is not None or is_over:
             return
         ends = [head.look.end for head in heads if head is not None]
+        if (is_over or min(ends) < max(ends)) and any(map(_is_harm, heads)):
+            yield SameLook(heads, is_alone=True)
+            return
+        if is_over:
+            return
         if min(ends) == max(ends):
             yield SameLook(heads)
             heads = [None] * len(walks)
@@ -139,11 +149,12 @@ def _harm(looks_by_service: Mapping[str, JudgedLook | None], known: int) -> dict
     return {
         name: look
         for name, look in looks_by_service.items()
-        if look is not None
-        and look.compared
-        and look.look.end > known
-        and look.verdict.answer in (Answer.FAIL, Answer.ALARM)
+        if look is not None and _is_harm(look) and look.look.end > known
     }
+
+
+def _is_harm(look: JudgedLook | None) -> bool:
+    return look is not None and look.compared and look.verdict.answer in (Answer.FAIL, Answer.ALARM)
 
 
 def names_of(rollout: Rollout) -> list[str]:

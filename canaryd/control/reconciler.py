@@ -22,6 +22,7 @@ from canaryd.control.route_sync import LIVE, STEERED
 from canaryd.control.signal_guard import apply_signal, with_reason
 from canaryd.domain import gates as gate_rules
 from canaryd.domain import lifecycle, signals
+from canaryd.domain.counts import seconds_of_parts
 from canaryd.domain.lifecycle import Detail, Signal
 from canaryd.domain.namespaced_name import NamespacedName
 from canaryd.domain.policy.policy import Policy
@@ -64,6 +65,7 @@ class Reconciler:
     """Takes rollouts one look further, and makes their routes what the records want.
 
     ingestion_delay: seconds after a look's end until its samples can be read; scrape_interval: seconds.
+    shortest_part: seconds between two looks for plain harm at least, however often is scraped.
     """
 
     telemetry: Telemetry
@@ -74,6 +76,7 @@ class Reconciler:
     scrape_interval: float
     clock: Clock  # for when a route was written; everything else goes by the look's `now`
     judge_of: JudgeOf = reporting_judge_of
+    shortest_part: float = 5.0
     evidence: EvidenceStreams = field(init=False)
     # from when silence counts: this process was there, and up to date
     since: dict[tuple[str, str], float] = field(default_factory=dict)
@@ -91,8 +94,12 @@ class Reconciler:
         is then one without data.
         """
         self.since.setdefault(_key(record.rollout), now)
-        reason = route_sync.unread(record.rollout.reason, "")
-        rollout = self._wishes(record.with_rollout(replace(record.rollout, reason=reason)), context, now)
+        rollout = replace(record.rollout, reason=route_sync.unread(record.rollout.reason, ""))
+        if not rollout.spans:  # later it would be another walk than the one its looks were judged by
+            interval = rollout.policy.analysis.interval
+            part = seconds_of_parts(interval, max(self.scrape_interval, self.shortest_part))
+            rollout = replace(rollout, harm_check_interval=part)
+        rollout = self._wishes(record.with_rollout(rollout), context, now)
         rollout = readiness.workloads(rollout, context, now, self.traffic)
         rollout = readiness.drift(rollout, context, now)
         rollout = self._gate(rollout, context, now)

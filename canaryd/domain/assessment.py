@@ -121,8 +121,10 @@ class RecordComparison:
 class LimitAssessment:
     """A limit of the policy on a rate of the canary's own.
 
-    metric: errors or latency; bound_ms: of latency. limit: the highest allowed share. stable_share: stable's
-    own share, None where it had no request."""
+    metric: errors or latency; bound_ms: of latency. limit: the highest allowed share. events, requests: the
+    canary's; stable_share: stable's own in the same looks, None where it had no request. is_over: the
+    canary's last looks are over the limit, whatever stable does; is_shared: so is stable, so that a rollback
+    would not help."""
 
     metric: str
     bound_ms: float | None
@@ -131,12 +133,38 @@ class LimitAssessment:
     requests: float
     odds: float
     stable_share: float | None
+    is_over: bool
+    is_shared: bool
     answer: Answer
 
     @property
     def share(self) -> float | None:
         """The canary's share in this stage; None without a request."""
         return self.events / self.requests if self.requests else None
+
+
+@dataclass(frozen=True, slots=True)
+class PlainHarm:
+    """Failures of the canary so plain that nobody would wait for odds.
+
+    is_version: whether the version is down as a whole, and not one replica. replica: the one that fails
+    nearly everything; "" where replicas are not told apart. seconds, failures, requests: of the looks in
+    which it failed, one after another. failing_replicas of replicas: the canary's, of those that served.
+    stable_failing of stable_replicas, stable_failures of stable_requests: stable's in the last of these
+    looks. record_seconds: for how long stable was watched, in which nothing of the kind lasted as long."""
+
+    is_version: bool
+    replica: str
+    seconds: int
+    failures: int
+    requests: int
+    failing_replicas: int
+    replicas: int
+    stable_failing: int
+    stable_replicas: int
+    stable_failures: int
+    stable_requests: int
+    record_seconds: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,7 +326,7 @@ class Details:
     requests, as the policy names it. is_withheld: the odds ask for a rollback that is not made.
     can_step_back: whether an alarm leads to a stage that compares both versions. lacks_latency: latency is
     judged, and none of the canary was seen in this stage. is_one_replica: latency is that of one canary
-    replica. dropped_bounds_ms: bounds that not every replica has."""
+    replica. dropped_bounds_ms: bounds that not every replica has. plain_harm: why nothing was waited for."""
 
     kind: str
     is_full_weight: bool
@@ -318,6 +346,7 @@ class Details:
     dropped_bounds_ms: tuple[float, ...] = ()
     replica_luck: tuple[ReplicaLuck, ...] = ()
     drawn_users: DrawnUsers | None = None
+    plain_harm: PlainHarm | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,6 +385,11 @@ class Assessment:
     def looks_unacceptable(self) -> bool:
         """Whether a plain estimate lies beyond what the stage must rule out."""
         return any(rate.is_plainly_unacceptable for rate in self._rates())
+
+    @property
+    def is_over_a_limit(self) -> bool:
+        """Whether the canary's last looks are over a limit of the policy, whatever stable does."""
+        return self.details is not None and any(limit.is_over for limit in self.details.limits)
 
     def _rates(self) -> Iterator[RateAssessment]:
         if self.details is None:

@@ -75,7 +75,8 @@ class Look:
     bounds: latency bounds in ms, rising, without infinity. stable, canary: replica name -> its counts; a
     replica known and idle has zero counts. sampled: whether the telemetry held any sample in this window;
     False is "no data", told apart from no traffic. first_seen: when each replica was first seen at all (Unix
-    seconds), for the warm-up.
+    seconds), for the warm-up. parts: the shorter looks that it was read in, from which plain harm is told;
+    empty for one that was read as it is.
     """
 
     start: int
@@ -85,6 +86,7 @@ class Look:
     canary: Mapping[str, Counts] = field(default_factory=dict)
     sampled: bool = True
     first_seen: Mapping[str, float] = field(default_factory=dict)
+    parts: tuple["Look", ...] = ()
 
     @property
     def seconds(self) -> int:
@@ -124,6 +126,12 @@ class Target:
         """Whether the counts tell the pods that served apart: a caller's and a waypoint's `pod` label is
         their own."""
         return self.reporter == "destination"
+
+
+def seconds_of_parts(interval: int, shortest: float) -> int:
+    """The length of the parts that a look of `interval` s is read in: at least `shortest` s, and so many of
+    them are one look."""
+    return next((size for size in range(1, interval) if interval % size == 0 and size >= shortest), interval)
 
 
 def joined(looks: Sequence[Look]) -> Look:

@@ -460,6 +460,8 @@ class Judged(Protocol):
     def lacks_data(self) -> bool: ...
     @property
     def looks_unacceptable(self) -> bool: ...
+    @property
+    def is_over_a_limit(self) -> bool: ...
 
 
 def stage_signal(rollout: Rollout, verdict: Judged, now: float) -> Signal | None:
@@ -491,7 +493,7 @@ def stage_signal(rollout: Rollout, verdict: Judged, now: float) -> Signal | None
         return Signal.TIMED_OUT
     seen_enough = verdict.canary_requests >= analysis.minimum_requests and verdict.stage_odds < DEADLINE_ODDS
     # What was never seen is not known to be well.
-    seen_enough = seen_enough and not verdict.lacks_data
+    seen_enough = seen_enough and not verdict.lacks_data and not verdict.is_over_a_limit
     # Where blocks are long and too few of them have closed, the odds say nothing yet: that is no reason to
     # let a ninefold error rate pass.
     seen_enough = seen_enough and not (verdict.few_blocks and verdict.looks_unacceptable)

@@ -310,7 +310,8 @@ class Rollout:
     gate_question: the last question to a gate; opened_gates: gates, by their place among the policy's, that
     have opened for what comes next.
     retries: which attempt at a bracket this is, also where newer versions took the place of those that were
-    tried; "" for none.
+    tried; "" for none. harm_check_interval: seconds between two looks for plain harm, a part of the policy's
+    interval; None: in whole looks, as records from before have it.
     """
 
     name: str
@@ -342,6 +343,7 @@ class Rollout:
     gate_question: AskedGate | None = None
     opened_gates: tuple[int, ...] = ()
     retries: str = ""
+    harm_check_interval: int | None = None
 
     @property
     def entrance(self) -> ServiceRollout:

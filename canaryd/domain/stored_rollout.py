@@ -105,6 +105,7 @@ class StoredRollout:
     retries: str = ""
     others: tuple[StoredService, ...] = ()
     own_verdict: Verdict | None = None
+    harm_check_interval: int | None = None
 
 
 # Fields that a rollout and its stored form have under one name.
@@ -134,6 +135,7 @@ _SHARED = (
     "counted_to",
     "ended",
     "retries",
+    "harm_check_interval",
 )
 # The same of a service.
 _OF_SERVICE = (

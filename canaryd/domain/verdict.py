@@ -69,6 +69,7 @@ class MetricFinding:
     value: float | None = None
     limit: float | None = None
     says: str = ""
+    is_over: bool = False  # the last looks are over a limit, whatever stable does
     dry_run: bool = False  # it is told, and decides nothing
     service: str | None = None
 
@@ -117,6 +118,11 @@ class Verdict:
     def lacks_data(self) -> bool:
         """Whether a part that decides has nothing to be judged by."""
         return any(finding.answer is Answer.NO_DATA and not finding.dry_run for finding in self.findings)
+
+    @property
+    def is_over_a_limit(self) -> bool:
+        """Whether the canary's last looks are over a limit of the policy, whatever stable does."""
+        return any(finding.is_over for finding in self.findings)
 
     @property
     def looks_unacceptable(self) -> bool:

@@ -45,6 +45,7 @@ from canaryd.judge.full_weight import Alarm
 from canaryd.judge.guardrails import Guardrails
 from canaryd.judge.latency import LatencyEvidence
 from canaryd.judge.metric_evidence import MetricEvidence
+from canaryd.judge.plain_harm import PlainHarmWatch
 from canaryd.judge.queries import ComparedQueries, QueryWatch
 from canaryd.judge.replica_variation import Siblings
 from canaryd.judge.sample_ratio import SampleRatio
@@ -76,6 +77,8 @@ class Judge:
         self._past: Mapping[str, Sequence[float | None]] = {}
         self.compared = ComparedQueries(policy.analysis)
         self._failed: Assessment | None = None
+        self._plain_harm = self._plain_harm_watch(history)
+        self._watched_to = 0  # end of the last look in which plain harm was looked for
         self._shared = (
             0.0,
             0.0,
@@ -91,6 +94,13 @@ class Judge:
         first span."""
         self._past = past
         self.compared = ComparedQueries(self._policy.analysis, past)
+
+    def _plain_harm_watch(self, history: Sequence[Look]) -> PlainHarmWatch | None:
+        analysis = self._policy.analysis
+        if analysis.errors is None:
+            return None
+        version, replica = analysis.errors.version_down, analysis.errors.replica_down
+        return PlainHarmWatch(version, replica, history, analysis.reporter == "destination")
 
     def _start_gathering(self, errors: ErrorEvidence | None = None) -> None:
         """Everything gathered, anew; but errors, if given."""
@@ -118,7 +128,8 @@ class Judge:
         self.metrics: list[MetricEvidence] = [
             metric for metric in (self.errors, self.latency) if metric is not None
         ]
-        self.guardrails = Guardrails(policy, self._bounds)
+        blocks = {metric.name: metric.block for metric in self.metrics}
+        self.guardrails = Guardrails(policy, self._bounds, blocks)
         self.alarm = Alarm(analysis.errors, analysis.latency, self._bounds, past)
         self._begin_stage()
 
@@ -189,6 +200,7 @@ class Judge:
         self.users = drawn(self._policy, span)
         if span.fresh:
             self._history = ()
+            self._plain_harm = self._plain_harm_watch(())
             self.compared = ComparedQueries(self._policy.analysis)
             record = self.alarm
             self._start_gathering()
@@ -253,11 +265,25 @@ class Judge:
         fold_all(self.gather(look, values, compared))
         return self.conclude()
 
+    def watch(self, look: Look) -> bool:
+        """Looks for plain harm in a look, which may be a part of one that `observe` will be given; whether it
+        is found there. It is looked for once in each stretch of time, however often that is shown."""
+        if self._plain_harm is None or self.kind == "dark":
+            return False
+        if look.end <= self._watched_to or self._plain_harm.found is not None:
+            return False
+        self._watched_to = look.end
+        drawn_alike = self.users is None and self.kind != "match"
+        self._plain_harm.observe(look, self._warmth.cold(look), drawn_alike)
+        return self._plain_harm.found is not None
+
     def gather(
         self, look: Look, values: Mapping[str, float | None] = {}, compared: bool = True
     ) -> list[tuple[Comparisons, Unit]]:
         """The first half of `observe`: what is to be gathered. `observe_all` does it for many judges at
         once."""
+        for part in look.parts or (look,):
+            self.watch(part)
         self._learn_bounds(look)
         cold = self._warmth.cold(look)
         stable, canary = (
@@ -265,7 +291,8 @@ class Judge:
         )
         stable_sum, canary_sum = summed(stable, len(self._bounds)), summed(canary, len(self._bounds))
         if look.sampled:
-            self.guardrails.fold(canary_sum)
+            # At full weight stable serves nothing but stragglers, which are no measure.
+            self.guardrails.fold(canary_sum, np.zeros_like(stable_sum) if self.at_full else stable_sum)
         missing = self._missing(look, stable_sum, canary_sum)
         units: list[tuple[Comparisons, Unit]] = []
         if compared and self._span is not None:
@@ -331,6 +358,8 @@ class Judge:
     def _is_asked_at_deadline(self) -> bool:
         """Whether a metric, a query or the record may have said nothing yet, which the lifecycle asks at a
         deadline."""
+        if self._over_a_limit:
+            return True
         unseen = self.latency is not None and not (
             self.timed and (self.stage_stable[TIMED] > 0 or not self.comparing)
         )
@@ -354,7 +383,7 @@ class Judge:
             latency=latency.assessed(self.bar, self.clear_bar) if latency and self.comparing else None,
             records=tuple(self._records()) if self.at_full else (),
             lacks_latency=latency is not None and not self.timed,
-            limits=self.guardrails.assessed(self.bar, self.siblings.total),
+            limits=self.guardrails.assessed(self.bar),
             unseen_limits=self.guardrails.unseen,
             queries=self.compared.assessed(self._queries, self.bar),
             blocks=tuple(
@@ -365,6 +394,7 @@ class Judge:
             dropped_bounds_ms=self._dropped,
             replica_luck=tuple(self._replica_luck()),
             drawn_users=self._drawn_users(),
+            plain_harm=self._plain_harm.found if self._plain_harm is not None else None,
         )
 
     def _records(self) -> Iterator[RecordComparison]:
@@ -404,6 +434,8 @@ class Judge:
     def _answer(
         self, look: Look, missing: MissingData | None, compared: bool, traffic: TrafficShare | None
     ) -> Answer:
+        if self._plain_harm is not None and self._plain_harm.found is not None:
+            return Answer.FAIL
         if (self.guardrails.odds >= self.bar).any() or any(query.broken for query in self._queries):
             return Answer.FAIL
         if self.comparing and compared and self.harmful:
@@ -435,7 +467,12 @@ class Judge:
         cleared = all(
             metric.cleared >= self.clear_bar and metric.stage_odds < SUSPICION for metric in self.metrics
         )
-        return cleared and self._looks >= FEWEST_LOOKS and self._queries_hold
+        return cleared and self._looks >= FEWEST_LOOKS and self._queries_hold and not self._over_a_limit
+
+    @property
+    def _over_a_limit(self) -> bool:
+        """Whether the canary seems to be over a limit just now, whatever stable does."""
+        return bool(self.guardrails.is_over.any())
 
     def _settled(self, look: Look, span: Span) -> bool:
         """Whether the minimum time and traffic have passed without harm near: so full weight passes, and a
@@ -452,6 +489,7 @@ class Judge:
             and self._looks >= FEWEST_LOOKS
             and odds < SUSPICION
             and self._queries_hold
+            and not self._over_a_limit
         )
 
     def _quiet(self, look: Look, span: Span) -> bool:

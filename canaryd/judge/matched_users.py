@@ -29,7 +29,7 @@ def judge_of(
 
 
 class SplitStageJudge:
-    """What `Judge` is to whoever has looks to be judged in order: `remember`, `open`, `observe`."""
+    """What `Judge` is to whoever has looks to be judged in order: `remember`, `open`, `watch`, `observe`."""
 
     def __init__(self, policy: Policy, history: Sequence[Look] = (), by_weight: bool = True) -> None:
         risk = policy.analysis.false_rollback_risk / 2
@@ -67,6 +67,10 @@ class SplitStageJudge:
             else:
                 self._matched = self._without_past(())
         self._now.open(span)
+
+    def watch(self, look: Look) -> bool:
+        """Whether there is plain harm, by the judge of the present stage; see `Judge.watch`."""
+        return self._now.watch(look)
 
     def observe(
         self, look: Look, values: Mapping[str, float | None] = {}, compared: bool = True

@@ -16,6 +16,7 @@ from canaryd.domain.assessment import (
     LimitAssessment,
     MeanAssessment,
     MissingData,
+    PlainHarm,
     RateAssessment,
     RateComparison,
     RecordComparison,
@@ -23,11 +24,13 @@ from canaryd.domain.assessment import (
     TrafficShare,
     UnseenLimit,
 )
-from canaryd.domain.formatting import odds_text, percent_text, short, time_text
+from canaryd.domain.formatting import lasting, odds_text, percent_text, short, time_text
 from canaryd.domain.verdict import Answer, MetricFinding, Verdict
 from canaryd.report import query_findings, traffic_share
 
 ALL_BOUNDS = "all bounds"
+KNOWN = 60  # seconds of stable's record from which it is worth a word
+VERSION_DOWN, REPLICA_DOWN = "version down", "replica down"
 UNEVEN = 2.0  # odds that make a difference worth naming
 MATCHED = (
     "matched users are compared with all others, who may differ anyway, so the stage passes by its minimum "
@@ -58,6 +61,8 @@ def findings_of(assessment: Assessment) -> tuple[MetricFinding, ...]:
 
 
 def _findings(assessment: Assessment, details: Details) -> Iterator[MetricFinding]:
+    if details.plain_harm is not None:
+        yield _down(details.plain_harm)
     if details.errors is not None:
         yield _errors(details, details.errors)
     if details.latency is not None:
@@ -71,6 +76,47 @@ def _findings(assessment: Assessment, details: Details) -> Iterator[MetricFindin
         yield _limit(assessment, limit)
     for query in details.queries:
         yield from query_findings.findings(query, assessment.is_comparing)
+
+
+# ---------------------------------------------------------------- what is plain
+
+
+def _down(harm: PlainHarm) -> MetricFinding:
+    """A version, or a replica, that is down: a rule's finding, without odds."""
+    counted = f"{harm.failures:,.0f} of {harm.requests:,.0f} requests for {harm.seconds} s"
+    if not harm.is_version and harm.replica:
+        whose = f"replica {harm.replica} of the new version failed {counted}"
+    elif harm.is_version:
+        all_of = "all" if harm.failing_replicas == harm.replicas else f"{harm.failing_replicas} of"
+        whose = f"{all_of} {harm.replicas} replicas of the new version failed {counted}"
+    else:
+        whose = f"the new version failed {counted}"
+    return MetricFinding(
+        "errors",
+        VERSION_DOWN if harm.is_version else REPLICA_DOWN,
+        Answer.FAIL,
+        stable_events=int(harm.stable_failures),
+        stable_requests=int(harm.stable_requests),
+        canary_events=int(harm.failures),
+        canary_requests=int(harm.requests),
+        says=f"{whose}; {_of_stable(harm)}",
+    )
+
+
+def _of_stable(harm: PlainHarm) -> str:
+    """`none of stable's 3 did, nor for so long in the 60m known of it`."""
+    if harm.stable_failing:
+        did = (
+            f"stable failed {percent_text(harm.stable_failures / harm.stable_requests)} of its requests then"
+        )
+        before = ", and was never like it for so long in the"
+    else:
+        several = f"none of stable's {harm.stable_replicas} did"
+        did = several if harm.stable_replicas > 1 else "stable's one replica did not"
+        before = ", nor for so long in the"
+    return did + (
+        f"{before} {lasting(harm.record_seconds)} known of it" if harm.record_seconds >= KNOWN else ""
+    )
 
 
 # ---------------------------------------------------------------- what is compared
@@ -226,7 +272,11 @@ def _limit(assessment: Assessment, limit: LimitAssessment) -> MetricFinding:
     allowed, share = percent_text(limit.limit), limit.share
     counted = f"({limit.events:,.0f} of {limit.requests:,.0f})"
     observed = f"{percent_text(share)} {counted}" if share is not None else "nothing seen"
-    of_stable = f"; stable has {percent_text(limit.stable_share)}" if limit.stable_share is not None else ""
+    of_stable = ""
+    if limit.stable_share is not None:
+        of_stable = f"; stable has {percent_text(limit.stable_share)} in the same looks"
+    if limit.is_shared:
+        of_stable += ", so a rollback would not help"
     return MetricFinding(
         limit.metric,
         f"at most {allowed} {what}",
@@ -237,6 +287,7 @@ def _limit(assessment: Assessment, limit: LimitAssessment) -> MetricFinding:
         bar=assessment.bar,
         value=share,
         limit=limit.limit,
+        is_over=limit.is_over,
         says=f"{what} {observed} where at most {allowed} is allowed{of_stable}, odds {odds_text(limit.odds)} "
         "that it is broken",
     )
@@ -386,6 +437,8 @@ def _total(assessment: Assessment) -> str:
 
 def _harm(assessment: Assessment, details: Details, findings: Sequence[MetricFinding]) -> str:
     for finding in findings:
+        if finding.what in (VERSION_DOWN, REPLICA_DOWN):
+            return f"{finding.says}: too plain to wait for odds, rolled back"
         if finding.answer is Answer.FAIL and finding.limit is not None:
             return f"{finding.says}, rolled back"
     decisive = loudest(findings)

@@ -11,7 +11,8 @@ from dataclasses import fields, replace
 from canaryd.domain.formatting import lasting, percent_text, short
 from canaryd.domain.rollout import Announcement, Held, Phase, Rollout, SummarizedAnnouncement
 from canaryd.domain.verdict import Answer, MetricFinding, Verdict
-from canaryd.report.findings import ALL_BOUNDS, loudest
+from canaryd.report.attribution import plainly_down
+from canaryd.report.findings import ALL_BOUNDS, REPLICA_DOWN, VERSION_DOWN, loudest
 from canaryd.report.phase_summary import version_of
 from canaryd.report.query_findings import COMPARED
 
@@ -122,7 +123,9 @@ def _observation(rollout: Rollout, verdict: Verdict) -> str:
     if found is None:
         return ""
     canary, stable = _versions(rollout, found)
-    if found.what == "errors" and found.canary_requests:
+    if found.what == REPLICA_DOWN:
+        canary = f"a replica of {canary}"
+    if found.what in ("errors", VERSION_DOWN, REPLICA_DOWN) and found.canary_requests:
         return f"{canary} fails {_share(found)} of its requests, {stable} {_stable_share(found)}"
     if found.what == ALL_BOUNDS:
         return f"{canary} {_times_as_slow(found)} {stable}"
@@ -137,6 +140,9 @@ def _observation(rollout: Rollout, verdict: Verdict) -> str:
 
 def _worth_telling(verdict: Verdict, findings: Sequence[MetricFinding]) -> MetricFinding | None:
     """The finding that decided; where none did, the one that stands out, or errors."""
+    down = plainly_down(verdict)
+    if down is not None:
+        return down
     grave = [finding for finding in findings if finding.answer in (Answer.FAIL, Answer.ALARM)]
     broken = next((finding for finding in grave if finding.limit is not None), None)
     if broken is not None:

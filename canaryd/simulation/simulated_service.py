@@ -53,11 +53,12 @@ class Scenario:
     look; retries: failing requests per look of a client that tries again and again, for `spell` looks on
     average (0: nobody does); swing: amplitude of the base rate over an hour; hanging: share of a version's
     looks in which one of its replicas hangs, for `spell` looks; bad: share of a version's looks in which all
-    of it fails ten times as often, for `spell` looks; jitter: sd of the log of each version's own error rate
-    from look to look; noise, latency_noise: sd of the log of the replicas' own error rates and latencies;
-    slow_node: how many times slower the node of the canary's first replica is. median, sigma: of stable's
-    latency (ms, log); slower, mean: stable's share slower than each bound, and its mean latency (ms), where
-    they are known and no lognormal is needed.
+    of it fails ten times as often, for `spell` looks; outages: share of looks in which both versions do, as
+    where a dependency fails; jitter: sd of the log of each version's own error rate from look to look; noise,
+    latency_noise: sd of the log of the replicas' own error rates and latencies; slow_node: how many times
+    slower the node of the canary's first replica is. median, sigma: of stable's latency (ms, log); slower,
+    mean: stable's share slower than each bound, and its mean latency (ms), where they are known and no
+    lognormal is needed.
 
     The canary's fault: canary_errors, canary_latency: its over stable's; more_errors: what its error rate has
     on top of that; stuck: share of its requests that take 3 s; second_mode: share of them that take twice as
@@ -72,6 +73,7 @@ class Scenario:
     swing: float = 0.0
     hanging: float = 0.0
     bad: float = 0.0
+    outages: float = 0.0
     spell: int = 1
     jitter: float = 0.0
     noise: float = 0.0
@@ -132,6 +134,7 @@ class SimulatedService:
         self.world, self.now, self._rng = world, start, rng
         self._phase = rng.uniform(0, 2 * pi)
         self._began: int | None = None  # the canary's first traffic
+        self._outage = _Spell()
         self.stable = _Version("stable", world, world.stable_replicas or world.replicas, rng)
         self.canary = _Version("canary", world, world.replicas, rng)
 
@@ -165,6 +168,9 @@ class SimulatedService:
         faulty = self.faulty(weight, ends, length)
         self.now = int(ends[-1]) if count else self.now
         rates = world.errors * (1 + world.swing * np.sin(2 * pi * ends / 3600 + self._phase))
+        if world.outages:
+            out = [self._outage.next(self._rng, world.outages, world.spell) for _ in range(count)]
+            rates = rates * np.where(out, BAD, 1.0)
         served, share = world.requests * length, weight / 100
         rest = 1 - share if stable_weight is None else stable_weight / 100
         none: list[dict[str, Counts]] = [{} for _ in range(count)]
@@ -190,15 +196,19 @@ class _Version:
 
     def __init__(self, name: str, world: Scenario, count: int, rng: np.random.Generator) -> None:
         self.name, self.world, self.count = name, world, count
-        self.spells = 0  # that began
+        self._spell = _Spell()
         self.error_rates = _around_one(world.noise, count, rng)  # over the service's
         self.latencies = _around_one(world.latency_noise, count, rng)
         if name == "canary":
             self.latencies[0] *= world.slow_node
-        self._left = 0  # looks of the present spell
         self._hung = 0  # the replica, in one
         self._clients = np.zeros(count, dtype=np.int64)  # that try again and again, by replica
         self.read_latency()
+
+    @property
+    def spells(self) -> int:
+        """Bad spells that began so far."""
+        return self._spell.began
 
     def read_latency(self) -> None:
         """The shares of requests in each bucket of each replica, without and with the fault, and mean and
@@ -255,7 +265,9 @@ class _Version:
         if world.jitter:
             rates = rates * rng.lognormal(-(world.jitter**2) / 2, world.jitter, looks)
         if world.bad:
-            rates = rates * np.where([self._in_spell(rng, world.bad) for _ in range(looks)], BAD, 1.0)
+            rates = rates * np.where(
+                [self._spell.next(rng, world.bad, world.spell) for _ in range(looks)], BAD, 1.0
+            )
         failure_rates = np.minimum(rates[:, None] * self.error_rates, 1.0)
         if self.name == "canary" and world.broken:
             failure_rates[:, : world.broken] += faulty[:, None] * (1 - failure_rates[:, : world.broken])
@@ -311,10 +323,9 @@ class _Version:
         """Half of the requests to a replica in a spell are stuck, and fail: written into the arrays."""
         bucket = int(np.searchsorted(self.world.bounds, HANGING_MS))
         for look in range(len(requests)):
-            fresh = self._left == 0
-            if not self._in_spell(rng, self.world.hanging):
+            if not self._spell.next(rng, self.world.hanging, self.world.spell):
                 continue
-            self._hung = int(rng.integers(self.count)) if fresh else self._hung
+            self._hung = int(rng.integers(self.count)) if self._spell.is_fresh else self._hung
             at = look, self._hung
             stuck = int(rng.binomial(requests[at], HANGING_SHARE))
             if not stuck:
@@ -325,10 +336,20 @@ class _Version:
             inside[at][bucket] += stuck
             duration[at] = duration[at] * kept / requests[at] + stuck * HANGING_MS
 
-    def _in_spell(self, rng: np.random.Generator, share: float) -> bool:
-        """Whether the next look is in a spell; `share` of all looks are, or nearly."""
-        if self._left == 0 and rng.random() < share / self.world.spell:
-            self._left, self.spells = self.world.spell, self.spells + 1
+
+class _Spell:
+    """Looks in trouble, some of them on end."""
+
+    def __init__(self) -> None:
+        self.began = 0  # spells so far
+        self.is_fresh = False  # whether the present look is the first of one
+        self._left = 0  # looks of the present one
+
+    def next(self, rng: np.random.Generator, share: float, looks: int) -> bool:
+        """Whether the next look is in a spell of `looks`; `share` of all looks are, or nearly."""
+        self.is_fresh = False
+        if self._left == 0 and rng.random() < share / looks:
+            self._left, self.began, self.is_fresh = looks, self.began + 1, True
         inside = self._left > 0
         self._left = max(0, self._left - 1)
         return inside

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from dataclasses import make_dataclass
+from dataclasses import field, make_dataclass
 from pathlib import Path
 from shutil import copytree, ignore_patterns
 
@@ -122,3 +122,13 @@ def test_a_case_is_defined_by_its_values_and_not_by_the_names_of_its_classes() -
     one, other = (make_dataclass(name, ["rate", "bounds"], frozen=True) for name in ("World", "Scenario"))
     assert results.definition_of(one(0.5, (50, 100))) == results.definition_of(other(0.5, (50, 100)))
     assert results.definition_of(one(0.5, (50, 100))) != results.definition_of(one(0.5, (50, 150)))
+
+
+def test_a_case_that_may_have_one_thing_more_is_the_same_case_without_it() -> None:
+    before = make_dataclass("Case", [("rate", float), ("past", int)], frozen=True)
+    after = make_dataclass(
+        "Case", [("rate", float), ("since", int, field(default=0)), ("past", int, field(default=360))]
+    )
+    assert results.definition_of(before(0.5, 360)) == results.definition_of(after(0.5))
+    assert results.definition_of(after(0.5)) != results.definition_of(after(0.5, since=6))
+    assert results.definition_of(after(0.5)) != results.definition_of(after(0.5, past=60))

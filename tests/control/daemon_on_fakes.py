@@ -61,6 +61,7 @@ class Daemon:
             scrape_interval=1.0,
             clock=self.clock,
             judge_of=lambda policy, history: ScriptedJudge(lambda end, span: self.script(end, span)),
+            shortest_part=3600.0,  # these looks are the same however long they are
         )
         supervisor = Supervisor(FakeWorkloads(self.world), traffic, self.rollouts)
         self.beat = ControlLoop(

@@ -8,6 +8,7 @@ from canaryd.control.evidence_stream import JudgedLook
 from canaryd.control.evidence_streams import in_step
 from canaryd.domain.counts import Look
 from canaryd.domain.ports import Unavailable
+from canaryd.domain.verdict import Answer
 from tests.builders import a_verdict
 
 
@@ -46,3 +47,23 @@ def test_a_failure_comes_with_what_the_others_have_heard_and_is_the_last_step() 
 
 def test_a_failure_is_told_also_where_another_walk_has_no_more() -> None:
     assert [step.failure is not None for step in in_step([walk(), walk(None)])] == [True]
+
+
+def harmful(*ends: int) -> Iterator[JudgedLook]:
+    """Looks that end there, the last one at once, by plain harm."""
+    *before, last = ends
+    yield from walk(*before)
+    yield JudgedLook(Look(last - 5, last), a_verdict(Answer.FAIL, at=last), True, {}, True, True)
+
+
+def test_plain_harm_that_ends_a_look_of_one_waits_for_no_other() -> None:
+    for others in (walk(10, 20), walk(10)):
+        found = list(in_step([harmful(10, 15), others]))
+        assert [step.is_alone for step in found] == [False, True]
+        first = found[-1].looks[0]
+        assert first is not None
+        assert first.look.end == 15
+
+
+def test_harm_in_the_same_look_of_all_is_everyone_s() -> None:
+    assert [step.is_alone for step in in_step([harmful(10, 15), harmful(10, 15)])] == [False, False]

@@ -270,6 +270,16 @@ def test_what_was_never_seen_is_not_let_pass_at_a_deadline_unless_it_decides_not
     assert stage_signal(a_rollout(), verdict, NOW + 600) is signal
 
 
+@pytest.mark.parametrize("is_over", [True, False])
+def test_what_is_over_a_limit_lately_is_not_let_pass_at_a_deadline(is_over: bool) -> None:
+    """Whatever stable does: where both are over it, neither a pass nor a rollback is right."""
+    finding = MetricFinding(
+        "errors", "at most 5.0% errors", Answer.UNDECIDED, value=0.15, limit=0.05, is_over=is_over
+    )
+    verdict = a_verdict(Answer.UNDECIDED, at=int(NOW) + 600, canary_requests=1000, findings=(finding,))
+    assert stage_signal(a_rollout(), verdict, NOW + 600) is (Signal.STUCK if is_over else Signal.LET_PASS)
+
+
 def test_where_the_odds_can_speak_a_plain_estimate_does_not_hold_a_stage() -> None:
     """A burst of errors looks unacceptable and is not: the odds know."""
     finding = MetricFinding(

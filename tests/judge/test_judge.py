@@ -309,7 +309,7 @@ def test_traffic_that_does_not_follow_the_weight_is_no_data():
 
 
 def test_looks_at_a_weight_in_change_are_not_compared():
-    service = Sampled(17, errors=0.02, more_errors=20)
+    service = Sampled(17, errors=0.02, more_errors=10)
     judge = a_judge(history=service.history())
     for _ in range(30):
         verdict = verdict_after(judge, service.look(10), compared=False)

@@ -124,6 +124,20 @@ def test_each_kind_of_harm_is_told_by_what_people_know(findings: list[MetricFind
     assert told == f"{says}: rolled back after 12 s"
 
 
+@pytest.mark.parametrize(
+    ("what", "says"),
+    [
+        ("version down", "v2 fails 100% of its requests, v1 0%: rolled back after 12 s"),
+        ("replica down", "a replica of v2 fails 100% of its requests, v1 0%: rolled back after 12 s"),
+    ],
+)
+def test_plain_harm_is_told_first_whatever_the_odds_say(what: str, says: str) -> None:
+    down = MetricFinding("errors", what, Answer.FAIL, 0, 470, 52, 52)
+    verdict = a_verdict(down, FAILING)
+    rollout = a_rollout(phase=Phase.ROLLED_BACK, began=NOW, ended=NOW + 12).with_verdict(verdict)
+    assert summary(rollout, NOW + 12) == says
+
+
 def test_a_broken_limit_has_stables_share_beside_it() -> None:
     limit = MetricFinding("errors", "at most 5% errors", Answer.FAIL, 0, 0, 11, 145, value=0.076, limit=0.05)
     told = summary(ended(Phase.ROLLED_BACK, FAILING, limit, counted={}), NOW)

@@ -102,7 +102,7 @@ class Tape:
     taken: set[tuple[int, int]] = field(default_factory=set)  # windows: each is taken down once
     failure: Unavailable | None = None
     _untaken: list[Look] = field(default_factory=list)
-    _values: dict[str, Sequence[float | None]] = field(default_factory=dict)
+    _values: dict[str, Mapping[int, float | None]] = field(default_factory=dict)  # by the look's end
 
     def read(
         self, targets: Sequence[Target], start: int, end: int, step: int
@@ -122,7 +122,7 @@ class Tape:
             # a case goes on without a query's values; a recording that lacks them would be another past
             self.failure = error
             values = [None] * ((end - start) // step)
-        self._values[promql] = values
+        self._values[promql] = dict(zip(range(start + step, end + 1, step), values, strict=False))
         return values
 
     def sources(self, target: Target, start: int, end: int) -> Sequence[Source]:
@@ -138,10 +138,11 @@ class Tape:
         answered."""
         if self.failure is not None:
             raise self.failure
-        for number, look in enumerate(self._untaken):
+        for look in self._untaken:
             if (look.start, look.end) not in self.taken:
                 self.taken.add((look.start, look.end))
-                self.take(look, {promql: values[number] for promql, values in self._values.items()})
+                at = look.end  # only those of whole looks are asked for
+                self.take(look, {name: values[at] for name, values in self._values.items() if at in values})
         self._untaken, self._values = [], {}
 
 
@@ -187,7 +188,10 @@ def _read_own(past: Past, tape: Tape) -> None:
 
 def looks_to_read(past: Past) -> int:
     """About how many looks `read_out` hands over."""
-    own = 0 if past.rollout is None else (past.until - floor(past.rollout.began)) // past.interval
+    own = 0
+    if past.rollout is not None:
+        part = past.rollout.harm_check_interval or past.interval
+        own = (past.until - floor(past.rollout.began)) // part
     return (past.end - past.since) // past.interval + own
 
 
@@ -220,6 +224,9 @@ class Deaf:
     def remember(self, past: Mapping[str, Sequence[float | None]]) -> None: ...
 
     def open(self, span: Span) -> None: ...
+
+    def watch(self, look: Look) -> bool:
+        return False
 
     def observe(self, look: Look, values: Mapping[str, float | None], compared: bool) -> Verdict:
         return Verdict(Answer.UNDECIDED, look.end, -1, 0)

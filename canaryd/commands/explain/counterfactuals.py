@@ -20,8 +20,8 @@ from canaryd.domain.policy.metrics import Metric
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.rollout import Decision, Rollout, Span
 from canaryd.domain.verdict import Answer, MetricFinding, Verdict
-from canaryd.report.attribution import broken, shares, whole
-from canaryd.report.findings import ALL_BOUNDS
+from canaryd.report.attribution import broken, plainly_down, shares, whole
+from canaryd.report.findings import ALL_BOUNDS, REPLICA_DOWN
 
 USUAL_LOOKS = 6_000  # judged again at most, unless asked for more: about half a minute on one slow core
 MOST_REPLICAS = 8  # left out in turn, the loudest first: more are a page that nobody reads
@@ -119,7 +119,12 @@ def _of_harm(
     case = _Harm(policy, transcript, verdict)
     looks = transcript.until(verdict.at)
     found = []
-    limit = broken(verdict)
+    limit, down = broken(verdict), plainly_down(verdict)
+    if down is not None:
+        key = "replica_down" if down.what == REPLICA_DOWN else "version_down"
+        change = f"without the rule on a {down.what.replace(' ', ' that is ')}"
+        lenient = with_metric(policy, "errors", **{key: False})
+        found.append(Counterfactual(change, looks, partial(case.changed, change, lenient)))
     if limit is not None and (variant := without_limit(policy, limit)) is not None:
         change = f"without the limit ({limit.what})"
         found.append(Counterfactual(change, looks, partial(case.changed, change, variant)))
@@ -149,7 +154,7 @@ def _of_harm(
                 partial(case.replicas, names),
             )
         )
-    if limit is None and verdict.answer is Answer.FAIL:
+    if limit is None and down is None and verdict.answer is Answer.FAIL:
         by = shares(verdict)
         loudest = max(by, key=lambda name: by[name], default="")
         if loudest in ("errors", "latency"):
@@ -218,10 +223,10 @@ class _Harm:
             over = ", which rest on one replica or on one bound" if last.odds >= last.bar else ""
             says = f"not {back} by then: odds {odds_text(last.odds)}{over} (it takes {short(last.bar)}){more}"
             return WhatIf(change, CounterfactualOutcome.NOT_BY_THEN, None, last.odds, last.bar, says)
-        limit = broken(found)
+        rule = plainly_down(found) or broken(found)
         why = (
-            f"by {limit.metric}: {limit.what}"
-            if limit is not None
+            f"by {rule.metric}: {rule.what}"
+            if rule is not None
             else f"odds {odds_text(found.odds)} (it takes {short(found.bar)})"
         )
         earlier = self._verdict.at - found.at

@@ -88,13 +88,12 @@ def reread(
     for step in in_step([stream.next(bare, now) for stream in streams]):
         if step.failure is not None:
             raise step.failure
-        looks = [look for look in step.looks if look is not None]
-        last = looks[-1].look.end
+        looks = {name: look for name, look in zip(names, step.looks, strict=True) if look is not None}
+        last = max(look.look.end for look in looks.values())
         if bare.is_bracket:
-            whole.steps.append(replace(transcripts[0].steps[-1], look=_both([look.look for look in looks])))
-            whole.verdicts.append(
-                verdict_of({name: look.verdict for name, look in zip(names, looks, strict=True)})
-            )
+            both = _both([look.look for look in looks.values()])
+            whole.steps.append(replace(transcripts[0].steps[-1], look=both))
+            whole.verdicts.append(verdict_of({name: look.verdict for name, look in looks.items()}))
     asked.raise_failure()
     counted = {replica: counts for stream in streams for replica, counts in stream.counted.items()}
     return Reread(whole if bare.is_bracket else transcripts[0], counted, last, asked.problems)
@@ -114,5 +113,6 @@ def looks_to_reread(rollout: Rollout, now: float) -> int:
     """About how many looks `reread` reads."""
     span = rollout.span
     until = now if span is None or span.end is None else span.end
-    looks = HISTORY_LOOKS + max(0, floor(until) - floor(rollout.began)) // rollout.policy.analysis.interval
+    part = rollout.harm_check_interval or rollout.policy.analysis.interval
+    looks = HISTORY_LOOKS + max(0, floor(until) - floor(rollout.began)) // part
     return len(rollout.keys) * looks

@@ -63,7 +63,11 @@ class Transcript:
 def _without(look: Look, replica: str) -> Look:
     if not replica:
         return look
-    return replace(look, canary={name: counts for name, counts in look.canary.items() if name != replica})
+    return replace(
+        look,
+        canary={name: counts for name, counts in look.canary.items() if name != replica},
+        parts=tuple(_without(part, replica) for part in look.parts),
+    )
 
 
 class TranscribingJudge:
@@ -81,6 +85,9 @@ class TranscribingJudge:
     def open(self, span: Span) -> None:
         self._judge.open(span)
         self._opened = (*self._opened, span)
+
+    def watch(self, look: Look) -> bool:
+        return self._judge.watch(look)
 
     def observe(self, look: Look, values: Mapping[str, float | None], compared: bool) -> Verdict:
         verdict = self._judge.observe(look, values, compared)

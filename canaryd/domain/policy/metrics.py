@@ -118,8 +118,24 @@ class Errors(StrictModel):
     )
     max: Part | None = Field(
         default=None,
-        description="The highest failure rate allowed; a canary above it is rolled back, whatever "
-        "stable's rate is.",
+        description="The highest failure rate allowed; a canary above it, and above stable's rate in the "
+        "same seconds, is rolled back.",
+    )
+    absolute: StrictBool = Field(
+        default=False,
+        description="Whether `max` holds whatever stable does. By default it is held against the larger of "
+        "itself and stable's rate in the same seconds, and while stable does not keep it either nothing "
+        "passes.",
+    )
+    version_down: StrictBool = Field(
+        default=True,
+        description="Rolls a version back at once, without waiting for odds, when at least two thirds of its "
+        "replicas and 40% of its requests fail for 10 seconds while stable's do not.",
+    )
+    replica_down: StrictBool = Field(
+        default=True,
+        description="Rolls back a version of which one replica fails nearly every request for two minutes, "
+        "whatever the cause.",
     )
     http_failures: tuple[HttpFailure, ...] = Field(
         default=HTTP_FAILURES,
@@ -151,6 +167,12 @@ class Errors(StrictModel):
         ]
         refuse_at(*wrong)
         return unique(names)
+
+    @model_validator(mode="after")
+    def _absolute_has_a_limit(self) -> Self:
+        if self.absolute and self.max is None:
+            refuse_at((("absolute",), "must be set with max, but is true without it"))
+        return self
 
     @model_validator(mode="after")
     def _unacceptable_is_more(self) -> Self:
@@ -188,9 +210,21 @@ class Latency(StrictModel):
     )
     slo: Annotated[Mapping[str, ResponseTime], AfterValidator(_slo)] = Field(
         default={},
-        description="Limits on the canary's response times, whatever stable's are: {p99: 500ms} means that "
-        "99% of requests are answered within 500 ms.",
+        description="Limits on the canary's response times: {p99: 500ms} means that 99% of requests are "
+        "answered within 500 ms.",
     )
+    absolute: StrictBool = Field(
+        default=False,
+        description="Whether `slo` holds whatever stable does. By default each limit is held against the "
+        "larger of itself and stable's share in the same seconds, and while stable does not keep it either "
+        "nothing passes.",
+    )
+
+    @model_validator(mode="after")
+    def _absolute_has_a_limit(self) -> Self:
+        if self.absolute and not self.slo:
+            refuse_at((("absolute",), "must be set with slo, but is true without it"))
+        return self
 
     @model_validator(mode="after")
     def _unacceptable_is_more(self) -> Self:

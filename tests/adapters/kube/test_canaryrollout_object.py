@@ -48,6 +48,7 @@ from tests.builders import (
     a_verdict,
     with_entrance,
 )
+from tests.earlier_records import without_later_keys
 
 # objects as canaryd 0.1 stored them, with every field in use, and before anything has happened
 RECORDS = Path(__file__).parent / "records"
@@ -144,7 +145,7 @@ def test_a_record_of_an_earlier_release_is_read_and_written_back_byte_by_byte(pa
     obj = json.loads(written)
     record = record_of(obj)
     again = {"metadata": obj["metadata"], "spec": spec_of(record), "status": status_of(record.rollout)}
-    assert json.dumps(again, indent=1) + "\n" == written
+    assert json.dumps(without_later_keys(again, obj), indent=1) + "\n" == written
 
 
 def test_infinite_odds_are_kept() -> None:

@@ -308,3 +308,22 @@ def test_a_past_without_traffic_of_the_canary_holds_for_want_of_data() -> None:
     course = backtest(a_past(), a_policy(), FakeTelemetry(FakeWorld(), make_counts))
     assert {verdict.answer for verdict in course.verdicts} == {Answer.NO_DATA}
     assert course.rollout.phase is Phase.HELD
+
+
+def test_a_version_that_is_down_is_had_again_by_the_parts_of_its_looks(tmp_path: Path) -> None:
+    """Looks of 10 s are read in parts of 5 s, and the last one ended with the part that showed the harm. The
+    policy's query keeps its values at the ends of whole looks, also where parts of other looks end there."""
+    with World(realtime=False, start=1.8e9, rate=100.0, folder=tmp_path) as world:
+        live = Live(world, a_quick_policy("20s", interval="10s"))
+        live.run(40)
+        rollout = live.release("v2", errors=1.0)
+        assert rollout.phase is Phase.ROLLED_BACK
+        assert rollout.harm_check_interval == 5
+        assert "too plain to wait for odds" in rollout.reason
+        recording = recorded(rollout, world, tmp_path / "a.gz")
+    verdicts = again(recording)
+    assert verdicts[-1].answer is Answer.FAIL
+    assert verdicts == tuple(live.said)
+    target = Target("production", ("front-end-v1",), ("front-end-v2",), since=recording.past.since)
+    first = rollout.spans[0].start
+    assert None not in recording.measure(target, recording.past.queries[0], first, first + 10, 10)

@@ -283,3 +283,18 @@ def test_a_step_back_from_full_weight_is_asked_about_in_its_own_stretch() -> Non
     assert laxer.at is not None
     assert begun < laxer.at <= verdict.at
     assert "stepped back" in laxer.says
+
+
+def test_of_a_version_that_is_down_the_rule_is_what_is_left_out_first() -> None:
+    service = Sampled(3, errors=0.005, more_errors=200.0)
+    rollout, transcript = lived(a_ladder(), service.look)
+    _, verdict = decided(rollout, Signal.HARM)
+    assert "too plain to wait for odds" in verdict.reason
+    found = asked(rollout, transcript, Signal.HARM)
+    without = found["without the rule on a version that is down"]
+    assert without.outcome is CounterfactualOutcome.NOT_BY_THEN
+    assert without.odds < without.bar
+    assert not any("tolerated" in change for change in found)
+    lenient = with_metric(rollout.policy, "errors", version_down=False)
+    assert fails(transcript, lenient, verdict.at) == (without.at is not None)
+    assert found["falseRollbackRisk 0.1%"].says == "rolled back at the same look: by errors: version down"

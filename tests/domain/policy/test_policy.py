@@ -618,9 +618,19 @@ def test_a_dump_writes_every_default_out_with_units() -> None:
     assert dump["stages"][0] == {"weight": 10, "minimum": "2m", "deadline": "15m"}
     assert dump["analysis"]["falseRollbackRisk"] == "1%"
     assert dump["analysis"]["metrics"][1] == {
-        "latency": {"tolerated": "10%", "unacceptable": "25%", "slo": {}}
+        "latency": {"tolerated": "10%", "unacceptable": "25%", "slo": {}, "absolute": False}
     }
     assert dump["route"]["destinationRule"] == "front-end"
+
+
+@pytest.mark.parametrize(("metric", "limit"), [("errors", "max"), ("latency", "slo")])
+def test_a_limit_can_only_be_absolute_where_there_is_one(metric: str, limit: str) -> None:
+    data = written()
+    data["analysis"] = {"metrics": [{metric: {"absolute": True}}]}
+    with pytest.raises(InvalidPolicy) as refused:
+        Policy.load(data)
+    says = f"analysis.metrics[0].{metric}.absolute must be set with {limit}, but is true without it"
+    assert says in str(refused.value)
 
 
 @st.composite
