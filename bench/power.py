@@ -45,7 +45,7 @@ def limit_of(case: Case, tolerated: float = 1.0, increase: float = 0.0) -> float
     the beginning only."""
     world = case.world
     rate = world.errors * world.canary_errors + world.more_errors
-    if rate == world.errors or world.burst > 1 or world.fault_weight:
+    if rate == world.errors or world.burst > 1 or world.fault_weight or world.fault_begins:
         return None
     weight = LADDER[0] / 100
     return fewest_requests(world.errors, min(rate, 1.0), (1 - weight) / weight, 0.01, tolerated, increase)
