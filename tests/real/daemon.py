@@ -189,7 +189,7 @@ class Canaryd:
         if self.alive:
             self.kill9()
 
-    def cli(self, *args: str, check: bool = True, seconds: float = 30) -> str:
+    def cli(self, *args: str, check: bool = True, seconds: float = 120) -> str:
         """What `canaryd ARGS` prints with this kubeconfig; AssertionError with its words if it fails and
         `check`."""
         done = self.run(*args, seconds=seconds)
@@ -199,7 +199,7 @@ class Canaryd:
             )
         return done.stdout
 
-    def run(self, *args: str, seconds: float = 30) -> subprocess.CompletedProcess[str]:
+    def run(self, *args: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*command(), *args],
             cwd=ROOT,

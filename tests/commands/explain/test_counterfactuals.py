@@ -167,7 +167,7 @@ def test_stable_without_any_failure_is_tolerated_in_percentage_points() -> None:
 
 def test_a_limit_of_one_s_own_is_taken_away() -> None:
     service = Sampled(6, errors=0.03)
-    rollout, transcript = lived(a_ladder({"errors": {"max": "1%"}}), service.look)
+    rollout, transcript = lived(a_ladder({"errors": {"max": "1%", "absolute": True}}), service.look)
     answers = asked(rollout, transcript, Signal.HARM)
     assert answers["without the limit (at most 1.0% errors)"].outcome is CounterfactualOutcome.NOT_BY_THEN
     # no tolerance is asked for where none was exceeded
