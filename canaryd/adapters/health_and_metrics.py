@@ -174,38 +174,46 @@ class _Rollouts(Collector):
 
     def collect(self) -> Iterator[Metric]:
         present = {(*rollout.entrance.key, rollout.entrance.canary): rollout for rollout in self.present}
-        judged = {labels: one.verdict for labels, one in present.items() if one.verdict is not None}
+        judged = {
+            labels: rollout.verdict for labels, rollout in present.items() if rollout.verdict is not None
+        }
         yield self._gauge(
             "weight_percent",
             "The canary's share of the traffic, as wanted.",
-            {k: one.weight for k, one in present.items()},
+            {k: rollout.weight for k, rollout in present.items()},
         )
         yield self._gauge(
-            "stage", "Index of the stage; -1 before the first.", {k: one.stage for k, one in present.items()}
+            "stage",
+            "Index of the stage; -1 before the first.",
+            {k: rollout.stage for k, rollout in present.items()},
         )
         yield self._gauge(
             "began_seconds",
             "When the rollout began, Unix time.",
-            {k: one.began for k, one in present.items()},
+            {k: rollout.began for k, rollout in present.items()},
         )
         yield self._states(
-            "phase", "1 for the phase it is in.", Phase, {k: one.phase for k, one in present.items()}
+            "phase", "1 for the phase it is in.", Phase, {k: rollout.phase for k, rollout in present.items()}
         )
         yield self._states(
             "verdict",
             "1 for the answer of the last look.",
             Answer,
-            {k: one.answer for k, one in judged.items()},
+            {k: verdict.answer for k, verdict in judged.items()},
         )
         yield self._gauge(
-            "odds", "Odds gathered against the canary, to 1.", {k: one.odds for k, one in judged.items()}
+            "odds",
+            "Odds gathered against the canary, to 1.",
+            {k: verdict.odds for k, verdict in judged.items()},
         )
         yield self._gauge(
-            "odds_bar", "Odds at which it is rolled back, to 1.", {k: one.bar for k, one in judged.items()}
+            "odds_bar",
+            "Odds at which it is rolled back, to 1.",
+            {k: verdict.bar for k, verdict in judged.items()},
         )
         yield self._waiting(present)
         yield self._gauge(
-            "looks", "Looks compared in this stage.", {k: one.looks for k, one in judged.items()}
+            "looks", "Looks compared in this stage.", {k: verdict.looks for k, verdict in judged.items()}
         )
 
     def _gauge(self, name: str, help: str, values: Mapping[tuple[str, str, str], float]) -> Metric:
