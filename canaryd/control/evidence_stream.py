@@ -239,8 +239,7 @@ class EvidenceStream:
         """Of a look that the end of its span cut off the parts that live were read before; None where there
         are none, or they were."""
         whole = LookWindow(self._position, self._position + self._interval, self._interval, span)
-        parts = (end - self._position) // self._part_of(whole)
-        until = self._position + parts * self._part_of(whole)
+        until = end - (end - self._position) % self._part_of(whole)
         return replace(whole, end=until) if until > self._read_to else None
 
     def _under_way(self, rollout: Rollout, now: float) -> LookWindow | None:
@@ -339,12 +338,11 @@ class EvidenceStream:
 
     def _measured(self, window: LookWindow) -> Mapping[str, Sequence[float | None]]:
         """The values of the policy's queries at the ends of a window's looks, by name."""
-        queries = self._policy.analysis.queries if window.span is not None else ()
-        if window.end - window.start < window.step:
+        if window.span is None or window.end - window.start < window.step:
             return {}
         return {
             name: self._measure(query, promql, window)
-            for query in queries
+            for query in self._policy.analysis.queries
             for name, promql in query.asked.items()
         }
 
@@ -421,16 +419,13 @@ class EvidenceStream:
     def _count(self, look: Look) -> None:
         for replica, counts in (*look.stable.items(), *look.canary.items()):
             # Not the latency: bounds may become fewer in mid-rollout, and nobody asks for it.
-            self.counted[replica] = self.counted.get(replica, Counts()) + Counts(
-                counts.requests, counts.failures
-            )
+            self.counted[replica] = self.counted.get(replica, Counts()) + counts.without_latency
 
 
 def _slim(part: Look) -> Look:
     """What plain harm is told from: latency in several parts of each look would be most of what is kept."""
     stable, canary = (
-        {name: Counts(counts.requests, counts.failures) for name, counts in side.items()}
-        for side in (part.stable, part.canary)
+        {name: counts.without_latency for name, counts in side.items()} for side in (part.stable, part.canary)
     )
     return replace(part, bounds=(), stable=stable, canary=canary)
 

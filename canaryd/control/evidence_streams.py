@@ -69,13 +69,11 @@ class EvidenceStreams:
         could be read."""
         began, services = self.clock.now(), names_of(rollout)
         for step in in_step([stream.next(rollout, now) for stream in streams]):
-            if step.failure is not None:
+            if step.failure is not None or step.is_alone:
                 if harm := _harm(dict(zip(services, step.looks, strict=True)), rollout.counted_to or 0):
                     yield JudgedLookOfAll(_whole(harm), tuple(harm.values()), failed=True)
-                raise step.failure
-            if step.is_alone:
-                if harm := _harm(dict(zip(services, step.looks, strict=True)), rollout.counted_to or 0):
-                    yield JudgedLookOfAll(_whole(harm), tuple(harm.values()), failed=True)
+                if step.failure is not None:
+                    raise step.failure
                 return
             looks = [look for look in step.looks if look is not None]
             whole = _whole(dict(zip(services, looks, strict=True))) if rollout.is_bracket else looks[0]

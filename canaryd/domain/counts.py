@@ -29,6 +29,11 @@ class Counts:
     within: tuple[int, ...] = ()
     duration_ms: float = 0.0
 
+    @property
+    def without_latency(self) -> "Counts":
+        """The requests and failures alone."""
+        return Counts(self.requests, self.failures)
+
     def slower(self) -> tuple[int, ...]:
         """Requests slower than each bound."""
         return tuple(self.timed - count for count in self.within)

@@ -19,6 +19,7 @@ from canaryd.domain.assessment import (
     DrawnUsers,
     Lacking,
     MissingData,
+    PlainHarm,
     RateComparison,
     RecordComparison,
     ReplicaLuck,
@@ -277,6 +278,10 @@ class Judge:
         self._plain_harm.observe(look, self._warmth.cold(look), drawn_alike)
         return self._plain_harm.found is not None
 
+    @property
+    def _found_down(self) -> PlainHarm | None:
+        return self._plain_harm.found if self._plain_harm is not None else None
+
     def gather(
         self, look: Look, values: Mapping[str, float | None] = {}, compared: bool = True
     ) -> list[tuple[Comparisons, Unit]]:
@@ -394,7 +399,7 @@ class Judge:
             dropped_bounds_ms=self._dropped,
             replica_luck=tuple(self._replica_luck()),
             drawn_users=self._drawn_users(),
-            plain_harm=self._plain_harm.found if self._plain_harm is not None else None,
+            plain_harm=self._found_down,
         )
 
     def _records(self) -> Iterator[RecordComparison]:
@@ -434,7 +439,7 @@ class Judge:
     def _answer(
         self, look: Look, missing: MissingData | None, compared: bool, traffic: TrafficShare | None
     ) -> Answer:
-        if self._plain_harm is not None and self._plain_harm.found is not None:
+        if self._found_down is not None:
             return Answer.FAIL
         if (self.guardrails.odds >= self.bar).any() or any(query.broken for query in self._queries):
             return Answer.FAIL

@@ -108,8 +108,7 @@ class _Sum:
         self.seconds += look.seconds
         for mine, theirs in ((self.canary, canary), (self.stable, look.stable)):
             for name, counts in theirs.items():
-                few = Counts(counts.requests, counts.failures)
-                mine[name] = mine.get(name, Counts()) + few
+                mine[name] = mine.get(name, Counts()) + counts.without_latency
 
 
 class _StableRecord:

@@ -8,7 +8,7 @@ from math import isfinite
 from canaryd.domain.formatting import odds_text, percent_text
 from canaryd.domain.rollout import Span
 from canaryd.domain.verdict import Answer, MetricFinding, Verdict
-from canaryd.report.findings import ALL_BOUNDS, REPLICA_DOWN, VERSION_DOWN
+from canaryd.report.findings import ALL_BOUNDS
 from canaryd.report.query_findings import COMPARED
 
 
@@ -32,13 +32,6 @@ def broken(verdict: Verdict) -> MetricFinding | None:
             if finding.answer is Answer.FAIL and finding.limit is not None
         ),
         None,
-    )
-
-
-def plainly_down(verdict: Verdict) -> MetricFinding | None:
-    """The finding of a version or a replica that is down; None where nothing is as plain as that."""
-    return next(
-        (finding for finding in verdict.findings if finding.what in (VERSION_DOWN, REPLICA_DOWN)), None
     )
 
 

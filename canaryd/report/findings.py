@@ -436,9 +436,10 @@ def _total(assessment: Assessment) -> str:
 
 
 def _harm(assessment: Assessment, details: Details, findings: Sequence[MetricFinding]) -> str:
+    down = plainly_down(findings)
+    if down is not None:
+        return f"{down.says}: too plain to wait for odds, rolled back"
     for finding in findings:
-        if finding.what in (VERSION_DOWN, REPLICA_DOWN):
-            return f"{finding.says}: too plain to wait for odds, rolled back"
         if finding.answer is Answer.FAIL and finding.limit is not None:
             return f"{finding.says}, rolled back"
     decisive = loudest(findings)
@@ -469,6 +470,11 @@ def _undecided(assessment: Assessment, details: Details, findings: Sequence[Metr
         if finding.answer is not Answer.PASS and not finding.what.startswith("slower")
     ]
     return "; ".join(still_open[:2]) or f"no evidence of harm so far ({_total(assessment)})"
+
+
+def plainly_down(findings: Sequence[MetricFinding]) -> MetricFinding | None:
+    """The finding of a version or a replica that is down; None where nothing is as plain as that."""
+    return next((finding for finding in findings if finding.what in (VERSION_DOWN, REPLICA_DOWN)), None)
 
 
 def loudest(findings: Sequence[MetricFinding]) -> MetricFinding | None:

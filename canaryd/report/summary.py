@@ -11,8 +11,7 @@ from dataclasses import fields, replace
 from canaryd.domain.formatting import lasting, percent_text, short
 from canaryd.domain.rollout import Announcement, Held, Phase, Rollout, SummarizedAnnouncement
 from canaryd.domain.verdict import Answer, MetricFinding, Verdict
-from canaryd.report.attribution import plainly_down
-from canaryd.report.findings import ALL_BOUNDS, REPLICA_DOWN, VERSION_DOWN, loudest
+from canaryd.report.findings import ALL_BOUNDS, REPLICA_DOWN, VERSION_DOWN, loudest, plainly_down
 from canaryd.report.phase_summary import version_of
 from canaryd.report.query_findings import COMPARED
 
@@ -140,7 +139,7 @@ def _observation(rollout: Rollout, verdict: Verdict) -> str:
 
 def _worth_telling(verdict: Verdict, findings: Sequence[MetricFinding]) -> MetricFinding | None:
     """The finding that decided; where none did, the one that stands out, or errors."""
-    down = plainly_down(verdict)
+    down = plainly_down(findings)
     if down is not None:
         return down
     grave = [finding for finding in findings if finding.answer in (Answer.FAIL, Answer.ALARM)]

@@ -20,8 +20,8 @@ from canaryd.domain.policy.metrics import Metric
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.rollout import Decision, Rollout, Span
 from canaryd.domain.verdict import Answer, MetricFinding, Verdict
-from canaryd.report.attribution import broken, plainly_down, shares, whole
-from canaryd.report.findings import ALL_BOUNDS, REPLICA_DOWN
+from canaryd.report.attribution import broken, shares, whole
+from canaryd.report.findings import ALL_BOUNDS, REPLICA_DOWN, plainly_down
 
 USUAL_LOOKS = 6_000  # judged again at most, unless asked for more: about half a minute on one slow core
 MOST_REPLICAS = 8  # left out in turn, the loudest first: more are a page that nobody reads
@@ -119,7 +119,7 @@ def _of_harm(
     case = _Harm(policy, transcript, verdict)
     looks = transcript.until(verdict.at)
     found = []
-    limit, down = broken(verdict), plainly_down(verdict)
+    limit, down = broken(verdict), plainly_down(verdict.findings)
     if down is not None:
         key = "replica_down" if down.what == REPLICA_DOWN else "version_down"
         change = f"without the rule on a {down.what.replace(' ', ' that is ')}"
@@ -223,7 +223,7 @@ class _Harm:
             over = ", which rest on one replica or on one bound" if last.odds >= last.bar else ""
             says = f"not {back} by then: odds {odds_text(last.odds)}{over} (it takes {short(last.bar)}){more}"
             return WhatIf(change, CounterfactualOutcome.NOT_BY_THEN, None, last.odds, last.bar, says)
-        rule = plainly_down(found) or broken(found)
+        rule = plainly_down(found.findings) or broken(found)
         why = (
             f"by {rule.metric}: {rule.what}"
             if rule is not None
