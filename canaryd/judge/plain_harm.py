@@ -87,6 +87,16 @@ class _Run:
     failures: int = 0
     requests: int = 0
 
+    def goes_on(self, replicas: Mapping[str, Counts]) -> bool:
+        """Whether a look in which the version does not seem down is chance, and no end of the run: of 25
+        requests of a version that fails half of them, fewer than DOWN_SHARE fail one time in nine."""
+        failures, requests = _failures(replicas), _requests(replicas)
+        return (
+            self.looks > 0
+            and failures >= BAD_SHARE * requests
+            and self.failures + failures >= DOWN_SHARE * (self.requests + requests)
+        )
+
     def extend(self, seconds: int, failures: int, requests: int) -> None:
         """One look more."""
         self.looks += 1
@@ -201,11 +211,14 @@ class PlainHarmWatch:
         self._sum = _Sum()
         stable = _serving(total.stable)
         is_alone = bool(stable) and _failing(total.stable) < STABLE_REPLICAS * len(stable)
-        if not (_is_down(total.canary) and is_alone):
+        is_down, run = is_alone and _is_down(total.canary), self._run
+        # What falls off while replicas warm up looks like chance as well.
+        if not is_down and not (is_alone and not is_young and run.goes_on(total.canary)):
             self._run = _Run()
             return
-        run = self._run
         run.extend(total.seconds, _failures(total.canary), _requests(total.canary))
+        if not is_down:
+            return
         is_sure = run.failures >= SURE_SHARE * run.requests
         least = max(MINIMUM_SECONDS, RECORD_TIMES * self._record.longest)
         if not is_sure and not drawn_alike:

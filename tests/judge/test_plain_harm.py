@@ -193,6 +193,17 @@ def test_bursts_over_all_replicas_of_a_healthy_version_are_nothing_plain() -> No
     assert down == 0
 
 
+def test_of_half_the_requests_failing_chance_ends_no_run() -> None:
+    """25 requests a look, of which fewer than 40% fail in every ninth: one look in which a version that
+    fails half of all does not seem down."""
+    half, fewer = (dict.fromkeys(GOOD, (8, failed)) for failed in (4, 3))
+    good = dict.fromkeys(GOOD, (8, 1))
+    run = [(STABLE, half)] * 3
+    assert watch(*run, (STABLE, fewer), (STABLE, half), past=history())[1] == 5
+    for other in [(STABLE, good), (dict.fromkeys(STABLE, (75, 30)), fewer)]:
+        assert watch(*run, other, *run, past=history())[0] is None
+
+
 @pytest.mark.parametrize("requests", [5, 50])
 @pytest.mark.parametrize("linear", [True, False])
 def test_half_of_cold_requests_failing_and_fewer_soon_is_nothing_plain(requests: int, linear: bool) -> None:

@@ -44,13 +44,14 @@ def taken_back(world: World, daemon: Canaryd, seconds: float) -> tuple[float, di
 
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(
-    ("errors", "within", "hurt"), [(1.0, 40.0, 200), (0.5, 80.0, 250)], ids=["everything", "half"]
+    ("errors", "within", "hurt"), [(1.0, 60.0, 300), (0.5, 150.0, 450)], ids=["everything", "half"]
 )
 def test_a_version_that_is_down_is_taken_back_within_two_scrapes_and_the_lag(
     world: World, canaryd: Callable[..., Canaryd], errors: float, within: float, hurt: int
 ) -> None:
     """A stable of a minute; users hurt are those who got an answer of v2 that failed. On two idle cores it
-    takes 17 s and 77 users, and half of the requests 52 s and 144: a busy machine may have twice as long."""
+    takes 17 s and 77 users, and half of the requests 52 s and 144; by chance and on a busy machine three
+    times as long. Without this rule it takes minutes."""
     world.behaviour("v1", **HEALTHY)
     world.behaviour("v2", **{**HEALTHY, "errors": errors})
     daemon = start(world, canaryd)
