@@ -217,11 +217,16 @@ class QueryAssessment:
 
 @dataclass(frozen=True, slots=True)
 class BlockLength:
-    """How many looks of a metric are judged together, and for how many looks trouble on stable lasts."""
+    """How many looks of a metric are judged together, and for how many looks trouble on stable lasts.
+
+    looks_if_spell: as many as there would be if a rise of stable's rate just before the rollout was no
+    lasting change; what a rollback needs as well.
+    """
 
     metric: str
     looks: int
     trouble_lasts: float
+    looks_if_spell: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from canaryd.judge.user_clusters import Drawn, lucky, shown_by_none
 from canaryd.stats.arrays import Array, Single
 from canaryd.stats.betabinomial import usual_size
 from canaryd.stats.between_replicas import Luck, luck
-from canaryd.stats.blocks import block_length, burst_size, correlation_time
+from canaryd.stats.blocks import burst_size, correlation_time
 
 RATIO, INCREASE = 0, 1  # places of the comparisons
 FAVOURED = 0.8  # of the weight in clearing
@@ -41,9 +41,8 @@ class ErrorEvidence(MetricEvidence):
     name = "errors"
 
     def __init__(self, wanted: Errors, weight: float, past: Array, siblings: Siblings) -> None:
+        super().__init__(weight, past)
         requests, failures = past[:, REQUESTS], past[:, FAILURES]
-        self.tau = correlation_time(failures, requests)
-        super().__init__(weight, block_length(self.tau))
         self._wanted, self.siblings = wanted, siblings
         burst = burst_size(failures, requests)
         self.burst = max(LEAST_BURST, burst)
@@ -68,6 +67,13 @@ class ErrorEvidence(MetricEvidence):
     @property
     def comparisons(self) -> Comparisons:
         return self._comparisons
+
+    @property
+    def replays(self) -> Replays:
+        return self._replays
+
+    def trouble(self, stable: Array, proven: bool = False) -> float:
+        return correlation_time(stable[:, FAILURES], stable[:, REQUESTS], proven)
 
     def as_noisy_as(self, other: MetricEvidence) -> None:
         super().as_noisy_as(other)
@@ -164,7 +170,7 @@ class ErrorEvidence(MetricEvidence):
     def harmful_odds(self) -> float:
         """What a rollback may rest on: the less of the odds as they are, and in blocks as long as single
         replicas' trouble lasts."""
-        return self.lasting_odds(self._replays, RATIO)
+        return self.lasting_odds(RATIO)
 
     @property
     def tolerated(self) -> float:

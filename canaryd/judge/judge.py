@@ -392,9 +392,9 @@ class Judge:
             unseen_limits=self.guardrails.unseen,
             queries=self.compared.assessed(self._queries, self.bar),
             blocks=tuple(
-                BlockLength(metric.name, metric.block, metric.tau)
+                BlockLength(metric.name, metric.block, metric.tau, metric.cautious_block)
                 for metric in self.metrics
-                if metric.block > 1
+                if max(metric.block, metric.cautious_block) > 1
             ),
             dropped_bounds_ms=self._dropped,
             replica_luck=tuple(self._replica_luck()),
@@ -615,7 +615,7 @@ class Judge:
     @property
     def withheld(self) -> bool:
         """Whether a rollback that the odds ask for is not made, because of what a single replica or a single
-        bound did."""
+        bound did, or because stable's trouble may be a spell that is not over."""
         return self.comparing and self.odds >= self.bar and not self.harmful
 
     @property
@@ -634,7 +634,7 @@ class Judge:
 
 def _harmful_odds(metric: MetricEvidence) -> float:
     """What speaks for the canary needs no second look."""
-    return metric.harmful_odds() if metric.odds > 1.0 else metric.odds
+    return min(metric.cautious_odds(), metric.harmful_odds()) if metric.odds > 1.0 else metric.odds
 
 
 def observe_all(looks: Sequence[tuple[Judge, Look]], detailed: bool = False) -> list[Assessment]:

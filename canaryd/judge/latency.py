@@ -36,7 +36,7 @@ from canaryd.judge.user_clusters import Drawn, lucky, shown_by_none
 from canaryd.stats.arrays import Array, Indices, Single
 from canaryd.stats.betabinomial import usual_size
 from canaryd.stats.between_replicas import Luck, luck, ratio_by_luck
-from canaryd.stats.blocks import block_length, correlation_time
+from canaryd.stats.blocks import correlation_time
 from canaryd.stats.histogram import share_slower_than, smoothed_shares
 
 LEAST_SHARE, MOST_SHARE = (
@@ -85,9 +85,8 @@ class LatencyEvidence(MetricEvidence):
         self._wanted, self._risk, self._siblings = wanted, risk, siblings
         self.bounds = np.array(bounds, dtype=np.float64)
         count = len(self.bounds)
+        super().__init__(weight, past)
         timed, slower = past[:, TIMED], past[:, SLOWER:]
-        self.tau = _correlation_time(timed, slower)
-        super().__init__(weight, block_length(self.tau))
         self._stable_timed, self._stable_slower = float(timed.sum()), slower.sum(axis=0)
         self._pooled_timed, self._pooled_slower = self._stable_timed, self._stable_slower.copy()
         self._rollout_slower = np.zeros(count)
@@ -114,6 +113,21 @@ class LatencyEvidence(MetricEvidence):
     @property
     def comparisons(self) -> Comparisons:
         return self._comparisons
+
+    @property
+    def replays(self) -> Replays:
+        return self._replays
+
+    def trouble(self, stable: Array, proven: bool = False) -> float:
+        """The longest of three: at the first bounds with at most half, a tenth and a hundredth of stable's
+        requests slower."""
+        timed, slower = stable[:, TIMED], stable[:, SLOWER:]
+        if not len(timed) or not slower.shape[1] or not timed.sum():
+            return 1.0
+        share = slower.sum(axis=0) / timed.sum()
+        chosen = {int(np.argmax(share <= most)) for most in (0.5, 0.1, 0.01) if (share <= most).any()}
+        taus = (correlation_time(slower[:, row], timed, proven) for row in chosen if slower[:, row].any())
+        return max(taus, default=1.0)
 
     def begin_stage(self, next_weight: int, alarmed: bool = False) -> None:
         super().begin_stage(next_weight, alarmed)
@@ -363,7 +377,7 @@ class LatencyEvidence(MetricEvidence):
             least = min(least, odds_of(self.replayed(self._replays.without(name), name)))
             if least < SIBLINGS_AGREE:
                 return least  # saved, and each replay costs as much as a look
-        return min(least, self.lasting_odds(self._replays, int(whole.log_odds.argmax())))
+        return min(least, self.lasting_odds(int(whole.log_odds.argmax())))
 
     def _corroborated(self) -> bool:
         mean = self.mean_ratio
@@ -397,15 +411,3 @@ def _timed(canary: Replicas) -> dict[str, Array]:
         for name, vector in canary.items()
         if vector[TIMED] > 0
     }
-
-
-def _correlation_time(timed: Array, slower: Array) -> float:
-    """The longest of three: at the first bounds with at most half, a tenth and a hundredth of stable's
-    requests slower."""
-    if not len(timed) or not slower.shape[1] or not timed.sum():
-        return 1.0
-    share = slower.sum(axis=0) / timed.sum()
-    chosen = {int(np.argmax(share <= most)) for most in (0.5, 0.1, 0.01) if (share <= most).any()}
-    return max(
-        (correlation_time(slower[:, row], timed) for row in chosen if slower[:, row].any()), default=1.0
-    )

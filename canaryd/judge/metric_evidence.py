@@ -19,7 +19,7 @@ from canaryd.judge.user_clusters import Drawn
 from canaryd.stats.arrays import Array, Single
 from canaryd.stats.betabinomial import log_past
 from canaryd.stats.between_replicas import PRIOR_REPLICAS, PRIOR_SD, RARE, ratio_by_luck
-from canaryd.stats.blocks import INDEPENDENT
+from canaryd.stats.blocks import INDEPENDENT, LASTING, block_length
 
 SIBLINGS_AGREE = 4.0  # odds against the canary without its loudest replica
 # units from which on a single replica's trouble that lasts shows in how it and its siblings compare
@@ -53,14 +53,19 @@ def excess(unacceptable: float, next_weight: int) -> float:
 
 
 class MetricEvidence(ABC):
-    """One metric's evidence. weight: its fixed share in the total; block: looks that make one unit."""
+    """One metric's evidence. weight: its fixed share in the total; past: stable's vectors before the rollout,
+    look by look, shape (looks, width). block: looks that make one unit."""
 
     name: str
     tau: float  # how long trouble on stable lasts, in looks
 
-    def __init__(self, weight: float, block: int) -> None:
+    def __init__(self, weight: float, past: Array) -> None:
         self.weight = weight
-        self.block = block
+        self.tau, self._cautious_tau = self.trouble(past), self.trouble(past, proven=True)
+        self.block = block_length(self.tau)
+        # Stable's looks, past ones included, until a young rise of its rate has lasted.
+        self._rise: list[Array] | None = list(past) if self.cautious_block > self.block else None
+        self._looks = 0  # of the rollout, while a rise is young
         self.closed = 0  # blocks of this stage
         self._open_looks = 0
         self._unsettled = False  # a block was closed, and what it showed is not gathered yet
@@ -78,6 +83,20 @@ class MetricEvidence(ABC):
     @property
     @abstractmethod
     def comparisons(self) -> Comparisons: ...
+
+    @property
+    @abstractmethod
+    def replays(self) -> Replays: ...
+
+    @abstractmethod
+    def trouble(self, stable: Array, proven: bool = False) -> float:
+        """For how many looks trouble on stable lasts, from its vectors, shape (looks, width). proven: see
+        `lasting_changes`."""
+
+    @property
+    def cautious_block(self) -> int:
+        """Looks in a block if a rise of stable's rate just before the rollout was a spell."""
+        return block_length(self._cautious_tau)
 
     @abstractmethod
     def unit(self, stable: Array, canary: Replicas) -> Unit | None:
@@ -105,19 +124,39 @@ class MetricEvidence(ABC):
     def as_noisy_as(self, other: "MetricEvidence") -> None:
         """Takes over how long trouble lasts and how much comes at once, from the same metric of other
         requests; no rates."""
-        self.block, self.tau = other.block, other.tau
+        self.block, self.tau, self._cautious_tau = other.block, other.tau, other._cautious_tau
         if self.comparisons.burst.shape == other.comparisons.burst.shape:
             self.comparisons.burst = other.comparisons.burst
 
     def observe(self, stable: Array, canary: Replicas) -> list[tuple[Comparisons, Unit]]:
         """Adds a look to the open block. What that closed has to be folded by the caller, together with
         others' (`fold_all`), and then `settle` be called."""
+        if self._rise is not None:
+            self._see_whether_it_lasts(self._rise, stable)
         self._open_stable = stable if self._open_stable is None else self._open_stable + stable
         for name, vector in canary.items():
             before = self._open_canary.get(name)
             self._open_canary[name] = vector if before is None else before + vector
         self._open_looks += 1
         return self._closed() if self._open_looks >= self.block else []
+
+    def _see_whether_it_lasts(self, rise: list[Array], stable: Array) -> None:
+        """One look of stable more. A rise just before the rollout is a lasting change, which strikes the
+        canary as well, or a spell of stable's that is not over, and the next one may be the canary's alone:
+        only time tells them apart."""
+        rise.append(stable)
+        self._looks += 1
+        if self._looks >= LASTING:
+            self._cautious_tau = self.trouble(np.array(rise))
+            self._rise = None
+
+    def cautious_odds(self) -> float:
+        """The less of the odds as they are, and in the blocks that there would be if a young rise of stable's
+        rate was a spell. Those who are well don't wait for it: it is asked before a rollback alone."""
+        if self.cautious_block <= self.block:
+            return self.odds
+        units = block_for(self._cautious_tau / self.block, self.block)
+        return min(self.odds, odds_of(self.replayed(self.replays.in_blocks(units))))
 
     def _closed(self) -> list[tuple[Comparisons, Unit]]:
         if self._open_stable is None:
@@ -163,7 +202,7 @@ class MetricEvidence(ABC):
         """The odds that a rollback may rest on: what a single replica's bad spell shows is not taken for the
         version's doing."""
 
-    def lasting_odds(self, replays: Replays, comparison: int) -> float:
+    def lasting_odds(self, comparison: int) -> float:
         """The less of the odds as they are, and in blocks as long as a single replica's trouble lasts, with
         no trust in the past.
 
@@ -172,6 +211,7 @@ class MetricEvidence(ABC):
         with much traffic they always do, and lastingly. Nor is it where replicas were compared for long
         enough and no single one's trouble lasted.
         """
+        replays = self.replays
         tau, loudest = replays.lasting_trouble(comparison)
         if not loudest or odds_of(self.replayed(replays.without(loudest), loudest)) >= SIBLINGS_AGREE:
             return self.odds

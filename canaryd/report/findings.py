@@ -308,8 +308,15 @@ def _notes(assessment: Assessment, details: Details) -> Iterator[str]:
     if details.kind == "split":
         yield SPLIT
     for block in details.blocks:
-        lasts = f"trouble on stable lasts about {short(block.trouble_lasts)} looks at a time"
-        yield f"{block.metric}: {lasts}, so looks are judged in blocks of {block.looks}"
+        if block.looks > 1:
+            lasts = f"trouble on stable lasts about {short(block.trouble_lasts)} looks at a time"
+            yield f"{block.metric}: {lasts}, so looks are judged in blocks of {block.looks}"
+        if block.looks_if_spell > block.looks:
+            rose = "stable's rate rose just before the rollout, which may be a bad spell of its own"
+            yield (
+                f"{block.metric}: {rose}, so a rollback needs its odds in blocks of {block.looks_if_spell} "
+                "looks as well"
+            )
     if details.is_one_replica:
         yield _one_replica(details)
     if details.dropped_bounds_ms:
@@ -318,8 +325,9 @@ def _notes(assessment: Assessment, details: Details) -> Iterator[str]:
         yield f"{known}: latency was begun anew without them"
     if details.is_withheld:
         yield (
-            "the odds are over the bar, yet they rest on one replica, or on one histogram bound that the "
-            "mean does not bear out: that is not held against the version, and someone should look at it"
+            "the odds are over the bar, yet they rest on one replica, on one histogram bound that the mean "
+            "does not bear out, or on looks so few that a bad spell would do as much: that is not held "
+            "against the version, and someone should look at it"
         )
     yield from (unseen_limit(limit) for limit in details.unseen_limits)
     yield from (_replica_luck(luck) for luck in details.replica_luck)

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from canaryd.stats.arrays import Array
+from canaryd.stats.arrays import Array, Indices
 
 INDEPENDENT = 1.5  # a correlation time below this is not told from noise in 360 looks
 LONGEST = 30  # looks in a block
@@ -13,25 +13,26 @@ STEP = 8.0  # log likelihood ratio from which the rate is taken to have changed 
 # both: those of 18 looks on average last so long one time in sixteen. The first rate may be younger, as
 # stable may be, and the last one much younger, since it is what the rollout begins with.
 LASTING, EARLIEST, LATEST = 50, LONGEST, 3
+COARSE = 4  # looks between the cuts at which an incident is looked for at first
 # looks: slower swings act on both versions alike and cancel in the comparison, so they must not lengthen
 # blocks
 TREND = 61
 
 
-def correlation_time(events: Array, requests: Array) -> float:
+def correlation_time(events: Array, requests: Array, proven: bool = False) -> float:
     """tau = 1 + 2 * (sum of autocorrelations), in looks, of the surplus of events over their local average.
 
     events, requests: one value per look, shape (looks,). The local average is taken over TREND looks,
-    centred, on each side of a lasting change of the rate (`lasting_changes`) by itself: such a change strikes
-    both versions from then on, and is no trouble that comes and goes. The sum runs to the first
-    autocorrelation of at most 2/sqrt(looks). Looks without a request say nothing and are left out: of a
-    version that is younger than its past is long, they would make chance look like correlation. With fewer
-    than 20 looks, or nothing that varies, 1.
+    centred, on each side of a lasting change of the rate (`lasting_changes`, which has `proven`) by itself:
+    such a change strikes both versions from then on, and is no trouble that comes and goes. The sum runs to
+    the first autocorrelation of at most 2/sqrt(looks). Looks without a request say nothing and are left out:
+    of a version that is younger than its past is long, they would make chance look like correlation. With
+    fewer than 20 looks, or nothing that varies, 1.
     """
     events, requests = events[requests > 0], requests[requests > 0]
     if len(events) < 20:
         return 1.0
-    edges = [0, *lasting_changes(events, requests), len(events)]
+    edges = [0, *lasting_changes(events, requests, proven), len(events)]
     parts = [surplus_over_trend(events[start:end], requests[start:end]) for start, end in pairwise(edges)]
     surplus, expected = (np.concatenate(of_parts) for of_parts in zip(*parts, strict=True))
     scale = np.sqrt(np.maximum(expected, 1e-9))
@@ -39,41 +40,61 @@ def correlation_time(events: Array, requests: Array) -> float:
     return summed_autocorrelation(residual - residual.mean())
 
 
-def lasting_changes(events: Array, requests: Array) -> tuple[int, ...]:
+def lasting_changes(events: Array, requests: Array, proven: bool = False) -> tuple[int, ...]:
     """The looks with which the rate of events changed for good, at most two: one step, or an incident that
     came and went.
 
     events, requests: shape (looks,), every look with requests. A change is one where two rates are likelier
     than one by more than STEP in the log, each look's events taken as Poisson. Each rate must have lasted for
     LASTING looks, the first one for EARLIEST, the last one for LATEST: what is shorter may be a bad spell of
-    the one version that the past is of, and the next may be the canary's alone.
+    the one version that the past is of, and the next may be the canary's alone. proven: a rise must have
+    lasted for LASTING looks as well, since the last one may be a spell that is not over.
     """
     looks = len(events)
     if looks < EARLIEST + LATEST or not events.any():
         return ()
-    failed, served = (np.concatenate(([0.0], np.cumsum(counts))) for counts in (events, requests))
-    whole = _log_likelihood(failed[-1], served[-1])
-    cuts = np.arange(EARLIEST, looks - LATEST + 1)
-    gains = (
-        _log_likelihood(failed[cuts], served[cuts])
-        + _log_likelihood(failed[-1] - failed[cuts], served[-1] - served[cuts])
-        - whole
-    )
-    step = float(gains.max())
-    began, ended = np.meshgrid(cuts, cuts, indexing="ij")
-    fits = ended - began >= LASTING
-    began, ended = began[fits], ended[fits]
-    if len(began):
-        inside, of_inside = failed[ended] - failed[began], served[ended] - served[began]
-        incidents = (
-            _log_likelihood(inside, of_inside)
-            + _log_likelihood(failed[-1] - inside, served[-1] - of_inside)
-            - whole
+    cuts = _Cuts(events, requests, proven)
+    step, at = cuts.likeliest(np.zeros(1, dtype=np.intp), np.arange(EARLIEST, looks - LATEST + 1))
+    coarse = np.arange(EARLIEST, looks - LATEST + 1, COARSE)
+    incident, near = cuts.likeliest(coarse, coarse)
+    if incident > STEP / 2:
+        around = (np.arange(place - COARSE + 1, place + COARSE) for place in near)
+        inside = (places[(EARLIEST <= places) & (places <= looks - LATEST)] for places in around)
+        incident, near = cuts.likeliest(*inside)
+    if incident > max(step, 0.0) + STEP:
+        return near
+    return at[1:] if step > STEP else ()
+
+
+class _Cuts:
+    """How much likelier it is that looks from one cut to another have a rate of their own."""
+
+    def __init__(self, events: Array, requests: Array, proven: bool) -> None:
+        self._events, self._requests = (np.concatenate(([0.0], np.cumsum(of))) for of in (events, requests))
+        self._whole = _log_likelihood(self._events[-1], self._requests[-1])
+        self._proven = proven
+
+    def likeliest(self, began: Indices, ended: Indices) -> tuple[float, tuple[int, int]]:
+        """The gain in log likelihood of the likeliest pair of cuts, one of each, and that pair; minus
+        infinity where no pair is long enough. began: 0 alone where there is one cut."""
+        began, ended = (places.ravel() for places in np.meshgrid(began, ended, indexing="ij"))
+        fits = (ended - began >= LASTING) | (began == 0)
+        began, ended = began[fits], ended[fits]
+        events, requests = self._events[ended] - self._events[began], self._requests[ended] - self._requests[began]
+        if self._proven and len(ended):
+            last, served = self._events[-1] - self._events[ended], self._requests[-1] - self._requests[ended]
+            is_old = len(self._events) - 1 - ended >= LASTING
+            fits = is_old | (last * requests <= events * served)
+            began, ended, events, requests = began[fits], ended[fits], events[fits], requests[fits]
+        if not len(ended):
+            return -np.inf, (0, 0)
+        gains = (
+            _log_likelihood(events, requests)
+            + _log_likelihood(self._events[-1] - events, self._requests[-1] - requests)
+            - self._whole
         )
-        likeliest = int(incidents.argmax())
-        if incidents[likeliest] > max(step, 0.0) + STEP:
-            return int(began[likeliest]), int(ended[likeliest])
-    return (int(cuts[gains.argmax()]),) if step > STEP else ()
+        place = int(gains.argmax())
+        return float(gains[place]), (int(began[place]), int(ended[place]))
 
 
 def _log_likelihood(events: Array, requests: Array) -> Array:
