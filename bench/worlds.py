@@ -69,6 +69,10 @@ HEALTHY = (
     Case("stable is one minute old", Scenario(), past=6),
     Case("0.5% errors, 5% from a minute before on", Scenario(errors=0.05), before=Scenario(), since=6),
     Case("5% errors until a minute before", Scenario(), before=Scenario(errors=0.05), since=6),
+    Case("2% errors in bursts of 16", Scenario(errors=0.02, burst=16)),
+    Case("6% errors in bursts of 16", Scenario(errors=0.06, burst=16)),
+    Case("10% errors in bursts of 16", Scenario(errors=0.1, burst=16)),
+    Case("6% errors in bursts of 64", Scenario(errors=0.06, burst=64)),
     Case("limit of 5%", Scenario(), limit="5%"),
     Case(
         "limit of 5%, a version fails 10% in spells of 18 looks, a third of the time",

@@ -364,20 +364,23 @@ class LatencyEvidence(MetricEvidence):
         return np.array(sorted({*map(int, top), *usual}), dtype=np.intp)
 
     def harmful_odds(self) -> float:
-        """What a rollback may rest on: the least of the odds as they are, without the replica that speaks
-        most against the canary, and in blocks as long as single replicas' trouble lasts. At most 1 if one
-        bound alone speaks and the mean does not agree."""
+        """What a rollback may rest on: the less of the odds as they are, and in blocks as long as single
+        replicas' trouble lasts, where the others agree when any of the slowest replicas is left out. At most
+        1 if one bound alone speaks and the mean does not agree.
+
+        That the others carry the odds to the bar by themselves is not asked: it would take half as long again
+        to tell what all replicas show, and spare no more of the versions with one slow node.
+        """
         whole = self._comparisons.whole
         if not self._corroborated():
             return min(1.0, self.odds)
         if self.replicas < 2:
             return self.odds
-        least = self.odds
         for name in self._suspects():
-            least = min(least, odds_of(self.replayed(self._replays.without(name), name)))
-            if least < SIBLINGS_AGREE:
-                return least  # saved, and each replay costs as much as a look
-        return min(least, self.lasting_odds(int(whole.log_odds.argmax())))
+            others = odds_of(self.replayed(self.replays.without(name), name))
+            if others < SIBLINGS_AGREE:
+                return min(self.odds, others)  # saved, and each replay costs as much as a look
+        return self.lasting_odds(int(whole.log_odds.argmax()))
 
     def _corroborated(self) -> bool:
         mean = self.mean_ratio
