@@ -44,16 +44,29 @@ def named(alert: FiringAlert) -> str:
 def sentence(alert: FiringAlert) -> str:
     """`alert HighLatency (severity=page) fires since 12:03:10 UTC, 40 s after weight 25%; it did not fire in
     the hour before`."""
-    where = f", {_place(alert.place)}" if alert.place is not None else ", before the canary had any traffic"
-    return f"{named(alert)} fires since {time_text(alert.since)} UTC{where}; {_before(alert)}"
+    where = _place(alert.place) if alert.place is not None else "before the canary had any traffic"
+    return _fires(alert, where)
+
+
+def after_promotion(alert: FiringAlert, promoted: float) -> str:
+    """`alert HighLatency (severity=page) fires since 12:03:10 UTC, 95 s after the promotion; it did not fire
+    in the hour before`. promoted: when the rollout ended (Unix seconds)."""
+    return _fires(alert, f"{_seconds(max(0, round(alert.since - promoted)))} after the promotion")
+
+
+def _fires(alert: FiringAlert, where: str) -> str:
+    return f"{named(alert)} fires since {time_text(alert.since)} UTC, {where}; {_before(alert)}"
 
 
 def _place(place: AlertPlace) -> str:
     stage = f"weight {place.said}" if place.kind == "weight" else f"the stage began ({place.said})"
     if place.seconds < 0:
         return f"before {stage}"
-    after = f"{place.seconds} s" if place.seconds < 120 else lasting(place.seconds)
-    return f"{after} after {stage}"
+    return f"{_seconds(place.seconds)} after {stage}"
+
+
+def _seconds(seconds: int) -> str:
+    return f"{seconds} s" if seconds < 120 else lasting(seconds)
 
 
 def _before(alert: FiringAlert) -> str:

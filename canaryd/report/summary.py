@@ -92,6 +92,7 @@ def _outcome(rollout: Rollout, event: str, at: float) -> str:
         "rolled_back": f"rolled back after {after}",
         "superseded": f"replaced by a newer version after {after}",
         "succeeded": f"promoted after {after}",
+        "alert_after_promotion": "promoted, and an alert began to fire after that",
     }.get(event, f"{event.replace('_', ' ')} after {after}")
 
 
