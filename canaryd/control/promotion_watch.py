@@ -118,7 +118,7 @@ class PromotionWatch:
         after = announcements.announced(rollout, ALERT_AFTER_PROMOTION, now, reason)
         after = replace(after, reason=f"{rollout.reason}; {'; '.join(new)}")
         log.warning(
-            "alert.after_promotion",
+            f"rollout.{ALERT_AFTER_PROMOTION}",
             service=rollout.entrance.name,
             namespace=rollout.namespace,
             rollout=rollout.name,

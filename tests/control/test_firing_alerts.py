@@ -1,4 +1,5 @@
-"""A rollout whose policy looks at alerts, on fakes: live, after a restart, in an outage, explained and recorded."""
+"""A rollout whose policy looks at alerts, on fakes: live, after a restart, in an outage, explained and
+recorded."""
 
 from __future__ import annotations
 

@@ -154,15 +154,8 @@ Matching = Annotated[
 
 
 class Alerts(StrictModel):
-    """Alerts of Prometheus that are about the service. One that begins to fire after the rollout began ends
-    or holds it.
-
-    The default is a rollback. An alert names no version, so it may be about stable or a dependency; but the
-    two mistakes differ in what they cost. To go back for nothing costs a release that is tried again later.
-    To stay for nothing leaves users with what may have raised the alarm until a person is awake, and during
-    an incident nobody wants a release under way. Where alerts are often about something else, `hold` is for
-    them: nothing advances, and harm that the comparison shows still rolls back.
-    """
+    """Alerts of Prometheus that are about the service. One that begins to fire after the rollout began rolls
+    it back or holds it; one that fired before does not count until it has resolved and fires anew."""
 
     matching: Matching = Field(
         description="Which alerts are about the service: label matchers as in PromQL, such as "
@@ -171,6 +164,9 @@ class Alerts(StrictModel):
         '`namespace`, canaryd adds namespace="$namespace"; where none is about `pod`, it leaves out alerts '
         "that name one of stable's pods."
     )
+    # A rollback, although an alert names no version and may be about stable or a dependency: to go back for
+    # nothing costs a release that is tried again later, and to stay for nothing leaves users with what may
+    # have raised the alarm until a person is awake. In an incident nobody wants a release under way.
     on_firing: Literal["rollback", "hold"] = Field(
         default="rollback",
         description="What happens when an alert begins to fire after the rollout began. A hold ends when the "
@@ -179,7 +175,8 @@ class Alerts(StrictModel):
     watch_after_promotion: PositiveSeconds | None = Field(
         default=None,
         description="How long after a promotion alerts are still watched. One that begins to fire then is "
-        "announced (`alerted`), and is not rolled back: to roll back, give the last stage a longer minimum.",
+        "announced (`alert_after_promotion`), and not rolled back: to roll back, give the last stage a longer "
+        "minimum.",
         json_schema_extra=without_default,
     )
 
