@@ -175,8 +175,8 @@ class Alerts(StrictModel):
     watch_after_promotion: PositiveSeconds | None = Field(
         default=None,
         description="How long after a promotion alerts are still watched. One that begins to fire then is "
-        "announced (`alert_after_promotion`), and not rolled back: to roll back, give the last stage a longer "
-        "minimum.",
+        "announced (`alert_after_promotion`), and not rolled back: to roll back, give the last stage a "
+        "longer minimum.",
         json_schema_extra=without_default,
     )
 
