@@ -56,7 +56,7 @@ class AlertWatch:
         for firing in looks_of(ALERTS, past):
             self._past_looks = 0 if firing is None else self._past_looks + 1
             if firing is not None:
-                self._see(firing, 0, is_past=True)
+                self._see(firing, is_past=True)
 
     def open(self, span: Span) -> None:
         """A new stretch at one weight."""
@@ -71,11 +71,11 @@ class AlertWatch:
         if firing is None:
             self._known_from = None
             return
-        self._see(firing, look.end, is_past=False)
+        self._see(firing, is_past=False)
         if self._known_from is None:
             self._known_from = look.end
 
-    def _see(self, firing: SeriesValues, at: int, is_past: bool) -> None:
+    def _see(self, firing: SeriesValues, is_past: bool) -> None:
         """What fires at one moment; is_past: before the rollout began."""
         before, self._firing = self._firing, {}
         for labels, evaluated in firing.items():
@@ -108,14 +108,10 @@ class AlertWatch:
         return AlertPlace(stage.kind, stage.said, since - span.start)
 
     @property
-    def begun(self) -> bool:
-        """Whether an alert fires that began to after the rollout began."""
-        return any(firing.counts for firing in self._firing.values())
-
-    @property
     def broken(self) -> bool:
-        """Whether the canary is rolled back for it."""
-        return self.begun and self.alerts.on_firing == "rollback"
+        """Whether the canary is rolled back for an alert."""
+        counts = any(firing.counts for firing in self._firing.values())
+        return counts and self.alerts.on_firing == "rollback"
 
     def assessed(self) -> AlertsAssessment:
         """What fires, the alert that began last first."""
