@@ -3,22 +3,26 @@ recorded."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from canaryd.adapters.kube.canaryrollout_object import record_of, spec_of, status_of
 from canaryd.adapters.recording_file import Recording, load, writing
 from canaryd.commands.backtest.backtest import unfit
 from canaryd.commands.backtest.telemetry_reader import backtest, past_of, read_out
 from canaryd.commands.explain.reread import reread
 from canaryd.control.evidence_stream import EvidenceStream
 from canaryd.domain.counts import Counts, Look
-from canaryd.domain.rollout import Held, Phase, Rollout
+from canaryd.domain.rollout import Held, Phase, Record, Rollout
 from canaryd.domain.series_values import SeriesValues, labels_text
-from canaryd.domain.verdict import Answer, Verdict
+from canaryd.domain.verdict import Answer, MetricFinding, Verdict
+from canaryd.judge.combined_verdict import verdict_of
 from canaryd.report.reporting_judge import reporting_judge_of
-from tests.builders import a_policy
+from canaryd.report.summary import summary
+from tests.builders import a_policy, a_verdict
 from tests.control.daemon_on_fakes import Daemon
 
 SLOW = labels_text({"alertname": "HighLatency", "severity": "page"})
@@ -208,3 +212,37 @@ def test_a_policy_with_alerts_that_were_not_recorded_is_refused() -> None:
         analysis={"interval": "10s", "metrics": [{"errors": {}}], "alerts": {"matching": 'team="shop"'}}
     )
     assert "which of these fired was not recorded" in "; ".join(unfit(past, other))
+
+
+def test_a_hold_for_an_alert_is_stored_and_had_again_whole() -> None:
+    case = Alerted(onFiring="hold")
+    case.daemon.with_canary(25)
+    case.fires()
+    held = case.daemon.run(60).rollout
+    record = Record(held)
+    written = {
+        "metadata": {"namespace": held.namespace, "name": held.name, "resourceVersion": "1"},
+        "spec": spec_of(record),
+        "status": json.loads(json.dumps(status_of(held))),
+    }
+    assert record_of(written).rollout == held
+    assert findings(held)[-1].since is not None
+
+
+def test_in_a_bracket_an_alert_of_any_service_is_the_wholes() -> None:
+    alert = MetricFinding("alerts", "alert Slow", Answer.UNDECIDED, since=7, says="alert Slow fires")
+    whole = verdict_of(
+        {"front-end": a_verdict(Answer.PASS), "carts": a_verdict(Answer.PASS, findings=(alert,))}
+    )
+    assert (whole.answer, whole.alert_since) == (Answer.PASS, 7)
+    assert whole.findings[0].service == "carts"
+
+
+def test_one_line_without_statistics_says_that_an_alert_fires() -> None:
+    case = Alerted(onFiring="hold")
+    case.daemon.with_canary(25)
+    case.fires()
+    held = case.daemon.run(60).rollout
+    line = summary(held, case.daemon.clock.at)
+    assert line.startswith("alert HighLatency fires while v2 is rolled out: held at 25% after ")
+    assert ", since an alert fires" in line
