@@ -77,9 +77,7 @@ def matchers_of(text: str) -> tuple[LabelMatcher, ...]:
 
 
 def _hint(wrong: str) -> str:
-    if wrong.startswith("{"):
-        return ": write the matchers alone, without ALERTS and braces"
-    if re.match(r"ALERTS\b", wrong):
+    if re.match(r"\{|ALERTS\b", wrong):
         return ": write the matchers alone, without ALERTS and braces"
     if re.match(r"[A-Za-z_]\w*\s*(=~|!~|!=|=)\s*[^\s\"'`]", wrong):
         return ": its value needs quotes"
