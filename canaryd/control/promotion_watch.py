@@ -55,7 +55,8 @@ class PromotionWatch:
             self._read_to.pop(life, None)
             self._asked.pop(life, None)
             return record
-        first = floor(rollout.ended)
+        # From the last look that was judged on: what began between it and the end is nobody's otherwise.
+        first = min(floor(rollout.ended), rollout.counted_to or floor(rollout.ended))
         readable = min(now - self.ingestion_delay, rollout.ended + seconds)
         until = first + floor(readable - first) // interval * interval
         if until <= self._read_to.get(life, first) or now - self._asked.get(life, 0.0) < interval:

@@ -51,7 +51,8 @@ def sentence(alert: FiringAlert) -> str:
 def after_promotion(alert: FiringAlert, promoted: float) -> str:
     """`alert HighLatency (severity=page) fires since 12:03:10 UTC, 95 s after the promotion; it did not fire
     in the hour before`. promoted: when the rollout ended (Unix seconds)."""
-    return _fires(alert, f"{_seconds(max(0, round(alert.since - promoted)))} after the promotion")
+    seconds = round(alert.since - promoted)
+    return _fires(alert, f"{_seconds(abs(seconds))} {'after' if seconds >= 0 else 'before'} the promotion")
 
 
 def _fires(alert: FiringAlert, where: str) -> str:

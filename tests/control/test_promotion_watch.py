@@ -78,6 +78,17 @@ def test_an_alert_that_fired_when_the_version_was_promoted_is_nothing_new() -> N
     assert case.run(300).told == []
 
 
+def test_an_alert_that_began_after_the_last_look_and_before_the_promotion_is_not_lost() -> None:
+    case = Promoted()
+    rollout = case.daemon.rollout
+    assert rollout.counted_to is not None
+    assert rollout.ended is not None
+    assert rollout.counted_to < rollout.ended
+    case.since = rollout.counted_to
+    (reason,) = case.run(60).told
+    assert reason.startswith("alert HighLatency (severity=page) fires since ")
+
+
 def test_what_could_not_be_read_is_read_later_and_told_then() -> None:
     case = Promoted().fires(90)
     case.daemon.world.down.add("alerts")
