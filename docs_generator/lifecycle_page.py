@@ -47,6 +47,8 @@ SIGNALS = {
     Signal.GATE_OPEN: "the gate that is asked has opened",
     Signal.GATE_STUCK: "the gate was closed for its deadline, and `closed: hold`",
     Signal.GATE_LOST: "the gate was closed for its deadline, and `closed: rollback`",
+    Signal.ALERT_FIRING: "an alert of the policy has begun to fire, and `onFiring: hold`",
+    Signal.ALERT_RESOLVED: "the alert has resolved",
 }
 
 # Where each phase stands in the diagram: the middle of its box.

@@ -26,6 +26,7 @@ from canaryd.domain.ports import (
     Workload,
 )
 from canaryd.domain.rollout import Announcement, DesiredActions, Record, RouteLists, Span
+from canaryd.domain.series_values import SeriesValues
 from canaryd.domain.verdict import Answer, Verdict
 from canaryd.routing.managed_routes import steered
 from tests.builders import NOW, ORIGIN, a_verdict, a_workload
@@ -273,6 +274,7 @@ class FakeTelemetry:
     senders: Sequence[Source] = ()
     present: Presence = field(default_factory=Presence)
     asked: int = 0  # how often who sends
+    firing: Callable[[int], SeriesValues] = lambda at: {}  # the alerts that fire at a moment
     # by the stretch that was read last of it
     targets: dict[tuple[int, int], Target] = field(default_factory=dict)
 
@@ -287,6 +289,13 @@ class FakeTelemetry:
     def measure(self, target: Target, promql: str, start: int, end: int, step: int) -> Sequence[float | None]:
         self.world.answer("telemetry")
         return [0.0 for _ in range(start, end, step)]
+
+    def measure_each(
+        self, target: Target, promql: str, start: int, end: int, step: int
+    ) -> Sequence[SeriesValues | None]:
+        self.world.answer("telemetry")
+        self.world.answer("alerts")
+        return [self.firing(at) for at in range(start + step, end + 1, step)]
 
     def sources(self, target: Target, start: int, end: int) -> Sequence[Source]:
         self.world.answer("telemetry")

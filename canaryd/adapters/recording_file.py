@@ -29,6 +29,7 @@ from canaryd.domain.policy.validation import InvalidPolicy
 from canaryd.domain.ports import Presence, Rejected
 from canaryd.domain.recording import Past
 from canaryd.domain.rollout import Rollout
+from canaryd.domain.series_values import SeriesValues, series_name
 from canaryd.domain.stored_rollout import StoredRollout, restored, stored
 
 KIND = "canaryd recording"
@@ -36,7 +37,8 @@ FORMAT = 1  # raised when a reader of the old one would misunderstand
 SAYS = "what was counted of two versions of a service; canaryd backtest tries policies on it"
 
 Values = Mapping[str, float | None]
-"""The values of a policy's queries at the end of a look, by their PromQL; None: no value."""
+"""The values of a policy's queries at the end of a look, by their PromQL; None: no value. Of a query that
+answers several series see `domain/series_values.py`."""
 
 # Values and odds may be infinite, which JSON does not have: infinity is written as text.
 _SHAPE = ConfigDict(alias_generator=to_camel, ser_json_inf_nan="strings")
@@ -176,6 +178,7 @@ class Recording:
             int, list[int]
         ] = {}  # by start: the ends of the looks that begin there, longest first
         self._values: dict[tuple[str, int], float | None] = {}
+        self._names: dict[str, None] = {}  # of the values, in the order in which they were first seen
 
     def write(self, look: Look, values: Values) -> None:
         """Adds a look, as `Writer.write`: looks from Prometheus may be kept in memory instead of in a
@@ -184,6 +187,7 @@ class Recording:
             self._ends[look.start] = sorted([*self._ends.get(look.start, []), look.end], reverse=True)
         self._looks[look.start, look.end] = look
         self._values |= {(promql, look.end): value for promql, value in values.items()}
+        self._names |= dict.fromkeys(values)
 
     def read(
         self, targets: Sequence[Target], start: int, end: int, step: int
@@ -205,6 +209,25 @@ class Recording:
                 "policy that has this query"
             )
         return [self._values.get((promql, at)) for at in range(start + step, end + 1, step)]
+
+    def measure_each(
+        self, target: Target, promql: str, start: int, end: int, step: int
+    ) -> Sequence[SeriesValues | None]:
+        """The recorded value of each series of a query at the end of each look; None where it was not
+        answered. Raises Rejected for a query that is not recorded."""
+        counted = self.measure(target, promql, start, end, step)
+        prefix = series_name(promql, "")
+        names = [name for name in self._names if name.startswith(prefix)]
+        return [
+            None
+            if count is None
+            else {
+                name.removeprefix(prefix): value
+                for name in names
+                if (value := self._values.get((name, at))) is not None
+            }
+            for at, count in zip(range(start + step, end + 1, step), counted, strict=True)
+        ]
 
     def sources(self, target: Target, start: int, end: int) -> Sequence[Source]:
         """Returns no sources, since the senders of requests are not recorded."""

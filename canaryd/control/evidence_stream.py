@@ -20,10 +20,12 @@ from typing import Protocol
 import structlog
 
 from canaryd.domain.counts import HISTORY_LOOKS, Counts, Look, Source, Target, joined
+from canaryd.domain.policy.alerts import ALERTS
 from canaryd.domain.policy.metrics import HTTP_FAILURES, Query
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Rejected, Telemetry, Unavailable
 from canaryd.domain.rollout import Rollout, ServiceRollout, Span
+from canaryd.domain.series_values import SeriesValues, columns
 from canaryd.domain.verdict import Answer, Verdict
 from canaryd.report import missing_telemetry
 from canaryd.report.reporting_judge import reporting_judge_of
@@ -151,6 +153,10 @@ class EvidenceStream:
         self._asked: float | None = None  # when it was asked who sends the requests
         self._absent_at: float | None = None  # when it was asked why nothing is counted ...
         self._absent = ""  # ... and the answer
+        # The time before the rollout, where it is not known which alerts fired then; and whether it can be
+        # known now, so that what was judged without it is to be judged anew.
+        self._unread_past: LookWindow | None = None
+        self._is_void = False
         self._unsaved: list[JudgedLook] = []  # judged under `_spans`, and not on the record when last asked
         self._spans = rollout.spans
         self.counted: dict[str, Counts] = {}
@@ -163,8 +169,9 @@ class EvidenceStream:
 
     def fits(self, rollout: Rollout) -> bool:
         """Whether the stream can go on from this record: not when it is another rollout of the same name, nor
-        when the judge has looks as compared that the record, changed since, no longer has in a span."""
-        if floor(rollout.began) != self._began:
+        when the judge has looks as compared that the record, changed since, no longer has in a span, nor when
+        more is known of the time before the rollout than it was judged by."""
+        if floor(rollout.began) != self._began or self._is_void:
             return False
         saved = self._saved(rollout)
         again = any(judged.look.start == saved for judged in self._unsaved)
@@ -284,12 +291,18 @@ class EvidenceStream:
             history = self._telemetry.read([self._target], self._target.since, self._began, self._interval)[
                 self._target
             ]
-            self._judge = self._judge_of(self._policy, [look for look in history if look.sampled])
+            judge = self._judge_of(self._policy, [look for look in history if look.sampled])
             before = LookWindow(self._target.since, self._began, self._interval, None)
             compared = [query for query in self._policy.analysis.queries if query.compare]
-            self._judge.remember(
-                {query.stable_name: self._measure(query, query.of_stable, before) for query in compared}
+            judge.remember(
+                {
+                    **{
+                        query.stable_name: self._measure(query, query.of_stable, before) for query in compared
+                    },
+                    **self._firing(before),
+                }
             )
+            self._judge = judge
         return self._judge
 
     def _open(self, judge: JudgePort, rollout: Rollout) -> None:
@@ -337,14 +350,41 @@ class EvidenceStream:
                 return
 
     def _measured(self, window: LookWindow) -> Mapping[str, Sequence[float | None]]:
-        """The values of the policy's queries at the ends of a window's looks, by name."""
-        if window.span is None or window.end - window.start < window.step:
+        """The values of the policy's queries, and the alerts that fire, at the ends of a window's looks, by
+        name. Alerts also while the weight is in change: one that begins then is no less the rollout's."""
+        if window.end - window.start < window.step:
             return {}
+        queries = self._policy.analysis.queries if window.span is not None else ()
         return {
-            name: self._measure(query, promql, window)
-            for query in self._policy.analysis.queries
-            for name, promql in query.asked.items()
+            **{
+                name: self._measure(query, promql, window)
+                for query in queries
+                for name, promql in query.asked.items()
+            },
+            **self._firing(window),
         }
+
+    def _firing(self, window: LookWindow) -> Mapping[str, Sequence[float | None]]:
+        """The alerts that fire at the ends of a window's looks, by the names of their values. "Not
+        answered" is kept apart from "none fires". {}: the policy has no alerts."""
+        if (alerts := self._policy.analysis.alerts) is None:
+            return {}
+        looks: Sequence[SeriesValues | None] = [None] * ((window.end - window.start) // window.step)
+        # What fired before the rollout tells what is new: without it an old alert and a new one look alike.
+        wanted = window if self._unread_past is None else self._unread_past
+        try:
+            found = self._telemetry.measure_each(
+                self._target, alerts.promql, wanted.start, wanted.end, wanted.step
+            )
+        except (Unavailable, Rejected) as error:
+            self._has_failed(ALERTS, alerts.promql, str(error))
+            if self._judge is None:
+                self._unread_past = window
+        else:
+            self.query_problems.pop(alerts.promql, None)
+            self._is_void = wanted is not window
+            looks = looks if self._is_void else found
+        return columns(ALERTS, looks)
 
     def sources(self, rollout: Rollout, now: float) -> Sequence[Source] | None:
         """Who sent the requests of the present span's latest looks; None where it was asked a short while
@@ -403,18 +443,22 @@ class EvidenceStream:
         try:
             values = self._telemetry.measure(self._target, promql, window.start, window.end, window.step)
         except (Unavailable, Rejected) as error:
-            if self.query_problems.get(promql) != str(error):
-                log.warning(
-                    "query.failed",
-                    namespace=self._target.namespace,
-                    service=self._target.service,
-                    query=query.name,
-                    reason=str(error),
-                )
-            self.query_problems[promql] = str(error)
+            self._has_failed(query.name, promql, str(error))
             return [None] * ((window.end - window.start) // window.step)
         self.query_problems.pop(promql, None)
         return values
+
+    def _has_failed(self, name: str, promql: str, why: str) -> None:
+        """Told once, when it begins or changes."""
+        if self.query_problems.get(promql) != why:
+            log.warning(
+                "query.failed",
+                namespace=self._target.namespace,
+                service=self._target.service,
+                query=name,
+                reason=why,
+            )
+        self.query_problems[promql] = why
 
     def _count(self, look: Look) -> None:
         for replica, counts in (*look.stable.items(), *look.canary.items()):

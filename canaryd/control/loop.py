@@ -17,6 +17,7 @@ import structlog
 from canaryd.control.bracket_supervisor import BracketSupervisor
 from canaryd.control.look_context import LookContext
 from canaryd.control.observation import ClusterReader, Observation
+from canaryd.control.promotion_watch import PromotionWatch
 from canaryd.control.reconciler import Reconciler
 from canaryd.control.supervisor import Supervisor
 from canaryd.domain.namespaced_name import NamespacedName
@@ -75,6 +76,9 @@ class ControlLoop:
 
     def __post_init__(self) -> None:
         self.brackets = BracketSupervisor(self.supervisor)
+        self.promotions = PromotionWatch(
+            self.reconciler.telemetry, self.supervisor.rollouts, self.reconciler.ingestion_delay
+        )
         self.reader = ClusterReader(
             self.supervisor.workloads, self.supervisor.traffic, self.supervisor.rollouts
         )
@@ -203,6 +207,10 @@ class ControlLoop:
             with self._trouble(name, "look.failed"):
                 if not record.rollout.phase.ended and observations.keys() >= set(record.rollout.keys):
                     record, telemetry_is_up = self._look(observations, record, telemetry_is_up, outages)
+                    _put(observations, record)
+            if telemetry_is_up and not _is_followed(record, records):
+                with self._trouble(f"{name} promotion", "promotion.unwatched"):
+                    record = self.promotions.look(record, self.clock.now())
                     _put(observations, record)
             with self._trouble(f"{name} announcements", "announcing.failed"):
                 record = self._announce(record, collected)
@@ -362,6 +370,13 @@ def _put(observations: Mapping[NamespacedName, Observation], record: Record) -> 
         for place, other in enumerate(records):
             if _life(other) == _life(record):
                 records[place] = record
+
+
+def _is_followed(record: Record, records: Sequence[Record]) -> bool:
+    """Whether a later rollout of one of its services has begun: an alert may be about that one then, and it
+    looks at alerts itself."""
+    keys, began = set(record.rollout.keys), record.rollout.began
+    return any(keys & set(other.rollout.keys) and other.rollout.began > began for other in records)
 
 
 def _life(record: Record) -> str:

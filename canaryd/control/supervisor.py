@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from canaryd.control.observation import Observation
+from canaryd.control.promotion_watch import GRACE, is_alerted, watched_seconds
 from canaryd.domain import announcements
 from canaryd.domain.namespaced_name import NamespacedName
 from canaryd.domain.policy.policy import Policy
@@ -353,9 +354,19 @@ class Supervisor:
         if not rollout.phase.ended or service.scaled or rollout.ended is None:
             return record
         name, version, replicas, after = to_scale(rollout, service)
-        if name and (now - rollout.ended < max(after, SETTLED) or observation.view is None):
+        if name and (now - rollout.ended < max(after, _kept_seconds(rollout)) or observation.view is None):
             return record
-        if name and self._is_idle(observation, version):
+        if name and is_alerted(rollout):
+            # A person may want to go back to it: what an alert is about is for them to say.
+            log.warning(
+                "workload.kept",
+                service=service.name,
+                namespace=service.namespace,
+                rollout=rollout.name,
+                deployment=name,
+                reason="an alert began to fire after the promotion",
+            )
+        elif name and self._is_idle(observation, version):
             try:
                 self.workloads.scale(service.namespace, name, replicas)
                 log.info(
@@ -440,7 +451,14 @@ class Supervisor:
 
 
 def _is_settled(rollout: Rollout, now: float) -> bool:
-    return rollout.phase.ended and rollout.ended is not None and now - rollout.ended >= SETTLED
+    """Whether nothing may need any more what served its versions: requests under way, or whoever goes back
+    for an alert that is watched for."""
+    return rollout.phase.ended and rollout.ended is not None and now - rollout.ended >= _kept_seconds(rollout)
+
+
+def _kept_seconds(rollout: Rollout) -> float:
+    watched = watched_seconds(rollout)
+    return max(SETTLED, watched + GRACE if watched else 0.0)
 
 
 def new_rollout(

@@ -216,6 +216,43 @@ class QueryAssessment:
 
 
 @dataclass(frozen=True, slots=True)
+class AlertPlace:
+    """Where in a rollout an alert began: the kind of the stage and what it gives the canary (see `Stage`),
+    and seconds since its first look began; below 0 before the first look of all."""
+
+    kind: str
+    said: str
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class FiringAlert:
+    """One alert that fires. labels: those that tell which one; since: Unix seconds.
+
+    counts: it began after the rollout did. place: None before any stage, and where it does not count.
+    fired_before: when it had last fired within the hour before (Unix seconds); None: it had not, as far as is
+    known. known_seconds: how long before `since` that is. answer: what it means for the canary."""
+
+    name: str
+    labels: tuple[tuple[str, str], ...]
+    since: int
+    counts: bool
+    place: AlertPlace | None
+    fired_before: int | None
+    known_seconds: int
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class AlertsAssessment:
+    """The policy's alerts. is_answered: whether the last look has which of them fire; firing: those that were
+    last known to, the one that began last first."""
+
+    is_answered: bool
+    firing: tuple[FiringAlert, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class BlockLength:
     """How many looks of a metric are judged together, and for how many looks trouble on stable lasts.
 
@@ -331,7 +368,8 @@ class Details:
     requests, as the policy names it. is_withheld: the odds ask for a rollback that is not made.
     can_step_back: whether an alarm leads to a stage that compares both versions. lacks_latency: latency is
     judged, and none of the canary was seen in this stage. is_one_replica: latency is that of one canary
-    replica. dropped_bounds_ms: bounds that not every replica has. plain_harm: why nothing was waited for."""
+    replica. alerts: None where the policy has none. dropped_bounds_ms: bounds that not every replica has.
+    plain_harm: why nothing was waited for."""
 
     kind: str
     is_full_weight: bool
@@ -347,6 +385,7 @@ class Details:
     limits: tuple[LimitAssessment, ...] = ()
     unseen_limits: tuple[UnseenLimit, ...] = ()
     queries: tuple[QueryAssessment, ...] = ()
+    alerts: AlertsAssessment | None = None
     blocks: tuple[BlockLength, ...] = ()
     dropped_bounds_ms: tuple[float, ...] = ()
     replica_luck: tuple[ReplicaLuck, ...] = ()
@@ -396,6 +435,19 @@ class Assessment:
         """Whether the canary's last looks are over a limit of the policy, whatever stable does."""
         return self.details is not None and any(limit.is_over for limit in self.details.limits)
 
+    @property
+    def alert_since(self) -> int | None:
+        """When the last of the alerts began that fire and count; None where none does."""
+        alerts = self.details.alerts if self.details is not None else None
+        since = [alert.since for alert in alerts.firing if alert.counts] if alerts is not None else []
+        return max(since, default=None)
+
+    @property
+    def lacks_alerts(self) -> bool:
+        """Whether it is not known which alerts fire."""
+        alerts = self.details.alerts if self.details is not None else None
+        return alerts is not None and not alerts.is_answered
+
     def _rates(self) -> Iterator[RateAssessment]:
         if self.details is None:
             return
@@ -414,6 +466,8 @@ class Assessment:
         if self.details.latency is not None:
             yield self.details.latency.answer
         if self.details.lacks_latency and self.details.is_full_weight:
+            yield Answer.NO_DATA
+        if self.lacks_alerts:
             yield Answer.NO_DATA
         for query in self.details.queries:
             if not query.query.dry_run and query.limit_answer is not None:

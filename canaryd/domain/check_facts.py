@@ -75,13 +75,24 @@ class ScrapedSeries:
 
 
 @dataclass(frozen=True, slots=True)
+class AlertFacts:
+    """What Prometheus has of a policy's alerts. firing: those that fire now, by name and labels. rules: of
+    each alerting rule its name (`alertname`) and the labels that it sets; None where that is not told.
+    problem: why it is not known what fires."""
+
+    firing: tuple[str, ...] = ()
+    rules: tuple[Mapping[str, str], ...] | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceCounts:
     """What Prometheus has of one service.
 
     reporters: (reporter, workload) -> requests counted so far. series: those of the policy's reporter.
     bounds, sums: of the duration histogram: its buckets' `le`, and whether it has a sum. elsewhere: where
-    there is nothing, the namespaces of which there is something.
-    queries: name of a policy's query -> "" where it has a value, else why not. problem: what it said instead
+    there is nothing, the namespaces of which there is something. queries: name of a policy's query -> ""
+    where it has a value, else why not. alerts: None where the policy has none. problem: what it said instead
     of an answer.
     """
 
@@ -91,6 +102,7 @@ class ServiceCounts:
     sums: bool = False
     elsewhere: Sequence[str] = ()
     queries: Mapping[str, str] = field(default_factory=dict)
+    alerts: AlertFacts | None = None
     problem: str = ""
 
 

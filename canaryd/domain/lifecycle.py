@@ -51,6 +51,8 @@ class Signal(StrEnum):
     GATE_OPEN = "gate open"
     GATE_STUCK = "gate closed at its deadline"
     GATE_LOST = "gate closed, rolled back"
+    ALERT_FIRING = "alert firing"
+    ALERT_RESOLVED = "alert resolved"
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,6 +322,7 @@ TRANSITIONS: dict[tuple[Phase, Signal], Step] = {
     (P.PROGRESSING, S.OVERDUE): _roll_back,
     (P.PROGRESSING, S.STABLE_CHANGED): _fresh,
     (P.PROGRESSING, S.STABLE_DOWN): _hold(Held.STABLE_NOT_READY),
+    (P.PROGRESSING, S.ALERT_FIRING): _hold(Held.ALERT),
     (P.AWAITING_APPROVAL, S.ROUTED): _routed,
     (P.AWAITING_APPROVAL, S.APPROVE): _approve,
     # Its users are still served by it while people make up their minds, so harm still ends it.
@@ -335,6 +338,8 @@ TRANSITIONS: dict[tuple[Phase, Signal], Step] = {
     (P.AWAITING_APPROVAL, S.BLIND): _roll_back,
     (P.AWAITING_APPROVAL, S.STABLE_CHANGED): _fresh,
     (P.AWAITING_APPROVAL, S.STABLE_DOWN): _hold(Held.STABLE_NOT_READY),
+    # An approval was asked for before anyone was paged; it is asked for again once the alert has resolved.
+    (P.AWAITING_APPROVAL, S.ALERT_FIRING): _hold(Held.ALERT),
     (P.HELD, S.ROUTED): _routed,
     (P.HELD, S.PASS): _onward_if_undecided,
     # A held canary still serves users, so harm still ends it.
@@ -353,6 +358,7 @@ TRANSITIONS: dict[tuple[Phase, Signal], Step] = {
     (P.HELD, S.OVERDUE): _roll_back,
     (P.HELD, S.STABLE_CHANGED): _fresh,
     (P.HELD, S.STABLE_UP): _resume_if(Held.STABLE_NOT_READY),
+    (P.HELD, S.ALERT_RESOLVED): _resume_if(Held.ALERT),
     (P.ROLLING_BACK, S.ROUTED): _end(Phase.ROLLED_BACK),
     (P.GIVING_WAY, S.ROUTED): _end(Phase.SUPERSEDED),
     # The last word on harm is the judge's, until the final route stands.
@@ -462,6 +468,10 @@ class Judged(Protocol):
     def looks_unacceptable(self) -> bool: ...
     @property
     def is_over_a_limit(self) -> bool: ...
+    @property
+    def alert_since(self) -> int | None: ...
+    @property
+    def lacks_alerts(self) -> bool: ...
 
 
 def stage_signal(rollout: Rollout, verdict: Judged, now: float) -> Signal | None:
@@ -469,12 +479,20 @@ def stage_signal(rollout: Rollout, verdict: Judged, now: float) -> Signal | None
     looking.
 
     A deadline means something in PROGRESSING alone, a pass also to a hold that waits for evidence; harm and
-    alarms do in every phase that serves users.
+    alarms do in every phase that serves users. While an alert fires that nobody has decided to go on with,
+    nothing passes.
     """
     if verdict.answer is Answer.FAIL:
         return Signal.HARM
     if verdict.answer is Answer.ALARM:
         return Signal.ALARM
+    is_alerted = verdict.alert_since is not None and not _is_accepted(rollout, verdict.alert_since, now)
+    if is_alerted and rollout.phase is not Phase.HELD:
+        return Signal.ALERT_FIRING
+    if rollout.phase is Phase.HELD and rollout.held is Held.ALERT and not is_alerted:
+        return None if verdict.lacks_alerts else Signal.ALERT_RESOLVED
+    if is_alerted:
+        return None
     is_late = rollout.phase is Phase.HELD and rollout.held is Held.UNDECIDED
     if (
         not (rollout.phase is Phase.PROGRESSING or is_late)
@@ -502,3 +520,13 @@ def stage_signal(rollout: Rollout, verdict: Judged, now: float) -> Signal | None
     # A look without data lets nothing pass: the next one that says something does; where none comes, that is
     # told as what it is.
     return None if verdict.answer is Answer.NO_DATA else Signal.LET_PASS
+
+
+def _is_accepted(rollout: Rollout, since: int, now: float) -> bool:
+    """Whether a person has let the rollout go on, or sent it to full weight, while an alert fired: that is
+    their word on it, until another one begins. since: when the alert began; now: decisions after it do not
+    count, where a past is judged again."""
+    return any(
+        decision.signal in (Signal.RESUME, Signal.PROMOTE) and since <= decision.at <= now
+        for decision in rollout.decisions
+    )

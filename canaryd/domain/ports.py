@@ -12,6 +12,7 @@ from canaryd.domain.counts import Look, Source, Target
 from canaryd.domain.gates import GateQuestion, GateReply
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.rollout import NOBODY, ActionRequest, Announcement, DesiredActions, Record, RouteLists
+from canaryd.domain.series_values import SeriesValues
 
 
 class Unavailable(Exception):
@@ -154,6 +155,12 @@ class Telemetry(Protocol):
     def measure(self, target: Target, promql: str, start: int, end: int, step: int) -> Sequence[float | None]:
         """A policy's own query at the end of each of those looks; None where it has no value. Variables are
         filled in here."""
+
+    def measure_each(
+        self, target: Target, promql: str, start: int, end: int, step: int
+    ) -> Sequence[SeriesValues | None]:
+        """As `measure`, for a query that may answer any number of series, none included: the value of each at
+        the end of each look. None where it is on record that the query was not answered."""
 
     def sources(self, target: Target, start: int, end: int) -> Sequence[Source]:
         """Who sent the requests of (start, end], most first; empty where that is not known. Raises as

@@ -58,6 +58,7 @@ class Held(StrEnum):
     ALARMS = "alarms"
     STABLE_NOT_READY = "stable not ready"
     GATE = "gate closed"  # at its deadline; it goes on being asked, and the hold ends when it opens
+    ALERT = "alert firing"  # ends when the alert has resolved
 
 
 @dataclass(frozen=True, slots=True)

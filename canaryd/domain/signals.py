@@ -25,6 +25,11 @@ def reason_of(rollout: Rollout, signal: Signal, verdict: Verdict) -> str:
         return (
             f"undecided at the stage's deadline of {deadline}, where the policy rolls back: {verdict.reason}"
         )
+    if signal is Signal.ALERT_FIRING:
+        alerts = [finding.says for finding in verdict.findings if finding.since is not None]
+        return f"{'; '.join(alerts)}: held until it has resolved"
+    if signal is Signal.ALERT_RESOLVED:
+        return "no alert fires any more"
     if signal is Signal.LET_PASS:
         return f"no evidence of harm at the stage's deadline of {deadline}: {verdict.reason}"
     return verdict.reason

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 FEW_EVENTS = 5  # below which an estimate is chance
+ALERTS_METRIC = "alerts"  # of the findings of Prometheus' alerts; no query of a policy is meant by it
 PLAIN_SHARE = 0.01  # of the canary's requests, where stable had none to compare with
 
 
@@ -42,12 +43,12 @@ class MetricFinding:
     metric: the policy's metric ("errors", "latency", a query's name); what: the comparison in words
     ("errors", "slower than 250 ms", "mean latency", "at most 5% errors"). stable_events of stable_requests,
     canary_events of canary_requests: the counts of this stage. ratio, low, high: canary's rate over stable's,
-    with its anytime-valid interval (None: not estimable, or a guardrail).
-    tolerated, unacceptable: ratios this comparison was held against (None for a guardrail). odds: gathered
-    against the canary (1 is neutral), bar: the odds at which it is rolled back; cleared: odds gathered that
-    nothing unacceptable is there, clear_bar: what they must reach for the stage to pass. value, limit: of a
-    guardrail or a query; a compared query has a ratio and odds, and no counts. says: the finding as one
-    sentence. service: whose it is, where the verdict is of several.
+    with its anytime-valid interval (None: not estimable, or a guardrail). tolerated, unacceptable: ratios
+    this comparison was held against (None for a guardrail). odds: gathered against the canary (1 is neutral),
+    bar: the odds at which it is rolled back; cleared: odds gathered that nothing unacceptable is there,
+    clear_bar: what they must reach for the stage to pass. value, limit: of a guardrail or a query; a compared
+    query has a ratio and odds, and no counts. since: when an alert that counts began to fire (Unix seconds).
+    says: the finding as one sentence. service: whose it is, where the verdict is of several.
     """
 
     metric: str
@@ -72,6 +73,7 @@ class MetricFinding:
     is_over: bool = False  # the last looks are over a limit, whatever stable does
     dry_run: bool = False  # it is told, and decides nothing
     service: str | None = None
+    since: int | None = None
 
     @property
     def is_plainly_unacceptable(self) -> bool:
@@ -123,6 +125,18 @@ class Verdict:
     def is_over_a_limit(self) -> bool:
         """Whether the canary's last looks are over a limit of the policy, whatever stable does."""
         return any(finding.is_over for finding in self.findings)
+
+    @property
+    def alert_since(self) -> int | None:
+        """When the last of the alerts began that fire and count (Unix seconds); None where none does."""
+        return max((finding.since for finding in self.findings if finding.since is not None), default=None)
+
+    @property
+    def lacks_alerts(self) -> bool:
+        """Whether it is not known which alerts fire."""
+        return any(
+            finding.metric == ALERTS_METRIC and finding.answer is Answer.NO_DATA for finding in self.findings
+        )
 
     @property
     def looks_unacceptable(self) -> bool:

@@ -2,8 +2,8 @@
 
 A pure fold: nothing here reads a clock or the world, so the same policy, spans and looks give the same
 verdicts, live, after a restart and in a backtest; and nothing grows with the looks but what a replay without
-one replica needs. What is gathered is in `errors`, `latency`, `guardrails`, `queries` and `full_weight`; how
-it is put into sentences, in `report.findings`.
+one replica needs. What is gathered is in `errors`, `latency`, `guardrails`, `queries`, `alert_watch` and
+`full_weight`; how it is put into sentences, in `report.findings`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,6 +29,7 @@ from canaryd.domain.counts import Look
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.rollout import Span
 from canaryd.domain.verdict import Answer
+from canaryd.judge.alert_watch import AlertWatch
 from canaryd.judge.comparisons import Comparisons, Unit, fold_all
 from canaryd.judge.count_vectors import (
     FAILURES,
@@ -75,6 +76,10 @@ class Judge:
         self._history = history
         self._warmth = Warmth(policy.analysis.warmup)
         self._queries = [QueryWatch(query) for query in policy.analysis.queries]
+        alerts = policy.analysis.alerts
+        self.alerts = (
+            AlertWatch(alerts, policy.stages, policy.analysis.interval) if alerts is not None else None
+        )
         self._past: Mapping[str, Sequence[float | None]] = {}
         self.compared = ComparedQueries(policy.analysis)
         self._failed: Assessment | None = None
@@ -91,9 +96,11 @@ class Judge:
         self._start_gathering()
 
     def remember(self, past: Mapping[str, Sequence[float | None]]) -> None:
-        """Stable's values of the compared queries before the rollout, by their names; to be told before the
-        first span."""
+        """Stable's values of the compared queries, and which alerts fired, before the rollout, by their
+        names; to be told before the first span."""
         self._past = past
+        if self.alerts is not None:
+            self.alerts.remember(past)
         self.compared = ComparedQueries(self._policy.analysis, past)
 
     def _plain_harm_watch(self, history: Sequence[Look]) -> PlainHarmWatch | None:
@@ -198,6 +205,8 @@ class Judge:
             metric.close()
         self._shared = (0.0, 0.0)
         before, self._span = self._span, span
+        if self.alerts is not None:
+            self.alerts.open(span)
         self.users = drawn(self._policy, span)
         if span.fresh:
             self._history = ()
@@ -298,6 +307,8 @@ class Judge:
         if look.sampled:
             # At full weight stable serves nothing but stragglers, which are no measure.
             self.guardrails.fold(canary_sum, np.zeros_like(stable_sum) if self.at_full else stable_sum)
+        if self.alerts is not None:
+            self.alerts.observe(look, values)
         missing = self._missing(look, stable_sum, canary_sum)
         units: list[tuple[Comparisons, Unit]] = []
         if compared and self._span is not None:
@@ -363,7 +374,7 @@ class Judge:
     def _is_asked_at_deadline(self) -> bool:
         """Whether a metric, a query or the record may have said nothing yet, which the lifecycle asks at a
         deadline."""
-        if self._over_a_limit:
+        if self._over_a_limit or self.alerts is not None:
             return True
         unseen = self.latency is not None and not (
             self.timed and (self.stage_stable[TIMED] > 0 or not self.comparing)
@@ -391,6 +402,7 @@ class Judge:
             limits=self.guardrails.assessed(self.bar),
             unseen_limits=self.guardrails.unseen,
             queries=self.compared.assessed(self._queries, self.bar),
+            alerts=self.alerts.assessed() if self.alerts is not None else None,
             blocks=tuple(
                 BlockLength(metric.name, metric.block, metric.tau, metric.cautious_block)
                 for metric in self.metrics
@@ -441,6 +453,8 @@ class Judge:
     ) -> Answer:
         if self._found_down is not None:
             return Answer.FAIL
+        if self.alerts is not None and self.alerts.broken:
+            return Answer.FAIL
         if (self.guardrails.odds >= self.bar).any() or any(query.broken for query in self._queries):
             return Answer.FAIL
         if self.comparing and compared and self.harmful:
@@ -466,13 +480,24 @@ class Judge:
         )
 
     @property
+    def _alerts_known(self) -> bool:
+        """Not to know which alerts fire is no pass: none may seem to because nobody said so."""
+        return self.alerts is None or self.alerts.answered
+
+    @property
     def _ruled_out(self) -> bool:
         """Every metric has ruled out what this stage must, none is under suspicion, and there were looks
         enough. The stage's minimum time is the lifecycle's to keep."""
         cleared = all(
             metric.cleared >= self.clear_bar and metric.stage_odds < SUSPICION for metric in self.metrics
         )
-        return cleared and self._looks >= FEWEST_LOOKS and self._queries_hold and not self._over_a_limit
+        return (
+            cleared
+            and self._looks >= FEWEST_LOOKS
+            and self._queries_hold
+            and self._alerts_known
+            and not self._over_a_limit
+        )
 
     @property
     def _over_a_limit(self) -> bool:
@@ -494,6 +519,7 @@ class Judge:
             and self._looks >= FEWEST_LOOKS
             and odds < SUSPICION
             and self._queries_hold
+            and self._alerts_known
             and not self._over_a_limit
         )
 
@@ -501,7 +527,8 @@ class Judge:
         """Dark: the minimum time, and no query beyond its limits. One may well have no value of a version
         without traffic."""
         long_enough = look.end - span.start >= self._policy.stages[span.stage].minimum
-        return long_enough and all(query.value is None or query.holds(False) for query in self._queries)
+        keeps_limits = all(query.value is None or query.holds(False) for query in self._queries)
+        return long_enough and keeps_limits and self._alerts_known
 
     def _learn_bounds(self, look: Look) -> None:
         """Without a history the first look with a histogram says which bounds there are; and where a replica

@@ -38,6 +38,9 @@ class SplitStageJudge:
         )
         self._by_weight = by_weight
         self._all, self._matched = Judge(self._policy, history, by_weight), self._without_past(history)
+        # Alerts are the service's, whoever its users are, and each judge sees only the looks of its own
+        # stages.
+        self._matched.alerts = self._all.alerts
         self._now = self._all
         self._failed: Assessment | None = None
 
@@ -62,10 +65,12 @@ class SplitStageJudge:
             for metric in before.metrics:
                 metric.close()
         if span.fresh:  # another stable: what was gathered of the old one, of whichever users, is void
+            alerts = self._now.alerts
             if self._now is self._matched:
                 self._all = Judge(self._policy, (), self._by_weight)
             else:
                 self._matched = self._without_past(())
+            self._all.alerts = self._matched.alerts = alerts
         self._now.open(span)
 
     def watch(self, look: Look) -> bool:

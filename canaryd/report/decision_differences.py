@@ -8,7 +8,16 @@ from canaryd.domain.lifecycle import Signal
 from canaryd.domain.rollout import Decision, Held, Phase, Rollout
 from canaryd.domain.verdict import Verdict
 
-BY_EVIDENCE = (Signal.PASS, Signal.LET_PASS, Signal.STUCK, Signal.TIMED_OUT, Signal.HARM, Signal.ALARM)
+BY_EVIDENCE = (
+    Signal.PASS,
+    Signal.LET_PASS,
+    Signal.STUCK,
+    Signal.TIMED_OUT,
+    Signal.HARM,
+    Signal.ALARM,
+    Signal.ALERT_FIRING,
+    Signal.ALERT_RESOLVED,
+)
 AT_DEADLINE = (Signal.LET_PASS, Signal.STUCK, Signal.TIMED_OUT)
 
 
@@ -55,7 +64,7 @@ def _signal_again(
     there = replace(
         rollout,
         phase=Phase.HELD if held else Phase.PROGRESSING,
-        held=Held.UNDECIDED if held else None,
+        held=(Held.ALERT if decision.signal == Signal.ALERT_RESOLVED else Held.UNDECIDED) if held else None,
         stage=verdict.stage,
         weight=verdict.weight,
         spans=(replace(span, end=None),) if span else (),

@@ -26,7 +26,7 @@ from canaryd.domain.assessment import (
 )
 from canaryd.domain.formatting import lasting, odds_text, percent_text, short, time_text
 from canaryd.domain.verdict import Answer, MetricFinding, Verdict
-from canaryd.report import query_findings, traffic_share
+from canaryd.report import alert_findings, query_findings, traffic_share
 
 ALL_BOUNDS = "all bounds"
 KNOWN = 60  # seconds of stable's record from which it is worth a word
@@ -56,7 +56,7 @@ def verdict_from(assessment: Assessment) -> Verdict:
 
 
 def findings_of(assessment: Assessment) -> tuple[MetricFinding, ...]:
-    """The useful ones: errors, latency and its bounds that matter, limits, queries."""
+    """The useful ones: errors, latency and its bounds that matter, limits, queries, alerts."""
     return tuple(_findings(assessment, assessment.details)) if assessment.details is not None else ()
 
 
@@ -76,6 +76,8 @@ def _findings(assessment: Assessment, details: Details) -> Iterator[MetricFindin
         yield _limit(assessment, limit)
     for query in details.queries:
         yield from query_findings.findings(query, assessment.is_comparing)
+    if details.alerts is not None:
+        yield from alert_findings.findings(details.alerts)
 
 
 # ---------------------------------------------------------------- what is plain
@@ -334,6 +336,8 @@ def _notes(assessment: Assessment, details: Details) -> Iterator[str]:
     if details.drawn_users is not None:
         yield _drawn_users(details.drawn_users)
     yield from query_findings.notes(details.queries, assessment.is_comparing)
+    if details.alerts is not None:
+        yield from alert_findings.notes(details.alerts)
 
 
 def _one_replica(details: Details) -> str:
@@ -447,6 +451,9 @@ def _harm(assessment: Assessment, details: Details, findings: Sequence[MetricFin
     down = plainly_down(findings)
     if down is not None:
         return f"{down.says}: too plain to wait for odds, rolled back"
+    for alert in alert_findings.begun(findings):
+        if alert.answer is Answer.FAIL:
+            return f"{alert.says}: rolled back"
     for finding in findings:
         if finding.answer is Answer.FAIL and finding.limit is not None:
             return f"{finding.says}, rolled back"

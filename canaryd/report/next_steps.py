@@ -185,6 +185,8 @@ def _next_held(rollout: Rollout, wishes: DesiredActions, many: bool) -> list[str
         Held.GATE: "The gate did not open in time. It is asked on, and the rollout goes on by itself when it "
         f"opens. Without it: canaryd approve {rollout.name} --gate. With another deadline: "
         f"{resume}.",
+        Held.ALERT: "An alert fires. It goes on by itself when the alert has resolved. To go on although it "
+        f"fires: {resume}; back: canaryd abort {rollout.name}.",
         Held.ALARMS: f"It alarmed at full weight too often and was stepped back. On: {resume}; back: canaryd "
         f"abort {rollout.name}.",
     }

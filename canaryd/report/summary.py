@@ -10,7 +10,8 @@ from dataclasses import fields, replace
 
 from canaryd.domain.formatting import lasting, percent_text, short
 from canaryd.domain.rollout import Announcement, Held, Phase, Rollout, SummarizedAnnouncement
-from canaryd.domain.verdict import Answer, MetricFinding, Verdict
+from canaryd.domain.verdict import ALERTS_METRIC, Answer, MetricFinding, Verdict
+from canaryd.report import alert_findings
 from canaryd.report.findings import ALL_BOUNDS, REPLICA_DOWN, VERSION_DOWN, loudest, plainly_down
 from canaryd.report.phase_summary import version_of
 from canaryd.report.query_findings import COMPARED
@@ -91,6 +92,7 @@ def _outcome(rollout: Rollout, event: str, at: float) -> str:
         "rolled_back": f"rolled back after {after}",
         "superseded": f"replaced by a newer version after {after}",
         "succeeded": f"promoted after {after}",
+        "alert_after_promotion": "promoted, and an alert began to fire after that",
     }.get(event, f"{event.replace('_', ' ')} after {after}")
 
 
@@ -103,6 +105,7 @@ def _why_held(rollout: Rollout) -> str:
         Held.ALARMS: ", after several alarms at full weight",
         Held.STABLE_NOT_READY: ", since the stable version is not ready",
         Held.GATE: ", since its gate did not open",
+        Held.ALERT: ", since an alert fires",
         None: "",
     }[rollout.held]
 
@@ -121,6 +124,9 @@ def _observation(rollout: Rollout, verdict: Verdict) -> str:
     found = _worth_telling(verdict, deciding)
     if found is None:
         return ""
+    if found.metric == ALERTS_METRIC:
+        canary, stable = _versions(rollout, found)
+        return f"{found.what} fires while {canary} is rolled out"
     canary, stable = _versions(rollout, found)
     if found.what == REPLICA_DOWN:
         canary = f"a replica of {canary}"
@@ -142,6 +148,9 @@ def _worth_telling(verdict: Verdict, findings: Sequence[MetricFinding]) -> Metri
     down = plainly_down(findings)
     if down is not None:
         return down
+    alerts = alert_findings.begun(findings)
+    if alerts and verdict.answer in (Answer.FAIL, Answer.UNDECIDED, Answer.PASS):
+        return alerts[0]
     grave = [finding for finding in findings if finding.answer in (Answer.FAIL, Answer.ALARM)]
     broken = next((finding for finding in grave if finding.limit is not None), None)
     if broken is not None:

@@ -14,6 +14,7 @@ from math import ceil
 
 from canaryd.domain.counts import Look
 from canaryd.domain.lifecycle import Detail, Signal, advance, stage_signal
+from canaryd.domain.policy.alerts import ALERTS
 from canaryd.domain.policy.metrics import Query
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.policy.stages import Stage
@@ -132,6 +133,8 @@ class _Rehearsal:
         self._rollout = a_rollout(policy, service.now)
         # At its limit a query is kept, and compared ones are equal; without a value nothing would ever pass.
         self._values = {name: _kept(query) for query in policy.analysis.queries for name in query.asked}
+        if policy.analysis.alerts is not None:
+            self._values[ALERTS] = 0.0  # none fires
         self._visits: list[Visit] = []
         self._looks = self._requests = self._failures = 0
 

@@ -73,6 +73,15 @@ def test_queries_and_those_of_the_worked_example(tmp_path: Path) -> None:
         assert "cpu-per-request" in validated(tmp_path, WHOLE + query)
 
 
+def test_alerts_and_those_of_the_worked_example(tmp_path: Path) -> None:
+    commented = re.sub(r"(?m)^  # (alerts:|  matching:|  onFiring:|  watchAfterPromotion:)", r"  \1", EXAMPLE)
+    alerts = shown("guides/alerts.md", "  alerts:")
+    whole = re.sub(r"(?m)^  metrics:", lambda found: alerts + found[0], WHOLE, count=1)
+    for policy in (commented, whole):
+        assert policy.count("onFiring: rollback") == 1
+        validated(tmp_path, policy)
+
+
 def test_hooks(tmp_path: Path) -> None:
     assert shown("reference/events.md", "hooks:") == HOOK
     validated(tmp_path, WHOLE + HOOK)

@@ -1,13 +1,14 @@
 """Every phase times every signal, and what a verdict means in a stage."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from canaryd.domain import lifecycle
 from canaryd.domain.lifecycle import TRANSITIONS, Detail, RefusedSignal, Signal, advance, stage_signal
 from canaryd.domain.rollout import Held, Phase, Rollout, Span
-from canaryd.domain.verdict import Answer, MetricFinding
+from canaryd.domain.verdict import Answer, MetricFinding, Verdict
 from tests.builders import NOW, ORIGIN, a_policy, a_rollout, a_service, a_verdict, with_entrance
 
 LIVE = (Phase.PROGRESSING, Phase.AWAITING_APPROVAL, Phase.HELD)
@@ -311,7 +312,7 @@ def test_a_hold_for_want_of_evidence_goes_on_when_the_evidence_passes_and_not_at
     )
 
 
-@pytest.mark.parametrize("why", [why for why in Held if why is not Held.UNDECIDED])
+@pytest.mark.parametrize("why", [why for why in Held if why not in (Held.UNDECIDED, Held.ALERT)])
 def test_no_other_hold_ends_with_evidence(why: Held) -> None:
     held = in_phase(Phase.HELD, held=why)
     assert stage_signal(held, a_verdict(Answer.PASS, at=int(NOW) + 900), NOW + 900) is None
@@ -336,3 +337,55 @@ def test_a_reason_survives_to_the_end() -> None:
     assert (done.phase, done.reason) == (Phase.ROLLED_BACK, "errors 5% against 0.5%")
     assert done.announcements[-1].reason == "errors 5% against 0.5%"
     assert done.announcements[-1].verdict is not None
+
+
+# ---------------------------------------------------------------- alerts
+
+
+def alerted(since: float = NOW + 400, answer: Answer = Answer.UNDECIDED, **changes: Any) -> Verdict:
+    alert = MetricFinding("alerts", "alert Slow", Answer.UNDECIDED, since=int(since), says="alert Slow fires")
+    return a_verdict(answer, at=int(NOW) + 900, findings=(alert,), **changes)
+
+
+def unknown() -> Verdict:
+    finding = MetricFinding("alerts", "alerts that fire", Answer.NO_DATA)
+    return a_verdict(Answer.UNDECIDED, at=int(NOW) + 900, findings=(finding,))
+
+
+@pytest.mark.parametrize("phase", [Phase.PROGRESSING, Phase.AWAITING_APPROVAL, Phase.AWAITING_GATE])
+@pytest.mark.parametrize("answer", [Answer.UNDECIDED, Answer.PASS, Answer.NO_DATA])
+def test_an_alert_holds_whatever_the_evidence_says(phase: Phase, answer: Answer) -> None:
+    rollout = in_phase(phase)
+    assert stage_signal(rollout, alerted(answer=answer), NOW + 900) is Signal.ALERT_FIRING
+    held = advance(rollout, Signal.ALERT_FIRING, NOW + 900, Detail("alert Slow fires"))
+    assert (held.phase, held.held, held.weight) == (Phase.HELD, Held.ALERT, rollout.weight)
+
+
+def test_harm_comes_before_an_alert_that_holds() -> None:
+    assert stage_signal(in_phase(Phase.HELD), alerted(answer=Answer.FAIL), NOW + 900) is Signal.HARM
+
+
+def test_a_hold_for_an_alert_ends_when_it_has_resolved_and_not_when_that_is_not_known() -> None:
+    held = in_phase(Phase.HELD, held=Held.ALERT)
+    assert stage_signal(held, alerted(), NOW + 900) is None
+    assert stage_signal(held, unknown(), NOW + 900) is None
+    assert stage_signal(held, a_verdict(at=int(NOW) + 900), NOW + 900) is Signal.ALERT_RESOLVED
+    assert advance(held, Signal.ALERT_RESOLVED, NOW + 900).phase is Phase.PROGRESSING
+    assert advance(in_phase(Phase.HELD, held=Held.DRIFT), Signal.ALERT_RESOLVED, NOW).phase is Phase.HELD
+
+
+def test_evidence_passes_no_other_hold_while_an_alert_fires() -> None:
+    undecided = in_phase(Phase.HELD, held=Held.UNDECIDED)
+    assert stage_signal(undecided, alerted(answer=Answer.PASS), NOW + 900) is None
+
+
+@pytest.mark.parametrize("word", [Signal.RESUME, Signal.PROMOTE])
+def test_a_persons_word_lets_it_go_on_with_an_alert_that_fired_by_then_and_with_no_later_one(
+    word: Signal,
+) -> None:
+    held = in_phase(Phase.HELD, held=Held.ALERT)
+    going_on = advance(held, word, NOW + 500, Detail(f"{word.value} by a person", resumed=1))
+    assert going_on.phase is Phase.PROGRESSING
+    assert stage_signal(going_on, alerted(NOW + 400), NOW + 900) is not Signal.ALERT_FIRING
+    assert stage_signal(going_on, alerted(NOW + 600), NOW + 900) is Signal.ALERT_FIRING
+    assert stage_signal(going_on, alerted(NOW + 400), NOW + 450) is Signal.ALERT_FIRING, "as it was then"

@@ -432,6 +432,24 @@ class World:
             timeout=10,
         ).close()
 
+    @contextlib.contextmanager
+    def alerting(self, *rules: Mapping[str, Any]) -> Iterator[None]:
+        """Prometheus evaluates these alerting rules each second while the block runs."""
+        path = self.folder / "mesh" / "rules" / "tests.yml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"groups": [{"name": "tests", "interval": "1s", "rules": list(rules)}]}))
+        try:
+            self._reload()
+            yield
+        finally:
+            path.unlink()
+            self._reload()
+
+    def _reload(self) -> None:
+        urllib.request.urlopen(
+            urllib.request.Request(f"{self.prometheus}/-/reload", method="POST"), timeout=10
+        ).close()
+
     def counted(self, window: str = "1h") -> dict[str, dict[str, int]]:
         """Pod to {"requests", "failures"} in Prometheus' raw samples: what the tally must equal once two
         scrapes have passed.

@@ -109,3 +109,8 @@ def test_what_takes_too_long_is_watched_no_further() -> None:
 def test_the_lag_is_that_of_the_daemons_settings() -> None:
     assert Lag.of(scrape_interval=5.0, ingestion_delay=7.0, beat=2.0) == Lag(late=8, settle=6)
     assert Lag(late=18, settle=16) == USUAL_LAG
+
+
+def test_no_alert_begins_to_fire() -> None:
+    analysis = {"interval": "10s", "warmup": "0s", "alerts": {"matching": 'severity="page"'}}
+    assert rehearsed(analysis=analysis).end is End.PROMOTED

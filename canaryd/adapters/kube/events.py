@@ -38,6 +38,7 @@ _KINDS: Mapping[str, _Kind] = {
     "rolled_back": _Kind("RolledBack", "RollBack", warns=True),
     "superseded": _Kind("Superseded", "Supersede"),
     "succeeded": _Kind("Succeeded", "Promote"),
+    "alert_after_promotion": _Kind("AlertAfterPromotion", "Watch", warns=True),
 }
 
 

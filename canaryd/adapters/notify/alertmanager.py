@@ -20,7 +20,7 @@ from canaryd.domain.verdict import Answer
 STANDS = 300.0
 NAMES = {"rolled_back": "CanaryRolledBack", "held": "CanaryHeld", "approval_needed": "CanaryApprovalNeeded"}
 # A person has to look at these; what else a hook may name is news. `labels` in the settings overrides it.
-WARNINGS = frozenset({"rolled_back", "held", "approval_needed"})
+WARNINGS = frozenset({"rolled_back", "held", "approval_needed", "alert_after_promotion"})
 IDENTITY = frozenset({"alertname", "namespace", "service", "version", "rollout"})
 DESCRIPTION = 2000  # characters; pagers cut what is longer, and not where it makes sense
 

@@ -137,6 +137,7 @@ def _finding(finding: MetricFinding) -> dict[str, Any]:
         "says": finding.says,
         "dryRun": finding.dry_run,
         **({"service": finding.service} if finding.service else {}),
+        **({"since": moment(finding.since)} if finding.since is not None else {}),
     }
 
 

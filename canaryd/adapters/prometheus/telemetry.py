@@ -39,6 +39,7 @@ from canaryd.adapters.prometheus.api import Labels, PrometheusAccess, Prometheus
 from canaryd.adapters.prometheus.counters import Ledger, Point, Reading, Replica, Sample
 from canaryd.domain.counts import Look, Source, Target
 from canaryd.domain.ports import Presence, Rejected
+from canaryd.domain.series_values import SeriesValues, labels_text
 
 RUN_UP = 300  # s before `since` from which replicas are followed: Prometheus' default lookback
 # scrape intervals for which a baseline stays open: pods are scraped at different moments, and one scrape may
@@ -188,6 +189,25 @@ class PrometheusTelemetry:
                 )
             values |= {at: look[0] for at, look in found.items()}
         return [None if math.isnan(values.get(at, math.nan)) else values[at] for at in times]
+
+    def measure_each(
+        self, target: Target, promql: str, start: int, end: int, step: int
+    ) -> Sequence[SeriesValues]:
+        """A query that may answer any number of series, at the end of each look: each series' value by its
+        labels' text. Variables as in `measure`, and $service. Raises Rejected, Unavailable."""
+        times = range(start + step, end + 1, step)
+        query = fill(promql, target, step)
+        if query is None:
+            raise Rejected(f"the query asks for something that this rollout has not: {promql}")
+        values: dict[int, dict[str, float]] = {at: {} for at in times}
+        for chunk in _chunks(times):
+            for labels, points in self._api.range(query, chunk):
+                name = labels_text(labels)
+                for at, value in points:
+                    number = _float(value)
+                    if not math.isnan(number):
+                        values[round(at)][name] = number
+        return [values[at] for at in times]
 
     def sources(self, target: Target, start: int, end: int) -> Sequence[Source]:
         """Who sent the requests of (start, end], most first: by counters' differences, pod by pod, as `read`
@@ -378,11 +398,12 @@ def count_of(text: str, labels: Labels) -> int:
 
 def fill(promql: str, target: Target, step: int) -> str | None:
     """A policy's query with its variables filled in; None when it asks for pods of a canary that there is
-    none of. Raises Rejected."""
+    none of, or for a service that is not known. Raises Rejected."""
     values = {
         "canary_pods": _any_of(target.canary) + _PODS if target.canary else None,
         "stable_pods": _any_of(target.stable) + _PODS,
         "namespace": _name(target.namespace, "namespace"),
+        "service": _name(target.service, "service") if target.service else None,
         "window": f"{step}s",
     }
     names = [first or second for first, second in _VARIABLE.findall(promql)]

@@ -5,16 +5,17 @@ No counting here: that is `telemetry.py`'s.
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from email.utils import parsedate_to_datetime
 
 from canaryd.adapters.prometheus.api import PrometheusAccess, PrometheusApi
 from canaryd.adapters.prometheus.telemetry import PrometheusTelemetry, workload_pattern
-from canaryd.domain.check_facts import ScrapedSeries, ServiceCounts, TelemetryFacts
+from canaryd.domain.check_facts import AlertFacts, ScrapedSeries, ServiceCounts, TelemetryFacts
 from canaryd.domain.counts import Target
 from canaryd.domain.namespaced_name import NamespacedName
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Rejected, Unavailable
+from canaryd.domain.series_values import labels_of
 
 REQUESTS, DURATION = "istio_requests_total", "istio_request_duration_milliseconds"
 LEAST_WINDOW = 60.0  # s: in less, a service of one request in half a minute looks dead
@@ -84,7 +85,9 @@ class PrometheusFacts:
         }
         if not reporters:
             return ServiceCounts(
-                elsewhere=self._elsewhere(window, now), queries=self._queries(policy, workloads, now)
+                elsewhere=self._elsewhere(window, now),
+                queries=self._queries(policy, workloads, now),
+                alerts=self._alerts(policy, workloads, now),
             )
         own = f'{which}, reporter="{policy.analysis.reporter}"'
         buckets = self._api.instant(
@@ -97,6 +100,7 @@ class PrometheusFacts:
             frozenset(labels.get("le", "") for labels, _ in buckets),
             bool(sums),
             queries=self._queries(policy, workloads, now),
+            alerts=self._alerts(policy, workloads, now),
         )
 
     def _series(self, which: str, now: float) -> list[ScrapedSeries]:
@@ -146,3 +150,42 @@ class PrometheusFacts:
                     answer = str(error)
                 answers[query.name] = answers.get(query.name) or answer
         return answers
+
+    def _alerts(self, policy: Policy, workloads: Sequence[str], now: float) -> AlertFacts | None:
+        """The policy's alerts that fire now, and the rules that alerts may come from."""
+        alerts, end = policy.analysis.alerts, int(now)
+        if alerts is None or not workloads:
+            return None
+        target = Target(
+            policy.service.namespace,
+            (workloads[0],),
+            (workloads[-1],),
+            end,
+            policy.analysis.reporter,
+            policy.service.name,
+        )
+        try:
+            [firing] = self._telemetry.measure_each(target, alerts.promql, end - 1, end, 1)
+        except (Unavailable, Rejected) as error:
+            return AlertFacts(problem=str(error))
+        return AlertFacts(tuple(_named(labels_of(labels)) for labels in sorted(firing)), self._rules())
+
+    def _rules(self) -> tuple[Mapping[str, str], ...] | None:
+        """The labels that each alerting rule sets; None where that is not told, as by most stores that are
+        not Prometheus itself."""
+        try:
+            groups = self._api.ask("GET", "/api/v1/rules")["groups"]
+            return tuple(
+                {**(rule.get("labels") or {}), "alertname": rule["name"]}
+                for group in groups
+                for rule in group["rules"]
+                if rule.get("type") == "alerting"
+            )
+        except (Unavailable, Rejected, KeyError, TypeError, AttributeError):
+            return None
+
+
+def _named(labels: Mapping[str, str]) -> str:
+    """`HighLatency (namespace=production, severity=page)`."""
+    others = ", ".join(f"{name}={value}" for name, value in sorted(labels.items()) if name != "alertname")
+    return f"{labels.get('alertname', 'without a name')} ({others})"

@@ -103,6 +103,8 @@ def unfit(past: Past, policy: Policy) -> tuple[str, ...]:
                 f"asks the query {query.name} over a $window of {analysis.interval} s, and its values are of "
                 f"{past.interval} s"
             )
+    if any(promql not in past.queries for promql in analysis.asked_of_alerts):
+        why.append("looks at alerts (analysis.alerts), and which of these fired was not recorded")
     return tuple(why)
 
 

@@ -18,6 +18,7 @@ from canaryd.domain.policy.policy import Policy
 from canaryd.domain.ports import Presence, Rejected, Telemetry, Unavailable
 from canaryd.domain.recording import Past
 from canaryd.domain.rollout import Rollout, Span, together
+from canaryd.domain.series_values import SeriesValues, columns
 from canaryd.domain.verdict import Answer, Verdict
 from canaryd.report.reporting_judge import reporting_judge_of
 
@@ -53,7 +54,7 @@ def past_between(
         reporter=policy.analysis.reporter,
         grpc_failures=errors.grpc_failures if errors else (),
         http_failures=errors.http_failures if errors else HTTP_FAILURES,
-        queries=policy.analysis.asked,
+        queries=(*policy.analysis.asked, *policy.analysis.asked_of_alerts),
     )
 
 
@@ -125,6 +126,22 @@ class Tape:
         self._values[promql] = dict(zip(range(start + step, end + 1, step), values, strict=False))
         return values
 
+    def measure_each(
+        self, target: Target, promql: str, start: int, end: int, step: int
+    ) -> Sequence[SeriesValues | None]:
+        looks: Sequence[SeriesValues | None] = [None] * ((end - start) // step)
+        try:
+            looks = self.telemetry.measure_each(target, promql, start, end, step)
+        except Rejected as error:
+            self.problems.setdefault(promql, str(error))
+        except Unavailable as error:
+            self.failure = error
+        for name, values in columns(promql, looks).items():
+            at_ends = zip(range(start + step, end + 1, step), values, strict=False)
+            # Of a series only where it has a value: it may be gone for most of a long window.
+            self._values[name] = {at: value for at, value in at_ends if name == promql or value is not None}
+        return looks
+
     def sources(self, target: Target, start: int, end: int) -> Sequence[Source]:
         """None, as in a recording: nothing is decided by who sent the requests."""
         return ()
@@ -173,8 +190,12 @@ def _read_grid(past: Past, tape: Tape) -> None:
     for start, end in _batches(past):
         target = _target(past)
         tape.read([target], start, end, past.interval)
+        alerts = past.policy.analysis.asked_of_alerts
         for promql in past.queries if start >= past.start else past.policy.analysis.asked_before:
-            tape.measure(target, promql, start, end, past.interval)
+            if promql not in alerts:
+                tape.measure(target, promql, start, end, past.interval)
+        for promql in alerts:
+            tape.measure_each(target, promql, start, end, past.interval)
 
 
 def _read_own(past: Past, tape: Tape) -> None:

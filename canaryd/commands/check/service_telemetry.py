@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from statistics import median
 
+from canaryd.commands.check import alert_rules
 from canaryd.commands.check.control_plane import skew
 from canaryd.commands.check.finding import Finding, as_yaml, many, ok, problem, some, unknown, warning
 from canaryd.commands.check.workloads import of_service, protocol
@@ -68,6 +69,8 @@ def check(facts: Facts, policy: Policy) -> Iterator[Finding]:
     if telemetry is None or telemetry.problem:
         return
     counted = telemetry.services.get(policy.key)
+    if counted is not None and counted.alerts is not None and policy.analysis.alerts is not None:
+        yield from alert_rules.check(policy.analysis.alerts, counted.alerts)
     about = f"istio_requests_total of {policy.service.name}"
     if counted is None or counted.problem:
         yield unknown("telemetry.requests", about, counted.problem if counted else "it was not asked for")

@@ -15,6 +15,7 @@ from canaryd.control.evidence_streams import in_step, names_of
 from canaryd.domain.counts import HISTORY_LOOKS, Counts, Look, Source, Target
 from canaryd.domain.ports import Presence, Rejected, Telemetry, Unavailable
 from canaryd.domain.rollout import Rollout
+from canaryd.domain.series_values import SeriesValues
 from canaryd.judge.combined_verdict import verdict_of
 
 
@@ -39,6 +40,17 @@ class _ProgressTelemetry:
     def measure(self, target: Target, promql: str, start: int, end: int, step: int) -> Sequence[float | None]:
         try:
             return self.telemetry.measure(target, promql, start, end, step)
+        except Rejected as error:
+            self.problems.setdefault(promql, str(error))
+        except Unavailable as error:
+            self.failure = error
+        return [None] * ((end - start) // step)
+
+    def measure_each(
+        self, target: Target, promql: str, start: int, end: int, step: int
+    ) -> Sequence[SeriesValues | None]:
+        try:
+            return self.telemetry.measure_each(target, promql, start, end, step)
         except Rejected as error:
             self.problems.setdefault(promql, str(error))
         except Unavailable as error:

@@ -49,6 +49,8 @@ def notes(plan: Forecast) -> tuple[str, ...]:
         sentences.append(
             f"Queries ({names}) are taken to keep their limits, and not to differ between the versions."
         )
+    if policy.analysis.alerts is not None:
+        sentences.append("No alert is taken to begin to fire.")
     if policy.mode == "observe":
         sentences.append("The policy only observes: the plan is of what it would do if it steered.")
     if traffic.bad:

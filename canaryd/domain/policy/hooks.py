@@ -34,6 +34,7 @@ EVENTS = (
     "rolled_back",
     "superseded",
     "succeeded",
+    "alert_after_promotion",
 )
 Event = Literal[
     "started",
@@ -45,7 +46,9 @@ Event = Literal[
     "rolled_back",
     "superseded",
     "succeeded",
+    "alert_after_promotion",
 ]
+ALERT_AFTER_PROMOTION: Event = "alert_after_promotion"
 
 Place = Literal["start", "promotion"] | int
 

@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from canaryd.domain.policy.alerts import Alerts
 from canaryd.domain.policy.fields import (
     PositiveSeconds,
     Risk,
@@ -93,6 +94,12 @@ class Analysis(StrictModel):
     no_data_for: PositiveSeconds = Field(
         default=300.0, description="How long telemetry may be missing before `noData` applies."
     )
+    alerts: Alerts | None = Field(
+        default=None,
+        description="Alerts of Prometheus about the service; one that begins to fire after the rollout began "
+        "ends or holds it.",
+        json_schema_extra=without_default,
+    )
 
     @property
     def errors(self) -> Errors | None:
@@ -119,6 +126,12 @@ class Analysis(StrictModel):
         """The PromQL that is also sent for the time before a rollout: the queries for stable's values, which
         show how stable drifts by itself."""
         return tuple(dict.fromkeys(query.of_stable for query in self.queries if query.compare))
+
+    @property
+    def asked_of_alerts(self) -> tuple[str, ...]:
+        """The PromQL of the alerts that fire, which is also sent for the time before a rollout; () without
+        alerts."""
+        return (self.alerts.promql,) if self.alerts is not None else ()
 
 
 class Schedule(StrictModel):

@@ -19,7 +19,7 @@ from canaryd.adapters.notify.http_post import ReceiverAccess
 from canaryd.adapters.notify.webhook import Webhook, payload
 from canaryd.domain.policy.validation import InvalidPolicy, Problem
 from canaryd.domain.ports import Rejected, Unavailable
-from tests.adapters.notify.receivers import Receiver, a_finding, a_verdict, an_announcement, receiving
+from tests.adapters.notify.receivers import AT, Receiver, a_finding, a_verdict, an_announcement, receiving
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 
@@ -249,3 +249,10 @@ def test_a_secret_that_cannot_be_read_for_a_while_is_tried_again(receiver: Recei
     with pytest.raises(Unavailable, match="whsec_"):
         webhook.send(an_announcement())
     assert receiver.posts.empty()
+
+
+def test_an_alert_says_since_when_it_fires_and_no_other_finding_does() -> None:
+    findings = (a_finding(), a_finding(metric="alerts", what="alert HighLatency", since=int(AT)))
+    errors, alert = payload(an_announcement(verdict=a_verdict(findings=findings)))["verdict"]["findings"]
+    assert "since" not in errors
+    assert alert["since"].endswith("Z")

@@ -640,7 +640,7 @@ def test_a_dot_in_a_name_matches_a_dot_only() -> None:
 def test_an_unknown_variable_is_rejected() -> None:
     with pytest.raises(
         Rejected,
-        match=r"variables are \$canary_pods, \$stable_pods, \$namespace, \$window, but it has \$canary",
+        match=r"are \$canary_pods, \$stable_pods, \$namespace, \$service, \$window, but it has \$canary",
     ):
         fill('cpu{pod=~"$canary"}', TARGET, 10)
 

@@ -307,6 +307,7 @@ class Mesh:
                 f"--storage.tsdb.path={self.folder / 'tsdb'}",
                 f"--web.listen-address={host}:{port + 4}",
                 "--web.enable-admin-api",
+                "--web.enable-lifecycle",  # reloads its rules
                 "--log.level=warn",
                 ready=lambda: reachable(f"http://{host}:{port + 4}/-/ready"),
             )

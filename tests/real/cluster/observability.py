@@ -98,7 +98,8 @@ OF_CALLERS: list[Document] = [
 
 
 def prometheus(target: str, callers: Mapping[str, str]) -> Document:
-    """Scrapes the replicas' Envoy (host:port), and the callers' (by their pods' names), each second."""
+    """Scrapes the replicas' Envoy (host:port), and the callers' (by their pods' names), and evaluates the
+    rules of rules/*.yml beside this file, each second."""
 
     def job(name: str, statics: list[Document], relabel: list[Document]) -> Document:
         return {
@@ -110,7 +111,8 @@ def prometheus(target: str, callers: Mapping[str, str]) -> Document:
 
     of_callers = [{"targets": [address], "labels": {"pod": pod}} for pod, address in callers.items()]
     return {
-        "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+        "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+        "rule_files": ["rules/*.yml"],
         "scrape_configs": [
             job("istio", [{"targets": [target]}], RELABEL),
             job("callers", of_callers, OF_CALLERS),
