@@ -19,7 +19,7 @@ from canaryd.stats.arrays import Array, Single
 
 DISTURBED = 0.5  # both parameters of the beta-binomial split of a disturbed look: the arcsine law
 # How bursty: from 1.5 (one or two bursts a look) to independent events (infinite: binomial). With 3 as the
-# least, 14 of 200 versions as good as stable were rolled back at 6% errors in bursts of 16, where a look holds
+# least, 14 of 200 versions as good as stable were rolled back at 6% errors in bursts of 16, where a look has
 # two bursts: an even split is then the rarest. With 1.5 none of 300 were; a fault in bursts of 4 takes 5.5
 # minutes instead of 4.7 (with 0.7 it takes 6.2). Steps of two to five change nothing that could be measured
 # against steps of three; what twice the cells cost was half of the speed.

@@ -59,7 +59,7 @@ def lasting_changes(events: Array, requests: Array, proven: bool = False) -> tup
     incident, near = cuts.likeliest(coarse, coarse)
     if incident > STEP / 2:
         around = (np.arange(place - COARSE + 1, place + COARSE) for place in near)
-        inside = (places[(EARLIEST <= places) & (places <= looks - LATEST)] for places in around)
+        inside = (places[(places >= EARLIEST) & (places <= looks - LATEST)] for places in around)
         incident, near = cuts.likeliest(*inside)
     if incident > max(step, 0.0) + STEP:
         return near
@@ -80,7 +80,10 @@ class _Cuts:
         began, ended = (places.ravel() for places in np.meshgrid(began, ended, indexing="ij"))
         fits = (ended - began >= LASTING) | (began == 0)
         began, ended = began[fits], ended[fits]
-        events, requests = self._events[ended] - self._events[began], self._requests[ended] - self._requests[began]
+        events, requests = (
+            self._events[ended] - self._events[began],
+            self._requests[ended] - self._requests[began],
+        )
         if self._proven and len(ended):
             last, served = self._events[-1] - self._events[ended], self._requests[-1] - self._requests[ended]
             is_old = len(self._events) - 1 - ended >= LASTING

@@ -228,8 +228,12 @@ def test_two_looks_in_one_go_are_as_one_by_one(looks):
 def test_a_past_speaks_for_what_it_showed_and_never_beyond_its_limit():
     rng, grid = np.random.default_rng(8), a_grid()
     requests = np.full(360, 500.0)
-    alone = log_past(grid, rng.poisson(2.5, (360, 1)).astype(float), requests)[0].reshape(-1, len(grid.disturbed))
-    bursts = log_past(grid, 16.0 * rng.poisson(2.5 / 16, (360, 1)), requests)[0].reshape(-1, len(grid.disturbed))
+    alone = log_past(grid, rng.poisson(2.5, (360, 1)).astype(float), requests)[0].reshape(
+        -1, len(grid.disturbed)
+    )
+    bursts = log_past(grid, 16.0 * rng.poisson(2.5 / 16, (360, 1)), requests)[0].reshape(
+        -1, len(grid.disturbed)
+    )
     assert alone[-1, 0] > -0.1
     assert alone[0, 0] < -1
     assert bursts[-1, 0] == -PAST_LIMIT
