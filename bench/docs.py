@@ -26,7 +26,7 @@ SHOWN: dict[str, tuple[str, tuple[str, ...]]] = {
             "undecided",
         ),
     ),
-    "pace": ("How fast a healthy version gets all traffic", ("pace", "rollouts", "median", "to reach")),
+    "pace": ("How fast a healthy version gets all traffic", ()),
     "power": (
         "Bad versions",
         (
@@ -37,6 +37,7 @@ SHOWN: dict[str, tuple[str, tuple[str, ...]]] = {
             "missed",
             "users hurt",
             "times that",
+            "least mean time of a test that tolerates as much",
             "times that of a test that tolerates as much",
         ),
     ),

@@ -171,11 +171,15 @@ LATE = (
     Case("at weight 100", LATE_WORLD, minimum="1m", last="1h", longest=160, goal=100),
 )
 
-PACE = (
+PACE: tuple[Case, ...] = (
     Case("50 requests/s, 0.5% errors", Scenario(), goal=7.0),
     Case("1,000 requests/s, 0.5% errors", Scenario(requests=1000.0), goal=6 + 20 / 60),
     Case("20 requests/s, no errors at all", Scenario(requests=20.0, errors=0.0), goal=8.0),
+    Case("20 requests/s, 0.5% errors", Scenario(requests=20.0), longest=HOUR),
     Case("50 requests/s, 0.5% errors in bursts of 4", Scenario(burst=4), goal=20.0),
+    Case("50 requests/s, 0.5% errors in bursts of 16", Scenario(burst=16), longest=HOUR),
+    Case("50 requests/s, 0.5% errors in bursts of 64", Scenario(burst=64), longest=HOUR),
+    Case("1,000 requests/s, 0.5% errors in bursts of 16", Scenario(requests=1000.0, burst=16)),
     Case("1,000 requests/s, 0.5% errors, minimum 30 s", Scenario(requests=1000.0), minimum="30s", goal=2.0),
 )
 
