@@ -45,6 +45,7 @@ SHOWN: dict[str, tuple[str, tuple[str, ...]]] = {
     "early": ("Versions that must not pass early", ()),
     "users": ("Users who stay on one version, and matched users", ()),
     "comparison": ("Compared with other rules", ()),
+    "growthbook": ("Compared with GrowthBook's sequential test", ()),
 }
 PICTURES = {
     "odds.svg": "Odds against five versions over time",
