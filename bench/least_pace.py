@@ -31,7 +31,7 @@ class ToldTest:
 
 def least_minutes(case: Case) -> float:
     """Minutes until full weight, below which no test gets on average: each stage's minimum or the least time
-    of any test, and a look after each change of weight but the last."""
+    of any test, and what is not compared between them."""
     policy, world = _policy(case), case.world
     traffic = TrafficProfile(world.requests, world.errors, world.replicas, 0.0, 0.0)
     troubles = Troubles(float(world.burst), 1)
@@ -39,7 +39,7 @@ def least_minutes(case: Case) -> float:
     times = [
         max(policy.stages[stage].minimum, least_at(policy, traffic, troubles, stage)) for stage in stages
     ]
-    return (sum(times) + _settling(policy, world)) / 60
+    return (sum(times) + _not_compared(policy, case)) / 60
 
 
 def told_test(case: Case) -> ToldTest:
@@ -48,7 +48,7 @@ def told_test(case: Case) -> ToldTest:
     errors = policy.analysis.errors
     assert errors is not None
     rng = np.random.default_rng(zlib.crc32(case.name.encode()))
-    seconds, in_time = np.full(LADDERS, _settling(policy, world)), np.ones(LADDERS, dtype=bool)
+    seconds, in_time = np.full(LADDERS, _not_compared(policy, case)), np.ones(LADDERS, dtype=bool)
     for place, stage in enumerate(policy.stages[:-1]):
         requests = world.requests * stage.weight / 100
         passed = passed_after(world, requests, ruled_out_at(policy, errors, place), stage.deadline, rng)
@@ -83,6 +83,9 @@ def _policy(case: Case) -> Policy:
     return a_policy(case.world.interval, case.minimum, case.last)
 
 
-def _settling(policy: Policy, world: Scenario) -> float:
-    """Seconds that are not compared, before full weight: a look after each change."""
-    return (len(policy.stages) - 2) * float(world.interval)
+def _not_compared(policy: Policy, case: Case) -> float:
+    """Seconds before full weight: a look after each change, or as live each stage's settling and lag."""
+    stages = len(policy.stages) - 1
+    if case.lag is None:
+        return (stages - 1) * float(case.world.interval)
+    return stages * float(case.lag.settle + case.lag.late)

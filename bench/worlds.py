@@ -103,11 +103,11 @@ UNACCEPTABLE = (
 HOUR = 360  # looks of 10 s
 BAD = (
     Case("errors 1% to 3%", Scenario(errors=0.01, canary_errors=3.0), False, longest=HOUR, goal=15),
-    Case("errors 1% to 3%, looks of 15 s", Scenario(errors=0.01, canary_errors=3.0, interval=15), False),
     Case(
-        "errors 1% to 3%, looks of 15 s, with the lag and the warm-up of a live rollout",
-        Scenario(errors=0.01, canary_errors=3.0, interval=15),
+        "errors 1% to 3%, with the lag and the warm-up of a live rollout",
+        Scenario(errors=0.01, canary_errors=3.0),
         False,
+        longest=HOUR,
         lag=USUAL_LAG,
     ),
     Case("errors 1% to 2%", Scenario(errors=0.01, canary_errors=2.0), False, longest=HOUR),
@@ -184,10 +184,9 @@ PACE: tuple[Case, ...] = (
     Case("50 requests/s, 0.5% errors", Scenario(), goal=7.0),
     Case("1,000 requests/s, 0.5% errors", Scenario(requests=1000.0), goal=6 + 20 / 60),
     Case("20 requests/s, no errors at all", Scenario(requests=20.0, errors=0.0), goal=8.0),
-    Case("50 requests/s, 0.5% errors, looks of 15 s", Scenario(interval=15)),
     Case(
-        "50 requests/s, 0.5% errors, looks of 15 s, with the lag and the warm-up of a live rollout",
-        Scenario(interval=15),
+        "50 requests/s, 0.5% errors, with the lag and the warm-up of a live rollout",
+        Scenario(),
         lag=USUAL_LAG,
     ),
     Case("20 requests/s, 0.5% errors", Scenario(requests=20.0), longest=HOUR),

@@ -8,6 +8,7 @@ import pytest
 from bench import pace, power
 from bench.least_pace import least_minutes, told_test
 from bench.worlds import PACE, Case
+from canaryd.simulation.simulated_rollout import USUAL_LAG
 from canaryd.simulation.simulated_service import Scenario
 
 CASES = {case.name: case for case in PACE}
@@ -47,6 +48,13 @@ def test_the_least_mean_holds_minimums_and_settling_where_there_is_traffic_enoug
     assert told_test(rich).in_time == 1.0
     assert least_minutes(BURSTS_OF_4) == pytest.approx(14.5, abs=0.1)
     assert least_minutes(Case("no errors", Scenario(requests=20.0, errors=0.0))) == pytest.approx(380 / 60)
+
+
+def test_as_live_the_told_test_is_as_late_as_canaryd() -> None:
+    late = 3 * (USUAL_LAG.settle + USUAL_LAG.late) - 2 * 10  # s, in place of a look after each change
+    at_once, live = (Case("one", Scenario(), lag=lag) for lag in (None, USUAL_LAG))
+    assert told_test(live).median - told_test(at_once).median == pytest.approx(late / 60)
+    assert least_minutes(live) - least_minutes(at_once) == pytest.approx(late / 60)
 
 
 def test_the_table_has_both_beside_what_canaryd_needs() -> None:
