@@ -12,6 +12,8 @@ ARGS   ?=
 hash    = $(shell cat $(1) | sha256sum | cut -c1-12)
 RUNTIME := $(VENV)/runtime-$(call hash,requirements/runtime.txt pyproject.toml)
 MADE    := $(VENV)/made-$(call hash,requirements/runtime.txt requirements/dev.txt pyproject.toml)
+# GrowthBook's code for the benchmark, in a folder of its own: it asks for an older numpy, which what is called of it does not need.
+OTHERS  := $(VENV)/others-$(call hash,requirements/bench.txt)
 DOCS    := .venv-docs
 DOCSMADE := $(DOCS)/made-$(call hash,requirements/docs.txt pyproject.toml)
 HELM    = $(firstword $(shell command -v helm) $(wildcard $(PARTS)/bin/helm))
@@ -33,8 +35,8 @@ endif
 test: $(MADE)  ## all tests that can run here, and one line on each kind left out (ARGS="-k name")
 	@$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
-bench: $(MADE)  ## the numbers that canaryd promises, in a table (fixed seeds)
-	@$(VENV)/bin/python -m bench $(ARGS)
+bench: $(MADE) $(OTHERS)  ## the numbers that canaryd promises, in a table (fixed seeds)
+	@PYTHONPATH=$(OTHERS) $(VENV)/bin/python -m bench $(ARGS)
 
 bench-real: $(MADE)  ## 20 healthy and 20 bad releases on the real parts, in about 25 minutes (ARGS="--quick"; not in CI)
 	@$(VENV)/bin/python -m bench.real_calibration $(ARGS)
@@ -82,6 +84,11 @@ $(RUNTIME):
 $(MADE): $(RUNTIME)
 	@$(VENV)/bin/python requirements/install.py requirements/dev.txt
 	@touch $@
+
+$(OTHERS): requirements/bench.txt $(MADE)
+	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-compile --no-deps --require-hashes --upgrade --target $@ -r $< \
+		|| { rm -rf $@; exit 1; }
+	@mkdir -p $@ && touch $@
 
 $(DOCSMADE):
 	@$(PYTHON) -m venv --clear $(DOCS) || { echo "no venv module: apt-get install python3-venv" >&2; exit 1; }

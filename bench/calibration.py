@@ -25,6 +25,7 @@ def run(case: Case, service: SimulatedService) -> Rolling:
         past=case.past,
         before=case.before,
         since=case.since,
+        lag=case.lag,
     )
 
 

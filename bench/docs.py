@@ -26,7 +26,7 @@ SHOWN: dict[str, tuple[str, tuple[str, ...]]] = {
             "undecided",
         ),
     ),
-    "pace": ("How fast a healthy version gets all traffic", ("pace", "rollouts", "median", "to reach")),
+    "pace": ("How fast a healthy version gets all traffic", ()),
     "power": (
         "Bad versions",
         (
@@ -37,6 +37,7 @@ SHOWN: dict[str, tuple[str, tuple[str, ...]]] = {
             "missed",
             "users hurt",
             "times that",
+            "least mean time of a test that tolerates as much",
             "times that of a test that tolerates as much",
         ),
     ),
@@ -44,6 +45,7 @@ SHOWN: dict[str, tuple[str, tuple[str, ...]]] = {
     "early": ("Versions that must not pass early", ()),
     "users": ("Users who stay on one version, and matched users", ()),
     "comparison": ("Compared with other rules", ()),
+    "growthbook": ("Compared with GrowthBook's sequential test", ()),
 }
 PICTURES = {
     "odds.svg": "Odds against five versions over time",

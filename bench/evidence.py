@@ -30,7 +30,7 @@ from canaryd.domain.rollout import Span
 from canaryd.judge.judge import Judge, observe_all
 from canaryd.simulation.simulated_service import Scenario, SimulatedService
 
-PARTS = ("pace", "power", "late", "early", "calibration", "users", "comparison", "curve")
+PARTS = ("pace", "power", "late", "early", "calibration", "users", "comparison", "growthbook", "curve")
 QUICK_RUNS = 50
 QUICK = ROOT / "build" / "measured.json"  # of fewer rollouts, and in no README
 SPEED_BOUNDS = (50, 75, 100, 150, 200, 250, 300, 400, 500, 750, 1000, 1500)
@@ -42,6 +42,9 @@ def measure_part(runner: Runner, part: str, most: int | None) -> bool:
     """One part, row by row to the error stream as it is measured, then its table. Whether all of it was
     reached."""
     module: ModuleType = import_module(f"bench.{part}")
+    if hasattr(module, "missing") and (why := module.missing()):
+        print(f"{part}: left out, since {why}\n", flush=True)
+        return True
     runs = min(module.RUNS, most) if most else module.RUNS
     entries = {}
     for name, entry in runner.measure(part, runs):

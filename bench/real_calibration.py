@@ -1,12 +1,13 @@
 """The promises once on the real parts: healthy and bad releases through real Envoys, judged on what a real
 Prometheus scraped.
 
-    python -m bench.real_calibration [--quick] [--healthy 20] [--bad 20] [--services 4] [--rate 100]
-        [--json FILE]
+    python -m bench.real_calibration [--quick] [--plan] [--healthy 20] [--bad 20] [--no-stories]
+        [--services 4] [--rate 100] [--json FILE]
 
 Several services take requests at the same time, each with its own everyday trouble (`WORLDS`), and release by
 release get a new Deployment, now a healthy one and now one with a fault (`FAULTS`) on top of that trouble. A
-healthy one that is promoted becomes stable. One `canaryd run` steers them all, by policies in seconds where
+healthy one that is promoted becomes stable. One more service has releases that are stories (`STORIES`): what
+went wrong once, with what came before it. One `canaryd run` steers them all, by policies in seconds where
 real ones have minutes; `real_releases.py` makes the releases.
 
 Counts are compared twice. What canaryd counted of each release must be what Prometheus' raw samples of the
@@ -37,15 +38,23 @@ from bench.real_releases import (
     FAULTS,
     INTERVAL,
     RATE,
+    STORIED,
+    STORIED_WORLD,
+    STORIES,
     WORLDS,
     Outcome,
+    Release,
     Run,
     Stopped,
     a_policy,
     host_of,
-    plan,
+    name_of,
+    planned,
+    rate_of,
+    replicas_of,
     set_up,
     untold,
+    world_of,
 )
 from canaryd.simulation.monte_carlo_error import exact_interval, quantile
 from tests.real.daemon import Canaryd, settings
@@ -82,7 +91,7 @@ def table(outcomes: Sequence[Outcome]) -> str:
         lines = _head(
             "healthy releases", "promoted", "rolled back (exact 95% interval)", "until promoted, median"
         )
-        for service, (world, _) in WORLDS.items():
+        for service, (world, _) in {**WORLDS, STORIED: STORIED_WORLD}.items():
             lines += _row(
                 world,
                 [outcome for outcome in healthy if outcome.service == service],
@@ -97,7 +106,8 @@ def table(outcomes: Sequence[Outcome]) -> str:
             "promoted (exact 95% interval)",
             "from the fault to the rollback, median",
         )
-        for fault in FAULTS:
+        of_stories = [story.fault for story in STORIES if story.fault]
+        for fault in (*FAULTS, *of_stories):
             lines += _row(
                 fault.name,
                 [outcome for outcome in bad if outcome.fault == fault.name],
@@ -131,7 +141,7 @@ def _row(name: str, outcomes: Sequence[Outcome], right: str, wrong: str) -> list
     ]
 
 
-def broken(outcomes: Sequence[Outcome], planned: int, wrong: Mapping[str, str]) -> list[str]:
+def broken(outcomes: Sequence[Outcome], wanted: int, wrong: Mapping[str, str]) -> list[str]:
     """Promises that were not kept, each in a sentence. wrong: pods whose requests Prometheus does not
     have."""
     healthy, bad = [
@@ -155,19 +165,33 @@ def broken(outcomes: Sequence[Outcome], planned: int, wrong: Mapping[str, str]) 
         for pod, what in outcome.inexact.items()
     ]
     broken_promises += [f"{pod}: {what}" for pod, what in wrong.items()]
-    if len(outcomes) < planned:
-        broken_promises.append(f"{planned - len(outcomes)} of {planned} releases were not made")
+    if len(outcomes) < wanted:
+        broken_promises.append(f"{wanted - len(outcomes)} of {wanted} releases were not made")
     return broken_promises
 
 
 # ---------------------------------------------------------------- the run
 
 
+def releases_of(given: argparse.Namespace) -> dict[str, list[Release]]:
+    return planned(list(WORLDS)[: given.services], given.healthy, given.bad, given.stories)
+
+
+def plan_text(releases: Mapping[str, Sequence[Release]], rate: float) -> str:
+    """What is to be released, service by service, in its order."""
+    lines = []
+    for name, todo in releases.items():
+        lines.append(
+            f"{name} ({world_of(name)[0]}; {rate_of(name, rate):g} requests/s, {replicas_of(name)} replicas)"
+        )
+        lines += [f"  v{number}  {name_of(release)}" for number, release in enumerate(todo, start=2)]
+    return "\n".join(lines)
+
+
 def measure(given: argparse.Namespace, folder: Path, outcomes: list[Outcome]) -> dict[str, str]:
     """Makes the releases, each outcome handed over as it comes; pods whose requests Prometheus does not have.
     Raises Interrupted."""
-    services = list(WORLDS)[: given.services]
-    releases = {name: todo for name, todo in plan(services, given.healthy, given.bad).items() if todo}
+    releases = releases_of(given)
     with ExitStack() as stack:
         world = stack.enter_context(World.start(folder / "world", apps=list(releases)))
         config = settings(world, notifiers={}, history=2)  # records are polled: few are kept
@@ -180,7 +204,8 @@ def measure(given: argparse.Namespace, folder: Path, outcomes: list[Outcome]) ->
         run.outcomes = outcomes
         with ExitStack() as traffic:
             requests = [
-                traffic.enter_context(world.load(given.rate, host=host_of(name))) for name in releases
+                traffic.enter_context(world.load(rate_of(name, given.rate), host=host_of(name)))
+                for name in releases
             ]
             try:
                 time.sleep(given.warm_up)
@@ -225,6 +250,9 @@ def _interrupt(number: int, _frame: object) -> None:
 
 def main(arguments: list[str]) -> int:
     given = parsed(arguments)
+    if given.plan:
+        print(plan_text(releases_of(given), given.rate))
+        return 0
     try:
         check_parts()
     except PartsMissing as missing:
@@ -234,7 +262,8 @@ def main(arguments: list[str]) -> int:
         signal.signal(number, _interrupt)
     print(
         f"On {machine()}; {given.services} services with {given.rate:g} requests/s each, {given.healthy} "
-        f"healthy and {given.bad} bad releases, looks of {INTERVAL} s",
+        f"healthy and {given.bad} bad releases{', and the stories' if given.stories else ''}, looks of "
+        f"{INTERVAL} s",
         flush=True,
     )
     outcomes: list[Outcome] = []
@@ -246,7 +275,7 @@ def main(arguments: list[str]) -> int:
         except Interrupted as interrupted:
             ended_by = interrupted.args[0]
             print(f"\nended by signal {ended_by}; so far:", flush=True)
-    broken_promises = broken(outcomes, 0 if ended_by else given.healthy + given.bad, wrong)
+    broken_promises = broken(outcomes, 0 if ended_by else sum(map(len, releases_of(given).values())), wrong)
     print(f"\n{table(outcomes)}\n")
     counted = sum(requests for outcome in outcomes for requests, _ in outcome.counted.values())
     exact = sum(not outcome.inexact for outcome in outcomes)
@@ -270,6 +299,13 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
         prog="python -m bench.real_calibration", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("--quick", action="store_true", help="2 healthy and 2 bad releases on 2 services")
+    parser.add_argument("--plan", action="store_true", help="only say what would be released")
+    parser.add_argument(
+        "--stories",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="one more service, with what once went wrong (about 15 minutes, beside the others)",
+    )
     parser.add_argument("--healthy", type=int, default=20, help="how many releases")
     parser.add_argument("--bad", type=int, default=20, help="how many releases")
     parser.add_argument(
@@ -284,7 +320,7 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every release there too")
     given = parser.parse_args(arguments)
     if given.quick:
-        given.healthy, given.bad, given.services = 2, 2, 2
+        given.healthy, given.bad, given.services, given.stories = 2, 2, 2, False
     return given
 
 

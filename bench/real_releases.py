@@ -8,7 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import floor
 from typing import Any
 
@@ -20,10 +20,10 @@ from tests.real.world import OBJECTS, World, eventually, front_end
 
 RATE = 100.0  # requests/s to each service
 DEADLINES = {
-    10: "20s",
-    25: "45s",
-    50: "90s",
-}  # what a service of this rate needs, without a bad release passing for want of requests
+    10: 20,
+    25: 45,
+    50: 90,
+}  # s: what a service of this rate needs, without a bad release passing for want of requests
 INTERVAL = 2  # s, one look
 PATIENCE = 300.0  # s after which a release counts as undecided, and is taken back
 QUIET = 5.0  # s between a release's end and the next one; what it left is deleted then
@@ -43,14 +43,33 @@ WORLDS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+# The service whose releases are stories: things that happened, each once, in their order.
+STORIED = "storied"
+STORIED_WORLD = ("stories: independent errors, 0.5%", {**USUAL, "errors": 0.005})
+STORIED_RATE, STORIED_REPLICAS = 50.0, 3
+
+
 @dataclass(frozen=True)
 class Fault:
     """name: in words; behaviour: what differs from the service's usual one; since: the weight at which it
-    begins (0: at once)."""
+    begins (0: at once); replicas: how many of the new version's have it (0: all)."""
 
     name: str
     behaviour: Mapping[str, Any]
     since: int = 0
+    replicas: int = 0
+
+
+@dataclass(frozen=True)
+class Story:
+    """A release and what came before it. fault: of the new version, None for a healthy one; before: seconds,
+    and what differs meanwhile from the service's usual behaviour, one after the other; usual: what differs
+    for both versions until the release has ended."""
+
+    name: str
+    fault: Fault | None = None
+    before: tuple[tuple[float, Mapping[str, Any]], ...] = ()
+    usual: Mapping[str, Any] = field(default_factory=dict)
 
 
 FAULTS = (
@@ -61,6 +80,31 @@ FAULTS = (
     Fault("errors to 8% from weight 50 on", {"errors": 0.08}, since=50),
     Fault("errors to 8% from weight 100 on", {"errors": 0.08}, since=100),
 )
+
+# The past is 12 minutes here (360 looks of 2 s) where it is an hour and a half in a real policy, so that an
+# incident of a quarter of an hour is one of two minutes. It is over for a minute when the next release comes.
+INCIDENT = ((120.0, {"errors": 0.05}), (60.0, {}))
+STORIES = (
+    Story("a dead version", Fault("a dead version: every request fails on three replicas", {"errors": 1.0})),
+    Story(
+        "one of three replicas",
+        Fault("one of three replicas fails every request", {"errors": 1.0}, replicas=1),
+    ),
+    Story(
+        "bad after an incident",
+        Fault("errors to 5%, after an incident of stable's", {"errors": 0.05}),
+        before=INCIDENT,
+    ),
+    Story("healthy after the same incident"),
+    Story(
+        "healthy, both rates rose to 5% a minute before",
+        before=((60.0, {"errors": 0.05}),),
+        usual={"errors": 0.05},
+    ),
+)
+
+Release = Fault | Story | None
+"""What is released: a fault, a story, or None for a healthy version."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +152,41 @@ def plan(services: Sequence[str], healthy: int, bad: int) -> dict[str, list[Faul
     return releases
 
 
+def planned(services: Sequence[str], healthy: int, bad: int, stories: bool) -> dict[str, list[Release]]:
+    """Each service's releases in turn, those of the stories among them."""
+    releases: dict[str, list[Release]] = {
+        name: list(todo) for name, todo in plan(services, healthy, bad).items() if todo
+    }
+    return releases | ({STORIED: list(STORIES)} if stories else {})
+
+
+def fault_of(release: Release) -> Fault | None:
+    return release.fault if isinstance(release, Story) else release
+
+
+def name_of(release: Release) -> str:
+    return release.name if release else "healthy"
+
+
+def world_of(service: str) -> tuple[str, dict[str, Any]]:
+    """Its trouble in words, and how each of its versions answers."""
+    return STORIED_WORLD if service == STORIED else WORLDS[service]
+
+
+def rate_of(service: str, rate: float) -> float:
+    """Requests/s; rate: of the services without stories."""
+    return STORIED_RATE if service == STORIED else rate
+
+
+def replicas_of(service: str) -> int:
+    return STORIED_REPLICAS if service == STORIED else REPLICAS
+
+
 def a_policy(service: str) -> dict[str, Any]:
+    longer = 2 if service == STORIED else 1  # half as many requests/s need twice as long
     stages = [
-        {"weight": weight, "minimum": "10s", "deadline": deadline} for weight, deadline in DEADLINES.items()
+        {"weight": weight, "minimum": "10s", "deadline": f"{longer * deadline}s"}
+        for weight, deadline in DEADLINES.items()
     ]
     return {
         "service": {"name": service, "namespace": "production", "selector": {"app": service}},
@@ -121,7 +197,7 @@ def a_policy(service: str) -> dict[str, Any]:
 
 
 def deployment(service: str, version: str) -> Document:
-    renamed = json.dumps(front_end(version, replicas=REPLICAS)).replace("front-end", service)
+    renamed = json.dumps(front_end(version, replicas=replicas_of(service))).replace("front-end", service)
     return dict(json.loads(renamed))
 
 
@@ -151,15 +227,15 @@ class Run:
         self.began = time.monotonic()
         self._saying = threading.Lock()
 
-    def service(self, name: str, releases: Sequence[Fault | None]) -> None:
+    def service(self, name: str, releases: Sequence[Release]) -> None:
         """One after the other; Stopped when the run ends before them. A fault that waits for a weight which
         the release never had was no bad release, and is tried once more at the end."""
         releaser = Releaser(self, name)
         todo = list(releases)
-        for place, fault in enumerate(todo):  # which may grow meanwhile
-            outcome = releaser.release(fault)
-            if fault and not outcome.fault and place < len(releases):
-                todo.append(fault)
+        for place, release in enumerate(todo):  # which may grow meanwhile
+            outcome = releaser.release(release)
+            if fault_of(release) and not outcome.fault and place < len(releases):
+                todo.append(release)
             with self._saying:
                 self.outcomes.append(outcome)
                 print(self._line(outcome), flush=True)
@@ -172,7 +248,7 @@ class Run:
         right = outcome.end == ("rolled back" if outcome.fault else "promoted")
         return (
             f"{time.monotonic() - self.began:5.0f} s  "
-            f"{outcome.service:9}{outcome.version:5}{outcome.fault or 'healthy':32}"
+            f"{outcome.service:9}{outcome.version:5}{outcome.fault or 'healthy':32} "
             f"{'' if right else '! '}{outcome.end} "
             f"at {outcome.weight}% after {outcome.seconds:.0f} s; failed: "
             f"{counts}{'; INEXACT' if outcome.inexact else ''}; {outcome.reason}"
@@ -190,7 +266,7 @@ class Releaser:
 
     def __init__(self, run: Run, service: str) -> None:
         self.run, self.name = run, service
-        self.usual = WORLDS[service][1]
+        self.usual = world_of(service)[1]
         self.api = Api(run.world.kubeconfig, "production")
         self.stable, self.number = "v1", 1
 
@@ -199,13 +275,31 @@ class Releaser:
             f"{self.name}/{version}", **{**self.usual, **(fault.behaviour if fault else {})}
         )
 
-    def release(self, fault: Fault | None) -> Outcome:
+    def release(self, release: Release) -> Outcome:
+        """A story begins with what came before it, and leaves the service as it was."""
+        if not isinstance(release, Story):
+            return self.of_fault(release)
+        for seconds, differs in release.before:
+            self.usual = {**world_of(self.name)[1], **differs}
+            self.behave(self.stable)
+            self.run.pause(seconds)
+        self.usual = {**world_of(self.name)[1], **release.usual}
+        self.behave(self.stable)
+        outcome = self.of_fault(release.fault)
+        self.usual = world_of(self.name)[1]
+        self.behave(self.stable)
+        return outcome
+
+    def of_fault(self, fault: Fault | None) -> Outcome:
         self.number += 1
         version = f"v{self.number}"
-        self.behave(version, fault if fault and not fault.since else None)
+        at_once = fault if fault and not fault.since and not fault.replicas else None
+        self.behave(version, at_once)
         self.api.request(
             "POST", "/apis/apps/v1/namespaces/production/deployments", deployment(self.name, version)
         )
+        if fault and fault.replicas:
+            self.break_some(version, fault)
         record, fault_began = self.follow(version, fault)
         status = record["status"]
         end = {"Succeeded": "promoted", "RolledBack": "rolled back"}.get(status["phase"], "undecided")
@@ -236,6 +330,17 @@ class Releaser:
             counted,
             inexact,
         )
+
+    def break_some(self, version: str, fault: Fault) -> None:
+        """Before they have traffic: canaryd waits until all of them are available."""
+        prefix = f"{self.name}-{version}-"
+
+        def pods() -> list[str]:
+            return sorted(pod for pod in self.run.world.replicas() if pod.startswith(prefix))
+
+        eventually(f"the mesh knows {prefix}*", lambda: len(pods()) == replicas_of(self.name), 60)
+        for pod in pods()[: fault.replicas]:
+            self.run.world.behaviour(pod, **{**self.usual, **fault.behaviour})
 
     def follow(self, version: str, fault: Fault | None) -> tuple[Document, float | None]:
         """The record at the rollout's end, or after PATIENCE; when a late fault began."""
@@ -328,11 +433,11 @@ def set_up(world: World, daemon: Canaryd, services: Sequence[str]) -> None:
     """Every service with its first version behind the gateway, known to the daemon."""
     world.apply(OBJECTS / "gateway.yaml")
     for service in services:
-        world.behaviour(f"{service}/v1", **WORLDS[service][1])
+        world.behaviour(f"{service}/v1", **world_of(service)[1])
         for document in objects(service):
             world.apply(document)
-    wanted = {f"{service}-v1" for service in services}
-    eventually("all of v1 serve", lambda: len(world.serving().get("v1", [])) == REPLICAS * len(wanted), 60)
+    wanted = sum(replicas_of(service) for service in services)
+    eventually("all of v1 serve", lambda: len(world.serving().get("v1", [])) == wanted, 60)
     daemon.start()
     eventually(
         "canaryd knows every service", lambda: len(daemon.logged("service.first_seen")) == len(services), 60

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 MEASURED = ROOT / "docs" / "measured.json"
 SIMULATING = ("bench.rollouts", "bench.unlike_users")
 SAMPLE = 20
-ADDED_LATER = ("since=0", "limit=None", "outages=0.0")
+ADDED_LATER = ("since=0", "limit=None", "outages=0.0", "lag=None")
 
 Entry = dict[str, Any]
 

@@ -1,10 +1,12 @@
 """One simulated rollout: a service, the real judge and the real state machine, look by look.
 
-As the daemon would take it, but that nothing is late: one look after each change of weight is not compared.
+As the daemon would take it, but that nothing is late, unless a lag is given: one look after each change of
+weight is not compared. With a lag, looks are acted on late, weights settle for as long as live ones, and the
+canary's replicas warm up.
 """
 
 from collections.abc import Generator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from math import ceil
 from typing import Any
@@ -18,7 +20,7 @@ from canaryd.domain.policy.policy import Policy
 from canaryd.domain.rollout import Held, Phase
 from canaryd.judge.judge import Judge, observe_all
 from canaryd.judge.matched_users import SplitStageJudge, judge_of
-from canaryd.simulation.simulated_rollout import a_rollout, served
+from canaryd.simulation.simulated_rollout import Lag, a_rollout, served
 from canaryd.simulation.simulated_service import Scenario, SimulatedService
 
 LADDER = (10, 25, 50, 100)
@@ -106,9 +108,11 @@ def rolling(
     path: bool = False,
     before: Scenario | None = None,
     since: int = 0,
+    lag: Lag | None = None,
 ) -> Rolling:
     """One rollout. climbing=False: at 10% all the time; longest: looks that are watched; past: looks of
-    stable before it, which was as in `before`, if that is given, until `since` looks before the rollout."""
+    stable before it, which was as in `before`, if that is given, until `since` looks before the rollout. lag:
+    as live, see the module; None: nothing is late."""
     policy = policy or a_policy(service.world.interval, climbing=climbing)
     world = service.world
     service = service.with_canary(before) if before else service
@@ -116,7 +120,7 @@ def rolling(
     service = service.with_canary(world) if before else service
     history += service.history(since)
     judge = judge_of(policy, history)
-    return (yield from _Course(service, policy, judge, path).run(longest))
+    return (yield from _Course(service, policy, judge, path, lag).run(longest))
 
 
 def roll_out(many: Iterable[Rolling]) -> list[Outcome]:
@@ -150,9 +154,14 @@ class _Course:
     """The rollout as it goes on, and what it has cost so far."""
 
     def __init__(
-        self, service: SimulatedService, policy: Policy, judge: Judge | SplitStageJudge, keeps_path: bool
+        self,
+        service: SimulatedService,
+        policy: Policy,
+        judge: Judge | SplitStageJudge,
+        keeps_path: bool,
+        lag: Lag | None,
     ) -> None:
-        self._service, self._judge, self._keeps_path = service, judge, keeps_path
+        self._service, self._judge, self._keeps_path, self._lag = service, judge, keeps_path, lag
         self._began = self._now = service.now
         self._drawn: list[Look] = []
         self._outside = breaks(service)
@@ -164,34 +173,51 @@ class _Course:
         self._fault: int | None = None
         self._odds, self._hurt = 1.0, 0.0
         self._path: list[tuple[int, int, float]] = []
+        if lag is not None:
+            self._pass(self._rollout.stage, lag.settle)
         self._settled()
 
     def run(self, longest: int) -> Rolling:
         while self._looks < longest:
+            stage = self._rollout.stage
             self._take((yield self._judge, self._look()))
+            if self._lag is not None and self._is_decided:  # the weight is what it was until that is acted on
+                self._pass(stage, self._lag.late)
             if self._rollout.phase is Phase.ROLLING_BACK:
                 return self._outcome("rolled back")
             if self._rollout.phase is Phase.PROMOTING:
                 return self._outcome("succeeded")
             if self._rollout.held is Held.ALARMS:
                 return self._outcome("held")
-            if self._rollout.span is None or self._rollout.span.end is not None:
-                self._judge.observe(self._look(), compared=False)
+            if self._is_decided:
+                seconds = self._lag.settle if self._lag is not None else self._service.world.interval
+                self._pass(self._rollout.stage, seconds)
                 self._settled()
         return self._outcome("watched")
 
+    @property
+    def _is_decided(self) -> bool:
+        """Whether the last look ended the stretch at its weight."""
+        return self._rollout.span is None or self._rollout.span.end is not None
+
+    def _pass(self, stage: int, seconds: int) -> None:
+        """A look at a stage's weight that is not compared."""
+        asked = self._rollout.policy.stages[stage]
+        canary, stable = served(asked)
+        [look] = self._service.looks(canary, 1, seconds, stable)
+        self._judge.observe(self._counted(look, asked.weight), compared=False)
+
     def _take(self, assessment: Assessment) -> None:
-        weight, since = self._rollout.weight, assessment.at - self._began
+        at = float(assessment.at + (self._lag.late if self._lag is not None else 0))
+        weight, since = self._rollout.weight, round(at) - self._began
         self._looks += 1
         self._odds = max(self._odds, assessment.odds if weight < 100 else 1.0)
         if self._keeps_path:
             self._path.append((since, weight, assessment.odds))
-        signal = stage_signal(self._rollout, assessment, float(assessment.at))
+        signal = stage_signal(self._rollout, assessment, at)
         if signal is None:
             return
-        self._rollout = advance(
-            self._rollout, signal, float(assessment.at), Detail(verdict=assessment.verdict)
-        )
+        self._rollout = advance(self._rollout, signal, at, Detail(verdict=assessment.verdict))
         if self._rollout.weight == 100 and weight < 100 and self._full is None:
             self._full = since
         if signal is Signal.ALARM:
@@ -212,14 +238,17 @@ class _Course:
             # Below full weight nothing but the end can come before a stage's minimum: its looks are drawn at
             # once, which costs less.
             rest = 0.0
-            if weight < 100 and span is not None and span.end is None:
+            if weight < 100 and span is not None and span.end is None and self._lag is None:
                 rest = self._rollout.policy.stages[self._rollout.stage].minimum - (
                     self._service.now - span.start
                 )
             many = max(1, min(MOST_DRAWN, ceil(rest / self._service.world.interval)))
             canary, stable = served(self._rollout.policy.stages[self._rollout.stage])
             self._drawn = self._service.looks(canary, many, stable_weight=stable)
-        look = self._drawn.pop(0)
+        return self._counted(self._drawn.pop(0), weight)
+
+    def _counted(self, look: Look, weight: int) -> Look:
+        """The look, its costs being counted; as live, its canary's replicas are as young as the rollout."""
         start, self._now = look.start, look.end
         requests = sum(counts.requests for counts in look.canary.values())
         faulty = float(self._service.faulty(weight, np.array([look.end]), look.seconds)[0])
@@ -227,6 +256,8 @@ class _Course:
         self._hurt += requests * faulty * self._excess
         if faulty and self._fault is None:
             self._fault, self._fault_weight = start - self._began + round((1 - faulty) * look.seconds), weight
+        if self._lag is not None:
+            return replace(look, first_seen=dict.fromkeys(look.canary, float(self._began)))
         return look
 
     def _outcome(self, end: str) -> Outcome:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from bench.rollouts import LONGEST
 from bench.unlike_users import Matched, People
 from canaryd.domain.counts import HISTORY_LOOKS
+from canaryd.simulation.simulated_rollout import USUAL_LAG, Lag
 from canaryd.simulation.simulated_service import Scenario
 
 
@@ -17,7 +18,7 @@ class Case:
     climbing=False: kept at 10%; past: looks of stable before, and before: how the world was then, if it was
     another, until `since` looks before the rollout; limit: the policy's `max` of errors; longest: looks
     watched; minimum: of each stage, last: of the one at 100%; goal: what is to be reached, see the module
-    that runs it; note: which assumption of the promise it breaks.
+    that runs it; note: which assumption of the promise it breaks; lag: as live, None: nothing is late.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Case:
     last: str = "2m"
     goal: float | None = None
     note: str = ""
+    lag: Lag | None = None
 
 
 SHOWN = "spells have to show in stable's past"
@@ -105,6 +107,13 @@ UNACCEPTABLE = (
 HOUR = 360  # looks of 10 s
 BAD = (
     Case("errors 1% to 3%", Scenario(errors=0.01, canary_errors=3.0), False, longest=HOUR, goal=15),
+    Case(
+        "errors 1% to 3%, with the lag and the warm-up of a live rollout",
+        Scenario(errors=0.01, canary_errors=3.0),
+        False,
+        longest=HOUR,
+        lag=USUAL_LAG,
+    ),
     Case("errors 1% to 2%", Scenario(errors=0.01, canary_errors=2.0), False, longest=HOUR),
     Case("errors 0.5% to 1%", Scenario(canary_errors=2.0), False, longest=HOUR),
     Case("errors 0.5% to 3%, in bursts of 4", Scenario(canary_errors=6.0, burst=4), False, longest=HOUR),
@@ -175,11 +184,20 @@ LATE = (
     Case("at weight 100", LATE_WORLD, minimum="1m", last="1h", longest=160, goal=100),
 )
 
-PACE = (
+PACE: tuple[Case, ...] = (
     Case("50 requests/s, 0.5% errors", Scenario(), goal=7.0),
     Case("1,000 requests/s, 0.5% errors", Scenario(requests=1000.0), goal=6 + 20 / 60),
     Case("20 requests/s, no errors at all", Scenario(requests=20.0, errors=0.0), goal=8.0),
+    Case(
+        "50 requests/s, 0.5% errors, with the lag and the warm-up of a live rollout",
+        Scenario(),
+        lag=USUAL_LAG,
+    ),
+    Case("20 requests/s, 0.5% errors", Scenario(requests=20.0), longest=HOUR),
     Case("50 requests/s, 0.5% errors in bursts of 4", Scenario(burst=4), goal=20.0),
+    Case("50 requests/s, 0.5% errors in bursts of 16", Scenario(burst=16), longest=HOUR),
+    Case("50 requests/s, 0.5% errors in bursts of 64", Scenario(burst=64), longest=HOUR),
+    Case("1,000 requests/s, 0.5% errors in bursts of 16", Scenario(requests=1000.0, burst=16)),
     Case("1,000 requests/s, 0.5% errors, minimum 30 s", Scenario(requests=1000.0), minimum="30s", goal=2.0),
 )
 

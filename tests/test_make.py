@@ -60,6 +60,17 @@ def test_the_tests_add_what_they_need_to_the_demos_environment(tmp_path: Path) -
     assert (tmp_path / "venv" / DEVELOPMENT).exists()
 
 
+def test_the_benchmark_has_growthbook_s_code_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    """It asks for an older numpy than canaryd, which what is called of it does not need."""
+    done = make(tmp_path, "bench", "ARGS=--quick")
+    pip, bench = done.stdout.splitlines()
+    folder = tmp_path / "venv" / marker("others", "requirements/bench.txt")
+    assert "--no-deps" in pip
+    assert f"--target {folder} -r requirements/bench.txt" in pip
+    assert bench == "-m bench --quick"
+    assert "pip" not in make(tmp_path / "again", "bench", has=(RUNTIME, DEVELOPMENT, folder.name)).stdout
+
+
 def test_the_tests_requirements_are_the_demos_and_more() -> None:
     def pins(name: str) -> set[str]:
         lines = (ROOT / "requirements" / name).read_text().splitlines()

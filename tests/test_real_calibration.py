@@ -8,8 +8,23 @@ from dataclasses import replace
 
 import pytest
 
-from bench.real_calibration import broken, table
-from bench.real_releases import FAULTS, WORLDS, Fault, Outcome, Releaser, Run, a_policy, objects, plan
+from bench import real_releases
+from bench.real_calibration import broken, main, table
+from bench.real_releases import (
+    FAULTS,
+    STORIED,
+    STORIES,
+    WORLDS,
+    Fault,
+    Outcome,
+    Releaser,
+    Run,
+    a_policy,
+    deployment,
+    objects,
+    plan,
+    planned,
+)
 from canaryd.domain.policy.policy import Policy
 
 HEALTHY = Outcome(
@@ -76,7 +91,7 @@ def test_the_table_has_a_row_for_what_was_released_and_sums() -> None:
 
 
 def test_each_service_has_objects_and_a_policy_of_its_own() -> None:
-    for service in WORLDS:
+    for service in (*WORLDS, STORIED):
         assert Policy.load(a_policy(service)).service.name == service
         kinds = {one["kind"]: one["metadata"]["name"] for one in objects(service)}
         assert kinds == {
@@ -102,3 +117,112 @@ def test_a_fault_whose_weight_never_came_is_tried_once_more(monkeypatch: pytest.
     run.service("steady", [None, late, FAULTS[0]])
     assert made == [None, late, FAULTS[0], late]
     assert len(run.outcomes) == 4
+
+
+# ---------------------------------------------------------------- stories
+
+
+class NotedWorld:
+    """Notes how versions and pods were told to behave."""
+
+    kubeconfig = None
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, float]] = []
+
+    def behaviour(self, name: str, **how: object) -> None:
+        self.told.append((name, float(how.get("errors", 0.0))))  # type: ignore[arg-type]
+
+    def replicas(self) -> dict[str, object]:
+        return {f"{name.replace('/', '-')}-{number}": {} for name, _ in self.told for number in range(3)}
+
+
+class NotedRun:
+    """Notes what is waited for."""
+
+    def __init__(self, world: NotedWorld) -> None:
+        self.world = world
+
+    def pause(self, seconds: float) -> None:
+        self.world.told.append(("pause", seconds))
+
+
+@pytest.fixture
+def releaser(monkeypatch: pytest.MonkeyPatch) -> Releaser:
+    """Of the storied service, whose releases end at once."""
+
+    class Api:
+        def __init__(self, *_: object) -> None: ...
+
+        def request(self, *_: object) -> dict[str, object]:
+            return {}
+
+    record = {"status": {"phase": "RolledBack", "began": 1.0, "ended": 21.0, "decisions": [{"weight": 10}]}}
+    monkeypatch.setattr(real_releases, "Api", Api)
+    monkeypatch.setattr(Releaser, "follow", lambda *_: (record, None))
+    monkeypatch.setattr(Releaser, "counts", lambda *_: ({}, {}))
+    return Releaser(NotedRun(NotedWorld()), STORIED)  # type: ignore[arg-type]
+
+
+def told(releaser: Releaser) -> list[tuple[str, float]]:
+    return releaser.run.world.told  # type: ignore[attr-defined,no-any-return]
+
+
+def test_the_stories_are_one_more_service_with_half_of_the_traffic_and_twice_the_time() -> None:
+    names = list(WORLDS)[:2]
+    assert STORIED not in planned(names, 2, 2, stories=False)
+    assert planned(names, 2, 2, stories=True)[STORIED] == list(STORIES)
+    assert planned(names, 2, 2, stories=True).keys() == {*names, STORIED}
+    assert deployment(STORIED, "v1")["spec"]["replicas"] == 3
+    usual, storied = (Policy.load(a_policy(service)).stages for service in (names[0], STORIED))
+    assert [2 * stage.deadline for stage in usual[:-1]] == [stage.deadline for stage in storied[:-1]]
+
+
+def test_a_dead_version_fails_everything_from_its_first_request_on(releaser: Releaser) -> None:
+    outcome = releaser.release(STORIES[0])
+    assert ("storied/v2", 1.0) in told(releaser)
+    assert (outcome.fault, outcome.end, outcome.weight) == (STORIES[0].fault.name, "rolled back", 10)  # type: ignore[union-attr]
+
+
+def test_of_three_replicas_one_fails_and_the_others_are_well(releaser: Releaser) -> None:
+    releaser.release(STORIES[1])
+    assert [name for name, errors in told(releaser) if errors == 1.0] == ["storied-v2-0"]
+    assert ("storied/v2", 0.005) in told(releaser)
+
+
+def test_an_incident_of_stable_is_over_when_the_bad_version_comes(releaser: Releaser) -> None:
+    releaser.release(STORIES[2])
+    assert told(releaser)[:6] == [
+        ("storied/v1", 0.05),
+        ("pause", 120.0),
+        ("storied/v1", 0.005),
+        ("pause", 60.0),
+        ("storied/v1", 0.005),
+        ("storied/v2", 0.05),
+    ]
+
+
+def test_where_both_rates_rose_the_healthy_version_has_stable_s_and_all_is_well_after_it(
+    releaser: Releaser,
+) -> None:
+    outcome = releaser.release(STORIES[-1])
+    assert outcome.fault == ""
+    rose = [what for what in told(releaser) if what[0] != "pause"]
+    assert rose[:3] == [("storied/v1", 0.05), ("storied/v1", 0.05), ("storied/v2", 0.05)]
+    assert rose[-1] == ("storied/v1", 0.005)
+
+
+def test_the_plan_names_every_release(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--plan", "--healthy", "1", "--bad", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "steady (independent errors, 0.5%; 100 requests/s, 2 replicas)"
+    assert "storied (stories: independent errors, 0.5%; 50 requests/s, 3 replicas)" in lines
+    assert lines[-len(STORIES) :] == [f"  v{number}  {s.name}" for number, s in enumerate(STORIES, start=2)]
+
+
+def test_stories_have_rows_of_their_own_in_the_table() -> None:
+    dead = STORIES[0].fault
+    assert dead is not None
+    lines = table([replace(BAD, service=STORIED, fault=dead.name), replace(HEALTHY, service=STORIED)])
+    assert f"| {dead.name} | 1 | 1 |" in lines
+    assert "| stories: independent errors, 0.5% | 1 | 1 |" in lines

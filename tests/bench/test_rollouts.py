@@ -13,6 +13,7 @@ from bench.results import SAMPLE, Results
 from bench.rollouts import Outcome, a_policy, breaks, excess, roll_out, rolling
 from bench.running import Runner, run_some, service
 from bench.worlds import BAD, HEALTHY, LATE, PACE, UNACCEPTABLE
+from canaryd.simulation.simulated_rollout import Lag
 from canaryd.simulation.simulated_service import Scenario
 
 FAILING = "every request fails, 10 requests/s, looks of 5 s"  # the shortest rollouts there are
@@ -232,3 +233,38 @@ def test_the_rules_see_the_same_service_as_canaryd() -> None:
     one, other = (service(match.world, match.name, 5) for match in (ours, theirs))
     assert one.history(3) == other.history(3)
     assert one.canary.error_rates.tolist() == other.canary.error_rates.tolist()
+
+
+def test_as_live_a_version_is_full_later_by_the_lag_of_each_stage() -> None:
+    """Three minimums, each after a settling and acted on late, where at once there are two looks between
+    them."""
+    world, lag = Scenario(requests=2000.0), Lag(late=18, settle=16)
+    at_once, live = (
+        roll_out([rolling(service(world, "live", 0), policy=a_policy(10, "60s"), longest=40, lag=given)])[0]
+        for given in (None, lag)
+    )
+    assert at_once.full == 3 * 60 + 2 * 10
+    assert live.full == 3 * (lag.settle + 60 + lag.late)
+
+
+def test_as_live_a_rollback_is_later_and_hurts_until_it_is_acted_on() -> None:
+    world = Scenario(requests=2000.0, more_errors=0.2)
+    lag = Lag(late=18, settle=16)
+    at_once, live = (
+        roll_out([rolling(service(world, "bad", 0), climbing=False, longest=20, lag=given)])[0]
+        for given in (None, lag)
+    )
+    assert at_once.rolled_back
+    assert live.rolled_back
+    assert live.seconds == lag.settle + 10 * live.looks + lag.late
+    assert live.hurt == pytest.approx(0.2 * 0.1 * 2000 * live.seconds, rel=0.05)
+    assert live.hurt > at_once.hurt
+
+
+def test_as_live_the_canary_s_replicas_warm_up() -> None:
+    """The policy leaves the first half minute of each out of latency."""
+    one = service(Scenario(), "warm", 0)
+    _, look = next(rolling(one, past=60, lag=Lag(late=18, settle=16)))
+    assert set(look.first_seen) == set(look.canary)
+    assert set(look.first_seen.values()) == {look.start - 16.0}
+    assert next(rolling(service(Scenario(), "warm", 0), past=60))[1].first_seen == {}

@@ -53,6 +53,28 @@ def test_a_replica_hangs_as_long_and_as_often_as_it_is_told_and_the_others_by_th
     assert sum(both == (True, True) for both in looks) < len(looks) * 0.01
 
 
+def test_a_pod_may_behave_unlike_the_others_of_its_version() -> None:
+    async def ask(application: Application, pod: str) -> str:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", await application.serve(pod, "v2", "shop")
+        )
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        answer = (await reader.readline()).decode()
+        writer.close()
+        application.leave(pod)
+        return answer
+
+    async def ask_both() -> list[str]:
+        application = Application()
+        application.behave("shop/v2", Behaviour())
+        application.behave("shop-v2-sick", Behaviour(errors=1.0))
+        return [await ask(application, pod) for pod in ("shop-v2-sick", "shop-v2-well")]
+
+    sick, well = asyncio.run(ask_both())
+    assert "503" in sick
+    assert "200" in well
+
+
 def test_half_of_a_hanging_replica_s_requests_fail_late(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(application_module, "HANG_MS", 300.0)
 

@@ -296,7 +296,7 @@ class World:
         """errors, burst, latency_ms, sigma, tail={"share", "ms"}, hang={"every", "seconds"}; with nothing
         given, the version is well again.
 
-        version: of every app, or as "APP/VERSION".
+        version: of every app, or as "APP/VERSION"; or a pod, for it alone.
         """
         self.ask_control("PUT", f"/behaviour/{version}", how)
 

@@ -15,6 +15,7 @@ from math import inf
 
 import numpy as np
 
+from canaryd.commands.plan.least_time import least_at, troubles_of
 from canaryd.domain.counts import HISTORY_LOOKS
 from canaryd.domain.formatting import percent_text
 from canaryd.domain.lifecycle import Signal
@@ -211,7 +212,7 @@ class Quantiles:
 @dataclass(frozen=True)
 class HealthyStage:
     """A stage of a healthy version. time: s at this weight until it goes on; undecided, held: of those that
-    reached the stage."""
+    reached the stage; least: s that any test of the errors needs there on average, 0 where none is needed."""
 
     weight: int
     canary_rate: float
@@ -219,6 +220,7 @@ class HealthyStage:
     time: Quantiles
     undecided: Share
     held: Share
+    least: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -288,7 +290,11 @@ def plan_of(
 
 
 def _healthy(policy: Policy, traffic: TrafficProfile, outcomes: Sequence[SimulatedOutcome]) -> Healthy:
-    stages = tuple(_healthy_stage(policy, traffic, stage, outcomes) for stage in range(len(policy.stages)))
+    troubles = troubles_of(policy, traffic)
+    stages = tuple(
+        _healthy_stage(policy, traffic, stage, outcomes, least_at(policy, traffic, troubles, stage))
+        for stage in range(len(policy.stages))
+    )
     last = len(policy.stages) - 1
     promoted = [outcome.seconds if outcome.end is End.PROMOTED else inf for outcome in outcomes]
     stepped = sum(any(visit.signal is Signal.ALARM for visit in outcome.visits) for outcome in outcomes)
@@ -312,7 +318,11 @@ def _until(outcome: SimulatedOutcome, stage: int) -> float:
 
 
 def _healthy_stage(
-    policy: Policy, traffic: TrafficProfile, stage: int, outcomes: Sequence[SimulatedOutcome]
+    policy: Policy,
+    traffic: TrafficProfile,
+    stage: int,
+    outcomes: Sequence[SimulatedOutcome],
+    least: float,
 ) -> HealthyStage:
     """By the first visit of each: one after a step back is no healthy version's usual way."""
     visits = [visit for visit in (_first(outcome, stage) for outcome in outcomes) if visit is not None]
@@ -323,6 +333,7 @@ def _healthy_stage(
         Quantiles.of([visit.seconds if visit.signal in ONWARD else inf for visit in visits]),
         Share(sum(visit.signal in DECIDED_LATE for visit in visits), len(visits)),
         Share(sum(visit.signal is Signal.STUCK for visit in visits), len(visits)),
+        least,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from canaryd.commands.plan.forecast import Caught, Forecast, HealthyStage, Regression, Share
+from canaryd.commands.plan.least_time import Troubles, least_at, ruled_out_at, troubles_of
 from canaryd.domain.formatting import lasting, percent_text, short
 from canaryd.domain.policy.policy import Policy
 from canaryd.judge.count_vectors import SLOWER
@@ -130,6 +131,10 @@ def _stages(plan: Forecast) -> Iterator[str]:
                 f"{lasting(stage.deadline)}, fewer than minimumRequests ({analysis.minimum_requests}): it "
                 "goes on only by chance"
             )
+        elif found.least > stage.deadline and (
+            found.undecided.value >= MANY_UNDECIDED or not found.reached.events
+        ):
+            yield f"{where}: {_out_of_reach(plan, number - 1, found)}"
         elif found.undecided.value >= MANY_UNDECIDED:
             many = (
                 f"{_share(found.undecided)} of healthy versions are undecided at its deadline of "
@@ -145,6 +150,43 @@ def _stages(plan: Forecast) -> Iterator[str]:
                 f"{where}: its minimum of {lasting(stage.minimum)} is shorter than the {FEWEST_LOOKS} looks "
                 f"({least}) that a pass needs"
             )
+
+
+def _out_of_reach(plan: Forecast, stage: int, found: HealthyStage) -> str:
+    """That no test decides there in time, by how much, and what would help."""
+    policy, traffic = plan.policy, plan.traffic
+    errors, asked = policy.analysis.errors, policy.stages[stage]
+    troubles = troubles_of(policy, traffic)
+    excluded = ruled_out_at(policy, errors, stage).canary_rate(traffic.errors) if errors else 0.0
+    in_bursts = f", and failures in bursts of about {short(troubles.burst)}" if troubles.burst > 1 else ""
+    deadline, times = lasting(asked.deadline), short(found.least / asked.deadline)
+    helps = [f"a deadline of {lasting(found.least)}", f"{times} times the traffic"]
+    weight = _weight_in_time(plan, stage, troubles)
+    if weight is not None:
+        helps.append(f"a weight of {weight}%")
+    if troubles.burst > 1:
+        helps.append("more replicas, if it is single ones that fail in bursts")
+    return (
+        f"no test can be expected to pass a healthy version before the deadline of {deadline}: to rule out "
+        f"that {percent_text(excluded)} of requests fail, where {percent_text(traffic.errors)} of stable's "
+        f"do, any test needs {lasting(found.least)} on average with {short(found.canary_rate)} canary "
+        f"requests/s{in_bursts}. What would help: {', '.join(helps[:-1])} or {helps[-1]}"
+    )
+
+
+def _weight_in_time(plan: Forecast, stage: int, troubles: Troubles) -> int | None:
+    """The lowest weight of the stage at which some test may pass it in time; None: there is none below the
+    next stage's."""
+    stages = plan.policy.stages
+    if stages[stage].kind != "weight":
+        return None
+    for weight in range(stages[stage].weight + 1, min(stages[stage + 1].weight, 51)):
+        changed = stages[stage].model_copy(update={"weight": weight})
+        ladder = (*stages[:stage], changed, *stages[stage + 1 :])
+        policy = plan.policy.model_copy(update={"stages": ladder})
+        if least_at(policy, plan.traffic, troubles, stage) <= stages[stage].deadline:
+            return weight
+    return None
 
 
 def _then(undecided: str, found: HealthyStage) -> str:

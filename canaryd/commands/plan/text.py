@@ -231,6 +231,7 @@ def _stage_data(number: int, stage: HealthyStage) -> dict[str, Any]:
         "seconds": _spread_data(stage.time),
         "undecided": _share_data(stage.undecided),
         "held": _share_data(stage.held),
+        "leastSeconds": stage.least if isfinite(stage.least) else None,
     }
 
 

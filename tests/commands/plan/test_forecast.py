@@ -4,7 +4,9 @@ fit is told."""
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -315,6 +317,39 @@ def test_a_stage_that_cannot_decide_in_time_is_told_with_what_the_simulation_lea
     assert "stage 2/2" not in words
 
 
+HELD = [an_outcome((0, Signal.STUCK, 130), end=End.HELD)] * 10
+
+
+def test_where_no_test_could_decide_in_time_the_least_time_is_told_and_what_would_help() -> None:
+    """At 20% of 40 requests/s with 1% errors, which leads to 100%: ruling out 2% errors takes nearly three
+    minutes, and the next stage, which no version reached, has nothing to rule out."""
+    words = said(a_plan(traffic=as_given(Given(rate=40.0, errors=0.01)), healthy=HELD))
+    assert "stage 1/2 at 20%: no test can be expected to pass a healthy version before the" in words
+    assert "to rule out that 2.0% of requests fail, where 1.0% of stable's do, any test needs" in words
+    assert "on average with 8.0 canary requests/s. What would help: a deadline of" in words
+    assert "times the traffic" in words
+    assert "replicas" not in words.split("What would help")[1]
+    assert "undecided at its deadline" not in words
+
+
+def test_more_weight_helps_where_a_higher_one_would_do_and_more_replicas_where_failures_come_in_bursts() -> (
+    None
+):
+    stages = [{"weight": weight, "minimum": "30s", "deadline": "4m"} for weight in (5, 100)]
+    traffic = as_given(Given(rate=40.0, errors=0.01))
+    assert re.search(
+        r"times the traffic or a weight of \d+%", said(a_plan(a_ladder(stages=stages), traffic, HELD))
+    )
+    words = said(a_plan(traffic=replace(traffic, burst=16), healthy=HELD))
+    assert "8.0 canary requests/s, and failures in bursts of about 16. What would help" in words
+    assert "or more replicas, if it is single ones that fail in bursts" in words
+
+
+def test_a_stage_that_versions_pass_in_time_is_not_called_out_of_reach() -> None:
+    """The bound is a mean: what passes all the same is no reason to warn."""
+    assert "no test" not in said(a_plan(traffic=as_given(Given(rate=40.0, errors=0.01))))
+
+
 def test_healthy_versions_that_are_taken_back_are_told() -> None:
     good = [an_outcome((0, Signal.HARM, 50), end=End.CAUGHT)] + [
         an_outcome((0, Signal.PASS, 50), (1, Signal.PASS, 60))
@@ -409,6 +444,8 @@ def test_the_data_is_json_and_says_null_for_never() -> None:
         "high": None,
         "by90": None,
     }
+    assert data["healthy"]["stages"][0]["leastSeconds"] == pytest.approx(16.92, abs=0.01)
+    assert data["healthy"]["stages"][1]["leastSeconds"] == 0.0
     assert data["healthy"]["stages"][1]["reached"]["share"] == 0.0
     assert data["healthy"]["stages"][1]["undecided"]["share"] is None
     assert data["regressions"][0]["ends"]["held"]["events"] == 10

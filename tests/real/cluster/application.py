@@ -90,7 +90,8 @@ class Application:
     _servers: dict[str, asyncio.Server] = field(default_factory=dict)
 
     def behave(self, name: str, behaviour: Behaviour) -> None:
-        """name: a version of every app ("v2"), or of one ("front-end/v2"), which counts more."""
+        """name: a version of every app ("v2"), of one ("front-end/v2"), which counts more, or a pod, which
+        counts most."""
         self.behaviours[name] = behaviour
         self._spell.pop(name, None)  # a spell of the behaviour before must not outlive it
 
@@ -144,9 +145,8 @@ class Application:
                     await reader.readuntil(b"\r\n\r\n")
                     tally.in_flight += 1
                     try:
-                        await self._answer(
-                            writer, pod, of_app if of_app in self.behaviours else version, tally
-                        )
+                        name = next((key for key in (pod, of_app) if key in self.behaviours), version)
+                        await self._answer(writer, pod, name, tally)
                     finally:
                         tally.in_flight -= 1
             except (asyncio.IncompleteReadError, ConnectionError):
