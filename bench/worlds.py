@@ -95,6 +95,13 @@ UNACCEPTABLE = (
     Case("errors 0.5% to 1%, in bursts of 4", Scenario(canary_errors=2.0, burst=4)),
     Case("errors 0.5% to 1%, in bursts of 16", Scenario(canary_errors=2.0, burst=16)),
     Case("errors 0.5% to 1%, replicas hang now and then", Scenario(canary_errors=2.0, hanging=0.02)),
+    *(
+        Case(
+            f"errors 0.5% to 1%, in bad spells of {spell} looks",
+            Scenario(canary_errors=2.0, bad=0.1, spell=spell),
+        )
+        for spell in (3, 6, 18)
+    ),
     Case(
         "errors 2% to 4%, 200 requests/s, in bursts of 16",
         Scenario(errors=0.02, canary_errors=2.0, burst=16, requests=200.0),

@@ -149,6 +149,9 @@ def _beta_binomial(events1: Array, events2: Array, share: Array, concentration: 
 # may be burstier than the one before it (the healthy worlds "independent ones before" are such). A fault
 # after ten minutes is found a look of 15 s sooner than at 3.
 PAST_LIMIT = 6.0
+# The same for concentrations below BURSTY: a look that holds one burst or two is so unlike independent events
+# that a past of an hour without them says more.
+BURSTIEST_LIMIT, BURSTY = 12.0, 2.0
 
 
 def usual_size(events: Array) -> Array:
@@ -164,8 +167,8 @@ def usual_size(events: Array) -> Array:
 
 
 def log_past(grid: Grid, events: Array, requests: Array) -> Single:
-    """What one version's own past says of each cell, at most 0 and at least -PAST_LIMIT, shape (comparisons,
-    S * P); 0 where it says nothing.
+    """What one version's own past says of each cell, at most 0 and at least -PAST_LIMIT (-BURSTIEST_LIMIT
+    where the concentration is below BURSTY), shape (comparisons, S * P); 0 where it says nothing.
 
     events: per look (or block), shape (looks, comparisons); requests: shape (looks,). Of two looks that
     follow each other the second's share of their events is as random as that of a second version that is as
@@ -188,4 +191,5 @@ def log_past(grid: Grid, events: Array, requests: Array) -> Single:
         )[:, 0]
         np.add.at(total, of, log_likelihoods)
     total -= total.max(axis=1, keepdims=True)
-    return np.asarray(np.maximum(total, -PAST_LIMIT), dtype=np.float32)
+    limits = np.where(grid.concentration < BURSTY, BURSTIEST_LIMIT, PAST_LIMIT)
+    return np.asarray(np.maximum(total, -np.repeat(limits, len(grid.disturbed))), dtype=np.float32)

@@ -10,7 +10,7 @@ from canaryd.judge.comparisons import HARM, Comparisons, Unit, fold_all
 from canaryd.judge.errors import ErrorEvidence
 from canaryd.judge.metric_evidence import SIBLINGS_AGREE, TOLD_APART, odds_of, past_says
 from canaryd.judge.replica_variation import Siblings
-from canaryd.stats.betabinomial import PAST_LIMIT, log_past
+from canaryd.stats.betabinomial import BURSTIEST_LIMIT, log_past
 
 NOW_AND_THEN = {2, 6, 10, 14, 18, 22, 26, 28, 29}  # looks
 IN_A_SPELL = {4, 5, 6, 7, 8, 9, 10, 28, 29}
@@ -105,6 +105,6 @@ def test_the_past_speaks_of_looks_and_not_of_blocks():
     cells alike there."""
     failures, requests = np.tile([2.0, 3.0], 60)[:, None], np.full(120, 450.0)
     assert (past_says(failures, requests, 1) == log_past(HARM, failures, requests)).all()
-    assert past_says(failures, requests, 1).min() == -PAST_LIMIT
+    assert past_says(failures, requests, 1).min() == -BURSTIEST_LIMIT
     in_blocks = past_says(failures, requests, 9)
     assert (in_blocks.shape, in_blocks.any()) == ((1, HARM.cells), False)
