@@ -9,6 +9,7 @@ from pathlib import Path
 from click.testing import CliRunner, Result
 
 from canaryd.cli import main
+from docs_generator import ROOT
 
 GOOD = """\
 service: {name: NAME, namespace: production, selector: {app: NAME}}
@@ -168,6 +169,15 @@ def test_what_so_few_users_cannot_show_is_told_with_how_many_could(policies: Pat
     assert "in hardly any rollout with 1,000 users" in told
     assert "nearly all rollouts with 100,000 users" in told
     assert re.search(r"; 90% take about [\d,]+ users", told)
+
+
+def test_the_page_on_affinity_shows_what_is_printed(policies: Path) -> None:
+    text = BY_USER.replace("USERS", "1000").replace(
+        "{weight: 50, approval: required}", "{weight: 25}, {weight: 50}"
+    )
+    told = run("validate", a_policy_file(policies, "front-end", text)).stdout.partition("\n")[2]
+    page = (ROOT / "docs" / "guides" / "affinity.md").read_text()
+    assert " ".join(told.split()) in " ".join(page.split())
 
 
 def test_the_number_of_users_the_rate_and_the_errors_may_be_said(policies: Path) -> None:
