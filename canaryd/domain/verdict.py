@@ -59,9 +59,9 @@ class MetricFinding:
     the increase of the share that is tolerated, or unacceptable, whatever the ratio. odds: gathered
     against the canary (1 is neutral), bar: the odds at which it is rolled back; cleared: odds gathered that
     nothing unacceptable is there, clear_bar: what they must reach for the stage to pass. value, limit: of a
-    guardrail or a query; a compared query has a ratio and odds, and no counts. since: when an alert that counts began
-    to fire (Unix seconds). says: the finding as one sentence. service: whose it is, where the verdict is of
-    several.
+    guardrail or a query; a compared query has a ratio and odds, and no counts. since: when an alert that
+    counts began to fire (Unix seconds). says: the finding as one sentence. service: whose it is, where the
+    verdict is of several.
     """
 
     metric: str
