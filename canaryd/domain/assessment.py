@@ -35,9 +35,9 @@ class RateAssessment:
     """One compared rate: of errors, or of requests slower than a bound.
 
     bound_ms: the latency bound; None for errors. low, high: the anytime-valid 95% interval of the ratio.
-    tolerated, unacceptable: ratios that are no harm, and that the stage must rule out. tolerated_increase: of
-    the share, that is no harm whatever the ratio. cleared: odds gathered in this stage that nothing
-    unacceptable is there."""
+    tolerated, unacceptable: ratios that are no harm, and that the stage must rule out. tolerated_increase,
+    unacceptable_increase: the same of the share more of all requests: the looser one counts. cleared: odds
+    gathered in this stage that nothing unacceptable is there."""
 
     bound_ms: float | None
     rates: RateComparison
@@ -50,25 +50,36 @@ class RateAssessment:
     bar: float
     cleared: float
     answer: Answer
+    unacceptable_increase: float | None = None
 
     @property
     def is_plainly_unacceptable(self) -> bool:
         """Whether the plain estimate lies beyond what the stage must rule out."""
         rates = self.rates
         return is_plainly_unacceptable(
-            rates.ratio, self.unacceptable, rates.canary_events, rates.canary_requests, rates.stable_requests
+            (rates.stable_events, rates.stable_requests),
+            (rates.canary_events, rates.canary_requests),
+            self.unacceptable,
+            self.unacceptable_increase,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class MeanAssessment:
-    """The mean latency. ratio: the canary's over stable's; tolerated: the ratio that is no harm."""
+    """The mean latency. ratio: the canary's over stable's; tolerated, unacceptable: the ratios that are no
+    harm, and beyond which the stage does not pass."""
 
     ratio: float
     tolerated: float
+    unacceptable: float
     odds: float
     bar: float
     answer: Answer
+
+    @property
+    def is_unacceptable(self) -> bool:
+        """Whether the plain estimate lies beyond what the stage must rule out."""
+        return self.ratio > self.unacceptable
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +87,9 @@ class LatencyAssessment:
     """Latency as a whole, over all bounds and the mean.
 
     is_seen: whether one look of this stage had the latency of both versions; nothing else is known otherwise.
-    joined, bounds_in_all: bounds that take part, and all there are. mean: where its own odds say something.
-    bounds: those worth naming, the lowest first.
+    tolerated: the ratio of the means that is no harm. joined, bounds_in_all: bounds that take part, and all
+    there are. mean: where its own odds say something, or the ratio is unacceptable. bounds: those worth
+    naming, the lowest first.
     """
 
     is_seen: bool
@@ -87,6 +99,7 @@ class LatencyAssessment:
     stable_timed: float = 0.0
     canary_timed: float = 0.0
     mean_ratio: float | None = None
+    tolerated: float | None = None
     joined: int = 0
     bounds_in_all: int = 0
     cleared: float = 1.0
@@ -432,8 +445,13 @@ class Assessment:
 
     @property
     def is_over_a_limit(self) -> bool:
-        """Whether the canary's last looks are over a limit of the policy, whatever stable does."""
-        return self.details is not None and any(limit.is_over for limit in self.details.limits)
+        """Whether the canary's last looks are over a limit of the policy, or its mean latency is beyond what
+        the stage must rule out, whatever the odds."""
+        if self.details is None:
+            return False
+        latency, limits = self.details.latency, self.details.limits
+        mean = latency.mean if latency is not None and self.details.kind != "match" else None
+        return (mean is not None and mean.is_unacceptable) or any(limit.is_over for limit in limits)
 
     @property
     def alert_since(self) -> int | None:

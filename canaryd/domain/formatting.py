@@ -36,6 +36,11 @@ def percent_text(share: float) -> str:
     return f"{percent:.1f}%" if percent >= 0.995 else f"{percent:.2g}%"
 
 
+def points_text(share: float) -> str:
+    """A difference of two shares: `0.5 percentage points`."""
+    return f"{100 * share:.2g} percentage points"
+
+
 def time_text(at: float, day: bool = False) -> str:
     """UTC, to the second."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%S UTC" if day else "%H:%M:%S")

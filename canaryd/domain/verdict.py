@@ -5,7 +5,7 @@ from enum import StrEnum
 
 FEW_EVENTS = 5  # below which an estimate is chance
 ALERTS_METRIC = "alerts"  # of the findings of Prometheus' alerts; no query of a policy is meant by it
-PLAIN_SHARE = 0.01  # of the canary's requests, where stable had none to compare with
+PLAIN_SHARE = 0.01  # of the canary's requests, where stable had none to compare with, and no increase is said
 
 
 class Answer(StrEnum):
@@ -19,21 +19,32 @@ class Answer(StrEnum):
 
 
 def is_plainly_unacceptable(
-    ratio: float | None,
+    stable: tuple[float, float],
+    canary: tuple[float, float],
     unacceptable: float | None,
-    canary_events: float,
-    canary_requests: float,
-    stable_requests: float,
+    unacceptable_increase: float | None = None,
 ) -> bool:
     """Whether a plain estimate lies beyond what a stage must rule out.
 
-    ratio: of the rates, None where stable had no event; unacceptable: the ratio to rule out, None where
-    nothing is. Less than FEW_EVENTS events are chance, and so is a ratio without requests of stable."""
-    if unacceptable is None or canary_events < FEW_EVENTS or not stable_requests:
+    stable, canary: events and requests of each. unacceptable: the ratio of the rates to rule out, None where
+    nothing is; unacceptable_increase: the share more of all requests, which has to be exceeded as well. Less
+    than FEW_EVENTS events are chance, and so is a ratio without requests of stable."""
+    (stable_events, stable_requests), (canary_events, canary_requests) = stable, canary
+    if unacceptable is None or canary_events < FEW_EVENTS or not (stable_requests and canary_requests):
         return False
-    if ratio is None:
-        return canary_events >= PLAIN_SHARE * canary_requests
-    return ratio > unacceptable
+    stable_share, share = stable_events / stable_requests, canary_events / canary_requests
+    if not stable_events:
+        return share >= (unacceptable_increase or PLAIN_SHARE)
+    return share > unacceptable * stable_share and share - stable_share > (unacceptable_increase or 0.0)
+
+
+def largest_tolerated(
+    ratio: float, increase: float | None, stable_events: float, stable_requests: float
+) -> float:
+    """The ratio that is tolerated where `ratio` is, or an `increase` of the share, whichever is more."""
+    if not (increase and stable_events):
+        return ratio
+    return max(ratio, 1.0 + increase * stable_requests / stable_events)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +54,14 @@ class MetricFinding:
     metric: the policy's metric ("errors", "latency", a query's name); what: the comparison in words
     ("errors", "slower than 250 ms", "mean latency", "at most 5% errors"). stable_events of stable_requests,
     canary_events of canary_requests: the counts of this stage. ratio, low, high: canary's rate over stable's,
-    with its anytime-valid interval (None: not estimable, or a guardrail). tolerated, unacceptable: ratios
-    this comparison was held against (None for a guardrail). odds: gathered against the canary (1 is neutral),
-    bar: the odds at which it is rolled back; cleared: odds gathered that nothing unacceptable is there,
-    clear_bar: what they must reach for the stage to pass. value, limit: of a guardrail or a query; a compared
-    query has a ratio and odds, and no counts. since: when an alert that counts began to fire (Unix seconds).
-    says: the finding as one sentence. service: whose it is, where the verdict is of several.
+    with its anytime-valid interval (None: not estimable, or a guardrail).
+    tolerated, unacceptable: ratios this comparison was held against (None for a guardrail); of errors also
+    the increase of the share that is tolerated, or unacceptable, whatever the ratio. odds: gathered
+    against the canary (1 is neutral), bar: the odds at which it is rolled back; cleared: odds gathered that
+    nothing unacceptable is there, clear_bar: what they must reach for the stage to pass. value, limit: of a
+    guardrail or a query; a compared query has a ratio and odds, and no counts. since: when an alert that
+    counts began to fire (Unix seconds). says: the finding as one sentence. service: whose it is, where the
+    verdict is of several.
     """
 
     metric: str
@@ -70,16 +83,32 @@ class MetricFinding:
     value: float | None = None
     limit: float | None = None
     says: str = ""
-    is_over: bool = False  # the last looks are over a limit, whatever stable does
+    # the last looks are over a limit, or the mean is beyond what the stage must rule out, whatever the odds
+    is_over: bool = False
     dry_run: bool = False  # it is told, and decides nothing
     service: str | None = None
     since: int | None = None
+    tolerated_increase: float | None = None
+    unacceptable_increase: float | None = None
 
     @property
     def is_plainly_unacceptable(self) -> bool:
         """Whether the plain estimate lies beyond what the stage must rule out."""
         return is_plainly_unacceptable(
-            self.ratio, self.unacceptable, self.canary_events, self.canary_requests, self.stable_requests
+            (self.stable_events, self.stable_requests),
+            (self.canary_events, self.canary_requests),
+            self.unacceptable,
+            self.unacceptable_increase,
+        )
+
+    @property
+    def is_above_tolerated(self) -> bool:
+        """Whether all that the interval leaves possible, or a mean without one, is more than is tolerated."""
+        least = self.low if self.low is not None else self.ratio if not self.canary_events else None
+        if least is None or self.tolerated is None:
+            return False
+        return least > largest_tolerated(
+            self.tolerated, self.tolerated_increase, self.stable_events, self.stable_requests
         )
 
     @property
@@ -123,7 +152,8 @@ class Verdict:
 
     @property
     def is_over_a_limit(self) -> bool:
-        """Whether the canary's last looks are over a limit of the policy, whatever stable does."""
+        """Whether the canary's last looks are over a limit of the policy, or its mean latency is beyond what
+        the stage must rule out, whatever the odds."""
         return any(finding.is_over for finding in self.findings)
 
     @property

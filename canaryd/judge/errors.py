@@ -9,6 +9,7 @@ import numpy as np
 
 from canaryd.domain.assessment import RateAssessment, RateComparison
 from canaryd.domain.policy.metrics import Errors
+from canaryd.domain.verdict import is_plainly_unacceptable
 from canaryd.judge.comparisons import Comparisons, Gathered, Unit
 from canaryd.judge.count_vectors import FAILURES, REQUESTS, Replicas
 from canaryd.judge.leave_one_out import Replays
@@ -211,6 +212,7 @@ class ErrorEvidence(MetricEvidence):
         """What was found of errors. rates: of this stage; total_bar: of the weighted total."""
         low, high = self.interval()
         bar = bar_alone(total_bar, self.weight)
+        is_beyond = self.is_beyond(rates)
         return RateAssessment(
             bound_ms=None,
             rates=rates,
@@ -219,10 +221,20 @@ class ErrorEvidence(MetricEvidence):
             tolerated=self.tolerated,
             tolerated_increase=self._wanted.tolerated_increase,
             unacceptable=self.unacceptable,
+            unacceptable_increase=self.unacceptable_increase,
             odds=self.odds,
             bar=bar,
             cleared=self.cleared,
-            answer=answer_by(self.odds, bar, self.cleared, clear_bar),
+            answer=answer_by(self.odds, bar, self.cleared, clear_bar, is_beyond),
+        )
+
+    def is_beyond(self, rates: RateComparison) -> bool:
+        """Whether the stage's plain counts lie beyond what it must rule out."""
+        return is_plainly_unacceptable(
+            (rates.stable_events, rates.stable_requests),
+            (rates.canary_events, rates.canary_requests),
+            self.unacceptable,
+            self.unacceptable_increase,
         )
 
     def interval(self) -> tuple[float, float]:

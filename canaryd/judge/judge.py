@@ -376,6 +376,8 @@ class Judge:
         deadline."""
         if self._over_a_limit or self.alerts is not None:
             return True
+        if self.comparing and self.latency is not None and self.latency.is_beyond:
+            return True
         unseen = self.latency is not None and not (
             self.timed and (self.stage_stable[TIMED] > 0 or not self.comparing)
         )
@@ -383,10 +385,7 @@ class Judge:
 
     def _details(self) -> Details:
         """All that the sentences are made of."""
-        errors, latency, canary = self.errors, self.latency, self.stage_canary
-        rates = RateComparison(
-            *(float(side[place]) for side in (self.stage_stable, canary) for place in (FAILURES, REQUESTS))
-        )
+        errors, latency, rates = self.errors, self.latency, self._stage_rates
         return Details(
             kind=self.kind,
             is_full_weight=self.at_full,
@@ -486,8 +485,8 @@ class Judge:
 
     @property
     def _ruled_out(self) -> bool:
-        """Every metric has ruled out what this stage must, none is under suspicion, and there were looks
-        enough. The stage's minimum time is the lifecycle's to keep."""
+        """Every metric has ruled out what this stage must, none is under suspicion, no plain estimate lies
+        beyond it, and there were looks enough. The stage's minimum time is the lifecycle's to keep."""
         cleared = all(
             metric.cleared >= self.clear_bar and metric.stage_odds < SUSPICION for metric in self.metrics
         )
@@ -497,6 +496,28 @@ class Judge:
             and self._queries_hold
             and self._alerts_known
             and not self._over_a_limit
+            and not self._looks_unacceptable
+        )
+
+    @property
+    def _looks_unacceptable(self) -> bool:
+        """Whether the stage's plain counts lie beyond what it must rule out. What was ruled out once stays
+        ruled out as evidence, but a fault may have begun since, and nobody should read that a stage passes
+        beside numbers that say the opposite."""
+        errors, latency = self.errors, self.latency
+        return (errors is not None and errors.is_beyond(self._stage_rates)) or (
+            latency is not None and latency.is_beyond
+        )
+
+    @property
+    def _stage_rates(self) -> RateComparison:
+        """Failures and requests of this stage."""
+        return RateComparison(
+            *(
+                float(side[place])
+                for side in (self.stage_stable, self.stage_canary)
+                for place in (FAILURES, REQUESTS)
+            )
         )
 
     @property

@@ -15,7 +15,7 @@ import numpy as np
 
 from canaryd.domain.assessment import LatencyAssessment, MeanAssessment, RateAssessment, RateComparison
 from canaryd.domain.policy.metrics import Latency
-from canaryd.domain.verdict import Answer
+from canaryd.domain.verdict import FEW_EVENTS, PLAIN_SHARE, Answer
 from canaryd.judge.comparisons import Comparisons, Gathered, Unit
 from canaryd.judge.count_vectors import DURATION, SLOWER, TIMED, Replicas
 from canaryd.judge.leave_one_out import Replays
@@ -33,7 +33,7 @@ from canaryd.judge.metric_evidence import (
 )
 from canaryd.judge.replica_variation import Siblings
 from canaryd.judge.user_clusters import Drawn, lucky, shown_by_none
-from canaryd.stats.arrays import Array, Indices, Single
+from canaryd.stats.arrays import Array, Indices, Rows, Single
 from canaryd.stats.betabinomial import usual_size
 from canaryd.stats.between_replicas import Luck, luck, ratio_by_luck
 from canaryd.stats.blocks import correlation_time
@@ -290,6 +290,35 @@ class LatencyEvidence(MetricEvidence):
             return None
         return float(canary[DURATION] / canary[TIMED] / (stable[DURATION] / stable[TIMED]))
 
+    @property
+    def unacceptable_mean(self) -> float:
+        """The ratio of the means that this stage must rule out."""
+        return 1.0 + excess(self._wanted.unacceptable, self.next_weight)
+
+    @property
+    def is_beyond(self) -> bool:
+        """Whether the stage's plain counts lie beyond what it must rule out: the mean, or the share slower
+        than a bound. What the bounds rule out is a shift of them all; requests that hang for a minute, too
+        few for any bound, make a mean of three times stable's beside it."""
+        mean = self.mean_ratio
+        return (mean is not None and mean > self.unacceptable_mean) or bool(self._beyond().any())
+
+    def _beyond(self) -> Rows:
+        """Of each bound that joined, as `is_plainly_unacceptable`; shape (bounds,)."""
+        stable, canary = self.stage_stable, self.stage_canary
+        if not (stable[TIMED] and canary[TIMED]):
+            return np.zeros(len(self.bounds), dtype=bool)
+        share, of_stable = canary[SLOWER:] / canary[TIMED], stable[SLOWER:] / stable[TIMED]
+        unacceptable = self.borders(self.replicas).unacceptable * self._of_shares
+        limit = np.where(of_stable > 0, unacceptable * of_stable, PLAIN_SHARE)
+        return np.asarray(self.joined & (canary[SLOWER:] >= FEW_EVENTS) & (share > limit))
+
+    @property
+    def _of_shares(self) -> Array:
+        """What makes ratios of shares with TINY added those of the shares as they are, shape (bounds,)."""
+        share = smoothed_shares(self._stable_slower, self._stable_timed)
+        return np.asarray((share + TINY) / share)
+
     def assessed(self, total_bar: float, clear_bar: float) -> LatencyAssessment:
         """What was found of latency. total_bar: of the weighted total."""
         odds, bar = self.odds, bar_alone(total_bar, self.weight)
@@ -300,7 +329,8 @@ class LatencyEvidence(MetricEvidence):
             is_seen=True,
             odds=odds,
             bar=bar,
-            answer=answer_by(odds, bar, self.cleared, clear_bar),
+            answer=answer_by(odds, bar, self.cleared, clear_bar, self.is_beyond),
+            tolerated=1.0 + self.tolerated,
             stable_timed=float(stable[TIMED]),
             canary_timed=float(canary[TIMED]),
             mean_ratio=self.mean_ratio,
@@ -312,20 +342,20 @@ class LatencyEvidence(MetricEvidence):
         )
 
     def _assessed_mean(self, total_bar: float) -> MeanAssessment | None:
-        """The mean's own odds, where they say something."""
+        """The mean's own odds, where they say something, or its ratio does."""
         odds, ratio = odds_of(self.mean.log_odds), self.mean_ratio
-        if odds < UNEVEN or ratio is None:
+        if ratio is None or (odds < UNEVEN and ratio <= self.unacceptable_mean):
             return None
         bar = bar_alone(total_bar, self.weight * MEAN_WEIGHT)
         answer = Answer.FAIL if odds >= bar else Answer.UNDECIDED
-        return MeanAssessment(ratio, 1.0 + self.tolerated, odds, bar, answer)
+        return MeanAssessment(ratio, 1.0 + self.tolerated, self.unacceptable_mean, odds, bar, answer)
 
     def _assessed_bounds(self, total_bar: float, clear_bar: float) -> tuple[RateAssessment, ...]:
         rows = self._rows_that_matter()
         if not len(rows):
             return ()
         lows, highs = self.interval(rows)
-        borders = self.borders(self.replicas)
+        borders, of_shares, beyond = self.borders(self.replicas), self._of_shares, self._beyond()
         stable, canary = self.stage_stable, self.stage_canary
         assessed = []
         for row, low, high in zip(rows.tolist(), lows.tolist(), highs.tolist(), strict=True):
@@ -339,20 +369,21 @@ class LatencyEvidence(MetricEvidence):
                     rates=RateComparison(*map(float, counts)),
                     low=low,
                     high=high,
-                    tolerated=float(borders.tolerated[row]),
+                    tolerated=float(borders.tolerated[row] * of_shares[row]),
                     tolerated_increase=TINY,
-                    unacceptable=float(borders.unacceptable[row]),
+                    unacceptable=float(borders.unacceptable[row] * of_shares[row]),
                     odds=odds,
                     bar=bar,
                     cleared=cleared,
-                    answer=answer_by(odds, bar, cleared, clear_bar),
+                    answer=answer_by(odds, bar, cleared, clear_bar, bool(beyond[row])),
                 )
             )
         return tuple(assessed)
 
     def _rows_that_matter(self) -> Indices:
         """The places of the bounds worth naming, of those that joined: those with most odds against the
-        canary, and those nearest to stable's median and 95th percentile; shape (rows,), rising."""
+        canary, the lowest beyond what must be ruled out, and those nearest to stable's median and 95th
+        percentile; shape (rows,), rising."""
         joined = np.flatnonzero(self.joined)
         if not len(joined):
             return np.empty(0, dtype=np.intp)
@@ -361,7 +392,8 @@ class LatencyEvidence(MetricEvidence):
         top = top[log_odds[top] > np.log(UNEVEN)]
         share = self.stage_stable[SLOWER:][joined] / max(self.stage_stable[TIMED], 1.0)
         usual = [int(joined[np.abs(share - quantile).argmin()]) for quantile in (0.5, 0.05)]
-        return np.array(sorted({*map(int, top), *usual}), dtype=np.intp)
+        beyond = np.flatnonzero(self._beyond())[:1]
+        return np.array(sorted({*map(int, top), *map(int, beyond), *usual}), dtype=np.intp)
 
     def harmful_odds(self) -> float:
         """What a rollback may rest on: the less of the odds as they are, and in blocks as long as single
@@ -401,9 +433,7 @@ class LatencyEvidence(MetricEvidence):
         """The anytime-valid 95% intervals of the ratio of the shares slower than each bound of `rows`: low
         and high, shape (rows,) each."""
         low, high = self._comparisons.intervals(rows)
-        tolerated = self.borders(self.replicas).tolerated
-        share = smoothed_shares(self._stable_slower, self._stable_timed)
-        scale = tolerated * (share + TINY) / share
+        scale = self.borders(self.replicas).tolerated * self._of_shares
         return low * scale[rows], high * scale[rows]
 
 

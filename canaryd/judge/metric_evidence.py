@@ -38,12 +38,12 @@ def bar_alone(total: float, weight: float) -> float:
     return (total - (1.0 - weight)) / weight
 
 
-def answer_by(odds: float, bar: float, cleared: float, clear_bar: float) -> Answer:
-    """What one comparison says of itself: harm at its bar, or that what a stage must rule out is ruled
-    out."""
+def answer_by(odds: float, bar: float, cleared: float, clear_bar: float, is_beyond: bool = False) -> Answer:
+    """What one comparison says of itself: harm at its bar, or that what a stage must rule out is ruled out.
+    is_beyond: whether a plain estimate lies beyond that, whatever was ruled out before."""
     if odds >= bar:
         return Answer.FAIL
-    return Answer.PASS if cleared >= clear_bar else Answer.UNDECIDED
+    return Answer.PASS if cleared >= clear_bar and not is_beyond else Answer.UNDECIDED
 
 
 def excess(unacceptable: float, next_weight: int) -> float:

@@ -131,6 +131,8 @@ def lacked(verdict: Verdict) -> list[str]:
             sentences.append(f"{finding.named} has nothing to be compared by")
         elif finding.cleared < finding.clear_bar:
             sentences.append(f"{finding.named} is at {part_text(finding.cleared, finding.clear_bar)}")
+        elif finding.answer is Answer.UNDECIDED:
+            sentences.append(f"{finding.named} is beyond it by its plain counts")
     sentences += [
         f"{limit.named} ({limit.what}) is "
         + ("without a value" if limit.answer is Answer.NO_DATA else "at its limit")

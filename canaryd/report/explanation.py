@@ -16,6 +16,7 @@ from canaryd.domain.formatting import (
     lasting,
     odds_text,
     percent_text,
+    points_text,
     share_text,
     short,
     time_text,
@@ -33,6 +34,7 @@ from canaryd.domain.rollout import (
 from canaryd.domain.stored_rollout import stored
 from canaryd.domain.verdict import Answer, MetricFinding, Verdict
 from canaryd.report.attribution import decided_by
+from canaryd.report.findings import ALL_BOUNDS, MEAN
 from canaryd.report.next_steps import ahead
 from canaryd.report.phase_summary import describe, stage_text, version_of
 from canaryd.report.serialization import plain as as_plain
@@ -267,7 +269,8 @@ def _whose(rollout: Rollout, finding: MetricFinding) -> ServiceRollout:
 def _both_counts(service: ServiceRollout, finding: MetricFinding) -> list[str]:
     """Events of requests on both sides; requests alone where a finding is about no one kind of event, as a
     mean is."""
-    events = finding.tolerated is not None or finding.limit is not None
+    counts_events = finding.what not in (ALL_BOUNDS, MEAN)
+    events = counts_events and (finding.tolerated is not None or finding.limit is not None)
     sides = (
         (service.stable, finding.stable_events, finding.stable_requests),
         (service.canary, finding.canary_events, finding.canary_requests),
@@ -295,10 +298,18 @@ def _interval(finding: MetricFinding) -> str:
 
 
 def _held_against(finding: MetricFinding) -> str:
-    tolerated = f"; up to {finding.tolerated:.3g} is tolerated" if finding.tolerated is not None else ""
-    return tolerated + (
-        f"; this stage has to rule out {finding.unacceptable:.3g}" if finding.unacceptable is not None else ""
-    )
+    tolerated = ruled_out = ""
+    if finding.tolerated is not None:
+        increase = (
+            f", or {points_text(finding.tolerated_increase)} more," if finding.tolerated_increase else ""
+        )
+        tolerated = f"; up to {finding.tolerated:.3g}{increase} is tolerated"
+    if finding.unacceptable is not None:
+        increase = ""
+        if finding.unacceptable_increase:
+            increase = f" that is {points_text(finding.unacceptable_increase)} more as well"
+        ruled_out = f"; this stage has to rule out {finding.unacceptable:.3g}{increase}"
+    return tolerated + ruled_out
 
 
 def _counted(rollout: Rollout) -> tuple[str, ...]:

@@ -24,11 +24,12 @@ from canaryd.domain.assessment import (
     TrafficShare,
     UnseenLimit,
 )
-from canaryd.domain.formatting import lasting, odds_text, percent_text, short, time_text
-from canaryd.domain.verdict import Answer, MetricFinding, Verdict
+from canaryd.domain.formatting import lasting, odds_text, percent_text, points_text, short, time_text
+from canaryd.domain.verdict import PLAIN_SHARE, Answer, MetricFinding, Verdict, largest_tolerated
 from canaryd.report import alert_findings, query_findings, traffic_share
 
 ALL_BOUNDS = "all bounds"
+MEAN = "mean latency"
 KNOWN = 60  # seconds of stable's record from which it is worth a word
 VERSION_DOWN, REPLICA_DOWN = "version down", "replica down"
 UNEVEN = 2.0  # odds that make a difference worth naming
@@ -40,6 +41,7 @@ SPLIT = (
     "half of the matched requests go to stable and half to the canary, by lot: these two halves are "
     "compared, and no others"
 )
+BEGAN_MEANWHILE = "looks are judged one by one, and harm may have begun meanwhile: added up they show less"
 IN_CHANGE = "the weight is in change: requests are counted and not compared"
 
 
@@ -125,9 +127,16 @@ def _of_stable(harm: PlainHarm) -> str:
 
 
 def _errors(details: Details, errors: RateAssessment) -> MetricFinding:
-    says = _against("errors", errors, f"{percent_text(errors.tolerated - 1)} more tolerated")
-    odds = _odds(details, errors.odds, errors.bar, errors.cleared)
-    return _rate_finding(details, "errors", "errors", errors, f"{says}, {odds}")
+    more = percent_text(errors.tolerated - 1)
+    if errors.tolerated_increase:
+        more += f" or {points_text(errors.tolerated_increase)}"
+    says = _against("errors", errors, f"{more} more tolerated")
+    beyond = ""
+    if errors.is_plainly_unacceptable:
+        more_of_all = points_text(errors.unacceptable_increase or 0.0)
+        beyond = f"a ratio of {short(errors.unacceptable)} and {more_of_all} more"
+    odds = _odds(details, errors.odds, errors.bar, errors.cleared, beyond)
+    return _rate_finding(details, "errors", "errors", errors, f"{says}, {odds}{_by_luck(errors)}")
 
 
 def _latency(details: Details, latency: LatencyAssessment) -> Iterator[MetricFinding]:
@@ -142,8 +151,8 @@ def _latency(details: Details, latency: LatencyAssessment) -> Iterator[MetricFin
             says="no latency of both versions in one look of this stage yet",
         )
         return
-    mean = f"mean {short(latency.mean_ratio)} times stable's, " if latency.mean_ratio is not None else ""
-    odds = _odds(details, latency.odds, latency.bar, latency.cleared)
+    mean = f"mean {_times(latency.mean_ratio)} times stable's, " if latency.mean_ratio is not None else ""
+    odds = _odds(details, latency.odds, latency.bar, latency.cleared, _beyond_in_latency(latency))
     yield MetricFinding(
         "latency",
         ALL_BOUNDS,
@@ -151,6 +160,7 @@ def _latency(details: Details, latency: LatencyAssessment) -> Iterator[MetricFin
         stable_requests=int(latency.stable_timed),
         canary_requests=int(latency.canary_timed),
         ratio=latency.mean_ratio,
+        tolerated=latency.tolerated,
         odds=latency.odds,
         bar=latency.bar,
         cleared=latency.cleared,
@@ -158,16 +168,32 @@ def _latency(details: Details, latency: LatencyAssessment) -> Iterator[MetricFin
         says=f"latency over {latency.joined} of {latency.bounds_in_all} bounds: {mean}{odds}",
     )
     if latency.mean is not None:
-        yield _mean(latency, latency.mean)
+        yield _mean(details, latency, latency.mean)
     for bound in latency.bounds:
         yield _bound(details, bound)
 
 
-def _mean(latency: LatencyAssessment, mean: MeanAssessment) -> MetricFinding:
+def _beyond_in_latency(latency: LatencyAssessment) -> str:
+    """What of latency lies plainly beyond what the stage must rule out; empty where nothing does."""
+    if latency.mean is not None and latency.mean.is_unacceptable:
+        return f"a mean of {_times(latency.mean.unacceptable)} times stable's"
+    bound = next((bound for bound in latency.bounds if bound.is_plainly_unacceptable), None)
+    if bound is None:
+        return ""
+    slower = f"slower than {bound.bound_ms:g} ms"
+    if bound.rates.ratio is None:
+        return f"{percent_text(PLAIN_SHARE)} of requests {slower}"
+    return f"{_times(bound.unacceptable)} times stable's share {slower}"
+
+
+def _mean(details: Details, latency: LatencyAssessment, mean: MeanAssessment) -> MetricFinding:
     tolerated = f"{percent_text(mean.tolerated - 1)} more tolerated"
+    beyond = ""
+    if mean.is_unacceptable and details.kind != "match":
+        beyond = f"; nothing passes while it is beyond {_times(mean.unacceptable)} times"
     return MetricFinding(
         "latency",
-        "mean latency",
+        MEAN,
         mean.answer,
         stable_requests=int(latency.stable_timed),
         canary_requests=int(latency.canary_timed),
@@ -175,7 +201,9 @@ def _mean(latency: LatencyAssessment, mean: MeanAssessment) -> MetricFinding:
         tolerated=mean.tolerated,
         odds=mean.odds,
         bar=mean.bar,
-        says=f"mean latency {short(mean.ratio)} times stable's ({tolerated}), odds {odds_text(mean.odds)}",
+        says=f"mean latency {_times(mean.ratio)} times stable's ({tolerated}), odds {odds_text(mean.odds)}"
+        f"{beyond}",
+        is_over=bool(beyond),
     )
 
 
@@ -184,16 +212,17 @@ def _bound(details: Details, bound: RateAssessment) -> MetricFinding:
     # Where stable has next to none, a ratio says little, and the tolerance is the increase.
     has_ratio = bound.rates.ratio is not None
     border = (
-        f"{bound.tolerated:.3g} times stable's"
+        f"{_times(bound.tolerated)} times stable's"
         if has_ratio
-        else f"{percent_text(bound.tolerated_increase)} more"
+        else f"{points_text(bound.tolerated_increase)} more"
     )
-    says = f"{_against(what, bound, f'{border} tolerated')}, odds {odds_text(bound.odds)}"
+    says = f"{_against(what, bound, f'{border} tolerated')}, odds {odds_text(bound.odds)}{_by_luck(bound)}"
     return _rate_finding(details, "latency", what, bound, says)
 
 
 def _rate_finding(details: Details, metric: str, what: str, rate: RateAssessment, says: str) -> MetricFinding:
     rates, ratio = rate.rates, rate.rates.ratio
+    low, high = _interval(rate)
     return MetricFinding(
         metric,
         what,
@@ -204,8 +233,8 @@ def _rate_finding(details: Details, metric: str, what: str, rate: RateAssessment
         canary_requests=int(rates.canary_requests),
         ratio=ratio,
         # an interval is shown where there is a ratio to put it round
-        low=rate.low if ratio is not None else None,
-        high=rate.high if ratio is not None else None,
+        low=low if ratio is not None else None,
+        high=high if ratio is not None else None,
         tolerated=rate.tolerated,
         unacceptable=rate.unacceptable,
         odds=rate.odds,
@@ -213,14 +242,47 @@ def _rate_finding(details: Details, metric: str, what: str, rate: RateAssessment
         cleared=rate.cleared,
         clear_bar=details.clear_bar,
         says=says,
+        # a bound's ratios have its increase in them
+        tolerated_increase=rate.tolerated_increase if rate.bound_ms is None else None,
+        unacceptable_increase=rate.unacceptable_increase,
     )
+
+
+def _interval(rate: RateAssessment) -> tuple[float, float]:
+    """The interval, widened to the plain estimate where that lies outside: it is of looks compared one by
+    one, on a grid that is coarse below the border, and the estimate of all looks added up. A wider interval
+    holds as well."""
+    ratio = rate.rates.ratio
+    return (rate.low, rate.high) if ratio is None else (min(rate.low, ratio), max(rate.high, ratio))
+
+
+def _by_luck(rate: RateAssessment) -> str:
+    """Why odds are even, or near it, where the interval leaves nothing that is tolerated."""
+    rates = rate.rates
+    low, border = (
+        _interval(rate)[0],
+        largest_tolerated(
+            rate.tolerated,
+            rate.tolerated_increase if rate.bound_ms is None else None,
+            rates.stable_events,
+            rates.stable_requests,
+        ),
+    )
+    is_above = rates.ratio is not None and low > border
+    return "; more than tolerated, but no more than luck may bring" if is_above and rate.odds < UNEVEN else ""
+
+
+def _times(ratio: float) -> str:
+    """A ratio that is read beside a border: `1.12`, `2.9`, `31`."""
+    return short(ratio) if ratio >= 9.95 else f"{ratio:.3g}"
 
 
 def _against(what: str, rate: RateAssessment, tolerated: str) -> str:
     """`errors 2.1% against 0.5% (ratio 4.2, 1.9 to 9.3; 10% more tolerated)`."""
     rates, ratio = rate.rates, rate.rates.ratio
-    upto = short(rate.high) if isfinite(rate.high) else "any"
-    estimate = f"ratio {short(ratio)}, {short(rate.low)} to {upto}; " if ratio is not None else ""
+    low, high = _interval(rate)
+    upto = short(high) if isfinite(high) else "any"
+    estimate = f"ratio {short(ratio)}, {short(low)} to {upto}; " if ratio is not None else ""
     return f"{what} {_canary_share(rates)} against {_stable_share(rates)} ({estimate}{tolerated})"
 
 
@@ -232,11 +294,14 @@ def _stable_share(rates: RateComparison) -> str:
     return percent_text(rates.stable_events / rates.stable_requests) if rates.stable_requests else "nothing"
 
 
-def _odds(details: Details, odds: float, bar: float, cleared: float) -> str:
+def _odds(details: Details, odds: float, bar: float, cleared: float, beyond: str) -> str:
     """What decides: harm where there is some, what is still to rule out where there is none, and where that
-    lets a stage pass."""
+    lets a stage pass. beyond: which border of the stage the plain counts exceed, if any."""
     if odds >= UNEVEN or details.kind == "match":
         return f"odds {odds_text(odds)} against the canary (alone it is rolled back at {short(bar)})"
+    if cleared >= details.clear_bar and beyond:
+        ruled_out = f"odds of {odds_text(cleared)} against what this stage must rule out"
+        return f"{ruled_out}, but nothing passes beyond {beyond}"
     if cleared >= details.clear_bar:
         return f"what this stage must rule out is ruled out at {odds_text(cleared)}"
     reached = odds_text(max(cleared, 1.0))
@@ -255,6 +320,8 @@ def _record(assessment: Assessment, record: RecordComparison) -> MetricFinding:
             f"{what} {share} at full weight against {percent_text(record.usual)} in the rollout's record "
             f"(up to {percent_text(record.limit)} is usual), odds {odds_text(record.odds)}"
         )
+    if record.answer is Answer.ALARM and record.share <= record.limit:
+        says += f"; {BEGAN_MEANWHILE}"
     return MetricFinding(
         record.metric,
         f"{what}, against the record",
@@ -277,6 +344,8 @@ def _limit(assessment: Assessment, limit: LimitAssessment) -> MetricFinding:
     of_stable = ""
     if limit.stable_share is not None:
         of_stable = f"; stable has {percent_text(limit.stable_share)} in the same looks"
+    is_late = limit.answer is Answer.FAIL and share is not None and share <= limit.limit
+    began = f"; {BEGAN_MEANWHILE}" if is_late else ""
     if limit.is_shared:
         of_stable += ", so a rollback would not help"
     return MetricFinding(
@@ -291,7 +360,7 @@ def _limit(assessment: Assessment, limit: LimitAssessment) -> MetricFinding:
         limit=limit.limit,
         is_over=limit.is_over,
         says=f"{what} {observed} where at most {allowed} is allowed{of_stable}, odds {odds_text(limit.odds)} "
-        "that it is broken",
+        f"that it is broken{began}",
     )
 
 
@@ -458,7 +527,19 @@ def _harm(assessment: Assessment, details: Details, findings: Sequence[MetricFin
         if finding.answer is Answer.FAIL and finding.limit is not None:
             return f"{finding.says}, rolled back"
     decisive = loudest(findings)
-    return f"{_without_odds(decisive)}, {_total(assessment)}" if decisive else _total(assessment)
+    if decisive is None:
+        return _total(assessment)
+    return f"{_without_odds(decisive)}, {_total(assessment)}{_why_less_plain(assessment, decisive)}"
+
+
+def _why_less_plain(assessment: Assessment, decisive: MetricFinding) -> str:
+    """Why a version is rolled back whose ratio in this stage, or its interval, is not beyond what is
+    tolerated; empty where it is."""
+    if decisive.is_above_tolerated or decisive.tolerated is None:
+        return ""
+    if assessment.stage_odds < assessment.bar:
+        return f"; by this stage alone {odds_text(assessment.stage_odds)}, the rest is of earlier looks"
+    return f"; {BEGAN_MEANWHILE}"
 
 
 def _alarm(assessment: Assessment, details: Details, findings: Sequence[MetricFinding]) -> str:
@@ -472,8 +553,13 @@ def _alarm(assessment: Assessment, details: Details, findings: Sequence[MetricFi
 
 
 def _passed(assessment: Assessment, details: Details, findings: Sequence[MetricFinding]) -> str:
-    requests = f"{assessment.canary_requests:,.0f} of its requests"
-    looked = f"nothing against the canary in {assessment.looks} looks and {requests}"
+    seen = f"in {assessment.looks} looks and {assessment.canary_requests:,.0f} of its requests"
+    speaking = dict.fromkeys(finding.what for finding in findings if _speaks_against(finding))
+    looked = f"nothing against the canary {seen}"
+    if speaking:
+        named = ", ".join("mean latency" if what == ALL_BOUNDS else what for what in speaking)
+        enough = "enough for an alarm" if details.is_full_weight else "that must be ruled out"
+        looked = f"nothing {enough} {seen}, but not nothing: see {named}"
     whole = (finding.says for finding in findings if not finding.what.startswith("slower"))
     return "; ".join((looked, *whole))
 
@@ -484,7 +570,21 @@ def _undecided(assessment: Assessment, details: Details, findings: Sequence[Metr
         for finding in findings
         if finding.answer is not Answer.PASS and not finding.what.startswith("slower")
     ]
-    return "; ".join(still_open[:2]) or f"no evidence of harm so far ({_total(assessment)})"
+    if still_open:
+        return "; ".join(still_open[:2])
+    if assessment.odds >= UNEVEN or assessment.stage_odds >= UNEVEN:
+        speaking = loudest(findings)
+        which = f"{_without_odds(speaking)}, " if speaking is not None else ""
+        return f"{which}{_total(assessment)}: too much to pass"
+    return f"no evidence of harm so far ({_total(assessment)})"
+
+
+def _speaks_against(finding: MetricFinding) -> bool:
+    """Whether a finding says something against the canary, even if not enough: more than is tolerated,
+    usual, or allowed, or odds that are not even."""
+    is_over = finding.value is not None and finding.limit is not None and finding.value > finding.limit
+    is_rate = finding.metric in ("errors", "latency")
+    return finding.is_above_tolerated or (is_rate and is_over) or (finding.odds >= UNEVEN)
 
 
 def plainly_down(findings: Sequence[MetricFinding]) -> MetricFinding | None:

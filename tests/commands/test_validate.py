@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from click.testing import CliRunner, Result
 
 from canaryd.cli import main
+from docs_generator import ROOT
 
 GOOD = """\
 service: {name: NAME, namespace: production, selector: {app: NAME}}
@@ -155,3 +157,42 @@ def test_the_schema_is_json_and_names_the_keys_of_a_policy() -> None:
     result = run("schema")
     assert result.exit_code == 0
     assert {"service", "route", "stages", "analysis"} <= set(json.loads(result.stdout)["properties"])
+
+
+BY_USER = GOOD.replace("sockshop}", "sockshop, affinity: {users: USERS}}")
+
+
+def test_what_so_few_users_cannot_show_is_told_with_how_many_could(policies: Path) -> None:
+    path = a_policy_file(policies, "front-end", BY_USER.replace("USERS", "1000"))
+    told = " ".join(run("validate", path).stdout.split())
+    assert "at 50 requests/s a version that fails five times as many requests (0.5% to 2.5%)" in told
+    assert "in hardly any rollout with 1,000 users" in told
+    assert "nearly all rollouts with 100,000 users" in told
+    assert re.search(r"; 90% take about [\d,]+ users", told)
+
+
+def test_the_page_on_affinity_shows_what_is_printed(policies: Path) -> None:
+    text = BY_USER.replace("USERS", "1000").replace(
+        "{weight: 50, approval: required}", "{weight: 25}, {weight: 50}"
+    )
+    told = run("validate", a_policy_file(policies, "front-end", text)).stdout.partition("\n")[2]
+    page = (ROOT / "docs" / "guides" / "affinity.md").read_text()
+    assert " ".join(told.split()) in " ".join(page.split())
+
+
+def test_the_number_of_users_the_rate_and_the_errors_may_be_said(policies: Path) -> None:
+    path = a_policy_file(policies, "front-end", BY_USER.replace("USERS", "1000"))
+    told = " ".join(
+        run("validate", path, "--users", 100_000, "--rate", "20/s", "--errors", "1%").stdout.split()
+    )
+    assert "at 20 requests/s a version that fails five times as many requests (1.0% to 5.0%)" in told
+    assert told.endswith("nearly all rollouts with 100,000 users")
+
+
+def test_what_so_few_requests_cannot_show_is_told_where_the_rate_is_known(policies: Path) -> None:
+    path = a_policy_file(policies, "front-end")
+    told = " ".join(run("validate", path, "--rate", "1/s").stdout.split())
+    assert "1.0 requests/s are few: a version that fails five times as many requests (0.5% to 2.5%)" in told
+    assert re.search(r"90% take about [\d.,]+ requests/s", told)
+    assert len(run("validate", path, "--rate", "500/s").stdout.splitlines()) == 1
+    assert len(run("validate", path).stdout.splitlines()) == 1

@@ -128,6 +128,8 @@ def _finding(finding: MetricFinding) -> dict[str, Any]:
         "interval": {"low": _number(finding.low), "high": _number(finding.high)},
         "tolerated": _number(finding.tolerated),
         "unacceptable": _number(finding.unacceptable),
+        "toleratedIncrease": _number(finding.tolerated_increase),
+        "unacceptableIncrease": _number(finding.unacceptable_increase),
         "odds": _odds(finding.odds),
         "bar": _odds(finding.bar),
         "cleared": _odds(finding.cleared),

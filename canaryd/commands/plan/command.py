@@ -10,7 +10,6 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from math import floor
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -19,6 +18,7 @@ from canaryd.adapters.prometheus.telemetry import PrometheusTelemetry
 from canaryd.app import telemetry_access
 from canaryd.cli import output
 from canaryd.cli.group import Failure
+from canaryd.cli.options import DURATION, RATE, SHARE, Said
 from canaryd.commands.plan import text
 from canaryd.commands.plan.forecast import (
     ROLLOUTS,
@@ -33,7 +33,6 @@ from canaryd.domain.counts import Target
 from canaryd.domain.formatting import lasting, wrapped
 from canaryd.domain.policy.metrics import Errors
 from canaryd.domain.policy.policy import Policy
-from canaryd.domain.policy.units import parse_duration, parse_rate, parse_share
 from canaryd.domain.policy.validation import InvalidPolicy
 from canaryd.settings import Settings, load_settings
 from canaryd.simulation.simulated_rollout import USUAL_LAG, Lag
@@ -60,23 +59,7 @@ Examples:
 """
 
 
-class Said(click.ParamType):  # type: ignore[type-arg]  # generic in click's newest releases only
-    """An option in people's words; what is wrong with it is told as wrong usage."""
-
-    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
-        self.name, self._parse = name, parse
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not isinstance(value, str):
-            return value
-        try:
-            return self._parse(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-RATE, SHARE = Said("rate", parse_rate), Said("share", parse_share)
-DURATION, REGRESSION = Said("duration", parse_duration), Said("regression", regression_of)
+REGRESSION = Said("regression", regression_of)
 
 
 @click.command(epilog=EXAMPLE)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from canaryd.cli.detection_limits import of_requests, of_users_in_a_plan
 from canaryd.commands.plan.forecast import Caught, Forecast, HealthyStage, Regression, Share
 from canaryd.commands.plan.least_time import Troubles, least_at, ruled_out_at, troubles_of
 from canaryd.domain.formatting import lasting, percent_text, short
@@ -13,6 +14,7 @@ from canaryd.judge.count_vectors import SLOWER
 from canaryd.judge.guardrails import limits_of
 from canaryd.judge.judge import FEWEST_LOOKS, Judge
 from canaryd.report.findings import unseen_limit
+from canaryd.simulation.detection_power import ServiceTraffic
 from canaryd.simulation.simulated_rollout import ASSUMED_MATCHING, LONGEST, End
 from canaryd.stats.between_replicas import PRIOR_SD, ratio_by_luck
 
@@ -24,7 +26,15 @@ TOO_OFTEN = 0.05  # of healthy versions that are taken back
 
 def warnings(plan: Forecast) -> tuple[str, ...]:
     """The gravest first."""
-    return (*_limits(plan), *_healthy(plan), *_stages(plan), *_blocks(plan), *_missed(plan), *_replicas(plan))
+    return (
+        *_limits(plan),
+        *_healthy(plan),
+        *_stages(plan),
+        *_blocks(plan),
+        *_missed(plan),
+        *_not_caught(plan),
+        *_replicas(plan),
+    )
 
 
 def notes(plan: Forecast) -> tuple[str, ...]:
@@ -239,6 +249,16 @@ def _missed(plan: Forecast) -> Iterator[str]:
                 f"{regression.regression} is unacceptable by the policy, and {_share(missed)} of such "
                 f"versions are promoted{_why(regression)}"
             )
+
+
+def _not_caught(plan: Forecast) -> Iterator[str]:
+    """What so few users, or requests, cannot show: by an approximation that knows users, which the simulated
+    ones do not. Of failures that come in bursts or spells it says too much, and the rehearsals enough."""
+    traffic = plan.traffic
+    known = ServiceTraffic(traffic.rate, traffic.errors, traffic.replicas)
+    yield from of_users_in_a_plan(plan.policy, known)
+    if traffic.burst == 1 and not traffic.bad:
+        yield from of_requests(plan.policy, known)
 
 
 def _why(caught: Caught) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -265,3 +266,18 @@ def test_without_a_terminal_there_is_no_bar(capsys: pytest.CaptureFixture[str]) 
     with command.progress() as done:
         done(1, 2)
     assert capsys.readouterr().err == ""
+
+
+def test_what_few_users_cannot_show_is_told_beside_the_rehearsals(policies: Path) -> None:
+    path = a_file(policies, "front-end")
+    path.write_text(path.read_text().replace("sockshop}", "sockshop, affinity: {users: 500}}"))
+    mind = " ".join(fine(path, *QUICK).partition("Mind\n")[2].split())
+    assert "each user stays on one version: at 400 requests/s a version that fails five times" in mind
+    assert "with 500 users" in mind
+    assert re.search(r"90% (take about|are caught from about) [\d,.]+", mind)
+
+
+def test_what_few_requests_cannot_show_is_told(policy: Path) -> None:
+    few = ("--rate", "1/s", "--errors", "1%", "--regression", "errors=5x", "--rollouts", "1", "--cores", "1")
+    mind = " ".join(fine(policy, *few).partition("Mind\n")[2].split())
+    assert "1.0 requests/s are few: a version that fails five times as many requests (1.0% to 5.0%)" in mind
