@@ -25,7 +25,7 @@ from canaryd.domain.assessment import (
     ReplicaLuck,
     TrafficShare,
 )
-from canaryd.domain.counts import Look
+from canaryd.domain.counts import Look, total
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.rollout import Span
 from canaryd.domain.verdict import Answer
@@ -85,6 +85,7 @@ class Judge:
         self._failed: Assessment | None = None
         self._plain_harm = self._plain_harm_watch(history)
         self._watched_to = 0  # end of the last look in which plain harm was looked for
+        self._alarm_heard_to = 0  # end of the last part of the look under way that the alarm has heard
         self._shared = (
             0.0,
             0.0,
@@ -138,7 +139,14 @@ class Judge:
         ]
         blocks = {metric.name: metric.block for metric in self.metrics}
         self.guardrails = Guardrails(policy, self._bounds, blocks)
-        self.alarm = Alarm(analysis.errors, analysis.latency, self._bounds, past)
+        self.alarm = Alarm(
+            analysis.errors,
+            analysis.latency,
+            self._bounds,
+            past,
+            analysis.false_rollback_risk,
+            (blocks.get("errors", 1), blocks.get("latency", 1)),
+        )
         self._begin_stage()
 
     def _begin_stage(self) -> None:
@@ -275,9 +283,12 @@ class Judge:
         fold_all(self.gather(look, values, compared))
         return self.conclude()
 
-    def watch(self, look: Look) -> bool:
-        """Looks for plain harm in a look, which may be a part of one that `observe` will be given; whether it
-        is found there. It is looked for once in each stretch of time, however often that is shown."""
+    def watch(self, look: Look, compared: bool = True) -> bool:
+        """Looks for plain harm, and at full weight for an alarm, in a look, which may be a part of one that
+        `observe` will be given; whether it is found there. Each stretch of time is looked at once, however
+        often it is shown. compared: as in `observe`."""
+        if self._alarms(look, compared):
+            return True
         if self._plain_harm is None or self.kind == "dark":
             return False
         if look.end <= self._watched_to or self._plain_harm.found is not None:
@@ -286,6 +297,17 @@ class Judge:
         drawn_alike = self.users is None and self.kind != "match"
         self._plain_harm.observe(look, self._warmth.cold(look), drawn_alike)
         return self._plain_harm.found is not None
+
+    def _alarms(self, look: Look, compared: bool) -> bool:
+        """Whether a look at full weight, or a part of one, is the first with which its errors alarm."""
+        if not (self.at_full and compared and look.sampled) or look.end <= self._alarm_heard_to:
+            return False
+        self._alarm_heard_to = look.end
+        before = self.alarm.odds
+        served = total(counts.without_latency for counts in look.canary.values())
+        share = min(1.0, look.seconds / self._policy.analysis.interval)
+        self.alarm.watch(float(served.failures), float(served.requests), share)
+        return before < self.bar <= self.alarm.odds
 
     @property
     def _found_down(self) -> PlainHarm | None:
@@ -297,7 +319,8 @@ class Judge:
         """The first half of `observe`: what is to be gathered. `observe_all` does it for many judges at
         once."""
         for part in look.parts or (look,):
-            self.watch(part)
+            self.watch(part, compared)
+        self._alarm_heard_to = 0
         self._learn_bounds(look)
         cold = self._warmth.cold(look)
         stable, canary = (
@@ -417,17 +440,19 @@ class Judge:
     def _records(self) -> Iterator[RecordComparison]:
         """What is held against the record at full weight: errors, and of latency the bound that speaks
         loudest."""
-        canary = self.stage_canary
+        canary, alarms = self.stage_canary, self.alarm.odds >= self.bar
         if self.errors is not None:
             yield self.alarm.assessed(
-                0, None, float(canary[FAILURES]), float(canary[REQUESTS]), self.bar, self.blind
+                0, None, float(canary[FAILURES]), float(canary[REQUESTS]), alarms, self.blind
             )
-        if self.latency is not None and self.latency.joined.any() and canary[TIMED]:
-            joined = np.flatnonzero(self.latency.joined)
+        if self.latency is None or not canary[TIMED]:
+            return
+        joined = np.flatnonzero(self.latency.joined | self.alarm.excess.places[1:])
+        if len(joined):
             row = int(joined[self.alarm.each[1 + joined].argmax()])
             slower, timed = float(canary[SLOWER + row]), float(canary[TIMED])
             bound_ms = float(self.latency.bounds[row])
-            yield self.alarm.assessed(1 + row, bound_ms, slower, timed, self.bar, self.blind)
+            yield self.alarm.assessed(1 + row, bound_ms, slower, timed, alarms, self.blind)
 
     def _replica_luck(self) -> Iterator[ReplicaLuck]:
         """What replicas' luck may bring to errors, and to latency at the bound where stable's replicas differ
