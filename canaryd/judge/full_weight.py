@@ -8,7 +8,6 @@ only asks for a step back to where both versions can be compared.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -17,8 +16,9 @@ from canaryd.domain.policy.metrics import Errors, Latency
 from canaryd.domain.verdict import Answer
 from canaryd.judge.guardrails import LEAST_LIMIT
 from canaryd.judge.latency import LEAST_SHARE, MOST_SHARE, USUAL_WEIGHT
+from canaryd.judge.metric_evidence import Excess
 from canaryd.judge.replica_variation import rates_of
-from canaryd.stats.arrays import Array, Rows
+from canaryd.stats.arrays import Array
 from canaryd.stats.between_replicas import chance_of_as_many
 from canaryd.stats.e_detectors import RESTART, RateDetector
 from canaryd.stats.histogram import share_slower_than
@@ -78,18 +78,6 @@ class _Record:
     def chance(self) -> Array:
         """The variance between looks that counting alone brings."""
         return np.asarray(self.mean * (1 - self.mean) * self.looks / np.maximum(self.sums[1], 1.0))
-
-
-@dataclass(frozen=True, slots=True)
-class Excess:
-    """What was worse at full weight than the record: errors first, then each bound; shape (1 + bounds,).
-
-    places: which speak for an alarm. shares: the canary's, in the looks that do; usual: the record's.
-    """
-
-    places: Rows
-    shares: Array
-    usual: Array
 
 
 class Alarm:
@@ -279,7 +267,7 @@ class Alarm:
         return max(1.0, (1.0 - plain) * sum(parts) / len(parts) + plain * self._plain)
 
     @property
-    def excess(self) -> "Excess":
+    def excess(self) -> Excess:
         """What speaks for an alarm, and how much worse it was than the record."""
         odds = self.each
         events, requests = np.concatenate([rates.since for rates in self._rates], axis=1)

@@ -13,6 +13,7 @@ from math import sqrt
 import numpy as np
 
 from canaryd.domain.assessment import (
+    AlarmedRate,
     Assessment,
     BlockLength,
     Details,
@@ -46,7 +47,7 @@ from canaryd.judge.errors import ErrorEvidence
 from canaryd.judge.full_weight import Alarm
 from canaryd.judge.guardrails import Guardrails
 from canaryd.judge.latency import LatencyEvidence
-from canaryd.judge.metric_evidence import MetricEvidence
+from canaryd.judge.metric_evidence import Excess, MetricEvidence
 from canaryd.judge.plain_harm import PlainHarmWatch
 from canaryd.judge.queries import ComparedQueries, QueryWatch
 from canaryd.judge.replica_variation import Siblings
@@ -55,6 +56,9 @@ from canaryd.judge.user_clusters import Drawn, drawn
 from canaryd.stats.arrays import Array
 
 SUSPICION = 3.0  # odds against the canary at which a stage does not pass early, whatever else was ruled out
+SPEAKS = (
+    10.0  # odds against the canary of one bound in a stage, at which it does not pass, whatever others say
+)
 FEWEST_LOOKS = 3  # of a stage, before it can pass
 FEW_BLOCKS = 3  # below which one burst and real harm look alike to the odds
 ERRORS_SHARE = 0.7  # of the total's weight where latency is judged as well
@@ -82,6 +86,7 @@ class Judge:
         )
         self._past: Mapping[str, Sequence[float | None]] = {}
         self.compared = ComparedQueries(policy.analysis)
+        self._alarm: Excess | None = None  # what led back to the present stage
         self._failed: Assessment | None = None
         self._plain_harm = self._plain_harm_watch(history)
         self._watched_to = 0  # end of the last look in which plain harm was looked for
@@ -232,9 +237,10 @@ class Judge:
             self.guardrails.begin_stage()
             if self.comparing:
                 self.compared.begin()
-                alarmed = before is not None and before.weight >= 100  # nothing else leads back from there
+                # Nothing else leads back from there.
+                self._alarm = self.alarm.excess if before is not None and before.weight >= 100 else None
                 for metric in self.metrics:
-                    metric.begin_stage(self.next_weight, alarmed)
+                    metric.begin_stage(self.next_weight, self._alarm)
             elif self.at_full:
                 self.alarm.begin()
         self._split = self._split_of(span) if self._by_weight and span.weight < 100 else None
@@ -385,6 +391,7 @@ class Judge:
             canary_requests=int(self.stage_canary[REQUESTS]),
             few_blocks=few,
             off_weight=traffic is not None and traffic.is_off,
+            contested=self.contested,
             is_compared=compared,
             is_comparing=self.comparing,
             is_ruled_out=answer is Answer.UNDECIDED and self.comparing and self._ruled_out,
@@ -435,6 +442,7 @@ class Judge:
             replica_luck=tuple(self._replica_luck()),
             drawn_users=self._drawn_users(),
             plain_harm=self._found_down,
+            alarmed=tuple(self._alarmed()) if self.comparing else (),
         )
 
     def _records(self) -> Iterator[RecordComparison]:
@@ -453,6 +461,25 @@ class Judge:
             slower, timed = float(canary[SLOWER + row]), float(canary[TIMED])
             bound_ms = float(self.latency.bounds[row])
             yield self.alarm.assessed(1 + row, bound_ms, slower, timed, alarms, self.blind)
+
+    def _alarmed(self) -> Iterator[AlarmedRate]:
+        """What led back here from full weight, and is not ruled out."""
+        if self._alarm is None:
+            return
+        if self.errors is not None and self._alarm.places[0] and self.errors.cleared < self.clear_bar:
+            yield AlarmedRate(
+                None, float(self._alarm.shares[0]), float(self._alarm.usual[0]), self.errors.unacceptable
+            )
+        rows = np.flatnonzero(self._alarm.places[1:])
+        if self.latency is not None and len(rows) and self.latency.cleared < self.clear_bar:
+            row = int(rows[(self._alarm.shares[1 + rows] / (self._alarm.usual[1 + rows] + 1e-4)).argmax()])
+            unacceptable = float(self.latency.borders(max(1, self.latency.replicas)).unacceptable[row])
+            yield AlarmedRate(
+                float(self.latency.bounds[row]),
+                float(self._alarm.shares[1 + row]),
+                float(self._alarm.usual[1 + row]),
+                unacceptable,
+            )
 
     def _replica_luck(self) -> Iterator[ReplicaLuck]:
         """What replicas' luck may bring to errors, and to latency at the bound where stable's replicas differ
@@ -518,11 +545,24 @@ class Judge:
         )
         return (
             cleared
+            and not self.contested
             and self._looks >= FEWEST_LOOKS
             and self._queries_hold
             and self._alerts_known
             and not self._over_a_limit
         )
+
+    @property
+    def contested(self) -> bool:
+        """Whether one comparison alone keeps this stage from passing, also at its deadline: it speaks for
+        harm, or it alarmed at full weight and is not ruled out here."""
+        return self.comparing and self.kind != "match" and any(map(self._contests, self.metrics))
+
+    def _contests(self, metric: MetricEvidence) -> bool:
+        alarmed = self._alarm is not None and bool(
+            self._alarm.places[0] if metric is self.errors else self._alarm.places[1:].any()
+        )
+        return metric.loudest >= SPEAKS or (alarmed and metric.cleared < self.clear_bar)
 
     @property
     def _over_a_limit(self) -> bool:
@@ -580,7 +620,9 @@ class Judge:
         self.siblings.remember(siblings, places)
         self.guardrails.remember(guardrails)
         if self.latency is not None:
-            self.latency.begin_stage(self.next_weight)
+            if self._alarm is not None:
+                self._alarm = self._alarm.at([0, *(1 + before.index(bound) for bound in common)])
+            self.latency.begin_stage(self.next_weight, self._alarm)
         if self.at_full:
             self.alarm.begin()
 
