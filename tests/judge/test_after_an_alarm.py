@@ -140,7 +140,7 @@ def test_one_bound_that_speaks_for_harm_stops_a_pass():
 
 @pytest.mark.parametrize(("seen", "unacceptable"), [(0.0024, 1.375), (0.005, 2.5**0.5), (0.02, 2.0)])
 def test_errors_that_alarmed_are_to_be_ruled_out_halfway_to_what_was_seen(seen, unacceptable):
-    """Of 0.2% on record: at least a quarter more than the tenth that is tolerated, and at most twice as often,
+    """Of 0.2% on record: at least a quarter more than the tenth that is tolerated, and at most twice as much,
     which the stage has to rule out anyway."""
     judge = Judge(a_ladder(), [Mixture().look(0) for _ in range(120)])
     places = np.arange(8) == 0
