@@ -41,6 +41,7 @@ SHOWN: dict[str, tuple[str, tuple[str, ...]]] = {
             "times that of a test that tolerates as much",
         ),
     ),
+    "false_alarms": ("How rarely full weight alarms falsely", ()),
     "late": ("Faults that begin late", ()),
     "early": ("Versions that must not pass early", ()),
     "users": ("Users who stay on one version, and matched users", ()),

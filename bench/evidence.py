@@ -30,7 +30,18 @@ from canaryd.domain.rollout import Span
 from canaryd.judge.judge import Judge, observe_all
 from canaryd.simulation.simulated_service import Scenario, SimulatedService
 
-PARTS = ("pace", "power", "late", "early", "calibration", "users", "comparison", "growthbook", "curve")
+PARTS = (
+    "pace",
+    "power",
+    "late",
+    "early",
+    "calibration",
+    "false_alarms",
+    "users",
+    "comparison",
+    "growthbook",
+    "curve",
+)
 QUICK_RUNS = 50
 QUICK = ROOT / "build" / "measured.json"  # of fewer rollouts, and in no README
 SPEED_BOUNDS = (50, 75, 100, 150, 200, 250, 300, 400, 500, 750, 1000, 1500)

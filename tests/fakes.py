@@ -321,7 +321,7 @@ class ScriptedJudge:
     def open(self, span: Span) -> None:
         self.span = span
 
-    def watch(self, look: Look) -> bool:
+    def watch(self, look: Look, compared: bool) -> bool:
         return False
 
     def observe(self, look: Look, values: Mapping[str, float | None], compared: bool) -> Verdict:

@@ -40,7 +40,7 @@ class JudgePort(Protocol):
 
     def open(self, span: Span) -> None: ...
 
-    def watch(self, look: Look) -> bool: ...
+    def watch(self, look: Look, compared: bool) -> bool: ...
 
     def observe(self, look: Look, values: Mapping[str, float | None], compared: bool) -> Verdict: ...
 
@@ -337,7 +337,7 @@ class EvidenceStream:
         measured = self._measured(window)
         for latest in parts:
             self._parts.append(latest)
-            is_harmful = judge.watch(latest)
+            is_harmful = judge.watch(latest, window.span is not None)
             number, under_way = divmod(latest.end - window.start, window.step)
             if under_way and not is_harmful:
                 continue

@@ -131,6 +131,18 @@ class RecordComparison:
 
 
 @dataclass(frozen=True, slots=True)
+class AlarmedRate:
+    """A rate that was worse at full weight than the record, led back to this stage, and is not ruled out
+    here. bound_ms: of latency; None for errors. share: the canary's at full weight; usual: the record's.
+    unacceptable: the ratio to stable's that this stage must rule out."""
+
+    bound_ms: float | None
+    share: float
+    usual: float
+    unacceptable: float
+
+
+@dataclass(frozen=True, slots=True)
 class LimitAssessment:
     """A limit of the policy on a rate of the canary's own.
 
@@ -382,7 +394,8 @@ class Details:
     can_step_back: whether an alarm leads to a stage that compares both versions. lacks_latency: latency is
     judged, and none of the canary was seen in this stage. is_one_replica: latency is that of one canary
     replica. alerts: None where the policy has none. dropped_bounds_ms: bounds that not every replica has.
-    plain_harm: why nothing was waited for."""
+    plain_harm: why nothing was waited for. alarmed: what led back here from full
+    weight, and is not ruled out."""
 
     kind: str
     is_full_weight: bool
@@ -404,13 +417,14 @@ class Details:
     replica_luck: tuple[ReplicaLuck, ...] = ()
     drawn_users: DrawnUsers | None = None
     plain_harm: PlainHarm | None = None
+    alarmed: tuple[AlarmedRate, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Assessment:
     """What a judge concludes of a look, in numbers.
 
-    answer to off_weight: as in `Verdict`. is_compared: False for traffic at a weight in change. is_comparing:
+    answer to contested: as in `Verdict`. is_compared: False for traffic at a weight in change. is_comparing:
     whether there are two versions to compare. is_ruled_out: all that the stage must rule out is. missing: why
     the look says nothing. traffic: where it is asked whether it follows the weight. details: None where
     nobody asked for them, and nothing needs them."""
@@ -426,6 +440,7 @@ class Assessment:
     canary_requests: int = 0
     few_blocks: bool = False
     off_weight: bool = False
+    contested: bool = False
     is_compared: bool = True
     is_comparing: bool = False
     is_ruled_out: bool = False
@@ -508,4 +523,5 @@ class Assessment:
             canary_requests=self.canary_requests,
             few_blocks=self.few_blocks,
             off_weight=self.off_weight,
+            contested=self.contested,
         )

@@ -15,7 +15,7 @@ from canaryd.domain.counts import Counts
 from canaryd.domain.rollout import Decision, Held, Phase, Rollout, ServiceRollout, Span
 from canaryd.domain.verdict import Answer, Verdict
 
-MAX_STEP_BACKS = 3  # a version that alarms at 100 this often is looked at by a person, not tried for ever
+MAX_STEP_BACKS = 2  # a version that alarms at 100 again is looked at by a person, not tried a third time
 DEADLINE_ODDS = 3.0  # docs/concepts/evidence.md: at a deadline, advance only below 3 to 1 against the canary
 KEPT_DECISIONS = 100  # bounds the record: a rollout has some ten; a flapping hold may make many
 
@@ -472,6 +472,8 @@ class Judged(Protocol):
     def alert_since(self) -> int | None: ...
     @property
     def lacks_alerts(self) -> bool: ...
+    @property
+    def contested(self) -> bool: ...
 
 
 def stage_signal(rollout: Rollout, verdict: Judged, now: float) -> Signal | None:
@@ -512,6 +514,8 @@ def stage_signal(rollout: Rollout, verdict: Judged, now: float) -> Signal | None
     seen_enough = verdict.canary_requests >= analysis.minimum_requests and verdict.stage_odds < DEADLINE_ODDS
     # What was never seen is not known to be well.
     seen_enough = seen_enough and not verdict.lacks_data and not verdict.is_over_a_limit
+    # What alarmed at full weight would alarm there again, and one bound that speaks for harm is some users'.
+    seen_enough = seen_enough and not verdict.contested
     # Where blocks are long and too few of them have closed, the odds say nothing yet: that is no reason to
     # let a ninefold error rate pass.
     seen_enough = seen_enough and not (verdict.few_blocks and verdict.looks_unacceptable)

@@ -126,7 +126,8 @@ class Verdict:
     the odds at which it is rolled back.
     stage_odds: the same from this stage's own looks. canary_requests: of this stage. reason: why, in one
     sentence with numbers.
-    off_weight: the traffic does not follow the weight, so nothing passes.
+    off_weight: the traffic does not follow the weight, so nothing passes. contested: one comparison alone
+    keeps the stage from passing, also at its deadline.
     """
 
     answer: Answer
@@ -144,6 +145,7 @@ class Verdict:
     findings: tuple[MetricFinding, ...] = ()
     notes: tuple[str, ...] = ()  # what a reader must know: noise floor, blocks, a single replica
     off_weight: bool = False
+    contested: bool = False
 
     @property
     def lacks_data(self) -> bool:

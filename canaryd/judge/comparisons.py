@@ -14,7 +14,7 @@ import numpy as np
 from canaryd.stats.arrays import Array, Indices, Rows, Single
 from canaryd.stats.betabinomial import a_grid, log_likelihood
 from canaryd.stats.betting import log_gains_on_share, log_total, purse, staked
-from canaryd.stats.changepoint import AT_ALARM, AT_STAGE, hazard, initial, log_evidence_below, log_null, step
+from canaryd.stats.changepoint import AT_STAGE, hazard, initial, log_evidence_below, log_null, step
 from canaryd.stats.intervals import log_ratio_interval
 
 HARM = a_grid()
@@ -65,19 +65,21 @@ class Gathered:
     """What one stretch of looks has shown. log_odds: against the canary, of each comparison, as of the last
     unit; the rest is as `stats/changepoint.py` and `stats/betting.py` have it."""
 
-    def __init__(self, log_past: Single) -> None:
+    def __init__(self, log_past: Single, carried: Array | None = None) -> None:
+        """carried: log odds that are there already, shape (comparisons,); none if it is None."""
         count = len(log_past)
+        carried = np.zeros(count) if carried is None else carried
         self._units, self._turning = 0, 0.0
         self._kept = np.ones(count)  # of what was healthy when a comparison last learned something
         self.mass = initial(HARM, log_past)
-        self.scale = np.zeros(count)
-        self.purse = purse(count)
+        self.scale = carried.copy()
+        self.purse = purse(count) + carried[:, None]
         self.log_likelihood = np.zeros((count, len(HARM.theta), HARM.cells), dtype=np.float32)
-        self.log_odds = np.zeros(count)
+        self.log_odds = carried.copy()
 
-    def new_stage(self, alarmed: bool) -> None:
+    def new_stage(self) -> None:
         """Harm may well begin here."""
-        self._turning = max(self._turning, AT_ALARM if alarmed else AT_STAGE)
+        self._turning = max(self._turning, AT_STAGE)
 
     def turning(self, rows: Indices) -> Array:
         """The share of what is healthy that turned in each of these comparisons since it last learned
@@ -114,10 +116,14 @@ class Comparisons:
 
     def begin_stage(self, alarmed: bool = False) -> None:
         """The stage's own evidence, against harm and for clearing, begins anew. alarmed: an alarm led back to
-        it."""
+        it. Then what the good record before has cost is given back: the alarm raises the odds of the rollout
+        to neutral at most, from where they begin anew."""
         if self._has_evidence:
-            self.whole.new_stage(alarmed)
             self.stage = Gathered(self.log_past)
+            if alarmed:
+                self.whole = Gathered(self.log_past, np.maximum(self.whole.log_odds, 0.0))
+            else:
+                self.whole.new_stage()
             self._begin_clearing()
 
     def expect(self, distance: Array) -> None:

@@ -14,6 +14,8 @@ from canaryd.judge.comparisons import Comparisons, Gathered, Unit
 from canaryd.judge.count_vectors import FAILURES, REQUESTS, Replicas
 from canaryd.judge.leave_one_out import Replays
 from canaryd.judge.metric_evidence import (
+    LEAST_AFTER_ALARM,
+    Excess,
     MetricEvidence,
     answer_by,
     bar_alone,
@@ -81,10 +83,10 @@ class ErrorEvidence(MetricEvidence):
         if isinstance(other, ErrorEvidence):
             self.burst = other.burst
 
-    def begin_stage(self, next_weight: int, alarmed: bool = False) -> None:
-        super().begin_stage(next_weight, alarmed)
+    def begin_stage(self, next_weight: int, alarm: Excess | None = None) -> None:
+        super().begin_stage(next_weight, alarm)
         self._expect()
-        self._replays.begin_stage(alarmed)
+        self._replays.begin_stage(alarm is not None)
         self._served = self._failed = 0.0
 
     def _expect(self) -> None:
@@ -180,12 +182,29 @@ class ErrorEvidence(MetricEvidence):
     @property
     def unacceptable(self) -> float:
         """The ratio this stage must rule out."""
-        return 1.0 + excess(self._wanted.unacceptable_ratio, self.next_weight)
+        ratio = 1.0 + excess(self._wanted.unacceptable_ratio, self.next_weight)
+        if self._alarmed is None:
+            return ratio
+        share, usual = self._alarmed
+        # Halfway to what alarmed, so that as much is not let pass.
+        seen = float(np.sqrt(share / usual)) if usual > 0 else ratio
+        return max(min(ratio, seen), LEAST_AFTER_ALARM * self.tolerated)
 
     @property
     def unacceptable_increase(self) -> float:
         """The share more of all requests, 0 to 1, that this stage must rule out."""
-        return excess(self._wanted.unacceptable_increase, self.next_weight)
+        increase = excess(self._wanted.unacceptable_increase, self.next_weight)
+        if self._alarmed is None:
+            return increase
+        share, usual = self._alarmed
+        return max(min(increase, (share - usual) / 2.0), LEAST_AFTER_ALARM * self._wanted.tolerated_increase)
+
+    @property
+    def _alarmed(self) -> tuple[float, float] | None:
+        """The share that failed at full weight, and the record's, where errors led back to this stage."""
+        if self.alarm is None or not self.alarm.places[0]:
+            return None
+        return float(self.alarm.shares[0]), float(self.alarm.usual[0])
 
     @property
     def _unacceptable(self) -> tuple[Array, Array]:

@@ -24,31 +24,23 @@ from canaryd.domain.verdict import FEW_EVENTS, Answer
 from canaryd.judge.count_vectors import FAILURES, REQUESTS, SLOWER, TIMED
 from canaryd.judge.metric_evidence import LARGEST_LOG
 from canaryd.stats.arrays import Array
-from canaryd.stats.betting import STAKES, log_gains_on_rate, log_total, purse, staked
+from canaryd.stats.betting import full_look, log_gains_on_rate, log_total, purse, staked
 from canaryd.stats.changepoint import AT_STAGE, hazard
 
 LATELY = 10  # looks in which the canary's share is held against the limit as it stands
 ALIKE = 1.2  # times stable's share, up to which the canary is said to be no worse
 LEAST_LIMIT = 1e-6  # a limit of 0 is this: then a single event is odds enough
-CAP_KEPT, CAP_GROWTH = 0.95, 2.0  # of the measure of a full look, from one look to the next: see `RateLimits`
 
 
 class RateLimits:
     """Bets on rates against limits; they know that a limit may be broken from any look on, and above all from
     a stage's first.
 
-    A look counts by its size against that of a full look, known before it. The largest ever would not do: the
-    first look after an outage may hold an hour's requests, and every usual look after it would weigh next to
-    nothing. So the measure at most doubles from one look to the next, and fades.
-
-    forgetful: good looks are forgotten (Page's CUSUM), so that what begins late is seen as fast as what was
-    there at once, and the stake that gained most counts. Nothing is promised of false alarms then.
+    A look counts by its size against that of a full look, known before it (`full_look`).
     """
 
-    def __init__(self, count: int, forgetful: bool = False) -> None:
-        self._forgetful = forgetful
+    def __init__(self, count: int) -> None:
         self._cap = np.zeros(count)
-        self._gains = np.zeros((count, len(STAKES)))
         self._purse = purse(count)
         self._looks, self._turning = 0, 0.0
         self.odds = np.ones(count)  # against each limit being kept
@@ -61,7 +53,6 @@ class RateLimits:
         """Takes over what another one gathered of the limits at `theirs`, which are at `mine` here."""
         for here, there in (
             (self._cap, other._cap),
-            (self._gains, other._gains),
             (self._purse, other._purse),
             (self.odds, other.odds),
         ):
@@ -71,18 +62,10 @@ class RateLimits:
     def fold(self, events: Array, requests: Array, limits: Array) -> None:
         """One look; all of shape (count,). limits in (0, 1); without requests a look says nothing."""
         gains = log_gains_on_rate(events, requests, limits, self._cap)
-        grown = np.minimum(np.maximum(CAP_KEPT * self._cap, requests), CAP_GROWTH * self._cap)
-        self._cap = np.where(requests > 0, np.where(self._cap > 0, grown, requests), self._cap)
-        if self._forgetful:
-            self._gains = np.maximum(self._gains, 0.0) + gains
-            log_odds = self._gains.max(axis=1)
-        else:
-            self._purse = staked(
-                self._purse, gains, np.full(len(gains), max(self._turning, hazard(self._looks)))
-            )
-            log_odds = log_total(self._purse)
+        self._cap = full_look(self._cap, requests)
+        self._purse = staked(self._purse, gains, np.full(len(gains), max(self._turning, hazard(self._looks))))
         self._turning, self._looks = 0.0, self._looks + 1
-        self.odds = np.exp(np.minimum(log_odds, LARGEST_LOG))
+        self.odds = np.exp(np.minimum(log_total(self._purse), LARGEST_LOG))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from math import sqrt
 import numpy as np
 
 from canaryd.domain.assessment import (
+    AlarmedRate,
     Assessment,
     BlockLength,
     Details,
@@ -25,7 +26,7 @@ from canaryd.domain.assessment import (
     ReplicaLuck,
     TrafficShare,
 )
-from canaryd.domain.counts import Look
+from canaryd.domain.counts import Look, total
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.rollout import Span
 from canaryd.domain.verdict import Answer
@@ -46,7 +47,7 @@ from canaryd.judge.errors import ErrorEvidence
 from canaryd.judge.full_weight import Alarm
 from canaryd.judge.guardrails import Guardrails
 from canaryd.judge.latency import LatencyEvidence
-from canaryd.judge.metric_evidence import MetricEvidence
+from canaryd.judge.metric_evidence import Excess, MetricEvidence
 from canaryd.judge.plain_harm import PlainHarmWatch
 from canaryd.judge.queries import ComparedQueries, QueryWatch
 from canaryd.judge.replica_variation import Siblings
@@ -55,6 +56,9 @@ from canaryd.judge.user_clusters import Drawn, drawn
 from canaryd.stats.arrays import Array
 
 SUSPICION = 3.0  # odds against the canary at which a stage does not pass early, whatever else was ruled out
+SPEAKS = (
+    10.0  # odds against the canary of one bound in a stage, at which it does not pass, whatever others say
+)
 FEWEST_LOOKS = 3  # of a stage, before it can pass
 FEW_BLOCKS = 3  # below which one burst and real harm look alike to the odds
 ERRORS_SHARE = 0.7  # of the total's weight where latency is judged as well
@@ -82,9 +86,11 @@ class Judge:
         )
         self._past: Mapping[str, Sequence[float | None]] = {}
         self.compared = ComparedQueries(policy.analysis)
+        self._alarm: Excess | None = None  # what led back to the present stage
         self._failed: Assessment | None = None
         self._plain_harm = self._plain_harm_watch(history)
         self._watched_to = 0  # end of the last look in which plain harm was looked for
+        self._alarm_heard_to = 0  # end of the last part of the look under way that the alarm has heard
         self._shared = (
             0.0,
             0.0,
@@ -138,7 +144,14 @@ class Judge:
         ]
         blocks = {metric.name: metric.block for metric in self.metrics}
         self.guardrails = Guardrails(policy, self._bounds, blocks)
-        self.alarm = Alarm(analysis.errors, analysis.latency, self._bounds, past)
+        self.alarm = Alarm(
+            analysis.errors,
+            analysis.latency,
+            self._bounds,
+            past,
+            analysis.false_rollback_risk,
+            (blocks.get("errors", 1), blocks.get("latency", 1)),
+        )
         self._begin_stage()
 
     def _begin_stage(self) -> None:
@@ -224,9 +237,10 @@ class Judge:
             self.guardrails.begin_stage()
             if self.comparing:
                 self.compared.begin()
-                alarmed = before is not None and before.weight >= 100  # nothing else leads back from there
+                # Nothing else leads back from there.
+                self._alarm = self.alarm.excess if before is not None and before.weight >= 100 else None
                 for metric in self.metrics:
-                    metric.begin_stage(self.next_weight, alarmed)
+                    metric.begin_stage(self.next_weight, self._alarm)
             elif self.at_full:
                 self.alarm.begin()
         self._split = self._split_of(span) if self._by_weight and span.weight < 100 else None
@@ -275,9 +289,12 @@ class Judge:
         fold_all(self.gather(look, values, compared))
         return self.conclude()
 
-    def watch(self, look: Look) -> bool:
-        """Looks for plain harm in a look, which may be a part of one that `observe` will be given; whether it
-        is found there. It is looked for once in each stretch of time, however often that is shown."""
+    def watch(self, look: Look, compared: bool = True) -> bool:
+        """Looks for plain harm, and at full weight for an alarm, in a look, which may be a part of one that
+        `observe` will be given; whether it is found there. Each stretch of time is looked at once, however
+        often it is shown. compared: as in `observe`."""
+        if self._alarms(look, compared):
+            return True
         if self._plain_harm is None or self.kind == "dark":
             return False
         if look.end <= self._watched_to or self._plain_harm.found is not None:
@@ -286,6 +303,17 @@ class Judge:
         drawn_alike = self.users is None and self.kind != "match"
         self._plain_harm.observe(look, self._warmth.cold(look), drawn_alike)
         return self._plain_harm.found is not None
+
+    def _alarms(self, look: Look, compared: bool) -> bool:
+        """Whether a look at full weight, or a part of one, is the first with which its errors alarm."""
+        if not (self.at_full and compared and look.sampled) or look.end <= self._alarm_heard_to:
+            return False
+        self._alarm_heard_to = look.end
+        before = self.alarm.odds
+        served = total(counts.without_latency for counts in look.canary.values())
+        share = min(1.0, look.seconds / self._policy.analysis.interval)
+        self.alarm.watch(float(served.failures), float(served.requests), share)
+        return before < self.bar <= self.alarm.odds
 
     @property
     def _found_down(self) -> PlainHarm | None:
@@ -297,7 +325,8 @@ class Judge:
         """The first half of `observe`: what is to be gathered. `observe_all` does it for many judges at
         once."""
         for part in look.parts or (look,):
-            self.watch(part)
+            self.watch(part, compared)
+        self._alarm_heard_to = 0
         self._learn_bounds(look)
         cold = self._warmth.cold(look)
         stable, canary = (
@@ -362,6 +391,7 @@ class Judge:
             canary_requests=int(self.stage_canary[REQUESTS]),
             few_blocks=few,
             off_weight=traffic is not None and traffic.is_off,
+            contested=self.contested,
             is_compared=compared,
             is_comparing=self.comparing,
             is_ruled_out=answer is Answer.UNDECIDED and self.comparing and self._ruled_out,
@@ -411,22 +441,44 @@ class Judge:
             replica_luck=tuple(self._replica_luck()),
             drawn_users=self._drawn_users(),
             plain_harm=self._found_down,
+            alarmed=tuple(self._alarmed()) if self.comparing else (),
         )
 
     def _records(self) -> Iterator[RecordComparison]:
         """What is held against the record at full weight: errors, and of latency the bound that speaks
         loudest."""
-        canary = self.stage_canary
+        canary, alarms = self.stage_canary, self.alarm.odds >= self.bar
         if self.errors is not None:
             yield self.alarm.assessed(
-                0, None, float(canary[FAILURES]), float(canary[REQUESTS]), self.bar, self.blind
+                0, None, float(canary[FAILURES]), float(canary[REQUESTS]), alarms, self.blind
             )
-        if self.latency is not None and self.latency.joined.any() and canary[TIMED]:
-            joined = np.flatnonzero(self.latency.joined)
+        if self.latency is None or not canary[TIMED]:
+            return
+        joined = np.flatnonzero(self.latency.joined | self.alarm.excess.places[1:])
+        if len(joined):
             row = int(joined[self.alarm.each[1 + joined].argmax()])
             slower, timed = float(canary[SLOWER + row]), float(canary[TIMED])
             bound_ms = float(self.latency.bounds[row])
-            yield self.alarm.assessed(1 + row, bound_ms, slower, timed, self.bar, self.blind)
+            yield self.alarm.assessed(1 + row, bound_ms, slower, timed, alarms, self.blind)
+
+    def _alarmed(self) -> Iterator[AlarmedRate]:
+        """What led back here from full weight, and is not ruled out."""
+        if self._alarm is None:
+            return
+        if self.errors is not None and self._alarm.places[0] and self.errors.cleared < self.clear_bar:
+            yield AlarmedRate(
+                None, float(self._alarm.shares[0]), float(self._alarm.usual[0]), self.errors.unacceptable
+            )
+        rows = np.flatnonzero(self._alarm.places[1:])
+        if self.latency is not None and len(rows) and self.latency.cleared < self.clear_bar:
+            row = int(rows[(self._alarm.shares[1 + rows] / (self._alarm.usual[1 + rows] + 1e-4)).argmax()])
+            unacceptable = float(self.latency.borders(max(1, self.latency.replicas)).unacceptable[row])
+            yield AlarmedRate(
+                float(self.latency.bounds[row]),
+                float(self._alarm.shares[1 + row]),
+                float(self._alarm.usual[1 + row]),
+                unacceptable,
+            )
 
     def _replica_luck(self) -> Iterator[ReplicaLuck]:
         """What replicas' luck may bring to errors, and to latency at the bound where stable's replicas differ
@@ -492,6 +544,7 @@ class Judge:
         )
         return (
             cleared
+            and not self.contested
             and self._looks >= FEWEST_LOOKS
             and self._queries_hold
             and self._alerts_known
@@ -519,6 +572,18 @@ class Judge:
                 for place in (FAILURES, REQUESTS)
             )
         )
+
+    @property
+    def contested(self) -> bool:
+        """Whether one comparison alone keeps this stage from passing, also at its deadline: it speaks for
+        harm, or it alarmed at full weight and is not ruled out here."""
+        return self.comparing and self.kind != "match" and any(map(self._contests, self.metrics))
+
+    def _contests(self, metric: MetricEvidence) -> bool:
+        alarmed = self._alarm is not None and bool(
+            self._alarm.places[0] if metric is self.errors else self._alarm.places[1:].any()
+        )
+        return metric.loudest >= SPEAKS or (alarmed and metric.cleared < self.clear_bar)
 
     @property
     def _over_a_limit(self) -> bool:
@@ -576,7 +641,9 @@ class Judge:
         self.siblings.remember(siblings, places)
         self.guardrails.remember(guardrails)
         if self.latency is not None:
-            self.latency.begin_stage(self.next_weight)
+            if self._alarm is not None:
+                self._alarm = self._alarm.at([0, *(1 + before.index(bound) for bound in common)])
+            self.latency.begin_stage(self.next_weight, self._alarm)
         if self.at_full:
             self.alarm.begin()
 

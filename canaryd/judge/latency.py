@@ -22,7 +22,9 @@ from canaryd.judge.leave_one_out import Replays
 from canaryd.judge.mean_latency import MeanEvidence
 from canaryd.judge.metric_evidence import (
     LARGEST_LOG,
+    LEAST_AFTER_ALARM,
     SIBLINGS_AGREE,
+    Excess,
     MetricEvidence,
     answer_by,
     bar_alone,
@@ -129,9 +131,11 @@ class LatencyEvidence(MetricEvidence):
         taus = (correlation_time(slower[:, row], timed, proven) for row in chosen if slower[:, row].any())
         return max(taus, default=1.0)
 
-    def begin_stage(self, next_weight: int, alarmed: bool = False) -> None:
-        super().begin_stage(next_weight, alarmed)
-        self._replays.begin_stage(alarmed)
+    def begin_stage(self, next_weight: int, alarm: Excess | None = None) -> None:
+        super().begin_stage(next_weight, alarm)
+        self._replays.begin_stage(alarm is not None)
+        self.joined |= self._alarmed
+        self._known_borders = None
         self.mean.begin_stage()
         self._begin_stage()
 
@@ -229,6 +233,10 @@ class LatencyEvidence(MetricEvidence):
         if replicas == 1 and not self.split:
             floor = np.minimum(ratio_by_luck(sd, replicas_seen, of_stable, 1, self._risk / 2.0), 1.0 / share)
             unacceptable = np.maximum(unacceptable, 1.25 * floor)
+        if self.alarm is not None:
+            seen = np.sqrt(self.alarm.shares[1:] / (self.alarm.usual[1:] + TINY))
+            least = np.maximum(np.minimum(unacceptable, seen), LEAST_AFTER_ALARM * tolerated)
+            unacceptable = np.where(self._alarmed, least, unacceptable)
         of_users = self.users.luck(share) if self.users is not None else None
         by_luck = luck(
             lucky(self.users), -np.log(tolerated), sd, replicas_seen, of_stable, max(1, replicas), of_users
@@ -270,7 +278,21 @@ class LatencyEvidence(MetricEvidence):
             gathered = max(
                 gathered, odds_of(shown_by_none(self.stage_canary[TIMED] * 5 * TINY / QUIET_BURST, hidden))
             )
-        return gathered
+        # What alarmed is ruled out where it did, each by itself: there a body that is faster says nothing.
+        return min(gathered, odds_of(float(self._comparisons.log_cleared[self._alarmed].min(initial=np.inf))))
+
+    @property
+    def _alarmed(self) -> Rows:
+        """The bounds at which full weight was worse than the record, and that led back to this stage."""
+        if self.alarm is None:
+            return np.zeros(len(self.bounds), dtype=bool)
+        return self.alarm.places[1:]
+
+    @property
+    def loudest(self) -> float:
+        """Of the bounds: a body that is faster does not outvote a tail that is slower."""
+        log_odds = self._comparisons.stage.log_odds[self.joined]
+        return odds_of(float(log_odds.max(initial=0.0)))
 
     @property
     def replicas(self) -> int:

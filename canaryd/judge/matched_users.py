@@ -73,9 +73,9 @@ class SplitStageJudge:
             self._all.alerts = self._matched.alerts = alerts
         self._now.open(span)
 
-    def watch(self, look: Look) -> bool:
-        """Whether there is plain harm, by the judge of the present stage; see `Judge.watch`."""
-        return self._now.watch(look)
+    def watch(self, look: Look, compared: bool = True) -> bool:
+        """Whether there is plain harm, or an alarm, by the judge of the present stage; see `Judge.watch`."""
+        return self._now.watch(look, compared)
 
     def observe(
         self, look: Look, values: Mapping[str, float | None] = {}, compared: bool = True

@@ -5,6 +5,8 @@ passing.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
 from math import exp
 
 import numpy as np
@@ -16,7 +18,7 @@ from canaryd.judge.count_vectors import Replicas
 from canaryd.judge.leave_one_out import Replays, block_for
 from canaryd.judge.replica_variation import Siblings
 from canaryd.judge.user_clusters import Drawn
-from canaryd.stats.arrays import Array, Single
+from canaryd.stats.arrays import Array, Rows, Single
 from canaryd.stats.betabinomial import log_past
 from canaryd.stats.between_replicas import PRIOR_REPLICAS, PRIOR_SD, RARE, ratio_by_luck
 from canaryd.stats.blocks import INDEPENDENT, LASTING, block_length
@@ -24,6 +26,8 @@ from canaryd.stats.blocks import INDEPENDENT, LASTING, block_length
 SIBLINGS_AGREE = 4.0  # odds against the canary without its loudest replica
 # units from which on a single replica's trouble that lasts shows in how it and its siblings compare
 TOLD_APART = 30
+# times what is tolerated, that has to be ruled out at least where an alarm at full weight spoke
+LEAST_AFTER_ALARM = 1.25
 LARGEST_LOG = 690.0  # exp of it is still a float
 
 
@@ -50,6 +54,23 @@ def excess(unacceptable: float, next_weight: int) -> float:
     """What must be ruled out before the weight goes to next_weight per cent: what would hurt as many users
     there as the unacceptable excess hurts at 100."""
     return unacceptable * 100.0 / next_weight
+
+
+@dataclass(frozen=True, slots=True)
+class Excess:
+    """What was worse at full weight than the record: errors first, then each bound; shape (1 + bounds,).
+
+    places: which speak for an alarm. shares: the canary's, in the looks that do; usual: the record's.
+    """
+
+    places: Rows
+    shares: Array
+    usual: Array
+
+    def at(self, places: Sequence[int]) -> "Excess":
+        """The same, of some places alone."""
+        chosen = list(places)
+        return Excess(self.places[chosen], self.shares[chosen], self.usual[chosen])
 
 
 class MetricEvidence(ABC):
@@ -79,6 +100,7 @@ class MetricEvidence(ABC):
         self.users: Drawn | None = None  # of each version in the last look, where users are drawn
         self.split = False  # whether what is compared are halves of matched requests
         self.cleared = 1.0
+        self.alarm: Excess | None = None  # what led back to the present stage, from full weight
 
     @property
     @abstractmethod
@@ -110,13 +132,13 @@ class MetricEvidence(ABC):
     def clearing(self) -> float:
         """The odds gathered in this stage that what it must rule out is not there."""
 
-    def begin_stage(self, next_weight: int, alarmed: bool = False) -> None:
-        """What was cleared is cleared no more, since a fault may show only under this stage's load. alarmed:
-        an alarm led back to it."""
-        self.next_weight = next_weight
+    def begin_stage(self, next_weight: int, alarm: Excess | None = None) -> None:
+        """What was cleared is cleared no more, since a fault may show only under this stage's load. alarm:
+        what led back to it; the stage has to rule that out, where it was."""
+        self.next_weight, self.alarm = next_weight, alarm
         if self.users is not None and self.comparisons.has_evidence:
             self._earlier.append(self.stage_odds)
-        self.comparisons.begin_stage(alarmed)
+        self.comparisons.begin_stage(alarm is not None)
         self.cleared = 1.0
         self.closed = 0
         self._known_odds = None
@@ -246,6 +268,11 @@ class MetricEvidence(ABC):
     def stage_odds(self) -> float:
         """Against the canary from this stage's own looks."""
         return self._both_odds()[1]
+
+    @property
+    def loudest(self) -> float:
+        """Against the canary from this stage's own looks, by the comparison that speaks most."""
+        return self.stage_odds
 
     @staticmethod
     def _summed(canary: Replicas) -> Array:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from math import isfinite
 
 from canaryd.domain.assessment import (
+    AlarmedRate,
     Assessment,
     Details,
     DrawnUsers,
@@ -570,6 +571,8 @@ def _undecided(assessment: Assessment, details: Details, findings: Sequence[Metr
         for finding in findings
         if finding.answer is not Answer.PASS and not finding.what.startswith("slower")
     ]
+    if assessment.contested:
+        return "; ".join([*map(_alarmed_before, details.alarmed), *_speaking(findings), *still_open][:2])
     if still_open:
         return "; ".join(still_open[:2])
     if assessment.odds >= UNEVEN or assessment.stage_odds >= UNEVEN:
@@ -585,6 +588,21 @@ def _speaks_against(finding: MetricFinding) -> bool:
     is_over = finding.value is not None and finding.limit is not None and finding.value > finding.limit
     is_rate = finding.metric in ("errors", "latency")
     return finding.is_above_tolerated or (is_rate and is_over) or (finding.odds >= UNEVEN)
+
+
+def _alarmed_before(rate: AlarmedRate) -> str:
+    what = "errors were" if rate.bound_ms is None else f"slower than {rate.bound_ms:g} ms were"
+    return (
+        f"at full weight {what} {percent_text(rate.share)} against {percent_text(rate.usual)} on record: "
+        f"look at that; it goes there again once {short(rate.unacceptable)} times stable's is ruled out side "
+        "by side"
+    )
+
+
+def _speaking(findings: Sequence[MetricFinding]) -> list[str]:
+    """The bound that speaks most for harm."""
+    bounds = [finding for finding in findings if finding.what.startswith("slower") and finding.odds >= UNEVEN]
+    return [max(bounds, key=lambda finding: finding.odds).says] if bounds else []
 
 
 def plainly_down(findings: Sequence[MetricFinding]) -> MetricFinding | None:

@@ -187,8 +187,8 @@ def _next_held(rollout: Rollout, wishes: DesiredActions, many: bool) -> list[str
         f"{resume}.",
         Held.ALERT: "An alert fires. It goes on by itself when the alert has resolved. To go on although it "
         f"fires: {resume}; back: canaryd abort {rollout.name}.",
-        Held.ALARMS: f"It alarmed at full weight too often and was stepped back. On: {resume}; back: canaryd "
-        f"abort {rollout.name}.",
+        Held.ALARMS: "It alarmed at full weight, passed side by side, and alarmed there again: look at what "
+        f"the reason names. On: {resume}; back: canaryd abort {rollout.name}.",
     }
     if rollout.held is None:
         return [f"It is held: {resume}."]

@@ -26,9 +26,9 @@ class ReportingJudge:
         """A new stretch at one weight begins."""
         self.judge.open(span)
 
-    def watch(self, look: Look) -> bool:
-        """Whether there is plain harm in a part of a look; see `Judge.watch`."""
-        return self.judge.watch(look)
+    def watch(self, look: Look, compared: bool = True) -> bool:
+        """Whether there is plain harm, or an alarm, in a part of a look; see `Judge.watch`."""
+        return self.judge.watch(look, compared)
 
     def observe(self, look: Look, values: Mapping[str, float | None] = {}, compared: bool = True) -> Verdict:
         """The verdict after one look more; see `Judge.observe`."""

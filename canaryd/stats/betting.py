@@ -21,6 +21,7 @@ from canaryd.stats.changepoint import AT_ONCE
 
 # small ones for small harm that lasts, large ones for the plain kind
 STAKES = np.array([0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 0.95])
+CAP_KEPT, CAP_GROWTH = 0.95, 2.0  # of the measure of a full look, from one look to the next
 
 
 def log_gains_on_share(
@@ -50,6 +51,17 @@ def log_gains_on_rate(events: Array, requests: Array, limit: Array, cap: Array) 
     with np.errstate(divide="ignore", invalid="ignore"):
         surplus = np.where(requests > 0, events / requests / limit - 1.0, 0.0)
     return np.asarray(np.log1p(STAKES * (np.minimum(requests, base) / base * surplus)[:, None]))
+
+
+def full_look(before: Array, requests: Array) -> Array:
+    """The requests of a full look, the measure of the next one; 0 where none was seen yet.
+
+    before: what was held to be one, shape (count,); requests: of a look, the same shape. The largest ever
+    would not do: the first look after an outage may hold an hour's requests, and every usual look after it
+    would weigh next to nothing. So the measure at most doubles from one look to the next, and fades.
+    """
+    grown = np.minimum(np.maximum(CAP_KEPT * before, requests), CAP_GROWTH * before)
+    return np.where(requests > 0, np.where(before > 0, grown, requests), before)
 
 
 def purse(count: int) -> Array:

@@ -28,7 +28,6 @@ from canaryd.stats.betabinomial import Grid
 
 AT_ONCE = 0.75  # of the mixture: worse from the first look on
 AT_STAGE = 0.15  # of what is healthy turns when a stage begins: some faults show only under load
-AT_ALARM = 0.9  # the same when an alarm led back to a stage
 HAZARD, HAZARD_LOOKS = (
     1.0,
     60.0,

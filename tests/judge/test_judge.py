@@ -485,6 +485,31 @@ def test_no_increase_tolerated_of_a_service_without_errors_is_a_limit_that_one_f
     assert verdict_after(judge, Sampled(33, errors=0.01).look(100)).answer is Answer.ALARM
 
 
+def test_an_alarm_within_a_look_ends_it_and_is_the_verdict_of_the_whole_look_too():
+    """Live the parts come one by one, and the look ends with the one that alarms; a replay has them all at
+    once. At a weight in change nothing is heard."""
+    service, bad = Sampled(20), Sampled(21, more_errors=20)
+    live, replayed = (a_judge(history=Sampled(20).history(), weight=50, stage=2) for _ in range(2))
+    service.number = bad.number = 120
+    for _ in range(20):
+        look = service.look(50)
+        verdict_after(live, look)
+        verdict_after(replayed, look)
+    bad.number = service.number
+    for judge in (live, replayed):
+        judge.open(Span(3, 100, service.now))
+    whole = bad.look(100)
+    middle = whole.start + 5
+    half = {name: Counts(one.requests // 2, one.failures) for name, one in whole.canary.items()}
+    part = replace(whole, end=middle, canary=half)
+    assert not live.watch(part, compared=False)
+    assert live.watch(part)
+    assert not live.watch(part)
+    ended = replace(part, parts=(part,))
+    assert verdict_after(live, ended) == verdict_after(replayed, ended)
+    assert last_verdict(live).answer is Answer.ALARM
+
+
 def test_an_alarm_is_over_once_both_versions_can_be_compared_again():
     service, bad = Sampled(22), Sampled(23, more_errors=20)
     judge = a_judge(history=service.history(), weight=100, stage=3)

@@ -246,7 +246,7 @@ class Deaf:
 
     def open(self, span: Span) -> None: ...
 
-    def watch(self, look: Look) -> bool:
+    def watch(self, look: Look, compared: bool) -> bool:
         return False
 
     def observe(self, look: Look, values: Mapping[str, float | None], compared: bool) -> Verdict:

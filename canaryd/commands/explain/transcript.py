@@ -86,8 +86,8 @@ class TranscribingJudge:
         self._judge.open(span)
         self._opened = (*self._opened, span)
 
-    def watch(self, look: Look) -> bool:
-        return self._judge.watch(look)
+    def watch(self, look: Look, compared: bool) -> bool:
+        return self._judge.watch(look, compared)
 
     def observe(self, look: Look, values: Mapping[str, float | None], compared: bool) -> Verdict:
         verdict = self._judge.observe(look, values, compared)
