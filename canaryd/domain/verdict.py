@@ -97,7 +97,8 @@ class Verdict:
     the odds at which it is rolled back.
     stage_odds: the same from this stage's own looks. canary_requests: of this stage. reason: why, in one
     sentence with numbers.
-    off_weight: the traffic does not follow the weight, so nothing passes.
+    off_weight: the traffic does not follow the weight, so nothing passes. traffic_fell: there is so little of
+    it, other than before, that the stage would not see harm.
     """
 
     answer: Answer
@@ -115,6 +116,7 @@ class Verdict:
     findings: tuple[MetricFinding, ...] = ()
     notes: tuple[str, ...] = ()  # what a reader must know: noise floor, blocks, a single replica
     off_weight: bool = False
+    traffic_fell: bool = False
 
     @property
     def lacks_data(self) -> bool:

@@ -33,6 +33,7 @@ def verdict_of(verdicts_by_service: Mapping[str, Verdict]) -> Verdict:
         reason="; ".join(f"{service}: {verdict.reason}" for service, verdict in gravest.items()),
         few_blocks=any(verdict.few_blocks for verdict in verdicts),
         off_weight=any(verdict.off_weight for verdict in verdicts),
+        traffic_fell=any(verdict.traffic_fell for verdict in verdicts),
         findings=tuple(
             replace(finding, service=service)
             for service, verdict in verdicts_by_service.items()
