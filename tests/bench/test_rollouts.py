@@ -241,12 +241,18 @@ def test_as_live_a_version_is_full_later_by_the_lag_of_each_stage() -> None:
     """Three minimums, each after a settling and acted on late, where at once there are two looks between
     them."""
     world, lag = Scenario(requests=2000.0), Lag(late=18, settle=16)
-    at_once, live = (
-        roll_out([rolling(service(world, "live", 0), policy=a_policy(10, "60s"), longest=40, lag=given)])[0]
-        for given in (None, lag)
+    at_once, live, young = (
+        roll_out([rolling(service(world, "live", 0), policy=policy, longest=40, lag=given)])[0]
+        for policy, given in (
+            (a_policy(10, "60s", warmup="0s"), None),
+            (a_policy(10, "60s", warmup="0s"), lag),
+            (a_policy(10, "60s"), lag),
+        )
     )
     assert at_once.full == 3 * 60 + 2 * 10
     assert live.full == 3 * (lag.settle + 60 + lag.late)
+    # The first look of warm replicas begins 50 s after the first stage, and it takes three.
+    assert young.full == live.full + 20
 
 
 def test_as_live_a_rollback_is_later_and_hurts_until_it_is_acted_on() -> None:
