@@ -17,7 +17,9 @@ CASES = {case.name: case for case in HEALTHY}
 
 
 def run(case: Case, service: SimulatedService) -> Rolling:
-    policy = a_policy(case.world.interval, case.minimum, case.last, case.climbing, limit=case.limit)
+    policy = a_policy(
+        case.world.interval, case.minimum, case.last, case.climbing, limit=case.limit, warmup=case.warmup
+    )
     return rolling(
         service,
         longest=case.longest,

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bench.calibration import run as run  # the same rollout; what differs is the canary
-from bench.detection_bound import fewest_requests
 from bench.results import Entry
 from bench.rollouts import LADDER, Outcome
 from bench.tables import Table, missed, number, seconds, share
 from bench.worlds import BAD, HOUR, Case
 from canaryd.simulation.monte_carlo_error import quantile
+from canaryd.stats.detection_bound import fewest_requests
 
 RUNS = 400
 CASES = {case.name: case for case in BAD}
@@ -45,7 +45,7 @@ def limit_of(case: Case, tolerated: float = 1.0, increase: float = 0.0) -> float
     beginning only. Of failures in bursts each burst tells as much as one that is alone."""
     world = case.world
     rate = world.errors * world.canary_errors + world.more_errors
-    if rate == world.errors or world.fault_weight or world.fault_begins:
+    if rate == world.errors or world.fault_weight or world.fault_begins or world.is_new:
         return None
     weight = LADDER[0] / 100
     alone = fewest_requests(world.errors, min(rate, 1.0), (1 - weight) / weight, 0.01, tolerated, increase)

@@ -22,7 +22,19 @@ ROOT = Path(__file__).parent.parent
 MEASURED = ROOT / "docs" / "measured.json"
 SIMULATING = ("bench.rollouts", "bench.unlike_users")
 SAMPLE = 20
-ADDED_LATER = ("since=0", "limit=None", "outages=0.0", "lag=None")
+ADDED_LATER = (
+    "since=0",
+    "limit=None",
+    "outages=0.0",
+    "lag=None",
+    "warmup=None",
+    "is_new=False",
+    "cold_errors=0.0",
+    "cold_seconds=120.0",
+    "scale_out=0.0",
+    "falls_to=0.0",
+    "falls_after=0.0",
+)
 
 Entry = dict[str, Any]
 

@@ -75,9 +75,10 @@ def a_policy(
     climbing: bool = True,
     ladder: tuple[int, ...] = LADDER,
     limit: str | None = None,
+    warmup: str | None = None,
 ) -> Policy:
     """The whole default policy. minimum: of each stage, last: of the one at 100; climbing=False: it stays at
-    10%. limit: `max` of errors."""
+    10%. limit: `max` of errors; warmup: where it is not the default."""
     stages = [{"weight": weight, "minimum": minimum, "deadline": f"{DEADLINE}s"} for weight in ladder]
     stages[-1] |= {"minimum": last, "deadline": "2h"}
     if not climbing:
@@ -89,6 +90,7 @@ def a_policy(
             "stages": stages,
             "analysis": {
                 "interval": f"{interval}s",
+                **({"warmup": warmup} if warmup else {}),
                 **({"metrics": [{"errors": {"max": limit}}, {"latency": {}}]} if limit else {}),
             },
         }
@@ -164,7 +166,7 @@ class _Course:
         self._service, self._judge, self._keeps_path, self._lag = service, judge, keeps_path, lag
         self._began = self._now = service.now
         self._drawn: list[Look] = []
-        self._outside = breaks(service)
+        self._outside = breaks(service, policy.analysis.warmup)
         self._excess = excess(service.world)
         self._rollout = advance(a_rollout(policy, service.now), Signal.AVAILABLE, float(service.now))
         self._looks = self._steps_back = self._requests = self._fault_weight = 0
@@ -295,9 +297,11 @@ def excess(world: Scenario) -> float:
     return max(failing - world.errors, slower, 0.0)
 
 
-def breaks(service: SimulatedService) -> bool:
+def breaks(service: SimulatedService, warmup: float) -> bool:
     """Whether a service, its past being over, is outside of what the promise assumes: its spells have not
-    shown in stable's past. By chance worse replicas are within it: luck is part of what is held to be no
-    harm."""
+    shown in stable's past, or its replicas start badly for longer than the policy's `warmup` (s). By chance
+    worse replicas are within it: luck is part of what is held to be no harm."""
     world = service.world
+    if world.cold_errors and world.cold_seconds > warmup:
+        return True
     return bool((world.bad or world.hanging) and world.spell > 1 and service.stable.spells == 0)

@@ -16,9 +16,10 @@ class Case:
     """A world, and how its rollouts are run.
 
     climbing=False: kept at 10%; past: looks of stable before, and before: how the world was then, if it was
-    another, until `since` looks before the rollout; limit: the policy's `max` of errors; longest: looks
-    watched; minimum: of each stage, last: of the one at 100%; goal: what is to be reached, see the module
-    that runs it; note: which assumption of the promise it breaks; lag: as live, None: nothing is late.
+    another, until `since` looks before the rollout; limit: the policy's `max` of errors; warmup: the
+    policy's, where it is not the default; longest: looks watched; minimum: of each stage, last: of the one at
+    100%; goal: what is to be reached, see the module that runs it; note: which assumption of the promise it
+    breaks; lag: as live, None: nothing is late.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Case:
     before: Scenario | None = None
     since: int = 0
     limit: str | None = None
+    warmup: str | None = None
     longest: int = LONGEST
     minimum: str = "2m"
     last: str = "2m"
@@ -36,7 +38,9 @@ class Case:
     lag: Lag | None = None
 
 
+COLD_START = Scenario(cold_errors=0.05, cold_seconds=120.0)
 SHOWN = "spells have to show in stable's past"
+COVERED = "the warm-up has to cover the start"
 HEALTHY = (
     Case("independent errors", Scenario()),
     Case("errors in bursts of 4", Scenario(burst=4)),
@@ -87,6 +91,18 @@ HEALTHY = (
         Scenario(errors=0.01, outages=1 / 3, spell=18),
         limit="5%",
     ),
+    Case(
+        "5% fail at a pod's start, falling off over a minute",
+        Scenario(cold_errors=0.05, cold_seconds=60.0),
+    ),
+    Case("5% fail at a pod's start, falling off over two minutes", COLD_START, note=COVERED),
+    Case("5% fail at a pod's start, falling off over two minutes, warmup 2m", COLD_START, warmup="2m"),
+    Case(
+        "5% fail at a pod's start, falling off over two minutes, warmup 2m, scaling out after five",
+        replace(COLD_START, scale_out=300.0),
+        warmup="2m",
+    ),
+    Case("traffic falls to 2 requests/s after three minutes", Scenario(falls_to=2.0, falls_after=180.0)),
 )
 
 # What must be ruled out to pass early: twice the rate (and half a point more), or 25% slower.
@@ -125,6 +141,14 @@ BAD = (
     Case("errors 0.5% to 1%", Scenario(canary_errors=2.0), False, longest=HOUR),
     Case("errors 0.5% to 3%, in bursts of 4", Scenario(canary_errors=6.0, burst=4), False, longest=HOUR),
     Case("errors 0 to 1%", Scenario(errors=0.0, more_errors=0.01), False, longest=HOUR),
+    Case(
+        "errors 1% to 3%, new pods",
+        Scenario(errors=0.01, canary_errors=3.0, is_new=True),
+        False,
+        longest=HOUR,
+    ),
+    Case("errors 0.5% to 5%, new pods", Scenario(canary_errors=10.0, is_new=True), False, longest=HOUR),
+    Case("errors 0.5% to 30%, new pods", Scenario(more_errors=0.295, is_new=True), False, longest=HOUR),
     Case("errors 0.1% to 1%", Scenario(errors=0.001, canary_errors=10.0), False, longest=HOUR),
     Case("errors 5% to 7%", Scenario(errors=0.05, canary_errors=1.4), False, longest=HOUR),
     Case("errors 5% to 10%", Scenario(errors=0.05, canary_errors=2.0), False, longest=HOUR),
@@ -156,6 +180,20 @@ BAD = (
         past=0,
         longest=HOUR,
         goal=2,
+    ),
+    Case(
+        "every request fails, new pods, looks of 5 s",
+        Scenario(more_errors=1.0, interval=5, is_new=True),
+        False,
+        longest=HOUR,
+        goal=2,
+    ),
+    Case("every request fails, one replica each", Scenario(more_errors=1.0, replicas=1), False, longest=HOUR),
+    Case(
+        "every request fails, one new pod each",
+        Scenario(more_errors=1.0, replicas=1, is_new=True),
+        False,
+        longest=HOUR,
     ),
     Case(
         "half of the requests fail, looks of 5 s",

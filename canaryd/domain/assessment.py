@@ -385,6 +385,41 @@ class TrafficShare:
 
 
 @dataclass(frozen=True, slots=True)
+class WarmUp:
+    """How old the replicas are that served in the last look, and who is left out of what is compared.
+
+    seconds: the policy's warm-up. replicas: the canary's; cold: those of them that are left out; youngest,
+    oldest: their ages (s) at the look's end, since they were first seen, None where none is known.
+    stable_replicas, stable_cold: the same of stable."""
+
+    seconds: float
+    replicas: int
+    cold: int
+    youngest: float | None
+    oldest: float | None
+    stable_replicas: int
+    stable_cold: int
+
+
+@dataclass(frozen=True, slots=True)
+class FallenTraffic:
+    """Traffic that has become so little that a stage would not see what it must rule out.
+
+    usual, lately: both versions' requests/s, before and in the last `seconds` of the stage. canary_requests:
+    as many as the canary would serve at this rate from the stage's beginning to its deadline (`deadline`, s);
+    wanted: as many as give an even chance of seeing it. stable_per_canary: stable's requests for each of the
+    canary's."""
+
+    usual: float
+    lately: float
+    seconds: int
+    deadline: float
+    canary_requests: float
+    stable_per_canary: float
+    wanted: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Details:
     """What the sentences of an assessment are made of, beside its answer and its odds.
 
@@ -394,8 +429,8 @@ class Details:
     can_step_back: whether an alarm leads to a stage that compares both versions. lacks_latency: latency is
     judged, and none of the canary was seen in this stage. is_one_replica: latency is that of one canary
     replica. alerts: None where the policy has none. dropped_bounds_ms: bounds that not every replica has.
-    plain_harm: why nothing was waited for. alarmed: what led back here from full
-    weight, and is not ruled out."""
+    plain_harm: why nothing was waited for. alarmed: what led back here from full weight, and is not ruled
+    out. warm_up: None where no replica's age is known."""
 
     kind: str
     is_full_weight: bool
@@ -418,6 +453,7 @@ class Details:
     drawn_users: DrawnUsers | None = None
     plain_harm: PlainHarm | None = None
     alarmed: tuple[AlarmedRate, ...] = ()
+    warm_up: WarmUp | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -426,8 +462,9 @@ class Assessment:
 
     answer to contested: as in `Verdict`. is_compared: False for traffic at a weight in change. is_comparing:
     whether there are two versions to compare. is_ruled_out: all that the stage must rule out is. missing: why
-    the look says nothing. traffic: where it is asked whether it follows the weight. details: None where
-    nobody asked for them, and nothing needs them."""
+    the look says nothing. traffic: where it is asked whether it follows the weight. fallen_traffic: None
+    where there is enough of it, or always was as little. details: None where nobody asked for them, and
+    nothing needs them."""
 
     answer: Answer
     at: int
@@ -446,6 +483,7 @@ class Assessment:
     is_ruled_out: bool = False
     missing: MissingData | None = None
     traffic: TrafficShare | None = None
+    fallen_traffic: FallenTraffic | None = None
     details: Details | None = None
 
     @property
@@ -480,6 +518,11 @@ class Assessment:
         """Whether it is not known which alerts fire."""
         alerts = self.details.alerts if self.details is not None else None
         return alerts is not None and not alerts.is_answered
+
+    @property
+    def traffic_fell(self) -> bool:
+        """Whether traffic has become so little that the stage would not see harm."""
+        return self.fallen_traffic is not None
 
     def _rates(self) -> Iterator[RateAssessment]:
         if self.details is None:
@@ -524,4 +567,5 @@ class Assessment:
             few_blocks=self.few_blocks,
             off_weight=self.off_weight,
             contested=self.contested,
+            traffic_fell=self.traffic_fell,
         )

@@ -474,6 +474,8 @@ class Judged(Protocol):
     def lacks_alerts(self) -> bool: ...
     @property
     def contested(self) -> bool: ...
+    @property
+    def traffic_fell(self) -> bool: ...
 
 
 def stage_signal(rollout: Rollout, verdict: Judged, now: float) -> Signal | None:
@@ -519,6 +521,10 @@ def stage_signal(rollout: Rollout, verdict: Judged, now: float) -> Signal | None
     # Where blocks are long and too few of them have closed, the odds say nothing yet: that is no reason to
     # let a ninefold error rate pass.
     seen_enough = seen_enough and not (verdict.few_blocks and verdict.looks_unacceptable)
+    # To go on undecided is to trust that harm would show at the next weight. Where traffic fell it would not,
+    # whatever this stage saw before; where it always was as little, waiting brings no more of it, and
+    # `minimumRequests` is its owner's word.
+    seen_enough = seen_enough and not verdict.traffic_fell
     if analysis.undecided != "advance" or not seen_enough:
         return Signal.STUCK
     # A look without data lets nothing pass: the next one that says something does; where none comes, that is

@@ -127,7 +127,8 @@ class Verdict:
     stage_odds: the same from this stage's own looks. canary_requests: of this stage. reason: why, in one
     sentence with numbers.
     off_weight: the traffic does not follow the weight, so nothing passes. contested: one comparison alone
-    keeps the stage from passing, also at its deadline.
+    keeps the stage from passing, also at its deadline. traffic_fell: there is so little of it, other than
+    before, that the stage would not see harm.
     """
 
     answer: Answer
@@ -146,6 +147,7 @@ class Verdict:
     notes: tuple[str, ...] = ()  # what a reader must know: noise floor, blocks, a single replica
     off_weight: bool = False
     contested: bool = False
+    traffic_fell: bool = False
 
     @property
     def lacks_data(self) -> bool:

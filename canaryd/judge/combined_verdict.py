@@ -34,6 +34,7 @@ def verdict_of(verdicts_by_service: Mapping[str, Verdict]) -> Verdict:
         few_blocks=any(verdict.few_blocks for verdict in verdicts),
         off_weight=any(verdict.off_weight for verdict in verdicts),
         contested=any(verdict.contested for verdict in verdicts),
+        traffic_fell=any(verdict.traffic_fell for verdict in verdicts),
         findings=tuple(
             replace(finding, service=service)
             for service, verdict in verdicts_by_service.items()

@@ -1,5 +1,4 @@
-"""Counts as arrays: one vector for each replica and look, and what is left out of it while a replica warms
-up.
+"""Counts as arrays: one vector for each replica and look.
 
 A vector holds requests, failures, timed requests, their total duration in ms, and then for each latency bound
 the requests slower than it. Vectors add up: over replicas to a version, over looks to a block.
@@ -87,20 +86,3 @@ def past_vectors(looks: Sequence[Look], bounds: Sequence[float]) -> list[dict[st
 def summed(replicas: Replicas, bounds: int) -> Array:
     """A version's vector."""
     return np.sum(list(replicas.values()), axis=0) if replicas else np.zeros(SLOWER + bounds)
-
-
-class Warmth:
-    """Who is still warming up. Stable's replicas of the first look were there before; what they do is their
-    usual latency."""
-
-    def __init__(self, warmup: float) -> None:
-        self._warmup = warmup
-        self._old: set[str] | None = None
-
-    def cold(self, look: Look) -> set[str]:
-        """Replicas of the look whose latency is left out: those first seen less than `warmup` seconds before
-        it began."""
-        if self._old is None:
-            self._old = set(look.stable)
-        since = look.start - self._warmup
-        return {name for name, first in look.first_seen.items() if first > since and name not in self._old}

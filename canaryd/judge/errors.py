@@ -180,6 +180,11 @@ class ErrorEvidence(MetricEvidence):
         return 1.0 + self._wanted.tolerated_ratio
 
     @property
+    def tolerated_increase(self) -> float:
+        """The share more of all requests, 0 to 1, that is no harm."""
+        return self._wanted.tolerated_increase
+
+    @property
     def unacceptable(self) -> float:
         """The ratio this stage must rule out."""
         ratio = 1.0 + excess(self._wanted.unacceptable_ratio, self.next_weight)

@@ -18,6 +18,7 @@ from canaryd.domain.assessment import (
     BlockLength,
     Details,
     DrawnUsers,
+    FallenTraffic,
     Lacking,
     MissingData,
     PlainHarm,
@@ -25,6 +26,7 @@ from canaryd.domain.assessment import (
     RecordComparison,
     ReplicaLuck,
     TrafficShare,
+    WarmUp,
 )
 from canaryd.domain.counts import Look, total
 from canaryd.domain.policy.policy import Policy
@@ -38,12 +40,12 @@ from canaryd.judge.count_vectors import (
     SLOWER,
     TIMED,
     Replicas,
-    Warmth,
     past_vectors,
     summed,
     vectors,
 )
 from canaryd.judge.errors import ErrorEvidence
+from canaryd.judge.fallen_traffic import TrafficWatch, requests_to_tell
 from canaryd.judge.full_weight import Alarm
 from canaryd.judge.guardrails import Guardrails
 from canaryd.judge.latency import LatencyEvidence
@@ -53,6 +55,7 @@ from canaryd.judge.queries import ComparedQueries, QueryWatch
 from canaryd.judge.replica_variation import Siblings
 from canaryd.judge.sample_ratio import SampleRatio
 from canaryd.judge.user_clusters import Drawn, drawn
+from canaryd.judge.warm_up import Warmth
 from canaryd.stats.arrays import Array
 
 SUSPICION = 3.0  # odds against the canary at which a stage does not pass early, whatever else was ruled out
@@ -77,8 +80,8 @@ class Judge:
         self._split: SampleRatio | None = None  # of the present span, where it is asked
         self._span: Span | None = None
         self.users: Drawn | None = None  # in the present span
-        self._history = history
         self._warmth = Warmth(policy.analysis.warmup)
+        self._history: Sequence[Look] = self._warmth.past(history)
         self._queries = [QueryWatch(query) for query in policy.analysis.queries]
         alerts = policy.analysis.alerts
         self.alerts = (
@@ -95,6 +98,7 @@ class Judge:
             0.0,
             0.0,
         )  # requests of the canary and of both, since someone else last changed the weight
+        self._traffic = TrafficWatch(self._history)
         self._assessment = Assessment(Answer.UNDECIDED, at=0, stage=-1, weight=0, bar=self.bar)
         # The last look's: bounds only ever become fewer (see adapters/prometheus/counters.py).
         self._bounds: tuple[float, ...] = next((look.bounds for look in reversed(history) if look.bounds), ())
@@ -234,6 +238,7 @@ class Judge:
             self._forget_the_matched()
         if before is None or span.fresh or (before.stage, before.weight) != (span.stage, span.weight):
             self._begin_stage()
+            self._traffic.begin_stage()
             self.guardrails.begin_stage()
             if self.comparing:
                 self.compared.begin()
@@ -328,6 +333,7 @@ class Judge:
             self.watch(part, compared)
         self._alarm_heard_to = 0
         self._learn_bounds(look)
+        self._warmth.observe(look)
         cold = self._warmth.cold(look)
         stable, canary = (
             vectors(counts, look.bounds, self._bounds, cold) for counts in (look.stable, look.canary)
@@ -344,9 +350,11 @@ class Judge:
             for query in self._queries:
                 query.observe(values, look.end)
             if not missing:
-                units = self._compare(look, stable, stable_sum, canary, canary_sum)
+                units = self._compare(look, stable, canary)
                 if self.comparing and not cold.intersection(look.canary):
                     self.compared.observe(self._queries, look.end, self.bar)
+            if look.sampled:
+                self._traffic.observe(look)
             if self._split is not None and look.sampled:
                 self._split.observe(float(canary_sum[REQUESTS]), float(stable_sum[REQUESTS]))
         self._gathered = look, missing, compared
@@ -397,8 +405,25 @@ class Judge:
             is_ruled_out=answer is Answer.UNDECIDED and self.comparing and self._ruled_out,
             missing=missing,
             traffic=traffic,
+            fallen_traffic=self._fallen_traffic() if answer is Answer.UNDECIDED and compared else None,
             details=self._details() if wanted else None,
         )
+
+    def _fallen_traffic(self) -> FallenTraffic | None:
+        """What a stage that must rule something out could not see any more, since its traffic fell."""
+        if self._span is None or not self.comparing or self.kind == "match":
+            return None
+        fallen = self._traffic.fallen(self._policy.stages[self._span.stage].deadline)
+        if fallen is None:
+            return None
+        wanted = requests_to_tell(
+            self.errors,
+            self.latency,
+            self.alarm.usual,
+            fallen.stable_per_canary,
+            max(1, self.canary_replicas),
+        )
+        return replace(fallen, wanted=wanted) if fallen.canary_requests < wanted else None
 
     @property
     def _is_asked_at_deadline(self) -> bool:
@@ -442,6 +467,27 @@ class Judge:
             drawn_users=self._drawn_users(),
             plain_harm=self._found_down,
             alarmed=tuple(self._alarmed()) if self.comparing else (),
+            warm_up=self._warm_up(self._gathered[0]),
+        )
+
+    def _warm_up(self, look: Look) -> WarmUp | None:
+        """How old the canary's replicas are, and who is left out; None where no age is known."""
+        serving, of_stable = (
+            [name for name, counts in side.items() if counts.requests > 0]
+            for side in (look.canary, look.stable)
+        )
+        ages = [look.end - look.first_seen[name] for name in serving if name in look.first_seen]
+        cold = self._warmth.cold_in_errors(look)
+        if not ages and not cold:
+            return None
+        return WarmUp(
+            seconds=self._policy.analysis.warmup,
+            replicas=len(serving),
+            cold=len(cold.intersection(serving)),
+            youngest=min(ages, default=None),
+            oldest=max(ages, default=None),
+            stable_replicas=len(of_stable),
+            stable_cold=len(cold.intersection(of_stable)),
         )
 
     def _records(self) -> Iterator[RecordComparison]:
@@ -647,9 +693,21 @@ class Judge:
         if self.at_full:
             self.alarm.begin()
 
-    def _compare(
-        self, look: Look, stable: Replicas, stable_sum: Array, canary: Replicas, canary_sum: Array
-    ) -> list[tuple[Comparisons, Unit]]:
+    def _compare(self, look: Look, stable: Replicas, canary: Replicas) -> list[tuple[Comparisons, Unit]]:
+        """stable, canary: all replicas' vectors; those of cold ones are left out here."""
+        if self.comparing and self._policy.mode == "observe":
+            self._close_where_resteered(stable, canary)
+        cold = self._warmth.cold_in_errors(look)
+        if cold:
+            stable, canary = (
+                {name: vector for name, vector in side.items() if name not in cold}
+                for side in (stable, canary)
+            )
+        stable_sum, canary_sum = (summed(side, len(self._bounds)) for side in (stable, canary))
+        if (cold.intersection(look.canary) and not canary_sum[REQUESTS]) or (
+            self.comparing and not stable_sum[REQUESTS]
+        ):
+            return []  # one version is warming up as a whole
         self._looks += 1
         self.stage_canary += canary_sum
         self.stage_stable += stable_sum
@@ -660,13 +718,8 @@ class Judge:
         if not self.comparing:
             return []
         self.alarm.record(stable_sum + canary_sum)
-        stable_replicas = sum(counts.requests > 0 for counts in look.stable.values())
-        self.canary_replicas = sum(counts.requests > 0 for counts in look.canary.values())
-        if self._policy.mode == "observe" and self._resteered(
-            float(canary_sum[REQUESTS]), float(stable_sum[REQUESTS])
-        ):
-            for metric in self.metrics:
-                metric.close()
+        stable_replicas = sum(vector[REQUESTS] > 0 for vector in stable.values())
+        self.canary_replicas = sum(vector[REQUESTS] > 0 for vector in canary.values())
         units = []
         for metric in self.metrics:
             metric.stable_replicas, metric.users, metric.split = (
@@ -677,6 +730,14 @@ class Judge:
             units += metric.observe(stable_sum, canary)
         self.siblings.observe(stable, stable_sum)
         return units
+
+    def _close_where_resteered(self, stable: Replicas, canary: Replicas) -> None:
+        requests_of_each = (
+            sum(float(vector[REQUESTS]) for vector in side.values()) for side in (canary, stable)
+        )
+        if self._resteered(*requests_of_each):
+            for metric in self.metrics:
+                metric.close()
 
     def _resteered(self, canary: float, stable: float) -> bool:
         """Whether whoever steers has set another weight since the open blocks began: looks at different

@@ -12,6 +12,7 @@ from canaryd.domain.assessment import (
     Assessment,
     Details,
     DrawnUsers,
+    FallenTraffic,
     Lacking,
     LatencyAssessment,
     LimitAssessment,
@@ -24,6 +25,7 @@ from canaryd.domain.assessment import (
     ReplicaLuck,
     TrafficShare,
     UnseenLimit,
+    WarmUp,
 )
 from canaryd.domain.formatting import lasting, odds_text, percent_text, points_text, short, time_text
 from canaryd.domain.verdict import PLAIN_SHARE, Answer, MetricFinding, Verdict, largest_tolerated
@@ -34,6 +36,8 @@ MEAN = "mean latency"
 KNOWN = 60  # seconds of stable's record from which it is worth a word
 VERSION_DOWN, REPLICA_DOWN = "version down", "replica down"
 UNEVEN = 2.0  # odds that make a difference worth naming
+# times the warm-up, and seconds at least, up to which the age of replicas may explain what they did
+YOUNG_TIMES, YOUNG_SECONDS = 3.0, 120.0
 MATCHED = (
     "matched users are compared with all others, who may differ anyway, so the stage passes by its minimum "
     "and guardrails alone"
@@ -128,6 +132,8 @@ def _of_stable(harm: PlainHarm) -> str:
 
 
 def _errors(details: Details, errors: RateAssessment) -> MetricFinding:
+    if details.warm_up is not None and not errors.rates.canary_requests and _waits(details.warm_up):
+        return _rate_finding(details, "errors", "errors", errors, _waits(details.warm_up))
     more = percent_text(errors.tolerated - 1)
     if errors.tolerated_increase:
         more += f" or {points_text(errors.tolerated_increase)}"
@@ -309,6 +315,52 @@ def _odds(details: Details, odds: float, bar: float, cleared: float, beyond: str
     return f"what this stage must rule out is at {reached} of {short(details.clear_bar)} to 1"
 
 
+# ---------------------------------------------------------------- replicas that warm up
+
+
+def _waits(warm_up: WarmUp) -> str:
+    """What errors wait for while one version warms up as a whole; empty where none does."""
+    version, replicas = "the new version", warm_up.replicas
+    if warm_up.cold < warm_up.replicas:
+        version, replicas = "the stable version", warm_up.stable_replicas
+        if warm_up.stable_cold < replicas or not replicas:
+            return ""
+    whose = f"all {replicas} replicas of {version} are" if replicas > 1 else f"the replica of {version} is"
+    first = lasting(warm_up.seconds)
+    return (
+        f"errors are not compared yet: {whose} in the first {first} (`warmup`), where only limits and what "
+        "is too plain to wait for count"
+    )
+
+
+def _left_out(warm_up: WarmUp) -> str:
+    """The note that some replicas are not compared; empty where all are, or none."""
+    some = [
+        f"{cold} of {replicas} replicas of {version}"
+        for version, cold, replicas in (
+            ("the new version", warm_up.cold, warm_up.replicas),
+            ("the stable version", warm_up.stable_cold, warm_up.stable_replicas),
+        )
+        if 0 < cold < replicas
+    ]
+    if not some:
+        return ""
+    first = lasting(warm_up.seconds)
+    are = "is" if warm_up.cold + warm_up.stable_cold == 1 else "are"
+    return f"{' and '.join(some)} {are} in the first {first} (`warmup`), and not compared yet"
+
+
+def _age(warm_up: WarmUp) -> str:
+    """`its 3 replicas are 70 s old`, where that may explain what they did; empty otherwise."""
+    if warm_up.youngest is None or warm_up.oldest is None:
+        return ""
+    if warm_up.oldest > max(YOUNG_TIMES * warm_up.seconds, YOUNG_SECONDS):
+        return ""
+    low, high = round(warm_up.youngest), round(warm_up.oldest)
+    age = f"{high} s old" if low == high else f"{low} to {high} s old"
+    return f"its {warm_up.replicas} replicas are {age}" if warm_up.replicas > 1 else f"its replica is {age}"
+
+
 # ---------------------------------------------------------------- the record, and limits
 
 
@@ -389,6 +441,8 @@ def _notes(assessment: Assessment, details: Details) -> Iterator[str]:
                 f"{block.metric}: {rose}, so a rollback needs its odds in blocks of {block.looks_if_spell} "
                 "looks as well"
             )
+    if details.warm_up is not None and (left_out := _left_out(details.warm_up)):
+        yield left_out
     if details.is_one_replica:
         yield _one_replica(details)
     if details.dropped_bounds_ms:
@@ -473,7 +527,19 @@ def reason_of(assessment: Assessment, findings: Sequence[MetricFinding]) -> str:
     reason = _reason(assessment, details, findings)
     if assessment.is_ruled_out and traffic is not None and traffic.is_in_doubt:
         return f"{reason}; {traffic_share.doubt(traffic)}"
+    if assessment.fallen_traffic is not None:
+        return f"{reason}; {_fallen(assessment.fallen_traffic)}"
     return reason
+
+
+def _fallen(fallen: FallenTraffic) -> str:
+    """Traffic that fell, what a stage sees of it, and what it would have to."""
+    return (
+        f"traffic fell from {short(fallen.usual)} to {short(fallen.lately)} requests/s in the last "
+        f"{lasting(fallen.seconds)}: at that rate a stage of {lasting(fallen.deadline)} sees "
+        f"{fallen.canary_requests:,.0f} requests of the canary, and would need about {fallen.wanted:,.0f} "
+        "for an even chance of seeing what it must rule out"
+    )
 
 
 def _no_data(missing: MissingData | None, traffic: TrafficShare | None) -> str:
@@ -500,6 +566,8 @@ def _reason(assessment: Assessment, details: Details, findings: Sequence[MetricF
         Answer.ALARM: _alarm,
         Answer.PASS: _passed,
     }.get(assessment.answer, _undecided)(assessment, details, deciding)
+    if assessment.answer is Answer.FAIL and details.warm_up is not None and (age := _age(details.warm_up)):
+        reason = f"{reason}; {age}"
     return f"{reason}; {MATCHED}" if details.kind == "match" else reason
 
 

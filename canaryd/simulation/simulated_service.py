@@ -49,7 +49,8 @@ SECOND_MODE = 2.0  # times the usual latency, of the canary's requests on anothe
 class Scenario:
     """One service, and what is wrong with its canary from the moment that it gets traffic, or later.
 
-    requests: per second, of both versions; errors: stable's rate; burst: failures that come together within a
+    requests: per second, of both versions; falls_to: so many from `falls_after` seconds of the canary's
+    traffic on (0: they stay as they are); errors: stable's rate; burst: failures that come together within a
     look; retries: failing requests per look of a client that tries again and again, for `spell` looks on
     average (0: nobody does); swing: amplitude of the base rate over an hour; hanging: share of a version's
     looks in which one of its replicas hangs, for `spell` looks; bad: share of a version's looks in which all
@@ -64,6 +65,11 @@ class Scenario:
     on top of that; stuck: share of its requests that take 3 s; second_mode: share of them that take twice as
     long; broken: how many of its replicas fail every request. It shows at weights from `fault_weight` on, and
     not before `fault_begins` seconds of traffic for the canary.
+
+    is_new: the canary's replicas are first seen with their first traffic, so that their warm-up is yet to
+    come; otherwise nothing is said of their age. cold_errors: share of a replica's requests that fail at its
+    first one on top of its usual rate, falling off evenly over `cold_seconds`; the canary's replicas are new
+    then. scale_out: seconds of the canary's traffic after which it has as many replicas again; 0: never.
     """
 
     requests: float = 50.0
@@ -95,6 +101,17 @@ class Scenario:
     broken: int = 0
     fault_weight: float = 0.0
     fault_begins: float = 0.0
+    is_new: bool = False
+    cold_errors: float = 0.0
+    cold_seconds: float = 120.0
+    scale_out: float = 0.0
+    falls_to: float = 0.0
+    falls_after: float = 0.0
+
+    @property
+    def tells_age(self) -> bool:
+        """Whether looks say when the canary's replicas were first seen."""
+        return self.is_new or self.cold_errors > 0
 
     def share_slower(self, times: float) -> Array:
         """The share of requests slower than each bound of a version `times` as slow as stable, nothing being
@@ -136,7 +153,7 @@ class SimulatedService:
         self._began: int | None = None  # the canary's first traffic
         self._outage = _Spell()
         self.stable = _Version("stable", world, world.stable_replicas or world.replicas, rng)
-        self.canary = _Version("canary", world, world.replicas, rng)
+        self.canary = _Version("canary", world, world.replicas * (2 if world.scale_out else 1), rng)
 
     def with_canary(self, world: Scenario) -> "SimulatedService":
         """The same service from here on, with the chance that it would have had, and with another canary."""
@@ -171,13 +188,44 @@ class SimulatedService:
         if world.outages:
             out = [self._outage.next(self._rng, world.outages, world.spell) for _ in range(count)]
             rates = rates * np.where(out, BAD, 1.0)
-        served, share = world.requests * length, weight / 100
+        served, share = self._rate(ends) * length, weight / 100
         rest = 1 - share if stable_weight is None else stable_weight / 100
         none: list[dict[str, Counts]] = [{} for _ in range(count)]
         stable = self.stable.serve(self._rng, served * rest, rates, np.zeros(count)) if rest > 0 else none
-        canary = self.canary.serve(self._rng, served * share, rates, faulty) if share > 0 else none
+        canary = none
+        if share > 0:
+            canary = self.canary.serve(self._rng, served * share, rates, faulty, self._ages(ends, length))
         both = zip(ends.tolist(), stable, canary, strict=True)
-        return [Look(end - length, end, world.bounds, old, new) for end, old, new in both]
+        return [
+            Look(end - length, end, world.bounds, old, new, first_seen=self._first_seen(new))
+            for end, old, new in both
+        ]
+
+    def _rate(self, ends: NDArray[np.int64]) -> float | Array:
+        """Requests per second in each look, or in all of them."""
+        world = self.world
+        if not world.falls_to or self._began is None:
+            return world.requests
+        return np.where(ends - self._began > world.falls_after, world.falls_to, world.requests)[:, None]
+
+    def _births(self) -> Array:
+        """When each of the canary's replicas serves first (Unix seconds), shape (replicas,)."""
+        world, began = self.world, float(self._began or 0)
+        births = np.full(self.canary.count, began)
+        if world.scale_out:
+            births[world.replicas :] += world.scale_out
+        return births
+
+    def _ages(self, ends: NDArray[np.int64], length: int) -> Array:
+        """How old each of the canary's replicas is in the middle of each look, in seconds, shape (looks,
+        replicas); below zero: it is not there yet."""
+        return np.asarray(ends[:, None] - length / 2 - self._births())
+
+    def _first_seen(self, canary: dict[str, Counts]) -> dict[str, float]:
+        if not self.world.tells_age or not canary:
+            return {}
+        births = zip(self.canary.names, self._births().tolist(), strict=True)
+        return {name: birth for name, birth in births if name in canary}
 
     def faulty(self, weight: float, ends: NDArray[np.int64], length: int) -> Array:
         """The part of each look in which the canary's fault shows."""
@@ -196,6 +244,7 @@ class _Version:
 
     def __init__(self, name: str, world: Scenario, count: int, rng: np.random.Generator) -> None:
         self.name, self.world, self.count = name, world, count
+        self.names = [f"{name}-{i}" for i in range(count)]
         self._spell = _Spell()
         self.error_rates = _around_one(world.noise, count, rng)  # over the service's
         self.latencies = _around_one(world.latency_noise, count, rng)
@@ -238,21 +287,37 @@ class _Version:
         self._faulty = faulty, mean, second
 
     def serve(
-        self, rng: np.random.Generator, expected: float, rates: Array, faulty: Array
+        self,
+        rng: np.random.Generator,
+        expected: float | Array,
+        rates: Array,
+        faulty: Array,
+        ages: Array | None = None,
     ) -> list[dict[str, Counts]]:
-        """Counts of each look, by replica. expected: requests of a look; rates: the service's error rate in
-        each look, shape (looks,); faulty: the part of each look with the fault, the same shape."""
+        """Counts of each look, by replica. expected: requests of a look, or of
+        each, shape (looks, 1); rates: the service's error rate in
+        each look, shape (looks,); faulty: the part of each look with the fault, the same shape; ages: the
+        replicas' in seconds, shape (looks, replicas), where some may be young, or not there yet."""
         world, looks = self.world, len(rates)
-        requests = rng.poisson(expected / self.count, (looks, self.count))
+        is_there = np.ones((looks, self.count), dtype=bool) if ages is None else ages >= 0
+        requests = rng.poisson(expected * is_there / is_there.sum(axis=1, keepdims=True))
         failures = self._failures(rng, requests, rates, faulty)
+        if ages is not None and world.cold_errors:
+            cold = world.cold_errors * np.clip(1.0 - ages / world.cold_seconds, 0.0, 1.0)
+            failures = failures + rng.binomial(requests - failures, cold)
         inside, duration = self._timed(rng, requests, faulty)
         if world.hanging:
             self._hang(rng, requests, failures, inside, duration)
         within = np.cumsum(inside[:, :, :-1], axis=2).tolist()
-        names = [f"{self.name}-{i}" for i in range(self.count)]
-        rows = zip(requests.tolist(), failures.tolist(), within, duration.tolist(), strict=True)
+        rows = zip(
+            is_there.tolist(), requests.tolist(), failures.tolist(), within, duration.tolist(), strict=True
+        )
         return [
-            {name: Counts(n, k, n, tuple(w), d) for name, n, k, w, d in zip(names, *row, strict=True)}
+            {
+                name: Counts(n, k, n, tuple(w), d)
+                for name, there, n, k, w, d in zip(self.names, *row, strict=True)
+                if there
+            }
             for row in rows
         ]
 

@@ -164,16 +164,18 @@ def test_the_share_of_requests_that_are_worse_is_the_difference_of_the_versions(
 def test_a_past_without_spells_is_outside_of_the_promise_and_replicas_that_differ_are_not() -> None:
     calm = service(Scenario(bad=1e-9, spell=6), "calm", 0)
     calm.history(10)
-    assert breaks(calm)
+    assert breaks(calm, 60.0)
     shown = service(Scenario(bad=0.5, spell=6), "shown", 0)
     shown.history(100)
-    assert not breaks(shown)
+    assert not breaks(shown, 60.0)
     noisy = service(Scenario(errors=0.02, noise=0.3), "noisy", 0)
     noisy.stable.error_rates, noisy.canary.error_rates = np.ones(3), np.full(3, 1.09)
-    assert not breaks(noisy)
+    assert not breaks(noisy, 60.0)
     noisy.canary.error_rates = np.full(3, 1.2)
-    assert not breaks(noisy)
-    assert not breaks(service(Scenario(), "usual", 0))
+    assert not breaks(noisy, 60.0)
+    assert not breaks(service(Scenario(), "usual", 0), 60.0)
+    cold = service(Scenario(cold_errors=0.05, cold_seconds=120.0), "cold", 0)
+    assert [breaks(cold, warmup) for warmup in (60.0, 120.0)] == [True, False]
 
 
 def test_rollbacks_outside_of_the_promise_are_told_apart() -> None:
@@ -239,12 +241,18 @@ def test_as_live_a_version_is_full_later_by_the_lag_of_each_stage() -> None:
     """Three minimums, each after a settling and acted on late, where at once there are two looks between
     them."""
     world, lag = Scenario(requests=2000.0), Lag(late=18, settle=16)
-    at_once, live = (
-        roll_out([rolling(service(world, "live", 0), policy=a_policy(10, "60s"), longest=40, lag=given)])[0]
-        for given in (None, lag)
+    at_once, live, young = (
+        roll_out([rolling(service(world, "live", 0), policy=policy, longest=40, lag=given)])[0]
+        for policy, given in (
+            (a_policy(10, "60s", warmup="0s"), None),
+            (a_policy(10, "60s", warmup="0s"), lag),
+            (a_policy(10, "60s"), lag),
+        )
     )
     assert at_once.full == 3 * 60 + 2 * 10
     assert live.full == 3 * (lag.settle + 60 + lag.late)
+    # The first look of warm replicas begins 50 s after the first stage, and it takes three.
+    assert young.full == live.full + 20
 
 
 def test_as_live_a_rollback_is_later_and_hurts_until_it_is_acted_on() -> None:

@@ -271,6 +271,19 @@ def test_what_was_never_seen_is_not_let_pass_at_a_deadline_unless_it_decides_not
     assert stage_signal(a_rollout(), verdict, NOW + 600) is signal
 
 
+@pytest.mark.parametrize("fell", [True, False])
+@pytest.mark.parametrize("undecided", ["advance", "rollback"])
+def test_a_stage_whose_traffic_fell_is_not_let_pass_at_its_deadline(fell: bool, undecided: str) -> None:
+    rollout = a_rollout(policy=a_policy(analysis={"interval": "10s", "undecided": undecided}))
+    verdict = a_verdict(at=int(NOW) + 600, canary_requests=1000, traffic_fell=fell)
+    let_pass = Signal.STUCK if fell else Signal.LET_PASS
+    assert stage_signal(rollout, verdict, NOW + 600) is (
+        let_pass if undecided == "advance" else Signal.TIMED_OUT
+    )
+    # What was ruled out is ruled out, whatever the traffic is now.
+    assert stage_signal(rollout, replace(verdict, answer=Answer.PASS), NOW + 600) is Signal.PASS
+
+
 @pytest.mark.parametrize("is_over", [True, False])
 def test_what_is_over_a_limit_lately_is_not_let_pass_at_a_deadline(is_over: bool) -> None:
     """Whatever stable does: where both are over it, neither a pass nor a rollback is right."""

@@ -40,12 +40,19 @@ def test_what_is_asked_of_the_numbers_holds_for_every_service() -> None:
                 odds=50.0, stage_odds=2.0, canary_requests=1000, looks=9, notes=("a floor",)
             ),
             "carts": a_verdict(
-                odds=3.0, stage_odds=4.0, canary_requests=20, looks=8, few_blocks=True, off_weight=True
+                odds=3.0,
+                stage_odds=4.0,
+                canary_requests=20,
+                looks=8,
+                few_blocks=True,
+                off_weight=True,
+                traffic_fell=True,
             ),
         }
     )
     assert (found.odds, found.stage_odds, found.canary_requests, found.looks) == (50.0, 4.0, 20, 8)
-    assert (found.few_blocks, found.off_weight, found.notes) == (True, True, ("front-end: a floor",))
+    assert (found.few_blocks, found.off_weight, found.traffic_fell) == (True, True, True)
+    assert found.notes == ("front-end: a floor",)
 
 
 def test_every_finding_says_whose_it_is() -> None:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from canaryd.judge.comparisons import HARM, LUCKY, Comparisons, Unit, fold_all
-from canaryd.judge.count_vectors import REQUESTS, SLOWER, TIMED, Warmth, vectors
+from canaryd.judge.count_vectors import REQUESTS, SLOWER, TIMED, vectors
 from canaryd.judge.leave_one_out import MOST_UNITS, Replays, block_for
 from canaryd.judge.metric_evidence import excess, odds_of
-from tests.judge.looks import BOUNDS, START, a_look, some_counts
+from tests.judge.looks import BOUNDS, some_counts
 
 
 def a_unit(
@@ -216,17 +216,3 @@ def test_vectors_hold_what_was_slower_than_each_bound_and_leave_cold_latency_out
     assert warm[REQUESTS] == cold[REQUESTS] == 10
     assert warm[SLOWER:].tolist() == [10, 4, 4, 0, 0, 0, 0]
     assert cold[TIMED] == cold[SLOWER:].sum() == 0
-
-
-def test_stable_s_replicas_of_the_first_look_are_not_newborn_and_later_ones_are():
-    warmth = Warmth(60.0)
-    seen = {"s0": START - 1.0, "c0": START - 1.0}
-    assert warmth.cold(a_look(0, {"s0": some_counts(1)}, {"c0": some_counts(1)}, first_seen=seen)) == {"c0"}
-    later = a_look(
-        3,
-        {"s0": some_counts(1), "s1": some_counts(1)},
-        {"c0": some_counts(1)},
-        first_seen={**seen, "s1": START + 25.0},
-    )
-    assert warmth.cold(later) == {"c0", "s1"}
-    assert warmth.cold(a_look(10, {}, {}, first_seen={**seen, "s1": START + 25.0})) == set()

@@ -176,3 +176,40 @@ def test_a_baseline_beside_production_has_its_own_share() -> None:
     assert [total(side.values()).requests for side in (look.stable, look.canary)] == pytest.approx(
         [10_000, 10_000], rel=0.05
     )
+
+
+def _error_rates(service: SimulatedService, looks: int) -> list[float]:
+    """The canary's error rate in each look."""
+    counts = [total(look.canary.values()) for look in service.looks(50, looks)]
+    return [one.failures / one.requests for one in counts]
+
+
+def test_a_cold_start_falls_off_evenly_and_its_replicas_say_when_they_came() -> None:
+    service = a_service(requests=20_000.0, errors=0.0, cold_errors=0.05, cold_seconds=100.0)
+    service.history(3)
+    first = service.now
+    look = service.look(50)
+    assert look.first_seen == dict.fromkeys(look.canary, float(first))
+    rates = _error_rates(service, 11)
+    assert rates[:9] == pytest.approx([0.05 * (0.85 - 0.1 * place) for place in range(9)], abs=0.002)
+    assert rates[9:] == [0.0, 0.0]
+    assert a_service().look(50).first_seen == {}
+
+
+def test_a_canary_that_scales_out_has_as_many_replicas_again_that_share_its_traffic() -> None:
+    service = a_service(requests=6000.0, is_new=True, scale_out=50.0)
+    looks = service.looks(50, 10)
+    assert [len(look.canary) for look in looks] == [3] * 5 + [6] * 5
+    assert [total(look.canary.values()).requests for look in looks] == pytest.approx([30_000] * 10, rel=0.04)
+    births = sorted(set(looks[-1].first_seen.values()))
+    assert births == [looks[0].start, looks[0].start + 50.0]
+
+
+def test_traffic_falls_after_so_many_seconds_of_the_canary_s() -> None:
+    service = a_service(requests=5000.0, falls_to=50.0, falls_after=30.0)
+    assert total(service.history(1)[0].stable.values()).requests == pytest.approx(50_000, rel=0.04)
+    served = [
+        total(look.stable.values()).requests + total(look.canary.values()).requests
+        for look in service.looks(10, 5)
+    ]
+    assert served == pytest.approx([50_000] * 3 + [500] * 2, rel=0.25)

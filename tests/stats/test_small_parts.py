@@ -7,9 +7,9 @@ import pytest
 from scipy.optimize import minimize_scalar
 from scipy.special import rel_entr
 
-from bench.detection_bound import fewest_requests
 from canaryd.stats.between_replicas import between_replicas, chance_of_as_many, luck, ratio_by_luck, shrunk
 from canaryd.stats.blocks import block_length, correlation_time, sibling_correlation_time
+from canaryd.stats.detection_bound import fewest_requests
 from canaryd.stats.histogram import share_slower_than, smoothed_shares
 
 

@@ -68,8 +68,8 @@ class Analysis(StrictModel):
     )
     warmup: Seconds = Field(
         default=60.0,
-        description="The first part of each replica's life, which is left out of latency (but not of "
-        "errors).",
+        description="The first part of each replica's life, in which its errors and latency are held to "
+        "limits, and not compared with stable's.",
     )
     metrics: Annotated[tuple[Metric, ...], AfterValidator(each_once)] = Field(
         default=(Metric(errors=Errors()), Metric(latency=Latency())),

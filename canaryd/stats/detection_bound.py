@@ -18,7 +18,7 @@ def fewest_requests(
     ratio, `tolerated` >= 1, and of an `increase` >= 0; rate2 has to be above both. log(1/risk) over the
     information per request of arm 2, I = KL(p2, r q) + a KL(p1, q) (Bernoulli divergences): of all pairs of
     rates that are tolerated, (q, r q) or (q, q + d) is the one nearest to the true pair, the hardest to rule
-    out. With r = 1, q is the pooled rate.
+    out. With r = 1, q is the pooled rate. Raises ValueError for numbers that have no answer.
     """
     if (
         not (0 <= rate1 < 1 and 0 < rate2 <= 1)
