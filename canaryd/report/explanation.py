@@ -307,7 +307,7 @@ def _held_against(finding: MetricFinding) -> str:
     if finding.unacceptable is not None:
         increase = ""
         if finding.unacceptable_increase:
-            increase = f" that is {points_text(finding.unacceptable_increase)} more as well"
+            increase = f" (and {points_text(finding.unacceptable_increase)} more)"
         ruled_out = f"; this stage has to rule out {finding.unacceptable:.3g}{increase}"
     return tolerated + ruled_out
 

@@ -60,6 +60,8 @@ CHECK = "canaryd check front-end --policies policies/ --config config/canaryd.ya
 DEPLOY = "canaryd deploy front-end"
 PLAN = "canaryd plan policies/front-end.yaml --rate 50/s --errors 0.5% --latency 60ms --replicas 3"
 
+PLAN_TOO_LITTLE = "canaryd plan policies/front-end.yaml --rate 5/s --regression errors=3x --rollouts 10"
+
 
 def test_every_block_is_run_by_a_test_below_or_elsewhere() -> None:
     assert set(shown()) == {
@@ -69,6 +71,7 @@ def test_every_block_is_run_by_a_test_below_or_elsewhere() -> None:
         ("docs/operations/check.md", CHECK),
         ("docs/guides/deploy.md", DEPLOY),
         ("docs/guides/plan.md", PLAN),
+        ("docs/guides/plan.md", PLAN_TOO_LITTLE),
     }
 
 
@@ -110,7 +113,8 @@ def test_a_version_is_deployed_as_shown(tmp_path: Path, monkeypatch: pytest.Monk
     holds(shown()[page, DEPLOY], page, lines, to_the_digit=True)
 
 
-def test_a_plan_is_printed_as_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("command", [PLAN, PLAN_TOO_LITTLE])
+def test_a_plan_is_printed_as_shown(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     page = "docs/guides/plan.md"
     monkeypatch.chdir(ROOT)
-    holds(shown()[page, PLAN], page, printed(None, shlex.split(PLAN)[1:]), to_the_digit=True)
+    holds(shown()[page, command], page, printed(None, shlex.split(command)[1:]), to_the_digit=True)
