@@ -6,32 +6,28 @@ one replica needs. What is gathered is in `errors`, `latency`, `guardrails`, `qu
 `full_weight`; how it is put into sentences, in `report.findings`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from math import sqrt
 
 import numpy as np
 
 from canaryd.domain.assessment import (
-    AlarmedRate,
     Assessment,
     BlockLength,
     Details,
-    DrawnUsers,
     FallenTraffic,
     Lacking,
     MissingData,
     PlainHarm,
     RateComparison,
-    RecordComparison,
-    ReplicaLuck,
     TrafficShare,
-    WarmUp,
 )
 from canaryd.domain.counts import Look, total
 from canaryd.domain.policy.policy import Policy
 from canaryd.domain.rollout import Span
 from canaryd.domain.verdict import Answer
+from canaryd.judge import details
 from canaryd.judge.alert_watch import AlertWatch
 from canaryd.judge.comparisons import Comparisons, Unit, fold_all
 from canaryd.judge.count_vectors import (
@@ -59,9 +55,8 @@ from canaryd.judge.warm_up import Warmth
 from canaryd.stats.arrays import Array
 
 SUSPICION = 3.0  # odds against the canary at which a stage does not pass early, whatever else was ruled out
-SPEAKS = (
-    10.0  # odds against the canary of one bound in a stage, at which it does not pass, whatever others say
-)
+# Odds against the canary of one bound in a stage, at which it does not pass, whatever others say.
+SPEAKS = 10.0
 FEWEST_LOOKS = 3  # of a stage, before it can pass
 FEW_BLOCKS = 3  # below which one burst and real harm look alike to the odds
 ERRORS_SHARE = 0.7  # of the total's weight where latency is judged as well
@@ -94,10 +89,8 @@ class Judge:
         self._plain_harm = self._plain_harm_watch(history)
         self._watched_to = 0  # end of the last look in which plain harm was looked for
         self._alarm_heard_to = 0  # end of the last part of the look under way that the alarm has heard
-        self._shared = (
-            0.0,
-            0.0,
-        )  # requests of the canary and of both, since someone else last changed the weight
+        # requests of the canary and of both, since someone else last changed the weight
+        self._shared = (0.0, 0.0)
         self._traffic = TrafficWatch(self._history)
         self._assessment = Assessment(Answer.UNDECIDED, at=0, stage=-1, weight=0, bar=self.bar)
         # The last look's: bounds only ever become fewer (see adapters/prometheus/counters.py).
@@ -441,6 +434,10 @@ class Judge:
     def _details(self) -> Details:
         """All that the sentences are made of."""
         errors, latency, rates = self.errors, self.latency, self._stage_rates
+        replicas = max(1, self.canary_replicas)
+        records = details.records(self.alarm, errors, latency, self.stage_canary, self.bar, self.blind)
+        luck = details.replica_luck(errors, latency, self.siblings, replicas)
+        alarmed = details.alarmed(self._alarm, errors, latency, self.clear_bar)
         return Details(
             kind=self.kind,
             is_full_weight=self.at_full,
@@ -451,7 +448,7 @@ class Judge:
             is_one_replica=self.comparing and self.timed and latency is not None and latency.replicas == 1,
             errors=errors.assessed(rates, self.bar, self.clear_bar) if errors and self.comparing else None,
             latency=latency.assessed(self.bar, self.clear_bar) if latency and self.comparing else None,
-            records=tuple(self._records()) if self.at_full else (),
+            records=tuple(records) if self.at_full else (),
             lacks_latency=latency is not None and not self.timed,
             limits=self.guardrails.assessed(self.bar),
             unseen_limits=self.guardrails.unseen,
@@ -463,87 +460,12 @@ class Judge:
                 if max(metric.block, metric.cautious_block) > 1
             ),
             dropped_bounds_ms=self._dropped,
-            replica_luck=tuple(self._replica_luck()),
-            drawn_users=self._drawn_users(),
+            replica_luck=tuple(luck) if self.comparing else (),
+            drawn_users=details.drawn_users(self.users, errors, replicas),
             plain_harm=self._found_down,
-            alarmed=tuple(self._alarmed()) if self.comparing else (),
-            warm_up=self._warm_up(self._gathered[0]),
+            alarmed=tuple(alarmed) if self.comparing else (),
+            warm_up=details.warm_up(self._gathered[0], self._warmth),
         )
-
-    def _warm_up(self, look: Look) -> WarmUp | None:
-        """How old the canary's replicas are, and who is left out; None where no age is known."""
-        serving, of_stable = (
-            [name for name, counts in side.items() if counts.requests > 0]
-            for side in (look.canary, look.stable)
-        )
-        ages = [look.end - look.first_seen[name] for name in serving if name in look.first_seen]
-        cold = self._warmth.cold_in_errors(look)
-        if not ages and not cold:
-            return None
-        return WarmUp(
-            seconds=self._policy.analysis.warmup,
-            replicas=len(serving),
-            cold=len(cold.intersection(serving)),
-            youngest=min(ages, default=None),
-            oldest=max(ages, default=None),
-            stable_replicas=len(of_stable),
-            stable_cold=len(cold.intersection(of_stable)),
-        )
-
-    def _records(self) -> Iterator[RecordComparison]:
-        """What is held against the record at full weight: errors, and of latency the bound that speaks
-        loudest."""
-        canary, alarms = self.stage_canary, self.alarm.odds >= self.bar
-        if self.errors is not None:
-            yield self.alarm.assessed(
-                0, None, float(canary[FAILURES]), float(canary[REQUESTS]), alarms, self.blind
-            )
-        if self.latency is None or not canary[TIMED]:
-            return
-        joined = np.flatnonzero(self.latency.joined | self.alarm.excess.places[1:])
-        if len(joined):
-            row = int(joined[self.alarm.each[1 + joined].argmax()])
-            slower, timed = float(canary[SLOWER + row]), float(canary[TIMED])
-            bound_ms = float(self.latency.bounds[row])
-            yield self.alarm.assessed(1 + row, bound_ms, slower, timed, alarms, self.blind)
-
-    def _alarmed(self) -> Iterator[AlarmedRate]:
-        """What led back here from full weight, and is not ruled out."""
-        if self._alarm is None:
-            return
-        if self.errors is not None and self._alarm.places[0] and self.errors.cleared < self.clear_bar:
-            yield AlarmedRate(
-                None, float(self._alarm.shares[0]), float(self._alarm.usual[0]), self.errors.unacceptable
-            )
-        rows = np.flatnonzero(self._alarm.places[1:])
-        if self.latency is not None and len(rows) and self.latency.cleared < self.clear_bar:
-            row = int(rows[(self._alarm.shares[1 + rows] / (self._alarm.usual[1 + rows] + 1e-4)).argmax()])
-            unacceptable = float(self.latency.borders(max(1, self.latency.replicas)).unacceptable[row])
-            yield AlarmedRate(
-                float(self.latency.bounds[row]),
-                float(self._alarm.shares[1 + row]),
-                float(self._alarm.usual[1 + row]),
-                unacceptable,
-            )
-
-    def _replica_luck(self) -> Iterator[ReplicaLuck]:
-        """What replicas' luck may bring to errors, and to latency at the bound where stable's replicas differ
-        most."""
-        if not self.comparing or self.siblings.replicas_seen == 0:
-            return
-        canary = max(1, self.canary_replicas)
-        if self.errors is not None:
-            yield self.errors.replica_luck(self.siblings, 0, None, canary)
-        if self.latency is not None and self.latency.joined.any():
-            joined = np.flatnonzero(self.latency.joined)
-            row = int(joined[self.siblings.raw[1 + joined].argmax()])
-            yield self.latency.replica_luck(self.siblings, 1 + row, float(self.latency.bounds[row]), canary)
-
-    def _drawn_users(self) -> DrawnUsers | None:
-        if self.users is None:
-            return None
-        ratio = self.errors.ratio_by_luck(max(1, self.canary_replicas)) if self.errors is not None else None
-        return DrawnUsers(self.users.stable + self.users.canary, self.users.canary, ratio)
 
     def _answer(
         self, look: Look, missing: MissingData | None, compared: bool, traffic: TrafficShare | None

@@ -83,7 +83,7 @@ class Warmth:
     do is their usual."""
 
     def __init__(self, warmup: float) -> None:
-        self._warmup = warmup
+        self.seconds = warmup
         self._stable, self._canary = _Starts(), _Starts()
         self._began = False
         self._failed = Counts()  # requests and failures of the canary's young replicas
@@ -132,5 +132,5 @@ class Warmth:
         return cold.difference(look.canary) if self.is_harm_plain else cold
 
     def _young(self, look: Look, starts: _Starts, replicas: Mapping[str, Counts]) -> set[str]:
-        since = look.start - self._warmup
+        since = look.start - self.seconds
         return {name for name in starts.left_out(look, replicas) if look.first_seen.get(name, since) > since}
