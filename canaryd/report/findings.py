@@ -566,8 +566,9 @@ def _reason(assessment: Assessment, details: Details, findings: Sequence[MetricF
         Answer.ALARM: _alarm,
         Answer.PASS: _passed,
     }.get(assessment.answer, _undecided)(assessment, details, deciding)
-    if assessment.answer is Answer.FAIL and details.warm_up is not None and (age := _age(details.warm_up)):
-        reason = f"{reason}; {age}"
+    is_counted = not alert_findings.begun(deciding)  # an alert is not the replicas' counts
+    if assessment.answer is Answer.FAIL and details.warm_up is not None and is_counted:
+        reason = "; ".join(filter(None, (reason, _age(details.warm_up))))
     return f"{reason}; {MATCHED}" if details.kind == "match" else reason
 
 
@@ -608,6 +609,8 @@ def _why_less_plain(assessment: Assessment, decisive: MetricFinding) -> str:
         return ""
     if assessment.stage_odds < assessment.bar:
         return f"; by this stage alone {odds_text(assessment.stage_odds)}, the rest is of earlier looks"
+    if decisive.low is None and decisive.canary_events:
+        return ""  # stable had no event, so that there is no ratio that could be less plain
     return f"; {BEGAN_MEANWHILE}"
 
 

@@ -241,6 +241,22 @@ def test_an_alarm_and_a_broken_limit_say_why_where_the_stage_s_share_is_within(s
     assert [BEGAN_MEANWHILE in sentence for sentence in says] == [share < limit] * 2
 
 
+def test_where_stable_had_no_failure_nothing_says_that_failures_are_less_plain() -> None:
+    """A fifth of the requests fail, and none of stable's: there is no ratio, and nothing to explain away."""
+    service = a_service(errors=0.0)
+
+    def failing(look: Look) -> Look:
+        canary = {
+            name: replace(counts, failures=counts.requests // 5) for name, counts in look.canary.items()
+        }
+        return replace(look, canary=canary)
+
+    looks = (failing(service.look(10)) for _ in range(20))
+    verdict = next(verdict for verdict, _ in in_stage(0, looks, ()) if verdict.answer is Answer.FAIL)
+    assert "against 0%" in verdict.reason
+    assert BEGAN_MEANWHILE not in verdict.reason
+
+
 def test_the_mean_has_requests_and_no_events() -> None:
     mean = MetricFinding("latency", MEAN, Answer.UNDECIDED, 0, 900, 0, 100, ratio=2.9, tolerated=1.1)
     verdict = a_verdict(Answer.UNDECIDED, findings=(mean,))

@@ -48,7 +48,10 @@ def test_a_good_version_gets_a_service_and_all_traffic(stand: Stand) -> None:
     )
     assert spec_of(stand) == before
     stand.until("v2", "the first stage", weight=20)
-    assert stand.world.weights() == {"front-end-v1": 80.0, "front-end-v2": 20.0}
+    eventually(
+        "a fifth of the traffic",
+        lambda: stand.world.weights() == {"front-end-v1": 80.0, "front-end-v2": 20.0},
+    )
     stand.until("v2", "promoted", phase="Succeeded")
     assert spec_of(stand) == leading_to(before, "front-end-v2")
     assert stand.world.mesh.unserved == 0

@@ -18,7 +18,9 @@ from tests.scenarios.testbed import Stand, a_policy, a_stand, eventually, share_
 
 pytestmark = [pytest.mark.xdist_group("scenarios-stages"), pytest.mark.timeout(480)]
 COOKIE = {"headers": {"cookie": {"regex": ".*logged_in.*"}}}
-STAGES = ({"match": COOKIE, "split": "half", "minimum": "4s", "deadline": "60s"}, 20, 100)
+# The second stage lasts until it has been explained, which takes seconds on a busy machine.
+LASTING = {"weight": 20, "minimum": "20s", "deadline": "20s"}
+STAGES = ({"match": COOKIE, "split": "half", "minimum": "4s", "deadline": "60s"}, LASTING, 100)
 USERS = (
     Audience(0.7),
     Audience(0.3, {"cookie": "a=1; logged_in=abc"}, harder=20.0),
