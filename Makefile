@@ -12,7 +12,7 @@ ARGS   ?=
 hash    = $(shell cat $(1) | sha256sum | cut -c1-12)
 RUNTIME := $(VENV)/runtime-$(call hash,requirements/runtime.txt pyproject.toml)
 MADE    := $(VENV)/made-$(call hash,requirements/runtime.txt requirements/dev.txt pyproject.toml)
-# GrowthBook's code for the benchmark, in a folder of its own: it asks for an older numpy, which what is called of it does not need.
+# GrowthBook's code for the benchmark and its tests, in a folder of its own: it asks for an older numpy, which what is called of it does not need.
 OTHERS  := $(VENV)/others-$(call hash,requirements/bench.txt)
 DOCS    := .venv-docs
 DOCSMADE := $(DOCS)/made-$(call hash,requirements/docs.txt pyproject.toml)
@@ -32,8 +32,8 @@ endif
 
 # Two of the workers begin with the tests on real parts, which wait for most of their time, as do many of the others: hence more workers
 # than cores. What has real parts goes first where both want a core (tests/side_by_side.py).
-test: $(MADE)  ## all tests that can run here, and one line on each kind left out (ARGS="-k name")
-	@$(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
+test: $(MADE) $(OTHERS)  ## all tests that can run here, and one line on each kind left out (ARGS="-k name")
+	@PYTHONPATH=$(OTHERS) $(VENV)/bin/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 bench: $(MADE) $(OTHERS)  ## the numbers that canaryd promises, in a table (fixed seeds)
 	@PYTHONPATH=$(OTHERS) $(VENV)/bin/python -m bench $(ARGS)
