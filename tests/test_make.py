@@ -24,10 +24,15 @@ def marker(name: str, *files: str) -> str:
 
 RUNTIME = marker("runtime", "requirements/runtime.txt", "pyproject.toml")
 DEVELOPMENT = marker("made", "requirements/runtime.txt", "requirements/dev.txt", "pyproject.toml")
+OTHERS = marker("others", "requirements/bench.txt")
 
 
 def make(
-    folder: Path, target: str, *more: str, has: tuple[str, ...] = (RUNTIME, DEVELOPMENT), end: str = "exit 0"
+    folder: Path,
+    target: str,
+    *more: str,
+    has: tuple[str, ...] = (RUNTIME, DEVELOPMENT, OTHERS),
+    end: str = "exit 0",
 ) -> subprocess.CompletedProcess[str]:
     """`make TARGET` with these arguments, in an environment that has these markers, and where python, pip and
     canaryd end so. Its output is what these three were asked."""
@@ -60,15 +65,17 @@ def test_the_tests_add_what_they_need_to_the_demos_environment(tmp_path: Path) -
     assert (tmp_path / "venv" / DEVELOPMENT).exists()
 
 
-def test_the_benchmark_has_growthbook_s_code_in_a_folder_of_its_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("target", "then"), [("bench", "-m bench --quick"), ("test", "-m pytest")])
+def test_the_benchmark_and_its_tests_have_growthbook_s_code_in_a_folder_of_its_own(
+    tmp_path: Path, target: str, then: str
+) -> None:
     """It asks for an older numpy than canaryd, which what is called of it does not need."""
-    done = make(tmp_path, "bench", "ARGS=--quick")
-    pip, bench = done.stdout.splitlines()
-    folder = tmp_path / "venv" / marker("others", "requirements/bench.txt")
+    done = make(tmp_path, target, "ARGS=--quick", has=(RUNTIME, DEVELOPMENT))
+    pip, python = done.stdout.splitlines()
     assert "--no-deps" in pip
-    assert f"--target {folder} -r requirements/bench.txt" in pip
-    assert bench == "-m bench --quick"
-    assert "pip" not in make(tmp_path / "again", "bench", has=(RUNTIME, DEVELOPMENT, folder.name)).stdout
+    assert f"--target {tmp_path / 'venv' / OTHERS} -r requirements/bench.txt" in pip
+    assert python.startswith(then)
+    assert "pip" not in make(tmp_path / "again", target).stdout
 
 
 def test_the_tests_requirements_are_the_demos_and_more() -> None:
