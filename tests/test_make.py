@@ -48,7 +48,11 @@ def make(
         program.write_text(f"#!/bin/sh\necho {asked}\n{end}\n")
         program.chmod(0o755)
     command = ["make", "--no-print-directory", target, f"VENV={venv}", *more]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    # What `make test ARGS=...` was asked is handed on in these, and would be asked here as well.
+    alone = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MFLAGS")}
+    return subprocess.run(
+        command, cwd=ROOT, env=alone, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
 def make_test(folder: Path, *more: str, end: str = "exit 0") -> subprocess.CompletedProcess[str]:
