@@ -34,7 +34,7 @@ INCREASE = 0.001  # of latency shares, as in latency.TINY
 FEWEST_NEW = 12  # looks of the rollout from which it has a rate of its own
 SURELY = 4.0  # standard errors beyond which that rate is another than the record's
 MOST_AT_ONCE = 10.0  # looks of capital that a bet on a block begins with; more would look like suspicion
-SPEAKS = 10.0  # odds of one rate, from which it has a part in an alarm
+SPEAKS = 10.0  # odds of one rate, from which it has a part in an alarm, and below full weight stops a pass
 
 
 class _Record:

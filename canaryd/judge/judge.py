@@ -42,7 +42,7 @@ from canaryd.judge.count_vectors import (
 )
 from canaryd.judge.errors import ErrorEvidence
 from canaryd.judge.fallen_traffic import TrafficWatch, requests_to_tell
-from canaryd.judge.full_weight import Alarm
+from canaryd.judge.full_weight import SPEAKS, Alarm
 from canaryd.judge.guardrails import Guardrails
 from canaryd.judge.latency import LatencyEvidence
 from canaryd.judge.metric_evidence import Excess, MetricEvidence
@@ -55,8 +55,6 @@ from canaryd.judge.warm_up import Warmth
 from canaryd.stats.arrays import Array
 
 SUSPICION = 3.0  # odds against the canary at which a stage does not pass early, whatever else was ruled out
-# Odds against the canary of one bound in a stage, at which it does not pass, whatever others say.
-SPEAKS = 10.0
 FEWEST_LOOKS = 3  # of a stage, before it can pass
 FEW_BLOCKS = 3  # below which one burst and real harm look alike to the odds
 ERRORS_SHARE = 0.7  # of the total's weight where latency is judged as well

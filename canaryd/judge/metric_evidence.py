@@ -177,7 +177,11 @@ class MetricEvidence(ABC):
         rate was a spell. Those who are well don't wait for it: it is asked before a rollback alone."""
         if self.cautious_block <= self.block:
             return self.odds
-        units = block_for(self._cautious_tau / self.block, self.block)
+        return self._less_in_blocks(self._cautious_tau / self.block)
+
+    def _less_in_blocks(self, tau: float) -> float:
+        """The less of the odds as they are, and in blocks for trouble that lasts for tau units."""
+        units = block_for(tau, self.block)
         return min(self.odds, odds_of(self.replayed(self.replays.in_blocks(units))))
 
     def _closed(self) -> list[tuple[Comparisons, Unit]]:
@@ -239,8 +243,7 @@ class MetricEvidence(ABC):
             return self.odds
         if tau < INDEPENDENT and replays.units >= TOLD_APART:
             return self.odds
-        units = block_for(max(tau, INDEPENDENT), self.block)
-        return min(self.odds, odds_of(self.replayed(replays.in_blocks(units))))
+        return self._less_in_blocks(max(tau, INDEPENDENT))
 
     def replayed(self, comparisons: Comparisons, without: str = "") -> float:
         """`log_odds` of a replay; without: the replica that was left out of it."""

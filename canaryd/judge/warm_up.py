@@ -27,11 +27,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from canaryd.domain.counts import Counts, Look, total
+from canaryd.judge.plain_harm import BAD_SHARE
 
 STARTS = 2  # of each replica that a version had at once
 SECONDS_OF_ANOTHER = 3600.0  # that replicas served, together, until one more start is left out
-PLAIN_SHARE = 0.25  # of the young canary's requests that fail; as plain_harm.BAD_SHARE
-FEWEST_FAILURES = 5  # of them
+FEWEST_FAILURES = 5  # of the young canary's requests
 
 
 def _sum(replicas: Iterable[Counts]) -> Counts:
@@ -41,7 +41,7 @@ def _sum(replicas: Iterable[Counts]) -> Counts:
 
 def _is_plain(counts: Counts) -> bool:
     """Whether more failed than a cold start explains."""
-    return counts.failures >= max(FEWEST_FAILURES, PLAIN_SHARE * counts.requests)
+    return counts.failures >= max(FEWEST_FAILURES, BAD_SHARE * counts.requests)
 
 
 @dataclass(slots=True)
